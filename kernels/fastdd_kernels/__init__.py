@@ -1,0 +1,1 @@
+"""Losses and statistics of dataset distillation: tensors in, tensors out."""

@@ -1,3 +1,61 @@
-"""fastdd: fast large-scale dataset distillation."""
+"""fastdd: fast large-scale dataset distillation.
+
+    import fastdd
+    result = fastdd.run("digits", out="runs/digits")
+
+The losses and statistics alone are in ``fastdd_kernels``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .pipeline import RunResult
+    from .recipe import Recipe
 
 __version__ = "0.1.0"
+__all__ = ["resolve", "run"]
+
+
+def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Recipe:
+    """A validated recipe from a built-in name or a YAML file, with ``key=value`` overrides.
+
+    Raises:
+        fastdd.errors.InputError: an unknown name, key or method, or a value of the wrong type or out of range.
+    """
+    from .resolve import resolve as resolve_all
+
+    return resolve_all(recipe, overrides, add).recipe
+
+
+def run(
+    recipe: str | Recipe,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    add: Sequence[str] = (),
+    fresh: bool = False,
+    until: str = "report",
+) -> RunResult:
+    """Distil a data set, train students on the result and report; or continue a run that was interrupted.
+
+    Args:
+        recipe: a built-in name, a YAML file or a Recipe.
+        out: the run folder; ``runs/<name>`` if not given. A folder with a run of the same recipe is continued.
+        overrides: ``key=value`` texts (with a name or file only).
+        add: additions for every method, such as ``["dire"]`` (with a name or file only).
+        fresh: delete an earlier run in that folder first.
+        until: last stage to do: squeeze, bank, recover, label, evaluate or report.
+
+    Returns:
+        The folder, metrics (empty before ``evaluate``) and manifest.
+
+    Raises:
+        fastdd.errors.InputError: bad input; one message says what, and what to do.
+    """
+    from .pipeline import run as run_pipeline
+
+    resolved = resolve(recipe, overrides, add) if isinstance(recipe, str) else recipe
+    return run_pipeline(resolved, Path(out or f"runs/{resolved.name}"), fresh, until)

@@ -1,0 +1,182 @@
+"""The ``fastdd`` command. Modules that import torch are imported only when a stage runs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import __version__
+from .errors import InputError
+
+if TYPE_CHECKING:
+    from .pipeline import RunResult
+
+STAGE_HELP = {
+    "run": "distil, label, train students and report (continues an interrupted run)",
+    "squeeze": "train or load the teacher, and stop",
+    "bank": "stop after the statistics bank",
+    "recover": "stop after the distilled images",
+    "label": "stop after the soft labels",
+    "evaluate": "stop after students and metrics",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="fastdd", description="Fast large-scale dataset distillation.")
+    parser.add_argument("--version", action="version", version=f"fastdd {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in STAGE_HELP.items():
+        stage = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        _recipe_arguments(stage)
+        stage.add_argument("--out", metavar="DIR", help="run folder (default: runs/RECIPE)")
+        stage.add_argument("--fresh", action="store_true", help="delete an earlier run in that folder first")
+    _recipe_arguments(commands.add_parser("show", help="print a recipe with every value and where it comes from"))
+    commands.add_parser("recipes", help="list the built-in recipes")
+    data = commands.add_parser("data", help="work on data sets").add_subparsers(dest="data_command", required=True)
+    data.add_parser("check", help="list every problem of a data set").add_argument("root", metavar="ROOT")
+    report = commands.add_parser("report", help="write report.html of a finished run again")
+    report.add_argument("folder", metavar="DIR")
+    return parser
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Arguments; overrides may also stand after options, where argparse alone would not take them."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and (any(text.startswith("-") or "=" not in text for text in rest) or "overrides" not in arguments):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
+
+
+def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="a built-in recipe (see `fastdd recipes`) or a .yaml file")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override a value, for example method.steps=500")
+    parser.add_argument("--add", action="append", default=[], metavar="NAME", help="add terms to every method, for example dire")
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    from .resolve import resolve, table
+
+    rows = Table("key", "value", "set by", "source", title=None, box=None, header_style="bold")
+    for path, value, origin, source in table(resolve(arguments.recipe, arguments.overrides, arguments.add)):
+        rows.add_row(path, "null" if value is None else str(value), origin, source)
+    _console().print(rows)
+
+
+def _recipes() -> None:
+    from rich.table import Table
+
+    from .resolve import recipe_names, resolve
+
+    rows = Table("recipe", "what it does", box=None, header_style="bold")
+    for name in recipe_names():
+        rows.add_row(name, resolve(name).recipe.description)
+    _console().print(rows)
+
+
+def _data_check(root: str) -> int:
+    from .data import check
+
+    problems = check(root)
+    for problem in problems:
+        print(problem)
+    print(f"{root}: {len(problems)} problem{'' if len(problems) == 1 else 's'}" if problems else f"{root}: no problems")
+    return 1 if problems else 0
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean and sample deviation of fractions, in percent."""
+    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * statistics.mean(values):.1f}{deviation}"
+
+
+def _print_result(result: RunResult) -> None:
+    from rich.table import Table
+
+    metrics, stages = result.metrics, result.manifest["stages"]
+    rows = Table(
+        "", "last %", "best %", f"coverage (k={metrics['k']})", "Vendi", "cosine", "recover s", "students s", box=None,
+        header_style="bold",
+    )  # fmt: skip
+    for arm, values in metrics["arms"].items():
+        seconds = (stages.get(f"{stage} {arm}", {}).get("seconds", 0.0) for stage in ("recover", "students"))
+        rows.add_row(
+            values["title"], _spread(values["last"]), _spread(values["best"]), f"{values['coverage']:.3f}",
+            f"{values['vendi']:.2f}", f"{values['cosine']:.3f}", *(f"{s:.1f}" for s in seconds),
+        )  # fmt: skip
+    console = _console()
+    accuracy = metrics["teacher"]["accuracy"]
+    console.print(
+        f"\n{metrics['recipe']}: {metrics['ipc']} images a class; teacher {metrics['teacher']['network']}"
+        + (f" {100 * accuracy:.1f} %" if accuracy is not None else "")
+    )
+    console.print(rows)
+    console.print(f"protocol {metrics['protocol']['hash']}: {metrics['protocol']['text']}; {metrics['protocol']['seeds']} seeds")
+    others = {k: v["seconds"] for k, v in stages.items() if k in ("squeeze", "bank", "report")}
+    console.print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
+    console.print(f"open {result.path / 'report.html'}")
+
+
+def _stage(arguments: argparse.Namespace) -> None:
+    import fastdd
+
+    until = "report" if arguments.command == "run" else arguments.command
+    result = fastdd.run(
+        arguments.recipe, arguments.out, arguments.overrides, arguments.add, fresh=arguments.fresh, until=until
+    )
+    if result.metrics:
+        _print_result(result)
+    else:
+        print(f"{arguments.command} done: {result.path}")
+
+
+def _command(arguments: argparse.Namespace) -> int:
+    if arguments.command == "show":
+        _show(arguments)
+    elif arguments.command == "recipes":
+        _recipes()
+    elif arguments.command == "data":
+        return _data_check(arguments.root)
+    elif arguments.command == "report":
+        from pathlib import Path
+
+        from .report import report
+
+        print(report(Path(arguments.folder)))
+    else:
+        _stage(arguments)
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0 done, 1 problems found, 2 bad input, 130 interrupted."""
+    arguments = _parse(argv)
+    try:
+        return _command(arguments)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,30 @@
+"""Augmentation of a resident batch on its device: random shift (crop after padding) and horizontal flip.
+
+One gather for the whole batch, one draw an image; no Python loop, no per-image calls.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def shift_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Generator) -> Tensor:
+    """Crop each image at a random place after padding it with zeros, and flip some.
+
+    Args:
+        images: [N, C, H, W], normalised (so that zero is the mean colour).
+        pad: largest shift in pixels, in either direction.
+        flip: probability of a horizontal flip.
+        generator: on the CPU; draws do not depend on the device.
+    """
+    N, C, H, W = images.shape
+    shift = torch.randint(0, 2 * pad + 1, (N, 2), generator=generator)
+    flipped = torch.rand(N, generator=generator) < flip
+    rows = shift[:, :1] + torch.arange(H)  # [N, H] in the padded image
+    columns = shift[:, 1:] + torch.arange(W)
+    columns = torch.where(flipped[:, None], columns.flip(1), columns)
+    padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
+    n, c = torch.arange(N)[:, None, None, None], torch.arange(C)[None, :, None, None]
+    index = (n, c, rows[:, None, :, None], columns[:, None, None, :])
+    return padded[tuple(i.to(images.device) for i in index)].contiguous(memory_format=torch.channels_last)

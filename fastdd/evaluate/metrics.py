@@ -1,0 +1,46 @@
+"""What a set covers and how diverse it is, measured on the teacher's embeddings.
+
+Coverage over all classes with k neighbours (Naeem et al., 2020), Vendi score of each class (Friedman and Dieng,
+2023; order 1, cosine kernel) and mean off-diagonal cosine within each class.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from fastdd_kernels import coverage, intra_class_cosine, vendi_score
+from torch import Tensor
+
+from ..teachers import Taps, Teacher
+
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Metrics of one set; the lists have one value a class."""
+
+    coverage: float
+    vendi: float
+    cosine: float
+    vendi_by_class: list[float]
+    cosine_by_class: list[float]
+
+
+@torch.no_grad()
+def embed(teacher: Teacher, images: Tensor) -> Tensor:
+    """Embeddings [N, D] float32 of uint8 images [N, C, H, W]."""
+    taps = Taps(teacher.network)
+    return torch.cat([taps(teacher.normalise(batch)).embedding for batch in images.split(BATCH)])
+
+
+def diversity(real: Tensor, synthetic: Tensor, labels: Tensor, k: int) -> Diversity:
+    """Metrics of synthetic embeddings [n, D] with labels [n] against all real ones [N, D].
+
+    With one image a class the cosine is not defined and reported as 1.
+    """
+    by_class = [synthetic[labels == c] for c in labels.unique().tolist()]
+    vendi = [float(vendi_score(rows)) for rows in by_class]
+    cosine = [float(intra_class_cosine(rows)) if len(rows) > 1 else 1.0 for rows in by_class]
+    return Diversity(float(coverage(real, synthetic, k)), sum(vendi) / len(vendi), sum(cosine) / len(cosine), vendi, cosine)

@@ -1,0 +1,35 @@
+"""DEDA (Li et al., ICCV 2025): class-wise Gaussian alignment and a covariance regulariser.
+
+    L = CE + sum_{l<L} (||mu_S - mu_T||^2 + gamma ||Cov_S - Cov_T||_F^2) + lambda1 L_Var + lambda2 L_Cov   (eq. 9)
+
+All statistics belong to one class, so a batch is all images of one class; many such batches share a
+unit, which changes nothing (the teacher is frozen and Adam works element by element).
+
+The paper leaves open, and a switch decides: the layers (``gaussian.layers``), the division of the covariance
+term by the width (``gaussian.cov_norm``), biased or unbiased covariance (``cov_unbiased``) and the epsilon
+of the hinge (``covariance.eps``, VICReg's 1e-4). The paper gives neither learning rate nor augmentation: "settings
+of prior works", which are SRe2L's.
+"""
+
+from ..provenance import code, ours, paper
+
+METHOD = {
+    "title": paper("DEDA"),
+    "init": ours("noise"),
+    "batch": {"classes": paper(1), "slots": ours("all")},
+    "augment": {"scale": code(None), "flip": code(0.0), "roll": code([0, 4])},
+    "terms": {
+        "ce": {"weight": paper(1.0)},
+        "gaussian": {
+            "weight": paper(1.0),
+            "gamma": paper(50.0),
+            "layers": ours("blocks"),
+            "cov_norm": paper("none"),
+            "cov_unbiased": paper(False),
+        },
+        "covariance": {"lambda_var": paper(0.2), "lambda_cov": paper(4.0), "eps": ours(1e-4), "unbiased": paper(False)},
+    },
+    "steps": code(1000),
+    "lr": code(0.25),
+    "betas": code([0.5, 0.9]),
+}

@@ -1,0 +1,72 @@
+"""Contact sheets: images pasted edge to edge, pixel for pixel, as one data URI.
+
+Pixels stay as they are (lossless WebP) up to 64 pixels a side; the page enlarges them without smoothing and rules
+the grid over them. Larger images are reduced to 64 pixels, which keeps a page of many within a few MB.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from ..errors import InputError
+
+LARGEST = 64
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A grid of images in one picture.
+
+    Attributes:
+        uri: data URI of the picture.
+        rows, columns: images down and across.
+        width, height: of the picture in pixels.
+        reduced: whether the images are smaller than the files.
+    """
+
+    uri: str
+    rows: int
+    columns: int
+    width: int
+    height: int
+    reduced: bool
+
+
+def sheet(files: Sequence[Sequence[Path]]) -> Sheet:
+    """Paste image files, given row by row, into one picture; all take the size of the first.
+
+    Raises:
+        InputError: an image is missing or unreadable; the file is named.
+    """
+    images = [[_open(file) for file in row] for row in files]
+    width, height = images[0][0].size
+    scale = min(1.0, LARGEST / max(width, height))
+    cell = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.new("RGB", (cell[0] * len(images[0]), cell[1] * len(images)))
+    for r, row in enumerate(images):
+        for c, image in enumerate(row):
+            fitted = image if image.size == cell else image.resize(cell, Image.Resampling.BOX)
+            picture.paste(fitted, (c * cell[0], r * cell[1]))
+    buffer = io.BytesIO()
+    if scale < 1:
+        picture.save(buffer, "WEBP", quality=85, method=4)
+    else:
+        picture.save(buffer, "WEBP", lossless=True, quality=50, method=4)
+    uri = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return Sheet(uri, len(images), len(images[0]), *picture.size, reduced=scale < 1)
+
+
+def _open(file: Path) -> Image.Image:
+    try:
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise InputError(f"{file} is missing; start the same `fastdd run` command with --fresh") from error
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{file} is not a readable image ({error}); start the same `fastdd run` command with --fresh") from error

@@ -1,0 +1,257 @@
+"""From a recipe's name and overrides to one validated Recipe, with the origin of every value.
+
+Later layers win: type defaults, the method's declaration, its additions, the recipe's ``method:`` section
+(every arm), the arm's own section, ``--add``, and ``key=value`` overrides. An override's key is a dotted
+path; ``method.x`` means x of every arm; a path may be shortened to its end where that is unambiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from .errors import InputError, suggestion
+from .methods import addition, declaration
+from .provenance import Sourced, parse_yaml
+from .recipe import Method, Recipe, as_plain
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value, the layer that set it, and its source where one is named."""
+
+    value: Any
+    origin: str
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A validated recipe and, for every dotted path, the leaf that set it (absent: the type's default)."""
+
+    recipe: Recipe
+    leaves: dict[str, Leaf]
+
+
+def recipe_names() -> list[str]:
+    """Names of the built-in recipes, sorted."""
+    return sorted(f.name.removesuffix(".yaml") for f in resources.files("fastdd.recipes").iterdir() if f.name.endswith(".yaml"))
+
+
+def _read(name: str) -> tuple[str, dict[str, Any]]:
+    """(origin, document) of a built-in recipe or of a YAML file."""
+    if name in recipe_names():
+        origin, text = f"recipe {name}", (resources.files("fastdd.recipes") / f"{name}.yaml").read_text()
+    elif name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise InputError(f"recipe file {name} does not exist")
+        origin, text = name, Path(name).read_text()
+    else:
+        raise InputError(
+            f"unknown recipe {name!r}{suggestion(name, recipe_names())}; `fastdd recipes` lists them, or give a .yaml file"
+        )
+    try:
+        document = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{origin} is not valid YAML: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("arms"), dict):
+        raise InputError(f"{origin} must be a mapping with a section `arms`, one entry for each method to compare")
+    return origin, document
+
+
+def _tag(node: Any, origin: str) -> Any:
+    """The same nest with every leaf wrapped."""
+    if isinstance(node, dict):
+        return {key: _tag(value, origin) for key, value in node.items()}
+    if isinstance(node, Sourced):
+        return Leaf(node.value, origin, node.source)
+    return Leaf(node, origin)
+
+
+def _merge(base: Any, patch: Any) -> Any:
+    """patch over base: mappings are merged key by key, anything else is replaced."""
+    if not (isinstance(base, dict) and isinstance(patch, dict)):
+        return patch
+    return {**base, **{key: _merge(base.get(key), value) for key, value in patch.items()}}
+
+
+def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Leaf]]:
+    if isinstance(node, Leaf):
+        yield path, node
+    else:
+        for key, value in node.items():
+            yield from _leaves(value, f"{path}.{key}" if path else key)
+
+
+def _untag(node: Any) -> Any:
+    return node.value if isinstance(node, Leaf) else {key: _untag(value) for key, value in node.items()}
+
+
+def _arm(name: str, section: Any, shared: Any, origin: str, added: Sequence[str]) -> dict[str, Any]:
+    """One arm's layers, merged."""
+    if not isinstance(section, dict) or "method" not in section:
+        raise InputError(f"{origin}: arms.{name} must be a mapping with a key `method`")
+    section = dict(section)
+    method, additions = section.pop("method"), section.pop("add", [])
+    merged: Any = _tag(declaration(method), f"method {method}")
+    for extra in additions:
+        merged = _add(merged, extra, f"add {extra}")
+    merged = _merge(_merge(merged, _tag(shared, origin)), _tag(section, origin))
+    for extra in added:
+        merged = _add(merged, extra, f"--add {extra}")
+    return merged
+
+
+def _add(merged: Any, extra: str, origin: str) -> Any:
+    """An addition over a method; the title says both."""
+    patch = dict(addition(extra))
+    title = Leaf(f"{_untag(merged).get('title', 'custom')} + {patch.pop('title')}", origin)
+    return _merge(merged, _tag(patch, origin) | {"title": title})
+
+
+def _model_of(annotation: Any) -> type[BaseModel] | None:
+    """The configuration type in an annotation such as ``Gaussian | None``."""
+    for candidate in (annotation, *get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def schema_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Dotted paths of all leaves of a configuration type, without the arms of a recipe."""
+    for name, field in model.model_fields.items():
+        inner = _model_of(field.annotation)
+        if inner is Method or name == "arms":
+            continue
+        if inner is None:
+            yield prefix + name
+        else:
+            yield prefix + name  # the section itself may be set, to null or to a mapping
+            yield from schema_paths(inner, f"{prefix}{name}.")
+
+
+def _complete(key: str, paths: Sequence[str], shown: str) -> str:
+    """key, or the one path that ends in it."""
+    if key in paths:
+        return key
+    matches = [path for path in paths if path.endswith(f".{key}")]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise InputError(f"{shown!r} is ambiguous: it may mean {', '.join(matches)}")
+    tails = {path.rsplit(".", 1)[-1]: path for path in paths} | {path: path for path in paths}
+    raise InputError(f"unknown key {shown!r}{suggestion(key, tails)}; `fastdd show RECIPE` lists all keys")
+
+
+def _override(tree: dict[str, Any], text: str) -> dict[str, Any]:
+    """The tree with one ``key=value`` applied."""
+    key, equals, raw = text.partition("=")
+    if not equals:
+        raise InputError(f"override {text!r} must look like key=value, for example method.steps=500")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {text!r}: {raw!r} is not a YAML value") from error
+    leaf = _tag(value, "command line")
+    head, _, rest = key.partition(".")
+    if head == "method":
+        path = _complete(rest, list(schema_paths(Method)), key)
+        arms = _arms_with(tree["arms"], path)
+        return _merge(tree, {"arms": {arm: _nest(path, leaf) for arm in arms}})
+    if head == "arms":
+        arm, _, inner = rest.partition(".")
+        if arm not in tree["arms"]:
+            raise InputError(f"unknown arm {arm!r}{suggestion(arm, tree['arms'])}; arms: {', '.join(tree['arms'])}")
+        return _merge(tree, {"arms": {arm: _nest(_complete(inner, list(schema_paths(Method)), key), leaf)}})
+    return _merge(tree, _nest(_complete(key, list(schema_paths(Recipe)), key), leaf))
+
+
+def _arms_with(arms: Mapping[str, Any], path: str) -> list[str]:
+    """Arms that ``method.path`` speaks of: for an option of a term, those that have the term, else all."""
+    parts = path.split(".")
+    if parts[0] != "terms" or len(parts) < 3:
+        return list(arms)
+    having = [arm for arm, tree in arms.items() if isinstance(tree.get("terms", {}).get(parts[1]), dict)]
+    return having or list(arms)
+
+
+def _nest(path: str, leaf: Any) -> dict[str, Any]:
+    for key in reversed(path.split(".")):
+        leaf = {key: leaf}
+    return leaf
+
+
+def _model_at(path: Sequence[str]) -> type[BaseModel] | None:
+    """The configuration type that a key's parents lead to."""
+    model: type[BaseModel] | None = Recipe
+    parts = iter(path)
+    for part in parts:
+        if model is Recipe and part == "arms":
+            next(parts, None)
+            model = Method
+        elif model and part in model.model_fields:
+            model = _model_of(model.model_fields[part].annotation)
+    return model
+
+
+def _explain(error: ValidationError, origin: str) -> str:
+    """Pydantic's list as sentences: path, what is wrong, what was given, the nearest known key."""
+    lines = []
+    for item in error.errors():
+        parts = [str(part) for part in item["loc"]]
+        path = ".".join(parts)
+        if item["type"] == "extra_forbidden":
+            model = _model_at(parts[:-1])
+            lines.append(f"unknown key {path}{suggestion(parts[-1], model.model_fields if model else ())}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
+            lines.append(f"{path + ': ' if path else ''}{message[0].lower()}{message[1:]}{given}")
+    return f"{origin}: " + "; ".join(lines)
+
+
+def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Resolved:
+    """Resolve a recipe.
+
+    Args:
+        name: a built-in recipe or the path of a YAML file.
+        overrides: ``key=value`` texts, applied in order.
+        add: additions for every arm, such as ``dire``; an arm ``x`` is then called ``x+dire``.
+
+    Raises:
+        InputError: an unknown recipe, key or method, or a value of the wrong type or out of range.
+    """
+    origin, document = _read(name)
+    document = dict(document)
+    shared, sections = document.pop("method", {}), document.pop("arms")
+    arms = {"+".join([arm, *add]): _arm(arm, section, shared, origin, add) for arm, section in sections.items()}
+    tree = _tag({"name": Path(name).stem, **document}, origin) | {"arms": arms}
+    for text in overrides:
+        tree = _override(tree, text)
+    try:
+        recipe = Recipe.model_validate(_untag(tree))
+    except ValidationError as error:
+        raise InputError(_explain(error, origin)) from error
+    return Resolved(recipe, dict(_leaves(tree)))
+
+
+def table(resolved: Resolved) -> list[tuple[str, Any, str, str]]:
+    """(path, value, origin, source) of every value of a resolved recipe, defaults included."""
+    rows = []
+
+    def walk(node: Any, path: str) -> None:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                walk(value, f"{path}.{key}" if path else key)
+            return
+        leaf = resolved.leaves.get(path)
+        rows.append((path, node, leaf.origin if leaf else "default", leaf.source if leaf else ""))
+
+    walk(as_plain(resolved.recipe), "")
+    return rows

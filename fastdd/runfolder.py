@@ -1,0 +1,172 @@
+"""The run folder: what is in it, whether it may be continued, what is done.
+
+    recipe.yaml      the full resolved recipe            metrics.json   results, the same bytes on every machine run
+    manifest.json    versions, fingerprints, seconds     log.jsonl      what happened when
+    teacher.safetensors  bank/  images/  recover/  labels/  students/  embeddings.safetensors  report.html
+
+Every file is written whole or not at all, and a stage is done when its last file is there. Times and machine facts
+are kept out of the results, so that a run that was killed and continued ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import __version__
+from .errors import InputError
+from .files import write_json, write_text
+from .recipe import Recipe, as_plain
+
+RECIPE, MANIFEST, LOG = "recipe.yaml", "manifest.json", "log.jsonl"
+
+
+@dataclass
+class Work:
+    """What a stage did now, filled in by the stage."""
+
+    images: int = 0
+
+
+@dataclass
+class RunFolder:
+    """A run's folder with its manifest.
+
+    Attributes:
+        path: of the folder.
+        manifest: the content of manifest.json.
+    """
+
+    path: Path
+    manifest: dict[str, Any] = field(default_factory=dict)
+
+    def check_fingerprint(self, what: str, value: str) -> None:
+        """Note a fingerprint, or refuse one that differs from the run's.
+
+        Raises:
+            InputError: the data or teacher changed since the run began.
+        """
+        known = self.manifest["fingerprints"].setdefault(what, value)
+        if known != value:
+            raise InputError(
+                f"{self.path} was made from another {what}: fingerprint {known[:12]}, now {value[:12]}; choose another "
+                "folder with --out, or start over with --fresh"
+            )
+        self.write_manifest()
+
+    def write_manifest(self) -> None:
+        write_json(self.path / MANIFEST, self.manifest)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Work]:
+        """Time a stage; seconds and images add up over the sessions of a run that was continued."""
+        start, work = time.perf_counter(), Work()
+        self.log(stage=name, event="begin")
+        yield work
+        seconds = time.perf_counter() - start
+        total = self.manifest["stages"].setdefault(name, {"seconds": 0.0, "images": 0})
+        total["seconds"] = round(total["seconds"] + seconds, 3)
+        total["images"] += work.images
+        self.write_manifest()
+        self.log(stage=name, event="end", seconds=round(seconds, 3), images=work.images)
+
+    def log(self, **event: Any) -> None:
+        """Append one line to log.jsonl."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **event})
+        with open(self.path / LOG, "a") as file:
+            file.write(line + "\n")
+
+
+def open_run(path: Path, recipe: Recipe, fresh: bool = False) -> RunFolder:
+    """Open a run folder, new or to be continued.
+
+    Args:
+        fresh: delete what an earlier run left there and start over.
+
+    Raises:
+        InputError: the folder holds something else, or a run of another recipe; the differences are named.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; choose another folder with --out")
+    if path.is_dir() and any(path.iterdir()) and not (path / RECIPE).is_file():
+        raise InputError(f"{path} exists and is no run folder (it has no {RECIPE}); choose another folder with --out")
+    if fresh and path.is_dir():
+        shutil.rmtree(path)
+    if (path / RECIPE).is_file():
+        _require_same(path, recipe)
+    else:
+        write_text(path / RECIPE, yaml.safe_dump(as_plain(recipe), sort_keys=False, allow_unicode=True))
+    manifest = json.loads((path / MANIFEST).read_text()) if (path / MANIFEST).is_file() else {}
+    run = RunFolder(path, _facts(recipe) | {"fingerprints": {}, "stages": {}} | manifest)
+    run.manifest["fingerprints"]["code"] = code_fingerprint()
+    run.write_manifest()
+    return run
+
+
+def _flat(node: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict) or not node:
+        return {path: node}
+    return {k: v for key, value in node.items() for k, v in _flat(value, f"{path}.{key}" if path else key).items()}
+
+
+def _require_same(path: Path, recipe: Recipe) -> None:
+    """Refuse a folder made by another recipe, and say what differs."""
+    theirs, ours = _flat(yaml.safe_load((path / RECIPE).read_text())), _flat(as_plain(recipe))
+    absent = object()
+    keys = [k for k in {**theirs, **ours} if theirs.get(k, absent) != ours.get(k, absent)]
+    if keys:
+        shown = "; ".join(f"{k}: {theirs.get(k, 'absent')} there, {ours.get(k, 'absent')} now" for k in keys[:5])
+        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+        raise InputError(
+            f"{path} holds a run of another recipe ({shown}{more}); choose another folder with --out, or start over with --fresh"
+        )
+
+
+def code_fingerprint() -> str:
+    """sha256 over the source files of both packages."""
+    import fastdd_kernels
+
+    digest = hashlib.sha256()
+    for module in (sys.modules["fastdd"], fastdd_kernels):
+        root = Path(str(module.__file__)).parent
+        for file in sorted(root.rglob("*.py")):
+            digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _facts(recipe: Recipe) -> dict[str, Any]:
+    """Versions and machine, for the manifest."""
+    import torch
+
+    content = json.dumps(as_plain(recipe), sort_keys=True)
+    return {
+        "fastdd": __version__,
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+        "machine": {
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        },
+        "recipe_hash": hashlib.sha256(content.encode()).hexdigest()[:12],
+    }

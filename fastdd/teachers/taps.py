@@ -1,0 +1,144 @@
+"""Taps: a frozen teacher that returns logits, embedding and the statistics of chosen layers in one pass.
+
+The tapped modules are replaced by thin wrappers that note their statistics on the way, so there are no
+hooks, the whole step compiles as one graph, and nothing is noted that no term asked for.
+
+    bn.<i>      input of the i-th BatchNorm2d, in module order: per-image mean and shifted mean square
+    blocks.<i>  output of the i-th residual block, after its ReLU: spatial mean
+    stages.<i>  output of the i-th stage (layer1, layer2, ...): spatial mean
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection
+from typing import NamedTuple
+
+from fastdd_kernels import spatial_moments
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+
+KINDS = {"bn": "bn_inputs", "blocks": "blocks", "stages": "stages"}
+
+
+class Features(NamedTuple):
+    """What one forward pass tells; N images, all statistics in float32."""
+
+    logits: Tensor
+    """[N, classes]"""
+    embedding: Tensor
+    """[N, D]: input of the last linear layer"""
+    pooled: dict[str, Tensor]
+    """layer name -> [N, channels], spatial mean; a BatchNorm's is that of its input"""
+    moments: dict[str, tuple[Tensor, Tensor]]
+    """BatchNorm layer name -> (mean, mean square about running_mean), each [N, channels]"""
+
+
+class _Notes:
+    """What the wrappers have seen in the current pass."""
+
+    def __init__(self) -> None:
+        self.pooled: dict[str, Tensor] = {}
+        self.moments: dict[str, tuple[Tensor, Tensor]] = {}
+        self.embedding: Tensor | None = None
+
+
+class _BatchNormTap(nn.Module):
+    def __init__(self, bn: nn.BatchNorm2d, name: str, notes: _Notes) -> None:
+        super().__init__()
+        self.bn, self.name, self.notes = bn, name, notes
+
+    def forward(self, x: Tensor) -> Tensor:
+        moments = spatial_moments(x, self.bn.running_mean)
+        self.notes.moments[self.name] = moments
+        self.notes.pooled[self.name] = moments[0]
+        return self.bn(x)
+
+
+class _PooledTap(nn.Module):
+    def __init__(self, module: nn.Module, name: str, notes: _Notes) -> None:
+        super().__init__()
+        self.module, self.name, self.notes = module, name, notes
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.module(x)
+        self.notes.pooled[self.name] = y.float().mean((2, 3))
+        return y
+
+
+class _EmbeddingTap(nn.Module):
+    def __init__(self, linear: nn.Linear, notes: _Notes) -> None:
+        super().__init__()
+        self.linear, self.notes = linear, notes
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.notes.embedding = x.float()
+        return self.linear(x)
+
+
+def layer_names(network: nn.Module, kind: str) -> dict[str, str]:
+    """Layer name -> module path for a kind of layer: ``bn_inputs``, ``blocks`` or ``stages``.
+
+    Raises:
+        InputError: the network has no such layers.
+    """
+    if kind == "bn_inputs":
+        found = [path for path, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)]
+        prefix = "bn"
+    elif kind == "blocks":
+        found = [path for path, m in network.named_modules() if type(m).__name__ in ("BasicBlock", "Bottleneck")]
+        prefix = "blocks"
+    else:
+        found = [path for path, _ in network.named_children() if path.startswith("layer")]
+        prefix = "stages"
+    if not found:
+        what = {"bn_inputs": "BatchNorm2d layers", "blocks": "residual blocks", "stages": "stages layer1, layer2, ..."}
+        raise InputError(f"{type(network).__name__} has no {what[kind]}; choose other layers or another network")
+    return {f"{prefix}.{i}": path for i, path in enumerate(found)}
+
+
+class Taps(nn.Module):
+    """A frozen copy of a network in eval mode that also returns the statistics of chosen layers.
+
+    Args:
+        network: any classifier whose last linear layer gives the logits.
+        layers: names ``bn.<i>``, ``blocks.<i>`` or ``stages.<i>`` whose statistics are wanted.
+
+    Attributes:
+        running: BatchNorm layer name -> (running mean, running variance), each [channels].
+    """
+
+    def __init__(self, network: nn.Module, layers: Collection[str] = ()) -> None:
+        super().__init__()
+        network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.notes = _Notes()
+        self.running: dict[str, tuple[Tensor, Tensor]] = {}
+        paths: dict[str, str] = {}
+        for kind in {name.partition(".")[0] for name in layers}:
+            paths |= layer_names(network, KINDS[kind])
+        linear = [path for path, m in network.named_modules() if isinstance(m, nn.Linear)]
+        if not linear:
+            raise InputError(f"{type(network).__name__} has no linear layer to take embeddings from")
+        _replace(network, linear[-1], _EmbeddingTap(network.get_submodule(linear[-1]), self.notes))  # type: ignore[arg-type]
+        # innermost first: wrapping a block changes the paths of the BatchNorms inside it
+        for name in sorted(layers, key=lambda name: -paths[name].count(".")):
+            module = network.get_submodule(paths[name])
+            if isinstance(module, nn.BatchNorm2d):
+                self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
+                _replace(network, paths[name], _BatchNormTap(module, name, self.notes))
+            else:
+                _replace(network, paths[name], _PooledTap(module, name, self.notes))
+        self.network = network
+
+    def forward(self, x: Tensor) -> Features:
+        self.notes.pooled, self.notes.moments = {}, {}
+        logits = self.network(x)
+        assert self.notes.embedding is not None  # the wrapper of the last linear layer has just set it
+        return Features(logits.float(), self.notes.embedding, self.notes.pooled, self.notes.moments)
+
+
+def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, leaf = path.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, module)

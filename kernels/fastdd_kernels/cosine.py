@@ -1,0 +1,232 @@
+"""All-pairs cosine similarity: the matrix where it is wanted, a closed form where only sums are.
+
+    cos(x, y) = <x, y> / (||x|| ||y||)
+    sum_ij cos(x_i, y_j) = <sum_i u_i, sum_j v_j>        u = x / ||x||,  v = y / ||y||
+
+so a sum or mean over n x m pairs costs (n + m) D operations and no pair is ever formed. Without
+the pairs (i, i) of a set with itself it is ||sum_i u_i||^2 minus the number of nonzero rows, since
+each of those cosines is exactly 1.
+
+A zero row has no direction: its cosine with everything is 0, and so is its gradient. (A row counts
+as zero when its squared norm is not representable, below about 1e-19 in float32.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Reduction = Literal["mean", "sum", "none"] | None
+Precision = Literal["high", "fast"]
+
+# -- reference -------------------------------------------------------------------------------------
+
+
+def cosine_sum_reference(x: Tensor, y: Tensor | None = None, exclude_diagonal: bool = False) -> Tensor:
+    """The definition, every pair written out, in the precision of the input; NaN for a zero row."""
+    y = x if y is None else y
+    cosine = (x / x.norm(dim=-1, keepdim=True)) @ (y / y.norm(dim=-1, keepdim=True)).mT
+    if exclude_diagonal:
+        cosine = cosine * (1 - torch.eye(*cosine.shape[-2:], dtype=x.dtype, device=x.device))
+    return cosine.sum((-2, -1))
+
+
+# -- building blocks, shared with the other pair operators -------------------------------------------
+
+
+def to_float(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """The tensors in one common dtype: float64 if any of them is, float32 otherwise.
+
+    Raises:
+        TypeError: one of them is not a real floating-point tensor.
+    """
+    for tensor in tensors:
+        if not tensor.is_floating_point():
+            raise TypeError(f"features must be a real floating-point tensor, got {tensor.dtype}")
+    double = any(tensor.dtype == torch.float64 for tensor in tensors)
+    return tuple(tensor.to(torch.float64 if double else torch.float32) for tensor in tensors)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows of x [..., D] divided by their norm; a zero row stays zero, with zero gradient."""
+    square = (x * x).sum(-1, keepdim=True)
+    zero = square == 0
+    # The root never sees the zero, so its infinite slope cannot turn into NaN further back.
+    return x * torch.where(zero, 0.0, torch.where(zero, 1.0, square).rsqrt())
+
+
+def check_pair(x: Tensor, y: Tensor | None, ndim: int) -> None:
+    """Raise a ValueError unless x is [..., n, D] and y, if given, [..., m, D], both with ndim axes."""
+    shape = ("[n, D]", "[G, n, D]")[ndim - 2]
+    if x.ndim != ndim:
+        raise ValueError(f"x must be {shape}, got {tuple(x.shape)}")
+    if y is not None and (y.ndim != ndim or y.shape[-1] != x.shape[-1] or y.shape[:-2] != x.shape[:-2]):
+        wanted = (*x.shape[:-2], "m", x.shape[-1])
+        raise ValueError(f"y must be {wanted} to match x {tuple(x.shape)}, got {tuple(y.shape)}")
+
+
+def check_reduction(reduction: Reduction) -> None:
+    """Raise a ValueError unless the reduction is one of 'mean', 'sum', 'none' and None."""
+    if reduction not in ("mean", "sum", "none", None):
+        raise ValueError(f"reduction must be 'mean', 'sum', 'none' or None, got {reduction!r}")
+
+
+# -- a matrix product that means float32 ---------------------------------------------------------------
+
+
+def _round_to_tf32(x: Tensor) -> Tensor:
+    """x [float32] with its significand rounded to the 11 bits that TF32 keeps."""
+    return ((x.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+class _SplitProduct(torch.autograd.Function):
+    """a @ b to float32 accuracy out of three products whose operands may be rounded to TF32."""
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        a_high, b_high = _round_to_tf32(a), _round_to_tf32(b)
+        return a_high @ b_high + (a_high @ (b - b_high) + (a - a_high) @ b_high)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        need_a, need_b = ctx.needs_input_grad
+        grad_a = _SplitProduct.apply(grad, b.mT.contiguous()) if need_a else None
+        grad_b = _SplitProduct.apply(a.mT.contiguous(), grad.contiguous()) if need_b else None
+        return grad_a, grad_b
+
+
+def matmul(a: Tensor, b: Tensor, precision: Precision = "high") -> Tensor:
+    """a @ b, never in half precision under autocast, and never in TF32 unless precision is "fast".
+
+    The process-wide TF32 switch is the caller's, for the network; "high" works around it when it is
+    on, at the price of three products.
+    """
+    with torch.autocast(a.device.type, enabled=False):
+        tf32 = a.is_cuda and a.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+        if precision == "high" and tf32:
+            return _SplitProduct.apply(a.contiguous(), b.contiguous())
+        return a @ b
+
+
+# -- public functions --------------------------------------------------------------------------------
+
+
+def pairwise_cosine_similarity(
+    x: Tensor, y: Tensor | None = None, reduction: Reduction = None, zero_diagonal: bool | None = None
+) -> Tensor:
+    """Cosine similarity of every row of x with every row of y; a drop-in for torchmetrics' function.
+
+    It differs from the original in that a zero row gives 0 instead of NaN, and that a reduction
+    costs (n + m) D operations instead of n m D. Differentiable, twice as well.
+
+    Args:
+        x: [n, D], any real float dtype.
+        y: [m, D]; x itself if not given.
+        reduction: over the last dimension (the rows of y): "mean", "sum", or none of them.
+        zero_diagonal: count the pairs (i, i) as 0, also where y is given and n differs from m. By
+            default only when y is not given. A mean still divides by m.
+
+    Returns:
+        [n, m], or [n] with a reduction; float64 if x or y is, float32 otherwise.
+
+    Raises:
+        ValueError: x or y is not a matrix, their widths differ, or the reduction is unknown.
+        TypeError: x or y is not floating point.
+    """
+    check_pair(x, y, ndim=2)
+    check_reduction(reduction)
+    x, other = to_float(x, x if y is None else y)
+    u = unit_rows(x)
+    v = u if y is None else unit_rows(other)
+    without_diagonal = y is None if zero_diagonal is None else zero_diagonal
+    if reduction in ("mean", "sum"):
+        return _reduced_rows(u, v, without_diagonal) / (v.shape[0] if reduction == "mean" else 1)
+    cosine = matmul(u, v.mT)
+    if without_diagonal:
+        diagonal = torch.eye(*cosine.shape, dtype=torch.bool, device=cosine.device)
+        cosine = cosine.masked_fill(diagonal, 0.0)
+    return cosine
+
+
+def _reduced_rows(u: Tensor, v: Tensor, without_diagonal: bool) -> Tensor:
+    """sum_j <u_i, v_j> for each i, [n], with or without j = i."""
+    total = (u * v.sum(0)).sum(1)
+    if without_diagonal:
+        k = min(u.shape[0], v.shape[0])
+        total = total - F.pad((u[:k] * v[:k]).sum(1), (0, u.shape[0] - k))
+    return total
+
+
+def cosine_sum(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    exclude_diagonal: bool = False,
+    y_unit_sum: Tensor | None = None,
+) -> Tensor:
+    """Sum of the cosines of all pairs, group by group (DiRe, eq. 1), in O((n + m) D).
+
+    Args:
+        x: [G, n, D], any real float dtype.
+        y: [G, m, D]; x itself if neither y nor y_unit_sum is given.
+        exclude_diagonal: leave out the pairs (i, i), i < min(n, m).
+        y_unit_sum: [G, D], ``unit_rows(y).sum(1)`` computed once, in place of a y that does not
+            change. A padding row of zeros in y adds nothing to it.
+
+    Returns:
+        [G]; float64 if an input is, float32 otherwise. Finite gradients for zero and equal rows.
+
+    Raises:
+        ValueError: shapes do not fit, both y and y_unit_sum are given, or the diagonal is to be
+            excluded from a y known only by its sum.
+        TypeError: an input is not floating point.
+    """
+    check_pair(x, y, ndim=3)
+    if y_unit_sum is not None:
+        if y is not None or exclude_diagonal:
+            raise ValueError("y_unit_sum stands in for y and knows no single row: drop y, exclude_diagonal")
+        if y_unit_sum.shape != (x.shape[0], x.shape[2]):
+            wanted, got = (x.shape[0], x.shape[2]), tuple(y_unit_sum.shape)
+            raise ValueError(f"y_unit_sum must be {wanted} to match x {tuple(x.shape)}, got {got}")
+        x, y_unit_sum = to_float(x, y_unit_sum)
+        return (unit_rows(x).sum(1) * y_unit_sum).sum(1)
+    if y is None:
+        (x,) = to_float(x)
+        total = unit_rows(x).sum(1).square().sum(1)
+        # Each (i, i) is a constant 1: subtract the count, which adds no rounding to the gradient.
+        return total - (x * x).sum(2).ne(0).sum(1) if exclude_diagonal else total
+    x, y = to_float(x, y)
+    u, v = unit_rows(x), unit_rows(y)
+    total = (u.sum(1) * v.sum(1)).sum(1)
+    if exclude_diagonal:
+        k = min(u.shape[1], v.shape[1])
+        total = total - (u[:, :k] * v[:, :k]).sum((1, 2))
+    return total
+
+
+def intra_class_cosine(x: Tensor) -> Tensor:
+    """Mean cosine of the n (n - 1) ordered pairs of different rows of one class: how alike they are.
+
+    Args:
+        x: embeddings of one class, [n, D], n >= 2.
+
+    Returns:
+        A scalar in [-1/(n-1), 1]; float64 if x is, float32 otherwise.
+
+    Raises:
+        ValueError: x is not a matrix or has fewer than two rows.
+        TypeError: x is not floating point.
+    """
+    check_pair(x, None, ndim=2)
+    n = x.shape[0]
+    if n < 2:
+        raise ValueError(f"the mean cosine of a class needs at least 2 rows, got x {tuple(x.shape)}")
+    return cosine_sum(x[None], exclude_diagonal=True)[0] / (n * (n - 1))

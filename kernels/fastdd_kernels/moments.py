@@ -1,0 +1,247 @@
+"""Spatial moments of an activation: the one statistic that every statistics-matching method needs.
+
+    mean[n, c]        = (1 / HW) * sum_hw x[n, c, h, w]
+    mean_square[n, c] = (1 / HW) * sum_hw (x[n, c, h, w] - shift[c])^2
+
+Batch mean and variance (SRe2L), class-wise ones (LPLD) and pooled features (DEDA) are algebra
+on these two [N, C] arrays. ``shift`` is any per-channel constant near the mean (the layer's
+running mean): it keeps ``mean_square - (mean - shift)^2`` free of cancellation.
+
+Cost: one read of x forward; one read of x and one write of its gradient backward. Statistics
+are float32 for half-precision input and under autocast, float64 for float64 input.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# -- reference -------------------------------------------------------------------------------------
+
+
+def spatial_moments_reference(x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """The definition, in the precision of x. Tests and benchmarks compare against this."""
+    return x.mean((2, 3)), (x - shift.view(1, -1, 1, 1)).square().mean((2, 3))
+
+
+def batch_norm_loss_reference(
+    x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1
+) -> Tensor:
+    """The definition: mean and biased variance of each group of images, then two plain norms."""
+    grouped = x.unflatten(0, (groups, -1))
+    variance, mean = torch.var_mean(grouped, (1, 3, 4), correction=0)
+    return (running_var - variance).norm(dim=1) + (running_mean - mean).norm(dim=1)
+
+
+def frozen_batch_norm_reference(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    eps: float = 1e-5,
+    relu: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The definition: batch normalisation in eval mode, and the moments of its input."""
+    y = F.batch_norm(x, running_mean, running_var, weight, bias, training=False, eps=eps)
+    return (F.relu(y) if relu else y, *spatial_moments_reference(x, running_mean))
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def _check_activation(x: Tensor) -> None:
+    if x.ndim != 4 or 0 in x.shape[2:] or not x.is_floating_point():
+        raise ValueError(
+            f"x must be a floating-point [N, C, H, W] with H, W > 0, got {tuple(x.shape)} {x.dtype}"
+        )
+
+
+def _check_channels(name: str, value: Tensor | None, channels: int) -> None:
+    if value is not None and value.shape != (channels,):
+        raise ValueError(f"{name} must be [{channels}] to match the channels, got {tuple(value.shape)}")
+
+
+def _check_groups(count: int, groups: int) -> None:
+    if groups < 1 or count < groups or count % groups:
+        raise ValueError(f"groups must divide the {count} images into equal non-empty parts, got {groups}")
+
+
+def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, groups: int) -> None:
+    for name, value in (("running_mean", running_mean), ("running_var", running_var)):
+        if value.shape not in ((channels,), (groups, channels)):
+            raise ValueError(
+                f"{name} must be [{channels}] or, one row a group, [{groups}, {channels}]; "
+                f"got {tuple(value.shape)}"
+            )
+
+
+# -- public functions ------------------------------------------------------------------------------
+
+
+def _centred_moments(x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``x - shift`` in at least float32, and the two moments taken from it."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    shift = shift.to(dtype)
+    centred = x.to(dtype) - shift[:, None, None]
+    return centred, centred.mean((2, 3)) + shift, centred.square().mean((2, 3))
+
+
+def spatial_moments(x: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Mean and (shifted) mean square of each channel of each image.
+
+    Args:
+        x: activation [N, C, H, W], any float dtype, contiguous or channels-last; no layout copy.
+        shift: per-channel constant [C] subtracted before squaring; zeros if not given.
+
+    Returns:
+        ``(mean, mean_square)``, each [N, C], float32 (float64 for float64 x).
+
+    Raises:
+        ValueError: x is not 4-D or has an empty spatial extent, or shift does not fit x.
+    """
+    _check_activation(x)
+    _check_channels("shift", shift, x.shape[1])
+    if shift is None:
+        shift = x.new_zeros(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
+    return _centred_moments(x, shift)[1:]
+
+
+def batch_moments(
+    mean: Tensor, mean_square: Tensor, shift: Tensor | None = None, groups: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over (images, H, W), for each group of consecutive images.
+
+    Args:
+        mean, mean_square: [N, C] from :func:`spatial_moments`.
+        shift: the [C] constant that was given to :func:`spatial_moments`; none if none was.
+        groups: number of equal parts of consecutive images that N is cut into.
+
+    Returns:
+        ``(mean, variance)``, each [groups, C]. The variance is ``mean_square - (mean - shift)^2``
+        unclamped, since a clamp would cut the gradient: it is as exact as the shift is near the
+        mean, and rounding may leave a constant channel a hair below zero.
+
+    Raises:
+        ValueError: shapes do not fit, or groups does not divide N.
+    """
+    if mean.ndim != 2 or mean.shape != mean_square.shape:
+        raise ValueError(
+            "mean and mean_square must both be [N, C], got "
+            f"{tuple(mean.shape)} and {tuple(mean_square.shape)}"
+        )
+    _check_groups(mean.shape[0], groups)
+    _check_channels("shift", shift, mean.shape[1])
+    mean = mean.unflatten(0, (groups, -1)).mean(1)
+    mean_square = mean_square.unflatten(0, (groups, -1)).mean(1)
+    offset = mean if shift is None else mean - shift
+    return mean, mean_square - offset.square()
+
+
+def _row_norms(x: Tensor) -> Tensor:
+    """Euclidean norm of each row; at a zero row the gradient, to every order, is 0 and never NaN."""
+    square = x.square().sum(1)
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+
+
+def batch_norm_loss_from_moments(
+    mean: Tensor,
+    mean_square: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    groups: int = 1,
+    shift: Tensor | None = None,
+) -> Tensor:
+    """:func:`batch_norm_loss` for a layer whose spatial moments are known already.
+
+    Args:
+        mean, mean_square: [N, C] from :func:`spatial_moments` or :func:`frozen_batch_norm`.
+        running_mean, running_var: targets, [C], or [groups, C] for a target of each group's own.
+        groups: number of equal parts of consecutive images that N is cut into.
+        shift: the [C] constant of the moments; running_mean if not given. Class-wise targets
+            have no single running mean, so with them it must be given.
+
+    Returns:
+        [groups], one loss a group.
+
+    Raises:
+        ValueError: shapes do not fit, groups does not divide N, or shift is missing.
+    """
+    if shift is None and running_mean.ndim != 1:
+        raise ValueError(
+            f"running_mean is {tuple(running_mean.shape)}, a row a group: "
+            "give the shift [C] that the moments were taken with"
+        )
+    batch_mean, batch_var = batch_moments(mean, mean_square, running_mean if shift is None else shift, groups)
+    _check_targets(running_mean, running_var, mean.shape[1], groups)
+    return _row_norms(running_var - batch_var) + _row_norms(running_mean - batch_mean)
+
+
+def batch_norm_loss(x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1) -> Tensor:
+    """Distance between the batch statistics of a layer's input and its running statistics (SRe2L).
+
+        || running_var - var(x) ||_2 + || running_mean - mean(x) ||_2
+
+    Mean and biased variance are over (images, H, W). The norms are not squared and not divided
+    by the channels; where a difference is exactly zero its gradient is 0.
+
+    Args:
+        x: input of a BatchNorm layer [N, C, H, W], any float dtype.
+        running_mean, running_var: that layer's buffers [C], or class-wise targets [groups, C].
+        groups: number of equal parts of consecutive images, each with statistics of its own.
+
+    Returns:
+        [groups], float32 (float64 for float64 x). Sum over layers is left to the caller, as
+        methods weigh the first one differently.
+
+    Raises:
+        ValueError: shapes do not fit or groups does not divide N.
+    """
+    _check_activation(x)
+    _check_targets(running_mean, running_var, x.shape[1], groups)
+    shift = running_mean if running_mean.ndim == 1 else running_mean.mean(0)
+    moments = spatial_moments(x, shift)
+    return batch_norm_loss_from_moments(*moments, running_mean, running_var, groups, shift)
+
+
+def frozen_batch_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor,
+    running_var: Tensor,
+    eps: float = 1e-5,
+    relu: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Batch normalisation in eval mode, with optional ReLU, and the moments of its input.
+
+        y = (x - running_mean) * weight / sqrt(running_var + eps) + bias
+
+    Args:
+        x: activation [N, C, H, W], any float dtype.
+        weight, bias: affine parameters [C], or None for 1 and 0.
+        running_mean, running_var: statistics of the frozen layer [C].
+        eps: added to the variance.
+        relu: clip y at zero.
+
+    Returns:
+        ``(y, mean, mean_square)``: y [N, C, H, W] in the dtype of x, and
+        ``spatial_moments(x, shift=running_mean)``, each [N, C].
+
+    Raises:
+        ValueError: x is not 4-D or has an empty spatial extent, or a parameter does not fit x.
+    """
+    _check_activation(x)
+    parameters = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
+    for name, value in parameters.items():
+        _check_channels(name, value, x.shape[1])
+    centred, mean, mean_square = _centred_moments(x, running_mean)
+    scale = torch.rsqrt(running_var.to(centred.dtype) + eps)
+    if weight is not None:
+        scale = scale * weight.to(centred.dtype)
+    y = centred * scale[:, None, None]
+    if bias is not None:
+        y = y + bias.to(centred.dtype)[:, None, None]
+    return (F.relu(y) if relu else y).to(x.dtype), mean, mean_square

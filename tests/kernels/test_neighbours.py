@@ -1,0 +1,132 @@
+"""Radii, coverage, density, precision and recall: golden values, the definition, the prdc package."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from prdc import compute_prdc  # type: ignore[import-untyped]
+from torch import Tensor
+
+from fastdd_kernels import neighbours as module
+from fastdd_kernels.neighbours import (
+    coverage,
+    density,
+    knn_radii,
+    knn_radii_reference,
+    prdc,
+    prdc_reference,
+    precision,
+    recall,
+)
+
+X = torch.tensor([0.0, 1, 3, 7]).unsqueeze(1)
+Y = torch.tensor([0.5, 6.5]).unsqueeze(1)
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def grid(n: int, seed: int = 0) -> Tensor:
+    """Few integer points: many exact ties and duplicates, far from the origin."""
+    return torch.randint(0, 4, (n, 3), generator=torch.Generator().manual_seed(seed)).float() + 100
+
+
+@pytest.fixture(params=[7, 2048])
+def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TILE", request.param)
+
+
+@pytest.mark.usefixtures("tile")
+def test_golden() -> None:
+    assert knn_radii(X, 1).tolist() == [1, 1, 2, 4]
+    assert knn_radii(X, 2).tolist() == [3, 2, 3, 6]
+    assert coverage(X, Y, k=1).item() == 0.75
+    assert coverage(X, Y, k=2).item() == 1.0
+
+
+@pytest.mark.usefixtures("tile")
+@pytest.mark.parametrize("k", [1, 3, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_random_points_agree_with_the_package_and_the_definition(k: int, dtype: torch.dtype) -> None:
+    real, synthetic = (5 + randn(61, 6)).to(dtype), (5.3 + 0.8 * randn(23, 6, seed=1)).to(dtype)
+    ours = {name: value.item() for name, value in prdc(real, synthetic, k)._asdict().items()}
+    assert ours == {
+        name: value.item() for name, value in prdc_reference(real, synthetic, k)._asdict().items()
+    }
+    assert ours == pytest.approx(compute_prdc(real.numpy(), synthetic.numpy(), k), abs=1e-12)
+    torch.testing.assert_close(knn_radii(real, k), knn_radii_reference(real, k), rtol=1e-14, atol=0)
+
+
+@pytest.mark.usefixtures("tile")
+@pytest.mark.parametrize("k", [1, 2, 5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ties_and_duplicates_are_exact(k: int, dtype: torch.dtype) -> None:
+    real, synthetic = grid(150).to(dtype), grid(40, seed=1).to(dtype)
+    radii = knn_radii(real, k)
+    assert (radii == knn_radii_reference(real, k)).all()
+    assert (radii == 0).any()  # or the grid is too sparse to test anything
+    assert prdc(real, synthetic, k) == prdc_reference(real, synthetic, k)
+
+
+def test_a_radius_of_zero_covers_nothing() -> None:
+    twins = randn(1, 40).expand(6, 40) + 10
+    assert (knn_radii(twins, 5) == 0).all()
+    assert coverage(twins, twins[:1], k=5).item() == 0
+    assert coverage(twins, twins[:1], k=5, real_radii=torch.full((6,), 1e-6)).item() == 1
+
+
+def test_a_subset_of_the_real_points_as_control() -> None:
+    # Its distances to the real set *are* radii: rounding would decide the strict comparison.
+    real = 20 + randn(300, 64).relu()
+    subset = real[::10]
+    assert prdc(real, subset, 3) == prdc_reference(real, subset, 3)
+
+
+@pytest.mark.usefixtures("tile")
+def test_nearly_equal_points_in_a_wide_cloud() -> None:
+    cloud = randn(60, 32)
+    # Differences of 1e-5 in a cloud of norm 1e3: far below the rounding of the expanded square.
+    real = torch.cat((1e3 * cloud, 1 + 1e-5 * torch.arange(50.0).unsqueeze(1).expand(50, 32)))
+    torch.testing.assert_close(knn_radii(real, 5), knn_radii_reference(real, 5), rtol=1e-13, atol=0)
+    synthetic = real[60:] + 3e-6
+    assert prdc(real, synthetic, 5) == prdc_reference(real, synthetic, 5)
+
+
+def test_single_metrics_are_those_of_the_joint_sweep() -> None:
+    real, synthetic = randn(40, 5), randn(15, 5, seed=1)
+    joint = prdc(real, synthetic, 4)
+    assert precision(real, synthetic, 4) == joint.precision
+    assert recall(real, synthetic, 4) == joint.recall
+    assert density(real, synthetic, 4) == joint.density
+    assert coverage(real, synthetic, 4) == joint.coverage
+    known = prdc(real, synthetic, 4, real_radii=knn_radii(real, 4), synthetic_radii=knn_radii(synthetic, 4))
+    assert known == joint
+
+
+def test_smallest_sets_halves_and_views() -> None:
+    assert knn_radii(randn(4, 3), 3).shape == (4,)  # n = k + 1
+    assert coverage(randn(4, 3), randn(1, 3, seed=1), k=3).ndim == 0  # one synthetic point is enough
+    x = randn(30, 8).half()
+    assert (knn_radii(x, 2) == knn_radii(x.float(), 2)).all()
+    wide = randn(30, 16)
+    assert (knn_radii(wide[:, ::2], 2) == knn_radii(wide[:, ::2].contiguous(), 2)).all()
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match="k = 5 and n = 5 rows"):
+        knn_radii(randn(5, 2), 5)
+    with pytest.raises(ValueError, match="k = 0"):
+        knn_radii(randn(5, 2), 0)
+    with pytest.raises(ValueError, match="k = 5 and n = 3 rows"):
+        prdc(randn(9, 2), randn(3, 2), 5)
+    with pytest.raises(ValueError, match=r"synthetic must be \[n, D\] with n > 0"):
+        coverage(randn(9, 2), randn(0, 2))
+    with pytest.raises(ValueError, match=r"got \(4, 3\)"):
+        coverage(randn(9, 2), randn(4, 3))
+    with pytest.raises(ValueError, match=r"real .* holds NaN"):
+        coverage(randn(9, 2) * torch.nan, randn(4, 2))
+    with pytest.raises(ValueError, match=r"radii of real must be \[9\], got \(4,\)"):
+        coverage(randn(9, 2), randn(4, 2), real_radii=torch.ones(4))
+    with pytest.raises(TypeError, match="int64"):
+        knn_radii(randn(9, 2).long(), 1)

@@ -1,0 +1,228 @@
+"""fastdd.data: what is wrong with a root, a layout or an archive, and what is rightly ignored."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision.io import encode_png
+
+from fastdd.data import memory, open_dataset
+from fastdd.errors import InputError
+
+
+def picture(seed: int, height: int = 6, width: int = 6, channels: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (channels, height, width), generator=generator, dtype=torch.uint8)
+
+
+def png(image: Tensor) -> bytes:
+    return encode_png(image).numpy().tobytes()
+
+
+def write(root: Path, path: str, content: bytes) -> None:
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_bytes(content)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes of 3 and 2 training images and one test image each, written in an unsorted order."""
+    names = ["train/dog/b.png", "train/cat/10.png", "train/cat/9.png", "train/dog/a.PNG", "train/cat/x.png"]
+    for seed, name in enumerate([*names, "val/dog/t.png", "val/cat/t.png"]):
+        write(tmp_path / "pets", name, png(picture(seed)))
+    return tmp_path / "pets"
+
+
+def pack(root: Path, target: Path, mode: Any = "w", top: str = "") -> Path:
+    with tarfile.open(target, mode) as tar:
+        tar.add(root, arcname=top or ".")
+    return target
+
+
+def message(root: str | Path, split: str = "train") -> str:
+    with pytest.raises(InputError) as caught:
+        open_dataset(root, split)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+# -- what is wrong with a root --------------------------------------------------------------------
+
+
+def test_missing_root_suggests_a_neighbour(root: Path) -> None:
+    assert "did you mean" in message(root.parent / "pest")
+    assert str(root) in message(root.parent / "pest")
+    assert "'digits'" in message("digit")
+    assert "expected 'train' or 'test'" in message(root, "trian")
+
+
+def test_empty_root_and_missing_splits(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert "is empty" in message(tmp_path / "empty")
+    assert f"{str(root)!r} has" in message(root.parent)  # one level too high
+    (root / "train").rename(root / "training")
+    assert "no train/ folder; found 'training', 'val'" in message(root)
+    (root / "val").rename(root / "validation")
+    assert "no test/ or val/ folder; found 'training', 'validation'" in message(root, "test")
+
+
+def test_missing_splits_of_an_archive(root: Path, tmp_path: Path) -> None:
+    archive = pack(root / "train", tmp_path / "a.tar", top="pets")
+    assert "no train/ folder; found 'pets'" in message(archive)
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "expected"),
+    [
+        ("train/cat/notes.pdf", b"x", "'train/cat/notes.pdf' is not an image"),
+        ("train/cat/deep/1.png", b"x", "'train/cat/deep' is a folder inside a class folder"),
+        ("train/loose.png", b"x", "'train/loose.png' lies in no class folder"),
+        ("train/owl/1.png", b"x", "'val' lacks classes that train has: 'owl'"),
+        ("val/owl/1.png", b"x", "'train' lacks classes that val has: 'owl'"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_wrong_layout(
+    root: Path, tmp_path: Path, path: str, content: bytes, expected: str, packed: bool
+) -> None:
+    write(root, path, content)
+    assert expected in message(pack(root, tmp_path / "a.tar") if packed else root)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_empty_class_and_single_class(root: Path, tmp_path: Path, packed: bool) -> None:
+    for split in ("train", "val"):
+        (root / split / "owl").mkdir()
+        write(root, f"{split}/owl/readme.txt", b"x")
+    assert "'train/owl' holds no images" in message(pack(root, tmp_path / "a.tar") if packed else root)
+    for split in ("train", "val"):
+        for name in ("dog", "owl"):
+            for path in (root / split / name).iterdir():
+                path.unlink()
+            (root / split / name).rmdir()
+    assert "1 class folders ('cat'); expected at least 2" in message(
+        pack(root, tmp_path / "b.tar") if packed else root
+    )
+
+
+def test_ignored_files(root: Path, tmp_path: Path) -> None:
+    clean = open_dataset(root, "train")
+    for path in (
+        ".DS_Store",
+        "train/.DS_Store",
+        "train/cat/Thumbs.db",
+        "train/cat/._9.png",
+        "train/meta.csv",
+    ):
+        write(root, path, b"x")
+    for path in ("train/dog/labels.JSON", "readme.pdf", "meta/table.xls", "train/.ipynb_checkpoints/1.png"):
+        write(root, path, b"x")
+    assert open_dataset(root, "train").fingerprint == clean.fingerprint
+    assert open_dataset(pack(root, tmp_path / "a.tar", top="pets"), "train").fingerprint == clean.fingerprint
+
+
+def test_only_train_is_enough_for_train(root: Path) -> None:
+    for path in sorted((root / "val").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    (root / "val").rmdir()
+    assert len(open_dataset(root, "train")) == 5
+
+
+def test_links_and_special_files(root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(png(picture(0)))
+    inside = root / "train/cat/inside.png"
+    inside.symlink_to("x.png")
+    assert len(open_dataset(root, "train")) == 6
+    inside.unlink()
+    for target, expected in ((outside, "leads out of the data folder"), (tmp_path / "no", "leads nowhere")):
+        (root / "train/cat/link.png").symlink_to(target)
+        assert f"'train/cat/link.png' is a link that {expected}" in message(root)
+        (root / "train/cat/link.png").unlink()
+    os.mkfifo(root / "train/cat/pipe.png")
+    assert "'train/cat/pipe.png' is not a plain file" in message(root)
+    alias = tmp_path / "alias"
+    (root / "train/cat/pipe.png").unlink()
+    alias.symlink_to(root)
+    assert len(open_dataset(alias, "train")) == 5
+
+
+# -- hostile and damaged archives -----------------------------------------------------------------
+
+
+def archive_with(target: Path, extra: list[tarfile.TarInfo], mode: Any = "w") -> Path:
+    """A sound archive with a few more members."""
+    content = png(picture(0))
+    with tarfile.open(target, mode, format=tarfile.PAX_FORMAT) as tar:
+        for name in ("train/cat/1.png", "train/dog/1.png", "test/cat/1.png", "test/dog/1.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for member in extra:
+            member.size = 1 if member.isreg() else 0
+            tar.addfile(member, io.BytesIO(b"x"))
+    return target
+
+
+def member_of(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, link
+    return member
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [
+        (member_of("../evil.png"), "leads out of the archive"),
+        (member_of("train/cat/../../../evil.png"), "leads out of the archive"),
+        (member_of("/train/cat/2.png"), "leads out of the archive"),
+        (member_of("train/cat/..\\2.png"), "leads out of the archive"),
+        (member_of("train/cat/2.png", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
+        (member_of("train/cat/2.png", tarfile.LNKTYPE, "train/cat/1.png"), "is a link"),
+        (member_of("train/cat/2.png", tarfile.CHRTYPE), "not a plain file"),
+        (member_of("train/cat/2.png", tarfile.FIFOTYPE), "not a plain file"),
+        (member_of("other/train/cat/2.png"), "second tree"),
+        (member_of("train/cat/1.png"), "occurs more than once"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["w", "w:xz"])
+def test_unsafe_members(tmp_path: Path, member: tarfile.TarInfo, expected: str, mode: str) -> None:
+    text = message(archive_with(tmp_path / "a.tar", [member], mode))
+    assert expected in text
+    assert repr(member.name) in text or "second tree" in expected
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.6, 0.85])
+def test_cut_archive(tmp_path: Path, mode: str, keep: float) -> None:
+    archive = archive_with(tmp_path / "a.tar", [], mode)
+    content = archive.read_bytes()
+    if mode == "w":
+        content = content[: 4 * 1024 + 1024]  # without the padding to a record
+    archive.write_bytes(content[: int(len(content) * keep)])
+    assert "cut short" in message(archive)
+
+
+def test_damaged_header_is_no_silent_end(tmp_path: Path) -> None:
+    archive = archive_with(tmp_path / "a.tar", [])
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"train/dog/1.png")] ^= 1
+    archive.write_bytes(content)
+    assert "bad checksum" in message(archive)
+
+
+def test_not_an_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(b"PK\3\4" + bytes(range(256)) * 8)
+    assert "no tar archive" in message(tmp_path / "a.tar")
+
+
+def test_compressed_archive_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = archive_with(tmp_path / "a.tar.xz", [], "w:xz")
+    monkeypatch.setattr(memory, "available_memory", lambda: 100)
+    assert "plain .tar" in message(archive)

@@ -56,8 +56,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="a built-in recipe (see `fastdd recipes`) or a .yaml file")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="override a value, for example method.steps=500")
-    parser.add_argument("--add", action="append", default=[], metavar="NAME", help="add terms to every method, for example dire")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="override a value, for example method.steps=500"
+    )
+    parser.add_argument(
+        "--add", action="append", default=[], metavar="NAME", help="add terms to every method, for example dire"
+    )
 
 
 def _console() -> Any:
@@ -125,7 +129,9 @@ def _print_result(result: RunResult) -> None:
         + (f" {100 * accuracy:.1f} %" if accuracy is not None else "")
     )
     console.print(rows)
-    console.print(f"protocol {metrics['protocol']['hash']}: {metrics['protocol']['text']}; {metrics['protocol']['seeds']} seeds")
+    console.print(
+        f"protocol {metrics['protocol']['hash']}: {metrics['protocol']['text']}; {metrics['protocol']['seeds']} seeds"
+    )
     others = {k: v["seconds"] for k, v in stages.items() if k in ("squeeze", "bank", "report")}
     console.print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
     console.print(f"open {result.path / 'report.html'}")

@@ -109,7 +109,9 @@ class Pipeline:
         if config.weights is None:
             images, truth = self._images(self.train)
             work.images = len(images) * config.epochs
-            return teachers.squeeze(config, self.train.classes, (images, truth), self.test, derive(self.recipe.seed, "squeeze"))
+            return teachers.squeeze(
+                config, self.train.classes, (images, truth), self.test, derive(self.recipe.seed, "squeeze")
+            )
         given = self._load_teacher(Path(config.weights))
         work.images = len(self.test[0])
         reached = teachers.accuracy(given.network, given.normalise, *self.test)
@@ -127,7 +129,10 @@ class Pipeline:
         if not (path / "manifest.json").is_file():
             layers = {n for m in self.arms.values() for n in recover.tapped_layers(m.terms, self.teacher.network)}
             with self.run.stage("bank") as work:
-                batches = ((x.to(self.device), y.to(self.device)) for x, y in self.train.batches(BATCH, self._size, self.recipe.data.channels))
+                batches = (
+                    (x.to(self.device), y.to(self.device))
+                    for x, y in self.train.batches(BATCH, self._size, self.recipe.data.channels)
+                )
                 built = banks.build(self.teacher, batches, len(self.train.labels), sorted(layers))
                 fingerprints = self.run.manifest["fingerprints"]
                 banks.save(path, *built, self.train.classes, fingerprints["teacher"], fingerprints["train"])
@@ -148,7 +153,9 @@ class Pipeline:
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """uint8 images and labels of an arm, in class order."""
         channels = self.recipe.data.channels
-        images, truth = recover.load_images(self.run.path / "images" / arm, self.train.classes, self.recipe.ipc, channels)
+        images, truth = recover.load_images(
+            self.run.path / "images" / arm, self.train.classes, self.recipe.ipc, channels
+        )
         return images.to(self.device), truth.to(self.device)
 
     def label(self, arm: str) -> Path:
@@ -206,7 +213,11 @@ class Pipeline:
             curves = {key: [student[key] for student in students] for key in ("last", "best")}
             arms[arm] = {"title": method.title, **curves, "curves": [s["curve"] for s in students], **asdict(diversity)}
         student = recipe.student
-        protocol = {"text": evaluate.protocol_text(student), "hash": evaluate.protocol_hash(student), "seeds": student.seeds}
+        protocol = {
+            "text": evaluate.protocol_text(student),
+            "hash": evaluate.protocol_hash(student),
+            "seeds": student.seeds,
+        }
         return {
             "recipe": recipe.name, "description": recipe.description, "classes": list(card.classes), "ipc": recipe.ipc,
             "seed": recipe.seed,

@@ -54,10 +54,14 @@ def _sourced(source: Source) -> Any:
         if isinstance(node, yaml.SequenceNode):
             return Sourced(loader.construct_sequence(node, deep=True), source)
         if not isinstance(node, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(None, None, f"!{source} takes a value, not a mapping", node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"!{source} takes a value, not a mapping", node.start_mark
+            )
         # resolve "0.25" to a number as YAML would without the tag
         tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))
-        return Sourced(loader.construct_object(yaml.ScalarNode(tag, node.value, node.start_mark, node.end_mark)), source)
+        return Sourced(
+            loader.construct_object(yaml.ScalarNode(tag, node.value, node.start_mark, node.end_mark)), source
+        )
 
     return construct
 

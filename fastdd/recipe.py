@@ -16,6 +16,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 All = Literal["all"]
+Precision = Literal["auto", "fp32", "bf16"]
+"""auto: bf16 autocast where the hardware multiplies it (CUDA; x86 with AMX), else fp32"""
 Layers = Literal["stages", "blocks", "bn_inputs"]
 
 
@@ -148,7 +150,7 @@ class Recover(Config):
 
     unit_images: Count = 100
     """images optimised together; a unit holds as many whole batches as fit, at least one"""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     compile: bool = False
     log_every: Count = 20
 
@@ -173,7 +175,7 @@ class Student(Config):
     seeds: Count = 3
     evaluations: Count = 4
     """test passes a student, evenly spaced, the last at the end; `best` is the best of them"""
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
 
 
 class Metrics(Config):

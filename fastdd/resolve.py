@@ -41,7 +41,9 @@ class Resolved:
 
 def recipe_names() -> list[str]:
     """Names of the built-in recipes, sorted."""
-    return sorted(f.name.removesuffix(".yaml") for f in resources.files("fastdd.recipes").iterdir() if f.name.endswith(".yaml"))
+    return sorted(
+        f.name.removesuffix(".yaml") for f in resources.files("fastdd.recipes").iterdir() if f.name.endswith(".yaml")
+    )
 
 
 def _read(name: str) -> tuple[str, dict[str, Any]]:
@@ -54,7 +56,8 @@ def _read(name: str) -> tuple[str, dict[str, Any]]:
         origin, text = name, Path(name).read_text()
     else:
         raise InputError(
-            f"unknown recipe {name!r}{suggestion(name, recipe_names())}; `fastdd recipes` lists them, or give a .yaml file"
+            f"unknown recipe {name!r}{suggestion(name, recipe_names())}; `fastdd recipes` lists them, "
+            "or give a .yaml file"
         )
     try:
         document = parse_yaml(text)

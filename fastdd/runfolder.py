@@ -130,7 +130,8 @@ def _require_same(path: Path, recipe: Recipe) -> None:
         shown = "; ".join(f"{k}: {theirs.get(k, 'absent')} there, {ours.get(k, 'absent')} now" for k in keys[:5])
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
         raise InputError(
-            f"{path} holds a run of another recipe ({shown}{more}); choose another folder with --out, or start over with --fresh"
+            f"{path} holds a run of another recipe ({shown}{more}); choose another folder with --out, "
+            "or start over with --fresh"
         )
 
 

@@ -74,9 +74,7 @@ def test_val_serves_as_test(root: Path, split: str) -> None:
     [("a.tar", "w", ""), ("a.tar.gz", "w:gz", "pets"), ("a.tar.xz", "w:xz", "pets"), ("a.tar", "w", "pets")],
 )
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_archive_equals_folder(
-    root: Path, tmp_path: Path, name: str, mode: str, top: str, split: str
-) -> None:
+def test_archive_equals_folder(root: Path, tmp_path: Path, name: str, mode: str, top: str, split: str) -> None:
     folder = open_dataset(root, split)  # type: ignore[arg-type]
     archive = open_dataset(pack(root, tmp_path / name, mode, top), split)  # type: ignore[arg-type]
     assert archive.names == folder.names

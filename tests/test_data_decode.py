@@ -95,9 +95,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(
-    height: int, width: int, rows: bytes, depth: int = 8, colour: int = 0, interlaced: int = 0
-) -> bytearray:
+def png(height: int, width: int, rows: bytes, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytearray:
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
     chunks = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
     return bytearray(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))

@@ -88,9 +88,7 @@ def test_missing_splits_of_an_archive(root: Path, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
-def test_wrong_layout(
-    root: Path, tmp_path: Path, path: str, content: bytes, expected: str, packed: bool
-) -> None:
+def test_wrong_layout(root: Path, tmp_path: Path, path: str, content: bytes, expected: str, packed: bool) -> None:
     write(root, path, content)
     assert expected in message(pack(root, tmp_path / "a.tar") if packed else root)
 
@@ -106,9 +104,7 @@ def test_empty_class_and_single_class(root: Path, tmp_path: Path, packed: bool) 
             for path in (root / split / name).iterdir():
                 path.unlink()
             (root / split / name).rmdir()
-    assert "1 class folders ('cat'); expected at least 2" in message(
-        pack(root, tmp_path / "b.tar") if packed else root
-    )
+    assert "1 class folders ('cat'); expected at least 2" in message(pack(root, tmp_path / "b.tar") if packed else root)
 
 
 def test_ignored_files(root: Path, tmp_path: Path) -> None:

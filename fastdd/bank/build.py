@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 import torch
-from fastdd_kernels import ClassGaussian
 from torch import Tensor
+
+from fastdd_kernels import ClassGaussian
 
 from ..progress import progress
 from ..teachers import Taps, Teacher
@@ -54,5 +55,7 @@ def build(
     statistics = {"counts": counts}
     for layer, gaussian in gaussians.items():
         statistics[f"{layer}/mean"] = torch.stack([gaussian.mean(c) for c in range(num_classes)])
-        statistics[f"{layer}/covariance"] = torch.stack([gaussian.covariance(c, packed=True) for c in range(num_classes)])
+        statistics[f"{layer}/covariance"] = torch.stack(
+            [gaussian.covariance(c, packed=True) for c in range(num_classes)]
+        )
     return statistics, {"embeddings": torch.cat(embeddings)}

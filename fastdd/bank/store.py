@@ -1,8 +1,8 @@
 """The bank on disk: safetensors and a JSON manifest; one class is read without touching the others.
 
-    manifest.json            schema, classes, counts, layers, fingerprints of teacher and data
-    statistics.safetensors   counts [K], <layer>/mean [K, D], <layer>/covariance [K, D (D + 1) / 2]
-    embeddings.safetensors   embeddings [N, D] float16, in class order
+manifest.json            schema, classes, counts, layers, fingerprints of teacher and data
+statistics.safetensors   counts [K], <layer>/mean [K, D], <layer>/covariance [K, D (D + 1) / 2]
+embeddings.safetensors   embeddings [N, D] float16, in class order
 """
 
 from __future__ import annotations
@@ -33,7 +33,14 @@ def save(
     counts = statistics["counts"].tolist()
     write_json(
         path / MANIFEST,
-        {"schema": SCHEMA, "classes": list(classes), "counts": counts, "layers": layers, "teacher": teacher, "data": data},
+        {
+            "schema": SCHEMA,
+            "classes": list(classes),
+            "counts": counts,
+            "layers": layers,
+            "teacher": teacher,
+            "data": data,
+        },
     )
 
 
@@ -53,7 +60,9 @@ class Bank:
         except FileNotFoundError:
             raise InputError(f"{path} holds no finished bank; build it with `fastdd bank RECIPE`") from None
         if manifest["schema"] != SCHEMA:
-            raise InputError(f"{path} has bank schema {manifest['schema']}, this version reads {SCHEMA}; build it again")
+            raise InputError(
+                f"{path} has bank schema {manifest['schema']}, this version reads {SCHEMA}; build it again"
+            )
         self.classes: tuple[str, ...] = tuple(manifest["classes"])
         self.counts: tuple[int, ...] = tuple(manifest["counts"])
         self.layers: tuple[str, ...] = tuple(manifest["layers"])

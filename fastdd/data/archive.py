@@ -117,9 +117,7 @@ class Archive:
     def _keep(self, stream: IO[bytes], member: tarfile.TarInfo, buffer: bytearray) -> None:
         needed = len(buffer) + member.size
         if needed > self.budget:
-            require_memory(
-                needed, f"to hold {str(self.path)!r} decompressed", "store it as a plain .tar instead"
-            )
+            require_memory(needed, f"to hold {str(self.path)!r} decompressed", "store it as a plain .tar instead")
         stream.seek(member.offset_data)
         before = len(buffer)
         buffer += stream.read(member.size)

@@ -133,9 +133,7 @@ class Dataset:
             raise InputError(f"image size {size!r} is not possible; expected (height, width) in pixels")
         return torch.Size((channels, *size))
 
-    def _stream(
-        self, chosen: Sequence[int], batch_size: int, shape: torch.Size, as_stored: bool
-    ) -> Iterator[Tensor]:
+    def _stream(self, chosen: Sequence[int], batch_size: int, shape: torch.Size, as_stored: bool) -> Iterator[Tensor]:
         """uint8 [B, C, H, W] in order, decoded one batch ahead of the consumer by all threads."""
         threads = self._reader.threads
         pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
@@ -146,9 +144,7 @@ class Dataset:
                 out = torch.empty((len(batch), *shape), dtype=torch.uint8)
                 part = -(-len(batch) // threads)
                 slices = [slice(i, i + part) for i in range(0, len(batch), part)]
-                pending.append(
-                    (out, [pool.submit(self._decode, out[s], batch[s], as_stored) for s in slices])
-                )
+                pending.append((out, [pool.submit(self._decode, out[s], batch[s], as_stored) for s in slices]))
                 if len(pending) == 2:
                     yield _finished(*pending.popleft())
             while pending:

@@ -66,18 +66,14 @@ def open_source(root: str | Path, split: Split) -> Folder | Archive:
     if path.parent.is_dir() and os.access(path.parent, os.R_OK):
         near = [str(path.parent / name) for name in os.listdir(path.parent)]
     hint = suggestion(str(root), [BUILT_IN, *near])
-    raise InputError(
-        f"no data at {str(root)!r}{hint}; expected an image folder, a .tar of one, or {BUILT_IN!r}"
-    )
+    raise InputError(f"no data at {str(root)!r}{hint}; expected an image folder, a .tar of one, or {BUILT_IN!r}")
 
 
 def _split(split: str) -> Split:
     for name, folders in SPLIT_FOLDERS.items():
         if split in (name, *folders):
             return name
-    raise InputError(
-        f"split {split!r} is unknown{suggestion(split, SPLIT_FOLDERS)}; expected 'train' or 'test'"
-    )
+    raise InputError(f"split {split!r} is unknown{suggestion(split, SPLIT_FOLDERS)}; expected 'train' or 'test'")
 
 
 class EncodedImages:

@@ -96,9 +96,7 @@ def arrange(
     listing.counts = {name: counted[name] for name in sorted(classes)}
     for first, second in pairwise(listing.files):
         if first.path == second.path:
-            listing.problems.append(
-                Problem(f"{folder}/{first.path}", "occurs more than once; keep one of them")
-            )
+            listing.problems.append(Problem(f"{folder}/{first.path}", "occurs more than once; keep one of them"))
     _check_classes(listing, other)
     return listing
 
@@ -137,9 +135,7 @@ def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) 
     problems = listing.problems
     for name, count in listing.counts.items():
         if not count:
-            problems.append(
-                Problem(f"{listing.folder}/{name}", "holds no images; fill the class folder or remove it")
-            )
+            problems.append(Problem(f"{listing.folder}/{name}", "holds no images; fill the class folder or remove it"))
     if len(listing.counts) < 2:
         what = f"holds {len(listing.counts)} class folders ({some(listing.counts)}); expected at least 2"
         problems.append(Problem(listing.folder, what))
@@ -149,9 +145,7 @@ def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) 
     sides = sorted([(listing.folder, set(listing.counts)), (other[0], set(other[1]))], reverse=True)
     for (here, these), (there, those) in (sides, sides[::-1]):
         if missing := sorted(these - those):
-            problems.append(
-                Problem(there, f"lacks classes that {here} has: {some(missing)}; both need the same")
-            )
+            problems.append(Problem(there, f"lacks classes that {here} has: {some(missing)}; both need the same"))
 
 
 def is_class_folder(name: str) -> bool:

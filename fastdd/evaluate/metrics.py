@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from fastdd_kernels import coverage, intra_class_cosine, vendi_score
 from torch import Tensor
+
+from fastdd_kernels import coverage, intra_class_cosine, vendi_score
 
 from ..teachers import Taps, Teacher
 
@@ -43,4 +44,6 @@ def diversity(real: Tensor, synthetic: Tensor, labels: Tensor, k: int) -> Divers
     by_class = [synthetic[labels == c] for c in labels.unique().tolist()]
     vendi = [float(vendi_score(rows)) for rows in by_class]
     cosine = [float(intra_class_cosine(rows)) if len(rows) > 1 else 1.0 for rows in by_class]
-    return Diversity(float(coverage(real, synthetic, k)), sum(vendi) / len(vendi), sum(cosine) / len(cosine), vendi, cosine)
+    return Diversity(
+        float(coverage(real, synthetic, k)), sum(vendi) / len(vendi), sum(cosine) / len(cosine), vendi, cosine
+    )

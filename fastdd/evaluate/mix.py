@@ -11,7 +11,9 @@ from torch import Tensor
 Kind = Literal["none", "mixup", "cutmix"]
 
 
-def mix(images: Tensor, targets: Tensor | None, kind: Kind, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+def mix(
+    images: Tensor, targets: Tensor | None, kind: Kind, alpha: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
     """Mix a batch with a permutation of itself.
 
     Args:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .. import recipe
 from ..data.augment import shift_and_flip
+from ..precision import autocast
 from ..progress import Bar
 from ..recover.loop import cosine
 from ..seeds import derive, generator
@@ -42,8 +43,8 @@ def protocol_text(config: recipe.Student) -> str:
     """The protocol in a line."""
     mix_text = "no mixing" if config.mix == "none" else f"{config.mix}({config.mix_alpha:g})"
     return (
-        f"{config.network}, {config.steps} steps of {config.batch} images, AdamW lr {config.lr:g} wd {config.weight_decay:g}, "
-        f"cosine, shift {config.pad} px, flip {config.flip:g}, {mix_text}, {config.labels} labels of the teacher in "
+        f"{config.network}, {config.steps} steps of {config.batch} images, AdamW lr {config.lr:g} "
+        f"wd {config.weight_decay:g}, cosine, shift {config.pad} px, flip {config.flip:g}, {mix_text}, {config.labels} labels of the teacher in "
         f"{config.teacher_mode} mode, KL at T = {config.temperature:g}, {config.precision}"
     )
 
@@ -102,7 +103,7 @@ def train_student(
 def _distillation(
     network: nn.Module, labeller: nn.Module, batch: Tensor, targets: Tensor | None, config: recipe.Student
 ) -> Tensor:
-    with torch.autocast(batch.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with autocast(batch.device, config.precision):
         if targets is None:
             with torch.no_grad():
                 targets = labeller(batch)
@@ -113,7 +114,7 @@ def _distillation(
 
 def _test(network: nn.Module, teacher: Teacher, test: tuple[Tensor, Tensor], config: recipe.Student) -> float:
     network.eval()
-    with torch.autocast(test[0].device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+    with autocast(test[0].device, config.precision):
         reached = accuracy(network, teacher.normalise, *test)
     network.train()
     return reached

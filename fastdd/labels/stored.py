@@ -1,6 +1,6 @@
 """Stored soft labels: the teacher's logits of each image of a set, un-augmented.
 
-    labels/<arm>.safetensors    logits [N, classes] float16, in the order of the classes and slots
+labels/<arm>.safetensors    logits [N, classes] float16, in the order of the classes and slots
 """
 
 from __future__ import annotations

@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable
 
 import torch
-from fastdd_kernels import resample, resample_parameters
 from torch import Tensor
+
+from fastdd_kernels import resample, resample_parameters
 
 from .. import recipe
 from ..errors import InputError
+from ..precision import autocast
 from ..progress import Bar
 from ..seeds import generator
 from ..teachers import Taps, Teacher
@@ -46,14 +48,15 @@ def draws(config: recipe.Augment, unit: Unit, steps: int, size: int, seed: int) 
     return torch.stack(per_batch, dim=1)
 
 
-def _objective(taps: Taps, terms: list[Term], config: recipe.Recover) -> Callable[[Tensor, Tensor | None], dict[str, Tensor]]:
+def _objective(
+    taps: Taps, terms: list[Term], config: recipe.Recover
+) -> Callable[[Tensor, Tensor | None], dict[str, Tensor]]:
     """(images, draws of one step) -> named, weighted terms."""
-    bf16 = config.precision == "bf16"
 
     def objective(images: Tensor, parameters: Tensor | None) -> dict[str, Tensor]:
         if parameters is not None:
             images = resample(images, parameters)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(images.device, config.precision):
             features = taps(images.contiguous(memory_format=torch.channels_last))
         return {name: value for term in terms for name, value in term(features).items()}
 

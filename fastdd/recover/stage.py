@@ -1,7 +1,7 @@
 """Recover a distilled set, unit by unit: each is saved whole or not at all, and never done twice.
 
-    images/<arm>/<class>/<slot>.png      lossless; loads with torchvision's ImageFolder
-    recover/<arm>/unit_<index>.json      rows and losses of a unit; written last, so it marks the unit finished
+images/<arm>/<class>/<slot>.png      lossless; loads with torchvision's ImageFolder
+recover/<arm>/unit_<index>.json      rows and losses of a unit; written last, so it marks the unit finished
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def recover(
     if not left:
         return 0
     device = next(teacher.network.parameters()).device
-    taps = Taps(teacher.network, tapped_layers(method.terms, teacher.network))
+    taps = Taps(teacher.network, tapped_layers(method.terms, teacher.network), moments=method.terms.bn is not None)
     done = 0
     with progress(f"recover {arm}", sum(len(unit.rows) for unit in left) * method.steps) as bar:
         for unit in left:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from fastdd_kernels import (
     RealEmbeddings,
     batch_norm_loss_from_moments,
@@ -19,7 +21,6 @@ from fastdd_kernels import (
     off_diagonal_covariance,
     variance_hinge,
 )
-from torch import Tensor, nn
 
 from .. import recipe
 from ..bank import Bank
@@ -62,7 +63,8 @@ def _batch_norm(config: recipe.BatchNorm, unit: Unit, taps: Taps) -> Term:
 
     def term(features: Features) -> dict[str, Tensor]:
         values = [
-            factor * batch_norm_loss_from_moments(*features.moments[layer], *taps.running[layer], groups=unit.shape[0]).sum()
+            factor
+            * batch_norm_loss_from_moments(*features.moments[layer], *taps.running[layer], groups=unit.shape[0]).sum()
             for layer, factor in factors.items()
         ]
         return {"bn": torch.stack(values).sum()}

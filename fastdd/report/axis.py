@@ -35,21 +35,27 @@ def _fraction(value: float, low: float, high: float, log: bool) -> float:
 
 
 def linear_axis(values: Sequence[float], ticks: int = 5, from_zero: bool = False) -> Axis:
-    """An axis that holds all values, with about ``ticks`` ticks at multiples of 1, 2 or 5 times a power of ten.
+    """An axis that holds all values, with about ``ticks`` ticks at 1, 2 or 5 times a power of ten.
 
     Args:
         from_zero: begin at exactly zero, as bars must; values are then >= 0.
     """
     low, high = (0.0 if from_zero else min(values)), max(values)
     if high - low < 1e-9 * max(abs(high), 1e-3):
-        low, high = (0.0, high or 1.0) if from_zero else (low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(high) or 1.0))
+        low, high = (
+            (0.0, high or 1.0) if from_zero else (low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(high) or 1.0))
+        )
     margin = MARGIN * (high - low)
     low, high = (low if from_zero else low - margin), high + margin
     step = _round_step((high - low) / ticks)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     marks = [i * step for i in range(first, last + 1)]
-    return Axis(low, high, tuple((_fraction(v, low, high, False), f"{v:,.{decimals}f}".replace("-", "−")) for v in marks))
+    return Axis(
+        low,
+        high,
+        tuple((_fraction(v, low, high, False), f"{v:,.{decimals}f}".replace("-", "−")) for v in marks),
+    )
 
 
 def _round_step(step: float) -> float:
@@ -59,7 +65,7 @@ def _round_step(step: float) -> float:
 
 
 def log_axis(values: Sequence[float], decades: int = 6) -> Axis:
-    """A logarithmic axis over the positive values, at most ``decades`` long: smaller values fall off its low end."""
+    """A logarithmic axis over the positive values, at most ``decades`` long: smaller ones fall off its end."""
     positive = [v for v in values if v > 0] or [1.0]
     high = max(positive) * 1.3
     low = max(min(positive) / 1.3, max(positive) * 10.0**-decades)

@@ -1,8 +1,9 @@
 """A joint two-dimensional map of real and distilled embeddings.
 
-t-SNE (van der Maaten and Hinton, 2008) of all sets at once, from a PCA start with a fixed seed on one thread: the same
-run folder gives the same map, and every panel has the same axes. Cost O(n log n) for n points; n is held to about 1000
-real points and 10 distilled ones a class and set. Too few points for neighbourhoods are shown by their PCA.
+t-SNE (van der Maaten and Hinton, 2008) of all sets at once, from a PCA start with a fixed seed on one
+thread: the same run folder gives the same map, and every panel has the same axes. Cost O(n log n) for n points;
+n is held to about 1000 real points and 10 distilled ones a class and set. Too few points for neighbourhoods are
+shown by their first two principal components.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ REAL_POINTS = 1000
 ITERATIONS = 500
 PERPLEXITY = 30
 FEWEST = 60  # below this many points t-SNE has no neighbourhoods to keep
-WIDTH, HEIGHT, MARGIN = 360.0, 300.0, 14.0
+WIDTH, HEIGHT, MARGIN = 360.0, 300.0, 22.0
+LETTERS, LETTER_WIDTH, LABEL_GAP = 14, 6.4, 11.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class EmbeddingMap:
         method: what made it, for the caption.
         real_points: how many real points are drawn.
         clouds: for each shown class, an SVG path of dots.
-        labels: (x, y, class name) at the median of the class's real points.
+        labels: (x, y, class name) beside the class's real points, where there is room.
         panels: for each arm, its (x, y, class index) markers.
     """
 
@@ -42,39 +44,53 @@ class EmbeddingMap:
 
 
 def embedding_map(run: Run) -> EmbeddingMap:
-    """The map of a run's first classes: real points stratified by class, and each arm's first 10 slots a class."""
+    """The map of a run's first classes: real points stratified by class, and each arm's first slots.
+
+    The control's images are real training images, so they are drawn where their real points are: a second
+    copy of a point would push the first one aside.
+    """
     classes = range(len(run.shown_classes))
     labels = run.embeddings["real_labels"]
-    chosen = _stratified(labels, len(classes), REAL_POINTS)
     slots = min(run.ipc, SHOWN_SLOTS)
     rows = np.array([c * run.ipc + slot for c in classes for slot in range(slots)])
-    parts = [run.embeddings["real"][chosen], *(run.embeddings[arm.key][rows] for arm in run.arms)]
+    control, *distilled = [run.embeddings[arm.key][rows] for arm in run.arms]
+    twins = _twins(control, np.repeat(classes, slots), run.embeddings["real"], labels)
+    chosen = np.union1d(_stratified(labels, len(classes), REAL_POINTS), twins)
+    parts = [run.embeddings["real"][chosen], *distilled]
     method, points = _project(np.concatenate(parts).astype(np.float64))
-    points = _fit(points)
-    real, *sets = np.split(points, np.cumsum([len(part) for part in parts])[:-1])
+    real, *sets = np.split(_fit(points), np.cumsum([len(part) for part in parts])[:-1])
     groups = [real[labels[chosen] == c] for c in classes]
-    marked = [[(*_xy(point), i // slots) for i, point in enumerate(points)] for points in sets]
+    sets = [real[np.searchsorted(chosen, twins)], *sets]
     return EmbeddingMap(
         method,
         len(chosen),
         ["".join(f"M{x:g} {y:g}h0" for x, y in map(_xy, group)) for group in groups],
-        [(*_xy(np.median(group, 0)), name) for group, name in zip(groups, run.shown_classes, strict=True) if len(group)],
-        list(zip(run.arms, marked, strict=True)),
+        _labels(groups, run.shown_classes),
+        [(arm, [(*_xy(p), i // slots) for i, p in enumerate(s)]) for arm, s in zip(run.arms, sets, strict=True)],
     )
 
 
+def _twins(control: np.ndarray, classes: np.ndarray, real: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """For each control row, the index of the nearest real row of its class: itself, up to rounding."""
+    found = []
+    for row, c in zip(control.astype(np.float32), classes, strict=True):
+        members = np.flatnonzero(labels == c)
+        found.append(members[np.square(real[members].astype(np.float32) - row).sum(1).argmin()])
+    return np.array(found)
+
+
 def _stratified(labels: np.ndarray, classes: int, most: int) -> np.ndarray:
-    """Sorted indices of at most ``most`` rows, as many of each class as of any other; a seeded choice."""
+    """Indices of at most ``most`` rows, at most as many of each class as fit for all; a seeded choice."""
     random = np.random.RandomState(0)
     each = max(1, most // classes)
-    return np.sort(np.concatenate([random.permutation(np.flatnonzero(labels == c))[:each] for c in range(classes)]))
+    return np.concatenate([random.permutation(np.flatnonzero(labels == c))[:each] for c in range(classes)])
 
 
 def _project(points: np.ndarray) -> tuple[str, np.ndarray]:
     """(method, points [n, 2]) of embeddings [n, D]."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1), warnings.catch_warnings():  # one thread: the same sums in the same order
         warnings.simplefilter("ignore", RuntimeWarning)  # PCA of equal points divides by their variance, zero
@@ -92,6 +108,26 @@ def _fit(points: np.ndarray) -> np.ndarray:
     room = np.array([WIDTH, HEIGHT]) - 2 * MARGIN
     scale = (room / np.maximum(high - low, 1e-12)).min()
     return (points - (low + high) / 2) * scale * [1, -1] + np.array([WIDTH, HEIGHT]) / 2
+
+
+def _labels(groups: Sequence[np.ndarray], names: Sequence[str]) -> list[tuple[float, float, str]]:
+    """Names above or below their clouds, shortened to 14 letters; where neither has room, none."""
+    placed: list[tuple[float, float, str]] = []
+    for group, name in zip(groups, names, strict=True):
+        if not len(group):
+            continue
+        text = name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"
+        half = len(text) * LETTER_WIDTH / 2
+        x = min(max(float(np.median(group[:, 0])), half + 4), WIDTH - half - 4)
+        middle = float(np.median(group[:, 1]))
+        half_height = 2.5 * float(np.median(abs(group[:, 1] - middle))) + LABEL_GAP  # stragglers do not count
+        above, below = middle - half_height, middle + half_height
+        for y in (above, below) if above + below < HEIGHT else (below, above):
+            apart = all(abs(y - v) > LABEL_GAP or abs(x - u) > half + len(t) * LETTER_WIDTH / 2 for u, v, t in placed)
+            if apart and LABEL_GAP <= y <= HEIGHT - LABEL_GAP:
+                placed.append((*_xy((x, y)), text))
+                break
+    return placed
 
 
 def _xy(point: Sequence[float] | np.ndarray) -> tuple[float, float]:

@@ -1,7 +1,7 @@
 """What the figures draw: positions computed from a run, in percent of a plot's width or in panel coordinates.
 
-Bars and dots are placed in percent, so that a plot stretches with the page while its text keeps its size; curves
-live in panels of 360 x 240. The template turns both into SVG.
+Bars and dots are placed in percent, so that a plot stretches with the page while its text keeps its size;
+curves live in panels of 360 x 230. The template turns both into SVG.
 """
 
 from __future__ import annotations
@@ -75,7 +75,16 @@ def accuracy_figure(run: Run) -> AccuracyFigure:
         whisker = (100 * axis(value - deviation), 100 * axis(value + deviation))
         dots = [100 * axis(score) for score in scores[arm.key]]
         rows.append(
-            AccuracyRow(arm, dots, (start, end - start), whisker, 100 * axis(value), value, deviation, value - reference)
+            AccuracyRow(
+                arm,
+                dots,
+                (start, end - start),
+                whisker,
+                100 * axis(value),
+                value,
+                deviation,
+                value - reference,
+            )
         )
     return AccuracyFigure(axis, 100 * axis(reference), rows)
 
@@ -164,7 +173,7 @@ def _lines(arm: Arm, terms: Sequence[str], x: Axis, y: Axis) -> list[LossLine]:
 
 
 def _apart(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions moved as little as keeps them at least gap apart, in their order, and inside low to high if they fit."""
+    """Positions moved to be at least gap apart, in their order, and inside low to high if they fit."""
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     moved = [positions[i] for i in order]
     for i in range(1, len(moved)):

@@ -169,7 +169,8 @@ def _losses(folder: Path) -> Losses:
                 if term != "step":
                     values.setdefault(term, {}).setdefault(int(record["step"]), []).append(float(value))
     return {
-        term: [(step, sum(units) / len(units)) for step, units in sorted(steps.items())] for term, steps in values.items()
+        term: [(step, sum(units) / len(units)) for step, units in sorted(steps.items())]
+        for term, steps in values.items()
     }
 
 
@@ -188,5 +189,5 @@ def _embeddings(path: Path, metrics: dict[str, Any]) -> dict[str, np.ndarray]:
         if len(tensors[name]) != count:
             raise InputError(f"{file}: {name!r} has {len(tensors[name])} rows, expected {count}; delete it and {AGAIN}")
         if not np.isfinite(tensors[name]).all():
-            raise InputError(f"{file}: {name!r} holds NaN or infinite values; use another teacher or start over with --fresh")
+            raise InputError(f"{file}: {name!r} holds NaN or infinite values; check the teacher and start with --fresh")
     return tensors

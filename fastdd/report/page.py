@@ -22,8 +22,7 @@ def report(out: Path) -> Path:
     """Write ``out/report.html`` from a finished run folder.
 
     Args:
-        out: the run folder; recipe.yaml, manifest.json, metrics.json, images/, recover/ and embeddings.safetensors
-            are read.
+        out: the run folder, finished up to its metrics; nothing else is read.
 
     Returns:
         The path of the page. It is written whole or not at all.
@@ -118,7 +117,7 @@ def _column(arms: Sequence[Arm], direction: int, value: Value, form: str, seeds:
 
 @dataclass(frozen=True)
 class Finding:
-    """The best distilled set against the control, in percent and points; clear: further apart than seeds scatter."""
+    """The best distilled set against the control, in percent and points; clear: beyond the seeds' scatter."""
 
     arm: Arm
     value: float

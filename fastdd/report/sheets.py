@@ -1,7 +1,7 @@
 """Contact sheets: images pasted edge to edge, pixel for pixel, as one data URI.
 
-Pixels stay as they are (lossless WebP) up to 64 pixels a side; the page enlarges them without smoothing and rules
-the grid over them. Larger images are reduced to 64 pixels, which keeps a page of many within a few MB.
+Pixels stay as they are (lossless WebP) up to 64 pixels a side; the page enlarges them without smoothing and
+rules the grid over them. Larger images are reduced to 64 pixels, which keeps a page of many within a few MB.
 """
 
 from __future__ import annotations
@@ -69,4 +69,6 @@ def _open(file: Path) -> Image.Image:
     except FileNotFoundError as error:
         raise InputError(f"{file} is missing; start the same `fastdd run` command with --fresh") from error
     except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{file} is not a readable image ({error}); start the same `fastdd run` command with --fresh") from error
+        raise InputError(
+            f"{file} is not a readable image ({error}); start the same `fastdd run` command with --fresh"
+        ) from error

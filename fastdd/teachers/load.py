@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,6 +33,12 @@ class Card:
     std: tuple[float, ...]
     accuracy: float | None = None
     """top-1 on the test split, a fraction"""
+
+    @staticmethod
+    def from_json(text: str) -> Card:
+        """The card in a file's metadata."""
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+        return Card(**values)
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,7 @@ class Teacher:
 
 def save_teacher(path: Path, teacher: Teacher) -> None:
     """Write weights and card atomically."""
-    state = {name: value for name, value in teacher.network.state_dict().items()}
-    write_tensors(path, state, {"fastdd": json.dumps(asdict(teacher.card))})
+    write_tensors(path, teacher.network.state_dict(), {"fastdd": json.dumps(asdict(teacher.card))})
 
 
 def fingerprint(path: Path) -> str:
@@ -73,7 +79,9 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_teacher(path: Path, config: recipe.Teacher, classes: tuple[str, ...], channels: int, device: torch.device) -> Teacher:
+def load_teacher(
+    path: Path, config: recipe.Teacher, classes: tuple[str, ...], channels: int, device: torch.device
+) -> Teacher:
     """Load a teacher and check that it fits the recipe and the data.
 
     Args:
@@ -97,7 +105,7 @@ def load_teacher(path: Path, config: recipe.Teacher, classes: tuple[str, ...], c
     network.load_state_dict(state)
     card = Card(config.network, classes, channels, config.mean, config.std)
     if "fastdd" in metadata:
-        card = _check_card(path, Card(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(metadata["fastdd"]).items()}), card)
+        card = _check_card(path, Card.from_json(metadata["fastdd"]), card)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Teacher(network.eval().requires_grad_(False), card)
 
@@ -105,9 +113,13 @@ def load_teacher(path: Path, config: recipe.Teacher, classes: tuple[str, ...], c
 def _check_state(path: Path, name: str, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
     """Name the first tensor that does not fit, and say what a wrong last layer means."""
     if missing := sorted(wanted.keys() - given.keys()):
-        raise InputError(f"teacher.weights: {path} is no {name}: tensor {missing[0]!r} is missing ({len(missing)} in all)")
+        raise InputError(
+            f"teacher.weights: {path} is no {name}: tensor {missing[0]!r} is missing ({len(missing)} in all)"
+        )
     if extra := sorted(given.keys() - wanted.keys()):
-        raise InputError(f"teacher.weights: {path} is no {name}: it holds an unknown tensor {extra[0]!r} ({len(extra)} in all)")
+        raise InputError(
+            f"teacher.weights: {path} is no {name}: it holds an unknown tensor {extra[0]!r} ({len(extra)} in all)"
+        )
     for key, tensor in wanted.items():
         if given[key].shape != tensor.shape:
             last = list(wanted)[-1].rpartition(".")[0]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import recipe
 from ..data.augment import shift_and_flip
@@ -23,7 +23,9 @@ EVALUATION_BATCH = 500
 
 
 @torch.no_grad()
-def accuracy(network: Callable[[Tensor], Tensor], normalise: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor) -> float:
+def accuracy(
+    network: Callable[[Tensor], Tensor], normalise: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
+) -> float:
     """Top-1 accuracy of a classifier on uint8 images [N, C, H, W], as a fraction."""
     right = torch.zeros((), dtype=torch.long, device=images.device)
     for batch, truth in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
@@ -59,7 +61,9 @@ def squeeze(
     optimiser = torch.optim.SGD(
         network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.momentum > 0
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=config.epochs * batches, pct_start=0.2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, config.lr, total_steps=config.epochs * batches, pct_start=0.2
+    )
     generator = torch.Generator().manual_seed(seed)
     with progress("squeeze", config.epochs * batches * config.batch) as bar:
         for _ in range(config.epochs):

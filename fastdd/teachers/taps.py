@@ -14,11 +14,12 @@ import copy
 from collections.abc import Collection
 from typing import NamedTuple
 
-from fastdd_kernels import spatial_moments
+import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from fastdd_kernels import spatial_moments
 
+from ..errors import InputError
 
 KINDS = {"bn": "bn_inputs", "blocks": "blocks", "stages": "stages"}
 
@@ -33,7 +34,7 @@ class Features(NamedTuple):
     pooled: dict[str, Tensor]
     """layer name -> [N, channels], spatial mean; a BatchNorm's is that of its input"""
     moments: dict[str, tuple[Tensor, Tensor]]
-    """BatchNorm layer name -> (mean, mean square about running_mean), each [N, channels]"""
+    """BatchNorm layer name -> (mean, mean square about running_mean), each [N, channels]; empty unless asked for"""
 
 
 class _Notes:
@@ -46,14 +47,17 @@ class _Notes:
 
 
 class _BatchNormTap(nn.Module):
-    def __init__(self, bn: nn.BatchNorm2d, name: str, notes: _Notes) -> None:
+    def __init__(self, bn: nn.BatchNorm2d, name: str, notes: _Notes, moments: bool) -> None:
         super().__init__()
-        self.bn, self.name, self.notes = bn, name, notes
+        self.bn, self.name, self.notes, self.moments = bn, name, notes, moments
 
     def forward(self, x: Tensor) -> Tensor:
-        moments = spatial_moments(x, self.bn.running_mean)
-        self.notes.moments[self.name] = moments
-        self.notes.pooled[self.name] = moments[0]
+        if self.moments:
+            mean, mean_square = spatial_moments(x, self.bn.running_mean)
+            self.notes.moments[self.name] = (mean, mean_square)
+        else:
+            mean = x.mean((2, 3), dtype=torch.float32)
+        self.notes.pooled[self.name] = mean
         return self.bn(x)
 
 
@@ -64,7 +68,7 @@ class _PooledTap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.module(x)
-        self.notes.pooled[self.name] = y.float().mean((2, 3))
+        self.notes.pooled[self.name] = y.mean((2, 3), dtype=torch.float32)
         return y
 
 
@@ -104,13 +108,14 @@ class Taps(nn.Module):
 
     Args:
         network: any classifier whose last linear layer gives the logits.
-        layers: names ``bn.<i>``, ``blocks.<i>`` or ``stages.<i>`` whose statistics are wanted.
+        layers: names ``bn.<i>``, ``blocks.<i>`` or ``stages.<i>`` whose spatial means are wanted.
+        moments: also note the moments of the BatchNorm layers among them.
 
     Attributes:
         running: BatchNorm layer name -> (running mean, running variance), each [channels].
     """
 
-    def __init__(self, network: nn.Module, layers: Collection[str] = ()) -> None:
+    def __init__(self, network: nn.Module, layers: Collection[str] = (), moments: bool = False) -> None:
         super().__init__()
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.notes = _Notes()
@@ -127,7 +132,7 @@ class Taps(nn.Module):
             module = network.get_submodule(paths[name])
             if isinstance(module, nn.BatchNorm2d):
                 self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
-                _replace(network, paths[name], _BatchNormTap(module, name, self.notes))
+                _replace(network, paths[name], _BatchNormTap(module, name, self.notes, moments))
             else:
                 _replace(network, paths[name], _PooledTap(module, name, self.notes))
         self.network = network

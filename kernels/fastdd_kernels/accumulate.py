@@ -70,13 +70,10 @@ class ClassGaussian:
         """
         if features.ndim != 2 or features.shape[1] != self.dim or not features.is_floating_point():
             raise ValueError(
-                f"features must be a floating-point [B, {self.dim}], "
-                f"got {tuple(features.shape)} {features.dtype}"
+                f"features must be a floating-point [B, {self.dim}], got {tuple(features.shape)} {features.dtype}"
             )
         if labels.shape != features.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(
-                f"labels must be integers [{features.shape[0]}], got {tuple(labels.shape)} {labels.dtype}"
-            )
+            raise ValueError(f"labels must be integers [{features.shape[0]}], got {tuple(labels.shape)} {labels.dtype}")
         ordered, order = labels.sort(stable=True)
         present, sizes = torch.stack(ordered.long().unique_consecutive(return_counts=True)).tolist()
         for label in (present[0], present[-1]) if present else ():

@@ -136,9 +136,7 @@ class RealEmbeddings:
             weight,
         )
 
-    def to(
-        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> RealEmbeddings:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RealEmbeddings:
         """On another device, or in another precision; itself where nothing changes.
 
         Raises:

@@ -25,9 +25,7 @@ def spatial_moments_reference(x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]
     return x.mean((2, 3)), (x - shift.view(1, -1, 1, 1)).square().mean((2, 3))
 
 
-def batch_norm_loss_reference(
-    x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1
-) -> Tensor:
+def batch_norm_loss_reference(x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1) -> Tensor:
     """The definition: mean and biased variance of each group of images, then two plain norms."""
     grouped = x.unflatten(0, (groups, -1))
     variance, mean = torch.var_mean(grouped, (1, 3, 4), correction=0)
@@ -53,9 +51,7 @@ def frozen_batch_norm_reference(
 
 def _check_activation(x: Tensor) -> None:
     if x.ndim != 4 or 0 in x.shape[2:] or not x.is_floating_point():
-        raise ValueError(
-            f"x must be a floating-point [N, C, H, W] with H, W > 0, got {tuple(x.shape)} {x.dtype}"
-        )
+        raise ValueError(f"x must be a floating-point [N, C, H, W] with H, W > 0, got {tuple(x.shape)} {x.dtype}")
 
 
 def _check_channels(name: str, value: Tensor | None, channels: int) -> None:
@@ -72,8 +68,7 @@ def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, gro
     for name, value in (("running_mean", running_mean), ("running_var", running_var)):
         if value.shape not in ((channels,), (groups, channels)):
             raise ValueError(
-                f"{name} must be [{channels}] or, one row a group, [{groups}, {channels}]; "
-                f"got {tuple(value.shape)}"
+                f"{name} must be [{channels}] or, one row a group, [{groups}, {channels}]; got {tuple(value.shape)}"
             )
 
 
@@ -128,8 +123,7 @@ def batch_moments(
     """
     if mean.ndim != 2 or mean.shape != mean_square.shape:
         raise ValueError(
-            "mean and mean_square must both be [N, C], got "
-            f"{tuple(mean.shape)} and {tuple(mean_square.shape)}"
+            f"mean and mean_square must both be [N, C], got {tuple(mean.shape)} and {tuple(mean_square.shape)}"
         )
     _check_groups(mean.shape[0], groups)
     _check_channels("shift", shift, mean.shape[1])

@@ -94,10 +94,7 @@ def _tile(x: _Rows, y: _Rows) -> tuple[Tensor, Tensor]:
 def _exact_squares(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """||x_i - y_j||^2 of single pairs [p], by differences in float64."""
     step = max(1, _GATHER // max(x.shape[1], 1))
-    parts = [
-        (x[a].double() - y[b].double()).square().sum(1)
-        for a, b in zip(i.split(step), j.split(step), strict=True)
-    ]
+    parts = [(x[a].double() - y[b].double()).square().sum(1) for a, b in zip(i.split(step), j.split(step), strict=True)]
     return torch.cat(parts)
 
 

@@ -37,9 +37,7 @@ def resample_reference(x: Tensor, parameters: Tensor, size: tuple[int, int] | No
     """The definition: crop, interpolate, flip and roll, one group after the other."""
     size = size or (x.shape[2], x.shape[3])
     groups = []
-    for images, (flip, roll_y, roll_x, *crop) in zip(
-        x.tensor_split(len(parameters)), parameters.tolist(), strict=True
-    ):
+    for images, (flip, roll_y, roll_x, *crop) in zip(x.tensor_split(len(parameters)), parameters.tolist(), strict=True):
         top, left, height, width = crop or (0, 0, *x.shape[2:])
         images = images[:, :, top : top + height, left : left + width]
         images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
@@ -70,9 +68,7 @@ def _central_crop(height: int, width: int, ratio: tuple[float, float]) -> tuple[
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _crops(
-    uniform: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
-) -> Tensor:
+def _crops(uniform: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
     """Crops [count, 4] from uniform numbers [count, 2 * TRIES + 2] in [0, 1): the first try that fits."""
     area, log_ratio, place = uniform.split((TRIES, TRIES, 2), dim=1)
     area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
@@ -198,8 +194,7 @@ def resample(x: Tensor, parameters: Tensor, size: tuple[int, int] | None = None)
     _check_images(x)
     if parameters.ndim != 2 or parameters.shape[1] not in (3, 7) or parameters.is_floating_point():
         raise ValueError(
-            "parameters must be integers [count, 7] or [count, 3], "
-            f"got {tuple(parameters.shape)} {parameters.dtype}"
+            f"parameters must be integers [count, 7] or [count, 3], got {tuple(parameters.shape)} {parameters.dtype}"
         )
     n, count = x.shape[0], parameters.shape[0]
     if count == 0 or n % count:

@@ -19,9 +19,7 @@ def dataset(rows: int, dim: int, classes: int, distance: float = 1.0, seed: int 
     return features, labels
 
 
-def accumulated(
-    features: Tensor, labels: Tensor, classes: int, batch: int, **options: object
-) -> ClassGaussian:
+def accumulated(features: Tensor, labels: Tensor, classes: int, batch: int, **options: object) -> ClassGaussian:
     state = ClassGaussian(classes, features.shape[1], **options)  # type: ignore[arg-type]
     for start in range(0, len(labels), batch):
         state.update(features[start : start + batch], labels[start : start + batch])
@@ -37,9 +35,7 @@ def assert_equals_two_pass(state: ClassGaussian, features: Tensor, labels: Tenso
         torch.testing.assert_close(
             state.mean(c).double(), mean, rtol=1e-7, atol=tolerance * variance**0.5
         )  # the returned mean is itself rounded
-        torch.testing.assert_close(
-            state.covariance(c).double(), covariance, rtol=0, atol=tolerance * variance
-        )
+        torch.testing.assert_close(state.covariance(c).double(), covariance, rtol=0, atol=tolerance * variance)
 
 
 @pytest.mark.parametrize("order", ["random", "sorted", "reversed"])

@@ -46,9 +46,7 @@ def test_golden_loss_of_the_released_code() -> None:
 
 
 @pytest.mark.parametrize("reading", READINGS)
-@pytest.mark.parametrize(
-    ("n", "m", "D"), [(1, 1, 1), (1, 6, 4), (6, 1, 4), (5, 5, 9), (4, 30, 3), (30, 4, 70)]
-)
+@pytest.mark.parametrize(("n", "m", "D"), [(1, 1, 1), (1, 6, 4), (6, 1, 4), (5, 5, 9), (4, 30, 3), (30, 4, 70)])
 def test_terms_and_gradients_are_the_definition(reading: Reading, n: int, m: int, D: int) -> None:
     # Features of either sign, so that |cos| acts.
     x, real = leaf(randn(3, n, D)), randn(3, m, D, seed=1) + 0.3
@@ -74,9 +72,7 @@ def test_classes_of_unequal_size(reading: Reading) -> None:
         alone = dire_terms(x[index : index + 1], real[index][None], reading)
         for term, expected in zip(together, alone, strict=True):
             torch.testing.assert_close(term[index], expected[0], rtol=1e-12, atol=1e-12)
-            ours, theirs = (
-                torch.autograd.grad(v, x, retain_graph=True)[0] for v in (term[index], expected[0])
-            )
+            ours, theirs = (torch.autograd.grad(v, x, retain_graph=True)[0] for v in (term[index], expected[0]))
             torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 

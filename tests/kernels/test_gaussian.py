@@ -49,9 +49,7 @@ def test_alignment_equals_the_definition(
     for a, b in zip(exact, truth, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
     # float32: a few hundred sums of products, in terms of the parts that the difference is made of
-    single = value_and_gradient(
-        lambda x: g.gaussian_alignment(x, mean.float(), given.float(), *options), x.float()
-    )
+    single = value_and_gradient(lambda x: g.gaussian_alignment(x, mean.float(), given.float(), *options), x.float())
     parts = 50 * (cov.square().sum((1, 2)) + g._covariance_reference(x, unbiased).square().sum((1, 2)))
     assert bool(((single[0] - truth[0]).abs() <= 16 * EPS32 * (parts + truth[0])).all())
     scale = float(truth[1].abs().max()) if x.numel() else 0.0
@@ -158,9 +156,7 @@ def test_half_features_are_reduced_in_float32_even_under_autocast(
 
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("shape", [(2, 4, 9), (2, 9, 4)])
-def test_gradient_keeps_float32_when_taken_under_autocast(
-    shape: tuple[int, int, int], compiled: bool
-) -> None:
+def test_gradient_keeps_float32_when_taken_under_autocast(shape: tuple[int, int, int], compiled: bool) -> None:
     mean, cov = (t.float() for t in real_side(shape[0], shape[2]))
 
     def step(x: Tensor) -> Tensor:

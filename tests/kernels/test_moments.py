@@ -143,9 +143,7 @@ def test_frozen_batch_norm_equals_the_definition(affine: bool, relu: bool) -> No
     weight, bias = (var.cos(), mean.sin()) if affine else (None, None)
     truth = with_gradient(lambda x: m.frozen_batch_norm_reference(x, weight, bias, mean, var, relu=relu), x)
     w, b = (None, None) if weight is None or bias is None else (weight.float(), bias.float())
-    actual = with_gradient(
-        lambda x: m.frozen_batch_norm(x, w, b, mean.float(), var.float(), relu=relu), x.float()
-    )
+    actual = with_gradient(lambda x: m.frozen_batch_norm(x, w, b, mean.float(), var.float(), relu=relu), x.float())
     assert_within(actual, truth, roundings=16)
 
 

@@ -51,9 +51,7 @@ def test_golden() -> None:
 def test_random_points_agree_with_the_package_and_the_definition(k: int, dtype: torch.dtype) -> None:
     real, synthetic = (5 + randn(61, 6)).to(dtype), (5.3 + 0.8 * randn(23, 6, seed=1)).to(dtype)
     ours = {name: value.item() for name, value in prdc(real, synthetic, k)._asdict().items()}
-    assert ours == {
-        name: value.item() for name, value in prdc_reference(real, synthetic, k)._asdict().items()
-    }
+    assert ours == {name: value.item() for name, value in prdc_reference(real, synthetic, k)._asdict().items()}
     assert ours == pytest.approx(compute_prdc(real.numpy(), synthetic.numpy(), k), abs=1e-12)
     torch.testing.assert_close(knn_radii(real, k), knn_radii_reference(real, k), rtol=1e-14, atol=0)
 

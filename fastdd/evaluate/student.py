@@ -41,11 +41,12 @@ class Result:
 
 def protocol_text(config: recipe.Student) -> str:
     """The protocol in a line."""
-    mix_text = "no mixing" if config.mix == "none" else f"{config.mix}({config.mix_alpha:g})"
+    mixing = "no mixing" if config.mix == "none" else f"{config.mix}({config.mix_alpha:g})"
     return (
         f"{config.network}, {config.steps} steps of {config.batch} images, AdamW lr {config.lr:g} "
-        f"wd {config.weight_decay:g}, cosine, shift {config.pad} px, flip {config.flip:g}, {mix_text}, {config.labels} labels of the teacher in "
-        f"{config.teacher_mode} mode, KL at T = {config.temperature:g}, {config.precision}"
+        f"wd {config.weight_decay:g}, cosine, shift {config.pad} px, flip {config.flip:g}, {mixing}, "
+        f"{config.labels} labels of the teacher in {config.teacher_mode} mode, KL at T = {config.temperature:g}, "
+        f"{config.precision}"
     )
 
 

@@ -65,10 +65,10 @@ def _round_step(step: float) -> float:
 
 
 def log_axis(values: Sequence[float], decades: int = 6) -> Axis:
-    """A logarithmic axis over the positive values, at most ``decades`` long: smaller ones fall off its end."""
+    """A logarithmic axis over the positive values, one decade to ``decades`` long: smaller values fall off it."""
     positive = [v for v in values if v > 0] or [1.0]
     high = max(positive) * 1.3
-    low = max(min(positive) / 1.3, max(positive) * 10.0**-decades)
+    low = min(max(min(positive) / 1.3, max(positive) * 10.0**-decades), high / 10)
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     every = max(1, math.ceil((last - first + 1) / 5))
     powers = [10.0**e for e in range(first, last + 1, every)]

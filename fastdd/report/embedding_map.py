@@ -1,9 +1,9 @@
 """A joint two-dimensional map of real and distilled embeddings.
 
 t-SNE (van der Maaten and Hinton, 2008) of all sets at once, from a PCA start with a fixed seed on one
-thread: the same run folder gives the same map, and every panel has the same axes. Cost O(n log n) for n points;
-n is held to about 1000 real points and 10 distilled ones a class and set. Too few points for neighbourhoods are
-shown by their first two principal components.
+thread: the same run folder gives the same map, and every panel has the same axes. Cost O(n log n) for n
+points; n is held to about 1000 real points and 10 distilled ones a class and set. Too few points for
+neighbourhoods are shown by their first two principal components.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .folder import SHOWN_SLOTS, Arm, Run
 REAL_POINTS = 1000
 ITERATIONS = 500
 PERPLEXITY = 30
-FEWEST = 60  # below this many points t-SNE has no neighbourhoods to keep
+FEWEST = 60  # below this many different points t-SNE has no neighbourhoods to keep
 WIDTH, HEIGHT, MARGIN = 360.0, 300.0, 22.0
 LETTERS, LETTER_WIDTH, LABEL_GAP = 14, 6.4, 11.0
 
@@ -90,13 +90,13 @@ def _project(points: np.ndarray) -> tuple[str, np.ndarray]:
     """(method, points [n, 2]) of embeddings [n, D]."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1), warnings.catch_warnings():  # one thread: the same sums in the same order
         warnings.simplefilter("ignore", RuntimeWarning)  # PCA of equal points divides by their variance, zero
         kept = min(50, *points.shape)
         reduced = PCA(kept, svd_solver="full").fit_transform(points)
-        if len(points) < FEWEST or kept < 2:
+        if len(np.unique(reduced.astype(np.float32), axis=0)) < FEWEST or kept < 2:
             return "the first two principal components", np.pad(reduced, ((0, 0), (0, 2)))[:, :2]
         model = TSNE(2, perplexity=min(PERPLEXITY, len(points) / 4), max_iter=ITERATIONS, init="pca", random_state=0)
         return f"t-SNE, perplexity {model.perplexity:g}", model.fit_transform(reduced.astype(np.float32))

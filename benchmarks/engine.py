@@ -1,0 +1,191 @@
+"""Speed of the engine's stages on this machine, each as a ratio to a named baseline in the same run.
+
+    python benchmarks/engine.py [--network resnet20] [--images 100] [--steps 15] [--rounds 5]
+
+Recover: one step (augment, teacher forward and backward to the images, terms, Adam, clip) of each method, against
+the same step with cross-entropy alone. Bank: one pass with the statistics of all residual blocks and BatchNorm
+inputs, against the teacher's forward pass over the same batches. Variants are interleaved round by round and the
+median round is reported, so that a busy machine slows them alike. Random 32 x 32 images and a random teacher: the
+arithmetic is the same as with real ones. Peak memory is that of the whole process, in a process of its own a method.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import platform
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fastdd import bank as banks
+from fastdd.recipe import Batch, CrossEntropy, Method, Recover, Terms
+from fastdd.recover import Unit, plan, tapped_layers
+from fastdd.recover.loop import optimise
+from fastdd.recover.terms import build_terms
+from fastdd.resolve import resolve
+from fastdd.teachers import Card, Taps, Teacher, build, layer_names
+
+CLASSES = 10
+SIZE = 32
+RECIPES = {"SRe2L": "cifar10-sre2l", "SRe2L + DiRe": "cifar10-dire", "DEDA": "cifar10-deda"}
+
+
+class Silent:
+    """A progress bar that shows nothing."""
+
+    def advance(self, images: int, note: str = "") -> None:
+        pass
+
+
+def make_teacher(network: str) -> Teacher:
+    torch.manual_seed(0)
+    built = build(network, CLASSES).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return Teacher(built, Card(network, tuple(map(str, range(CLASSES))), 3, (0.5,) * 3, (0.25,) * 3))
+
+
+def make_bank(teacher: Teacher, folder: Path) -> banks.Bank:
+    """A bank of 20 random images a class with every layer that a method may ask for."""
+    images = torch.randint(256, (20 * CLASSES, 3, SIZE, SIZE), dtype=torch.uint8)
+    labels = torch.arange(CLASSES).repeat_interleave(20)
+    layers = [name for kind in ("blocks", "bn_inputs") for name in layer_names(teacher.network, kind)]
+    banks.save(folder, *banks.build(teacher, [(images, labels)], len(images), layers), teacher.card.classes, "", "")
+    return banks.Bank(folder)
+
+
+def methods() -> dict[str, Method]:
+    arms = {name: next(iter(resolve(recipe).recipe.arms.values())) for name, recipe in RECIPES.items()}
+    alone = Method(batch=Batch(slots="all"), terms=Terms(ce=CrossEntropy()))
+    return {"cross-entropy alone": alone, **arms}
+
+
+def step_runner(
+    method: Method, teacher: Teacher, bank: banks.Bank, images: int, steps: int, precision: str
+) -> Callable[[], float]:
+    """A call that optimises one unit for some steps and returns image-iterations a second."""
+    config = Recover(unit_images=images, precision=precision, log_every=10**6)  # type: ignore[arg-type]
+    unit: Unit = plan(CLASSES, images // CLASSES, method.batch, images)[0]
+    device = torch.device("cpu")
+    taps = Taps(teacher.network, tapped_layers(method.terms, teacher.network), moments=method.terms.bn is not None)
+    terms = build_terms(method.terms, unit, taps, bank, 0, device)
+    method = method.model_copy(update={"steps": steps})
+    start = torch.randn(len(unit.rows), 3, SIZE, SIZE)
+
+    def run() -> float:
+        begin = time.perf_counter()
+        optimise(start, unit, method, config, teacher, taps, terms, 0, Silent())
+        return len(unit.rows) * steps / (time.perf_counter() - begin)
+
+    return run
+
+
+def bank_runners(teacher: Teacher) -> dict[str, Callable[[], float]]:
+    batches = [
+        (torch.randint(256, (250, 3, SIZE, SIZE), dtype=torch.uint8), torch.full((250,), c)) for c in range(CLASSES)
+    ]
+    total = 250 * CLASSES
+    layers = {kind: list(layer_names(teacher.network, kind)) for kind in ("blocks", "bn_inputs")}
+
+    @torch.no_grad()
+    def forward() -> float:
+        begin = time.perf_counter()
+        for images, _ in batches:
+            teacher.network(teacher.normalise(images))
+        return total / (time.perf_counter() - begin)
+
+    def bank(kind: str) -> float:
+        begin = time.perf_counter()
+        banks.build(teacher, batches, total, layers[kind])
+        return total / (time.perf_counter() - begin)
+
+    return {
+        "forward alone": forward,
+        "bank, blocks": lambda: bank("blocks"),
+        "bank, bn_inputs": lambda: bank("bn_inputs"),
+    }
+
+
+def interleaved(runners: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
+    """Median rate of each variant over interleaved rounds, after one to warm up."""
+    rates: dict[str, list[float]] = {name: [] for name in runners}
+    for number in range(rounds + 1):
+        for name, run in runners.items():
+            rate = run()
+            if number:
+                rates[name].append(rate)
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def peak_megabytes(name: str, network: str, images: int, folder: str, queue: multiprocessing.Queue[float]) -> None:
+    teacher = make_teacher(network)
+    step_runner(methods()[name], teacher, banks.Bank(Path(folder)), images, 3, "fp32")()
+    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def measure_peak(name: str, network: str, images: int, folder: Path) -> float:
+    context = multiprocessing.get_context("spawn")
+    queue: multiprocessing.Queue[float] = context.Queue()
+    process = context.Process(target=peak_megabytes, args=(name, network, images, str(folder), queue))
+    process.start()
+    peak = queue.get()
+    process.join()
+    return peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--network", default="resnet20")
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    teacher = make_teacher(options.network)
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        bank = make_bank(teacher, folder)
+        peaks = {name: measure_peak(name, options.network, options.images, folder) for name in methods()}
+        for precision in ("fp32", "bf16"):
+            runners = {
+                name: step_runner(method, teacher, bank, options.images, options.steps, precision)
+                for name, method in methods().items()
+            }
+            rates = interleaved(runners, options.rounds)
+            base = rates["cross-entropy alone"]
+            for name, rate in rates.items():
+                peak = round(peaks[name]) if precision == "fp32" else None
+                rows.append(
+                    {
+                        "work": f"recover {name}, {precision}",
+                        "images/s": round(rate),
+                        "time ratio": round(base / rate, 2),
+                        "peak MB": peak,
+                    }
+                )
+        rates = interleaved(bank_runners(teacher), options.rounds)
+        for name, rate in rates.items():
+            ratio = round(rates["forward alone"] / rate, 2)
+            rows.append(
+                {"work": f"teacher {name}, fp32", "images/s": round(rate), "time ratio": ratio, "peak MB": None}
+            )
+    facts = {
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "machine": platform.processor() or platform.machine(),
+    }
+    print(f"{options.network}, {options.images} images of {SIZE} x {SIZE}; {facts}")
+    for row in rows:
+        print(f"{row['work']:<38} {row['images/s']:>7} images/s  x{row['time ratio']:<5} {row['peak MB'] or ''}")
+    if options.json:
+        options.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,7 @@ from fastdd.recipe import Batch, CrossEntropy, Method, Recover, Terms
 from fastdd.recover import Unit, plan, tapped_layers
 from fastdd.recover.loop import optimise
 from fastdd.recover.terms import build_terms
-from fastdd.resolve import resolve
+from fastdd.resolution import resolve
 from fastdd.teachers import Card, Taps, Teacher, build, layer_names
 
 CLASSES = 10

@@ -26,13 +26,13 @@ def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ())
     Raises:
         fastdd.errors.InputError: an unknown name, key or method, or a value of the wrong type or out of range.
     """
-    from .resolve import resolve as resolve_all
+    from .resolution import resolve as resolve_all
 
     return resolve_all(recipe, overrides, add).recipe
 
 
 def run(
-    recipe: str | Recipe,
+    recipe: str | Path | Recipe,
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     add: Sequence[str] = (),
@@ -55,7 +55,13 @@ def run(
     Raises:
         fastdd.errors.InputError: bad input; one message says what, and what to do.
     """
+    from .errors import InputError
     from .pipeline import run as run_pipeline
 
-    resolved = resolve(recipe, overrides, add) if isinstance(recipe, str) else recipe
+    if isinstance(recipe, str | Path):
+        resolved = resolve(str(recipe), overrides, add)
+    elif overrides or add:
+        raise InputError("overrides and add need a recipe by name or file; a Recipe object is complete")
+    else:
+        resolved = recipe
     return run_pipeline(resolved, Path(out or f"runs/{resolved.name}"), fresh, until)

@@ -73,7 +73,7 @@ def _console() -> Any:
 def _show(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from .resolve import resolve, table
+    from .resolution import resolve, table
 
     rows = Table("key", "value", "set by", "source", title=None, box=None, header_style="bold")
     for path, value, origin, source in table(resolve(arguments.recipe, arguments.overrides, arguments.add)):
@@ -84,7 +84,7 @@ def _show(arguments: argparse.Namespace) -> None:
 def _recipes() -> None:
     from rich.table import Table
 
-    from .resolve import recipe_names, resolve
+    from .resolution import recipe_names, resolve
 
     rows = Table("recipe", "what it does", box=None, header_style="bold")
     for name in recipe_names():

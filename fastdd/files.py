@@ -1,7 +1,7 @@
 """Atomic files: every write goes to a temporary name beside the target and is then renamed.
 
 A reader therefore sees the old file, the new file or none, never half of one; a process killed at
-any moment leaves at most a ``.tmp-`` file behind, which nobody reads.
+any moment leaves at most a ``.tmp-`` file behind, which ``remove_leftovers`` deletes.
 """
 
 from __future__ import annotations
@@ -9,10 +9,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from .errors import InputError
+
+TEMPORARY = ".tmp-"
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -21,24 +25,51 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         InputError: the disk is full or the folder cannot be written to; path is as it was.
     """
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    with _explained(path, len(content)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line to a log.
+
+    Raises:
+        InputError: the disk is full or the file cannot be written to.
+    """
+    with _explained(path, len(line)), open(path, "a") as file:
+        file.write(line + "\n")
+
+
+@contextmanager
+def _explained(path: Path, size: int) -> Iterator[None]:
+    """Turn what the user can mend into an InputError."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(
-                f"no space left for {path} ({len(content) / 1e6:.1f} MB); free some and start the same "
+                f"no space left for {path} ({size / 1e6:.1f} MB); free some and start the same "
                 "command again: finished work is kept"
             ) from error
         if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.EROFS:
             raise InputError(f"cannot write {path}: {error.strerror}; choose another folder with --out") from error
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that a killed process left in a folder: they bear the names of images and weights."""
+    for leftover in folder.rglob(f"{TEMPORARY}*"):
+        leftover.unlink()
 
 
 def write_text(path: Path, content: str) -> None:

@@ -16,6 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fastdd_kernels import knn_radii
+
 from . import bank as banks
 from . import evaluate, labels, recover, teachers
 from .bank import Bank
@@ -59,9 +61,22 @@ class Pipeline:
         self.real = real_sample(self.train, recipe.ipc, derive(recipe.seed, "real"))
         if recipe.teacher.weights is not None:
             self._load_teacher(Path(recipe.teacher.weights))
+        self._check_networks()
         self.run: RunFolder = open_run(out, recipe, fresh)
         self.run.check_fingerprint("train", self.train.fingerprint)
         self.run.check_fingerprint("test", self.test_set.fingerprint)
+
+    def _check_networks(self) -> None:
+        """Refuse now, and not after hours, what the teacher or the student could not do."""
+        classes = len(self.train.classes)
+        teacher = teachers.outline("teacher.network", self.recipe.teacher.network, classes, self._shape)
+        for method in self.arms.values():
+            recover.tapped_layers(method.terms, teacher)
+        teachers.outline("student.network", self.recipe.student.network, classes, self._shape)
+        if self.recipe.metrics.k >= len(self.train):
+            raise InputError(
+                f"metrics.k is {self.recipe.metrics.k}, expected less than the {len(self.train)} real images"
+            )
 
     # -- real images ---------------------------------------------------------------------------
 
@@ -84,6 +99,12 @@ class Pipeline:
     def real_images(self) -> Tensor:
         """The seeded choice of ipc real images a class, [K * ipc, C, H, W] in class order."""
         return self._images(self.train, self.real)[0]
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        _, channels, height, width = self.real_images.shape
+        return channels, height, width
 
     def _real_rows(self, rows: Sequence[tuple[int, int]]) -> Tensor:
         return self.real_images[[c * self.recipe.ipc + slot for c, slot in rows]]
@@ -143,10 +164,9 @@ class Pipeline:
 
     def recover(self, arm: str) -> None:
         """Recover the arm's distilled images, unit by unit."""
-        shape = (int(self.real_images.shape[1]), int(self.real_images.shape[2]), int(self.real_images.shape[3]))
         with self.run.stage(f"recover {arm}") as work:
             work.images = recover.recover(
-                arm, self.arms[arm], self.recipe.recover, self.teacher, self.bank, self._real_rows, shape,
+                arm, self.arms[arm], self.recipe.recover, self.teacher, self.bank, self._real_rows, self._shape,
                 self.recipe.ipc, self.run.path, self.recipe.seed,
             )  # fmt: skip
 
@@ -203,15 +223,19 @@ class Pipeline:
 
     def _measure(self) -> dict[str, Any]:
         recipe, card = self.recipe, self.teacher.card
-        arms = {}
+        students = {arm: self.students(arm) for arm in self.arms}
         embeddings = self.embeddings()
-        for arm, method in self.arms.items():
-            students = self.students(arm)
-            synthetic = embeddings[arm].float()
-            truth = torch.arange(len(card.classes)).repeat_interleave(recipe.ipc)
-            diversity = evaluate.diversity(embeddings["real"].float(), synthetic, truth, recipe.metrics.k)
-            curves = {key: [student[key] for student in students] for key in ("last", "best")}
-            arms[arm] = {"title": method.title, **curves, "curves": [s["curve"] for s in students], **asdict(diversity)}
+        truth = torch.arange(len(card.classes)).repeat_interleave(recipe.ipc)
+        arms = {}
+        with self.run.stage("metrics") as work:
+            real = embeddings["real"].float()
+            radii = knn_radii(real, recipe.metrics.k)
+            for arm, method in self.arms.items():
+                diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, recipe.metrics.k)
+                accuracies = {key: [student[key] for student in students[arm]] for key in ("last", "best")}
+                curves = [student["curve"] for student in students[arm]]
+                arms[arm] = {"title": method.title, **accuracies, "curves": curves, **asdict(diversity)}
+            work.images = len(real)
         student = recipe.student
         protocol = {
             "text": evaluate.protocol_text(student),

@@ -70,10 +70,24 @@ class _Rich:
         self.progress.stop()
 
 
+class _Silent:
+    """For a stage with nothing to count."""
+
+    def advance(self, images: int, note: str = "") -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 @contextmanager
 def progress(stage: str, total: int) -> Iterator[Bar]:
-    """A bar for ``total`` images of work named ``stage``; closed when the block ends."""
-    bar = _Rich(stage, total) if sys.stderr.isatty() else _Lines(stage, total)
+    """A bar for ``total`` images of work named ``stage``, closed when the block ends; none where total is 0."""
+    bar: _Silent | _Rich | _Lines
+    if not total:
+        bar = _Silent()
+    else:
+        bar = _Rich(stage, total) if sys.stderr.isatty() else _Lines(stage, total)
     try:
         yield bar
     finally:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 All = Literal["all"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -24,7 +25,7 @@ Layers = Literal["stages", "blocks", "bn_inputs"]
 class Config(BaseModel):
     """Frozen, and closed: a key that is not declared is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Data(Config):
@@ -52,6 +53,8 @@ class Teacher(Config):
     pad: Annotated[int, Field(ge=0)] = 4
     """random crop after padding by this many pixels"""
     flip: Probability = 0.5
+    precision: Precision = "fp32"
+    """of squeeze; statistics and embeddings are taken in fp32"""
     minimum_accuracy: Probability = 0.0
     """squeeze fails below this test accuracy: a bad teacher spoils everything after it"""
 
@@ -125,6 +128,14 @@ class Augment(Config):
     roll: tuple[int, int] = (0, 4)
     """shift range in pixels, both ends included, drawn for each axis"""
 
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Augment:
+        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale must be [low, high] with 0 < low <= high, got {list(self.scale)}")
+        if self.roll[0] > self.roll[1]:
+            raise ValueError(f"roll must be [low, high] with low <= high, got {list(self.roll)}")
+        return self
+
 
 class Method(Config):
     """What recover optimises: initial images, batches, augmentation, terms and schedule."""
@@ -136,7 +147,7 @@ class Method(Config):
     terms: Terms = Terms()
     steps: Annotated[int, Field(ge=0)] = 1000
     lr: Positive = 0.25
-    betas: tuple[Probability, Probability] = (0.5, 0.9)
+    betas: tuple[BelowOne, BelowOne] = (0.5, 0.9)
 
     @model_validator(mode="after")
     def _something_to_optimise(self) -> Method:
@@ -203,6 +214,8 @@ class Recipe(Config):
     def _fits_together(self) -> Recipe:
         if "random" in self.arms:
             raise ValueError("arms.random is the built-in control of random real images; name the arm otherwise")
+        if reserved := {"real", "real_labels"} & self.arms.keys():
+            raise ValueError(f"arms.{min(reserved)} is the name of the real images' embeddings; name the arm otherwise")
         if bad := [name for name in self.arms if not name.replace("-", "").replace("+", "").replace("_", "").isalnum()]:
             raise ValueError(f"arms: {bad[0]!r} becomes a folder name; use letters, digits, '+', '-' and '_'")
         for name in ("mean", "std"):

@@ -27,10 +27,14 @@ import yaml
 
 from . import __version__
 from .errors import InputError
-from .files import write_json, write_text
+from .files import TEMPORARY, append_line, remove_leftovers, write_json, write_text
 from .recipe import Recipe, as_plain
 
 RECIPE, MANIFEST, LOG = "recipe.yaml", "manifest.json", "log.jsonl"
+MADE = (
+    "teacher.safetensors", "bank", "recover", "images", "labels", "students", "embeddings.safetensors", "metrics.json",
+    "report.html", MANIFEST, LOG,
+)  # fmt: skip
 
 
 @dataclass
@@ -85,8 +89,7 @@ class RunFolder:
     def log(self, **event: Any) -> None:
         """Append one line to log.jsonl."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **event})
-        with open(self.path / LOG, "a") as file:
-            file.write(line + "\n")
+        append_line(self.path / LOG, line)
 
 
 def open_run(path: Path, recipe: Recipe, fresh: bool = False) -> RunFolder:
@@ -100,13 +103,14 @@ def open_run(path: Path, recipe: Recipe, fresh: bool = False) -> RunFolder:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; choose another folder with --out")
-    if path.is_dir() and any(path.iterdir()) and not (path / RECIPE).is_file():
-        raise InputError(f"{path} exists and is no run folder (it has no {RECIPE}); choose another folder with --out")
-    if fresh and path.is_dir():
-        shutil.rmtree(path)
-    if (path / RECIPE).is_file():
-        _require_same(path, recipe)
-    else:
+    earlier = _earlier_recipe(path)
+    if path.is_dir():
+        remove_leftovers(path)
+    if earlier is not None and fresh:
+        _delete_run(path)
+    elif earlier is not None:
+        _require_same(path, earlier, recipe)
+    if earlier is None or fresh:
         write_text(path / RECIPE, yaml.safe_dump(as_plain(recipe), sort_keys=False, allow_unicode=True))
     manifest = json.loads((path / MANIFEST).read_text()) if (path / MANIFEST).is_file() else {}
     run = RunFolder(path, _facts(recipe) | {"fingerprints": {}, "stages": {}} | manifest)
@@ -121,9 +125,37 @@ def _flat(node: Any, path: str = "") -> dict[str, Any]:
     return {k: v for key, value in node.items() for k, v in _flat(value, f"{path}.{key}" if path else key).items()}
 
 
-def _require_same(path: Path, recipe: Recipe) -> None:
+def _earlier_recipe(path: Path) -> dict[str, Any] | None:
+    """The resolved recipe of the run in a folder, or None where the folder is absent or empty.
+
+    Raises:
+        InputError: the folder holds something else, such as a recipe that a person wrote.
+    """
+    if not path.is_dir() or all(entry.name.startswith(TEMPORARY) for entry in path.iterdir()):
+        return None
+    try:
+        document = yaml.safe_load((path / RECIPE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        document = None
+    if not isinstance(document, dict) or not Recipe.model_fields.keys() <= document.keys():
+        raise InputError(
+            f"{path} exists and is no run folder (it has no {RECIPE} of a run); choose another folder with --out"
+        )
+    return document
+
+
+def _delete_run(path: Path) -> None:
+    """Delete what a run makes, and nothing else that lies in the folder; the recipe goes last, it marks a run."""
+    for name in (*MADE, RECIPE):
+        if (path / name).is_dir():
+            shutil.rmtree(path / name)
+        else:
+            (path / name).unlink(missing_ok=True)
+
+
+def _require_same(path: Path, earlier: dict[str, Any], recipe: Recipe) -> None:
     """Refuse a folder made by another recipe, and say what differs."""
-    theirs, ours = _flat(yaml.safe_load((path / RECIPE).read_text())), _flat(as_plain(recipe))
+    theirs, ours = _flat(earlier), _flat(as_plain(recipe))
     absent = object()
     keys = [k for k in {**theirs, **ours} if theirs.get(k, absent) != ours.get(k, absent)]
     if keys:

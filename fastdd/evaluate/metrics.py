@@ -36,8 +36,10 @@ def embed(teacher: Teacher, images: Tensor) -> Tensor:
     return torch.cat([taps(teacher.normalise(batch)).embedding for batch in images.split(BATCH)])
 
 
-def diversity(real: Tensor, synthetic: Tensor, labels: Tensor, k: int) -> Diversity:
+def diversity(real: Tensor, radii: Tensor, synthetic: Tensor, labels: Tensor, k: int) -> Diversity:
     """Metrics of synthetic embeddings [n, D] with labels [n] against all real ones [N, D].
+
+    ``radii`` are ``knn_radii(real, k)``, which depend on the real images alone.
 
     With one image a class the cosine is not defined and reported as 1.
     """
@@ -45,5 +47,9 @@ def diversity(real: Tensor, synthetic: Tensor, labels: Tensor, k: int) -> Divers
     vendi = [float(vendi_score(rows)) for rows in by_class]
     cosine = [float(intra_class_cosine(rows)) if len(rows) > 1 else 1.0 for rows in by_class]
     return Diversity(
-        float(coverage(real, synthetic, k)), sum(vendi) / len(vendi), sum(cosine) / len(cosine), vendi, cosine
+        float(coverage(real, synthetic, k, real_radii=radii)),
+        sum(vendi) / len(vendi),
+        sum(cosine) / len(cosine),
+        vendi,
+        cosine,
     )

@@ -74,9 +74,8 @@ def train_student(
         seed: of initial weights, order, augmentation and mixing.
     """
     device = images.device
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, "student"))
-        network = build(config.network, len(teacher.card.classes), images.shape[1])
+    torch.manual_seed(derive(seed, "student"))  # also for dropout, whatever was trained before
+    network = build(config.network, len(teacher.card.classes), images.shape[1])
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
     labeller = copy.deepcopy(teacher.network).train(config.teacher_mode == "train")

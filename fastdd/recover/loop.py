@@ -104,6 +104,11 @@ def optimise(
             losses.append(_read(parts, step, unit))
             bar.advance(0, note=f"loss {sum(losses[-1].values()) - step:.3f}")
         bar.advance(len(images))
+    if not images.isfinite().all():
+        raise InputError(
+            f"recover: images of unit {unit.index} are not finite after step {method.steps - 1}; lower method.lr. "
+            "Finished units are kept"
+        )
     return images.detach(), losses
 
 

@@ -15,6 +15,7 @@ from torchvision.io import ImageReadMode, decode_image, encode_png
 
 from .. import recipe
 from ..bank import Bank
+from ..errors import InputError
 from ..files import write_bytes, write_json
 from ..progress import progress
 from ..seeds import generator
@@ -39,11 +40,22 @@ def save_images(folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, 
 
 
 def load_images(folder: Path, classes: Sequence[str], ipc: int, channels: int) -> tuple[Tensor, Tensor]:
-    """(uint8 images [K * ipc, C, H, W], labels [K * ipc]) of a distilled set, in class order."""
+    """(uint8 images [K * ipc, C, H, W], labels [K * ipc]) of a distilled set, in class order.
+
+    Raises:
+        InputError: an image is missing or damaged.
+    """
     mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY
-    files = [image_path(folder, name, slot) for name in classes for slot in range(ipc)]
-    images = torch.stack([decode_image(str(file), mode) for file in files])
-    return images, torch.arange(len(classes)).repeat_interleave(ipc)
+    images = []
+    for file in (image_path(folder, name, slot) for name in classes for slot in range(ipc)):
+        try:
+            images.append(decode_image(str(file), mode))
+        except RuntimeError as error:
+            raise InputError(
+                f"{file} is missing or damaged ({error}); delete {folder.parents[1] / 'recover' / folder.name} "
+                "and start the same command again"
+            ) from error
+    return torch.stack(images), torch.arange(len(classes)).repeat_interleave(ipc)
 
 
 def initial_images(

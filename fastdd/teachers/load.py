@@ -105,7 +105,7 @@ def load_teacher(
     network.load_state_dict(state)
     card = Card(config.network, classes, channels, config.mean, config.std)
     if "fastdd" in metadata:
-        card = _check_card(path, Card.from_json(metadata["fastdd"]), card)
+        card = _check_card(path, _read_card(path, metadata["fastdd"]), card)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Teacher(network.eval().requires_grad_(False), card)
 
@@ -128,6 +128,15 @@ def _check_state(path: Path, name: str, wanted: dict[str, Tensor], given: dict[s
                 f"teacher.weights: {path} does not fit {name}: {key} is {list(given[key].shape)}, "
                 f"expected {list(tensor.shape)}{hint}"
             )
+
+
+def _read_card(path: Path, text: str) -> Card:
+    try:
+        return Card.from_json(text)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"teacher.weights: the card in {path} cannot be read ({error}); save the file again"
+        ) from error
 
 
 def _check_card(path: Path, card: Card, expected: Card) -> Card:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import torch
 from torch import nn
 
 from ..errors import InputError, suggestion
@@ -38,3 +39,28 @@ def build(name: str, num_classes: int, channels: int = 3) -> nn.Module:
     if channels != 3:
         raise InputError(f"network {name!r} takes 3 channels, but data.channels is {channels}; set data.channels=3")
     return models.get_model(name, weights=None, num_classes=num_classes)
+
+
+def outline(key: str, name: str, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
+    """The network without memory for its weights, after it took one image without arithmetic.
+
+    It tells in milliseconds, before hours of work, whether a network exists and takes the images.
+
+    Args:
+        key: the recipe's key, for the message.
+        shape: (C, H, W) of an image.
+
+    Raises:
+        InputError: no such network, or one that cannot take such images.
+    """
+    with torch.device("meta"):
+        network = build(name, num_classes, shape[0]).eval()
+        try:
+            logits = network(torch.zeros(1, *shape))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise InputError(
+                f"{key}: {name} cannot take images of {shape[0]} x {shape[1]} x {shape[2]} ({error}); "
+                "set data.size, or choose another network"
+            ) from error
+    assert logits.shape == (1, num_classes)  # every network of build gives logits in eval mode
+    return network

@@ -15,6 +15,7 @@ from torch import Tensor
 from .. import recipe
 from ..data.augment import shift_and_flip
 from ..errors import InputError
+from ..precision import autocast
 from ..progress import progress
 from .load import Card, Teacher
 from .networks import build
@@ -61,8 +62,10 @@ def squeeze(
     optimiser = torch.optim.SGD(
         network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.momentum > 0
     )
+    steps = config.epochs * batches
+    # a warm-up of exactly one step would divide by zero
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.lr, total_steps=config.epochs * batches, pct_start=0.2
+        optimiser, config.lr, total_steps=steps, pct_start=0.2 if steps > 5 else 0.3
     )
     generator = torch.Generator().manual_seed(seed)
     with progress("squeeze", config.epochs * batches * config.batch) as bar:
@@ -70,7 +73,9 @@ def squeeze(
             order = torch.randperm(len(images), generator=generator).to(images.device)
             for index in order[: batches * config.batch].view(batches, -1):
                 batch = shift_and_flip(teacher.normalise(images[index]), config.pad, config.flip, generator)
-                loss = F.cross_entropy(network(batch), labels[index], label_smoothing=config.label_smoothing)
+                with autocast(images.device, config.precision):
+                    logits = network(batch)
+                loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=config.label_smoothing)
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()

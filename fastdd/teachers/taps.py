@@ -135,7 +135,7 @@ class Taps(nn.Module):
                 _replace(network, paths[name], _BatchNormTap(module, name, self.notes, moments))
             else:
                 _replace(network, paths[name], _PooledTap(module, name, self.notes))
-        self.network = network
+        self.network = network.eval()
 
     def forward(self, x: Tensor) -> Features:
         self.notes.pooled, self.notes.moments = {}, {}

@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from .errors import InputError, suggestion
-from .methods import addition, declaration
+from .methods import METHODS, addition, declaration
 from .provenance import Sourced, parse_yaml
 from .recipe import Method, Recipe, as_plain
 
@@ -53,7 +53,11 @@ def _read(name: str) -> tuple[str, dict[str, Any]]:
     elif name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
             raise InputError(f"recipe file {name} does not exist")
-        origin, text = name, Path(name).read_text()
+        origin = name
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name} is not text in UTF-8 ({error})") from error
     else:
         raise InputError(
             f"unknown recipe {name!r}{suggestion(name, recipe_names())}; `fastdd recipes` lists them, "
@@ -65,6 +69,10 @@ def _read(name: str) -> tuple[str, dict[str, Any]]:
         raise InputError(f"{origin} is not valid YAML: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("arms"), dict):
         raise InputError(f"{origin} must be a mapping with a section `arms`, one entry for each method to compare")
+    if not isinstance(document.get("method", {}), dict):
+        raise InputError(f"{origin}: the section `method` must be a mapping, got {document['method']!r}")
+    if bad := [name for name in document["arms"] if not isinstance(name, str)]:
+        raise InputError(f"{origin}: arms.{bad[0]}: the name of an arm must be text; put it in quotes")
     return origin, document
 
 
@@ -98,10 +106,14 @@ def _untag(node: Any) -> Any:
 
 def _arm(name: str, section: Any, shared: Any, origin: str, added: Sequence[str]) -> dict[str, Any]:
     """One arm's layers, merged."""
-    if not isinstance(section, dict) or "method" not in section:
-        raise InputError(f"{origin}: arms.{name} must be a mapping with a key `method`")
+    if not isinstance(section, dict):
+        raise InputError(f"{origin}: arms.{name} must be a mapping, such as {{method: deda}}, got {section!r}")
     section = dict(section)
-    method, additions = section.pop("method"), section.pop("add", [])
+    method, additions = section.pop("method", "custom"), section.pop("add", [])
+    if not isinstance(method, str):
+        raise InputError(f"{origin}: arms.{name} must name its `method` ({', '.join(METHODS)}), got {method!r}")
+    if not isinstance(additions, list) or not all(isinstance(extra, str) for extra in additions):
+        raise InputError(f"{origin}: arms.{name}.add must be a list of names such as [dire], got {additions!r}")
     merged: Any = _tag(declaration(method), f"method {method}")
     for extra in additions:
         merged = _add(merged, extra, f"add {extra}")
@@ -163,16 +175,20 @@ def _override(tree: dict[str, Any], text: str) -> dict[str, Any]:
         raise InputError(f"override {text!r}: {raw!r} is not a YAML value") from error
     leaf = _tag(value, "command line")
     head, _, rest = key.partition(".")
-    if head == "method":
-        path = _complete(rest, list(schema_paths(Method)), key)
-        arms = _arms_with(tree["arms"], path)
-        return _merge(tree, {"arms": {arm: _nest(path, leaf) for arm in arms}})
     if head == "arms":
         arm, _, inner = rest.partition(".")
         if arm not in tree["arms"]:
             raise InputError(f"unknown arm {arm!r}{suggestion(arm, tree['arms'])}; arms: {', '.join(tree['arms'])}")
         return _merge(tree, {"arms": {arm: _nest(_complete(inner, list(schema_paths(Method)), key), leaf)}})
-    return _merge(tree, _nest(_complete(key, list(schema_paths(Recipe)), key), leaf))
+    of_arms = [f"method.{path}" for path in schema_paths(Method)]
+    if head == "method":
+        path = "method." + _complete(rest, list(schema_paths(Method)), key)
+    else:
+        path = _complete(key, [*schema_paths(Recipe), *of_arms], key)
+    if path not in of_arms:
+        return _merge(tree, _nest(path, leaf))
+    path = path.removeprefix("method.")
+    return _merge(tree, {"arms": {arm: _nest(path, leaf) for arm in _arms_with(tree["arms"], path)}})
 
 
 def _arms_with(arms: Mapping[str, Any], path: str) -> list[str]:
@@ -207,7 +223,10 @@ def _explain(error: ValidationError, origin: str) -> str:
     """Pydantic's list as sentences: path, what is wrong, what was given, the nearest known key."""
     lines = []
     for item in error.errors():
-        parts = [str(part) for part in item["loc"]]
+        # of a choice such as ``Count | All`` the first alternative says enough; its name is pydantic's own
+        if any(part == "literal['all']" for part in item["loc"]):
+            continue
+        parts = [str(part) for part in item["loc"] if part != "constrained-int"]
         path = ".".join(parts)
         if item["type"] == "extra_forbidden":
             model = _model_at(parts[:-1])

@@ -1,0 +1,90 @@
+"""What several test files share: real data where there is some, small images, and a tiny run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.io import encode_png
+
+DATA = Path(os.environ.get("FASTDD_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
+
+TINY = """\
+description: A run of seconds for the tests.
+ipc: 2
+data: {root: digits, channels: 1}
+teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 2, batch: 128, lr: 0.1, pad: 1, flip: 0.0}
+method: {steps: 10, augment: {roll: [-1, 1]}}
+arms:
+  sre2l: {method: sre2l}
+  deda: {method: deda}
+  sre2l+dire: {method: sre2l, add: [dire]}
+recover: {unit_images: 8, log_every: 5}
+student: {network: resnet8, steps: 10, batch: 20, pad: 1, flip: 0.0, seeds: 2, evaluations: 2}
+"""
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Callable[[str], Path]:
+    """A file of the shared data by name; the test is skipped where there is none."""
+
+    def find(name: str) -> Path:
+        if not (DATA / name).exists():
+            pytest.skip(f"no {name} in {DATA}; set FASTDD_TEST_DATA")
+        return DATA / name
+
+    return find
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """The tiny recipe in a file of its own."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path / "tiny.yaml"
+
+
+@pytest.fixture(scope="session")
+def fastdd_process() -> Callable[..., subprocess.Popen[str]]:
+    """Start ``fastdd`` with some arguments as a process of its own, with one thread."""
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "fastdd.cli", *map(str, arguments)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+            env=environment,
+        )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, fastdd_process: Callable[..., subprocess.Popen[str]]) -> Path:
+    """The folder of a finished tiny run; beside it lie the recipe, ``stdout`` and ``stderr``. Read only."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "tiny.yaml").write_text(TINY)
+    process = fastdd_process("run", folder / "tiny.yaml", "--out", folder / "out")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    (folder / "stdout").write_text(out)
+    (folder / "stderr").write_text(err)
+    return folder / "out"
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Two classes in ImageFolder layout, told apart by colour: 8 training and 3 test images each, 8 x 8 pixels."""
+    generator = torch.Generator().manual_seed(0)
+    for label, name in enumerate(("cat", "dog")):
+        for split, count in (("train", 8), ("test", 3)):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            for i in range(count):
+                image = torch.randint(0, 128, (3, 8, 8), generator=generator, dtype=torch.uint8)
+                image[label] += 127
+                (tmp_path / "pets" / split / name / f"{i}.png").write_bytes(bytes(encode_png(image).numpy()))
+    return tmp_path / "pets"

@@ -1,0 +1,304 @@
+"""Recipes: resolving, layers, abbreviated keys, errors, provenance, and what the command line shows of them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import fastdd
+from fastdd.cli import main
+from fastdd.errors import InputError
+from fastdd.provenance import Sourced, parse_yaml
+from fastdd.recipe import Recipe, as_plain
+from fastdd.resolution import recipe_names, resolve, table
+
+LAYERED = """\
+method: {steps: 11, lr: 0.3}
+arms:
+  plain: {method: deda}
+  own: {method: deda, add: [dire], steps: 12, terms: {dire: {r_cos: !paper 0.7}}, batch: {slots: 3}}
+"""
+
+
+def write(folder: Path, text: str) -> str:
+    (folder / "own.yaml").write_text(text)
+    return str(folder / "own.yaml")
+
+
+def message(name: str, *overrides: str, add: tuple[str, ...] = ()) -> str:
+    with pytest.raises(InputError) as caught:
+        resolve(name, overrides, add)
+    return str(caught.value)
+
+
+def shown(*arguments: str) -> str:
+    """What the command prints to a pipe."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(arguments) == 0
+    return out.getvalue()
+
+
+# -- layers ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_built_in_recipe_resolves(name: str) -> None:
+    recipe = fastdd.resolve(name)
+    assert recipe.name == name
+    assert recipe.description
+    assert recipe.arms
+    again = Recipe.model_validate(yaml.safe_load(yaml.safe_dump(as_plain(recipe))))
+    assert again == recipe
+
+
+def test_resolve_may_be_called_twice() -> None:
+    assert fastdd.resolve("digits") == fastdd.resolve("digits")
+
+
+def test_later_layers_win(tmp_path: Path) -> None:
+    name = write(tmp_path, LAYERED)
+
+    def arm(arm: str, *overrides: str, add: tuple[str, ...] = ()) -> tuple[object, ...]:
+        method = resolve(name, overrides, add).recipe.arms[arm]
+        return method.betas, method.lr, method.steps, method.batch.slots, method.terms.dire and method.terms.dire.r_cos
+
+    # betas: method over the type's default; lr and steps: the section `method` over the method's
+    assert arm("plain") == ((0.5, 0.9), 0.3, 11, "all", None)
+    # the arm's own section over `add` and over `method`
+    assert arm("own") == ((0.5, 0.9), 0.3, 12, 3, 0.7)
+    # --add over the arm's section, an override over --add
+    assert arm("own+dire", add=("dire",)) == ((0.5, 0.9), 0.3, 12, 10, 0.1)
+    assert arm("own+dire", "method.slots=4", "method.steps=13", add=("dire",)) == ((0.5, 0.9), 0.3, 13, 4, 0.1)
+    assert arm("plain+dire", add=("dire",))[3:] == (10, 0.1)
+
+
+def test_a_method_is_over_the_defaults_and_terms_are_merged(tmp_path: Path) -> None:
+    deda = resolve(write(tmp_path, "arms: {a: {method: deda, terms: {gaussian: {gamma: 7}}}}")).recipe.arms["a"]
+    assert deda.terms.gaussian is not None
+    assert (deda.terms.gaussian.gamma, deda.terms.gaussian.layers) == (7, "blocks")
+    assert deda.terms.covariance is not None
+    assert deda.batch.classes == 1
+    absent = resolve(write(tmp_path, "arms: {a: {method: deda, terms: {covariance: null}}}")).recipe.arms["a"]
+    assert absent.terms.covariance is None
+    assert absent.terms.gaussian is not None
+
+
+def test_the_papers_numbers() -> None:
+    arms = resolve("cifar10-deda").recipe.arms | resolve("cifar10-sre2l").recipe.arms
+    gaussian, covariance = arms["deda"].terms.gaussian, arms["deda"].terms.covariance
+    assert gaussian is not None
+    assert covariance is not None
+    assert (gaussian.gamma, covariance.lambda_var, covariance.lambda_cov) == (50.0, 0.2, 4.0)
+    assert arms["sre2l"].terms.bn is not None
+    assert arms["sre2l"].terms.bn.first == 10.0
+    assert arms["sre2l"].betas == (0.5, 0.9)
+
+
+def test_the_title_tells_what_was_added() -> None:
+    assert [method.title for method in resolve("digits", add=["dire"]).recipe.arms.values()][1] == "DEDA + DiRe"
+
+
+def test_origin_and_source_of_each_value(tmp_path: Path) -> None:
+    rows = {path: row for path, *row in table(resolve(write(tmp_path, LAYERED), ["ipc=3", "method.gamma=7"], ["dire"]))}
+    origin = str(tmp_path / "own.yaml")
+    assert rows["student.lr"] == [1e-3, "default", ""]
+    assert rows["ipc"] == [3, "command line", ""]
+    assert rows["arms.plain+dire.lr"] == [0.3, origin, ""]
+    assert rows["arms.plain+dire.betas"] == [[0.5, 0.9], "method deda", "code"]
+    assert rows["arms.plain+dire.terms.covariance.lambda_var"] == [0.2, "method deda", "paper"]
+    assert rows["arms.plain+dire.terms.gaussian.layers"][1:] == ["method deda", "ours"]
+    assert rows["arms.plain+dire.terms.gaussian.gamma"] == [7, "command line", ""]
+    assert rows["arms.own+dire.terms.dire.r_cos"] == [0.1, "--add dire", "code"]
+    assert rows["arms.plain+dire.terms.bn"] == [None, "default", ""]
+    own = {path: row for path, *row in table(resolve(write(tmp_path, LAYERED)))}
+    assert own["arms.own.terms.dire.r_cos"] == [0.7, origin, "paper"]
+    assert own["arms.own.terms.dire.r_euc"] == [0.001, "add dire", "code"]
+
+
+# -- keys -----------------------------------------------------------------------------------------
+
+
+def test_abbreviated_keys() -> None:
+    recipe = resolve(
+        "digits", ["epochs=3", "student.mix=none", "k=4", "gamma=7", "method.first=2", "terms.bn.weight=3"]
+    ).recipe
+    assert (recipe.teacher.epochs, recipe.student.mix, recipe.metrics.k) == (3, "none", 4)
+    gaussian, bn = recipe.arms["deda"].terms.gaussian, recipe.arms["sre2l"].terms.bn
+    assert gaussian is not None
+    assert bn is not None
+    assert (gaussian.gamma, bn.first, bn.weight) == (7, 2, 3)
+    # an option of a term goes to the arms that have the term
+    assert recipe.arms["deda"].terms.bn is None
+    assert recipe.arms["sre2l"].terms.gaussian is None
+
+
+def test_one_arm_alone() -> None:
+    arms = resolve("digits", ["arms.sre2l+dire.lr=0.7", "arms.deda.gamma=1"]).recipe.arms
+    assert (arms["sre2l+dire"].lr, arms["sre2l"].lr) == (0.7, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("lr=1", ["'lr'", "ambiguous", "teacher.lr", "student.lr", "method.lr"]),
+        ("steps=5", ["'steps'", "ambiguous", "student.steps", "method.steps"]),
+        ("method.weight=1", ["'method.weight'", "ambiguous", "terms.ce.weight", "terms.bn.weight"]),
+        ("epohcs=3", ["unknown key 'epohcs'", "did you mean 'epochs'"]),
+        ("metod.steps=3", ["unknown key 'metod.steps'", "did you mean"]),
+        ("method.stps=3", ["unknown key 'method.stps'", "did you mean 'steps'"]),
+        ("student={lr: 0.1, tempreature: 2}", ["student.tempreature", "did you mean 'temperature'"]),
+        ("method.terms.bn={wieght: 2}", ["terms.bn.wieght", "did you mean 'weight'"]),
+        ("arms.srel.lr=1", ["unknown arm 'srel'", "did you mean 'sre2l'"]),
+        ("arms=3", ["unknown arm ''", "sre2l"]),
+        ("arms.deda=null", ["'arms.deda'"]),
+        ("method=3", ["'method'"]),
+        ("=3", ["unknown key ''"]),
+        ("ipc", ["'ipc'", "key=value"]),
+        ("method.lr=[", ["'['", "not a YAML value"]),
+        ("method.lr=!paper 3", ["'!paper 3'", "not a YAML value"]),
+    ],
+)  # fmt: skip
+def test_bad_keys(override: str, expected: list[str]) -> None:
+    text = message("digits", override)
+    assert all(part in text for part in expected), text
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("method.lr=-1", ["arms.deda.lr", "greater than 0", "-1"]),
+        ("method.lr=.nan", ["lr", "nan"]),
+        ("teacher.lr=.inf", ["teacher.lr", "finite", "inf"]),
+        ("method.steps=1.5", ["steps", "1.5"]),
+        ("ipc=0", ["ipc", "greater than or equal to 1", "got 0"]),
+        ("ipc=ten", ["ipc", "integer", "'ten'"]),
+        ("ipc=[1]", ["ipc", "[1]"]),
+        ("seed=-1", ["seed", "-1"]),
+        ("data=null", ["data", "None"]),
+        ("data.channels=2", ["data.channels", "1 or 3", "got 2"]),
+        ("student.mix=mixip", ["student.mix", "'mixup'", "'mixip'"]),
+        ("student.flip=1.5", ["student.flip", "1.5"]),
+        ("method.layers=foo", ["gaussian.layers", "'bn_inputs'", "'foo'"]),
+        ("method.batch.slots=0", ["batch.slots: ", "greater than or equal to 1", "got 0"]),
+        ("method.betas=[0.5, 1.0]", ["betas", "less than 1", "1.0"]),
+        ("method.roll=[4, 0]", ["augment", "low <= high", "[4, 0]"]),
+        ("method.roll=[1, 2, 3]", ["augment.roll", "[1, 2, 3]"]),
+        ("method.scale=[0.9, 0.1]", ["augment", "low <= high", "[0.9, 0.1]"]),
+        ("method.scale=[0.0, 0.1]", ["augment", "0 < low", "[0.0, 0.1]"]),
+        ("teacher.mean=[0.1, 0.2]", ["teacher.mean", "2 values", "1 channels"]),
+        ("arms.sre2l.terms={ce: null, bn: null}", ["arms.sre2l", "terms are all null", "steps to 0"]),
+        ("name=3", ["name", "string", "got 3"]),
+    ],
+)  # fmt: skip
+def test_bad_values(override: str, expected: list[str]) -> None:
+    text = message("digits", override)
+    assert all(part in text for part in expected), text
+    assert "constrained" not in text
+
+
+def test_steps_zero_needs_no_terms(tmp_path: Path) -> None:
+    recipe = resolve(write(tmp_path, "arms: {a: {steps: 0, init: real, terms: {ce: null}}}")).recipe
+    assert recipe.arms["a"].steps == 0
+
+
+# -- files ----------------------------------------------------------------------------------------
+
+
+def test_unknown_recipe_and_additions(tmp_path: Path) -> None:
+    assert "unknown recipe 'digts' (did you mean 'digits'?)" in message("digts")
+    assert "nowhere.yaml does not exist" in message(str(tmp_path / "nowhere.yaml"))
+    assert "cannot add 'dyre' (did you mean 'dire'?)" in message("digits", add=("dyre",))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("arms: [", ["not valid YAML", "line 1"]),
+        ("arms: {a: {method: deda}}\nipc: 1\nipc: 2", ["written twice", "ipc"]),
+        ("arms: {a: {method: deda, lr: 1, lr: 2}}", ["written twice", "lr"]),
+        ("", ["must be a mapping", "arms"]),
+        ("3", ["must be a mapping", "arms"]),
+        ("ipc: 3", ["arms"]),
+        ("arms: {a: deda}", ["arms.a", "'deda'"]),
+        ("arms: {1: {method: deda}}", ["arms.1", "quotes"]),
+        ("arms: {a: {method: dead}}", ["unknown method 'dead'", "did you mean 'deda'"]),
+        ("arms: {a: {method: [deda]}}", ["arms.a", "['deda']"]),
+        ("arms: {a: {method: 3}}", ["arms.a", "3"]),
+        ("arms: {a: {method: !paper deda}}", ["arms.a"]),
+        ("arms: {a: {method: deda, add: dire}}", ["arms.a.add", "list", "'dire'"]),
+        ("arms: {a: {method: deda, add: 5}}", ["arms.a.add", "5"]),
+        ("arms: {a: {method: deda, add: [dyre]}}", ["'dyre'", "did you mean 'dire'"]),
+        ("arms: {a: {method: deda, 3: 4}}", ["arms.a.3"]),
+        ("method:\narms: {a: {method: deda}}", ["`method` must be a mapping", "None"]),
+        ("method: 3\narms: {a: {method: deda}}", ["`method` must be a mapping", "3"]),
+        ("arms: {random: {method: deda}}", ["arms.random", "built-in control"]),
+        ("arms: {real: {method: deda}}", ["arms.real", "name the arm otherwise"]),
+        ("arms: {../a: {method: deda}}", ["'../a'", "folder name"]),
+        ("arms: {a: {method: deda}}\nstudnet: {lr: 1}", ["unknown key studnet", "did you mean 'student'"]),
+        ("arms: {a: {method: deda, term: {}}}", ["unknown key arms.a.term", "did you mean 'terms'"]),
+        ("arms: {a: {method: deda, lr: !paper {a: 1}}}", ["!paper", "mapping"]),
+        ("arms: {a: {method: deda, lr: !article 3}}", ["!article"]),
+        ("arms: {a: {lr: !!python/object/apply:os.getcwd []}}", ["not valid YAML", "python"]),
+    ],
+)  # fmt: skip
+def test_bad_files(tmp_path: Path, text: str, expected: list[str]) -> None:
+    got = message(write(tmp_path, text))
+    assert "own.yaml" in got or "did you mean" in got
+    assert all(part in got for part in expected), got
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\x00\x80")
+    assert "b.yaml is not text" in message(str(tmp_path / "b.yaml"))
+
+
+def test_sourced_tags() -> None:
+    got = parse_yaml("a: !paper 0.25\nb: !code [1, 2]\nc: !ours all\nd: !paper null\ne: !code true\nf: 1")
+    assert got["a"] == Sourced(0.25, "paper")
+    assert got["b"] == Sourced([1, 2], "code")
+    assert got["c"] == Sourced("all", "ours")
+    assert got["d"] == Sourced(None, "paper")
+    assert got["e"] == Sourced(True, "code")
+    assert got["f"] == 1
+
+
+# -- the command line -----------------------------------------------------------------------------
+
+
+def test_show_names_origin_and_source() -> None:
+    text = shown("show", "cifar10-deda", "ipc=7", "--add", "dire", "method.gamma=3")
+    rows = {fields[0]: fields[1:] for line in text.splitlines() if (fields := re.split(r" {2,}", line.strip()))}
+    assert rows["ipc"] == ["7", "command line"]
+    assert rows["arms.deda+dire.terms.covariance.lambda_cov"] == ["4.0", "method deda", "paper"]
+    assert rows["arms.deda+dire.terms.gaussian.gamma"] == ["3.0", "command line"]
+    assert rows["arms.deda+dire.terms.dire.r_cos"] == ["0.1", "--add dire", "code"]
+    assert rows["student.temperature"][1] in ("default", "recipe cifar10-deda")
+    assert rows["arms.deda+dire.terms.bn"] == ["null", "default"]
+
+
+def test_recipes_lists_all() -> None:
+    text = shown("recipes")
+    for name in recipe_names():
+        assert re.search(rf"^ *{re.escape(name)} .*\w", text, re.M), text
+
+
+@pytest.mark.parametrize("command", [["--help"], ["recipes"], ["show", "digits"]])
+def test_light_commands_do_not_import_torch(command: list[str]) -> None:
+    program = (
+        "import sys, runpy\n"
+        f"sys.argv = ['fastdd', *{command!r}]\n"
+        "try:\n    runpy.run_module('fastdd.cli', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "digits" in done.stdout or "usage: fastdd" in done.stdout

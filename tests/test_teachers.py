@@ -1,0 +1,383 @@
+"""Teachers: networks, taps against plain hooks, squeeze, and weights with their cards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from fastdd import recipe
+from fastdd.data import open_dataset
+from fastdd.errors import InputError
+from fastdd.files import write_tensors
+from fastdd.teachers import (
+    Card,
+    Taps,
+    Teacher,
+    accuracy,
+    build,
+    fingerprint,
+    layer_names,
+    load_teacher,
+    outline,
+    save_teacher,
+    squeeze,
+)
+
+CPU = torch.device("cpu")
+NAMES = ("resnet8", "resnet18_small", "resnet18", "vgg11_bn")
+KINDS = {"vgg11_bn": ("bn_inputs",)}
+
+
+def randomise(network: nn.Module) -> nn.Module:
+    """Weights and running statistics that make every layer count."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            nn.init.normal_(module.running_mean, 0.1, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.2)
+        elif isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.normal_(module.bias)
+    return network
+
+
+def make(name: str) -> tuple[nn.Module, Tensor]:
+    """A network with random statistics, and images for it."""
+    if name == "vgg11_bn":
+        with torch.device("meta"):
+            network = build(name, 10)
+            # its own linear layers are 100 million weights; these are 33 thousand
+            network.avgpool = nn.AdaptiveAvgPool2d(1)
+            network.classifier = nn.Sequential(nn.Linear(512, 64), nn.ReLU(), nn.Dropout(), nn.Linear(64, 10))
+        network.to_empty(device="cpu")
+    else:
+        network = build(name, 10)
+    images = torch.randn(3, 3, *((33, 32) if name != "resnet8" else (9, 8)), generator=torch.Generator().manual_seed(1))
+    return randomise(network), images
+
+
+def all_layers(network: nn.Module, name: str) -> dict[str, str]:
+    kinds = KINDS.get(name, ("bn_inputs", "blocks", "stages"))
+    return {layer: path for kind in kinds for layer, path in layer_names(network, kind).items()}
+
+
+# -- networks -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("resnet20", 269_722), ("resnet8", 75_290), ("resnet32", 464_154)])
+def test_cifar_resnets_have_the_papers_size(name: str, parameters: int) -> None:
+    assert sum(p.numel() for p in build(name, 10).parameters()) == parameters
+
+
+def test_small_stem() -> None:
+    network = build("resnet18_small", 7, channels=1)
+    assert network.conv1.weight.shape == (64, 1, 3, 3)
+    assert [s.shape for s in (network(torch.zeros(2, 1, 16, 16)),)] == [(2, 7)]
+    assert sum(m.num_features for m in network.modules() if isinstance(m, nn.BatchNorm2d)) == 4800
+
+
+def test_option_a_shortcut() -> None:
+    """With the residual branches silenced a stage is the shortcut: every second pixel, zeros on both sides."""
+    network = build("resnet8", 10)
+    for block in (network.layer2[0], network.layer3[0]):
+        nn.init.zeros_(block.bn2.weight)
+    x = torch.rand(2, 16, 8, 8)
+    y = network.layer3(network.layer2(x))
+    assert torch.equal(y[:, 24:40], x[:, :, ::4, ::4])
+    assert not y[:, :24].any()
+    assert not y[:, 40:].any()
+
+
+def test_unknown_networks_and_channels() -> None:
+    with pytest.raises(InputError, match=r"unknown network 'resnet21'.*did you mean 'resnet"):
+        build("resnet21", 10)
+    with pytest.raises(InputError, match=r"'resnet18' takes 3 channels.*data\.channels is 1"):
+        build("resnet18", 10, channels=1)
+
+
+def test_outline_pushes_an_image_through() -> None:
+    assert isinstance(outline("teacher.network", "resnet8", 10, (1, 8, 8)), nn.Module)
+    for name in ("vgg11_bn", "vit_b_16"):
+        with pytest.raises(InputError, match=rf"student\.network: {name} cannot take images of 3 x 8 x 8.*data\.size"):
+            outline("student.network", name, 10, (3, 8, 8))
+
+
+# -- taps -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("moments", [False, True])
+def test_logits_are_the_networks_bitwise(name: str, moments: bool) -> None:
+    network, images = make(name)
+    plain = network.eval()(images)
+    features = Taps(network, all_layers(network, name), moments)(images)
+    assert torch.equal(features.logits, plain)
+    assert bool(features.moments) is moments
+    assert torch.equal(Taps(network)(images).logits, plain)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_statistics_equal_hooks_in_double(name: str) -> None:
+    network, images = make(name)
+    layers = all_layers(network, name)
+    features = Taps(network, layers, moments=True)(images)
+    seen: dict[str, Tensor] = {}
+
+    def before(layer: str) -> Callable[..., None]:
+        return lambda module, inputs: seen.update({layer: inputs[0]})
+
+    def after(layer: str) -> Callable[..., None]:
+        return lambda module, inputs, output: seen.update({layer: output})
+
+    network = network.double().eval()
+    for layer, path in layers.items():
+        module = network.get_submodule(path)
+        if layer.startswith("bn."):
+            module.register_forward_pre_hook(before(layer))
+        else:
+            module.register_forward_hook(after(layer))
+    last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
+    last.register_forward_pre_hook(before("embedding"))
+    network(images.double())
+    assert features.pooled.keys() == layers.keys()
+    assert features.moments.keys() == {layer for layer in layers if layer.startswith("bn.")}
+
+    def check(got: Tensor, wanted: Tensor) -> None:
+        wanted = wanted.detach()
+        # float32 convolutions, some twenty of them one upon another, against float64
+        assert got.dtype == torch.float32
+        assert float((got.double() - wanted).abs().max()) <= 1e-5 * float(wanted.abs().max())
+
+    check(features.embedding, seen["embedding"])
+    for layer, path in layers.items():
+        check(features.pooled[layer], seen[layer].mean((2, 3)))
+        if layer in features.moments:
+            shift = network.get_submodule(path).running_mean
+            assert isinstance(shift, Tensor)
+            mean, mean_square = features.moments[layer]
+            check(mean, seen[layer].mean((2, 3)))
+            check(mean_square, (seen[layer] - shift[:, None, None]).square().mean((2, 3)))
+
+
+def test_the_frozen_copy_takes_no_gradients() -> None:
+    network, images = make("resnet8")
+    network.train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    taps = Taps(network, all_layers(network, "resnet8"), moments=True)
+    images.requires_grad_()
+    features = taps(images)
+    total = features.logits.sum() + features.embedding.square().sum()
+    for mean, mean_square in features.moments.values():
+        total = total + mean.sum() + mean_square.sum()
+    total.backward()
+    assert images.grad is not None
+    assert images.grad.abs().min() > 0
+    assert all(p.grad is None and not p.requires_grad for p in taps.parameters())
+    assert not any(module.training for module in taps.network.modules())
+    # the network that was given is untouched: training, trainable, unwrapped
+    assert network.training
+    assert all(p.requires_grad for p in network.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "backend"), [("resnet8", "aot_eager"), ("resnet18", "eager")])
+def test_taps_compile_as_one_graph(name: str, backend: str) -> None:
+    network, images = make(name)
+    taps = Taps(network, all_layers(network, name), moments=True)
+    compiled = torch.compile(lambda x: tuple(taps(x)), fullgraph=True, backend=backend)
+    images.requires_grad_()
+    logits, embedding, pooled, moments = compiled(images)
+    plain = taps(images)
+    torch.testing.assert_close(logits, plain.logits)
+    torch.testing.assert_close(embedding, plain.embedding)
+    torch.testing.assert_close(pooled, plain.pooled)
+    torch.testing.assert_close(moments, plain.moments)
+
+
+def test_layers_that_are_not_there() -> None:
+    vgg, _ = make("vgg11_bn")
+    with pytest.raises(InputError, match="VGG has no residual blocks"):
+        layer_names(vgg, "blocks")
+    with pytest.raises(InputError, match="VGG has no stages layer1"):
+        Taps(vgg, ["stages.0"])
+    with pytest.raises(InputError, match="no BatchNorm2d layers"):
+        layer_names(nn.Sequential(nn.Conv2d(3, 3, 1)), "bn_inputs")
+    with pytest.raises(InputError, match="no linear layer"):
+        Taps(models.squeezenet1_1(num_classes=3))
+
+
+def test_layer_counts_of_resnet18() -> None:
+    network, _ = make("resnet18")
+    counts = [len(layer_names(network, kind)) for kind in ("bn_inputs", "blocks", "stages")]
+    assert counts == [20, 8, 4]
+
+
+# -- pixels ---------------------------------------------------------------------------------------
+
+
+def teacher(**changes: object) -> Teacher:
+    card = Card("resnet8", tuple("0123456789"), 1, (0.305,), (0.376,))
+    network = randomise(build("resnet8", 10, 1)).eval().requires_grad_(False)
+    return Teacher(network, replace(card, **changes))  # type: ignore[arg-type]
+
+
+def test_every_grey_value_survives() -> None:
+    values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
+    colours = teacher(channels=3, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+    normalised = colours.normalise(values)
+    assert normalised.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(colours.to_uint8(normalised), values)
+    low, high = colours.bounds(CPU)
+    torch.testing.assert_close(normalised[0, :, 0, 0], low.flatten())
+    torch.testing.assert_close(normalised[0, :, -1, -1], high.flatten())
+
+
+def test_values_are_rounded_and_clamped() -> None:
+    plain = teacher(mean=(0.0,), std=(1.0,))
+    values = torch.tensor([-0.3, 0.0, 0.4 / 255, 0.6 / 255, 200.49 / 255, 200.51 / 255, 1.0, 7.0]).view(1, 1, 2, 4)
+    assert plain.to_uint8(values).flatten().tolist() == [0, 0, 0, 1, 200, 201, 255, 255]
+
+
+# -- squeeze --------------------------------------------------------------------------------------
+
+
+def digits(count: int) -> tuple[Tensor, Tensor]:
+    data = open_dataset("digits", "train")
+    chosen = torch.arange(0, len(data), len(data) // count)[:count]
+    return data.images(None, 1, chosen), data.labels[chosen]
+
+
+CONFIG = recipe.Teacher(network="resnet8", mean=(0.305,), std=(0.376,), epochs=4, batch=50, lr=0.1, pad=1, flip=0.0)
+CLASSES = tuple("0123456789")
+
+
+def test_squeeze_learns_and_depends_on_its_seed_alone() -> None:
+    data = digits(700)
+    one = squeeze(CONFIG, CLASSES, data, data, seed=3)
+    torch.manual_seed(99)
+    two = squeeze(CONFIG, CLASSES, data, data, seed=3)
+    other = squeeze(CONFIG.model_copy(update={"epochs": 1}), CLASSES, data, data, seed=4)
+    state, again = one.network.state_dict(), two.network.state_dict()
+    assert all(torch.equal(state[name], again[name]) for name in state)
+    assert not torch.equal(state["conv1.weight"], other.network.state_dict()["conv1.weight"])
+    assert one.card.accuracy == accuracy(one.network, one.normalise, *data)
+    assert one.card.accuracy is not None
+    assert one.card.accuracy > 0.8
+    assert not one.network.training
+    assert not any(p.requires_grad for p in one.network.parameters())
+
+
+@pytest.mark.parametrize("epochs", range(1, 8))
+def test_squeeze_of_few_steps(epochs: int) -> None:
+    data = digits(8)
+    config = CONFIG.model_copy(update={"epochs": epochs})
+    trained = squeeze(config, CLASSES, data, data, seed=0)
+    assert all(value.isfinite().all() for value in trained.network.state_dict().values())
+
+
+def test_a_bad_teacher_is_refused() -> None:
+    data = digits(20)
+    config = CONFIG.model_copy(update={"epochs": 1, "minimum_accuracy": 1.0})
+    with pytest.raises(InputError, match=r"squeeze reached .*%.*minimum_accuracy = 100\.0%.*teacher\.epochs"):
+        squeeze(config, CLASSES, data, data, seed=0)
+
+
+# -- weights and cards ----------------------------------------------------------------------------
+
+
+def load(path: Path, config: recipe.Teacher = CONFIG, classes: tuple[str, ...] = CLASSES, channels: int = 1) -> Teacher:
+    return load_teacher(path, config, classes, channels, CPU)
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    saved = teacher(accuracy=0.75)
+    save_teacher(tmp_path / "t.safetensors", saved)
+    loaded = load(tmp_path / "t.safetensors")
+    assert loaded.card == saved.card
+    state = loaded.network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in saved.network.state_dict().items())
+    assert not loaded.network.training
+    first = fingerprint(tmp_path / "t.safetensors")
+    save_teacher(tmp_path / "t.safetensors", saved)
+    assert fingerprint(tmp_path / "t.safetensors") == first
+
+
+def test_weights_from_elsewhere_have_no_card(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "t.safetensors", teacher().network.state_dict())
+    assert load(tmp_path / "t.safetensors").card == Card("resnet8", CLASSES, 1, CONFIG.mean, CONFIG.std)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"classes": tuple("abcdefghij")}, "classes"),
+        ({"mean": (0.5,)}, "mean"),
+        ({"std": (0.5,)}, "std"),
+        ({"network": "resnet20"}, "network"),
+        ({"channels": 3}, "channels"),
+    ],
+)
+def test_a_card_of_something_else(tmp_path: Path, change: dict[str, object], expected: str) -> None:
+    save_teacher(tmp_path / "t.safetensors", teacher(**change))
+    with pytest.raises(InputError, match=rf"t\.safetensors was made for {expected} .*this run has"):
+        load(tmp_path / "t.safetensors")
+
+
+@pytest.mark.parametrize("card", ["{", "3", '{"network": "resnet8"}', '{"colour": "red"}'])
+def test_a_damaged_card(tmp_path: Path, card: str) -> None:
+    write_tensors(tmp_path / "t.safetensors", teacher().network.state_dict(), {"fastdd": card})
+    with pytest.raises(InputError, match=r"the card in .*t\.safetensors cannot be read"):
+        load(tmp_path / "t.safetensors")
+
+
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+
+    def message(state: dict[str, Tensor], **arguments: object) -> str:
+        write_tensors(path, state)
+        with pytest.raises(InputError) as caught:
+            load(path, **arguments)  # type: ignore[arg-type]
+        assert "t.safetensors" in str(caught.value)
+        return str(caught.value)
+
+    state = teacher().network.state_dict()
+    assert "'conv1.weight' is missing (1 in all)" in message({k: v for k, v in state.items() if k != "conv1.weight"})
+    assert "unknown tensor 'extra' (1 in all)" in message({**state, "extra": torch.zeros(1)})
+    wrong = message({**state, "conv1.weight": torch.zeros(16, 3, 3, 3)})
+    assert "conv1.weight is [16, 3, 3, 3], expected [16, 1, 3, 3]" in wrong
+    assert "number of classes differs" not in wrong
+    classes = message(state, classes=tuple("abcd"))
+    assert "linear.weight is [10, 64], expected [4, 64]" in classes
+    assert "number of classes differs" in classes
+    assert "is no resnet20" in message(state, config=CONFIG.model_copy(update={"network": "resnet20"}))
+
+
+def test_files_that_are_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.safetensors does not exist"):
+        load(tmp_path / "nowhere.safetensors")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "t.pth")
+    (tmp_path / "empty").write_bytes(b"")
+    for name in ("t.pth", "empty"):
+        with pytest.raises(InputError, match=rf"{name} is not a safetensors file"):
+            load(tmp_path / name)
+
+
+def test_a_foreign_teacher_on_real_images(test_data: Callable[[str], Path]) -> None:
+    config = recipe.Teacher(network="resnet20", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    data = open_dataset(test_data("cifar10.tar.xz"), "test")
+    chosen = torch.arange(0, 10000, 50)
+    loaded = load(test_data("teachers/cifar10jpeg_resnet20.safetensors"), config, data.classes, 3)
+    images, labels = data.images(None, 3, chosen), data.labels[chosen]
+    # 87.9 % of all 10,000: of 200 of them, five standard deviations below
+    assert accuracy(loaded.network, loaded.normalise, images, labels) > 0.879 - 5 * (0.88 * 0.12 / 200) ** 0.5

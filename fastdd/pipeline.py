@@ -24,6 +24,7 @@ from .bank import Bank
 from .data import Dataset, open_dataset, real_sample
 from .errors import InputError
 from .files import write_json, write_tensors
+from .precision import settled
 from .progress import progress
 from .recipe import Batch, Method, Recipe, Terms
 from .runfolder import RunFolder, open_run
@@ -53,8 +54,8 @@ class Pipeline:
 
     def __init__(self, recipe: Recipe, out: Path, fresh: bool = False) -> None:
         seed_everything(recipe.seed)
-        self.recipe = recipe
         self.device = _device(recipe.device)
+        self.recipe = recipe = settled(recipe, self.device)
         self.arms = {CONTROL: RANDOM_REAL, **recipe.arms}
         self.train = open_dataset(recipe.data.root, "train")
         self.test_set = open_dataset(recipe.data.root, "test")
@@ -100,10 +101,11 @@ class Pipeline:
         """The seeded choice of ipc real images a class, [K * ipc, C, H, W] in class order."""
         return self._images(self.train, self.real)[0]
 
-    @property
+    @cached_property
     def _shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image."""
-        _, channels, height, width = self.real_images.shape
+        first, _ = next(self.train.batches(1, self._size, self.recipe.data.channels))
+        _, channels, height, width = first.shape
         return channels, height, width
 
     def _real_rows(self, rows: Sequence[tuple[int, int]]) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from .recipe import Precision
+from .recipe import Precision, Recipe
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -18,6 +18,19 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+
+
+def settled(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with ``precision: auto`` replaced by what it means on this device, so that the run folder says it."""
+    auto = "bf16" if has_fast_bf16(device) else "fp32"
+    sections = {name: getattr(recipe, name) for name in ("teacher", "recover", "student")}
+    return recipe.model_copy(
+        update={
+            name: section.model_copy(update={"precision": auto})
+            for name, section in sections.items()
+            if section.precision == "auto"
+        }
+    )
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

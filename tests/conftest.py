@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,14 @@ arms:
   sre2l+dire: {method: sre2l, add: [dire]}
 recover: {unit_images: 8, log_every: 5}
 student: {network: resnet8, steps: 10, batch: 20, pad: 1, flip: 0.0, seeds: 2, evaluations: 2}
+"""
+
+PETS = """\
+data: {root: ROOT, size: 16}
+ipc: 3
+teacher: {network: resnet8, epochs: 5, batch: 16, pad: 1}
+arms: {deda: {method: deda, steps: 4}, sre2l: {method: sre2l, steps: 4, init: real}}
+student: {network: resnet8, steps: 4, seeds: 1, evaluations: 1, labels: stored, mix: cutmix}
 """
 
 
@@ -88,3 +96,23 @@ def pets(tmp_path: Path) -> Path:
                 image[label] += 127
                 (tmp_path / "pets" / split / name / f"{i}.png").write_bytes(bytes(encode_png(image).numpy()))
     return tmp_path / "pets"
+
+
+@pytest.fixture
+def pets_recipe(tmp_path: Path) -> Callable[[Path], Path]:
+    """A file with a recipe for a folder or an archive such as ``pets``."""
+
+    def write(root: Path) -> Path:
+        (tmp_path / "pets.yaml").write_text(PETS.replace("ROOT", str(root)))
+        return tmp_path / "pets.yaml"
+
+    return write
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as ``fastdd_process`` has: sums in the same order, so the same bytes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,6 @@ from fastdd.data.verify import MAX_PIXELS, BadImage, verify
 from fastdd.errors import InputError
 
 Image = pytest.importorskip("PIL.Image", reason="PIL writes the test images")
-DATA = Path(os.environ.get("FASTDD_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
-
-
-def real(name: str) -> Path:
-    if not (DATA / name).exists():
-        pytest.skip(f"no {name} in {DATA}; set FASTDD_TEST_DATA")
-    return DATA / name
 
 
 def smooth(height: int = 37, width: int = 50) -> np.ndarray:
@@ -255,8 +248,8 @@ def test_check_reports_a_missing_split_and_refuses_a_missing_root(tmp_path: Path
 # -- the real archives ----------------------------------------------------------------------------
 
 
-def test_cifar10() -> None:
-    data = open_dataset(real("cifar10.tar.xz"), "test")
+def test_cifar10(test_data: Callable[[str], Path]) -> None:
+    data = open_dataset(test_data("cifar10.tar.xz"), "test")
     assert data.classes[:2] == ("airplane", "automobile")
     assert data.counts == (1000,) * 10
     images = data.images(None)
@@ -266,8 +259,8 @@ def test_cifar10() -> None:
     torch.testing.assert_close(mean, torch.tensor([0.4913, 0.4821, 0.4465]).double(), atol=0.01, rtol=0)
 
 
-def test_imagenette() -> None:
-    train, val = (open_dataset(real("imagenette224.tar"), split) for split in ("train", "val"))  # type: ignore[arg-type]
+def test_imagenette(test_data: Callable[[str], Path]) -> None:
+    train, val = (open_dataset(test_data("imagenette224.tar"), split) for split in ("train", "val"))  # type: ignore[arg-type]
     assert (train.counts, val.counts) == ((400,) * 10, (100,) * 10)
     assert val.names[0].startswith("n01440764/")
     chosen = list(range(0, 1000, 50))
@@ -277,6 +270,6 @@ def test_imagenette() -> None:
     assert torch.equal(small, torch.stack([fit(image, (64, 64)) for image in full]))
 
 
-def test_imagenet_samples_have_no_splits() -> None:
+def test_imagenet_samples_have_no_splits(test_data: Callable[[str], Path]) -> None:
     with pytest.raises(InputError, match=r"no train/ folder; found 'imagenet_samples'"):
-        open_dataset(real("imagenet_samples.tar"), "train")
+        open_dataset(test_data("imagenet_samples.tar"), "train")

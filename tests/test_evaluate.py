@@ -19,6 +19,7 @@ from fastdd.evaluate.mix import mix
 from fastdd.evaluate.student import _distillation
 from fastdd.files import write_tensors
 from fastdd.teachers import Card, Teacher, build
+from fastdd_kernels import knn_radii
 
 CONFIG = recipe.Student(
     network="resnet8", steps=6, batch=16, pad=1, flip=0.0, seeds=2, evaluations=2, lr=0.01, temperature=4.0
@@ -269,7 +270,7 @@ def test_diversity_against_the_definitions() -> None:
     torch.manual_seed(0)
     real, synthetic = torch.rand(60, 5), torch.rand(12, 5) + 0.3
     truth = torch.arange(3).repeat_interleave(4)
-    got = diversity(real, synthetic, truth, 5)
+    got = diversity(real, knn_radii(real, 5), synthetic, truth, 5)
     radii = torch.cdist(real, real).sort(1).values[:, 5]
     assert got.coverage == pytest.approx(float((torch.cdist(real, synthetic).min(1).values < radii).float().mean()))
     assert 0 < got.coverage < 1
@@ -285,7 +286,8 @@ def test_diversity_against_the_definitions() -> None:
 
 def test_diversity_of_one_image_a_class() -> None:
     torch.manual_seed(0)
-    got = diversity(torch.rand(20, 5), torch.rand(3, 5), torch.arange(3), 5)
+    real = torch.rand(20, 5)
+    got = diversity(real, knn_radii(real, 5), torch.rand(3, 5), torch.arange(3), 5)
     assert got.cosine_by_class == [1.0] * 3
     assert got.vendi_by_class == pytest.approx([1.0] * 3)
 

@@ -33,14 +33,14 @@ def cosine(lr: float, step: int, steps: int) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def draws(config: recipe.Augment, unit: Unit, steps: int, size: int, seed: int) -> Tensor | None:
-    """Augmentation of every step and batch [steps, batches, k], or None where there is none."""
+def draws(config: recipe.Augment, unit: Unit, steps: int, size: tuple[int, int], seed: int) -> Tensor | None:
+    """Augmentation of every step and batch [steps, batches, k] for images of (H, W), or None where there is none."""
     if config.scale is None and config.flip == 0 and config.roll == (0, 0):
         return None
     low, high = config.roll
     per_batch = [
         resample_parameters(
-            steps, size, size, scale=config.scale, flip=config.flip, roll=(low, high + 1),
+            steps, *size, scale=config.scale, flip=config.flip, roll=(low, high + 1),
             generator=generator(seed, "augment", batch.classes[0], batch.slots[0]),
         )
         for batch in unit.batches
@@ -87,7 +87,7 @@ def optimise(
     """
     images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
     low, high = teacher.bounds(images.device)
-    augmentation = draws(method.augment, unit, method.steps, images.shape[-1], seed)
+    augmentation = draws(method.augment, unit, method.steps, (images.shape[2], images.shape[3]), seed)
     augmentation = None if augmentation is None else augmentation.to(images.device)
     objective = _objective(taps, terms, config)
     optimiser = torch.optim.Adam([images], lr=method.lr, betas=method.betas)

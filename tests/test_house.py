@@ -1,0 +1,42 @@
+"""House rules that a machine can check: nothing is unpickled, and the kernels stand alone."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_nothing_is_unpickled() -> None:
+    sources = [path for package in ("fastdd", "kernels") for path in (ROOT / package).rglob("*.py")]
+    assert len(sources) > 40
+    for path in sources:
+        lines = [line.partition("#")[0] for line in path.read_text().splitlines()]
+        for number, line in enumerate(lines, 1):
+            where = f"{path}:{number}: {line}"
+            assert "torch.load(" not in line or "weights_only=True" in line, where
+            assert not re.match(r" *(import|from) (c?pickle|dill|joblib|cloudpickle|shelve|marshal)\b", line), where
+            assert "yaml.load(" not in line or "Loader=_Loader" in line, where
+            assert "allow_pickle=True" not in line, where
+
+
+@pytest.mark.parametrize("triton", [True, False])
+def test_the_kernels_stand_alone(triton: bool) -> None:
+    program = (
+        "import sys\n" + ("" if triton else "sys.modules['triton'] = None\n") + "import torch, fastdd_kernels as k\n"
+        "x = torch.rand(2, 3, 4, requires_grad=True)\n"
+        "k.dire_loss(x, torch.rand(2, 5, 4)).backward()\n"
+        "k.spatial_moments(torch.rand(2, 3, 4, 4))\n"
+        "k.coverage(torch.rand(9, 4), torch.rand(5, 4), 2)\n"
+        "k.resample(torch.rand(2, 3, 4, 4), k.resample_parameters(1, 4, 4))\n"
+        "assert x.grad.isfinite().all()\n"
+        "above = ('fastdd', 'torchvision', 'nvidia.dali')\n"
+        "assert not [m for m in sys.modules if m in above or m.startswith(tuple(a + '.' for a in above))]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,218 @@
+"""Terms: against the published formulas, and grouped in a unit against one batch at a time."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from laboratory import CLASSES, IPC, METHODS, SEED, SHAPE, Lab, make_lab, method
+from torch import Tensor, nn
+
+from fastdd.recipe import Batch, BatchNorm, CrossEntropy, DiRe, Gaussian, Recover, Terms
+from fastdd.recover import plan
+from fastdd.recover.loop import draws
+from fastdd.teachers import layer_names
+from fastdd_kernels import resample
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    return make_lab(tmp_path_factory.mktemp("bank"))
+
+
+# -- terms against the formulas as published --------------------------------------------------------
+
+
+def released_batch_norm_loss(network: nn.Module, images: Tensor, first: float) -> Tensor:
+    """SRe2L's released form: hooks on every BatchNorm's input, plain norms, biased variance."""
+    found: list[Tensor] = []
+
+    def hook(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        mean, var = x.mean((0, 2, 3)), x.permute(1, 0, 2, 3).flatten(1).var(1, unbiased=False)
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        found.append((module.running_var - var).norm(2) + (module.running_mean - mean).norm(2))
+
+    bns = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    handles = [bn.register_forward_pre_hook(hook) for bn in bns]  # type: ignore[arg-type]
+    network(images)
+    for handle in handles:
+        handle.remove()
+    return torch.stack([first * found[0], *found[1:]]).sum()
+
+
+def test_batch_norm_term_is_the_released_loss_of_each_batch(lab: Lab) -> None:
+    sre2l = method("sre2l", batch=Batch(classes=2, slots=3), terms=Terms(bn=BatchNorm(weight=0.3, first=10.0)))
+    units = plan(CLASSES, IPC, sre2l.batch, 12)
+    assert [unit.shape for unit in units] == [(2, 2, 3)] * 2
+    network = lab.double()
+    for unit in units:
+        images = lab.start(sre2l, unit).requires_grad_()
+        got = lab.values(sre2l, unit, images)["bn"]
+        augmented = lab.start(sre2l, unit).double().requires_grad_()
+        parameters = draws(sre2l.augment, unit, 1, SHAPE[1:], SEED)
+        assert parameters is not None
+        parts = resample(augmented, parameters[0]).chunk(2)
+        wanted = 0.3 * torch.stack([released_batch_norm_loss(network, part, 10.0) for part in parts]).sum()
+        # sums over a few thousand float32 numbers, each good to 1e-6
+        assert got.item() == pytest.approx(wanted.item(), rel=1e-5)
+        (grad,) = torch.autograd.grad(got, images)
+        (grad_wanted,) = torch.autograd.grad(wanted, augmented)
+        assert float((grad - grad_wanted).abs().max()) <= 1e-4 * float(grad_wanted.abs().max())
+
+
+def test_cross_entropy_is_a_mean_over_each_batch(lab: Lab) -> None:
+    sre2l = method("sre2l", batch=Batch(classes=2, slots=1), terms=Terms(ce=CrossEntropy(weight=2.0)))
+    unit = plan(CLASSES, IPC, sre2l.batch, 6)[0]
+    images = lab.start(sre2l, unit)
+    labels = torch.tensor([c for c, _ in unit.rows])
+    logits = lab.features(sre2l, unit, images).logits
+    wanted = sum(2 * F.cross_entropy(*pair) for pair in zip(logits.chunk(3), labels.chunk(3), strict=True))
+    torch.testing.assert_close(lab.values(sre2l, unit, images)["ce"], wanted)
+
+
+def covariance(rows: Tensor, unbiased: bool) -> Tensor:
+    return torch.cov(rows.T, correction=int(unbiased))
+
+
+@pytest.mark.parametrize("layers", ["stages", "blocks", "bn_inputs"])
+@pytest.mark.parametrize(("norm", "unbiased"), [("none", False), ("dim", True)])
+def test_gaussian_term_is_equation_6_of_each_class(lab: Lab, layers: Any, norm: Any, unbiased: bool) -> None:
+    config = Gaussian(weight=0.7, gamma=50.0, layers=layers, cov_norm=norm, cov_unbiased=unbiased)
+    deda = method("deda", terms=Terms(gaussian=config))
+    (unit,) = plan(CLASSES, IPC, deda.batch, 1000)
+    assert unit.shape == (CLASSES, 1, IPC)
+    images = lab.start(deda, unit)
+    features = lab.features(deda, unit, images)
+    names = list(layer_names(lab.teacher.network, layers))[:-1]
+    assert list(features.pooled) == names
+    total = 0.0
+    for layer, c in itertools.product(names, range(CLASSES)):
+        rows = features.pooled[layer].double().chunk(CLASSES)[c]
+        packed_mean, packed = lab.bank.gaussian(layer, [c])
+        D = rows.shape[1]
+        target = torch.zeros(D, D, dtype=torch.float64)
+        low = torch.tril_indices(D, D)
+        target[low[0], low[1]] = packed[0].double()
+        target = target + target.tril(-1).T
+        difference = (covariance(rows, unbiased) - target).square().sum() / (D if norm == "dim" else 1)
+        total += 0.7 * float((rows.mean(0) - packed_mean[0].double()).square().sum() + 50 * difference)
+    assert lab.values(deda, unit, images)["gaussian"].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_covariance_terms_are_equations_7_and_8_of_each_class(lab: Lab) -> None:
+    deda = method("deda")
+    unit = plan(CLASSES, IPC, deda.batch, 2 * IPC)[1]
+    assert unit.groups == [2, 3]
+    images = lab.start(deda, unit)
+    hinge = off_diagonal = 0.0
+    for rows in lab.features(deda, unit, images).embedding.double().chunk(2):
+        cov = covariance(rows, unbiased=False)
+        D = rows.shape[1]
+        hinge += float((1 - (cov.diagonal() + 1e-4).sqrt()).clamp(min=0).mean())
+        off_diagonal += float((cov.square().sum() - cov.diagonal().square().sum()) / (D * (D - 1)))
+    got = lab.values(deda, unit, images)
+    assert got["variance"].item() == pytest.approx(0.2 * hinge, rel=1e-5)
+    assert got["covariance"].item() == pytest.approx(4 * off_diagonal, rel=1e-4)
+
+
+@pytest.mark.parametrize("reading", ["paper", "code", "clean"])
+def test_dire_terms_are_the_formula_of_each_class(lab: Lab, reading: Any) -> None:
+    terms = Terms(dire=DiRe(r_cos=0.3, r_euc=0.02, reading=reading))
+    sre2l = method("sre2l", batch=Batch(classes=2, slots=3), terms=terms)
+    unit = plan(CLASSES, IPC, sre2l.batch, 12)[1]
+    assert unit.groups == [0, 1, 2, 3]
+    assert unit.rows[0] == (0, 3)
+    images = lab.start(sre2l, unit)
+    wanted = torch.zeros(3, dtype=torch.float64)
+    for c, rows in zip(unit.groups, lab.features(sre2l, unit, images).embedding.double().split(3), strict=True):
+        real = lab.bank.embeddings(c).double()
+        n, m = len(rows), len(real)
+        within = F.cosine_similarity(rows[:, None], rows[None], dim=2)
+        across = F.cosine_similarity(rows[:, None], real[None], dim=2)
+        distance = (rows[:, None] - real[None]).norm(dim=2)
+        if reading == "paper":
+            wanted += torch.stack([within.sum(), 1 - across.sum(), distance.sum()])
+        elif reading == "clean":
+            cd = (within.sum() - within.trace()) / (n * (n - 1))
+            wanted += torch.stack([cd, 1 - across.mean(), distance.mean()])
+        else:
+            off, off_real = (1 - torch.eye(n, k, dtype=torch.float64) for k in (n, m))
+            cdm = (1 - across * off_real).mean()
+            wanted += torch.stack([(within.abs() * off).mean(), cdm, (distance * off_real).mean()])
+    got = lab.values(sre2l, unit, images)
+    for name, weight, value in zip(("cd", "cdm", "edm"), (0.3, 0.3, 0.02), wanted, strict=True):
+        assert got[name].item() == pytest.approx(weight * value.item(), rel=1e-4), name
+
+
+def test_real_per_class_is_a_seeded_choice(lab: Lab) -> None:
+    (unit,) = plan(CLASSES, IPC, Batch(slots="all"), 1000)
+    chosen = method("sre2l", terms=Terms(dire=DiRe(real_per_class=3)))
+    images = lab.start(chosen, unit)
+    values = lab.values(chosen, unit, images)
+    assert values == lab.values(chosen, unit, images)
+    everything = [method("sre2l", terms=Terms(dire=DiRe(real_per_class=n))) for n in ("all", 12, 100)]
+    full = [lab.values(m, unit, images)["edm"] for m in everything]
+    assert full[0] == full[1] == full[2] != values["edm"]
+
+
+# -- units ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_gradient_of_a_unit_is_that_of_one_batch_at_a_time(lab: Lab, name: str) -> None:
+    chosen = METHODS[name]()
+    alone, together = lab.gradients(chosen, 1), lab.gradients(chosen, 1000)
+    assert len(plan(CLASSES, IPC, chosen.batch, 1)) >= CLASSES
+    assert len(plan(CLASSES, IPC, chosen.batch, 1000)) == 1
+    for row, grad in alone.items():
+        # the same sums in float32, in another order
+        assert float((together[row] - grad).abs().max()) <= 1e-4 * float(grad.abs().max()), row
+    mixed = lab.gradients(chosen.model_copy(update={"batch": Batch(classes="all", slots="all")}), 1000)
+    assert any(float((mixed[row] - grad).abs().max()) > 0.01 * float(grad.abs().max()) for row, grad in alone.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_initial_images_and_draws_do_not_depend_on_the_unit_size(lab: Lab, name: str) -> None:
+    chosen = METHODS[name]()
+    augment = chosen.augment.model_copy(update={"scale": (0.2, 1.0), "flip": 0.5})
+    seen: list[dict[Any, Tensor]] = []
+    for size in (1, 12, 1000):
+        found: dict[Any, Tensor] = {}
+        for unit in plan(CLASSES, IPC, chosen.batch, size):
+            found.update(dict(zip(unit.rows, lab.start(chosen, unit), strict=True)))
+            parameters = draws(augment, unit, 7, (8, 8), SEED)
+            assert parameters is not None
+            found.update(dict(zip(unit.batches, parameters.unbind(1), strict=True)))
+        seen.append(found)
+    for other in seen[1:]:
+        assert other.keys() == seen[0].keys()
+        assert all(torch.equal(other[key], value) for key, value in seen[0].items())
+    noise = torch.stack([value for key, value in seen[0].items() if isinstance(key, tuple)])
+    assert len(noise.flatten(1).unique(dim=0)) == CLASSES * IPC
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_final_images_do_not_depend_on_the_unit_size(lab: Lab, name: str) -> None:
+    chosen = METHODS[name]().model_copy(update={"steps": 8, "lr": 0.02})
+    alone, together = (lab.optimised(chosen, Recover(unit_images=size)) for size in (1, 1000))
+    difference = torch.stack([(together[row] - image).abs() for row, image in alone.items()])
+    moved = torch.stack([image - lab.start(chosen, unit)[i] for unit in plan(CLASSES, IPC, chosen.batch, 1)
+                         for i, row in enumerate(unit.rows) for image in (alone[row],)]).abs()  # fmt: skip
+    # Adam divides by the gradient's size: where that is near zero its rounding error is all there is, up to lr a step
+    assert float(moved.mean()) > 0.02
+    assert float(difference.mean()) < 1e-4
+    assert float((difference > 1e-3).float().mean()) < 0.005
+
+
+def test_methods_with_dire_have_its_terms(lab: Lab) -> None:
+    for name in ("deda+dire", "sre2l+dire"):
+        chosen = METHODS[name]()
+        (unit,) = plan(CLASSES, IPC, chosen.batch, 1000)
+        names = set(lab.values(chosen, unit, lab.start(chosen, unit)))
+        assert {"ce", "cd", "cdm", "edm"} < names
+        assert ("bn" in names) is ("sre2l" in name)

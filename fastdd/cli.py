@@ -60,7 +60,11 @@ def _recipe_arguments(parser: argparse.ArgumentParser) -> None:
         "overrides", nargs="*", metavar="KEY=VALUE", help="override a value, for example method.steps=500"
     )
     parser.add_argument(
-        "--add", action="append", default=[], metavar="NAME", help="add terms to every method, for example dire"
+        "--add",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="add terms to every method that lacks them, for example dire",
     )
 
 

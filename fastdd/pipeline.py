@@ -63,6 +63,10 @@ class Pipeline:
         if recipe.teacher.weights is not None:
             self._load_teacher(Path(recipe.teacher.weights))
         self._check_networks()
+        if fresh and recipe.teacher.weights and out.resolve() in Path(recipe.teacher.weights).resolve().parents:
+            raise InputError(
+                f"teacher.weights {recipe.teacher.weights} lies in {out}, which --fresh would delete; move it"
+            )
         self.run: RunFolder = open_run(out, recipe, fresh)
         self.run.check_fingerprint("train", self.train.fingerprint)
         self.run.check_fingerprint("test", self.test_set.fingerprint)
@@ -166,11 +170,14 @@ class Pipeline:
 
     def recover(self, arm: str) -> None:
         """Recover the arm's distilled images, unit by unit."""
-        with self.run.stage(f"recover {arm}") as work:
-            work.images = recover.recover(
-                arm, self.arms[arm], self.recipe.recover, self.teacher, self.bank, self._real_rows, self._shape,
-                self.recipe.ipc, self.run.path, self.recipe.seed,
-            )  # fmt: skip
+        recipe, method = self.recipe, self.arms[arm]
+        units = recover.unfinished(arm, method, recipe.recover, len(self.train.classes), recipe.ipc, self.run.path)
+        if units:
+            with self.run.stage(f"recover {arm}") as work:
+                work.images = recover.recover(
+                    arm, units, method, recipe.recover, self.teacher, self.bank, self._real_rows, self._shape,
+                    self.run.path, recipe.seed,
+                )  # fmt: skip
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """uint8 images and labels of an arm, in class order."""

@@ -104,7 +104,7 @@ def _untag(node: Any) -> Any:
     return node.value if isinstance(node, Leaf) else {key: _untag(value) for key, value in node.items()}
 
 
-def _arm(name: str, section: Any, shared: Any, origin: str, added: Sequence[str]) -> dict[str, Any]:
+def _arm(name: str, section: Any, shared: Any, origin: str) -> dict[str, Any]:
     """One arm's layers, merged."""
     if not isinstance(section, dict):
         raise InputError(f"{origin}: arms.{name} must be a mapping, such as {{method: deda}}, got {section!r}")
@@ -117,16 +117,31 @@ def _arm(name: str, section: Any, shared: Any, origin: str, added: Sequence[str]
     merged: Any = _tag(declaration(method), f"method {method}")
     for extra in additions:
         merged = _add(merged, extra, f"add {extra}")
-    merged = _merge(_merge(merged, _tag(shared, origin)), _tag(section, origin))
-    for extra in added:
-        merged = _add(merged, extra, f"--add {extra}")
-    return merged
+    return _merge(_merge(merged, _tag(shared, origin)), _tag(section, origin))
+
+
+def _add_to_all(arms: dict[str, Any], extra: str) -> dict[str, Any]:
+    """All arms with an addition, which their names then tell; an arm that has it stays as it is."""
+    has = {
+        arm: all(_untag(tree).get("terms", {}).get(term) for term in addition(extra)["terms"])
+        for arm, tree in arms.items()
+    }
+    return {
+        arm if has[arm] else f"{arm}+{extra}": tree if has[arm] else _add(tree, extra, f"--add {extra}")
+        for arm, tree in arms.items()
+    }
 
 
 def _add(merged: Any, extra: str, origin: str) -> Any:
-    """An addition over a method; the title says both."""
-    patch = dict(addition(extra))
-    title = Leaf(f"{_untag(merged).get('title', 'custom')} + {patch.pop('title')}", origin)
+    """An addition over a method; the title says both.
+
+    ``several_slots`` gives a method whose batch holds one image of each class several, and leaves others alone.
+    """
+    patch, plain = dict(addition(extra)), _untag(merged)
+    slots = patch.pop("several_slots")
+    if plain.get("batch", {}).get("slots", 1) == 1:
+        patch["batch"] = {"slots": slots}
+    title = Leaf(f"{plain.get('title', 'custom')} + {patch.pop('title')}", origin)
     return _merge(merged, _tag(patch, origin) | {"title": title})
 
 
@@ -252,7 +267,9 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
     origin, document = _read(name)
     document = dict(document)
     shared, sections = document.pop("method", {}), document.pop("arms")
-    arms = {"+".join([arm, *add]): _arm(arm, section, shared, origin, add) for arm, section in sections.items()}
+    arms = {arm: _arm(arm, section, shared, origin) for arm, section in sections.items()}
+    for extra in add:
+        arms = _add_to_all(arms, extra)
     tree = _tag({"name": Path(name).stem, **document}, origin) | {"arms": arms}
     for text in overrides:
         tree = _override(tree, text)

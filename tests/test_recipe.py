@@ -25,6 +25,12 @@ arms:
   plain: {method: deda}
   own: {method: deda, add: [dire], steps: 12, terms: {dire: {r_cos: !paper 0.7}}, batch: {slots: 3}}
 """
+ADDED = """\
+method: {steps: 11, lr: 0.3}
+arms:
+  many: {method: deda}
+  one: {method: sre2l, steps: 12, lr: 0.4}
+"""
 
 
 def write(folder: Path, text: str) -> str:
@@ -74,10 +80,18 @@ def test_later_layers_win(tmp_path: Path) -> None:
     assert arm("plain") == ((0.5, 0.9), 0.3, 11, "all", None)
     # the arm's own section over `add` and over `method`
     assert arm("own") == ((0.5, 0.9), 0.3, 12, 3, 0.7)
-    # --add over the arm's section, an override over --add
-    assert arm("own+dire", add=("dire",)) == ((0.5, 0.9), 0.3, 12, 10, 0.1)
-    assert arm("own+dire", "method.slots=4", "method.steps=13", add=("dire",)) == ((0.5, 0.9), 0.3, 13, 4, 0.1)
-    assert arm("plain+dire", add=("dire",))[3:] == (10, 0.1)
+    # --add over the arm's section, an override over --add; only a batch of single slots grows
+    name = write(tmp_path, ADDED)
+    assert arm("one+dire", add=("dire",)) == ((0.5, 0.9), 0.4, 12, 10, 0.1)
+    assert arm("one+dire", "method.slots=4", "method.steps=13", add=("dire",)) == ((0.5, 0.9), 0.4, 13, 4, 0.1)
+    assert arm("many+dire", add=("dire",))[3:] == ("all", 0.1)
+
+
+def test_nothing_is_added_twice(tmp_path: Path) -> None:
+    arms = resolve(write(tmp_path, LAYERED), add=["dire", "dire"]).recipe.arms
+    assert list(arms) == ["plain+dire", "own"]
+    assert arms["own"] == resolve(write(tmp_path, LAYERED)).recipe.arms["own"]
+    assert list(fastdd.resolve("digits", add=["dire"]).arms) == ["sre2l+dire", "deda+dire"]
 
 
 def test_a_method_is_over_the_defaults_and_terms_are_merged(tmp_path: Path) -> None:
@@ -107,17 +121,17 @@ def test_the_title_tells_what_was_added(tiny: Path) -> None:
 
 
 def test_origin_and_source_of_each_value(tmp_path: Path) -> None:
-    rows = {path: row for path, *row in table(resolve(write(tmp_path, LAYERED), ["ipc=3", "method.gamma=7"], ["dire"]))}
+    rows = {path: row for path, *row in table(resolve(write(tmp_path, ADDED), ["ipc=3", "method.gamma=7"], ["dire"]))}
     origin = str(tmp_path / "own.yaml")
     assert rows["student.lr"] == [1e-3, "default", ""]
     assert rows["ipc"] == [3, "command line", ""]
-    assert rows["arms.plain+dire.lr"] == [0.3, origin, ""]
-    assert rows["arms.plain+dire.betas"] == [[0.5, 0.9], "method deda", "code"]
-    assert rows["arms.plain+dire.terms.covariance.lambda_var"] == [0.2, "method deda", "paper"]
-    assert rows["arms.plain+dire.terms.gaussian.layers"][1:] == ["method deda", "ours"]
-    assert rows["arms.plain+dire.terms.gaussian.gamma"] == [7, "command line", ""]
-    assert rows["arms.own+dire.terms.dire.r_cos"] == [0.1, "--add dire", "code"]
-    assert rows["arms.plain+dire.terms.bn"] == [None, "default", ""]
+    assert rows["arms.many+dire.lr"] == [0.3, origin, ""]
+    assert rows["arms.many+dire.betas"] == [[0.5, 0.9], "method deda", "code"]
+    assert rows["arms.many+dire.terms.covariance.lambda_var"] == [0.2, "method deda", "paper"]
+    assert rows["arms.many+dire.terms.gaussian.layers"][1:] == ["method deda", "ours"]
+    assert rows["arms.many+dire.terms.gaussian.gamma"] == [7, "command line", ""]
+    assert rows["arms.one+dire.terms.dire.r_cos"] == [0.1, "--add dire", "code"]
+    assert rows["arms.many+dire.terms.bn"] == [None, "default", ""]
     own = {path: row for path, *row in table(resolve(write(tmp_path, LAYERED)))}
     assert own["arms.own.terms.dire.r_cos"] == [0.7, origin, "paper"]
     assert own["arms.own.terms.dire.r_euc"] == [0.001, "add dire", "code"]

@@ -16,7 +16,7 @@ from torchvision.datasets import ImageFolder
 
 from fastdd.errors import InputError
 from fastdd.recipe import Augment, Batch, CrossEntropy, Method, Recover, Terms
-from fastdd.recover import load_images, plan, recover, save_images
+from fastdd.recover import load_images, plan, recover, save_images, unfinished
 from fastdd.recover.loop import cosine, draws
 from fastdd.teachers import Features
 
@@ -178,8 +178,9 @@ def test_images_survive_the_disk(tmp_path: Path, channels: int) -> None:
 
 
 def run(lab: Lab, chosen: Method, out: Path, ipc: int = IPC, unit_images: int = 12) -> Tensor:
-    arguments = (Recover(unit_images=unit_images), lab.teacher, lab.bank, lab.real, SHAPE, ipc, out, SEED)
-    recover("arm", chosen, *arguments)
+    config = Recover(unit_images=unit_images)
+    units = unfinished("arm", chosen, config, CLASSES, ipc, out)
+    recover("arm", units, chosen, config, lab.teacher, lab.bank, lab.real, SHAPE, out, SEED)
     return load_images(out / "images" / "arm", lab.bank.classes, ipc, 3)[0]
 
 

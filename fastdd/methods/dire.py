@@ -11,7 +11,7 @@ from ..provenance import code, ours
 
 ADDITION = {
     "title": "DiRe",
-    "batch": {"slots": code(10)},
+    "several_slots": code(10),
     "terms": {
         "dire": {"r_cos": code(0.1), "r_euc": code(0.001), "reading": ours("clean"), "real_per_class": ours("all")}
     },

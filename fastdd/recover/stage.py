@@ -68,19 +68,27 @@ def initial_images(
     return torch.stack([torch.randn(shape, generator=generator(seed, "noise", c, s)) for c, s in unit.rows])
 
 
+def unfinished(
+    arm: str, method: recipe.Method, config: recipe.Recover, num_classes: int, ipc: int, out: Path
+) -> list[Unit]:
+    """The arm's units that the run folder ``out`` does not hold yet."""
+    units = plan(num_classes, ipc, method.batch, config.unit_images)
+    return [unit for unit in units if not unit_path(out / "recover" / arm, unit).is_file()]
+
+
 def recover(
     arm: str,
+    units: Sequence[Unit],
     method: recipe.Method,
     config: recipe.Recover,
     teacher: Teacher,
     bank: Bank,
     real: Callable[[Sequence[tuple[int, int]]], Tensor],
     shape: tuple[int, int, int],
-    ipc: int,
     out: Path,
     seed: int,
 ) -> int:
-    """Recover the images of one arm into a run folder.
+    """Recover units of one arm into a run folder.
 
     Args:
         real: (class, slot) rows -> uint8 images, the seeded choice of real images.
@@ -88,22 +96,16 @@ def recover(
         out: the run folder.
 
     Returns:
-        Image-iterations done now; 0 where everything was finished before.
+        Image-iterations done.
     """
-    images_folder, units_folder = out / "images" / arm, out / "recover" / arm
-    units = plan(len(bank.classes), ipc, method.batch, config.unit_images)
-    left = [unit for unit in units if not unit_path(units_folder, unit).is_file()]
-    if not left:
-        return 0
     device = next(teacher.network.parameters()).device
     taps = Taps(teacher.network, tapped_layers(method.terms, teacher.network), moments=method.terms.bn is not None)
-    done = 0
-    with progress(f"recover {arm}", sum(len(unit.rows) for unit in left) * method.steps) as bar:
-        for unit in left:
+    image_iterations = sum(len(unit.rows) for unit in units) * method.steps
+    with progress(f"recover {arm}", image_iterations) as bar:
+        for unit in units:
             start = initial_images(method, unit, shape, teacher, real, seed).to(device)
             terms = build_terms(method.terms, unit, taps, bank, seed, device)
             images, losses = optimise(start, unit, method, config, teacher, taps, terms, seed, bar)
-            save_images(images_folder, bank.classes, unit.rows, teacher.to_uint8(images))
-            write_json(unit_path(units_folder, unit), {"rows": unit.rows, "losses": losses})
-            done += len(unit.rows) * method.steps
-    return done
+            save_images(out / "images" / arm, bank.classes, unit.rows, teacher.to_uint8(images))
+            write_json(unit_path(out / "recover" / arm, unit), {"rows": unit.rows, "losses": losses})
+    return image_iterations

@@ -11,13 +11,13 @@ from .recipe import Precision, Recipe
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 is faster than fp32: a CUDA GPU since Ampere, or an x86 CPU with AMX.
+    """Whether bf16 is faster than fp32: a CUDA GPU since Ampere, or an x86 CPU with AMX or AVX512-BF16.
 
-    Without matrix units a CPU emulates bf16, slower than fp32.
+    Any other CPU emulates bf16, slower than fp32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def settled(recipe: Recipe, device: torch.device) -> Recipe:

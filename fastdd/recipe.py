@@ -18,7 +18,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 All = Literal["all"]
 Precision = Literal["auto", "fp32", "bf16"]
-"""auto: bf16 autocast where the hardware multiplies it (CUDA; x86 with AMX), else fp32"""
+"""auto: bf16 autocast where the hardware multiplies it (CUDA; x86 with AMX or AVX512-BF16), else fp32"""
 Layers = Literal["stages", "blocks", "bn_inputs"]
 
 

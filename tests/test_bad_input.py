@@ -134,7 +134,7 @@ def test_a_folder_of_another_recipe(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, out)
     text = message(tiny, out, "ipc=3", "method.lr=0.7")
     assert "ipc: 2 there, 3 now" in text
-    assert "arms.deda.lr: 0.25 there, 0.7 now" in text
+    assert "arms.deda.lr: 0.02 there, 0.7 now" in text
     assert "--fresh" in text
     (out / "notes.txt").write_text("mine")
     fastdd.run(tiny, out, ["ipc=3"], fresh=True, until="squeeze")

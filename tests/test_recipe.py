@@ -65,6 +65,12 @@ def test_every_built_in_recipe_resolves(name: str) -> None:
     assert again == recipe
 
 
+def test_the_table_compares_what_the_single_recipes_make() -> None:
+    arms = fastdd.resolve("cifar10-table").arms
+    for name, arm in (("cifar10-sre2l", "sre2l"), ("cifar10-dire", "sre2l+dire"), ("cifar10-deda", "deda")):
+        assert fastdd.resolve(name).arms[arm] == arms[arm]
+
+
 def test_resolve_may_be_called_twice() -> None:
     assert fastdd.resolve("digits") == fastdd.resolve("digits")
 

@@ -101,8 +101,9 @@ def optimise(
         with torch.no_grad():
             images.clamp_(low, high)
         if step % config.log_every == 0 or step == method.steps - 1:
-            losses.append(_read(parts, step, unit))
-            bar.advance(0, note=f"loss {sum(losses[-1].values()) - step:.3f}")
+            values = _read(parts, step, unit)
+            losses.append({"step": step, **values})
+            bar.advance(0, note=f"loss {sum(values.values()):.3f}")
         bar.advance(len(images))
     if not images.isfinite().all():
         raise InputError(
@@ -120,4 +121,4 @@ def _read(parts: dict[str, Tensor], step: int, unit: Unit) -> dict[str, float]:
             f"recover: term {bad[0]!r} is {values[bad[0]]} at step {step} of unit {unit.index}; lower method.lr or the "
             "term's weight. Finished units are kept"
         )
-    return {"step": step, **values}
+    return values

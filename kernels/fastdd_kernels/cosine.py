@@ -13,14 +13,15 @@ as zero when its squared norm is not representable, below about 1e-19 in float32
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .product import matmul
+
 Reduction = Literal["mean", "sum", "none"] | None
-Precision = Literal["high", "fast"]
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -72,48 +73,6 @@ def check_reduction(reduction: Reduction) -> None:
     """Raise a ValueError unless the reduction is one of 'mean', 'sum', 'none' and None."""
     if reduction not in ("mean", "sum", "none", None):
         raise ValueError(f"reduction must be 'mean', 'sum', 'none' or None, got {reduction!r}")
-
-
-# -- a matrix product that means float32 ---------------------------------------------------------------
-
-
-def _round_to_tf32(x: Tensor) -> Tensor:
-    """x [float32] with its significand rounded to the 11 bits that TF32 keeps."""
-    return ((x.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
-
-
-class _SplitProduct(torch.autograd.Function):
-    """a @ b to float32 accuracy out of three products whose operands may be rounded to TF32."""
-
-    @staticmethod
-    def forward(a: Tensor, b: Tensor) -> Tensor:
-        a_high, b_high = _round_to_tf32(a), _round_to_tf32(b)
-        return a_high @ b_high + (a_high @ (b - b_high) + (a - a_high) @ b_high)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        a, b = ctx.saved_tensors
-        need_a, need_b = ctx.needs_input_grad
-        grad_a = _SplitProduct.apply(grad, b.mT.contiguous()) if need_a else None
-        grad_b = _SplitProduct.apply(a.mT.contiguous(), grad.contiguous()) if need_b else None
-        return grad_a, grad_b
-
-
-def matmul(a: Tensor, b: Tensor, precision: Precision = "high") -> Tensor:
-    """a @ b, never in half precision under autocast, and never in TF32 unless precision is "fast".
-
-    The process-wide TF32 switch is the caller's, for the network; "high" works around it when it is
-    on, at the price of three products.
-    """
-    with torch.autocast(a.device.type, enabled=False):
-        tf32 = a.is_cuda and a.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
-        if precision == "high" and tf32:
-            return _SplitProduct.apply(a.contiguous(), b.contiguous())
-        return a @ b
 
 
 # -- public functions --------------------------------------------------------------------------------

@@ -32,8 +32,9 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .cosine import Precision, cosine_sum, matmul, to_float, unit_rows
-from .distance import centred_distance_sum, check_precision, shared_centre
+from .cosine import cosine_sum, to_float, unit_rows
+from .distance import centred_distance_sum, shared_centre
+from .product import Precision, check_precision, matmul
 
 Reading = Literal["clean", "code", "paper"]
 

@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .cosine import Precision, Reduction, check_pair, check_reduction, matmul, to_float
+from .cosine import Reduction, check_pair, check_reduction, to_float
+from .product import Precision, check_precision, matmul
 
 _CHUNK = 1 << 20  # distances alive at a time; a few temporaries of this many floats
 
@@ -186,12 +187,6 @@ def shared_centre(y: Tensor, y_weight: Tensor | None = None) -> Tensor:
         return y.sum(-2, keepdim=True) / max(y.shape[-2], 1)
     weight = y_weight.detach().unsqueeze(-1)
     return (y * weight).sum(-2, keepdim=True) / weight.sum(-2, keepdim=True).clamp(min=1)
-
-
-def check_precision(precision: Precision) -> None:
-    """Raise a ValueError unless the precision is "high" or "fast"."""
-    if precision not in ("high", "fast"):
-        raise ValueError(f"precision must be 'high' or 'fast', got {precision!r}")
 
 
 def distance_sum(

@@ -13,17 +13,19 @@ Cost for each of G groups: n^2 D + n D^2 operations if n < D; otherwise the cova
 the smaller matrix, n D^2 operations. The gradient costs the same again.
 
 Precision: for n < D the squared covariance difference is ||K||^2 - 2<Cov_S, Cov_T> + ||Cov_T||^2,
-so near a perfect match it is off by rounding, about 1e-6 * ||Cov_T||_F^2 in float32 (1e-3 if the
-caller has allowed TF32), and can come out slightly negative. It is not clamped: a clamp would
+so near a perfect match it is off by rounding, about 1e-6 * ||Cov_T||_F^2 in float32, and can come
+out slightly negative. It is not clamped: a clamp would
 change the gradient, which does not suffer from this.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from .product import matmul
 
 Normalize = Literal["none", "dim"]
 
@@ -63,36 +65,6 @@ def covariance_regularizer_reference(
     hinge = (1 - (variances + eps).sqrt()).clamp(min=0).mean(1)
     off_diagonal = (covariance - torch.diag_embed(variances)).square().sum((1, 2)) / (dim * (dim - 1))
     return lambda_var * hinge + lambda_cov * off_diagonal
-
-
-# -- products in full precision --------------------------------------------------------------------
-
-
-class _FullMatmul(torch.autograd.Function):
-    @staticmethod
-    def forward(a: Tensor, b: Tensor) -> Tensor:
-        with torch.autocast(a.device.type, enabled=False):
-            return a @ b
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        (grad,), (a, b) = grads, ctx.saved_tensors
-        grad_a = full_matmul(grad, b.mT) if ctx.needs_input_grad[0] else None
-        return grad_a, full_matmul(a.mT, grad) if ctx.needs_input_grad[1] else None
-
-
-def full_matmul(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` for equal batch dimensions, in their own dtype even under autocast, forward and backward.
-
-    Switching autocast off around the product alone is not enough: a compiled backward, and an
-    eager one called under autocast, takes its own products in half precision again.
-    """
-    product: Tensor = _FullMatmul.apply(a, b)
-    return product
 
 
 # -- symmetric storage -----------------------------------------------------------------------------
@@ -164,10 +136,10 @@ def _hinge(variances: Tensor, eps: float) -> Tensor:
 def _off_diagonal(centred: Tensor, variances: Tensor, unbiased: bool) -> Tensor:
     _, n, dim = centred.shape
     if n < dim:
-        gram = full_matmul(centred, centred.mT) / _divisor(centred, unbiased)
+        gram = matmul(centred, centred.mT) / _divisor(centred, unbiased)
         total = _square_norm(gram) - variances.square().sum(1)
     else:
-        covariance = full_matmul(centred.mT, centred) / _divisor(centred, unbiased)
+        covariance = matmul(centred.mT, centred) / _divisor(centred, unbiased)
         diagonal = torch.eye(dim, dtype=torch.bool, device=centred.device)
         total = _square_norm(covariance.masked_fill(diagonal, 0.0))
     return total / max(dim * (dim - 1), 1)  # one feature has no pair: total is 0
@@ -222,12 +194,12 @@ def covariance_alignment(
         target = unpack_symmetric(target)
     divisor = _divisor(centred, unbiased)
     if n < dim:
-        gram = full_matmul(centred, centred.mT) / divisor
-        inner = (full_matmul(centred, target) * centred).sum((1, 2)) / divisor
+        gram = matmul(centred, centred.mT) / divisor
+        inner = (matmul(centred, target) * centred).sum((1, 2)) / divisor
         square = _square_norm(target) if class_cov_square is None else class_cov_square
         distance = _square_norm(gram) - 2 * inner + square.to(centred.dtype)
     else:
-        distance = _square_norm(full_matmul(centred.mT, centred) / divisor - target)
+        distance = _square_norm(matmul(centred.mT, centred) / divisor - target)
     return distance / dim if normalize == "dim" else distance
 
 

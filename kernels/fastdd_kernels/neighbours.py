@@ -23,7 +23,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .cosine import check_pair, matmul, to_float
+from .cosine import check_pair, to_float
+from .product import matmul
 
 _TILE = 2048  # rows and columns of a tile of squared distances
 _GATHER = 1 << 22  # floats gathered at a time to compute single pairs

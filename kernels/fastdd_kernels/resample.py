@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .gaussian import full_matmul
+from .product import matmul
 
 TRIES = 10  # of torchvision's RandomResizedCrop, before it settles for a central crop
 
@@ -166,9 +166,9 @@ def _apply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     n, channels, height, width = x.shape
     count, size = rows.shape[0], (rows.shape[1], columns.shape[1])
     planes = n // count * channels
-    wide = full_matmul(x.to(rows.dtype).reshape(count, planes * height, width), columns.mT)
+    wide = matmul(x.to(rows.dtype).reshape(count, planes * height, width), columns.mT)
     shared = rows[:, None].expand(count, planes, size[0], height)
-    y = full_matmul(shared, wide.view(count, planes, height, size[1]))
+    y = matmul(shared, wide.view(count, planes, height, size[1]))
     return y.view(n, channels, *size).to(x.dtype)
 
 

@@ -20,7 +20,8 @@ import math
 import torch
 from torch import Tensor
 
-from .cosine import check_pair, matmul, to_float, unit_rows
+from .cosine import check_pair, to_float, unit_rows
+from .product import matmul
 
 _ROWS = 1 << 14  # rows added to the D x D Gram matrix at a time
 

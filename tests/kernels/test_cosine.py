@@ -9,8 +9,6 @@ from torchmetrics.functional.pairwise import pairwise_cosine_similarity as torch
 
 from fastdd_kernels.cosine import (
     Reduction,
-    _round_to_tf32,
-    _SplitProduct,
     cosine_sum,
     cosine_sum_reference,
     intra_class_cosine,
@@ -148,25 +146,6 @@ def test_intra_class_cosine_golden() -> None:
     rows = torch.tensor([[1.0, 2, 2], [2, 1, 2]], dtype=torch.float64)
     torch.testing.assert_close(intra_class_cosine(rows), torch.tensor(8 / 9, dtype=torch.float64))
     assert intra_class_cosine(torch.ones(50, 3)).item() == pytest.approx(1, abs=4 * EPS32)
-
-
-def test_split_product_survives_tf32_operands() -> None:
-    a, b = randn(9, 70, dtype=torch.float32), randn(70, 5, seed=1, dtype=torch.float32)
-    high = _round_to_tf32(a)
-    assert (high.view(torch.int32) & 0x1FFF == 0).all()
-    assert ((a - high).abs() <= a.abs() * 2**-11).all()
-    truth, scale = a.double() @ b.double(), a.abs().double() @ b.abs().double()
-    # What is left after rounding every operand to TF32, as the hardware does to a - high, b - high.
-    low_a, low_b, high_b = _round_to_tf32(a - high), _round_to_tf32(b - _round_to_tf32(b)), _round_to_tf32(b)
-    hardware = (high.double() @ high_b.double()) + high.double() @ low_b.double() + low_a.double() @ high_b.double()
-    assert ((hardware - truth).abs() < 8 * EPS32 * scale).all()
-    x, y = leaf(a), leaf(b)
-    product = _SplitProduct.apply(x, y)
-    assert ((product - truth).abs() < 8 * EPS32 * scale).all()
-    upstream = randn(9, 5, seed=2, dtype=torch.float32)
-    ours = torch.autograd.grad(product, (x, y), upstream)
-    for grad, plain in zip(ours, torch.autograd.grad(x @ y, (x, y), upstream), strict=True):
-        torch.testing.assert_close(grad, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_compiles_in_one_graph() -> None:

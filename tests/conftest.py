@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
+if not torch.cuda.is_available():  # read once, when Triton is imported, as torchvision does; see kernels/conftest.py
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 from torchvision.io import encode_png
 
 DATA = Path(os.environ.get("FASTDD_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))

@@ -7,15 +7,29 @@ Batch mean and variance (SRe2L), class-wise ones (LPLD) and pooled features (DED
 on these two [N, C] arrays. ``shift`` is any per-channel constant near the mean (the layer's
 running mean): it keeps ``mean_square - (mean - shift)^2`` free of cancellation.
 
-Cost: one read of x forward; one read of x and one write of its gradient backward. Statistics
-are float32 for half-precision input and under autocast, float64 for float64 input.
+On request the same read of x also yields y = (x - shift) * scale + bias, rectified or not: that is
+the frozen BatchNorm of ``batch_norm.py``. The backward pass then merges all three gradients:
+
+    grad_x = grad_y * [y > 0] * scale + (grad_mean + 2 * grad_mean_square * (x - shift)) / HW
+
+Cost: one read of x (and one write of y) forward; one read of x (and of grad_y) and one write of
+grad_x backward. On a CPU that holds for main memory: blocks of images are worked on inside the cache.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from .dispatch import HAS_TRITON, uses_triton
+
+if HAS_TRITON:
+    from .gpu.moments import moments_bwd, moments_fwd
+
+_BLOCK = 1 << 18  # elements worked on at a time on a CPU, 1 MB of float32: a few of them fit the cache
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -25,66 +39,192 @@ def spatial_moments_reference(x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]
     return x.mean((2, 3)), (x - shift.view(1, -1, 1, 1)).square().mean((2, 3))
 
 
-def batch_norm_loss_reference(x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1) -> Tensor:
-    """The definition: mean and biased variance of each group of images, then two plain norms."""
-    grouped = x.unflatten(0, (groups, -1))
-    variance, mean = torch.var_mean(grouped, (1, 3, 4), correction=0)
-    return (running_var - variance).norm(dim=1) + (running_mean - mean).norm(dim=1)
+# -- the PyTorch form: in-place passes over blocks of images that stay in a CPU's cache -----------------
 
 
-def frozen_batch_norm_reference(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor,
-    running_var: Tensor,
-    eps: float = 1e-5,
-    relu: bool = False,
+def _blocks(x: Tensor) -> Iterator[slice]:
+    N, C, HW = x.shape
+    step = max(1, N if x.is_cuda else _BLOCK // max(C * HW, 1))
+    return (slice(start, min(start + step, N)) for start in range(0, N, step))
+
+
+def _torch_fwd(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The definition: batch normalisation in eval mode, and the moments of its input."""
-    y = F.batch_norm(x, running_mean, running_var, weight, bias, training=False, eps=eps)
-    return (F.relu(y) if relu else y, *spatial_moments_reference(x, running_mean))
+    y = x.new_empty(0) if scale is None else torch.empty_like(x)
+    mean, mean_square = (shift.new_empty(x.shape[:2]) for _ in range(2))
+    buffers: list[Tensor] = []
+    for block in _blocks(x):
+        buffers = buffers or [torch.empty_like(x[block], dtype=shift.dtype) for _ in range(2)]
+        centred, square = (buffer[: block.stop - block.start] for buffer in buffers)
+        torch.sub(x[block], shift[:, None], out=centred)
+        torch.sum(centred, 2, out=mean[block])
+        torch.sum(torch.mul(centred, centred, out=square), 2, out=mean_square[block])
+        if scale is not None and bias is not None:
+            torch.addcmul(bias[:, None], centred, scale[:, None], out=centred)
+            y[block] = centred.clamp_min_(0) if relu else centred
+    return y, mean.div_(x.shape[2]).add_(shift), mean_square.div_(x.shape[2])
 
 
-# -- checks ----------------------------------------------------------------------------------------
+def _torch_bwd(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
+    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
+) -> Tensor:  # fmt: skip
+    grad_x = torch.empty_like(x)
+    offset, slope = grad_mean[..., None] / x.shape[2], grad_mean_square[..., None] * (2 / x.shape[2])
+    buffers: list[Tensor] = []
+    for block in _blocks(x):
+        buffers = buffers or [torch.empty_like(x[block], dtype=shift.dtype) for _ in range(3)]
+        centred, grad, y = (buffer[: block.stop - block.start] for buffer in buffers)
+        torch.sub(x[block], shift[:, None], out=centred)
+        if scale is not None and bias is not None and grad_y is not None:
+            upstream = grad.copy_(grad_y[block])
+            if relu:
+                torch.addcmul(bias[:, None], centred, scale[:, None], out=y)
+                torch.ops.aten.threshold_backward.grad_input(upstream, y, 0, grad_input=grad)
+            grad.mul_(scale[:, None]).add_(offset[block])
+        else:
+            grad.copy_(offset[block].expand_as(grad))
+        grad_x[block] = grad.addcmul_(centred, slope[block])
+    return grad_x
 
 
-def _check_activation(x: Tensor) -> None:
+def _gradient(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
+    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
+) -> Tensor:  # fmt: skip
+    """The gradient as one differentiable expression, for double backward."""
+    centred = x.to(shift.dtype) - shift[:, None]
+    grad = (grad_mean[..., None] + 2 * grad_mean_square[..., None] * centred) / x.shape[2]
+    if scale is not None and bias is not None and grad_y is not None:
+        grad_y = grad_y.to(shift.dtype)
+        if relu:
+            grad_y = torch.where(centred * scale[:, None] + bias[:, None] <= 0, 0.0, grad_y)
+        grad = grad + grad_y * scale[:, None]
+    return grad.to(x.dtype)
+
+
+# -- autograd (eager) and operator registration (torch.compile) ----------------------------------------
+
+
+def _forward(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return (moments_fwd if uses_triton(x) and x.numel() else _torch_fwd)(x, shift, scale, bias, relu)
+
+
+def _backward(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
+    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
+) -> Tensor:  # fmt: skip
+    run = moments_bwd if uses_triton(x) and x.numel() else _torch_bwd
+    return run(x, shift, scale, bias, relu, grad_y, grad_mean, grad_mean_square)
+
+
+@torch.library.custom_op("fastdd_kernels::moments", mutates_args=())
+def _moments_op(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _forward(x, shift, scale, bias, relu)
+
+
+@_moments_op.register_fake
+def _moments_fake(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    y = x.new_empty(0) if scale is None else torch.empty_like(x)
+    return y, shift.new_empty(x.shape[:2]), shift.new_empty(x.shape[:2])
+
+
+@torch.library.custom_op("fastdd_kernels::moments_backward", mutates_args=())
+def _moments_backward_op(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
+    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
+) -> Tensor:  # fmt: skip
+    return _backward(x, shift, scale, bias, relu, grad_y, grad_mean, grad_mean_square)
+
+
+@_moments_backward_op.register_fake
+def _moments_backward_fake(x: Tensor, *_: Any) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *saved, ctx.relu = inputs
+    ctx.save_for_backward(*saved)
+    ctx.set_materialize_grads(False)
+
+
+def _merge(run: Callable[..., Tensor], ctx: Any, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """The gradient of x from those of the outputs there are; nothing else has one."""
+    if all(grad is None for grad in grads):
+        return (None,) * 5
+    x, shift, scale, bias = ctx.saved_tensors
+    none = shift.new_zeros(()).expand(x.shape[:2])
+    grad_y, *moments = grads
+    grad_mean, grad_mean_square = (none if grad is None else grad for grad in moments)
+    grad_y = None if scale is None else grad_y
+    return run(x, shift, scale, bias, ctx.relu, grad_y, grad_mean, grad_mean_square), None, None, None, None
+
+
+def _op_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    return _merge(_moments_backward_op, ctx, grads)
+
+
+_moments_op.register_autograd(_op_backward, setup_context=_setup_context)
+
+
+class _Moments(torch.autograd.Function):
+    forward = staticmethod(_forward)
+    setup_context = staticmethod(_setup_context)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        # Under create_graph the result of the fused pass would be a constant to autograd.
+        return _merge(_gradient if torch.is_grad_enabled() else _backward, ctx, grads)
+
+
+def affine_moments(
+    x: Tensor, shift: Tensor, scale: Tensor | None = None, bias: Tensor | None = None, relu: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``(x - shift) * scale + bias``, and the moments of x; all but x are constants to autograd.
+
+    Args:
+        x: [N, C, H, W]; shift, scale, bias: [C] in the dtype of the statistics. Without a scale there is no y.
+
+    Returns:
+        (y [N, C, H, W] in the dtype of x or an empty tensor, mean [N, C], mean_square [N, C]).
+    """
+    constants = (None if value is None else value.detach() for value in (shift, scale, bias))
+    run = _moments_op if torch.compiler.is_compiling() else _Moments.apply
+    y, mean, mean_square = run(x.flatten(2), *constants, relu)
+    return y if scale is None else y.unflatten(2, x.shape[2:]), mean, mean_square
+
+
+# -- public function -------------------------------------------------------------------------------
+
+
+def statistics_dtype(x: Tensor) -> torch.dtype:
+    """float64 for float64 input, float32 for any other."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def check_activation(x: Tensor) -> None:
+    """Raise a ValueError unless x is a floating-point [N, C, H, W] with pixels."""
     if x.ndim != 4 or 0 in x.shape[2:] or not x.is_floating_point():
         raise ValueError(f"x must be a floating-point [N, C, H, W] with H, W > 0, got {tuple(x.shape)} {x.dtype}")
 
 
-def _check_channels(name: str, value: Tensor | None, channels: int) -> None:
+def check_channels(name: str, value: Tensor | None, channels: int) -> None:
+    """Raise a ValueError unless the value, if given, is [channels]."""
     if value is not None and value.shape != (channels,):
         raise ValueError(f"{name} must be [{channels}] to match the channels, got {tuple(value.shape)}")
 
 
-def _check_groups(count: int, groups: int) -> None:
-    if groups < 1 or count < groups or count % groups:
-        raise ValueError(f"groups must divide the {count} images into equal non-empty parts, got {groups}")
-
-
-def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, groups: int) -> None:
-    for name, value in (("running_mean", running_mean), ("running_var", running_var)):
-        if value.shape not in ((channels,), (groups, channels)):
-            raise ValueError(
-                f"{name} must be [{channels}] or, one row a group, [{groups}, {channels}]; got {tuple(value.shape)}"
-            )
-
-
-# -- public functions ------------------------------------------------------------------------------
-
-
-def _centred_moments(x: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``x - shift`` in at least float32, and the two moments taken from it."""
-    dtype = torch.promote_types(x.dtype, torch.float32)
-    shift = shift.to(dtype)
-    centred = x.to(dtype) - shift[:, None, None]
-    return centred, centred.mean((2, 3)) + shift, centred.square().mean((2, 3))
-
-
 def spatial_moments(x: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Mean and (shifted) mean square of each channel of each image.
+
+    Differentiable in x, twice in eager mode; shift is a constant.
 
     Args:
         x: activation [N, C, H, W], any float dtype, contiguous or channels-last; no layout copy.
@@ -96,146 +236,8 @@ def spatial_moments(x: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Ten
     Raises:
         ValueError: x is not 4-D or has an empty spatial extent, or shift does not fit x.
     """
-    _check_activation(x)
-    _check_channels("shift", shift, x.shape[1])
-    if shift is None:
-        shift = x.new_zeros(x.shape[1], dtype=torch.promote_types(x.dtype, torch.float32))
-    return _centred_moments(x, shift)[1:]
-
-
-def batch_moments(
-    mean: Tensor, mean_square: Tensor, shift: Tensor | None = None, groups: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance over (images, H, W), for each group of consecutive images.
-
-    Args:
-        mean, mean_square: [N, C] from :func:`spatial_moments`.
-        shift: the [C] constant that was given to :func:`spatial_moments`; none if none was.
-        groups: number of equal parts of consecutive images that N is cut into.
-
-    Returns:
-        ``(mean, variance)``, each [groups, C]. The variance is ``mean_square - (mean - shift)^2``
-        unclamped, since a clamp would cut the gradient: it is as exact as the shift is near the
-        mean, and rounding may leave a constant channel a hair below zero.
-
-    Raises:
-        ValueError: shapes do not fit, or groups does not divide N.
-    """
-    if mean.ndim != 2 or mean.shape != mean_square.shape:
-        raise ValueError(
-            f"mean and mean_square must both be [N, C], got {tuple(mean.shape)} and {tuple(mean_square.shape)}"
-        )
-    _check_groups(mean.shape[0], groups)
-    _check_channels("shift", shift, mean.shape[1])
-    mean = mean.unflatten(0, (groups, -1)).mean(1)
-    mean_square = mean_square.unflatten(0, (groups, -1)).mean(1)
-    offset = mean if shift is None else mean - shift
-    return mean, mean_square - offset.square()
-
-
-def _row_norms(x: Tensor) -> Tensor:
-    """Euclidean norm of each row; at a zero row the gradient, to every order, is 0 and never NaN."""
-    square = x.square().sum(1)
-    positive = square > 0
-    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
-
-
-def batch_norm_loss_from_moments(
-    mean: Tensor,
-    mean_square: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
-    groups: int = 1,
-    shift: Tensor | None = None,
-) -> Tensor:
-    """:func:`batch_norm_loss` for a layer whose spatial moments are known already.
-
-    Args:
-        mean, mean_square: [N, C] from :func:`spatial_moments` or :func:`frozen_batch_norm`.
-        running_mean, running_var: targets, [C], or [groups, C] for a target of each group's own.
-        groups: number of equal parts of consecutive images that N is cut into.
-        shift: the [C] constant of the moments; running_mean if not given. Class-wise targets
-            have no single running mean, so with them it must be given.
-
-    Returns:
-        [groups], one loss a group.
-
-    Raises:
-        ValueError: shapes do not fit, groups does not divide N, or shift is missing.
-    """
-    if shift is None and running_mean.ndim != 1:
-        raise ValueError(
-            f"running_mean is {tuple(running_mean.shape)}, a row a group: "
-            "give the shift [C] that the moments were taken with"
-        )
-    batch_mean, batch_var = batch_moments(mean, mean_square, running_mean if shift is None else shift, groups)
-    _check_targets(running_mean, running_var, mean.shape[1], groups)
-    return _row_norms(running_var - batch_var) + _row_norms(running_mean - batch_mean)
-
-
-def batch_norm_loss(x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1) -> Tensor:
-    """Distance between the batch statistics of a layer's input and its running statistics (SRe2L).
-
-        || running_var - var(x) ||_2 + || running_mean - mean(x) ||_2
-
-    Mean and biased variance are over (images, H, W). The norms are not squared and not divided
-    by the channels; where a difference is exactly zero its gradient is 0.
-
-    Args:
-        x: input of a BatchNorm layer [N, C, H, W], any float dtype.
-        running_mean, running_var: that layer's buffers [C], or class-wise targets [groups, C].
-        groups: number of equal parts of consecutive images, each with statistics of its own.
-
-    Returns:
-        [groups], float32 (float64 for float64 x). Sum over layers is left to the caller, as
-        methods weigh the first one differently.
-
-    Raises:
-        ValueError: shapes do not fit or groups does not divide N.
-    """
-    _check_activation(x)
-    _check_targets(running_mean, running_var, x.shape[1], groups)
-    shift = running_mean if running_mean.ndim == 1 else running_mean.mean(0)
-    moments = spatial_moments(x, shift)
-    return batch_norm_loss_from_moments(*moments, running_mean, running_var, groups, shift)
-
-
-def frozen_batch_norm(
-    x: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    running_mean: Tensor,
-    running_var: Tensor,
-    eps: float = 1e-5,
-    relu: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch normalisation in eval mode, with optional ReLU, and the moments of its input.
-
-        y = (x - running_mean) * weight / sqrt(running_var + eps) + bias
-
-    Args:
-        x: activation [N, C, H, W], any float dtype.
-        weight, bias: affine parameters [C], or None for 1 and 0.
-        running_mean, running_var: statistics of the frozen layer [C].
-        eps: added to the variance.
-        relu: clip y at zero.
-
-    Returns:
-        ``(y, mean, mean_square)``: y [N, C, H, W] in the dtype of x, and
-        ``spatial_moments(x, shift=running_mean)``, each [N, C].
-
-    Raises:
-        ValueError: x is not 4-D or has an empty spatial extent, or a parameter does not fit x.
-    """
-    _check_activation(x)
-    parameters = {"weight": weight, "bias": bias, "running_mean": running_mean, "running_var": running_var}
-    for name, value in parameters.items():
-        _check_channels(name, value, x.shape[1])
-    centred, mean, mean_square = _centred_moments(x, running_mean)
-    scale = torch.rsqrt(running_var.to(centred.dtype) + eps)
-    if weight is not None:
-        scale = scale * weight.to(centred.dtype)
-    y = centred * scale[:, None, None]
-    if bias is not None:
-        y = y + bias.to(centred.dtype)[:, None, None]
-    return (F.relu(y) if relu else y).to(x.dtype), mean, mean_square
+    check_activation(x)
+    check_channels("shift", shift, x.shape[1])
+    dtype = statistics_dtype(x)
+    shift = x.new_zeros(x.shape[1], dtype=dtype) if shift is None else shift.to(dtype)
+    return affine_moments(x, shift)[1:]

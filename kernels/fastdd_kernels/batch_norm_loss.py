@@ -1,0 +1,139 @@
+"""Distance between the statistics of a batch and those a BatchNorm layer remembers: SRe2L's loss.
+
+    || running_var - var(x) ||_2 + || running_mean - mean(x) ||_2
+
+Mean and variance over (images, H, W) are plain algebra on the [N, C] moments of ``moments.py``: of the whole batch
+(SRe2L), or of groups of images with targets of their own (LPLD). Cost beyond the moments: a few [N, C] passes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .moments import check_activation, check_channels, spatial_moments
+
+# -- reference -------------------------------------------------------------------------------------
+
+
+def batch_norm_loss_reference(x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1) -> Tensor:
+    """The definition: mean and biased variance of each group of images, then two plain norms."""
+    grouped = x.unflatten(0, (groups, -1))
+    variance, mean = torch.var_mean(grouped, (1, 3, 4), correction=0)
+    return (running_var - variance).norm(dim=1) + (running_mean - mean).norm(dim=1)
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+def _check_groups(count: int, groups: int) -> None:
+    if groups < 1 or count < groups or count % groups:
+        raise ValueError(f"groups must divide the {count} images into equal non-empty parts, got {groups}")
+
+
+def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, groups: int) -> None:
+    for name, value in (("running_mean", running_mean), ("running_var", running_var)):
+        if value.shape not in ((channels,), (groups, channels)):
+            raise ValueError(
+                f"{name} must be [{channels}] or, one row a group, [{groups}, {channels}]; got {tuple(value.shape)}"
+            )
+
+
+# -- public functions ------------------------------------------------------------------------------
+
+
+def batch_moments(
+    mean: Tensor, mean_square: Tensor, shift: Tensor | None = None, groups: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance over (images, H, W), for each group of consecutive images.
+
+    Args:
+        mean, mean_square: [N, C] from :func:`spatial_moments`.
+        shift: the [C] constant that was given to :func:`spatial_moments`; none if none was.
+        groups: number of equal parts of consecutive images that N is cut into.
+
+    Returns:
+        ``(mean, variance)``, each [groups, C]. The variance is ``mean_square - (mean - shift)^2``
+        unclamped, since a clamp would cut the gradient: it is as exact as the shift is near the
+        mean, and rounding may leave a constant channel a hair below zero.
+
+    Raises:
+        ValueError: shapes do not fit, or groups does not divide N.
+    """
+    if mean.ndim != 2 or mean.shape != mean_square.shape:
+        raise ValueError(
+            f"mean and mean_square must both be [N, C], got {tuple(mean.shape)} and {tuple(mean_square.shape)}"
+        )
+    _check_groups(mean.shape[0], groups)
+    check_channels("shift", shift, mean.shape[1])
+    mean = mean.unflatten(0, (groups, -1)).mean(1)
+    mean_square = mean_square.unflatten(0, (groups, -1)).mean(1)
+    offset = mean if shift is None else mean - shift
+    return mean, mean_square - offset.square()
+
+
+def _row_norms(x: Tensor) -> Tensor:
+    """Euclidean norm of each row; at a zero row the gradient, to every order, is 0 and never NaN."""
+    square = x.square().sum(1)
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+
+
+def batch_norm_loss_from_moments(
+    mean: Tensor,
+    mean_square: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    groups: int = 1,
+    shift: Tensor | None = None,
+) -> Tensor:
+    """:func:`batch_norm_loss` for a layer whose spatial moments are known already.
+
+    Args:
+        mean, mean_square: [N, C] from :func:`spatial_moments` or :func:`frozen_batch_norm`.
+        running_mean, running_var: targets, [C], or [groups, C] for a target of each group's own.
+        groups: number of equal parts of consecutive images that N is cut into.
+        shift: the [C] constant of the moments; running_mean if not given. Class-wise targets
+            have no single running mean, so with them it must be given.
+
+    Returns:
+        [groups], one loss a group.
+
+    Raises:
+        ValueError: shapes do not fit, groups does not divide N, or shift is missing.
+    """
+    if shift is None and running_mean.ndim != 1:
+        raise ValueError(
+            f"running_mean is {tuple(running_mean.shape)}, a row a group: "
+            "give the shift [C] that the moments were taken with"
+        )
+    batch_mean, batch_var = batch_moments(mean, mean_square, running_mean if shift is None else shift, groups)
+    _check_targets(running_mean, running_var, mean.shape[1], groups)
+    return _row_norms(running_var - batch_var) + _row_norms(running_mean - batch_mean)
+
+
+def batch_norm_loss(x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1) -> Tensor:
+    """Distance between the batch statistics of a layer's input and its running statistics (SRe2L).
+
+        || running_var - var(x) ||_2 + || running_mean - mean(x) ||_2
+
+    Mean and biased variance are over (images, H, W). The norms are not squared and not divided
+    by the channels; where a difference is exactly zero its gradient is 0.
+
+    Args:
+        x: input of a BatchNorm layer [N, C, H, W], any float dtype.
+        running_mean, running_var: that layer's buffers [C], or class-wise targets [groups, C].
+        groups: number of equal parts of consecutive images, each with statistics of its own.
+
+    Returns:
+        [groups], float32 (float64 for float64 x). Sum over layers is left to the caller, as
+        methods weigh the first one differently.
+
+    Raises:
+        ValueError: shapes do not fit or groups does not divide N.
+    """
+    check_activation(x)
+    _check_targets(running_mean, running_var, x.shape[1], groups)
+    shift = running_mean if running_mean.ndim == 1 else running_mean.mean(0)
+    moments = spatial_moments(x, shift)
+    return batch_norm_loss_from_moments(*moments, running_mean, running_var, groups, shift)

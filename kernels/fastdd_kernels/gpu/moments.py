@@ -1,0 +1,150 @@
+"""Triton kernels of the spatial moments, with or without the frozen BatchNorm that rides on the same read.
+
+See ``..moments`` for the formulas. Any strides, contiguous or channels-last, without a copy. Memory bound: x is
+read once and y written once forward; x and grad_y are read once and grad_x written once backward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_TILE = 8192  # bytes of a program's tile: with 128 threads, four 16-byte loads each
+_WALK = 16  # tiles that a program walks over before another program takes the rest of the image
+
+# -- kernels ---------------------------------------------------------------------------------------
+
+
+@triton.jit
+def _moments_fwd_kernel(
+    x_ptr, shift_ptr, scale_ptr, bias_ptr, y_ptr, mean_ptr, mean_square_ptr, N, C, HW,
+    stride_xn, stride_xc, stride_xs, stride_yn, stride_yc, stride_ys,
+    NORMALISE: tl.constexpr, RELU: tl.constexpr, WHOLE: tl.constexpr, SPAN: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    # One program owns BLOCK_C channels of one image and a span of space: no atomics, so the
+    # sums are taken in the same order every time.
+    n = tl.program_id(0).to(tl.int64)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    part = tl.program_id(2)
+    in_c = c < C
+    shift = tl.load(shift_ptr + c, mask=in_c, other=0.0).to(ACC)
+    if NORMALISE:
+        scale = tl.load(scale_ptr + c, mask=in_c, other=0.0).to(ACC)
+        bias = tl.load(bias_ptr + c, mask=in_c, other=0.0).to(ACC)
+    x_ptr += n * stride_xn + c.to(tl.int64)[:, None] * stride_xc
+    y_ptr += n * stride_yn + c.to(tl.int64)[:, None] * stride_yc
+    total = tl.zeros((BLOCK_C, BLOCK_S), ACC)
+    total_square = tl.zeros((BLOCK_C, BLOCK_S), ACC)
+    for start in range(0, SPAN, BLOCK_S):
+        s = part * SPAN + start + tl.arange(0, BLOCK_S)
+        inside = in_c[:, None] & (s < HW)[None, :]
+        x = tl.load(x_ptr + s.to(tl.int64)[None, :] * stride_xs, mask=inside, other=0.0)
+        centred = tl.where(inside, x.to(ACC) - shift[:, None], 0.0)  # [BLOCK_C, BLOCK_S]
+        total += centred
+        total_square += centred * centred
+        if NORMALISE:
+            y = centred * scale[:, None] + bias[:, None]
+            if RELU:
+                y = tl.where(y <= 0.0, 0.0, y)  # NaN stays NaN
+            at = y_ptr + s.to(tl.int64)[None, :] * stride_ys
+            tl.store(at, y.to(y_ptr.dtype.element_ty), mask=inside)
+    out = (part.to(tl.int64) * N + n) * C + c
+    mean = tl.sum(total, axis=1) / HW
+    if WHOLE:
+        mean += shift
+    tl.store(mean_ptr + out, mean, mask=in_c)
+    tl.store(mean_square_ptr + out, tl.sum(total_square, axis=1) / HW, mask=in_c)
+
+
+@triton.jit
+def _moments_bwd_kernel(
+    x_ptr, shift_ptr, scale_ptr, bias_ptr, grad_y_ptr, grad_mean_ptr, grad_mean_square_ptr, grad_x_ptr, C, HW,
+    stride_xn, stride_xc, stride_xs, stride_yn, stride_yc, stride_ys, stride_gn, stride_gc, stride_gs,
+    NORMALISE: tl.constexpr, RELU: tl.constexpr, SPAN: tl.constexpr,
+    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    n = tl.program_id(0).to(tl.int64)
+    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
+    part = tl.program_id(2)
+    in_c = c < C
+    row = n * C + c
+    shift = tl.load(shift_ptr + c, mask=in_c, other=0.0).to(ACC)
+    offset = tl.load(grad_mean_ptr + row, mask=in_c, other=0.0).to(ACC) / HW
+    slope = 2.0 * tl.load(grad_mean_square_ptr + row, mask=in_c, other=0.0).to(ACC) / HW
+    if NORMALISE:
+        scale = tl.load(scale_ptr + c, mask=in_c, other=0.0).to(ACC)
+        bias = tl.load(bias_ptr + c, mask=in_c, other=0.0).to(ACC)
+    channel = c.to(tl.int64)[:, None]
+    x_ptr += n * stride_xn + channel * stride_xc
+    grad_y_ptr += n * stride_yn + channel * stride_yc
+    grad_x_ptr += n * stride_gn + channel * stride_gc
+    for start in range(0, SPAN, BLOCK_S):
+        s = part * SPAN + start + tl.arange(0, BLOCK_S)
+        inside = in_c[:, None] & (s < HW)[None, :]
+        pixel = s.to(tl.int64)[None, :]
+        centred = tl.load(x_ptr + pixel * stride_xs, mask=inside, other=0.0).to(ACC) - shift[:, None]
+        grad = offset[:, None] + slope[:, None] * centred
+        if NORMALISE:
+            grad_y = tl.load(grad_y_ptr + pixel * stride_ys, mask=inside, other=0.0).to(ACC)
+            if RELU:
+                grad_y = tl.where(centred * scale[:, None] + bias[:, None] <= 0.0, 0.0, grad_y)
+            grad += grad_y * scale[:, None]
+        tl.store(grad_x_ptr + pixel * stride_gs, grad.to(grad_x_ptr.dtype.element_ty), mask=inside)
+
+
+# -- launchers: plain tensors in, plain tensors out ------------------------------------------------
+
+
+def tiles(channels: int, pixels: int, channels_last: bool, itemsize: int) -> dict[str, int]:
+    """Tile of a program, the long side along the contiguous axis, and the span of pixels it walks over."""
+    # Rows that do not begin on 16 bytes are read number by number, each with an address in a register.
+    size = _TILE // itemsize if (channels if channels_last else pixels) % 16 == 0 else _TILE // 8
+    block_s = min(triton.next_power_of_2(pixels), size // 16 if channels_last else size // 4)
+    block_c = min(triton.next_power_of_2(channels), size // block_s, 128)
+    span = min(triton.next_power_of_2(pixels), _WALK * block_s)
+    return {"BLOCK_C": block_c, "BLOCK_S": block_s, "SPAN": span}
+
+
+def _launch(x: Tensor) -> tuple[tuple[int, int, int], dict[str, Any]]:
+    N, C, HW = x.shape
+    meta = tiles(C, HW, x.stride(1) == 1 and C > 1, x.element_size())
+    grid = (N, triton.cdiv(C, meta["BLOCK_C"]), triton.cdiv(HW, meta["SPAN"]))
+    return grid, {**meta, "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32}
+
+
+def moments_fwd(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    N, C, HW = x.shape
+    grid, meta = _launch(x)
+    y = x.new_empty(0) if scale is None else torch.empty_like(x)
+    mean, mean_square = (shift.new_empty(grid[2], N, C) for _ in range(2))
+    with torch.cuda.device_of(x):
+        _moments_fwd_kernel[grid](
+            x, shift, scale, bias, y, mean, mean_square, N, C, HW, *x.stride(), *(y.stride() * 3)[:3],
+            NORMALISE=scale is not None, RELU=relu, WHOLE=grid[2] == 1, **meta,
+        )  # fmt: skip
+    if grid[2] == 1:
+        return y, mean[0], mean_square[0]
+    return y, mean.sum(0) + shift, mean_square.sum(0)
+
+
+def moments_bwd(
+    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
+    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
+) -> Tensor:  # fmt: skip
+    _, C, HW = x.shape
+    grid, meta = _launch(x)
+    grad_x = torch.empty_like(x)
+    upstream = x if grad_y is None else grad_y
+    with torch.cuda.device_of(x):
+        _moments_bwd_kernel[grid](
+            x, shift, scale, bias, upstream, grad_mean.contiguous(), grad_mean_square.contiguous(), grad_x, C, HW,
+            *x.stride(), *upstream.stride(), *grad_x.stride(), NORMALISE=grad_y is not None, RELU=relu, **meta,
+        )  # fmt: skip
+    return grad_x

@@ -1,0 +1,48 @@
+"""Calls of the Triton launchers that between them reach every kernel, flag and entry of the tile tables.
+
+Names say what the binary is held to (test_aot.py): "dot" must use tensor cores, "odd" need not load 16 bytes at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from fastdd_kernels.gpu.moments import moments_bwd, moments_fwd
+
+# channels, pixels of an image: ResNet-18's layers at 32 x 32, a stem at 224 x 224, odd ones
+ACTIVATIONS = [(64, 1024), (256, 64), (512, 16), (64, 12544), (33, 77)]
+
+
+def _moments(channels: int, pixels: int, dtype: torch.dtype, last: bool, normalise: bool) -> None:
+    shape = (4, pixels, channels) if last else (4, channels, pixels)
+    x = torch.empty(shape, dtype=dtype)
+    x = x.mT if last else x
+    vector, row = torch.empty(channels), torch.empty(4, channels)
+    scale = vector if normalise else None
+    moments_fwd(x, vector, scale, scale, normalise)
+    grad_y: Tensor | None = x if normalise else None
+    moments_bwd(x, vector, scale, scale, normalise, grad_y, row, row)
+
+
+def _moments_name(channels: int, pixels: int, dtype: torch.dtype, last: bool, normalise: bool) -> str:
+    kind = "batch norm" if normalise else "moments"
+    odd = " odd" if channels % 2 else ""
+    return f"{kind}{odd} {channels}x{pixels} {str(dtype)[6:]} {'channels-last' if last else 'contiguous'}"
+
+
+_MOMENTS = [
+    (channels, pixels, dtype, last, normalise)
+    for channels, pixels in ACTIVATIONS
+    for dtype in (torch.float32, torch.bfloat16)
+    for last in (True, False)
+    for normalise in (True, False)
+    if normalise or (channels, pixels) == ACTIVATIONS[0]
+]
+
+SPECIMENS: dict[str, Callable[[], object]] = {
+    _moments_name(*arguments): partial(_moments, *arguments) for arguments in _MOMENTS
+}

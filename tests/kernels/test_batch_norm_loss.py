@@ -1,0 +1,78 @@
+"""SRe2L's loss: golden values, groups and class-wise targets, gradients of both orders."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from numerics import activation, assert_within, randn, with_gradient
+
+from fastdd_kernels import batch_moments, batch_norm_loss, batch_norm_loss_from_moments, spatial_moments
+from fastdd_kernels.batch_norm_loss import batch_norm_loss_reference
+
+
+def test_batch_norm_loss_golden_value() -> None:
+    x = torch.arange(16.0).reshape(2, 2, 2, 2)
+    mean, var = torch.tensor([4.0, 8.0]), torch.tensor([20.0, 16.0])
+    batch_mean, batch_var = batch_moments(*spatial_moments(x, mean), mean)
+    assert batch_mean.tolist() == [[5.5, 9.5]]
+    assert batch_var.tolist() == [[17.25, 17.25]]
+    torch.testing.assert_close(batch_norm_loss(x, mean, var), torch.tensor([5.1420818]), rtol=2e-7, atol=0)
+
+
+@pytest.mark.parametrize("class_wise", [False, True])
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_batch_norm_loss_and_gradient_equal_the_definition(groups: int, class_wise: bool) -> None:
+    x = activation(6, 17, 4, 9)
+    rows = (groups, 17) if class_wise else (17,)
+    mean = 3 + 0.1 * randn(*rows, seed=1)
+    var = 1 + mean.sin().square()
+    truth = with_gradient(lambda x: (batch_norm_loss_reference(x, mean, var, groups),), x)
+    actual = with_gradient(lambda x: (batch_norm_loss(x, mean.float(), var.float(), groups),), x.float())
+    assert actual[0].shape == (groups,)
+    assert_within(actual, truth, roundings=32)
+
+
+def test_class_wise_targets_far_from_zero_lose_no_precision() -> None:
+    x = 1000 + activation(4, 6, 8, 8)
+    x = x.float().double()
+    mean = torch.stack((x.mean((0, 2, 3)), x.mean((0, 2, 3)) + 0.5))
+    var = torch.full((2, 6), 0.25).double()
+    truth = batch_norm_loss_reference(x, mean, var, groups=2)
+    actual = batch_norm_loss(x.float(), mean.float(), var.float(), groups=2)
+    torch.testing.assert_close(actual.double(), truth, rtol=1e-4, atol=0)  # 1000 is known to 6e-5
+
+
+def test_groups_are_batches_of_their_own() -> None:
+    x = activation(6, 5, 4, 4)
+    mean, var = torch.full((5,), 3.0), torch.ones(5)
+    alone = torch.cat([batch_norm_loss(part, mean, var) for part in x.split(2)])
+    torch.testing.assert_close(batch_norm_loss(x, mean, var, groups=3), alone, rtol=1e-13, atol=0)
+
+
+def test_loss_at_its_target_has_zero_gradient_to_second_order() -> None:
+    x = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64).view(1, 1, 2, 2).requires_grad_()
+    loss = batch_norm_loss(x, torch.zeros(1), torch.ones(1))
+    (first,) = torch.autograd.grad(loss, x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    assert loss.item() == 0
+    assert not first.any()
+    assert not second.any()
+
+
+def test_double_backward() -> None:
+    x = activation(4, 3, 2, 3).requires_grad_()
+    mean, var = torch.full((3,), 2.0).double(), torch.full((3,), 3.0).double()
+    assert torch.autograd.gradcheck(lambda x: batch_norm_loss(x, mean, var, 2), x)
+    assert torch.autograd.gradgradcheck(lambda x: batch_norm_loss(x, mean, var, 2), x)
+
+
+def test_bad_input_is_named() -> None:
+    x, c = torch.zeros(4, 3, 2, 2), torch.zeros(3)
+    with pytest.raises(ValueError, match=r"divide the 4 images.*got 3"):
+        batch_norm_loss(x, c, c, groups=3)
+    with pytest.raises(ValueError, match=r"running_var must be \[3\].*\(2, 3\)"):
+        batch_norm_loss(x, c, c.expand(2, 3), groups=4)
+    with pytest.raises(ValueError, match="give the shift"):
+        batch_norm_loss_from_moments(x[..., 0, 0], x[..., 0, 0], c.expand(2, 3), c, groups=2)
+    with pytest.raises(ValueError, match="divide the 0 images"):
+        batch_norm_loss(x[:0], c, c)

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .product import matmul
+from .pairs import pair_sums
+from .product import Precision, check_precision, matmul
 
 Reduction = Literal["mean", "sum", "none"] | None
 
@@ -79,7 +80,11 @@ def check_reduction(reduction: Reduction) -> None:
 
 
 def pairwise_cosine_similarity(
-    x: Tensor, y: Tensor | None = None, reduction: Reduction = None, zero_diagonal: bool | None = None
+    x: Tensor,
+    y: Tensor | None = None,
+    reduction: Reduction = None,
+    zero_diagonal: bool | None = None,
+    precision: Precision = "high",
 ) -> Tensor:
     """Cosine similarity of every row of x with every row of y; a drop-in for torchmetrics' function.
 
@@ -92,23 +97,25 @@ def pairwise_cosine_similarity(
         reduction: over the last dimension (the rows of y): "mean", "sum", or none of them.
         zero_diagonal: count the pairs (i, i) as 0, also where y is given and n differs from m. By
             default only when y is not given. A mean still divides by m.
+        precision: of the matrix product: "high", float32 whatever the process allows, or "fast", what it allows.
 
     Returns:
         [n, m], or [n] with a reduction; float64 if x or y is, float32 otherwise.
 
     Raises:
-        ValueError: x or y is not a matrix, their widths differ, or the reduction is unknown.
+        ValueError: x or y is not a matrix, their widths differ, or the reduction or precision is unknown.
         TypeError: x or y is not floating point.
     """
     check_pair(x, y, ndim=2)
     check_reduction(reduction)
+    check_precision(precision)
     x, other = to_float(x, x if y is None else y)
     u = unit_rows(x)
     v = u if y is None else unit_rows(other)
     without_diagonal = y is None if zero_diagonal is None else zero_diagonal
     if reduction in ("mean", "sum"):
         return _reduced_rows(u, v, without_diagonal) / (v.shape[0] if reduction == "mean" else 1)
-    cosine = matmul(u, v.mT)
+    cosine = matmul(u, v.mT, precision)
     if without_diagonal:
         diagonal = torch.eye(*cosine.shape, dtype=torch.bool, device=cosine.device)
         cosine = cosine.masked_fill(diagonal, 0.0)
@@ -124,51 +131,90 @@ def _reduced_rows(u: Tensor, v: Tensor, without_diagonal: bool) -> Tensor:
     return total
 
 
+def _absolute_sum(u: Tensor, v: Tensor, exclude_diagonal: bool, precision: Precision) -> Tensor:
+    """sum_ij |<u_i, v_j>| of unit rows, [G]; there is no closed form for features of either sign."""
+    (n, D), m = u.shape[1:], v.shape[1]
+    if n * m > (n + m) * D:
+        return pair_sums(u, v, kind="absolute", exclude_diagonal=exclude_diagonal, precision=precision).sum(1)
+    # The pairs are fewer than the numbers they are made of: written out, they take no more memory than the rows.
+    cosine = matmul(u, v.mT, precision)
+    if exclude_diagonal:
+        cosine = cosine.masked_fill(torch.eye(n, m, dtype=torch.bool, device=u.device), 0.0)
+    return cosine.abs().sum((1, 2))
+
+
 def cosine_sum(
     x: Tensor,
     y: Tensor | None = None,
     *,
+    absolute: bool = False,
     exclude_diagonal: bool = False,
     y_unit_sum: Tensor | None = None,
+    precision: Precision = "high",
 ) -> Tensor:
     """Sum of the cosines of all pairs, group by group (DiRe, eq. 1), in O((n + m) D).
 
     Args:
         x: [G, n, D], any real float dtype.
         y: [G, m, D]; x itself if neither y nor y_unit_sum is given.
+        absolute: sum |cos| instead. That takes the pairs, 4 n m D operations with a gradient, in bounded memory; for
+            rows without negative entries it is the plain sum.
         exclude_diagonal: leave out the pairs (i, i), i < min(n, m).
         y_unit_sum: [G, D], ``unit_rows(y).sum(1)`` computed once, in place of a y that does not
             change. A padding row of zeros in y adds nothing to it.
+        precision: of the products, "high" or "fast"; the closed form has none.
 
     Returns:
         [G]; float64 if an input is, float32 otherwise. Finite gradients for zero and equal rows.
 
     Raises:
-        ValueError: shapes do not fit, both y and y_unit_sum are given, or the diagonal is to be
-            excluded from a y known only by its sum.
+        ValueError: shapes do not fit, the precision is unknown, both y and y_unit_sum are given, or a y known only
+            by its sum is to be summed in absolute value or without its diagonal.
         TypeError: an input is not floating point.
     """
     check_pair(x, y, ndim=3)
+    check_precision(precision)
     if y_unit_sum is not None:
-        if y is not None or exclude_diagonal:
-            raise ValueError("y_unit_sum stands in for y and knows no single row: drop y, exclude_diagonal")
+        if y is not None or exclude_diagonal or absolute:
+            raise ValueError("y_unit_sum stands in for y and knows no single row: drop y, exclude_diagonal, absolute")
         if y_unit_sum.shape != (x.shape[0], x.shape[2]):
             wanted, got = (x.shape[0], x.shape[2]), tuple(y_unit_sum.shape)
             raise ValueError(f"y_unit_sum must be {wanted} to match x {tuple(x.shape)}, got {got}")
         x, y_unit_sum = to_float(x, y_unit_sum)
         return (unit_rows(x).sum(1) * y_unit_sum).sum(1)
+    x, other = to_float(x, x if y is None else y)
+    u = unit_rows(x)
+    v = u if y is None else unit_rows(other)
+    if absolute:
+        return _absolute_sum(u, v, exclude_diagonal, precision)
     if y is None:
-        (x,) = to_float(x)
-        total = unit_rows(x).sum(1).square().sum(1)
+        total = u.sum(1).square().sum(1)
         # Each (i, i) is a constant 1: subtract the count, which adds no rounding to the gradient.
         return total - (x * x).sum(2).ne(0).sum(1) if exclude_diagonal else total
-    x, y = to_float(x, y)
-    u, v = unit_rows(x), unit_rows(y)
     total = (u.sum(1) * v.sum(1)).sum(1)
     if exclude_diagonal:
         k = min(u.shape[1], v.shape[1])
         total = total - (u[:, :k] * v[:, :k]).sum((1, 2))
     return total
+
+
+def pair_count(x: Tensor, y: Tensor | None, exclude_diagonal: bool) -> int:
+    """Pairs of a group that count, at least 1."""
+    n, m = x.shape[-2], x.shape[-2] if y is None else y.shape[-2]
+    return max(n * m - (min(n, m) if exclude_diagonal else 0), 1)
+
+
+def cosine_mean(
+    x: Tensor,
+    y: Tensor | None = None,
+    *,
+    absolute: bool = False,
+    exclude_diagonal: bool = False,
+    precision: Precision = "high",
+) -> Tensor:
+    """:func:`cosine_sum` over the number of pairs that count; 0 where there are none. Arguments as there."""
+    total = cosine_sum(x, y, absolute=absolute, exclude_diagonal=exclude_diagonal, precision=precision)
+    return total / pair_count(x, y, exclude_diagonal)
 
 
 def intra_class_cosine(x: Tensor) -> Tensor:
@@ -188,4 +234,4 @@ def intra_class_cosine(x: Tensor) -> Tensor:
     n = x.shape[0]
     if n < 2:
         raise ValueError(f"the mean cosine of a class needs at least 2 rows, got x {tuple(x.shape)}")
-    return cosine_sum(x[None], exclude_diagonal=True)[0] / (n * (n - 1))
+    return cosine_mean(x[None], exclude_diagonal=True)[0]

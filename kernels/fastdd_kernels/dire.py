@@ -33,8 +33,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .cosine import cosine_sum, to_float, unit_rows
-from .distance import centred_distance_sum, shared_centre
-from .product import Precision, check_precision, matmul
+from .distance import shared_centre
+from .pairs import pair_sums
+from .product import Precision, check_precision
 
 Reading = Literal["clean", "code", "paper"]
 
@@ -184,10 +185,7 @@ def _cosine_diversity(synthetic: Tensor, reading: Reading) -> Tensor:
         return synthetic.new_zeros(synthetic.shape[0])
     if reading == "clean":
         return cosine_sum(synthetic, exclude_diagonal=True) / (n * (n - 1))
-    # The one place where pairs are formed: |cos| has no closed form for features of either sign.
-    unit = unit_rows(synthetic)
-    diagonal = torch.eye(n, dtype=torch.bool, device=unit.device)
-    return matmul(unit, unit.mT).masked_fill(diagonal, 0.0).abs().mean((1, 2))
+    return cosine_sum(synthetic, absolute=True, exclude_diagonal=True) / n**2
 
 
 def dire_terms(
@@ -224,9 +222,10 @@ def dire_terms(
     if drop_diagonal:
         first = real.first_units(synthetic.shape[1])
         cosine = cosine - (unit_rows(synthetic[:, : first.shape[1]]) * first).sum((1, 2))
-    distance = centred_distance_sum(
-        synthetic - real.centre, real.centred, real.square, real.weight, drop_diagonal, precision
-    )
+    distance = pair_sums(
+        synthetic - real.centre, real.centred, real.square, real.weight,
+        exclude_diagonal=drop_diagonal, precision=precision,
+    ).sum(1)  # fmt: skip
     pairs = synthetic.shape[1] * real.count if reading != "paper" else 1
     return DireTerms(_cosine_diversity(synthetic, reading), 1 - cosine / pairs, distance / pairs)
 

@@ -23,8 +23,8 @@ def uses_triton(x: Tensor) -> bool:
     return HAS_TRITON and (x.is_cuda or (INTERPRETED and interpret_on_cpu))
 
 
-def dot_precision(x: Tensor, precision: str) -> str:
-    """``input_precision`` of ``tl.dot`` for float32 operands on the device of x; never Triton's default.
+def dot_precision(precision: str) -> str:
+    """``input_precision`` of ``tl.dot`` for float32 operands; never Triton's default.
 
     The default, tf32, truncates its operands: one-sided errors of percents in the distances of a tight cluster.
     "high" is six products of bfloat16 parts, as exact as float32; on AMD, whose matrix cores take float32, that.

@@ -107,7 +107,8 @@ def amd_report(compiled: Any) -> dict[str, Any]:
     text = compiled.asm["amdgcn"]
     return {
         "registers": int(re.findall(r"\.vgpr_count:\s*(\d+)", text)[0]),
-        "spills": sum(int(n) for n in re.findall(r"\.[vs]gpr_spill_count:\s*(\d+)", text)),
+        # Scalar registers spill to vector registers; it is scratch memory that would cost.
+        "spills": sum(int(n) for n in re.findall(r"(?:vgpr_spill_count|private_segment_fixed_size):\s*(\d+)", text)),
         "tensor_cores": len(re.findall(r"v_mfma", text)),
         "wide_loads": len(re.findall(r"(?:global|buffer)_load_dwordx4", text)),
         "narrow_loads": len(re.findall(r"(?:global|buffer)_load_(?:dword\b|dwordx2|short|ushort)", text)),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastdd_kernels.gpu.moments import moments_bwd, moments_fwd
+from fastdd_kernels.gpu.pairs import TILES, pair_tile
 
 # channels, pixels of an image: ResNet-18's layers at 32 x 32, a stem at 224 x 224, odd ones
 ACTIVATIONS = [(64, 1024), (256, 64), (512, 16), (64, 12544), (33, 77)]
@@ -43,6 +44,22 @@ _MOMENTS = [
     if normalise or (channels, pixels) == ACTIVATIONS[0]
 ]
 
+
+def _pairs(rows: int, kind: str, precision: str, weighted: bool, dim: int = 512) -> None:
+    x, y = torch.empty(2, rows, dim), torch.empty(2, 1000, dim)
+    squares = torch.empty(2, rows), torch.empty(2, 1000)
+    pair_tile(x, y, *squares, squares[1] if weighted else None, kind, 16 if weighted else None, precision, True)
+
+
 SPECIMENS: dict[str, Callable[[], object]] = {
-    _moments_name(*arguments): partial(_moments, *arguments) for arguments in _MOMENTS
+    **{_moments_name(*arguments): partial(_moments, *arguments) for arguments in _MOMENTS},
+    **{
+        f"{kind} {precision} {rows}x1000x512{' weighted' if weighted else ''}": partial(
+            _pairs, rows, kind, precision, weighted
+        )
+        for rows in TILES
+        for precision in ("high", "fast")
+        for kind, weighted in (("distance", True), ("absolute", False))
+    },
+    "distance high odd width": partial(_pairs, 64, "distance", "high", False, 77),
 }

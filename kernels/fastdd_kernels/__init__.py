@@ -5,46 +5,43 @@ alone; knows no data set, teacher, file or process.
 """
 
 from .accumulate import ClassGaussian
-from .cosine import cosine_sum, intra_class_cosine, pairwise_cosine_similarity
+from .batch_norm import FrozenBatchNorm2d, frozen_batch_norm
+from .batch_norm_loss import batch_moments, batch_norm_loss, batch_norm_loss_from_moments
+from .cosine import cosine_mean, cosine_sum, intra_class_cosine, pairwise_cosine_similarity
+from .covariance import covariance_regularizer, off_diagonal_covariance, variance_hinge
 from .dire import RealEmbeddings, dire_loss, dire_terms, diversity_loss
-from .distance import distance_sum, pairwise_euclidean_distance
-from .gaussian import (
-    covariance_regularizer,
-    gaussian_alignment,
-    off_diagonal_covariance,
-    pack_symmetric,
-    unpack_symmetric,
-    variance_hinge,
-)
-from .moments import (
-    batch_moments,
-    batch_norm_loss,
-    batch_norm_loss_from_moments,
-    frozen_batch_norm,
-    spatial_moments,
-)
+from .distance import distance_mean, distance_sum, pairwise_euclidean_distance
+from .gaussian import GaussianAlignment, gaussian_alignment
+from .moments import spatial_moments
 from .neighbours import coverage, density, knn_radii, prdc, precision, recall
 from .resample import random_resample, resample, resample_parameters
+from .symmetric import LowRankCovariance, low_rank_covariance, pack_symmetric, unpack_symmetric
 from .vendi import vendi_score
 
 __all__ = [
     "ClassGaussian",
+    "FrozenBatchNorm2d",
+    "GaussianAlignment",
+    "LowRankCovariance",
     "RealEmbeddings",
     "batch_moments",
     "batch_norm_loss",
     "batch_norm_loss_from_moments",
+    "cosine_mean",
     "cosine_sum",
     "covariance_regularizer",
     "coverage",
     "density",
     "dire_loss",
     "dire_terms",
+    "distance_mean",
     "distance_sum",
     "diversity_loss",
     "frozen_batch_norm",
     "gaussian_alignment",
     "intra_class_cosine",
     "knn_radii",
+    "low_rank_covariance",
     "off_diagonal_covariance",
     "pack_symmetric",
     "pairwise_cosine_similarity",

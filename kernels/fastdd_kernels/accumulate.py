@@ -11,18 +11,32 @@ and the covariance is M2 / n. Rows are centred on their own tile before they are
 means are kept in float64, so float32 sums stay exact to about 1e-6 however far the mean is
 from zero. The last term rides along as one more row, sqrt(w) d, of the tile's matrix product.
 
-Cost: n_b D^2 operations for each tile, and one read and write of its class's packed half
-covariance, D(D+1)/2 numbers. Feed the data in class order: in random order a batch touches a
-covariance for almost every image. Memory: num_classes * D(D+1)/2 numbers (on a CPU the pages
-of a class are first taken when it first comes).
+Cost: about n_b D^2 operations for each tile, and one read and write of its class's packed half
+covariance, D(D+1)/2 numbers. Only the lower half is computed, a band of rows at a time, so that
+no D x D matrix is needed on the way. Feed the data in class order: in random order a batch touches
+a covariance for almost every image. Memory: num_classes * D(D+1)/2 numbers (on a CPU the pages of
+a class are first taken when it first comes).
+
+With Triton one launch updates all classes of a batch. Labels are read on the host, so labels that
+are on the GPU cost a synchronisation each batch, and labels on the CPU none.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
-from .gaussian import pack_symmetric, unpack_symmetric
+from .dispatch import HAS_TRITON, uses_triton
+from .symmetric import unpack_symmetric
+
+if HAS_TRITON:
+    from .gpu.accumulate import join_tiles
+
+_BAND = 1 << 16  # numbers of a band of the covariance: 256 KB of float32, which stay in a CPU's cache
+
+# -- reference -------------------------------------------------------------------------------------
 
 
 def class_gaussian_reference(features: Tensor, labels: Tensor, c: int) -> tuple[Tensor, Tensor]:
@@ -30,6 +44,32 @@ def class_gaussian_reference(features: Tensor, labels: Tensor, c: int) -> tuple[
     rows = features[labels == c].double()
     mean = rows.mean(0)
     return mean, (rows - mean).T @ (rows - mean) / len(rows)
+
+
+# -- the lower half, band by band --------------------------------------------------------------------
+
+
+@lru_cache(maxsize=64)
+def _bands(dim: int, device: torch.device) -> list[tuple[slice, slice, Tensor]]:
+    """Rows of the covariance, their place in the packed half, and which numbers of [rows, dim] go there."""
+    step = max(1, _BAND // dim)
+    bands = []
+    for start in range(0, dim, step):
+        stop = min(start + step, dim)
+        row, column = torch.tril_indices(stop - start, stop, offset=start, device=device)
+        packed = slice(start * (start + 1) // 2, stop * (stop + 1) // 2)
+        bands.append((slice(start, stop), packed, row * stop + column))
+    return bands
+
+
+def _add_lower_half(total: Tensor, rows: Tensor) -> None:
+    """Adds the packed lower half of rows^T rows, rows [k, D], to total [D(D+1)/2]."""
+    for band, packed, index in _bands(rows.shape[1], rows.device):
+        product = rows[:, band].T @ rows[:, : band.stop]
+        total[packed].add_(product.flatten().index_select(0, index))
+
+
+# -- the accumulator ---------------------------------------------------------------------------------
 
 
 class ClassGaussian:
@@ -74,12 +114,16 @@ class ClassGaussian:
             )
         if labels.shape != features.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(f"labels must be integers [{features.shape[0]}], got {tuple(labels.shape)} {labels.dtype}")
-        ordered, order = labels.sort(stable=True)
+        ordered, order = labels.cpu().sort(stable=True)
         present, sizes = torch.stack(ordered.long().unique_consecutive(return_counts=True)).tolist()
         for label in (present[0], present[-1]) if present else ():
             self._check_class(label)
-        tiles = features.to(self._means.device)[order.to(self._means.device)].split(sizes)
-        for c, tile in zip(present, tiles, strict=True):
+        features, order = features.detach().to(self._means.device), order.to(self._means.device, non_blocking=True)
+        if uses_triton(features) and self._sums.dtype == torch.float32 and features.dtype != torch.float64:
+            join_tiles(self._sums, self._means, self.counts, features, order, present, sizes)
+            self.counts[present] += torch.tensor(sizes, dtype=torch.int64)
+            return
+        for c, tile in zip(present, features[order].split(sizes), strict=True):
             mean = tile.mean(0, dtype=torch.float64)
             self._join(c, len(tile), mean, (tile - mean).to(self._sums.dtype))
 
@@ -107,7 +151,7 @@ class ClassGaussian:
         row = (before * count / (before + count)) ** 0.5 * step
         rows = torch.cat((centred, row.to(centred.dtype)[None]))
         with torch.autocast(rows.device.type, enabled=False):
-            self._sums[c] += pack_symmetric(rows.T @ rows)
+            _add_lower_half(self._sums[c], rows)
         self._means[c] += step * (count / (before + count))
         self.counts[c] += count
 

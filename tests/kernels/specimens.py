@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fastdd_kernels.gpu.accumulate import join_tiles
 from fastdd_kernels.gpu.moments import moments_bwd, moments_fwd
 from fastdd_kernels.gpu.pairs import TILES, pair_tile
 
@@ -51,6 +52,12 @@ def _pairs(rows: int, kind: str, precision: str, weighted: bool, dim: int = 512)
     pair_tile(x, y, *squares, squares[1] if weighted else None, kind, 16 if weighted else None, precision, True)
 
 
+def _accumulate(dim: int, dtype: torch.dtype) -> None:
+    sums, means = torch.zeros(3, dim * (dim + 1) // 2), torch.zeros(3, dim, dtype=torch.float64)
+    features, order = torch.zeros(256, dim, dtype=dtype), torch.arange(256)
+    join_tiles(sums, means, torch.zeros(3, dtype=torch.int64), features, order, [0, 2], [200, 56])
+
+
 SPECIMENS: dict[str, Callable[[], object]] = {
     **{_moments_name(*arguments): partial(_moments, *arguments) for arguments in _MOMENTS},
     **{
@@ -61,5 +68,8 @@ SPECIMENS: dict[str, Callable[[], object]] = {
         for precision in ("high", "fast")
         for kind, weighted in (("distance", True), ("absolute", False))
     },
+    "accumulate float32": partial(_accumulate, 512, torch.float32),
+    "accumulate bfloat16": partial(_accumulate, 2048, torch.bfloat16),
+    "accumulate odd width": partial(_accumulate, 77, torch.float32),
     "distance high odd width": partial(_pairs, 64, "distance", "high", False, 77),
 }

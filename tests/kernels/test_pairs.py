@@ -177,4 +177,4 @@ def test_tile_table_has_one_for_every_number_of_rows() -> None:
     triton_pairs = pytest.importorskip("fastdd_kernels.gpu.pairs")
     sizes = sorted(triton_pairs.TILES)
     assert all(small < large for small, large in pairwise(sizes))
-    assert [triton_pairs.tiles(n)["BLOCK_N"] for n in (1, 16, 17, 33, 5000)] == [16, 16, 32, 64, 128]
+    assert [triton_pairs.tiles(n, 64)["BLOCK_N"] for n in (1, 16, 17, 33, 5000)] == [16, 16, 32, 64, 128]

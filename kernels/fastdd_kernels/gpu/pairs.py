@@ -16,8 +16,7 @@ from torch import Tensor
 from ..dispatch import dot_precision
 
 # rows of x a program owns -> (columns, warps, pipeline stages); checked ahead of time for registers and spills
-TILES = {16: (128, 4, 3), 32: (128, 4, 3), 64: (64, 8, 3), 128: (64, 8, 3)}
-_BLOCK_D = 32
+TILES = {16: (128, 4, 3), 32: (64, 4, 3), 64: (64, 8, 3), 128: (64, 8, 3)}
 
 # -- kernel ----------------------------------------------------------------------------------------
 
@@ -85,12 +84,14 @@ def _pair_dot_kernel(
 # -- launcher --------------------------------------------------------------------------------------
 
 
-def tiles(n: int) -> dict[str, Any]:
+def tiles(n: int, dim: int) -> dict[str, Any]:
     """Tile of a program for n rows of x: few rows, as of a distilled class, waste no tensor core."""
+    # Rows that do not begin on 16 bytes are read number by number, each with an address in a register.
+    block_d = 32 if dim % 4 == 0 else 16
     block_n = next(size for size in TILES if size >= min(n, max(TILES)))
     block_k, warps, stages = TILES[block_n]
     return {
-        "BLOCK_N": block_n, "BLOCK_K": block_k, "BLOCK_D": _BLOCK_D, "num_warps": warps, "num_stages": stages,
+        "BLOCK_N": block_n, "BLOCK_K": block_k, "BLOCK_D": block_d, "num_warps": warps, "num_stages": stages,
     }  # fmt: skip
 
 
@@ -100,7 +101,7 @@ def pair_tile(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Sums [G, n] over a block of y [G, k, D], and W [G, n, k]; all float32, any strides."""
     (G, n, D), k = x.shape, y.shape[1]
-    meta = tiles(n)
+    meta = tiles(n, D)
     grid = (triton.cdiv(k, meta["BLOCK_K"]), triton.cdiv(n, meta["BLOCK_N"]), G)
     slope = x.new_empty(G, n, k) if need_slope else None
     sums = x.new_empty(G, n, grid[0])

@@ -47,8 +47,9 @@ def _pair_dot_kernel(
     product = tl.zeros((BLOCK_N, BLOCK_K), tl.float32)
     for start in range(0, D, BLOCK_D):
         d = start + tl.arange(0, BLOCK_D)
-        x = tl.load(x_ptr + d[None, :] * stride_xd, mask=in_i[:, None] & (d < D)[None, :], other=0.0)
-        y = tl.load(y_ptr + d[:, None] * stride_yd, mask=(d < D)[:, None] & in_j[None, :], other=0.0)
+        at = d.to(tl.int64)
+        x = tl.load(x_ptr + at[None, :] * stride_xd, mask=in_i[:, None] & (d < D)[None, :], other=0.0)
+        y = tl.load(y_ptr + at[:, None] * stride_yd, mask=(d < D)[:, None] & in_j[None, :], other=0.0)
         if PRECISION == "tf32":
             x, y = _round_to_tf32(x), _round_to_tf32(y)
         product = tl.dot(x, y, product, input_precision=PRECISION)

@@ -13,7 +13,8 @@ from .dire import RealEmbeddings, dire_loss, dire_terms, diversity_loss
 from .distance import distance_mean, distance_sum, pairwise_euclidean_distance
 from .gaussian import GaussianAlignment, gaussian_alignment
 from .moments import spatial_moments
-from .neighbours import coverage, density, knn_radii, prdc, precision, recall
+from .nearest import knn_radii
+from .neighbours import coverage, density, prdc, precision, recall
 from .resample import random_resample, resample, resample_parameters
 from .symmetric import LowRankCovariance, low_rank_covariance, pack_symmetric, unpack_symmetric
 from .vendi import vendi_score

@@ -7,12 +7,11 @@ import torch
 from prdc import compute_prdc  # type: ignore[import-untyped]
 from torch import Tensor
 
-from fastdd_kernels import neighbours as module
+from fastdd_kernels import nearest as module
+from fastdd_kernels.nearest import knn_radii, knn_radii_reference
 from fastdd_kernels.neighbours import (
     coverage,
     density,
-    knn_radii,
-    knn_radii_reference,
     prdc,
     prdc_reference,
     precision,
@@ -32,7 +31,7 @@ def grid(n: int, seed: int = 0) -> Tensor:
     return torch.randint(0, 4, (n, 3), generator=torch.Generator().manual_seed(seed)).float() + 100
 
 
-@pytest.fixture(params=[7, 2048])
+@pytest.fixture(params=[7, 1024])
 def tile(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TILE", request.param)
 
@@ -52,6 +51,7 @@ def test_random_points_agree_with_the_package_and_the_definition(k: int, dtype: 
     real, synthetic = (5 + randn(61, 6)).to(dtype), (5.3 + 0.8 * randn(23, 6, seed=1)).to(dtype)
     ours = {name: value.item() for name, value in prdc(real, synthetic, k)._asdict().items()}
     assert ours == {name: value.item() for name, value in prdc_reference(real, synthetic, k)._asdict().items()}
+    assert coverage(real, synthetic, k).item() == pytest.approx(ours["coverage"], abs=1e-12)  # by counting, no radii
     assert ours == pytest.approx(compute_prdc(real.numpy(), synthetic.numpy(), k), abs=1e-12)
     torch.testing.assert_close(knn_radii(real, k), knn_radii_reference(real, k), rtol=1e-14, atol=0)
 
@@ -65,12 +65,14 @@ def test_ties_and_duplicates_are_exact(k: int, dtype: torch.dtype) -> None:
     assert (radii == knn_radii_reference(real, k)).all()
     assert (radii == 0).any()  # or the grid is too sparse to test anything
     assert prdc(real, synthetic, k) == prdc_reference(real, synthetic, k)
+    assert coverage(real, synthetic, k) == prdc_reference(real, synthetic, k).coverage
 
 
 def test_a_radius_of_zero_covers_nothing() -> None:
     twins = randn(1, 40).expand(6, 40) + 10
     assert (knn_radii(twins, 5) == 0).all()
     assert coverage(twins, twins[:1], k=5).item() == 0
+    assert coverage(twins, twins[:1] + 1, k=5).item() == 0
     assert coverage(twins, twins[:1], k=5, real_radii=torch.full((6,), 1e-6)).item() == 1
 
 

@@ -12,8 +12,9 @@ normalised to sum one, so the weights are exact up to that one division, and a c
 size is exactly the identity.
 
 Shapes do not depend on the draw, so nothing recompiles, and the gradient is two more matrix
-products: deterministic. Cost: N C (H W S_w + H S_h S_w) multiply-adds. Where there is nothing to
-resize, flip and roll are a gather: exact on every device, whatever its matmul precision.
+products: deterministic. Cost: N C (H W S_w + H S_h S_w) multiply-adds; on a CPU, in eager mode, a
+small part of that (``banded.py``). Where there is nothing to resize, flip and roll are a gather:
+exact on every device, whatever its matmul precision.
 
 Draw outside a compiled step and pass the tensor in; :func:`resample` compiles as one graph.
 """
@@ -26,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .banded import banded_product
 from .product import matmul
 
 TRIES = 10  # of torchvision's RandomResizedCrop, before it settles for a central crop
@@ -165,11 +167,12 @@ def _apply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Wy x Wxt for the weights rows [count, S_h, H] and columns [count, S_w, W] of each group."""
     n, channels, height, width = x.shape
     count, size = rows.shape[0], (rows.shape[1], columns.shape[1])
-    planes = n // count * channels
-    wide = matmul(x.to(rows.dtype).reshape(count, planes * height, width), columns.mT)
-    shared = rows[:, None].expand(count, planes, size[0], height)
-    y = matmul(shared, wide.view(count, planes, height, size[1]))
-    return y.view(n, channels, *size).to(x.dtype)
+    planes = x.to(rows.dtype).reshape(count, n // count * channels, height, width)
+    if x.is_cpu and not torch.compiler.is_compiling():
+        return banded_product(planes, rows, columns).view(n, channels, *size).to(x.dtype)
+    wide = matmul(planes.flatten(1, 2), columns.mT)
+    shared = rows[:, None].expand(-1, planes.shape[1], -1, -1)
+    return matmul(shared, wide.view(*planes.shape[:3], size[1])).view(n, channels, *size).to(x.dtype)
 
 
 def resample(x: Tensor, parameters: Tensor, size: tuple[int, int] | None = None) -> Tensor:

@@ -25,14 +25,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .dispatch import HAS_TRITON, uses_triton
-from .product import matmul
+from .product import matmul, multiply
 
 if HAS_TRITON:
     from .gpu.pairs import pair_tile
 
 Kind = Literal["distance", "absolute"]
 
-_CACHED = 1 << 19  # numbers of y worked on at a time: 2 MB of float32, which a CPU's cache holds
+_CACHED = 1 << 20  # numbers of y worked on at a time: 4 MB of float32, which a CPU's cache holds
 _PAIRS = 1 << 22  # pairs alive at a time; a few temporaries of this many numbers
 
 # -- reference -------------------------------------------------------------------------------------
@@ -100,28 +100,42 @@ def _torch_tile(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Sums [G, n] over a block of y, and W [G, n, k]."""
     if kind == "absolute":
-        pairs = matmul(x, y.mT, "fast" if precision == "fast" else "high")
+        pairs = multiply(x, y.mT, precision)
         slope = pairs.sign() if need_slope else None
-        pairs = pairs.abs_()
-        if diagonal is not None:
-            mask = _diagonal(pairs, diagonal)
-            pairs, slope = pairs.masked_fill_(mask, 0.0), None if slope is None else slope.masked_fill_(mask, 0.0)
+        pairs, mask = pairs.abs_(), None if diagonal is None else _diagonal(pairs, diagonal)
     else:
-        scale = x_square.unsqueeze(-1) + y_square.unsqueeze(-2)
-        # In float32 the product errs in proportion to <x, y>. Only near pairs, where that is most of the scale, could
-        # miss the bound; a block that has one is computed in float64. A GPU would have to wait to know.
-        double = precision == "high" and x.dtype == torch.float32
-        product = _exact_product(x, y, precision) if double and x.is_cuda else matmul(x, y.mT, precision)  # type: ignore[arg-type]
-        square = torch.sub(scale, product, alpha=2)
-        if double and not x.is_cuda and bool((square < 0.5 * scale).any()):
-            square = torch.sub(scale, _exact_product(x, y, precision), alpha=2)
-        mask = _coincident(square, scale, diagonal)
-        pairs = square.masked_fill_(mask, 0.0).sqrt_()
-        slope = pairs.reciprocal().masked_fill_(mask, 0.0) if need_slope else None
+        square, mask = _squares_and_none(x, y, x_square, y_square, diagonal, precision)
+        pairs = square.sqrt_() if mask is None else square.masked_fill_(mask, 0.0).sqrt_()
+        slope = pairs.reciprocal() if need_slope else None
+    if mask is not None:
+        pairs, slope = pairs.masked_fill_(mask, 0.0), None if slope is None else slope.masked_fill_(mask, 0.0)
     if weight is None:
         return pairs.sum(-1), slope
     weight = weight.unsqueeze(-2)
     return (pairs * weight).sum(-1), None if slope is None else slope.mul_(weight)
+
+
+def _squares_and_none(
+    x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, diagonal: int | None, precision: str
+) -> tuple[Tensor, Tensor | None]:
+    """d^2 [G, n, k], and the pairs that are at no distance or not to be counted; None if there are none.
+
+    In float32 the product errs in proportion to <x, y>. Only near pairs, where that is most of the scale, could miss
+    the bound, and only a block that has one is computed in float64. A GPU would have to wait to know: it always is.
+    """
+    scale = x_square.unsqueeze(-1) + y_square.unsqueeze(-2)
+    double = precision == "high" and x.dtype == torch.float32
+    if x.is_cuda and double:
+        square = torch.sub(scale, _exact_product(x, y, precision), alpha=2)
+    else:
+        square = torch.sub(scale, multiply(x, y.mT, precision), alpha=2)
+    if not x.is_cuda and square.numel():
+        nearest = float((square / scale).amin())
+        if nearest > (0.5 if double else 4 * torch.finfo(x.dtype).eps):  # false for NaN, and for two zeros
+            return square, None if diagonal is None else _diagonal(square, diagonal)
+        if double:
+            square = torch.sub(scale, _exact_product(x, y, precision), alpha=2)
+    return square, _coincident(square, scale, diagonal)
 
 
 # -- the sweep -------------------------------------------------------------------------------------
@@ -170,7 +184,7 @@ def _sweep(
         sums[groups, rows].add_(total)
         if slope is not None:
             row_sum[groups, rows].add_(slope.sum(-1))
-            grad[groups, rows].add_(matmul(slope, other, "high" if precision == "high" else "fast"))
+            grad[groups, rows].add_(multiply(slope, other, precision))
     if need_slope and kind == "distance":
         grad = torch.addcmul(-grad, x, row_sum.unsqueeze(-1))
     return sums, grad

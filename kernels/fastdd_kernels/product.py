@@ -57,7 +57,8 @@ def _parts(x: Tensor, reduced: str) -> list[Tensor]:
     return [*parts, x]
 
 
-def _multiply(a: Tensor, b: Tensor, precision: str) -> Tensor:
+def multiply(a: Tensor, b: Tensor, precision: str = "high") -> Tensor:
+    """:func:`matmul` for the inside of an operator that brings its own gradient."""
     with torch.autocast(a.device.type, enabled=False):
         reduced = _reduced(a.device.type) if a.dtype == torch.float32 and precision == "high" else "ieee"
         if reduced == "ieee":
@@ -74,7 +75,7 @@ def _multiply(a: Tensor, b: Tensor, precision: str) -> Tensor:
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(a: Tensor, b: Tensor, precision: str) -> Tensor:
-        return _multiply(a, b, precision)
+        return multiply(a, b, precision)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

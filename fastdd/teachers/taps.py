@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastdd_kernels import spatial_moments
+from fastdd_kernels import frozen_batch_norm
 
 from ..errors import InputError
 
@@ -52,13 +52,15 @@ class _BatchNormTap(nn.Module):
         self.bn, self.name, self.notes, self.moments = bn, name, notes, moments
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.moments:
-            mean, mean_square = spatial_moments(x, self.bn.running_mean)
-            self.notes.moments[self.name] = (mean, mean_square)
-        else:
-            mean = x.mean((2, 3), dtype=torch.float32)
+        bn = self.bn
+        if not self.moments:
+            self.notes.pooled[self.name] = x.mean((2, 3), dtype=torch.float32)
+            return bn(x)
+        # One read of x for both.
+        y, mean, mean_square = frozen_batch_norm(x, bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.eps)  # type: ignore[arg-type]
+        self.notes.moments[self.name] = (mean, mean_square)
         self.notes.pooled[self.name] = mean
-        return self.bn(x)
+        return y
 
 
 class _PooledTap(nn.Module):
@@ -131,6 +133,8 @@ class Taps(nn.Module):
         for name in sorted(layers, key=lambda name: -paths[name].count(".")):
             module = network.get_submodule(paths[name])
             if isinstance(module, nn.BatchNorm2d):
+                if module.running_mean is None:
+                    raise InputError(f"{name} ({paths[name]}) has track_running_stats=False: no statistics to match")
                 self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
                 _replace(network, paths[name], _BatchNormTap(module, name, self.notes, moments))
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 from torchmetrics.functional.pairwise import pairwise_cosine_similarity, pairwise_euclidean_distance
 
 from fastdd_kernels.dire import (
@@ -158,6 +159,22 @@ def test_compiles_in_one_graph(reading: Reading) -> None:
     torch.testing.assert_close(compiled, eager, rtol=1e-6, atol=1e-6)
     ours, theirs = (torch.autograd.grad(value, x)[0] for value in (compiled, eager))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("reading", ["clean", "code"])
+def test_compiles_once_for_any_number_of_rows(reading: Reading) -> None:
+    torch._dynamo.reset()  # or what other tests made variable is variable from the start
+    bank = RealEmbeddings.prepare(randn(3, 50, 8).float())
+    counter = CompileCounterWithBackend("aot_eager")
+
+    def loss(embeddings: Tensor) -> Tensor:
+        return dire_loss(embeddings, bank, 1.0, 1.0, reading)
+
+    compiled = torch.compile(loss, fullgraph=True, backend=counter)
+    for n in (5, 6, 8, 11):
+        x = leaf(randn(3, n, 8, seed=n).float())
+        torch.testing.assert_close(compiled(x), loss(x), rtol=1e-6, atol=1e-6)
+    assert counter.frame_count <= 2  # the second makes the number of rows a variable
 
 
 def test_bad_input_is_named() -> None:

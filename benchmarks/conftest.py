@@ -1,0 +1,52 @@
+"""The benchmarks find each other, and a result file says on what it was measured."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+PACKAGES = ("torch", "triton", "torchvision", "torchmetrics", "prdc", "vendi-score", "scikit-learn", "scipy", "numpy")
+# Fresh pages cost milliseconds a megabyte on some virtual machines, so how the allocator is set decides much.
+ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "GLIBC_TUNABLES", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "unknown"
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    from works import DEVICE, QUICK
+
+    cuda = DEVICE.type == "cuda"
+    allocator = {k: v for k, v in os.environ.items() if k in ALLOCATOR or k.startswith("MALLOC_")}
+    machine_info["fastdd"] = {
+        "device": torch.cuda.get_device_name(DEVICE) if cuda else "cpu",
+        "cuda": torch.version.cuda if cuda else None,
+        "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "allocator": allocator or "default",
+        "quick": QUICK,
+        "packages": {package: _version(package) for package in PACKAGES},
+    }

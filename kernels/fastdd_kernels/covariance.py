@@ -117,11 +117,12 @@ def _variances(centred: Tensor, unbiased: bool) -> Tensor:
 def _hinge(variances: Tensor, eps: float) -> Tensor:
     if eps < 0:
         raise ValueError(f"eps must be at least 0, got {eps}")
-    # The root of a zero is skipped, not merely multiplied by zero: its slope is infinite.
-    shifted = variances + eps
-    positive = shifted > 0
-    deviation = torch.where(positive, torch.where(positive, shifted, 1.0).sqrt(), 0.0)
-    return (1 - deviation).clamp(min=0).mean(1)
+    if eps > 0:
+        deviation = (variances + eps).sqrt()
+    else:  # The root of a zero is skipped, not merely multiplied by zero: its slope is infinite.
+        positive = variances > 0
+        deviation = torch.where(positive, torch.where(positive, variances, 1.0).sqrt(), 0.0)
+    return (1 - deviation).relu().mean(1)
 
 
 def _off_diagonal(centred: Tensor, variances: Tensor, unbiased: bool) -> Tensor:

@@ -29,7 +29,7 @@ from .dispatch import HAS_TRITON, uses_triton
 if HAS_TRITON:
     from .gpu.moments import moments_bwd, moments_fwd
 
-_BLOCK = 1 << 18  # elements worked on at a time on a CPU, 1 MB of float32: a few of them fit the cache
+_BLOCK = 1 << 20  # elements worked on at a time on a CPU, 4 MB of float32: a few of them fit the last cache
 
 # -- reference -------------------------------------------------------------------------------------
 

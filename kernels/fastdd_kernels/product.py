@@ -59,17 +59,19 @@ def _parts(x: Tensor, reduced: str) -> list[Tensor]:
 
 def multiply(a: Tensor, b: Tensor, precision: str = "high") -> Tensor:
     """:func:`matmul` for the inside of an operator that brings its own gradient."""
-    with torch.autocast(a.device.type, enabled=False):
-        reduced = _reduced(a.device.type) if a.dtype == torch.float32 and precision == "high" else "ieee"
-        if reduced == "ieee":
-            return a @ b
-        a_parts, b_parts = _parts(a.contiguous(), reduced), _parts(b.contiguous(), reduced)
-        # From the smallest products to the largest, so that none is lost in the sum.
-        pairs = [(i, order - i) for order in reversed(range(len(a_parts))) for i in range(order + 1)]
-        total = a_parts[pairs[0][0]] @ b_parts[pairs[0][1]]
-        for i, j in pairs[1:]:
-            total = total + a_parts[i] @ b_parts[j]
-        return total
+    if torch.is_autocast_enabled(a.device.type):
+        with torch.autocast(a.device.type, enabled=False):
+            return multiply(a, b, precision)
+    reduced = _reduced(a.device.type) if a.dtype == torch.float32 and precision == "high" else "ieee"
+    if reduced == "ieee":
+        return a @ b
+    a_parts, b_parts = _parts(a.contiguous(), reduced), _parts(b.contiguous(), reduced)
+    # From the smallest products to the largest, so that none is lost in the sum.
+    pairs = [(i, order - i) for order in reversed(range(len(a_parts))) for i in range(order + 1)]
+    total = a_parts[pairs[0][0]] @ b_parts[pairs[0][1]]
+    for i, j in pairs[1:]:
+        total = total + a_parts[i] @ b_parts[j]
+    return total
 
 
 class _Product(torch.autograd.Function):
@@ -106,5 +108,7 @@ def matmul(a: Tensor, b: Tensor, precision: Precision = "high") -> Tensor:
     Returns:
         [..., n, m].
     """
+    if not torch.is_grad_enabled() or not (a.requires_grad or b.requires_grad):
+        return multiply(a, b, precision)
     product: Tensor = _Product.apply(a, b, precision)
     return product

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from .cosine import Reduction, check_pair, check_reduction, pair_count, to_float
-from .pairs import distances, pair_sums
+from .pair_tile import distances
+from .pairs import pair_sums
 from .product import Precision, check_precision
 
 # -- reference -------------------------------------------------------------------------------------

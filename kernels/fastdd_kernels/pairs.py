@@ -25,7 +25,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .dispatch import HAS_TRITON, uses_triton
-from .product import matmul, multiply
+from .pair_tile import slope as slope_of_block
+from .pair_tile import torch_tile
+from .product import multiply
 
 if HAS_TRITON:
     from .gpu.pairs import pair_tile
@@ -47,95 +49,6 @@ def pair_sums_reference(
     if exclude_diagonal:
         pairs = pairs * (1 - torch.eye(*pairs.shape[-2:], dtype=x.dtype, device=x.device))
     return (pairs if y_weight is None else pairs * y_weight.unsqueeze(-2)).sum(-1)
-
-
-# -- a block of pairs ------------------------------------------------------------------------------
-
-
-def _exact_product(x: Tensor, y: Tensor, precision: str) -> Tensor:
-    """<x_i, y_j> [..., n, k], differentiable, rounded only once where that matters."""
-    if precision == "fast" or x.dtype == torch.float64:
-        return matmul(x, y.mT, "fast" if precision == "fast" else "high")
-    return matmul(x.double(), y.double().mT).to(x.dtype)
-
-
-def _coincident(square: Tensor, scale: Tensor, diagonal: int | None) -> Tensor:
-    """Where pairs are at no distance; false for NaN, which must survive."""
-    mask = square <= 4 * torch.finfo(square.dtype).eps * scale
-    return mask if diagonal is None else mask | _diagonal(square, diagonal)
-
-
-def _diagonal(pairs: Tensor, first: int) -> Tensor:
-    """The pairs of equal index, when the first column is row ``first`` of all of y."""
-    rows = torch.arange(pairs.shape[-2], device=pairs.device).unsqueeze(-1)
-    return rows == torch.arange(first, first + pairs.shape[-1], device=pairs.device)
-
-
-def distances(x: Tensor, y: Tensor, diagonal: int | None = None, precision: str = "high") -> Tensor:
-    """Distances [..., n, k] of centred rows as an expression that autograd can differentiate any number of times.
-
-    ``diagonal`` is the index of the first row of y among all of y, and makes the distance of pairs of equal index 0.
-    """
-    scale = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2)
-    square = scale - 2 * _exact_product(x, y, precision)
-    coincident = _coincident(square, scale, diagonal)
-    # The root of a zero is skipped, not only masked: its slope is infinite.
-    return torch.where(coincident, 0.0, torch.where(coincident, 1.0, square).sqrt())
-
-
-def _slope(x: Tensor, y: Tensor, weight: Tensor, kind: str, diagonal: int | None, precision: str) -> Tensor:
-    """Gradient [G, n, D] of the sums over a block of y by x, as a differentiable expression."""
-    if kind == "absolute":
-        sign = _exact_product(x, y, precision).sign() * weight.unsqueeze(-2)
-        return matmul(sign if diagonal is None else sign.masked_fill(_diagonal(sign, diagonal), 0.0), y)
-    distance = distances(x, y, diagonal, precision)
-    coincident = distance == 0
-    inverse = torch.where(coincident, 0.0, weight.unsqueeze(-2) / torch.where(coincident, 1.0, distance))
-    return x * inverse.sum(-1, keepdim=True) - matmul(inverse, y)
-
-
-def _torch_tile(
-    x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, weight: Tensor | None,
-    kind: str, diagonal: int | None, precision: str, need_slope: bool,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """Sums [G, n] over a block of y, and W [G, n, k]."""
-    if kind == "absolute":
-        pairs = multiply(x, y.mT, precision)
-        slope = pairs.sign() if need_slope else None
-        pairs, mask = pairs.abs_(), None if diagonal is None else _diagonal(pairs, diagonal)
-    else:
-        square, mask = _squares_and_none(x, y, x_square, y_square, diagonal, precision)
-        pairs = square.sqrt_() if mask is None else square.masked_fill_(mask, 0.0).sqrt_()
-        slope = pairs.reciprocal() if need_slope else None
-    if mask is not None:
-        pairs, slope = pairs.masked_fill_(mask, 0.0), None if slope is None else slope.masked_fill_(mask, 0.0)
-    if weight is None:
-        return pairs.sum(-1), slope
-    weight = weight.unsqueeze(-2)
-    return (pairs * weight).sum(-1), None if slope is None else slope.mul_(weight)
-
-
-def _squares_and_none(
-    x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, diagonal: int | None, precision: str
-) -> tuple[Tensor, Tensor | None]:
-    """d^2 [G, n, k], and the pairs that are at no distance or not to be counted; None if there are none.
-
-    In float32 the product errs in proportion to <x, y>. Only near pairs, where that is most of the scale, could miss
-    the bound, and only a block that has one is computed in float64. A GPU would have to wait to know: it always is.
-    """
-    scale = x_square.unsqueeze(-1) + y_square.unsqueeze(-2)
-    double = precision == "high" and x.dtype == torch.float32
-    if x.is_cuda and double:
-        square = torch.sub(scale, _exact_product(x, y, precision), alpha=2)
-    else:
-        square = torch.sub(scale, multiply(x, y.mT, precision), alpha=2)
-    if not x.is_cuda and square.numel():
-        nearest = float((square / scale).amin())
-        if nearest > (0.5 if double else 4 * torch.finfo(x.dtype).eps):  # false for NaN, and for two zeros
-            return square, None if diagonal is None else _diagonal(square, diagonal)
-        if double:
-            square = torch.sub(scale, _exact_product(x, y, precision), alpha=2)
-    return square, _coincident(square, scale, diagonal)
 
 
 # -- the sweep -------------------------------------------------------------------------------------
@@ -164,7 +77,7 @@ def _sweep(
     grad = x.new_zeros(x.shape if need_slope else 0)
     x_square = x.square().sum(-1) if kind == "distance" else sums
     row_sum = torch.zeros_like(sums)
-    tile = pair_tile if uses_triton(x) and x.dtype == torch.float32 else _torch_tile
+    tile = pair_tile if uses_triton(x) and x.dtype == torch.float32 else torch_tile
     for groups, rows, columns in _blocks(x, y):
         part, other = x[groups, rows], y[groups, columns]
         weight = None if y_weight is None else y_weight[groups, columns]
@@ -220,7 +133,7 @@ class _Slope(torch.autograd.Function):
             parts = [t[at].detach().requires_grad_() for t, at in zip(saved, places, strict=True)]
             diagonal = columns.start - rows.start if exclude_diagonal else None
             with torch.enable_grad():
-                slope = _slope(parts[0], parts[1], parts[2], kind, diagonal, precision)
+                slope = slope_of_block(parts[0], parts[1], parts[2], kind, diagonal, precision)
             grads = torch.autograd.grad(slope, parts, upstream[groups, rows], materialize_grads=True)
             for total, at, grad in zip(totals, places, grads, strict=True):
                 total[at].add_(grad)

@@ -1,0 +1,107 @@
+"""One block of pairs in PyTorch: distances or absolute products, their sums, and the weights of their gradient.
+
+    d^2 = ||x||^2 + ||y||^2 - 2 <x, y>
+
+See ``pairs.py`` for what is made of it, and ``gpu/pairs.py`` for the same block in Triton.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .product import matmul, multiply
+
+# -- as expressions that autograd can differentiate --------------------------------------------------
+
+
+def exact_product(x: Tensor, y: Tensor, precision: str) -> Tensor:
+    """<x_i, y_j> [..., n, k], differentiable, rounded only once where that matters."""
+    if precision == "fast" or x.dtype == torch.float64:
+        return matmul(x, y.mT, "fast" if precision == "fast" else "high")
+    return matmul(x.double(), y.double().mT).to(x.dtype)
+
+
+def _coincident(square: Tensor, scale: Tensor) -> Tensor:
+    """Where pairs are at no distance; false for NaN, which must survive."""
+    return square <= 4 * torch.finfo(square.dtype).eps * scale
+
+
+def _diagonal(pairs: Tensor, first: int) -> Tensor:
+    """The pairs of equal index, when the first column is row ``first`` of all of y."""
+    rows = torch.arange(pairs.shape[-2], device=pairs.device).unsqueeze(-1)
+    return rows == torch.arange(first, first + pairs.shape[-1], device=pairs.device)
+
+
+def distances(x: Tensor, y: Tensor, diagonal: int | None = None, precision: str = "high") -> Tensor:
+    """Distances [..., n, k] of centred rows as an expression that autograd can differentiate any number of times.
+
+    ``diagonal`` is the index of the first row of y among all of y, and makes the distance of pairs of equal index 0.
+    """
+    scale = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2)
+    square = scale - 2 * exact_product(x, y, precision)
+    coincident = _coincident(square, scale)
+    if diagonal is not None:
+        coincident = coincident | _diagonal(square, diagonal)
+    # The root of a zero is skipped, not only masked: its slope is infinite.
+    return torch.where(coincident, 0.0, torch.where(coincident, 1.0, square).sqrt())
+
+
+def slope(x: Tensor, y: Tensor, weight: Tensor, kind: str, diagonal: int | None, precision: str) -> Tensor:
+    """Gradient [G, n, D] of the sums over a block of y by x, as a differentiable expression."""
+    if kind == "absolute":
+        sign = exact_product(x, y, precision).sign() * weight.unsqueeze(-2)
+        return matmul(sign if diagonal is None else sign.masked_fill(_diagonal(sign, diagonal), 0.0), y)
+    distance = distances(x, y, diagonal, precision)
+    coincident = distance == 0
+    inverse = torch.where(coincident, 0.0, weight.unsqueeze(-2) / torch.where(coincident, 1.0, distance))
+    return x * inverse.sum(-1, keepdim=True) - matmul(inverse, y)
+
+
+# -- without autograd, in place ------------------------------------------------------------------------
+
+
+def _squares(x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, precision: str) -> tuple[Tensor, Tensor | None]:
+    """d^2 [G, n, k], and the pairs that are at no distance; None if there are none.
+
+    In float32 the product errs in proportion to <x, y>. Only near pairs, where that is most of the scale, could miss
+    the bound, and only a block that has one is computed in float64. A GPU would have to wait to know: it always is.
+    """
+    scale = x_square.unsqueeze(-1) + y_square.unsqueeze(-2)
+    double = precision == "high" and x.dtype == torch.float32
+    if x.is_cuda and double:
+        square = torch.sub(scale, exact_product(x, y, precision), alpha=2)
+    else:
+        square = torch.sub(scale, multiply(x, y.mT, precision), alpha=2)
+    if not x.is_cuda and square.numel():
+        nearest = float((square / scale).amin())
+        if nearest > (0.5 if double else 4 * torch.finfo(x.dtype).eps):  # false for NaN, and for two zeros
+            return square, None
+        if double:
+            square = torch.sub(scale, exact_product(x, y, precision), alpha=2)
+    return square, _coincident(square, scale)
+
+
+def torch_tile(
+    x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, weight: Tensor | None,
+    kind: str, diagonal: int | None, precision: str, need_slope: bool,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """Sums [G, n] over a block of y, and W [G, n, k]."""
+    if kind == "absolute":
+        pairs = multiply(x, y.mT, precision)
+        slope = pairs.sign() if need_slope else None
+        pairs.abs_()
+    else:
+        square, coincident = _squares(x, y, x_square, y_square, precision)
+        pairs = (square if coincident is None else square.masked_fill_(coincident, 0.0)).sqrt_()
+        slope = pairs.reciprocal() if need_slope else None
+        if slope is not None and coincident is not None:
+            slope.masked_fill_(coincident, 0.0)
+    if diagonal is not None:
+        pairs.diagonal(-diagonal, -2, -1).zero_()
+        if slope is not None:
+            slope.diagonal(-diagonal, -2, -1).zero_()
+    if weight is None:
+        return pairs.sum(-1), slope
+    weight = weight.unsqueeze(-2)
+    return (pairs * weight).sum(-1), None if slope is None else slope.mul_(weight)

@@ -1,6 +1,6 @@
-"""The benchmark table: ``python benchmarks/table.py FILE.json [median|min]`` prints markdown.
+"""The benchmark table: ``python benchmarks/table.py FILE.json ... [median|min]`` prints markdown.
 
-FILE is what ``pytest benchmarks/test_kernels.py --benchmark-json=FILE`` wrote. A row for each provider that ours is
+A FILE is what ``pytest benchmarks/test_kernels.py --benchmark-json=FILE`` wrote. A row for each provider that ours is
 compared with: median times (or the least, which a busy machine disturbs less), their ratio, peak memory over what was
 alive before the call, the largest error against float64 relative to the largest entry, and what was aimed at. A
 provider that was off by more than the tolerance was not timed, and is not here.
@@ -107,7 +107,15 @@ def table(data: dict[str, Any], statistic: str = "median") -> str:
     return "\n".join([machine(data), "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
+def main(arguments: list[str]) -> None:
+    statistic = arguments[-1] if arguments[-1:] in (["median"], ["min"]) else "median"
+    files = [Path(name) for name in arguments if name != statistic]
+    if not files:
+        sys.exit("usage: python benchmarks/table.py FILE.json ... [median|min]")
+    runs = [json.loads(file.read_text()) for file in files]
+    # Several files are runs on one machine, such as one for each work; the first says which.
+    print(table({**runs[0], "benchmarks": [row for run in runs for row in run["benchmarks"]]}, statistic))
+
+
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["median"], ["min"]):
-        sys.exit("usage: python benchmarks/table.py FILE.json [median|min]")
-    print(table(json.loads(Path(sys.argv[1]).read_text()), *sys.argv[2:]))
+    main(sys.argv[1:])

@@ -11,11 +11,13 @@ and the covariance is M2 / n. Rows are centred on their own tile before they are
 means are kept in float64, so float32 sums stay exact to about 1e-6 however far the mean is
 from zero. The last term rides along as one more row, sqrt(w) d, of the tile's matrix product.
 
-Cost: about n_b D^2 operations for each tile, and one read and write of its class's packed half
-covariance, D(D+1)/2 numbers. Only the lower half is computed, a band of rows at a time, so that
-no D x D matrix is needed on the way. Feed the data in class order: in random order a batch touches
-a covariance for almost every image. Memory: num_classes * D(D+1)/2 numbers (on a CPU the pages of
-a class are first taken when it first comes).
+Only the lower half of a covariance is computed and stored, as a staircase: rows in bands of 64, each
+band a rectangle that ends with its last row's diagonal. A product is added to it in place by the
+matrix library, with no D x D matrix and no index on the way; it holds D(D+64)/2 numbers.
+
+Cost: about n_b D^2 operations for each tile, and one read and write of its class's staircase. Feed
+the data in class order: in random order a batch touches a covariance for almost every image.
+Memory: num_classes staircases (on a CPU the pages of a class are first taken when it first comes).
 
 With Triton one launch updates all classes of a batch. Labels are read on the host, so labels that
 are on the GPU cost a synchronisation each batch, and labels on the CPU none.
@@ -34,7 +36,7 @@ from .symmetric import unpack_symmetric
 if HAS_TRITON:
     from .gpu.accumulate import join_tiles
 
-_BAND = 1 << 16  # numbers of a band of the covariance: 256 KB of float32, which stay in a CPU's cache
+BAND = 64  # rows of a step of the staircase; the Triton kernel's tile too
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -46,27 +48,42 @@ def class_gaussian_reference(features: Tensor, labels: Tensor, c: int) -> tuple[
     return mean, (rows - mean).T @ (rows - mean) / len(rows)
 
 
-# -- the lower half, band by band --------------------------------------------------------------------
+# -- the staircase -----------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=64)
-def _bands(dim: int, device: torch.device) -> list[tuple[slice, slice, Tensor]]:
-    """Rows of the covariance, their place in the packed half, and which numbers of [rows, dim] go there."""
-    step = max(1, _BAND // dim)
-    bands = []
-    for start in range(0, dim, step):
-        stop = min(start + step, dim)
-        row, column = torch.tril_indices(stop - start, stop, offset=start, device=device)
-        packed = slice(start * (start + 1) // 2, stop * (stop + 1) // 2)
-        bands.append((slice(start, stop), packed, row * stop + column))
+def _bands(dim: int) -> list[tuple[slice, int, int]]:
+    """Rows of each band, how many columns it has, and where it starts."""
+    bands, start = [], 0
+    for row in range(0, dim, BAND):
+        stop = min(row + BAND, dim)
+        bands.append((slice(row, stop), stop, start))
+        start += (stop - row) * stop
     return bands
 
 
-def _add_lower_half(total: Tensor, rows: Tensor) -> None:
-    """Adds the packed lower half of rows^T rows, rows [k, D], to total [D(D+1)/2]."""
-    for band, packed, index in _bands(rows.shape[1], rows.device):
-        product = rows[:, band].T @ rows[:, : band.stop]
-        total[packed].add_(product.flatten().index_select(0, index))
+def staircase_size(dim: int) -> int:
+    """Numbers that the staircase of a [dim, dim] matrix holds."""
+    rows, width, start = _bands(dim)[-1]
+    return start + (rows.stop - rows.start) * width
+
+
+def _add_product(stairs: Tensor, rows: Tensor) -> None:
+    """Adds rows^T rows, rows [k, D], to the staircase of a matrix."""
+    for band, width, start in _bands(rows.shape[1]):
+        height = band.stop - band.start
+        step = stairs[start : start + height * width].view(height, width)
+        step.addmm_(rows[:, band].T, rows[:, :width])
+
+
+@lru_cache(maxsize=64)
+def _triangle(dim: int, device: torch.device) -> Tensor:
+    """Which number of the staircase each one of the packed lower triangle is."""
+    places = []
+    for band, width, start in _bands(dim):
+        row, column = torch.tril_indices(band.stop - band.start, width, offset=band.start, device=device)
+        places.append(start + row * width + column)
+    return torch.cat(places)
 
 
 # -- the accumulator ---------------------------------------------------------------------------------
@@ -99,7 +116,7 @@ class ClassGaussian:
         self.num_classes, self.dim = num_classes, dim
         self.counts = torch.zeros(num_classes, dtype=torch.int64)  # [classes], on the CPU: read every batch
         self._means = torch.zeros(num_classes, dim, dtype=torch.float64, device=device)
-        self._sums = torch.zeros(num_classes, dim * (dim + 1) // 2, dtype=dtype, device=device)
+        self._sums = torch.zeros(num_classes, staircase_size(dim), dtype=dtype, device=device)  # covariance times count
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
@@ -114,7 +131,9 @@ class ClassGaussian:
             )
         if labels.shape != features.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(f"labels must be integers [{features.shape[0]}], got {tuple(labels.shape)} {labels.dtype}")
-        ordered, order = labels.cpu().sort(stable=True)
+        labels = labels.cpu()
+        in_order = bool((labels[1:] >= labels[:-1]).all())  # then rows need not be moved
+        ordered, order = (labels, torch.arange(len(labels))) if in_order else labels.sort(stable=True)
         present, sizes = torch.stack(ordered.long().unique_consecutive(return_counts=True)).tolist()
         for label in (present[0], present[-1]) if present else ():
             self._check_class(label)
@@ -123,9 +142,13 @@ class ClassGaussian:
             join_tiles(self._sums, self._means, self.counts, features, order, present, sizes)
             self.counts[present] += torch.tensor(sizes, dtype=torch.int64)
             return
-        for c, tile in zip(present, features[order].split(sizes), strict=True):
-            mean = tile.mean(0, dtype=torch.float64)
-            self._join(c, len(tile), mean, (tile - mean).to(self._sums.dtype))
+        tiles = (features if in_order else features[order]).split(sizes)
+        for c, tile in zip(present, tiles, strict=True):
+            # About the first row: in float32 the mean itself would lose what rows far from zero differ by.
+            tile = tile.to(torch.promote_types(tile.dtype, self._sums.dtype))
+            centred = tile - tile[0]
+            offset = centred.mean(0)
+            self._join(c, len(tile), tile[0].double() + offset, centred.sub_(offset).to(self._sums.dtype))
 
     @torch.no_grad()
     def merge(self, other: ClassGaussian) -> None:
@@ -151,7 +174,7 @@ class ClassGaussian:
         row = (before * count / (before + count)) ** 0.5 * step
         rows = torch.cat((centred, row.to(centred.dtype)[None]))
         with torch.autocast(rows.device.type, enabled=False):
-            _add_lower_half(self._sums[c], rows)
+            _add_product(self._sums[c], rows)
         self._means[c] += step * (count / (before + count))
         self.counts[c] += count
 
@@ -180,7 +203,7 @@ class ClassGaussian:
         Args:
             c: the class.
             unbiased: divide by n - 1 instead of n.
-            packed: as :func:`fastdd_kernels.gaussian.pack_symmetric` lays it out; half the size.
+            packed: as :func:`fastdd_kernels.symmetric.pack_symmetric` lays it out; half the size.
 
         Raises:
             ValueError: class c has no row (or only one, if unbiased), or c is no class.
@@ -189,7 +212,7 @@ class ClassGaussian:
         if count <= int(unbiased):
             needed = "two rows for an unbiased covariance" if unbiased else "one row for a covariance"
             raise ValueError(f"class {c} has {count} rows and needs at least {needed}")
-        half = self._sums[c] / (count - int(unbiased))
+        half = self._sums[c].index_select(0, _triangle(self.dim, self._sums.device)) / (count - int(unbiased))
         return half if packed else unpack_symmetric(half)
 
     def state_dict(self) -> dict[str, Tensor]:

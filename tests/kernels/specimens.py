@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from fastdd_kernels.accumulate import staircase_size
 from fastdd_kernels.gpu.accumulate import join_tiles
 from fastdd_kernels.gpu.moments import moments_bwd, moments_fwd
 from fastdd_kernels.gpu.pairs import TILES, pair_tile
@@ -53,7 +54,7 @@ def _pairs(rows: int, kind: str, precision: str, weighted: bool, dim: int = 512)
 
 
 def _accumulate(dim: int, dtype: torch.dtype) -> None:
-    sums, means = torch.zeros(3, dim * (dim + 1) // 2), torch.zeros(3, dim, dtype=torch.float64)
+    sums, means = torch.zeros(3, staircase_size(dim)), torch.zeros(3, dim, dtype=torch.float64)
     features, order = torch.zeros(256, dim, dtype=dtype), torch.arange(256)
     join_tiles(sums, means, torch.zeros(3, dtype=torch.int64), features, order, [0, 2], [200, 56])
 

@@ -59,14 +59,14 @@ def test_odd_widths_and_batches_of_one_row(dim: int, device: torch.device) -> No
     assert_equals_two_pass(state, torch.cat((features, features[:1])), torch.cat((labels, labels[:1])), tolerance=1e-5)
 
 
-def test_bands_are_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    features, labels = dataset(50, 23, classes=2)
-    monkeypatch.setattr(module, "_BAND", 5 * 23)
-    module._bands.cache_clear()
-    state = accumulated(features, labels, classes=2, batch=20)
-    assert len(module._bands(23, features.device)) == 5
-    module._bands.cache_clear()
-    assert_equals_two_pass(state, features, labels, tolerance=1e-5)
+@pytest.mark.parametrize("dim", [1, 63, 64, 65, 200])
+def test_staircase_holds_the_lower_half_and_little_more(dim: int) -> None:
+    rows = torch.randn(5, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    stairs = torch.zeros(module.staircase_size(dim), dtype=torch.float64)
+    module._add_product(stairs, rows)
+    packed = stairs[module._triangle(dim, stairs.device)]
+    torch.testing.assert_close(unpack_symmetric(packed), rows.T @ rows)
+    assert len(stairs) <= dim * (dim + module.BAND) / 2 + module.BAND**2 / 2
 
 
 def test_float64_sums_are_exact_to_float64() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..dispatch import dot_precision
 
-TILE = 64  # columns of the covariance on either side of a program's tile
+TILE = 64  # columns of the covariance on either side of a program's tile: the bands of the staircase
 _ROWS = 16  # rows of the batch multiplied at a time
 
 # -- kernel ----------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ def _mean_in_two_parts(
 
 @triton.jit
 def _join_dot_kernel(
-    x_ptr, order_ptr, table_ptr, mean_ptr, new_mean_ptr, sums_ptr, D, packed, stride_b, stride_d,
+    x_ptr, order_ptr, table_ptr, mean_ptr, new_mean_ptr, sums_ptr, D, stairs, stride_b, stride_d,
     PRECISION: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     segment = tl.program_id(1)
@@ -83,9 +83,12 @@ def _join_dot_kernel(
     step_left = pivot_left.to(tl.float64) - mean_left + offset_left.to(tl.float64)
     weight = before * count / (before + count)
     product += weight * step_low.to(tl.float32)[:, None] * step_left.to(tl.float32)[None, :]
-    at = sums_ptr + c * packed + (low * (low + 1) // 2)[:, None] + left[None, :]
-    lower = (left[None, :] <= low[:, None]) & in_low[:, None]
-    tl.store(at, tl.load(at, mask=lower, other=0.0) + product, mask=lower)
+    # Band i of the staircase: i full ones before it, of BLOCK_D rows and up to i BLOCK_D columns.
+    width = tl.minimum((i + 1) * BLOCK_D, D)
+    at = sums_ptr + c * stairs + BLOCK_D * BLOCK_D * (i * (i + 1) // 2)
+    at += (tl.arange(0, BLOCK_D) * width)[:, None] + left[None, :]
+    inside = in_low[:, None] & in_left[None, :]
+    tl.store(at, tl.load(at, mask=inside, other=0.0) + product, mask=inside)
     if j == 0:
         share = count.to(tl.float64) / (before + count).to(tl.float64)
         tl.store(new_mean_ptr + segment.to(tl.int64) * D + low, mean_low + step_low * share, mask=in_low)
@@ -100,7 +103,7 @@ def join_tiles(
     """Joins a batch to the running statistics of its classes, in place.
 
     Args:
-        sums: [classes, D(D+1)/2] float32; means: [classes, D] float64; counts: [classes] on the CPU, not changed.
+        sums: [classes, staircase_size(D)] float32; means: [classes, D] float64; counts: [classes] on the CPU, read.
         features: [B, D], float32 or half; order: [B] int64, rows of one class after those of another.
         present, sizes: the classes in that order, and how many rows each has.
     """

@@ -1,6 +1,7 @@
 """Calls of the Triton launchers that between them reach every kernel, flag and entry of the tile tables.
 
-Names say what the binary is held to (test_aot.py): "dot" must use tensor cores, "odd" need not load 16 bytes at once.
+What the binary is held to (test_aot.py) follows from names: a kernel with "dot" in its name must use tensor cores, a
+specimen with "odd" in its own need not load 16 bytes at once.
 """
 
 from __future__ import annotations

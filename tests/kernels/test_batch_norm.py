@@ -126,7 +126,7 @@ def test_converted_network_is_the_same_network(device: torch.device) -> None:
     for layer, loss in zip(layers, losses, strict=True):
         torch.testing.assert_close(layer.loss().cpu(), loss, rtol=1e-5, atol=1e-6)
         assert layer.loss(groups=2).shape == (2,)
-        assert layer.training is False or not list(layer.parameters())
+        assert not list(layer.parameters())  # frozen: all of it is buffers
 
 
 def test_converted_network_compiles_as_one_graph() -> None:
@@ -149,5 +149,5 @@ def test_bad_input_is_named() -> None:
         frozen_batch_norm(x, c[:1], c, c, c)
     with pytest.raises(ValueError, match="track_running_stats"):
         FrozenBatchNorm2d(nn.BatchNorm2d(3, track_running_stats=False))
-    with pytest.raises(ValueError, match=r"running_mean must be \[2\].*\(2,\)|running_mean must be"):
+    with pytest.raises(ValueError, match=r"running_mean must be \[3\].*\(2,\)"):
         FrozenBatchNorm2d(nn.BatchNorm2d(2))(x)

@@ -33,6 +33,9 @@ class Reader(Protocol):
     def pixels(self, index: int, channels: int) -> Tensor:
         """uint8 [channels, h, w] of one image, as stored."""
 
+    def encoded(self, index: int) -> bytearray | None:
+        """The bytes of the JPEG or PNG file of one image; None where images are not kept encoded."""
+
 
 class Dataset:
     """One split; made by open_dataset.

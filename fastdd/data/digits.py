@@ -45,6 +45,10 @@ class Digits:
         """uint8 [channels, 8, 8]; the one channel is repeated for channels = 3."""
         return self.images[index].expand(channels, 8, 8)
 
+    def encoded(self, index: int) -> bytearray | None:
+        """None: the digits come decoded."""
+        return None
+
 
 @cache
 def _bundled() -> tuple[np.ndarray, np.ndarray]:

@@ -92,12 +92,24 @@ class EncodedImages:
         """
         from .decode import BadImage, decode
 
-        entry = self.files[index]
         try:
-            return decode(self.source.read(entry), channels)
-        except (BadImage, OSError) as error:
-            reason = f"cannot be read ({error.strerror})" if isinstance(error, OSError) else str(error)
-            raise InputError(
-                f"image {f'{self.source.listing.folder}/{entry.path}'!r} of {self.root!r} {reason}; "
-                f"`fastdd data check {self.root}` lists all such files"
-            ) from error
+            return decode(self.encoded(index), channels)
+        except BadImage as error:
+            raise self._bad(index, str(error)) from error
+
+    def encoded(self, index: int) -> bytearray:
+        """The bytes of one file.
+
+        Raises:
+            InputError: the file cannot be read; the message names it.
+        """
+        try:
+            return self.source.read(self.files[index])
+        except OSError as error:
+            raise self._bad(index, f"cannot be read ({error.strerror})") from error
+
+    def _bad(self, index: int, reason: str) -> InputError:
+        where = f"{self.source.listing.folder}/{self.files[index].path}"
+        return InputError(
+            f"image {where!r} of {self.root!r} {reason}; `fastdd data check {self.root}` lists all such files"
+        )

@@ -1,24 +1,26 @@
 """Wy x Wxt for banded matrices: resizing, as a CPU does it best.
 
-Each row of a resizing matrix has two or a few weights in a row of hundreds. A dense product multiplies all the
-zeros, a gather reads memory in single numbers. Between them: a block of 32 output rows reads one short range of
-source rows, and the product of that range with its corner of the matrix is small, dense and in the cache.
+Each row of a resizing matrix has two or a few weights in a row of hundreds. A dense product multiplies all the zeros,
+and a gather along an image row reads memory in single numbers. But an output row is a weighted sum of a few whole
+source rows, long runs of memory: what ``embedding_bag`` does for words, the planes stacked into one table of rows. The
+columns are the rows of the transposed planes, in chunks that stay in the cache between the four steps:
 
-Cost: about N C (h S_w + S_h S_w) (32 l + t) multiply-adds for a crop h x w resized to S_h x S_w, with l = w / S_w or
-h / S_h the step between output rows and t the taps of one, where the dense product needs N C (H W S_w + H S_h S_w).
-The gradient is the same product with the transposed matrices. Ranges are read on the host, so this is for a CPU;
-on a GPU, and under ``torch.compile``, the dense product of ``resample.py`` needs no host and its shapes are static.
+    rows, transpose, columns, transpose
+
+Cost: N C (S_h W t_h + S_w S_h t_w) multiply-adds, t the taps of an output row, where the dense product needs
+N C (H W S_w + H S_h S_w). The gradient is the same product with the transposed matrices. All sums are in the order of
+the source rows: two runs agree bitwise. The taps are listed on the host, so this is for a CPU; on a GPU, and under
+``torch.compile``, the dense product of ``resample.py`` needs no host and its shapes are static.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-_BLOCK = 32  # output rows that share one range of source rows
-_PLANES = 48  # planes worked on at a time, 10 MB of 224 x 224
+_CHUNK = 1 << 20  # numbers worked on at a time, of the input or the output, whichever is more: 4 MB of float32
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -31,56 +33,36 @@ def banded_product_reference(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor
 # -- one group of planes -----------------------------------------------------------------------------
 
 
-Span = tuple[int, int]
-"""first and one past the last"""
+class _Taps(NamedTuple):
+    """The weights of a matrix that are not zero, row after row, for each of a stack of planes."""
+
+    source: Tensor  # row of the stack that a weight is for, [planes, weights]
+    weight: Tensor  # the same for each plane
+    first: Tensor  # number of the first weight of each output row, [planes, S]
 
 
-def _spans(weights: Tensor) -> list[Span | None]:
-    """For each output row the source rows with a weight that is not zero, or None if there are none."""
-    used = weights.ne(0).byte()
-    first, last = used.argmax(1), weights.shape[1] - used.flip(1).argmax(1)
-    spans = zip(first.tolist(), last.tolist(), used.any(1).tolist(), strict=True)
-    return [(start, stop) if some else None for start, stop, some in spans]
+def _taps(matrix: Tensor, planes: int) -> _Taps:
+    used = matrix.ne(0)
+    source, count = used.nonzero()[:, 1], used.sum(1)
+    plane = torch.arange(planes).unsqueeze(1)
+    first = count.cumsum(0) - count + plane * len(source)
+    return _Taps(source + plane * matrix.shape[1], matrix[used].repeat(planes, 1), first)
 
 
-def _union(spans: list[Span | None]) -> Span:
-    there = [span for span in spans if span is not None]
-    return (min(start for start, _ in there), max(stop for _, stop in there)) if there else (0, 0)
-
-
-def _bands(spans: list[Span | None], start: int, stop: int) -> list[tuple[slice, slice]]:
-    """Blocks of the output rows start to stop, each with its range of source rows."""
-    middle = start + _BLOCK if stop - start > _BLOCK else (start + stop) // 2
-    low, high = _union(spans[start:stop])
-    if stop - start > 1:
-        sizes = [(b - a) * (end - begin) for a, b, (begin, end) in _halves(spans, start, middle, stop)]
-        # A roll tears a block in two that are far apart: halves, down to the tear, are then much the cheaper.
-        if stop - start > _BLOCK or sum(sizes) < 0.5 * (stop - start) * (high - low):
-            return _bands(spans, start, middle) + _bands(spans, middle, stop)
-    return [(slice(start, stop), slice(low, high))]
-
-
-def _halves(spans: list[Span | None], start: int, middle: int, stop: int) -> list[tuple[int, int, Span]]:
-    return [(a, b, _union(spans[a:b])) for a, b in ((start, middle), (middle, stop))]
+def _weigh(taps: _Taps, x: Tensor) -> Tensor:
+    """matrix [S, H] @ x [P, H, W], for as many planes as the taps are listed for, or fewer."""
+    source, weight, first = (part[: len(x)].flatten() for part in taps)
+    sums = torch.embedding_bag(x.reshape(-1, x.shape[2]), source, first, False, 0, False, weight)[0]
+    return sums.view(len(x), -1, x.shape[2])
 
 
 def _fill(out: Tensor, x: Tensor, rows: Tensor, columns: Tensor) -> None:
-    """out [P, S_h, S_w] = rows [S_h, H] x [P, H, W] columns [S_w, W]^T"""
-    row_spans, column_spans = _spans(rows), _spans(columns)
-    row_bands, column_bands = _bands(row_spans, 0, len(row_spans)), _bands(column_spans, 0, len(column_spans))
-    used = slice(*_union(row_spans))
-    height = used.stop - used.start
-    buffer = x.new_empty(min(_PLANES, len(x)), height, columns.shape[0])
-    for start in range(0, len(x), _PLANES):
-        part, target = x[start : start + _PLANES], out[start : start + _PLANES]
-        count = len(part)
-        wide = buffer[:count]
-        for block, source in column_bands:
-            weights = columns[block, source].T.expand(count, -1, -1)
-            wide[:, :, block] = torch.bmm(part[:, used, source], weights)
-        for block, source in row_bands:
-            local = slice(source.start - used.start, source.stop - used.start)
-            target[:, block] = torch.bmm(rows[block, source].expand(count, -1, -1), wide[:, local])
+    """out [P, S_h, S_w] = rows [S_h, H] @ x [P, H, W] @ columns [S_w, W]^T"""
+    planes = min(max(_CHUNK // max(out[0].numel(), x[0].numel()), 1), len(x))
+    row_taps, column_taps = _taps(rows, planes), _taps(columns, planes)
+    for start in range(0, len(x), planes):
+        tall = _weigh(row_taps, x[start : start + planes])
+        out[start : start + planes] = _weigh(column_taps, tall.mT).mT
 
 
 # -- autograd --------------------------------------------------------------------------------------
@@ -90,9 +72,8 @@ class _BandedProduct(torch.autograd.Function):
     @staticmethod
     def forward(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         out = x.new_empty(*x.shape[:2], rows.shape[1], columns.shape[1])
-        with torch.autocast(x.device.type, enabled=False):
-            for group in range(len(x)):
-                _fill(out[group], x[group], rows[group], columns[group])
+        for group in range(len(x) if out.numel() else 0):
+            _fill(out[group], x[group], rows[group], columns[group])
         return out
 
     @staticmethod
@@ -102,8 +83,7 @@ class _BandedProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         rows, columns = ctx.saved_tensors
-        # Contiguous again: rows of numbers far apart are no matrix that the library takes.
-        return _BandedProduct.apply(grads[0], rows.mT.contiguous(), columns.mT.contiguous()), None, None
+        return _BandedProduct.apply(grads[0], rows.mT, columns.mT), None, None
 
 
 def banded_product(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -113,7 +93,7 @@ def banded_product(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
     Args:
         x: planes [G, P, H, W].
-        rows: [G, S_h, H]; columns: [G, S_w, W]; of the dtype of x. Fast where they are banded, right in any case.
+        rows: [G, S_h, H]; columns: [G, S_w, W]; of the dtype of x. Fast where most weights are 0, right in any case.
 
     Returns:
         [G, P, S_h, S_w].

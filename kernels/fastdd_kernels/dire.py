@@ -217,11 +217,12 @@ def dire_terms(
     _check(synthetic, real, reading, precision)
     synthetic, _ = to_float(synthetic, real.centred[:0])
     real = real.to(dtype=synthetic.dtype)
-    cosine = cosine_sum(synthetic, y_unit_sum=real.unit_sum)
+    units = unit_rows(synthetic)
+    cosine = (units.sum(1) * real.unit_sum).sum(1)
     drop_diagonal = reading == "code"
     if drop_diagonal:
         first = real.first_units(synthetic.shape[1])
-        cosine = cosine - (unit_rows(synthetic[:, : first.shape[1]]) * first).sum((1, 2))
+        cosine = cosine - (units[:, : first.shape[1]] * first).sum((1, 2))
     distance = pair_sums(
         synthetic - real.centre, real.centred, real.square, real.weight,
         exclude_diagonal=drop_diagonal, precision=precision,

@@ -99,7 +99,7 @@ def _sweep(
             row_sum[groups, rows].add_(slope.sum(-1))
             grad[groups, rows].add_(multiply(slope, other, precision))
     if need_slope and kind == "distance":
-        grad = torch.addcmul(-grad, x, row_sum.unsqueeze(-1))
+        grad.neg_().addcmul_(x, row_sum.unsqueeze(-1))
     return sums, grad
 
 

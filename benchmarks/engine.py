@@ -3,8 +3,7 @@
     python benchmarks/engine.py [--network resnet20] [--images 100] [--steps 15] [--rounds 5]
 
 Recover: one step (augment, teacher forward and backward to the images, terms, Adam, clip) of each method, against
-the same step with cross-entropy alone. Bank: one pass with the statistics of all residual blocks and BatchNorm
-inputs, against the teacher's forward pass over the same batches. Variants are interleaved round by round and the
+the same step with cross-entropy alone. Variants are interleaved round by round and the
 median round is reported, so that a busy machine slows them alike. Random 32 x 32 images and a random teacher: the
 arithmetic is the same as with real ones. Peak memory is that of the whole process, in a process of its own a method.
 """
@@ -25,6 +24,7 @@ from pathlib import Path
 import torch
 
 from fastdd import bank as banks
+from fastdd import recipe
 from fastdd.recipe import Batch, CrossEntropy, Method, Recover, Terms
 from fastdd.recover import Unit, plan, tapped_layers
 from fastdd.recover.loop import optimise
@@ -55,7 +55,8 @@ def make_bank(teacher: Teacher, folder: Path) -> banks.Bank:
     images = torch.randint(256, (20 * CLASSES, 3, SIZE, SIZE), dtype=torch.uint8)
     labels = torch.arange(CLASSES).repeat_interleave(20)
     layers = [name for kind in ("blocks", "bn_inputs") for name in layer_names(teacher.network, kind)]
-    banks.save(folder, *banks.build(teacher, [(images, labels)], len(images), layers), teacher.card.classes, "", "")
+    data = banks.RealImages.in_memory(images, labels, len(images))
+    banks.build(folder, teacher, "", data, recipe.Bank(batch=len(images)), layers, 0)
     return banks.Bank(folder)
 
 
@@ -83,32 +84,6 @@ def step_runner(
         return len(unit.rows) * steps / (time.perf_counter() - begin)
 
     return run
-
-
-def bank_runners(teacher: Teacher) -> dict[str, Callable[[], float]]:
-    batches = [
-        (torch.randint(256, (250, 3, SIZE, SIZE), dtype=torch.uint8), torch.full((250,), c)) for c in range(CLASSES)
-    ]
-    total = 250 * CLASSES
-    layers = {kind: list(layer_names(teacher.network, kind)) for kind in ("blocks", "bn_inputs")}
-
-    @torch.no_grad()
-    def forward() -> float:
-        begin = time.perf_counter()
-        for images, _ in batches:
-            teacher.network(teacher.normalise(images))
-        return total / (time.perf_counter() - begin)
-
-    def bank(kind: str) -> float:
-        begin = time.perf_counter()
-        banks.build(teacher, batches, total, layers[kind])
-        return total / (time.perf_counter() - begin)
-
-    return {
-        "forward alone": forward,
-        "bank, blocks": lambda: bank("blocks"),
-        "bank, bn_inputs": lambda: bank("bn_inputs"),
-    }
 
 
 def interleaved(runners: dict[str, Callable[[], float]], rounds: int) -> dict[str, float]:
@@ -169,12 +144,6 @@ def main() -> None:
                         "peak MB": peak,
                     }
                 )
-        rates = interleaved(bank_runners(teacher), options.rounds)
-        for name, rate in rates.items():
-            ratio = round(rates["forward alone"] / rate, 2)
-            rows.append(
-                {"work": f"teacher {name}, fp32", "images/s": round(rate), "time ratio": ratio, "peak MB": None}
-            )
     facts = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,13 +26,19 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         InputError: the disk is full or the folder cannot be written to; path is as it was.
     """
+    with _replacing(path, len(content)) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+
+
+@contextmanager
+def _replacing(path: Path, size: int) -> Iterator[Path]:
+    """A temporary name that is on the disk and takes the place of path when the block ends, or goes if it fails."""
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    with _explained(path, len(content)):
+    with _explained(path, size):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
+            yield temporary
+            with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError:
@@ -84,6 +91,14 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file atomically; tensors are moved to the CPU and made contiguous."""
-    from safetensors.torch import save
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
 
-    write_bytes(path, save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata))
+    whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    with _replacing(path, sum(t.nbytes for t in whole.values())) as temporary:
+        try:
+            save_file(whole, temporary, metadata)  # straight from the tensors: the content may be gigabytes
+        except SafetensorError as error:
+            # The library reports the system's error as text: "I/O error: No space left on device (os error 28)"
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]), str(error)) if number else error from error

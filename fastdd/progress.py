@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from .distributed import is_main
+
 LINE_EVERY_SECONDS = 10.0
 
 
@@ -16,6 +18,9 @@ class Bar(Protocol):
 
     def advance(self, images: int, note: str = "") -> None:
         """Count images (or image-iterations) as done; note is a short text such as the loss."""
+
+    def line(self, text: str) -> None:
+        """Say something that stays, such as the result of an epoch."""
 
 
 class _Lines:
@@ -37,6 +42,9 @@ class _Lines:
                 file=sys.stderr, flush=True,
             )  # fmt: skip
 
+    def line(self, text: str) -> None:
+        print(f"{self.stage}: {text}", file=sys.stderr, flush=True)
+
     def close(self) -> None:
         seconds = time.perf_counter() - self.start
         print(
@@ -57,6 +65,7 @@ class _Rich:
             TextColumn("{task.fields[rate]:>9} images/s"), TimeElapsedColumn(), TextColumn("left"),
             TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True),
         )  # fmt: skip
+        self.stage = stage
         self.task = self.progress.add_task(stage, total=total, rate="", note="")
         self.done, self.start = 0, time.perf_counter()
         self.progress.start()
@@ -65,6 +74,9 @@ class _Rich:
         self.done += images
         rate = f"{self.done / max(time.perf_counter() - self.start, 1e-9):,.0f}"
         self.progress.update(self.task, advance=images, rate=rate, note=note)
+
+    def line(self, text: str) -> None:
+        self.progress.console.print(f"{self.stage}: {text}", highlight=False, markup=False)
 
     def close(self) -> None:
         self.progress.stop()
@@ -76,15 +88,21 @@ class _Silent:
     def advance(self, images: int, note: str = "") -> None:
         pass
 
+    def line(self, text: str) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
 
 @contextmanager
 def progress(stage: str, total: int) -> Iterator[Bar]:
-    """A bar for ``total`` images of work named ``stage``, closed when the block ends; none where total is 0."""
+    """A bar for ``total`` images of work named ``stage``, closed when the block ends; none where total is 0.
+
+    Of the processes of torchrun the first alone shows its share.
+    """
     bar: _Silent | _Rich | _Lines
-    if not total:
+    if not total or not is_main():
         bar = _Silent()
     else:
         bar = _Rich(stage, total) if sys.stderr.isatty() else _Lines(stage, total)

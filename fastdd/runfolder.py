@@ -2,7 +2,9 @@
 
     recipe.yaml      the full resolved recipe            metrics.json   results, the same bytes on every machine run
     manifest.json    versions, fingerprints, seconds     log.jsonl      what happened when
+    data.json        index of both splits: classes, counts, fingerprints
     teacher.safetensors  bank/  images/  recover/  labels/  students/  embeddings.safetensors  report.html
+    squeeze.json     how the teacher learned, epoch by epoch, where it was trained here; squeeze.safetensors meanwhile
 
 Every file is written whole or not at all, and a stage is done when its last file is there. Times and machine facts
 are kept out of the results, so that a run that was killed and continued ends with the same bytes.
@@ -26,14 +28,15 @@ from typing import Any
 import yaml
 
 from . import __version__
+from .distributed import barrier, is_main
 from .errors import InputError
 from .files import TEMPORARY, append_line, remove_leftovers, write_json, write_text
 from .recipe import Recipe, as_plain
 
 RECIPE, MANIFEST, LOG = "recipe.yaml", "manifest.json", "log.jsonl"
 MADE = (
-    "teacher.safetensors", "bank", "recover", "images", "labels", "students", "embeddings.safetensors", "metrics.json",
-    "report.html", MANIFEST, LOG,
+    "data.json", "squeeze.safetensors", "squeeze.json", "teacher-rejected.safetensors", "teacher.safetensors", "bank", "recover",
+    "images", "labels", "students", "embeddings.safetensors", "metrics.json", "report.html", MANIFEST, LOG,
 )  # fmt: skip
 
 
@@ -71,7 +74,8 @@ class RunFolder:
         self.write_manifest()
 
     def write_manifest(self) -> None:
-        write_json(self.path / MANIFEST, self.manifest)
+        if is_main():
+            write_json(self.path / MANIFEST, self.manifest)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Work]:
@@ -89,22 +93,35 @@ class RunFolder:
     def log(self, **event: Any) -> None:
         """Append one line to log.jsonl."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **event})
-        append_line(self.path / LOG, line)
+        if is_main():
+            append_line(self.path / LOG, line)
 
 
-def open_run(path: Path, recipe: Recipe, fresh: bool = False) -> RunFolder:
+def open_run(path: Path, recipe: Recipe, fresh: bool = False, shared: bool = False) -> RunFolder:
     """Open a run folder, new or to be continued.
 
     Args:
         fresh: delete what an earlier run left there and start over.
+        shared: other jobs may be at work in it, so temporary files are not taken for leftovers.
 
     Raises:
         InputError: the folder holds something else, or a run of another recipe; the differences are named.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; choose another folder with --out")
+    if is_main():
+        _prepare(path, recipe, fresh, shared)
+    barrier()
+    manifest = json.loads((path / MANIFEST).read_text()) if (path / MANIFEST).is_file() else {}
+    run = RunFolder(path, _facts(recipe) | {"fingerprints": {}, "stages": {}} | manifest)
+    run.manifest["fingerprints"]["code"] = code_fingerprint()
+    run.write_manifest()
+    return run
+
+
+def _prepare(path: Path, recipe: Recipe, fresh: bool, shared: bool) -> None:
     earlier = _earlier_recipe(path)
-    if path.is_dir():
+    if path.is_dir() and not shared:
         remove_leftovers(path)
     if earlier is not None and fresh:
         _delete_run(path)
@@ -112,11 +129,6 @@ def open_run(path: Path, recipe: Recipe, fresh: bool = False) -> RunFolder:
         _require_same(path, earlier, recipe)
     if earlier is None or fresh:
         write_text(path / RECIPE, yaml.safe_dump(as_plain(recipe), sort_keys=False, allow_unicode=True))
-    manifest = json.loads((path / MANIFEST).read_text()) if (path / MANIFEST).is_file() else {}
-    run = RunFolder(path, _facts(recipe) | {"fingerprints": {}, "stages": {}} | manifest)
-    run.manifest["fingerprints"]["code"] = code_fingerprint()
-    run.write_manifest()
-    return run
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:

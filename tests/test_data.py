@@ -107,7 +107,7 @@ def test_batches_cover_every_image_once_in_order(root: Path, batch_size: int) ->
 def test_threads_do_not_change_the_order(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = open_dataset(root, "train")
     one = data.images(None)
-    data._reader.threads = 3
+    data.reader.threads = 3
     assert torch.equal(data.images(None), one)
     stream = data.batches(2, None)
     assert torch.equal(next(stream)[0], one[:2])

@@ -4,35 +4,26 @@ A plain archive is indexed by its headers and its images are read through a memo
 larger than the memory. A compressed one is streamed once, and the encoded images of the wanted split
 (and of no other) stay in one buffer. Every member is judged by its name and type before its bytes are
 used; links, devices and names that would lead out of the archive are problems.
-Cost: about 20 us a member for the headers, plus the decompression.
+Cost: about 30 us a member for the headers, plus the decompression.
 """
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import mmap
-import os
 import tarfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from ..errors import InputError
+from . import tiny
 from .memory import memory_budget, require_memory
+from .tar import damaged, mapped, members, opened, unsafe
 from .tree import IMAGE_SUFFIXES, SPLIT_FOLDERS, Entry, Listing, Problem, Split, arrange, split_folder
 
 ALL_SPLIT_FOLDERS = tuple(name for names in SPLIT_FOLDERS.values() for name in names)
-DAMAGE = (tarfile.TarError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, EOFError, RecursionError)
-MAGIC_GZIP, MAGIC_XZ = b"\x1f\x8b", b"\xfd7zXZ\x00"
-
-EndOfArchive = tarfile.EOFHeaderError  # type: ignore[attr-defined]  # a block of zeros where a header is due
 
 
 class Archive:
-    """One split of an archive with members `[TOP/]SPLIT/CLASS/IMAGE`.
+    """One split of an archive with members `[TOP/]SPLIT/CLASS/IMAGE`, or of Tiny-ImageNet (see tiny.py).
 
     Args:
         path: a .tar, .tar.gz or .tar.xz file; recognised by its first bytes, not by its suffix.
@@ -49,29 +40,49 @@ class Archive:
         self.found: set[str] = set()
         self.entries: dict[str, list[Entry]] = {name: [] for name in ALL_SPLIT_FOLDERS}
         self.kept: dict[str, bytearray] = {name: bytearray() for name in SPLIT_FOLDERS[split]}
+        self.texts: dict[str, str] = {}  # the two files that make a Tiny-ImageNet
         self.budget = memory_budget()
-        with _opened(path) as (stream, compressed):
+        with opened(path) as (stream, compressed):
             self._index(stream, compressed)
-        present = [name for name in ALL_SPLIT_FOLDERS if self.entries[name]]
-        folder = split_folder(present or self.found, split, str(path))
-        other = self._other(present, split)
-        self.listing: Listing = arrange(folder, self.entries[folder], other, self.problems)
-        self.bytes = memoryview(self.kept[folder] if compressed else _mapped(path))
+        self.listing: Listing = self._tiny(split) if self._is_tiny() else self._tree(split)
+        self.layout = ("Tiny-ImageNet" if self._is_tiny() else "ImageFolder") + ", tar"
+        self.bytes = memoryview(self.kept[self.listing.folder] if compressed else mapped(path))
         last = max((entry.offset + entry.size for entry in self.listing.files), default=0)
         if last > len(self.bytes):
-            raise _damaged(path, f"a member ends {last - len(self.bytes)} bytes after the end of the file")
+            raise damaged(path, f"a member ends {last - len(self.bytes)} bytes after the end of the file")
         del self.entries, self.kept  # the other split's names and bytes
 
-    def read(self, entry: Entry) -> bytearray:
-        """The encoded bytes of one image."""
-        return bytearray(self.bytes[entry.offset : entry.offset + entry.size])
+    def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
+        """The encoded bytes of one image, or ``size`` of them from the byte ``first`` on."""
+        stop = entry.size if size is None else min(entry.size, first + size)
+        return bytearray(self.bytes[entry.offset + first : entry.offset + stop])
+
+    def _tree(self, split: Split) -> Listing:
+        present = [name for name in ALL_SPLIT_FOLDERS if self.entries[name]]
+        folder = split_folder(present or self.found, split, str(self.path))
+        return arrange(folder, self.entries[folder], self._other(present, split), self.problems)
+
+    def _is_tiny(self) -> bool:
+        folders = (entry.path.split("/") for entry in self.entries["train"])
+        return tiny.CLASSES in self.texts and any(len(parts) > 1 and parts[1] == tiny.IMAGES for parts in folders)
+
+    def _tiny(self, split: Split) -> Listing:
+        folder = tiny.FOLDERS[split]
+        entries, annotations = self.entries[folder], self.texts.get(tiny.ANNOTATIONS)
+        if not entries:
+            raise InputError(f"{str(self.path)!r} has no {folder}/ folder; expected the whole of Tiny-ImageNet")
+        return tiny.arrange(folder, entries, self.texts[tiny.CLASSES], annotations, self.problems)
 
     def _index(self, stream: IO[bytes], compressed: bool) -> None:
-        for member in _members(stream):
+        for member in members(stream):
             parts = self._parts(member)
             if not parts:
                 continue
             self.found.add(parts[0])
+            for text, depth in ((tiny.CLASSES, 2), (tiny.ANNOTATIONS, 3)):
+                if member.name.endswith(text) and len(parts) <= depth and member.size <= tiny.MAX_TEXT:
+                    stream.seek(member.offset_data)
+                    self.texts[text] = stream.read(member.size).decode("utf-8", "replace")
             inside = self._inside(parts, member)
             if inside is None:
                 continue
@@ -85,17 +96,10 @@ class Archive:
 
     def _parts(self, member: tarfile.TarInfo) -> list[str]:
         """The name as a list of folders and a file; empty, and a problem, for what is not safe."""
-        name = member.name
-        if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-            what = "is a member whose name leads out of the archive; make the archive anew without it"
-        elif member.issym() or member.islnk():
-            what = "is a link; make the archive anew with `tar --dereference --hard-dereference`"
-        elif not member.isdir() and (not member.isreg() or member.issparse()):
-            what = "is a member that is not a plain file; make the archive anew without it"
-        else:
-            return [part for part in name.split("/") if part not in ("", ".")]
-        self.problems.append(Problem(name, what))
-        return []
+        if what := unsafe(member):
+            self.problems.append(Problem(member.name, what))
+            return []
+        return [part for part in member.name.split("/") if part not in ("", ".")]
 
     def _inside(self, parts: list[str], member: tarfile.TarInfo) -> tuple[str, str] | None:
         """(split folder, path below it), or None for a member outside of the split folders."""
@@ -122,62 +126,10 @@ class Archive:
         before = len(buffer)
         buffer += stream.read(member.size)
         if len(buffer) - before < member.size:
-            raise _damaged(self.path, f"it ends inside {member.name!r}")
+            raise damaged(self.path, f"it ends inside {member.name!r}")
 
     def _other(self, present: list[str], split: Split) -> tuple[str, set[str]] | None:
         for name in SPLIT_FOLDERS["test" if split == "train" else "train"]:
             if name in present:
                 return name, set(arrange(name, self.entries[name], None, []).counts)
         return None
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[IO[bytes], bool]]:
-    """The archive as a stream of tar blocks, and whether it is compressed."""
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(6)
-            file.seek(0)
-            if magic.startswith(MAGIC_GZIP):
-                with gzip.open(file) as stream:
-                    yield cast(IO[bytes], stream), True
-            elif magic == MAGIC_XZ:
-                with lzma.open(file) as stream:
-                    yield cast(IO[bytes], stream), True
-            else:
-                yield file, False
-    except DAMAGE as error:
-        raise _damaged(path, str(error)) from error
-    except PermissionError as error:
-        raise InputError(f"cannot read {str(path)!r}: {error.strerror}; check its permissions") from error
-
-
-def _members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
-    """The members one by one; none is remembered, for a million of them would take gigabytes."""
-    with tarfile.open(fileobj=stream, mode="r:") as tar:
-        member = tar.next()
-        while member is not None:
-            before = member.offset_data
-            yield member
-            stream.seek(tar.offset)
-            try:
-                # Not tar.next(): that takes a damaged header for the end of the archive.
-                member = tar.tarinfo.fromtarfile(tar)
-            except EndOfArchive:
-                return
-            if member.size < 0 or member.offset_data <= before:  # a forged size would loop for ever
-                raise tarfile.ReadError(f"{member.name!r} declares {member.size} bytes")
-
-
-def _mapped(path: Path) -> mmap.mmap | bytes:
-    if not os.path.getsize(path):
-        return b""
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def _damaged(path: Path, reason: str) -> InputError:
-    return InputError(
-        f"{str(path)!r} is no tar archive that fastdd can read ({reason}): not a .tar, .tar.gz or .tar.xz, "
-        "or damaged or cut short; fetch it again"
-    )

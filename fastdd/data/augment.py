@@ -1,6 +1,6 @@
-"""Augmentation of a resident batch on its device: random shift (crop after padding) and horizontal flip.
+"""Augmentation of a resident batch on its device: random shift (crop after padding), random window, flip.
 
-One gather for the whole batch, one draw an image; no Python loop, no per-image calls.
+One gather or two matrix products for the whole batch, one draw an image; no Python loop, no per-image calls.
 """
 
 from __future__ import annotations
@@ -28,3 +28,18 @@ def shift_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Gener
     n, c = torch.arange(N)[:, None, None, None], torch.arange(C)[None, :, None, None]
     index = (n, c, rows[:, None, :, None], columns[:, None, None, :])
     return padded[tuple(i.to(images.device) for i in index)].contiguous(memory_format=torch.channels_last)
+
+
+def crop_and_flip(images: Tensor, windows: Tensor) -> Tensor:
+    """Crop a window of each image, resize it to the size of the image, and flip some.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        windows: integers [N, 7] of fastdd_kernels.resample_parameters, one row an image.
+
+    Returns:
+        uint8 [N, C, H, W], rounded to the nearest level.
+    """
+    from fastdd_kernels import resample
+
+    return resample(images.float(), windows).round_().clamp_(0, 255).to(torch.uint8)

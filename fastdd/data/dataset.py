@@ -3,15 +3,15 @@
 Class order everywhere: all images of class 0, then all of class 1, and so on, sorted by name inside a
 class, which is the order of ImageFolder. A stream in this order gives exact statistics of a class with
 `index_add_` over the labels, and a class is a slice of a resident set.
-Cost: the index is one `stat` a file (or one pass over an archive); pixels are decoded once for each call.
+Cost: the index is one `stat` a file (or one pass over an archive); pixels are decoded once for each call,
+by the loader of loader.py.
 """
 
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -22,19 +22,34 @@ from ..progress import progress
 from .memory import require_memory
 from .tree import Split
 
+FingerprintOf = Literal["names", "contents"]
 CHUNK = 256  # images decoded between two steps of the progress bar
 
 
 class Reader(Protocol):
-    """Where pixels come from: an image by its number."""
+    """Where pixels come from: an image by its number. layout: of which kind the data set is, in words."""
 
     threads: int
+    layout: str
 
     def pixels(self, index: int, channels: int) -> Tensor:
         """uint8 [channels, h, w] of one image, as stored."""
 
     def encoded(self, index: int) -> bytearray | None:
         """The bytes of the JPEG or PNG file of one image; None where images are not kept encoded."""
+
+
+class _Part:
+    """Some of the images of a reader, renumbered."""
+
+    def __init__(self, whole: Reader, kept: Sequence[int]) -> None:
+        self.whole, self.kept, self.threads, self.layout = whole, kept, whole.threads, whole.layout
+
+    def pixels(self, index: int, channels: int) -> Tensor:
+        return self.whole.pixels(self.kept[index], channels)
+
+    def encoded(self, index: int) -> bytearray | None:
+        return self.whole.encoded(self.kept[index])
 
 
 class Dataset:
@@ -47,22 +62,46 @@ class Dataset:
         counts: images of each class.
         names: "class/file" of each image, for messages.
         fingerprint: sha256 (hex) of the split and of every (class, file name, size in bytes); a folder and
-            an archive of it agree. Digits: of the pixels.
+            an archive of it agree. Or with the contents of each file; or, where images come decoded, of the pixels.
+        fingerprint_of: "names" or "contents".
+        reader: where the pixels come from, for loaders.
     """
 
     def __init__(
-        self, split: Split, counts: dict[str, int], names: Sequence[str], fingerprint: str, reader: Reader
+        self,
+        split: Split,
+        counts: dict[str, int],
+        names: Sequence[str],
+        fingerprint: str,
+        reader: Reader,
+        fingerprint_of: FingerprintOf = "names",
     ) -> None:
         self.split = split
         self.classes = tuple(counts)
         self.counts = tuple(counts.values())
         self.names = names
         self.fingerprint = fingerprint
+        self.fingerprint_of = fingerprint_of
         self.labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(self.counts))
-        self._reader = reader
+        self.reader = reader
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def without(self, positions: Collection[int]) -> Dataset:
+        """The same split but for some images, such as those that scan finds unreadable; the fingerprint stays.
+
+        Raises:
+            InputError: a class would be left without images.
+        """
+        lost = set(positions)
+        kept = [index for index in range(len(self)) if index not in lost]
+        left = Counter(int(c) for c in self.labels[kept].tolist())
+        counts = {name: left[c] for c, name in enumerate(self.classes)}
+        if bare := [name for name, count in counts.items() if not count]:
+            raise InputError(f"no image of class {bare[0]!r} of {self.split} can be read; mend or remove the class")
+        names, reader = [self.names[index] for index in kept], _Part(self.reader, kept)
+        return Dataset(self.split, counts, names, self.fingerprint, reader, self.fingerprint_of)
 
     def images(
         self,
@@ -84,22 +123,18 @@ class Dataset:
         Raises:
             InputError: an unreadable image, different sizes with size None, or not enough memory.
         """
-        chosen = range(len(self)) if indices is None else torch.as_tensor(indices).tolist()
-        outside = [index for index in chosen if not 0 <= index < len(self)] if indices is not None else []
-        if outside:
-            raise InputError(
-                f"image index {outside[0]} is outside of 0 to {len(self) - 1}; give indices of {self.split}"
-            )
-        shape = self._shape(size, channels, chosen)
-        needed = len(chosen) * shape.numel()
-        require_memory(needed, f"to hold {len(chosen)} images of {self.split}", "set a smaller data.size")
-        out = torch.empty((len(chosen), *shape), dtype=torch.uint8)
+        from .loader import open_loader
+
+        loader = open_loader(self, CHUNK, size, channels, indices=indices, backend="torchvision")
+        needed = len(loader) * loader.shape.numel()
+        require_memory(needed, f"to hold {len(loader)} images of {self.split}", "set a smaller data.size")
+        out = torch.empty((len(loader), *loader.shape), dtype=torch.uint8)
         done = 0
-        with progress(f"read {self.split}", len(chosen)) as bar:
-            for chunk in self._stream(chosen, CHUNK, shape, size is None):
-                out[done : done + len(chunk)] = chunk
-                done += len(chunk)
-                bar.advance(len(chunk))
+        with progress(f"read {self.split}", len(loader)) as bar:
+            for batch in loader:
+                out[done : done + len(batch.images)] = batch.images
+                done += len(batch.images)
+                bar.advance(len(batch.images))
         return out
 
     def batches(
@@ -119,62 +154,10 @@ class Dataset:
         Raises:
             InputError: an unreadable image, or different sizes with size None.
         """
-        if batch_size < 1:
-            raise InputError(f"batch size {batch_size} is too small; expected at least 1")
-        everything = range(len(self))
-        shape = self._shape(size, channels, everything)
-        stream = self._stream(everything, batch_size, shape, size is None)
-        yield from zip(stream, self.labels.split(batch_size), strict=True)
+        from .loader import open_loader
 
-    def _shape(self, size: tuple[int, int] | None, channels: int, chosen: Sequence[int]) -> torch.Size:
-        """[C, H, W] of the size asked for, or of the first chosen image as it is stored."""
-        if channels not in (1, 3):
-            raise InputError(f"channels {channels!r} is not possible; expected 1 (grey) or 3 (RGB)")
-        if size is None:
-            return self._reader.pixels(chosen[0] if chosen else 0, channels).shape
-        if len(size) != 2 or min(size) < 1:
-            raise InputError(f"image size {size!r} is not possible; expected (height, width) in pixels")
-        return torch.Size((channels, *size))
-
-    def _stream(self, chosen: Sequence[int], batch_size: int, shape: torch.Size, as_stored: bool) -> Iterator[Tensor]:
-        """uint8 [B, C, H, W] in order, decoded one batch ahead of the consumer by all threads."""
-        threads = self._reader.threads
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        pending: deque[tuple[Tensor, list[Future[None]]]] = deque()
-        try:
-            for start in range(0, len(chosen), batch_size):
-                batch = chosen[start : start + batch_size]
-                out = torch.empty((len(batch), *shape), dtype=torch.uint8)
-                part = -(-len(batch) // threads)
-                slices = [slice(i, i + part) for i in range(0, len(batch), part)]
-                pending.append((out, [pool.submit(self._decode, out[s], batch[s], as_stored) for s in slices]))
-                if len(pending) == 2:
-                    yield _finished(*pending.popleft())
-            while pending:
-                yield _finished(*pending.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _decode(self, out: Tensor, indices: Sequence[int], as_stored: bool) -> None:
-        """Decode the images into out [B, C, H, W], resized unless as_stored."""
-        from .decode import fit
-
-        H, W = out.shape[-2:]
-        for row, index in zip(out, indices, strict=True):
-            image = self._reader.pixels(index, out.shape[1])
-            if as_stored and image.shape != row.shape:
-                h, w = image.shape[-2:]
-                raise InputError(
-                    f"images differ in size: {self.names[index]!r} of {self.split} is {h} x {w} pixels, "
-                    f"others are {H} x {W}; set data.size"
-                )
-            row.copy_(fit(image, (H, W)))
-
-
-def _finished(out: Tensor, parts: list[Future[None]]) -> Tensor:
-    for part in parts:
-        part.result()
-    return out
+        for batch in open_loader(self, batch_size, size, channels, backend="torchvision"):
+            yield batch.images, batch.labels
 
 
 def processors() -> int:

@@ -24,6 +24,7 @@ class Digits:
     """One split of the digits, with the attributes that a dataset is made of."""
 
     threads = 1
+    layout = "built in"
 
     def __init__(self, split: Split) -> None:
         pixels, targets = _bundled()

@@ -25,11 +25,13 @@ class Folder:
         InputError: root is empty, has no such split, or cannot be read.
     """
 
+    layout = "ImageFolder"
+
     def __init__(self, root: Path, split: Split) -> None:
         self.root = root
         self.real_root = os.path.realpath(root)
-        found = self._scan("")
-        top = {entry.name for entry in found if self._kind(entry) == "folder"}
+        found = scan(root)
+        top = {entry.name for entry in found if kind_of(entry, self.real_root) == "folder"}
         if not found:
             raise InputError(f"{str(root)!r} is empty; expected train/CLASS/IMAGE and test/CLASS/IMAGE")
         if not any(name in top for names in SPLIT_FOLDERS.values() for name in names):
@@ -37,43 +39,17 @@ class Folder:
         self.folder = split_folder(top, split, str(root))
         self.listing: Listing = arrange(self.folder, self._entries(), self._other(top, split), [])
 
-    def read(self, entry: Entry) -> bytearray:
-        """The encoded bytes of one image; a file that shrank since it was listed comes back short."""
-        data = bytearray(entry.size)
-        with open(self.root / self.folder / entry.path, "rb") as file:
-            del data[file.readinto(data) :]
-        return data
-
-    def _scan(self, inside: str) -> list[os.DirEntry[str]]:
-        path = self.root / inside
-        try:
-            with os.scandir(path) as found:
-                return list(found)
-        except OSError as error:
-            raise InputError(f"cannot list {str(path)!r}: {error.strerror}; check its permissions") from error
-
-    def _kind(self, entry: os.DirEntry[str]) -> str:
-        if entry.is_symlink():
-            target = os.path.realpath(entry.path)
-            if not os.path.exists(target):
-                return "a link that leads nowhere"
-            if os.path.commonpath((self.real_root, target)) != self.real_root:
-                return "a link that leads out of the data folder"
-        if entry.is_dir():
-            return "folder"
-        return "file" if entry.is_file() else "not a plain file"
+    def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
+        """The encoded bytes of one image, or a part (see Source)."""
+        return read_part(f"{self.root}/{self.folder}/{entry.path}", first, entry.size - first, size)
 
     def _entries(self) -> list[Entry]:
         entries = []
-        for top in self._scan(self.folder):
-            kind = self._kind(top)
-            size = top.stat().st_size if kind == "file" else 0
-            entries.append(Entry(top.name, kind, size))
-            if kind == "folder" and is_class_folder(top.name):
-                for inner in self._scan(f"{self.folder}/{top.name}"):
-                    kind = self._kind(inner)
-                    size = inner.stat().st_size if kind == "file" else 0
-                    entries.append(Entry(f"{top.name}/{inner.name}", kind, size))
+        for top in sized(self.root / self.folder, self.real_root):
+            entries.append(top)
+            if top.kind == "folder" and is_class_folder(top.path):
+                below = sized(self.root / self.folder / top.path, self.real_root)
+                entries += [inner._replace(path=f"{top.path}/{inner.path}") for inner in below]
         return entries
 
     def _other(self, top: set[str], split: Split) -> tuple[str, set[str]] | None:
@@ -81,8 +57,8 @@ class Folder:
         names = SPLIT_FOLDERS["test" if split == "train" else "train"]
         for name in names:
             if name in top:
-                folders = {entry.name for entry in self._scan(name) if self._kind(entry) == "folder"}
-                return name, {folder for folder in folders if is_class_folder(folder)}
+                found = (entry for entry in scan(self.root / name) if kind_of(entry, self.real_root) == "folder")
+                return name, {entry.name for entry in found if is_class_folder(entry.name)}
         return None
 
     def _refuse_one_level_up(self, top: set[str]) -> None:
@@ -92,3 +68,47 @@ class Folder:
                 raise InputError(
                     f"{str(self.root)!r} has no train/ folder, but {str(self.root / name)!r} has; give that as the root"
                 )
+
+
+def scan(path: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, in any order.
+
+    Raises:
+        InputError: it cannot be listed.
+    """
+    try:
+        with os.scandir(path) as found:
+            return list(found)
+    except OSError as error:
+        raise InputError(f"cannot list {str(path)!r}: {error.strerror}; check its permissions") from error
+
+
+def sized(path: Path, real_root: str) -> list[Entry]:
+    """What lies in a folder, by name, with the size of each file."""
+    entries = []
+    for found in scan(path):
+        kind = kind_of(found, real_root)
+        entries.append(Entry(found.name, kind, found.stat().st_size if kind == "file" else 0))
+    return entries
+
+
+def kind_of(entry: os.DirEntry[str], real_root: str) -> str:
+    """ "file", "folder", or what is rejected, as in Entry."""
+    if entry.is_symlink():
+        target = os.path.realpath(entry.path)
+        if not os.path.exists(target):
+            return "a link that leads nowhere"
+        if os.path.commonpath((real_root, target)) != real_root:
+            return "a link that leads out of the data folder"
+    if entry.is_dir():
+        return "folder"
+    return "file" if entry.is_file() else "not a plain file"
+
+
+def read_part(path: str, offset: int, left: int, size: int | None) -> bytearray:
+    """Bytes of a file from an offset on: ``size`` of them, at most what is left, fewer if the file is shorter."""
+    data = bytearray(max(0, left if size is None else min(left, size)))
+    with open(path, "rb") as file:
+        file.seek(offset)
+        del data[file.readinto(data) :]
+    return data

@@ -1,4 +1,4 @@
-"""The one layout that fastdd reads, `SPLIT/CLASS/IMAGE`, and everything that can be wrong with it.
+"""The layout that every other is turned into, `SPLIT/CLASS/IMAGE`, and everything that can be wrong with it.
 
 A folder and an archive are both turned into a flat list of entries; the rules are here, once:
 training images in `train/`, held-out images in `test/` (or `val/` where there is no `test/`), one
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from ..errors import InputError
 
@@ -29,13 +29,14 @@ class Entry(NamedTuple):
 
     path is relative to the split's folder, '/'-separated ("cat/1.jpg"). kind is "file", "folder", or
     for what is rejected a phrase that says what it is. size is in bytes; offset is where the bytes
-    begin in an archive (0 in a folder).
+    begin in an archive (0 in a folder), and part which archive of several.
     """
 
     path: str
     kind: str
     size: int = 0
     offset: int = 0
+    part: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,25 @@ class Listing:
     files: list[Entry] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+
+class Source(Protocol):
+    """Where encoded images come from.
+
+    Attributes:
+        layout: of which kind the data set is, in words.
+        listing: the open split.
+    """
+
+    layout: str
+    listing: Listing
+
+    def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
+        """The encoded bytes of one image, or ``size`` of them from the byte ``first`` on; fewer where it is shorter.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
 
 
 def split_folder(found: Collection[str], split: Split, root: str) -> str:
@@ -91,14 +111,26 @@ def arrange(
     for entry in entries:
         _place(entry, listing, classes)
     listing.problems = list(dict.fromkeys(listing.problems))  # a nested folder is met once a file
+    settle(listing, classes, other)
+    return listing
+
+
+def settle(listing: Listing, classes: Collection[str], other: tuple[str, Collection[str]] | None) -> None:
+    """Sort and count the images of a listing, and check its classes.
+
+    Args:
+        listing: with all files and the problems so far; completed in place.
+        classes: names of the classes, also of those without images.
+        other: as for arrange.
+    """
     listing.files.sort(key=lambda entry: entry.path.partition("/")[::2])
     counted = Counter(entry.path.partition("/")[0] for entry in listing.files)
     listing.counts = {name: counted[name] for name in sorted(classes)}
     for first, second in pairwise(listing.files):
         if first.path == second.path:
-            listing.problems.append(Problem(f"{folder}/{first.path}", "occurs more than once; keep one of them"))
+            where = f"{listing.folder}/{first.path}"
+            listing.problems.append(Problem(where, "occurs more than once; keep one of them"))
     _check_classes(listing, other)
-    return listing
 
 
 def _place(entry: Entry, listing: Listing, classes: set[str]) -> None:
@@ -135,7 +167,7 @@ def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) 
     problems = listing.problems
     for name, count in listing.counts.items():
         if not count:
-            problems.append(Problem(f"{listing.folder}/{name}", "holds no images; fill the class folder or remove it"))
+            problems.append(Problem(f"{listing.folder}/{name}", "holds no images; fill the class or remove it"))
     if len(listing.counts) < 2:
         what = f"holds {len(listing.counts)} class folders ({some(listing.counts)}); expected at least 2"
         problems.append(Problem(listing.folder, what))
@@ -151,6 +183,13 @@ def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) 
 def is_class_folder(name: str) -> bool:
     """Whether a folder of this name counts as a class (hidden ones do not)."""
     return not name.startswith(".") and name not in IGNORED_NAMES
+
+
+def class_name_fault(name: str) -> str:
+    """Why a name from a list of classes cannot be one, or "": the images of a class go into a folder of its name."""
+    if not name or name[0] == "." or not name.isprintable() or "/" in name or "\\" in name or len(name.encode()) > 255:
+        return f"names a class {name!r}; expected a name that a folder can have, without '/' and not beginning with '.'"
+    return ""
 
 
 def some(names: Iterable[str], limit: int = 5) -> str:

@@ -42,7 +42,7 @@ def verify(data: bytes | bytearray) -> tuple[int, int]:
     if not data:
         raise BadImage("is empty (0 bytes)")
     if data.startswith(b"\xff\xd8"):
-        height, width = _jpeg_size(data)
+        height, width = struct.unpack_from(">HH", data, jpeg_frame(data) + 5)
     elif data.startswith(PNG_SIGNATURE):
         if len(data) < 33:
             raise BadImage("is a PNG cut short in its header")
@@ -60,16 +60,19 @@ def verify(data: bytes | bytearray) -> tuple[int, int]:
     return height, width
 
 
-def _jpeg_size(data: bytes | bytearray) -> tuple[int, int]:
-    """(height, width) of the first frame header (SOF0 to SOF15 without DHT, JPG and DAC)."""
+def jpeg_frame(data: bytes | bytearray) -> int:
+    """Where the first frame header of a JPEG begins (SOF0 to SOF15 without DHT, JPG and DAC).
+
+    Raises:
+        BadImage: there is none.
+    """
     at = 2
     while (at := data.find(0xFF, at)) >= 0 and at + 9 <= len(data):
         marker = data[at + 1]
         if marker == 0xFF or marker == 0x00 or 0xD0 <= marker <= 0xD7 or marker == 0x01:
             at += 1 if marker == 0xFF else 2  # fill byte, stuffed byte, or a marker without a length
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return height, width
+            return at
         elif marker in (0xD9, 0xDA):
             break
         else:

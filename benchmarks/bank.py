@@ -1,0 +1,188 @@
+"""Speed and memory of building the bank.
+
+    python benchmarks/bank.py speed --data cifar10.tar.xz --network resnet20 --images 10000
+    python benchmarks/bank.py speed --data imagenette224.tar --network resnet18 --images 800
+    python benchmarks/bank.py memory            # 10, 100 and 1000 classes, 20 images each
+    python benchmarks/bank.py resnet50          # covariances of all 53 BatchNorm inputs
+
+Speed: the whole build (decoding, forward pass, covariances of all residual blocks, embeddings, files) against the
+same teacher's forward pass over the same loader, interleaved round by round. Random weights: same arithmetic.
+Memory: the peak of a process over what it held before the build, in a process of its own each; random 32 x 32 images,
+made as they are read, so that all memory is the bank's own. The high-water mark includes the teacher's activations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from memory import peak_mb
+
+from fastdd import recipe
+from fastdd.bank import RealImages, build
+from fastdd.data import open_dataset
+from fastdd.data.loader import Batch, open_loader
+from fastdd.teachers import Card, Teacher, layer_names
+from fastdd.teachers import build as build_network
+
+CPU = torch.device("cpu")
+
+
+def make_teacher(network: str, classes: int) -> Teacher:
+    torch.manual_seed(0)
+    built = build_network(network, classes).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+    return Teacher(built, Card(network, tuple(map(str, range(classes))), 3, (0.5,) * 3, (0.25,) * 3))
+
+
+# -- speed -----------------------------------------------------------------------------------------
+
+
+def speed(options: argparse.Namespace) -> dict[str, object]:
+    """Images a second of the forward pass and of the bank, medians of interleaved rounds."""
+    dataset = open_dataset(options.data, "train")
+    teacher = make_teacher(options.network, len(dataset.classes))
+    config = recipe.Bank(batch=options.batch)
+    layers = list(layer_names(teacher.network, "blocks"))
+    classes = range(max(1, round(options.images / len(dataset) * len(dataset.classes))))
+    images = sum(dataset.counts[c] for c in classes)
+    size = None if options.size is None else (options.size, options.size)
+
+    def stream(positions: range) -> Iterator[Batch]:
+        return iter(open_loader(dataset, options.batch, size, indices=positions))
+
+    shape = next(stream(range(1))).images.shape[1:]
+
+    @torch.no_grad()
+    def forward() -> None:
+        for batch in stream(range(images)):
+            teacher.network(teacher.normalise(batch.images))
+
+    def bank() -> None:
+        data = RealImages(tuple(shape), dataset.labels, dataset.names, "", {}, stream)
+        with tempfile.TemporaryDirectory() as folder:
+            build(Path(folder), teacher, "", data, config, layers, 0, classes)
+
+    rates = interleaved({"forward": forward, "bank": bank}, images, options.rounds)
+    shares = [b / f for b, f in zip(rates["bank"], rates["forward"], strict=True)]
+    return {
+        "work": f"bank of {images} images of {Path(options.data).name}, {options.network}, all residual blocks",
+        "forward images/s": round(statistics.median(rates["forward"]), 1),
+        "bank images/s": round(statistics.median(rates["bank"]), 1),
+        "share of the forward pass's speed": round(statistics.median(shares), 3),
+        "of each round": [round(share, 3) for share in shares],
+    }
+
+
+def interleaved(runners: dict[str, Callable[[], None]], images: int, rounds: int) -> dict[str, list[float]]:
+    """Images a second of each round, after one round to warm up."""
+    rates: dict[str, list[float]] = {name: [] for name in runners}
+    for number in range(rounds + 1):
+        for name, run in runners.items():
+            start = time.perf_counter()
+            run()
+            if number:
+                rates[name].append(images / (time.perf_counter() - start))
+    return rates
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def random_images(classes: int, per_class: int, batch: int) -> RealImages:
+    labels = torch.arange(classes).repeat_interleave(per_class)
+
+    def stream(positions: range) -> Iterator[Batch]:
+        for rows in torch.arange(positions.start, positions.stop).split(batch):
+            images = torch.randint(256, (len(rows), 3, 32, 32), dtype=torch.uint8)
+            yield Batch(images, labels[rows], rows)
+
+    return RealImages((3, 32, 32), labels, ["image"] * len(labels), "", {}, stream)
+
+
+def peak(network: str, kind: str, classes: int, per_class: int, batch: int) -> dict[str, object]:
+    """Peak of one build, in this process."""
+    teacher = make_teacher(network, classes)
+    layers = list(layer_names(teacher.network, kind))
+    data, config = random_images(classes, per_class, batch), recipe.Bank(batch=batch)
+    with torch.no_grad():
+        teacher.network(teacher.normalise(next(iter(data.stream(range(batch)))).images))
+    with tempfile.TemporaryDirectory() as folder:
+        used = peak_mb(lambda: build(Path(folder), teacher, "", data, config, layers, 0), CPU)
+        size = sum(path.stat().st_size for path in Path(folder).iterdir())
+    return {
+        "work": f"bank of {classes} classes x {per_class} images, {network}, {kind}",
+        "classes": classes,
+        "peak MB beside the teacher": None if used is None else round(used),
+        "bank on disk MB": round(size / 1e6, 1),
+    }
+
+
+def in_own_process(*arguments: object) -> dict[str, object]:
+    command = [sys.executable, __file__, "peak", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    row: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return row
+
+
+# -- command ---------------------------------------------------------------------------------------
+
+
+def facts() -> dict[str, object]:
+    cpu = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": cpu}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command", required=True)
+    speeds = commands.add_parser("speed")
+    speeds.add_argument("--data", required=True)
+    speeds.add_argument("--network", required=True)
+    speeds.add_argument("--size", type=int)
+    speeds.add_argument("--images", type=int, default=10_000)
+    speeds.add_argument("--batch", type=int, default=250)
+    speeds.add_argument("--rounds", type=int, default=5)
+    memory = commands.add_parser("memory")
+    resnet50 = commands.add_parser("resnet50")
+    for command in (speeds, memory, resnet50):
+        command.add_argument("--json", type=Path, help="add the rows to this file")
+    one = commands.add_parser("peak")
+    one.add_argument("arguments", nargs=5)
+    options = parser.parse_args()
+    if options.command == "peak":
+        network, kind, *numbers = options.arguments
+        print(json.dumps(peak(network, kind, *map(int, numbers))))
+        return
+    if options.command == "speed":
+        rows = [speed(options)]
+    elif options.command == "memory":
+        rows = [in_own_process("resnet20", "blocks", classes, 20, 100) for classes in (10, 100, 1000)]
+    else:
+        rows = [in_own_process("resnet50", "bn_inputs", classes, 1300, 100) for classes in (2, 4)]
+    for row in rows:
+        print(json.dumps(row))
+    if options.json:
+        earlier = json.loads(options.json.read_text())["rows"] if options.json.is_file() else []
+        works = {row["work"] for row in rows}
+        kept = [row for row in earlier if row["work"] not in works]
+        options.json.write_text(json.dumps({"facts": facts(), "rows": [*kept, *rows]}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""fastdd.data: WebDataset shards, in folders, by name and by pattern, and what can be wrong with them."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pictures import jpeg, picture, png, tar, write
+
+from fastdd.data import check, open_dataset, scan
+from fastdd.errors import InputError
+
+# (key, label, seed) in two shards: classes alternate, so that a class lies in both.
+TRAIN = [[("00", 10, 0), ("01", 2, 1), ("02", 10, 2)], [("03", 2, 3), ("04", 0, 4)]]
+VAL = [[("00", 0, 5), ("01", 2, 6), ("02", 10, 7)]]
+
+
+def shard(path: Path, samples: list[tuple[str, Any, int]], extra: list[tuple[str, bytes]] | None = None) -> Path:
+    members = []
+    for key, label, seed in samples:
+        members += [(f"{key}.cls", str(label).encode()), (f"{key}.json", b"{}"), (f"{key}.png", png(picture(seed)))]
+    return tar(path, members + (extra or []))
+
+
+def shards(root: Path, train: str = "train/{}.tar", val: str = "val/{}.tar") -> Path:
+    for name, parts in ((train, TRAIN), (val, VAL)):
+        for number, samples in enumerate(parts):
+            shard(root / name.format(f"{number:04d}"), samples)
+    return root
+
+
+def message(root: str | Path, split: str = "train") -> str:
+    with pytest.raises(InputError) as caught:
+        open_dataset(root, split)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "pattern"),
+    [
+        ("train/{}.tar", "val/{}.tar", ""),
+        ("train-{}.tar", "test_{}.tar", ""),
+        ("train-{}.tar", "validation-{}.tar", ""),
+        ("set-train-{}.tar", "set-val-{}.tar", "/set-{split}-*.tar"),
+        ("train/{}.tar", "test/{}.tar", "/{split}/*.tar"),
+    ],
+)
+def test_layouts(tmp_path: Path, train: str, val: str, pattern: str) -> None:
+    root = f"{shards(tmp_path, train, val)}{pattern}"
+    data = open_dataset(root, "train")
+    assert data.classes == ("00", "02", "10")  # sorted as text and as numbers
+    assert data.counts == (1, 2, 2)
+    assert torch.equal(data.images(None), torch.stack([picture(seed) for seed in (4, 1, 3, 0, 2)]))
+    assert [name.rpartition("/")[2] for name in data.names] == ["04.png", "01.png", "03.png", "00.png", "02.png"]
+    test = open_dataset(root, "val")  # type: ignore[arg-type]
+    assert torch.equal(test.images(None), torch.stack([picture(seed) for seed in (5, 6, 7)]))
+    assert test.classes == data.classes
+    assert bytes(data.reader.encoded(0) or b"") == png(picture(4))
+    assert check(root) == scan(root) == scan(root, "test") == []
+
+
+def test_a_range_of_shards(tmp_path: Path) -> None:
+    shards(tmp_path, "a-train-{}.tar", "a-val-{}.tar")
+    root = f"{tmp_path}/a-{{split}}-{{0000..0000}}.tar"
+    assert "lacks classes that" in message(root)  # the first shard alone has no 0
+    whole = f"{tmp_path}/a-{{split}}-{{0000..0001}}.tar"
+    assert len(open_dataset(whole, "train")) == 5
+    assert "1 of 2 shards are missing" in message(whole, "test")
+    assert "without {split}" in message(f"{tmp_path}/a-train-{{0000..0001}}.tar")
+    assert "is no pattern of" in message(f"{tmp_path}/a-{{split}}-{{0001..0000}}.tar")
+    assert "is no pattern of" in message(f"{tmp_path}/a-{{split}}-{{x}}.tar")
+    assert "has no shards of train" in message(f"{tmp_path}/b-{{split}}-*.tar")
+    assert "has no shards of train" in message(f"{tmp_path}/nowhere/{{split}}-*.tar")
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "classes.json"])
+def test_names_of_classes(tmp_path: Path, name: str) -> None:
+    shard(tmp_path / "train-0.tar", [("a", 1, 0), ("b", "owl", 1), ("c", "000", 2)])
+    shard(tmp_path / "val-0.tar", [("a", 0, 3), ("b", 1, 4)])
+    write(tmp_path, name, b"owl\ncat\n" if name.endswith("txt") else b'["owl", "cat"]')
+    data = open_dataset(tmp_path, "train")
+    assert data.classes == ("cat", "owl")  # sorted, whatever the order of the list
+    assert data.counts == (1, 2)
+    assert torch.equal(data.images(None), torch.stack([picture(seed) for seed in (0, 1, 2)]))
+    assert len(open_dataset(tmp_path, "test")) == 2
+
+
+def test_labels_may_be_names(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        shard(tmp_path / f"{split}-0.tar", [("a", "owl\n", 0), ("b", "cat", 1)])
+    assert open_dataset(tmp_path, "train").classes == ("cat", "owl")
+
+
+def test_padding_is_that_of_both_splits(tmp_path: Path) -> None:
+    shard(tmp_path / "train-0.tar", [(str(i), i, i) for i in range(11)])
+    shard(tmp_path / "val-0.tar", [(str(i), i, i) for i in range(10)])
+    assert "'val' lacks classes that train has: '10'" in message(tmp_path, "test")
+    assert "'val' lacks classes that train has: '10'" in message(tmp_path)
+
+
+def test_members_in_any_order_and_folder(tmp_path: Path) -> None:
+    members = [("./x/a.JPEG", jpeg(picture(0, 8, 8))), ("./x/b.cls", b"1"), ("./y/a.cls", b"1"), ("./x/a.cls", b"0")]
+    members += [("./x/b.seg.png", b"mask"), ("./x/b.jpg", jpeg(picture(1, 8, 8))), ("./y/a.png", png(picture(2, 8, 8)))]
+    members += [("./x/._a.jpg", b"finder"), ("__index__", b"")]
+    tar(tmp_path / "train.tar", members)
+    data = open_dataset(tmp_path, "train")
+    assert list(data.names) == ["0/train/x/a.jpeg", "1/train/x/b.jpg", "1/train/y/a.png"]
+    assert torch.equal(data.images(None)[2], picture(2, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ([("9.png", png(picture(9)))], "'0000/9.png' has no label"),
+        ([("9.cls", b"2"), ("9.webp", b"x")], "'0000/9' has a label but no image, only .webp"),
+        ([("9.cls", b"2")], "'0000/9' has a label but no image; expected .jpg, .jpeg or .png"),
+        ([("00.jpg", b"x")], "'0000/00.jpg' is a second image of its sample"),
+        ([("00.cls", b"2")], "'0000/00.cls' is a second label of its sample"),
+        ([("9.cls", b"../../etc"), ("9.png", b"x")], "'0000/9.cls' names a class '../../etc'"),
+        ([("9.cls", b""), ("9.png", b"x")], "names a class ''"),
+        ([("9.cls", b"\0\1"), ("9.png", b"x")], "names a class '\\x00\\x01'"),
+        ([("9.cls", b"x" * 1000), ("9.png", b"x")], "names a class 'xxx"),
+        ([("../9.cls", b"2"), ("../9.png", b"x")], "'0000/../9.cls' is a member whose name leads out"),
+        ([("/9.png", b"x")], "leads out of the archive"),
+    ],
+)
+def test_bad_samples(tmp_path: Path, extra: list[tuple[str, bytes]], expected: str) -> None:
+    shards(tmp_path)
+    shard(tmp_path / "train/0000.tar", TRAIN[0], extra)
+    assert expected in message(tmp_path)
+    assert any(expected in str(problem) for problem in check(tmp_path))
+
+
+def test_labels_outside_of_the_list(tmp_path: Path) -> None:
+    shards(tmp_path)
+    write(tmp_path, "classes.txt", "\n".join(f"c{i}" for i in range(10)).encode())
+    assert "has the label '10', none of the 10 classes of the list" in message(tmp_path)
+    for wanted, content in (
+        ("holds 'a' 2 times", b"a\nb\na\n"),
+        ("names a class '../a'", b"b\n../a"),
+        ("names a class ''", b"b\n\na"),
+        ("cannot be read", b"\xff\xfe\xff"),
+    ):
+        write(tmp_path, "classes.txt", content)
+        assert wanted in message(tmp_path)
+    (tmp_path / "classes.txt").unlink()
+    for wanted, content in (("is no list of names", b'{"a": 1}'), ("cannot be read", b"[" * 100_000)):
+        write(tmp_path, "classes.json", content)
+        assert wanted in message(tmp_path)
+    (tmp_path / "classes.json").unlink()
+    write(tmp_path, "classes.txt", b"\n".join(b"c%02d" % i for i in range(11)))
+    assert "'train/c01' holds no images" in message(tmp_path)
+
+
+def test_damaged_shards(tmp_path: Path) -> None:
+    shards(tmp_path)
+    path = tmp_path / "train/0001.tar"
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        end = max(member.offset_data + member.size for member in archive)
+    for keep in (0, 100, 512, 1500, end - 30):
+        path.write_bytes(whole[:keep])
+        assert "'0001.tar' cannot be used" in message(tmp_path), keep
+    flipped = bytearray(whole)
+    flipped[flipped.index(b"03.png")] ^= 1
+    path.write_bytes(flipped)
+    assert "bad checksum" in message(tmp_path)
+    tar(path, [("03.cls", b"2"), ("03.png", png(picture(3)))], "w:gz")
+    assert "is compressed; store shards as plain .tar" in message(tmp_path)
+    assert sum("0001.tar" in str(problem) for problem in check(tmp_path)) == 1
+
+
+def test_links_out_of_the_folder(tmp_path: Path) -> None:
+    root = shards(tmp_path / "set")
+    (root / "train/0000.tar").rename(tmp_path / "elsewhere.tar")
+    (root / "train/0000.tar").symlink_to(tmp_path / "elsewhere.tar")
+    assert "leads out of the data folder" in message(root)
+    (root / "train/0000.tar").unlink()
+    os.mkfifo(root / "train/0000.tar")
+    assert "is not a plain file" in message(root)
+
+
+def test_a_bad_image_is_named(tmp_path: Path) -> None:
+    shards(tmp_path)
+    shard(tmp_path / "train/0000.tar", TRAIN[0], [("9.cls", b"2"), ("9.png", png(picture(9))[:-20])])
+    data = open_dataset(tmp_path, "train")
+    with pytest.raises(InputError, match=r"train/02/0000/9.png.*cut short"):
+        data.images((6, 6))
+    ((number, reason),) = scan(data)
+    assert data.names[number] == "02/0000/9.png"
+    assert "train/02/0000/9.png is a PNG cut short" in reason

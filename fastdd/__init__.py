@@ -38,6 +38,7 @@ def run(
     add: Sequence[str] = (),
     fresh: bool = False,
     until: str = "report",
+    part: range | None = None,
 ) -> RunResult:
     """Distil a data set, train students on the result and report; or continue a run that was interrupted.
 
@@ -48,6 +49,7 @@ def run(
         add: additions for every method, such as ``["dire"]`` (with a name or file only).
         fresh: delete an earlier run in that folder first.
         until: last stage to do: squeeze, bank, recover, label, evaluate or report.
+        part: with until="bank" the classes, with until="recover" the units to do: one of many jobs on a run folder.
 
     Returns:
         The folder, metrics (empty before ``evaluate``) and manifest.
@@ -64,4 +66,4 @@ def run(
         raise InputError("overrides and add need a recipe by name or file; a Recipe object is complete")
     else:
         resolved = recipe
-    return run_pipeline(resolved, Path(out or f"runs/{resolved.name}"), fresh, until)
+    return run_pipeline(resolved, Path(out or f"runs/{resolved.name}"), fresh, until, part)

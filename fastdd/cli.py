@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
+from .distributed import is_main
 from .errors import InputError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ STAGE_HELP = {
     "label": "stop after the soft labels",
     "evaluate": "stop after students and metrics",
 }
+PARTS = {"bank": "classes", "recover": "units"}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -34,13 +36,36 @@ def _parser() -> argparse.ArgumentParser:
         _recipe_arguments(stage)
         stage.add_argument("--out", metavar="DIR", help="run folder (default: runs/RECIPE)")
         stage.add_argument("--fresh", action="store_true", help="delete an earlier run in that folder first")
+        if name in PARTS:
+            stage.add_argument(
+                f"--{PARTS[name]}", dest="part", metavar="FIRST:STOP", type=_range,
+                help=f"only these {PARTS[name]}: one of many jobs on one run folder",
+            )  # fmt: skip
     _recipe_arguments(commands.add_parser("show", help="print a recipe with every value and where it comes from"))
     commands.add_parser("recipes", help="list the built-in recipes")
     data = commands.add_parser("data", help="work on data sets").add_subparsers(dest="data_command", required=True)
-    data.add_parser("check", help="list every problem of a data set").add_argument("root", metavar="ROOT")
+    check = data.add_parser("check", help="list every problem of a data set")
+    check.add_argument("root", metavar="ROOT")
+    check.add_argument("--quick", action="store_true", help="look at both ends of each file instead of decoding it")
+    index = data.add_parser("show", help="print the index of a data set: classes, counts, fingerprint")
+    index.add_argument("root", metavar="ROOT")
+    index.add_argument(
+        "--contents", action="store_true", help="fingerprint of the contents of the files, not the names"
+    )
+    commands.add_parser("status", help="say what of a run is done").add_argument("folder", metavar="DIR")
+    merge = commands.add_parser("merge", help="merge banks that were built apart, of other classes or other images")
+    merge.add_argument("banks", nargs="+", metavar="BANK", help="the folder bank/ of a run, whole or in part")
+    merge.add_argument("--out", metavar="DIR", required=True, help="a new folder")
     report = commands.add_parser("report", help="write report.html of a finished run again")
     report.add_argument("folder", metavar="DIR")
     return parser
+
+
+def _range(text: str) -> range:
+    first, colon, stop = text.partition(":")
+    if not (colon and first.isdecimal() and stop.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} must look like FIRST:STOP, for example 0:100")
+    return range(int(first), int(stop))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -96,10 +121,27 @@ def _recipes() -> None:
     _console().print(rows)
 
 
-def _data_check(root: str) -> int:
+def _data_show(root: str, contents: bool) -> None:
+    from rich.table import Table
+
+    from .data import open_dataset, summary
+
+    rows = Table("", "train", "test", box=None, header_style="bold")
+    train, test = (
+        summary(open_dataset(root, split, "contents" if contents else "names")) for split in ("train", "test")
+    )
+    for name in train:
+        if name not in ("split", "counts", "classes"):
+            rows.add_row(name.replace("_", " "), str(train[name]), str(test[name]))
+    rows.add_row("classes", *(str(len(split["classes"])) for split in (train, test)))
+    rows.add_row("images a class", *(f"{min(split['counts'])} to {max(split['counts'])}" for split in (train, test)))
+    _console().print(rows)
+
+
+def _data_check(root: str, quick: bool) -> int:
     from .data import check
 
-    problems = check(root)
+    problems = check(root, quick)
     for problem in problems:
         print(problem)
     print(f"{root}: {len(problems)} problem{'' if len(problems) == 1 else 's'}" if problems else f"{root}: no problems")
@@ -145,13 +187,24 @@ def _stage(arguments: argparse.Namespace) -> None:
     import fastdd
 
     until = "report" if arguments.command == "run" else arguments.command
+    part = getattr(arguments, "part", None)
     result = fastdd.run(
-        arguments.recipe, arguments.out, arguments.overrides, arguments.add, fresh=arguments.fresh, until=until
-    )
+        arguments.recipe, arguments.out, arguments.overrides, arguments.add, fresh=arguments.fresh, until=until,
+        part=part,
+    )  # fmt: skip
     if result.metrics:
         _print_result(result)
-    else:
-        print(f"{arguments.command} done: {result.path}")
+    elif is_main():
+        print(f"{arguments.command} done: {result.path}" + (f" ({part.start}:{part.stop})" if part else ""))
+
+
+def _merge(arguments: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from .bank import merge
+
+    whole = merge([Path(bank) for bank in arguments.banks], Path(arguments.out))
+    print(f"{arguments.out}: " + ("a whole bank" if whole else "some classes are still lacking; merge again with them"))
 
 
 def _command(arguments: argparse.Namespace) -> int:
@@ -160,7 +213,17 @@ def _command(arguments: argparse.Namespace) -> int:
     elif arguments.command == "recipes":
         _recipes()
     elif arguments.command == "data":
-        return _data_check(arguments.root)
+        if arguments.data_command == "check":
+            return _data_check(arguments.root, arguments.quick)
+        _data_show(arguments.root, arguments.contents)
+    elif arguments.command == "status":
+        from pathlib import Path
+
+        from .status import status
+
+        print("\n".join(map(str, status(Path(arguments.folder)))))
+    elif arguments.command == "merge":
+        _merge(arguments)
     elif arguments.command == "report":
         from pathlib import Path
 

@@ -9,18 +9,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from galleries import random_teacher, real_images
 from torch import Tensor, nn
 
-from fastdd import bank as banks
+from fastdd import recipe
 from fastdd.bank import Bank
+from fastdd.bank import build as build_bank
 from fastdd.recipe import Batch, BatchNorm, Gaussian, Method, Recover, Terms
-from fastdd.recover import Unit, plan, tapped_layers
-from fastdd.recover.loop import draws, optimise
-from fastdd.recover.stage import initial_images
-from fastdd.recover.terms import build_terms
+from fastdd.recover import Recovery, Unit, plan, tapped
+from fastdd.recover.augment import augmented, draws
+from fastdd.recover.loop import optimise
+from fastdd.recover.objective import Objective, Term
 from fastdd.resolution import resolve
-from fastdd.teachers import Card, Features, Taps, Teacher, build, layer_names
-from fastdd_kernels import resample
+from fastdd.teachers import Features, Taps, Teacher, build, layer_names
 
 CPU = torch.device("cpu")
 CLASSES, IPC, SEED = 4, 6, 5
@@ -49,23 +50,27 @@ class Lab:
         network.load_state_dict(self.teacher.network.state_dict())
         return network.double().eval()
 
+    def recovery(self, method: Method, config: Recover | None = None) -> Recovery:
+        return Recovery(method, config or Recover(), [self.teacher], [self.bank], self.real, SHAPE, SEED)
+
     def taps(self, terms: Terms) -> Taps:
-        network = self.teacher.network
-        return Taps(network, tapped_layers(terms, network), moments=terms.bn is not None)
+        return tapped(terms, self.teacher.network)
 
     def start(self, method: Method, unit: Unit) -> Tensor:
-        return initial_images(method, unit, SHAPE, self.teacher, self.real, SEED)
+        return self.recovery(method).initial(unit.rows)
 
     def features(self, method: Method, unit: Unit, images: Tensor) -> Features:
         """After the first step's augmentation."""
         parameters = draws(method.augment, unit, 1, SHAPE[1:], SEED)
-        return self.taps(method.terms)(images if parameters is None else resample(images, parameters[0]))
+        return self.taps(method.terms)(
+            augmented(images, parameters if parameters is None else parameters[0], method.augment.pad)
+        )
 
     def values(self, method: Method, unit: Unit, images: Tensor) -> dict[str, Tensor]:
         """The terms of the first step."""
-        features = self.features(method, unit, images)
-        terms = build_terms(method.terms, unit, self.taps(method.terms), self.bank, SEED, CPU)
-        return {name: value for term in terms for name, value in term(features).items()}
+        (objective,) = self.recovery(method).objective(unit.shape)
+        drawn = draws(method.augment, unit, 1, SHAPE[1:], SEED)
+        return objective(images, None if drawn is None else drawn[0], objective.targets(unit))
 
     def gradients(self, method: Method, unit_images: int) -> dict[tuple[int, int], Tensor]:
         """(class, slot) -> gradient of the first step's loss to the initial image."""
@@ -80,36 +85,34 @@ class Lab:
     def optimised(self, method: Method, config: Recover) -> dict[tuple[int, int], Tensor]:
         """(class, slot) -> final image."""
         found = {}
+        assert config.unit_images != "auto"
         for unit in plan(CLASSES, IPC, method.batch, config.unit_images):
             found.update(dict(zip(unit.rows, self.optimise(method, config, unit)[0], strict=True)))
         return found
 
     def optimise(
-        self, method: Method, config: Recover, unit: Unit, terms: list[Any] | None = None
+        self, method: Method, config: Recover, unit: Unit, terms: list[Term] | None = None
     ) -> tuple[Tensor, list[dict[str, float]]]:
-        taps = self.taps(method.terms)
-        if terms is None:
-            terms = build_terms(method.terms, unit, taps, self.bank, SEED, CPU)
-        start = self.start(method, unit)
-        return optimise(start, unit, method, config, self.teacher, taps, terms, SEED, Silent())
+        """Final images, normalised, and losses; with terms of one's own if given."""
+        recovery = self.recovery(method, config)
+        if terms is not None:
+            own = [Objective(terms, self.taps(method.terms), config)]
+            return optimise(self.start(method, unit), unit, method, config, self.teacher, lambda _: own, SEED, Silent())
+        images = self.start(method, unit)
+        return optimise(images, unit, method, config, self.teacher, recovery.objective, SEED, Silent())
 
 
 def make_lab(folder: Path) -> Lab:
     """The laboratory, with its bank in a folder."""
-    torch.manual_seed(0)
-    network = build("resnet8", CLASSES)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
-            nn.init.normal_(module.running_mean, 0.0, 0.3)  # type: ignore[arg-type]
-    card = Card("resnet8", ("ant", "bee", "cow", "doe"), 3, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
-    teacher = Teacher(network.eval().requires_grad_(False), card)
+    teacher = random_teacher("resnet8", ("ant", "bee", "cow", "doe"))
+    network = teacher.network
     counts = (9, 12, 7, 10)
     images = torch.randint(0, 256, (sum(counts), *SHAPE), dtype=torch.uint8) // 2
     labels = torch.arange(CLASSES).repeat_interleave(torch.tensor(counts))
     images += (labels * 40).to(torch.uint8)[:, None, None, None]
     layers = [*layer_names(network, "blocks"), *layer_names(network, "bn_inputs"), *layer_names(network, "stages")]
-    banks.save(folder, *banks.build(teacher, [(images, labels)], len(images), layers), card.classes, "t", "d")
+    data, config = real_images(images, labels, len(images)), recipe.Bank(batch=len(images), class_bn="true", patch=4)
+    build_bank(folder, teacher, "t", data, config, layers, 0)
     first = [sum(counts[:c]) for c in range(CLASSES)]
     return Lab(teacher, Bank(folder), lambda rows: images[[first[c] + slot for c, slot in rows]])
 
@@ -128,5 +131,7 @@ METHODS = {
     "deda-bn": lambda: method("deda", terms=Terms(gaussian=Gaussian(layers="bn_inputs"), bn=BatchNorm())),
     "deda+dire": lambda: method("deda", ["dire"], batch=Batch(classes=1, slots=3)),
     "sre2l": lambda: method("sre2l", batch=Batch(classes=2, slots=1)),
+    "gvbsm": lambda: method("gvbsm", batch=Batch(classes=2, slots=3)),
+    "edc": lambda: method("edc", batch=Batch(classes=2, slots=1)),
     "sre2l+dire": lambda: method("sre2l", ["dire"], batch=Batch(classes=2, slots=3)),
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 
 from fastdd.errors import InputError
-from fastdd.recipe import Augment, Batch, CrossEntropy, Method, Recover, Terms
-from fastdd.recover import load_images, plan, recover, save_images, unfinished
-from fastdd.recover.loop import cosine, draws
+from fastdd.recipe import Augment, Batch, CrossEntropy, Method, Recover, Save, Terms
+from fastdd.recover import Unit, load_images, plan, recover, save_images, unfinished
+from fastdd.recover.augment import draws
+from fastdd.recover.images import to_levels
+from fastdd.recover.loop import cosine
 from fastdd.teachers import Features
 
 
@@ -131,16 +134,26 @@ def test_logged_losses_are_a_mean_over_batches(lab: Lab) -> None:
         assert together[name] == pytest.approx(sum(entry[name] for entry in logs[0]) / len(logs[0]), rel=1e-5)
 
 
+class OwnTerm(NamedTuple):
+    """A term of the logits alone."""
+
+    name: str
+    value: Callable[[Tensor], Tensor]
+
+    def targets(self, unit: Unit) -> None:
+        return None
+
+    def __call__(self, features: Features, images: Tensor, targets: None) -> dict[str, Tensor]:
+        return {self.name: self.value(features.logits)}
+
+
 def test_a_term_that_is_not_finite_stops_the_loop(lab: Lab) -> None:
     wild = method("sre2l", terms=Terms(ce=CrossEntropy(weight=1e300)), batch=Batch(classes=2), steps=4)
     unit = plan(CLASSES, IPC, wild.batch, 2)[3]
     with pytest.raises(InputError, match=r"term 'ce' is inf at step 0 of unit 3; lower method\.lr"):
         lab.optimise(wild, Recover(), unit)
     calls = itertools.count()
-
-    def broken(features: Features) -> dict[str, Tensor]:
-        return {"broken": features.logits.sum() * (math.nan if next(calls) >= 3 else 1.0)}
-
+    broken = OwnTerm("broken", lambda logits: logits.sum() * (math.nan if next(calls) >= 3 else 1.0))
     with pytest.raises(InputError, match=r"term 'broken' is nan at step 4 of unit 3"):
         lab.optimise(wild.model_copy(update={"steps": 20}), Recover(log_every=2), unit, [broken])
 
@@ -148,10 +161,7 @@ def test_a_term_that_is_not_finite_stops_the_loop(lab: Lab) -> None:
 def test_a_gradient_that_is_not_finite_in_the_last_step_is_seen(lab: Lab) -> None:
     plain = method("sre2l", steps=1, batch=Batch(classes=2))
     unit = plan(CLASSES, IPC, plain.batch, 2)[0]
-
-    def corner(features: Features) -> dict[str, Tensor]:
-        return {"corner": (features.logits * 0).sqrt().sum()}  # 0, with an infinite slope
-
+    corner = OwnTerm("corner", lambda logits: (logits * 0).sqrt().sum())  # 0, with an infinite slope
     with pytest.raises(InputError, match=r"images of unit 0 are not finite after step 0"):
         lab.optimise(plain, Recover(), unit, [corner])
 
@@ -165,8 +175,8 @@ def test_images_survive_the_disk(tmp_path: Path, channels: int) -> None:
     images = torch.randint(0, 256, (6, channels, 5, 7), generator=generator, dtype=torch.uint8)
     rows = [(1, 0), (1, 1), (1, 2), (0, 2), (0, 0), (0, 1)]
     classes = ("ant", "bee")
-    save_images(tmp_path, classes, rows, images.contiguous(memory_format=torch.channels_last))
-    loaded, labels = load_images(tmp_path, classes, 3, channels)
+    save_images(tmp_path, classes, rows, images.contiguous(memory_format=torch.channels_last), Save())
+    loaded, labels = load_images(tmp_path, classes, 3, channels, Save())
     assert torch.equal(loaded, images[[4, 5, 3, 0, 1, 2]])
     assert labels.tolist() == [0, 0, 0, 1, 1, 1]
     folder = ImageFolder(str(tmp_path))
@@ -174,14 +184,31 @@ def test_images_survive_the_disk(tmp_path: Path, channels: int) -> None:
     assert [label for _, label in folder] == labels.tolist()
     (tmp_path / "bee" / "00001.png").unlink()
     with pytest.raises(InputError, match=r"bee/00001\.png is missing or damaged"):
-        load_images(tmp_path, classes, 3, channels)
+        load_images(tmp_path, classes, 3, channels, Save())
+
+
+def test_jpeg_and_truncation_are_switches(tmp_path: Path) -> None:
+    random = torch.Generator().manual_seed(0)
+    exact = torch.rand(3, 3, 32, 32, generator=random)
+    images, lower = (to_levels(exact, Save(rounding=how)) for how in ("round", "truncate"))
+    assert torch.equal(images, (exact * 255).round().to(torch.uint8))
+    assert torch.equal(lower, (exact * 255).floor().to(torch.uint8))
+    assert to_levels(torch.tensor([-1.0, 2.0]), Save()).tolist() == [0, 255]
+    rows, errors = [(0, slot) for slot in range(3)], {}
+    for save in (Save(), Save(format="jpeg"), Save(format="jpeg", quality=95)):
+        save_images(tmp_path / str(save.quality), ("ant",), rows, images, save)
+        loaded, _ = load_images(tmp_path / str(save.quality), ("ant",), 3, 3, save)
+        errors[save.format, save.quality] = float((loaded.float() - images.float()).square().mean().sqrt())
+    assert errors["png", 75] == 0
+    assert 40 < errors["jpeg", 75] < 80  # white noise at 4:2:0: about 61 grey levels
+    assert 0 < errors["jpeg", 95] < errors["jpeg", 75]
 
 
 def run(lab: Lab, chosen: Method, out: Path, ipc: int = IPC, unit_images: int = 12) -> Tensor:
     config = Recover(unit_images=unit_images)
-    units = unfinished("arm", chosen, config, CLASSES, ipc, out)
-    recover("arm", units, chosen, config, lab.teacher, lab.bank, lab.real, SHAPE, out, SEED)
-    return load_images(out / "images" / "arm", lab.bank.classes, ipc, 3)[0]
+    recovery = lab.recovery(chosen, config)
+    recover("arm", unfinished("arm", recovery, CLASSES, ipc, out), recovery, lab.bank.classes, out)
+    return load_images(out / "images" / "arm", lab.bank.classes, ipc, 3, chosen.save)[0]
 
 
 def test_no_steps_keep_the_images(lab: Lab, tmp_path: Path) -> None:

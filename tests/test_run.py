@@ -46,8 +46,9 @@ def test_the_run_folder(finished: Path) -> None:
     names = set(content(finished))
     units = {"random": 1, "sre2l": 2, "deda": 3, "sre2l+dire": 1}
     expected = {
-        "recipe.yaml", "manifest.json", "metrics.json", "log.jsonl", "report.html", "teacher.safetensors",
-        "embeddings.safetensors", "bank/manifest.json", "bank/statistics.safetensors", "bank/embeddings.safetensors",
+        "recipe.yaml", "manifest.json", "metrics.json", "log.jsonl", "report.html", "teacher.safetensors", "data.json",
+        "squeeze.json",
+        "embeddings.safetensors", "bank/manifest.json", "bank/classes-00000-00009.safetensors",
     }  # fmt: skip
     for arm in ARMS:
         expected |= {f"images/{arm}/{c}/{slot:05d}.png" for c in range(10) for slot in range(2)}

@@ -1,7 +1,9 @@
-"""Teachers: networks, squeeze, and weights with their cards."""
+"""Teachers: networks, and weights with their cards."""
 
 from __future__ import annotations
 
+import json
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision import models
 
 from fastdd import recipe
 from fastdd.data import open_dataset
@@ -19,11 +22,11 @@ from fastdd.teachers import (
     Teacher,
     accuracy,
     build,
+    differences,
     fingerprint,
     load_teacher,
     outline,
     save_teacher,
-    squeeze,
 )
 
 CPU = torch.device("cpu")
@@ -62,6 +65,24 @@ def test_unknown_networks_and_channels() -> None:
         build("resnet18", 10, channels=1)
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "regnet_y_400mf", "efficientnet_b0", "convnext_tiny"])
+def test_torchvision_networks_give_logits_in_training_too(name: str) -> None:
+    network = outline("teacher.network", name, 7, (3, 96, 96)).train()
+    assert network(torch.zeros(2, 3, 96, 96, device="meta")).shape == (2, 7)
+    assert all(p.is_meta for p in network.parameters())
+
+
+def test_auxiliary_classifiers_of_a_file_are_left_out(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = models.get_model("googlenet", num_classes=10, aux_logits=True)
+    write_tensors(tmp_path / "t.safetensors", theirs.state_dict())
+    config = recipe.Teacher(network="googlenet")
+    loaded = load_teacher(tmp_path / "t.safetensors", config, CLASSES, 3, CPU)
+    x = torch.rand(1, 3, 64, 64)
+    assert torch.equal(loaded.network(x), theirs.eval()(x))
+
+
 def test_outline_pushes_an_image_through() -> None:
     assert isinstance(outline("teacher.network", "resnet8", 10, (1, 8, 8)), nn.Module)
     for name in ("vgg11_bn", "vit_b_16"):
@@ -83,63 +104,16 @@ def test_every_grey_value_survives() -> None:
     colours = teacher(channels=3, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
     normalised = colours.normalise(values)
     assert normalised.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(colours.to_uint8(normalised), values)
+    assert torch.equal((colours.denormalise(normalised) * 255).round(), values.float())
     low, high = colours.bounds(CPU)
     torch.testing.assert_close(normalised[0, :, 0, 0], low.flatten())
     torch.testing.assert_close(normalised[0, :, -1, -1], high.flatten())
 
 
-def test_values_are_rounded_and_clamped() -> None:
-    plain = teacher(mean=(0.0,), std=(1.0,))
-    values = torch.tensor([-0.3, 0.0, 0.4 / 255, 0.6 / 255, 200.49 / 255, 200.51 / 255, 1.0, 7.0]).view(1, 1, 2, 4)
-    assert plain.to_uint8(values).flatten().tolist() == [0, 0, 0, 1, 200, 201, 255, 255]
-
-
-# -- squeeze --------------------------------------------------------------------------------------
-
-
-def digits(count: int) -> tuple[Tensor, Tensor]:
-    data = open_dataset("digits", "train")
-    chosen = torch.arange(0, len(data), len(data) // count)[:count]
-    return data.images(None, 1, chosen), data.labels[chosen]
-
+# -- weights and cards ----------------------------------------------------------------------------
 
 CONFIG = recipe.Teacher(network="resnet8", mean=(0.305,), std=(0.376,), epochs=4, batch=50, lr=0.1, pad=1, flip=0.0)
 CLASSES = tuple("0123456789")
-
-
-def test_squeeze_learns_and_depends_on_its_seed_alone() -> None:
-    data = digits(700)
-    one = squeeze(CONFIG, CLASSES, data, data, seed=3)
-    torch.manual_seed(99)
-    two = squeeze(CONFIG, CLASSES, data, data, seed=3)
-    other = squeeze(CONFIG.model_copy(update={"epochs": 1}), CLASSES, data, data, seed=4)
-    state, again = one.network.state_dict(), two.network.state_dict()
-    assert all(torch.equal(state[name], again[name]) for name in state)
-    assert not torch.equal(state["conv1.weight"], other.network.state_dict()["conv1.weight"])
-    assert one.card.accuracy == accuracy(one.network, one.normalise, *data)
-    assert one.card.accuracy is not None
-    assert one.card.accuracy > 0.8
-    assert not one.network.training
-    assert not any(p.requires_grad for p in one.network.parameters())
-
-
-@pytest.mark.parametrize("epochs", range(1, 8))
-def test_squeeze_of_few_steps(epochs: int) -> None:
-    data = digits(8)
-    config = CONFIG.model_copy(update={"epochs": epochs})
-    trained = squeeze(config, CLASSES, data, data, seed=0)
-    assert all(value.isfinite().all() for value in trained.network.state_dict().values())
-
-
-def test_a_bad_teacher_is_refused() -> None:
-    data = digits(20)
-    config = CONFIG.model_copy(update={"epochs": 1, "minimum_accuracy": 1.0})
-    with pytest.raises(InputError, match=r"squeeze reached .*%.*minimum_accuracy = 100\.0%.*teacher\.epochs"):
-        squeeze(config, CLASSES, data, data, seed=0)
-
-
-# -- weights and cards ----------------------------------------------------------------------------
 
 
 def load(path: Path, config: recipe.Teacher = CONFIG, classes: tuple[str, ...] = CLASSES, channels: int = 1) -> Teacher:
@@ -167,7 +141,6 @@ def test_weights_from_elsewhere_have_no_card(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"classes": tuple("abcdefghij")}, "classes"),
         ({"mean": (0.5,)}, "mean"),
         ({"std": (0.5,)}, "std"),
         ({"network": "resnet20"}, "network"),
@@ -178,6 +151,33 @@ def test_a_card_of_something_else(tmp_path: Path, change: dict[str, object], exp
     save_teacher(tmp_path / "t.safetensors", teacher(**change))
     with pytest.raises(InputError, match=rf"t\.safetensors was made for {expected} .*this run has"):
         load(tmp_path / "t.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ("012345678x", r"class 9 is 'x' there and '9' in the data; use a teacher of these classes"),
+        ("0213456789", r"class 1 is '2' there and '1' in the data \(the same names in another order\)"),
+        ("012", r"made for 3 classes, but the data has 10"),
+    ],
+)
+def test_a_card_of_other_classes(tmp_path: Path, classes: str, expected: str) -> None:
+    save_teacher(tmp_path / "t.safetensors", teacher(classes=tuple(classes)))
+    with pytest.raises(InputError, match=rf"teacher\.weights: .*t\.safetensors was .*{expected}"):
+        load(tmp_path / "t.safetensors")
+
+
+def test_a_whole_card_and_one_of_an_earlier_version(tmp_path: Path) -> None:
+    card = teacher(size=(8, 8), data="d1", training={"epochs": 3, "scale": [0.5, 1.0]}, accuracy=0.5).card
+    save_teacher(tmp_path / "t.safetensors", Teacher(teacher().network, card))
+    assert load(tmp_path / "t.safetensors").card == card
+    early = {"network": "resnet8", "classes": list(CLASSES), "channels": 1, "mean": [0.305], "std": [0.376]}
+    write_tensors(tmp_path / "t.safetensors", teacher().network.state_dict(), {"fastdd": json.dumps(early)})
+    assert load(tmp_path / "t.safetensors").card == teacher().card
+    assert differences(card, replace(card, size=(16, 16)), ("size", "mean")) == [
+        "made for size (8, 8), used with (16, 16)"
+    ]
+    assert not differences(teacher().card, card, ("size",))
 
 
 @pytest.mark.parametrize("card", ["{", "3", '{"network": "resnet8"}', '{"colour": "red"}'])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastdd.recipe import Batch, BatchNorm, CrossEntropy, DiRe, Gaussian, Recover, Terms
 from fastdd.recover import plan
-from fastdd.recover.loop import draws
+from fastdd.recover.augment import draws
 from fastdd.teachers import layer_names
 from fastdd_kernels import resample
 

@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import InputError, suggestion
-from . import deda, dire, sre2l
+from . import cda, cvdd, deda, delt, dire, dwa, edc, gvbsm, infer, lpld, rded, sre2l, sre2lpp
 
-METHODS: dict[str, dict[str, Any]] = {"sre2l": sre2l.METHOD, "deda": deda.METHOD, "custom": {}}
+METHODS: dict[str, dict[str, Any]] = {
+    "sre2l": sre2l.METHOD,
+    "cda": cda.METHOD,
+    "dwa": dwa.METHOD,
+    "lpld": lpld.METHOD,
+    "gvbsm": gvbsm.METHOD,
+    "edc": edc.METHOD,
+    "deda": deda.METHOD,
+    "delt": delt.METHOD,
+    "infer": infer.METHOD,
+    "rded": rded.METHOD,
+    "sre2lpp": sre2lpp.METHOD,
+    "cvdd": cvdd.METHOD,
+    "custom": {},
+}
 ADDITIONS: dict[str, dict[str, Any]] = {"dire": dire.ADDITION}
 
 

@@ -1,5 +1,8 @@
 """The one optimisation loop: augment, frozen teacher with taps, terms, gradient to the images, Adam, clip.
 
+What differs between methods lies beside it: what Adam moves (variables.py), which images are active at a step
+(rounds.py), and which teachers speak (voters.py).
+
 The random draws of all steps are made before the loop, from each batch's own generator; inside it there is
 no host synchronisation but the reading of the losses every ``log_every`` steps. The image kept is the last
 iterate.
@@ -8,59 +11,34 @@ iterate.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fastdd_kernels import resample, resample_parameters
-
 from .. import recipe
 from ..errors import InputError
-from ..precision import autocast
 from ..progress import Bar
-from ..seeds import generator
-from ..teachers import Taps, Teacher
+from ..teachers import Teacher
+from .augment import draws
+from .objective import Objective, Shape, Values
 from .plan import Unit
-from .terms import Term
+from .rounds import rounds_of
+from .variables import Offsets, Pixels, Variable
+from .voters import voters
 
 Losses = list[dict[str, float]]
 """every log_every steps: the step and each term, weighted, as a mean over the unit's batches"""
 
 
+class UnitError(InputError):
+    """The images or a term of one unit are no numbers any more; other units are not touched by that."""
+
+
 def cosine(lr: float, step: int, steps: int) -> float:
     """Learning rate at a 0-based step: lr (1 + cos(pi step / steps)) / 2, no warm-up."""
     return lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def draws(config: recipe.Augment, unit: Unit, steps: int, size: tuple[int, int], seed: int) -> Tensor | None:
-    """Augmentation of every step and batch [steps, batches, k] for images of (H, W), or None where there is none."""
-    if config.scale is None and config.flip == 0 and config.roll == (0, 0):
-        return None
-    low, high = config.roll
-    per_batch = [
-        resample_parameters(
-            steps, *size, scale=config.scale, flip=config.flip, roll=(low, high + 1),
-            generator=generator(seed, "augment", batch.classes[0], batch.slots[0]),
-        )
-        for batch in unit.batches
-    ]  # fmt: skip
-    return torch.stack(per_batch, dim=1)
-
-
-def _objective(
-    taps: Taps, terms: list[Term], config: recipe.Recover
-) -> Callable[[Tensor, Tensor | None], dict[str, Tensor]]:
-    """(images, draws of one step) -> named, weighted terms."""
-
-    def objective(images: Tensor, parameters: Tensor | None) -> dict[str, Tensor]:
-        if parameters is not None:
-            images = resample(images, parameters)
-        with autocast(images.device, config.precision):
-            features = taps(images.contiguous(memory_format=torch.channels_last))
-        return {name: value for term in terms for name, value in term(features).items()}
-
-    return torch.compile(objective, fullgraph=True, dynamic=False) if config.compile else objective
 
 
 def optimise(
@@ -69,8 +47,7 @@ def optimise(
     method: recipe.Method,
     config: recipe.Recover,
     teacher: Teacher,
-    taps: Taps,
-    terms: list[Term],
+    objectives: Callable[[Shape], Sequence[Objective]],
     seed: int,
     bar: Bar,
 ) -> tuple[Tensor, Losses]:
@@ -78,47 +55,68 @@ def optimise(
 
     Args:
         images: [N, C, H, W] initial images, normalised, in the order of ``unit.rows``.
+        teacher: whose normalisation the images are in.
+        objectives: those for units of a shape, one a teacher.
 
     Returns:
         (images, losses): the last iterate, normalised and inside the box of valid colours.
 
     Raises:
-        InputError: a term became NaN or infinite; the message names step and term.
+        UnitError: a term or an image became NaN or infinite; the message names step and term.
     """
-    images = images.contiguous(memory_format=torch.channels_last).requires_grad_()
-    low, high = teacher.bounds(images.device)
+    bounds = teacher.bounds(images.device)
+    variable: Variable = (
+        Pixels(images, bounds) if method.offset is None else Offsets(images, bounds, unit, method.offset)
+    )
     augmentation = draws(method.augment, unit, method.steps, (images.shape[2], images.shape[3]), seed)
     augmentation = None if augmentation is None else augmentation.to(images.device)
-    objective = _objective(taps, terms, config)
-    optimiser = torch.optim.Adam([images], lr=method.lr, betas=method.betas)
+    optimiser = torch.optim.Adam([variable.free], lr=method.lr, betas=method.betas)
     losses: Losses = []
-    for step in range(method.steps):
-        optimiser.param_groups[0]["lr"] = cosine(method.lr, step, method.steps)
-        parts = objective(images, None if augmentation is None else augmentation[step])
-        optimiser.zero_grad()
-        torch.stack(list(parts.values())).sum().backward()
-        optimiser.step()
-        with torch.no_grad():
-            images.clamp_(low, high)
-        if step % config.log_every == 0 or step == method.steps - 1:
-            values = _read(parts, step, unit)
-            losses.append({"step": step, **values})
-            bar.advance(0, note=f"loss {sum(values.values()):.3f}")
-        bar.advance(len(images))
-    if not images.isfinite().all():
-        raise InputError(
-            f"recover: images of unit {unit.index} are not finite after step {method.steps - 1}; lower method.lr. "
-            "Finished units are kept"
-        )
-    return images.detach(), losses
+    speakers: list[list[int]] = []
+    for active in rounds_of(method, unit):
+        rows = None if active.rows is None else active.rows.to(images.device)
+        spoken = objectives(active.unit.shape)
+        targets = [objective.targets(active.unit) for objective in spoken]
+        speakers = speakers or voters(method, unit, len(spoken), seed)
+        for step in active.steps:
+            drawn = None if augmentation is None else augmentation[step]
+            if drawn is not None and rows is not None and method.augment.per_image:
+                drawn = drawn[rows]
+            optimiser.param_groups[0]["lr"] = cosine(method.lr, step, method.steps)
+            optimiser.zero_grad()
+            values = _backward(variable, rows, drawn, [(spoken[i], targets[i]) for i in speakers[step]])
+            variable.step(optimiser)
+            if step % config.log_every == 0 or step == method.steps - 1:
+                numbers = _read(values, step, unit)
+                losses.append({"step": step, **numbers})
+                bar.advance(0, note=f"loss {sum(numbers.values()):.3f}")
+            bar.advance(len(active.unit.rows))
+    if not variable.free.isfinite().all():
+        raise UnitError(f"images of unit {unit.index} are not finite after step {method.steps - 1}; lower method.lr")
+    return variable.result(), losses
 
 
-def _read(parts: dict[str, Tensor], step: int, unit: Unit) -> dict[str, float]:
+def _backward(
+    variable: Variable, rows: Tensor | None, drawn: Tensor | None, speaking: Sequence[tuple[Objective, list[Any]]]
+) -> Values:
+    """Accumulate the gradient of the mean loss of some objectives, one after the other; their mean values."""
+    together: Values = {}
+    for objective, targets in speaking:
+        values = objective(variable.images(rows), drawn, targets)
+        if len(speaking) > 1:
+            values = {name: value / len(speaking) for name, value in values.items()}
+        torch.stack(list(values.values())).sum().backward()
+        for name, value in values.items():
+            together[name] = together[name] + value.detach() if name in together else value.detach()
+    return together
+
+
+def _read(values: dict[str, Tensor], step: int, unit: Unit) -> dict[str, float]:
     """The terms on the host (the loop's only synchronisation), checked to be finite."""
-    values = {name: value.item() / unit.shape[0] for name, value in parts.items()}
-    if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-        raise InputError(
-            f"recover: term {bad[0]!r} is {values[bad[0]]} at step {step} of unit {unit.index}; lower method.lr or the "
-            "term's weight. Finished units are kept"
+    numbers = dict(zip(values, (torch.stack(list(values.values())) / unit.shape[0]).tolist(), strict=True))
+    if bad := [name for name, number in numbers.items() if not math.isfinite(number)]:
+        raise UnitError(
+            f"term {bad[0]!r} is {numbers[bad[0]]} at step {step} of unit {unit.index}; lower method.lr or the "
+            "term's weight"
         )
-    return values
+    return numbers

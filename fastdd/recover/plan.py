@@ -28,10 +28,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Unit:
-    """Batches of one shape, optimised together."""
+    """Batches of one shape, optimised together.
+
+    part: of a set with offsets (offset.py), 0 for untouched images, m for those with an offset of the m-th teacher.
+    """
 
     index: int
     batches: tuple[Batch, ...]
+    part: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -42,6 +46,12 @@ class Unit:
     def rows(self) -> list[tuple[int, int]]:
         """(class, slot) of each image, batch by batch, class by class."""
         return [(c, s) for batch in self.batches for c in batch.classes for s in batch.slots]
+
+    @staticmethod
+    def earlier(batch: Batch) -> list[Batch]:
+        """The batches of its slots with lower classes, and the batch itself, last."""
+        size = len(batch.classes)
+        return [Batch(tuple(range(first, first + size)), batch.slots) for first in range(0, batch.classes[0] + 1, size)]
 
     @property
     def groups(self) -> list[int]:

@@ -1,111 +1,185 @@
 """Recover a distilled set, unit by unit: each is saved whole or not at all, and never done twice.
 
-images/<arm>/<class>/<slot>.png      lossless; loads with torchvision's ImageFolder
-recover/<arm>/unit_<index>.json      rows and losses of a unit; written last, so it marks the unit finished
+    images/<arm>/<class>/<slot>.png      see images.py
+    recover/<arm>/plan.json              images a unit, where that was chosen for the run
+    recover/<arm>/unit_<index>.json      rows and losses of a unit; written last, so it marks the unit finished
+
+The processes of torchrun take units from one queue, so none waits for another. What is in a unit, its seeds and its
+result do not depend on who does it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image, encode_png
 
 from .. import recipe
 from ..bank import Bank
+from ..distributed import barrier, claims, is_main
 from ..errors import InputError
-from ..files import write_bytes, write_json
-from ..progress import progress
+from ..files import write_json
+from ..progress import Bar, progress
 from ..seeds import generator
 from ..teachers import Taps, Teacher
-from .loop import optimise
-from .plan import Unit, plan
-from .terms import build_terms, tapped_layers
+from .augment import draws
+from .images import save_images, to_levels
+from .loop import Losses, UnitError, optimise
+from .memory import images_that_fit
+from .objective import Objective, Shape
+from .offset import all_units
+from .perturb import Climb, perturbed
+from .plan import Batch, Unit
+from .rounds import iterations
+from .terms import build_terms, tapped
+
+Rows = Sequence[tuple[int, int]]
 
 
-def image_path(folder: Path, class_name: str, slot: int) -> Path:
-    return folder / class_name / f"{slot:05d}.png"
+@dataclass
+class Recovery:
+    """An arm's optimisation: its method, its teachers with their banks, and what its units have in common.
+
+    Attributes:
+        method, config: what is optimised, and how.
+        teachers, banks: one or several; the images are in the normalisation of the first.
+        real: (class, slot) rows -> uint8 images, the initial images where the method does not start from noise.
+        shape: (C, H, W) of an image.
+        seed: of all randomness.
+    """
+
+    method: recipe.Method
+    config: recipe.Recover
+    teachers: Sequence[Teacher]
+    banks: Sequence[Bank]
+    real: Callable[[Rows], Tensor]
+    shape: tuple[int, int, int]
+    seed: int
+    taps: list[Taps] = field(init=False)
+    objectives: dict[Shape, list[Objective]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        terms = self.method.terms
+        networks = [teacher.network for teacher in self.teachers]
+        self.taps = [tapped(terms, n) for n in networks]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.taps[0].parameters()).device
+
+    def objective(self, shape: Shape) -> list[Objective]:
+        """One a teacher, compiled once for all units of a shape."""
+        if shape not in self.objectives:
+            self.objectives[shape] = [
+                Objective(
+                    build_terms(self.method.terms, shape, taps, bank, self.seed, self.device),
+                    taps,
+                    self.config,
+                    self.method.augment.pad,
+                )
+                for taps, bank in zip(self.taps, self.banks, strict=True)
+            ]
+        return self.objectives[shape]
+
+    def initial(self, rows: Rows) -> Tensor:
+        """Normalised initial images [N, C, H, W]: noise N(0, 1) or real; each depends on its class and slot alone."""
+        if self.method.init != "noise":
+            return self.teachers[0].normalise(self.real(rows)).to(self.device)
+        noise = [torch.randn(self.shape, generator=generator(self.seed, "noise", c, slot)) for c, slot in rows]
+        return torch.stack(noise).to(self.device)
+
+    def optimise(self, unit: Unit, bar: Bar) -> tuple[Tensor, Losses]:
+        """Recovered images of a unit in [0, 1], and the log of its losses."""
+        teacher, images = self.teachers[0], self.initial(unit.rows)
+        if not iterations(self.method, unit):
+            return teacher.denormalise(images), []
+        with self._perturbed(unit):
+            images, losses = optimise(images, unit, self.method, self.config, teacher, self.objective, self.seed, bar)
+        return teacher.denormalise(images), losses
+
+    def _perturbed(self, unit: Unit) -> AbstractContextManager[None]:
+        config = self.method.perturb
+        if config is None:
+            return nullcontext()
+        (batch,) = unit.batches
+        climbs = [self._climb(each) for each in ([batch] if config.restore else unit.earlier(batch))]
+        return perturbed(self.taps[0], self.teachers[0].network, climbs, config)
+
+    def _climb(self, batch: Batch) -> Climb:
+        alone = Unit(0, (batch,))
+        drawn = draws(self.method.augment, alone, self.method.steps, self.shape[1:], self.seed)
+        labels = torch.tensor([c for c, _ in alone.rows], device=self.device)
+        return self.initial(alone.rows), None if drawn is None else drawn[0].to(self.device), labels
 
 
 def unit_path(folder: Path, unit: Unit) -> Path:
     return folder / f"unit_{unit.index:05d}.json"
 
 
-def save_images(folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, int]], images: Tensor) -> None:
-    """Write uint8 images [N, C, H, W] as PNG, one folder a class."""
-    for (c, slot), image in zip(rows, images.cpu(), strict=True):
-        write_bytes(image_path(folder, classes[c], slot), bytes(encode_png(image.contiguous()).numpy()))
-
-
-def load_images(folder: Path, classes: Sequence[str], ipc: int, channels: int) -> tuple[Tensor, Tensor]:
-    """(uint8 images [K * ipc, C, H, W], labels [K * ipc]) of a distilled set, in class order.
-
-    Raises:
-        InputError: an image is missing or damaged.
-    """
-    mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY
-    images = []
-    for file in (image_path(folder, name, slot) for name in classes for slot in range(ipc)):
-        try:
-            images.append(decode_image(str(file), mode))
-        except RuntimeError as error:
-            raise InputError(
-                f"{file} is missing or damaged ({error}); delete {folder.parents[1] / 'recover' / folder.name} "
-                "and start the same command again"
-            ) from error
-    return torch.stack(images), torch.arange(len(classes)).repeat_interleave(ipc)
-
-
-def initial_images(
-    method: recipe.Method, unit: Unit, shape: tuple[int, int, int], teacher: Teacher,
-    real: Callable[[Sequence[tuple[int, int]]], Tensor], seed: int,
-) -> Tensor:  # fmt: skip
-    """Normalised initial images [N, C, H, W]: noise N(0, 1) or real ones; each depends on its class and slot alone."""
-    if method.init == "real":
-        return teacher.normalise(real(unit.rows))
-    return torch.stack([torch.randn(shape, generator=generator(seed, "noise", c, s)) for c, s in unit.rows])
+def units_of(arm: str, recovery: Recovery, num_classes: int, ipc: int, out: Path) -> list[Unit]:
+    """All units of an arm; how many images fit is decided once for a run folder."""
+    size, path = recovery.config.unit_images, out / "recover" / arm / "plan.json"
+    if size == "auto":
+        if is_main() and not path.is_file():
+            taps, shape = recovery.taps[0], recovery.shape
+            write_json(
+                path, {"unit_images": images_that_fit(taps, shape, recovery.config.precision, num_classes * ipc)}
+            )
+        barrier()
+        size = json.loads(path.read_text())["unit_images"]
+    return all_units(recovery.method, ipc, num_classes, len(recovery.teachers), size)
 
 
 def unfinished(
-    arm: str, method: recipe.Method, config: recipe.Recover, num_classes: int, ipc: int, out: Path
+    arm: str, recovery: Recovery, num_classes: int, ipc: int, out: Path, part: range | None = None
 ) -> list[Unit]:
-    """The arm's units that the run folder ``out`` does not hold yet."""
-    units = plan(num_classes, ipc, method.batch, config.unit_images)
-    return [unit for unit in units if not unit_path(out / "recover" / arm, unit).is_file()]
+    """The arm's units that the run folder lacks; with ``part`` only those with an index in it."""
+    units = units_of(arm, recovery, num_classes, ipc, out)
+    wanted = [unit for unit in units if part is None or unit.index in part]
+    return [unit for unit in wanted if not unit_path(out / "recover" / arm, unit).is_file()]
 
 
-def recover(
-    arm: str,
-    units: Sequence[Unit],
-    method: recipe.Method,
-    config: recipe.Recover,
-    teacher: Teacher,
-    bank: Bank,
-    real: Callable[[Sequence[tuple[int, int]]], Tensor],
-    shape: tuple[int, int, int],
-    out: Path,
-    seed: int,
-) -> int:
-    """Recover units of one arm into a run folder.
+def recover(arm: str, units: Sequence[Unit], recovery: Recovery, classes: Sequence[str], out: Path) -> int:
+    """Recover units of an arm into a run folder; the same list of units in all processes.
 
     Args:
-        real: (class, slot) rows -> uint8 images, the seeded choice of real images.
-        shape: (C, H, W) of an image.
+        classes: class names in order.
         out: the run folder.
 
     Returns:
-        Image-iterations done.
+        Image-iterations done by this process.
+
+    Raises:
+        InputError: units failed; all others were done first.
     """
-    device = next(teacher.network.parameters()).device
-    taps = Taps(teacher.network, tapped_layers(method.terms, teacher.network), moments=method.terms.bn is not None)
-    image_iterations = sum(len(unit.rows) for unit in units) * method.steps
-    with progress(f"recover {arm}", image_iterations) as bar:
-        for unit in units:
-            start = initial_images(method, unit, shape, teacher, real, seed).to(device)
-            terms = build_terms(method.terms, unit, taps, bank, seed, device)
-            images, losses = optimise(start, unit, method, config, teacher, taps, terms, seed, bar)
-            save_images(out / "images" / arm, bank.classes, unit.rows, teacher.to_uint8(images))
-            write_json(unit_path(out / "recover" / arm, unit), {"rows": unit.rows, "losses": losses})
-    return image_iterations
+    folder = out / "recover" / arm
+    barrier()  # all processes have listed the units before any is finished
+    done, failed = 0, []
+    total = sum(iterations(recovery.method, unit) for unit in units)
+    with progress(f"recover {arm}", total) as bar:
+        for unit in _taken(arm, units):
+            try:
+                images, losses = recovery.optimise(unit, bar)
+            except UnitError as error:
+                failed.append(str(error))
+                continue
+            save = recovery.method.save
+            save_images(out / "images" / arm, classes, unit.rows, to_levels(images, save), save)
+            write_json(unit_path(folder, unit), {"rows": unit.rows, "losses": losses})
+            done += iterations(recovery.method, unit)
+    barrier()
+    if failed:
+        raise InputError(
+            f"recover {arm}: {len(failed)} of {len(units)} units failed: {'; '.join(failed)}. The others are kept"
+        )
+    return done
+
+
+def _taken(arm: str, units: Sequence[Unit]) -> Iterator[Unit]:
+    for number in claims(f"recover/{arm}", len(units)):
+        yield units[number]

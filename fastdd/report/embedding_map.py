@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .folder import SHOWN_SLOTS, Arm, Run
+from .folder import Arm, Run
 
 REAL_POINTS = 1000
 ITERATIONS = 500
@@ -51,9 +51,11 @@ def embedding_map(run: Run) -> EmbeddingMap:
     """
     classes = range(len(run.shown_classes))
     labels = run.embeddings["real_labels"]
-    slots = min(run.ipc, SHOWN_SLOTS)
-    rows = np.array([c * run.ipc + slot for c in classes for slot in range(slots)])
-    control, *distilled = [run.embeddings[arm.key][rows] for arm in run.arms]
+    slots = run.shown_slots
+    control, *distilled = [
+        run.embeddings[arm.key][[c * run.stored(arm) + slot for c in classes for slot in range(slots)]]
+        for arm in run.arms
+    ]
     twins = _twins(control, np.repeat(classes, slots), run.embeddings["real"], labels)
     chosen = np.union1d(_stratified(labels, len(classes), REAL_POINTS), twins)
     parts = [run.embeddings["real"][chosen], *distilled]

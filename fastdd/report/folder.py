@@ -83,6 +83,15 @@ class Run:
     def ipc(self) -> int:
         return int(self.metrics["ipc"])
 
+    @property
+    def shown_slots(self) -> int:
+        """The images of a class that fit on a page, and that every arm has: at most the first ten."""
+        return min(self.ipc, SHOWN_SLOTS, *(self.stored(arm) for arm in self.arms))
+
+    def stored(self, arm: Arm) -> int:
+        """Images a class of an arm; runs of before there were other numbers than ipc do not say it."""
+        return int(arm.metrics.get("stored", self.ipc))
+
     def image(self, arm: Arm, class_name: str, slot: int) -> Path:
         return self.path / "images" / arm.key / class_name / f"{slot:05d}.png"
 
@@ -183,8 +192,9 @@ def _embeddings(path: Path, metrics: dict[str, Any]) -> dict[str, np.ndarray]:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file} cannot be read ({error}); delete it and {AGAIN}") from error
     _require(file, tensors, {"real", "real_labels", *metrics["arms"]})
-    rows = len(metrics["classes"]) * metrics["ipc"]
-    wanted = {"real": len(tensors["real_labels"]), **dict.fromkeys(metrics["arms"], rows)}
+    wanted = {"real": len(tensors["real_labels"])}
+    for arm, values in metrics["arms"].items():
+        wanted[arm] = len(metrics["classes"]) * values.get("stored", metrics["ipc"])
     for name, count in wanted.items():
         if len(tensors[name]) != count:
             raise InputError(f"{file}: {name!r} has {len(tensors[name])} rows, expected {count}; delete it and {AGAIN}")

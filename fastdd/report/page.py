@@ -14,7 +14,7 @@ from ..files import write_text
 from . import figures
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
-from .folder import SHOWN_SLOTS, Arm, Run, read_run
+from .folder import Arm, Run, read_run
 from .sheets import Sheet, sheet
 
 
@@ -141,7 +141,7 @@ def _finding(run: Run) -> Finding | None:
 
 def _sheets(run: Run) -> list[tuple[Arm, Sheet]]:
     """For each arm, rows of classes and columns of slots."""
-    slots = range(min(run.ipc, SHOWN_SLOTS))
+    slots = range(run.shown_slots)
     return [(arm, sheet([[run.image(arm, c, slot) for slot in slots] for c in run.shown_classes])) for arm in run.arms]
 
 

@@ -12,10 +12,12 @@ from .small import CifarResNet, small_stem
 
 SMALL = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56")
 SMALL_STEM = ("resnet18_small", "resnet34_small", "resnet50_small", "resnet101_small")
+AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+"""networks with auxiliary classifiers for training, which BatchNorm made dispensable, and the names of their tensors"""
 
 
 def build(name: str, num_classes: int, channels: int = 3) -> nn.Module:
-    """An untrained network.
+    """An untrained network; it returns its logits [N, num_classes] alone, in training too.
 
     Args:
         name: ``resnet8|20|32|44|56`` (CIFAR ResNets), ``resnet18_small`` and its kin (torchvision's
@@ -38,7 +40,9 @@ def build(name: str, num_classes: int, channels: int = 3) -> nn.Module:
         raise InputError(f"unknown network {name!r}{suggestion(name, known)}")
     if channels != 3:
         raise InputError(f"network {name!r} takes 3 channels, but data.channels is {channels}; set data.channels=3")
-    return models.get_model(name, weights=None, num_classes=num_classes)
+    # without init_weights these two warn that its default may change
+    own = {"aux_logits": False, "init_weights": True} if name in AUXILIARY else {}
+    return models.get_model(name, weights=None, num_classes=num_classes, **own)
 
 
 def outline(key: str, name: str, num_classes: int, shape: tuple[int, int, int]) -> nn.Module:
@@ -54,7 +58,7 @@ def outline(key: str, name: str, num_classes: int, shape: tuple[int, int, int]) 
         InputError: no such network, or one that cannot take such images.
     """
     with torch.device("meta"):
-        network = build(name, num_classes, shape[0]).eval()
+        network = _weightless(name, num_classes, shape[0]).eval()
         try:
             logits = network(torch.zeros(1, *shape))
         except (RuntimeError, AssertionError, ValueError) as error:
@@ -64,3 +68,11 @@ def outline(key: str, name: str, num_classes: int, shape: tuple[int, int, int]) 
             ) from error
     assert logits.shape == (1, num_classes)  # every network of build gives logits in eval mode
     return network
+
+
+def _weightless(name: str, num_classes: int, channels: int) -> nn.Module:
+    try:
+        return build(name, num_classes, channels)
+    except NotImplementedError:  # RegNets compute their widths with tensors, which need memory
+        with torch.device("cpu"):
+            return build(name, num_classes, channels).to("meta")

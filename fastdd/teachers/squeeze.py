@@ -1,91 +1,207 @@
-"""Squeeze: train the teacher on the real images.
+"""Squeeze: train the teacher on the real images, from random weights or from given ones.
 
-SGD with Nesterov momentum and a one-cycle learning rate on a resident set, augmented in batches; the
-draws depend on the seed alone.
+SGD on batches that are augmented on the device, tested after every epoch. What an epoch draws (order, windows or
+shifts, flips, dropout) depends on the seed and the epoch alone, and its end is kept in a checkpoint: a training that
+was killed ends with the same bytes as one that was not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .. import recipe
 from ..data.augment import shift_and_flip
 from ..errors import InputError
+from ..files import write_json
 from ..precision import autocast
-from ..progress import progress
-from .load import Card, Teacher
-from .networks import build
+from ..progress import Bar, progress
+from ..seeds import derive, generator
+from .card import Card
+from .checkpoint import identity, restore, save
+from .load import Teacher, fingerprint, save_teacher
+from .optimise import Average, learning_rate, optimiser
+from .passes import Passes
+from .start import start
 
 EVALUATION_BATCH = 500
+UNTRAINED = ("network", "weights", "mean", "std", "minimum_accuracy")
+"""settings of a teacher that do not say how it is trained"""
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Squeezed:
+    """A trained teacher.
+
+    Attributes:
+        curve: of each epoch its number, last learning rate, mean loss and test accuracy (a fraction).
+        images: seen by this call, which may have continued an earlier one.
+    """
+
+    teacher: Teacher
+    curve: list[dict[str, float]]
+    images: int
+
+
 def accuracy(
     network: Callable[[Tensor], Tensor], normalise: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
 ) -> float:
     """Top-1 accuracy of a classifier on uint8 images [N, C, H, W], as a fraction."""
-    right = torch.zeros((), dtype=torch.long, device=images.device)
-    for batch, truth in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
-        right += (network(normalise(batch)).argmax(1) == truth).sum()
-    return right.item() / len(images)
+    pairs = zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
+    return streamed_accuracy(network, normalise, pairs)
+
+
+@torch.no_grad()
+def streamed_accuracy(
+    network: Callable[[Tensor], Tensor],
+    normalise: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+) -> float:
+    """Top-1 accuracy of a classifier on batches of uint8 images and labels, as a fraction."""
+    hits, seen = [], 0
+    for images, labels in batches:
+        hits.append((network(normalise(images)).argmax(1) == labels).sum())
+        seen += len(labels)
+    return int(torch.stack(hits).sum()) / seen if seen else 0.0
 
 
 def squeeze(
     config: recipe.Teacher,
     classes: tuple[str, ...],
-    train: tuple[Tensor, Tensor],
-    test: tuple[Tensor, Tensor],
+    train: Passes,
+    test: Passes,
     seed: int,
-) -> Teacher:
-    """Train a teacher from scratch.
+    device: torch.device,
+    data: str = "",
+    checkpoint: Path | None = None,
+) -> Squeezed:
+    """Train a teacher.
 
     Args:
-        config: network, normalisation and training settings.
+        config: network, start, normalisation and training settings.
         classes: class names in order.
-        train: uint8 images [N, C, H, W] and labels [N], on the device to train on.
-        test: the same of the held-out split; its accuracy goes on the card.
-        seed: of initial weights, order and augmentation.
+        train: shuffled passes over the training images.
+        test: passes over the held-out images; the accuracy on them goes on the card.
+        seed: of initial weights, dropout and augmentation; the order has the seed of ``train``.
+        device: where to train, and where the passes deliver.
+        data: fingerprint of the training images, for the card.
+        checkpoint: file in which the end of every epoch is kept, and from which training continues; the caller
+            deletes it when the teacher is safe.
 
     Raises:
-        InputError: the accuracy stays below ``teacher.minimum_accuracy``.
+        InputError: ``config.init`` or the checkpoint does not fit, or training diverges.
     """
-    images, labels = train
-    torch.manual_seed(seed)
-    network = build(config.network, len(classes), images.shape[1]).to(images.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    card = Card(config.network, classes, images.shape[1], config.mean, config.std)
-    teacher = Teacher(network, card)
-    batches = max(1, len(images) // config.batch)
-    optimiser = torch.optim.SGD(
-        network.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay, nesterov=config.momentum > 0
-    )
-    steps = config.epochs * batches
-    # a warm-up of exactly one step would divide by zero
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.lr, total_steps=steps, pct_start=0.2 if steps > 5 else 0.3
-    )
-    generator = torch.Generator().manual_seed(seed)
-    with progress("squeeze", config.epochs * batches * config.batch) as bar:
-        for _ in range(config.epochs):
-            order = torch.randperm(len(images), generator=generator).to(images.device)
-            for index in order[: batches * config.batch].view(batches, -1):
-                batch = shift_and_flip(teacher.normalise(images[index]), config.pad, config.flip, generator)
-                with autocast(images.device, config.precision):
-                    logits = network(batch)
-                loss = F.cross_entropy(logits.float(), labels[index], label_smoothing=config.label_smoothing)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-                bar.advance(len(index))
-    network.eval().requires_grad_(False)
-    reached = accuracy(network, teacher.normalise, *test)
-    if reached < config.minimum_accuracy:
+    C, H, W = train.shape
+    card = Card(config.network, classes, C, config.mean, config.std, size=(H, W), data=data)
+    network, notes = start(config, card, seed)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    settings = _settings(config)
+    run = _Training(config, network, Teacher(network, card), len(train), seed, device)
+    owner = identity(settings, config.network, classes, config.mean, config.std, seed, data, [C, H, W], len(train))
+    curve = [] if checkpoint is None else restore(checkpoint, owner, network, run.optimiser, run.average)
+    images = (config.epochs - len(curve)) * len(train) * train.batch
+    with progress("squeeze", images) as bar:
+        for note in notes if not curve else [f"squeeze continues after epoch {len(curve)}"]:
+            bar.line(note)
+        for epoch in range(len(curve), config.epochs):
+            loss = run.epoch(epoch, train.epoch(epoch), bar)
+            reached = streamed_accuracy(run.tested.eval(), run.teacher.normalise, test.epoch(0))
+            rate = learning_rate(config, (epoch + 1) * len(train) - 1, config.epochs * len(train))
+            curve.append({"epoch": epoch + 1, "lr": rate, "loss": loss, "accuracy": reached})
+            bar.line(f"epoch {epoch + 1}/{config.epochs}: lr {rate:.3g}, loss {loss:.4f}, test {reached:.2%}")
+            if checkpoint is not None:
+                save(checkpoint, owner, curve, network, run.optimiser, run.average)
+    card = replace(card, accuracy=curve[-1]["accuracy"], training=settings)
+    return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, images)
+
+
+def _settings(config: recipe.Teacher) -> dict[str, object]:
+    """How the teacher is trained, JSON-like; the file of ``init`` by its name and content."""
+    settings = config.model_dump(mode="json", exclude=set(UNTRAINED))
+    if config.init is not None:
+        settings["init"] = {"file": Path(config.init).name, "sha256": fingerprint(Path(config.init))}
+    return settings
+
+
+class _Training:
+    """A network with its optimiser and its average."""
+
+    def __init__(
+        self,
+        config: recipe.Teacher,
+        network: nn.Module,
+        teacher: Teacher,
+        batches: int,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        self.config, self.network, self.teacher, self.seed, self.device = config, network, teacher, seed, device
+        self.optimiser = optimiser(config, network)
+        self.average = Average(network, config.ema) if config.ema else None
+        self.batches, self.note = batches, ""
+
+    @property
+    def tested(self) -> nn.Module:
+        """The network that is tested and kept."""
+        return self.network if self.average is None else self.average.network
+
+    def epoch(self, epoch: int, batches: Iterator[tuple[Tensor, Tensor]], bar: Bar) -> float:
+        """Train on one pass; returns the mean loss.
+
+        Raises:
+            InputError: it is not finite.
+        """
+        config, draw = self.config, generator(self.seed, "augment", epoch)
+        torch.manual_seed(derive(self.seed, "dropout", epoch))
+        self.network.train()
+        losses = []
+        for step, (images, labels) in enumerate(batches, epoch * self.batches):
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate(config, step, config.epochs * self.batches)
+            batch = self.teacher.normalise(images)
+            if config.scale is None:
+                batch = shift_and_flip(batch, config.pad, config.flip, draw)
+            with autocast(self.device, config.precision):
+                logits = self.network(batch)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            if self.average is not None:
+                self.average.update(self.network, step)
+            losses.append(loss.detach())
+            bar.advance(len(labels), self.note)
+        mean = torch.stack(losses).mean().item()
+        if not torch.tensor(mean).isfinite():
+            raise InputError(
+                f"squeeze diverged in epoch {epoch + 1}: the mean loss is {mean}; lower teacher.lr = {config.lr:g}, "
+                "or warm up for longer (teacher.warmup)"
+            )
+        self.note = f"loss {mean:.3f}"
+        return mean
+
+
+def keep(folder: Path, squeezed: Squeezed, minimum: float) -> Path:
+    """Write the curve as ``squeeze.json`` and the teacher as ``teacher.safetensors``, whose path is returned.
+
+    Raises:
+        InputError: the accuracy is below ``minimum``; the weights are then in ``teacher-rejected.safetensors``.
+    """
+    write_json(folder / "squeeze.json", {"settings": squeezed.teacher.card.training, "epochs": squeezed.curve})
+    reached = squeezed.curve[-1]["accuracy"]
+    if reached < minimum:
+        rejected = folder / "teacher-rejected.safetensors"
+        save_teacher(rejected, squeezed.teacher)
         raise InputError(
-            f"squeeze reached {reached:.1%} test accuracy, expected at least teacher.minimum_accuracy = "
-            f"{config.minimum_accuracy:.1%}; train longer (teacher.epochs), or lower the bar"
+            f"squeeze reached {reached:.1%} test accuracy, expected at least teacher.minimum_accuracy = {minimum:.1%}; "
+            f"train longer (teacher.epochs), or lower the bar; the weights are kept in {rejected} (teacher.init "
+            "trains them further)"
         )
-    return Teacher(network, Card(**{**card.__dict__, "accuracy": reached}))
+    path = folder / "teacher.safetensors"
+    save_teacher(path, squeezed.teacher)
+    return path

@@ -4,6 +4,7 @@ The tapped modules are replaced by thin wrappers that note their statistics on t
 hooks, the whole step compiles as one graph, and nothing is noted that no term asked for.
 
     bn.<i>      input of the i-th BatchNorm2d, in module order: per-image mean and shifted mean square
+    conv.<i>    input of the i-th Conv2d, in module order: per-image mean and mean square, of channels and of patches
     blocks.<i>  output of the i-th residual block, after its ReLU: spatial mean
     stages.<i>  output of the i-th stage (layer1, layer2, ...): spatial mean
 """
@@ -20,8 +21,9 @@ from torch import Tensor, nn
 from fastdd_kernels import frozen_batch_norm
 
 from ..errors import InputError
+from .patches import Moments, image_moments
 
-KINDS = {"bn": "bn_inputs", "blocks": "blocks", "stages": "stages"}
+KINDS = {"bn": "bn_inputs", "conv": "conv_inputs", "blocks": "blocks", "stages": "stages"}
 
 
 class Features(NamedTuple):
@@ -32,9 +34,12 @@ class Features(NamedTuple):
     embedding: Tensor
     """[N, D]: input of the last linear layer"""
     pooled: dict[str, Tensor]
-    """layer name -> [N, channels], spatial mean; a BatchNorm's is that of its input"""
-    moments: dict[str, tuple[Tensor, Tensor]]
-    """BatchNorm layer name -> (mean, mean square about running_mean), each [N, channels]; empty unless asked for"""
+    """layer name -> [N, channels], spatial mean; a BatchNorm's is that of its input, a convolution has none"""
+    moments: dict[str, Moments]
+    """layer name -> (mean, mean square), each [N, channels], of the inputs of BatchNorms, where asked for, about
+    running_mean, and of convolutions, about 0"""
+    patches: dict[str, Moments]
+    """convolution name -> (mean, mean square), each [N, patches], of its input in patches"""
 
 
 class _Notes:
@@ -42,7 +47,8 @@ class _Notes:
 
     def __init__(self) -> None:
         self.pooled: dict[str, Tensor] = {}
-        self.moments: dict[str, tuple[Tensor, Tensor]] = {}
+        self.moments: dict[str, Moments] = {}
+        self.patches: dict[str, Moments] = {}
         self.embedding: Tensor | None = None
 
 
@@ -61,6 +67,16 @@ class _BatchNormTap(nn.Module):
         self.notes.moments[self.name] = (mean, mean_square)
         self.notes.pooled[self.name] = mean
         return y
+
+
+class _ConvolutionTap(nn.Module):
+    def __init__(self, convolution: nn.Conv2d, name: str, notes: _Notes, patch: int) -> None:
+        super().__init__()
+        self.convolution, self.name, self.notes, self.patch = convolution, name, notes, patch
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.notes.moments[self.name], self.notes.patches[self.name] = image_moments(x, self.patch)
+        return self.convolution(x)
 
 
 class _PooledTap(nn.Module):
@@ -85,7 +101,7 @@ class _EmbeddingTap(nn.Module):
 
 
 def layer_names(network: nn.Module, kind: str) -> dict[str, str]:
-    """Layer name -> module path for a kind of layer: ``bn_inputs``, ``blocks`` or ``stages``.
+    """Layer name -> module path for a kind of layer: ``bn_inputs``, ``conv_inputs``, ``blocks`` or ``stages``.
 
     Raises:
         InputError: the network has no such layers.
@@ -93,6 +109,9 @@ def layer_names(network: nn.Module, kind: str) -> dict[str, str]:
     if kind == "bn_inputs":
         found = [path for path, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)]
         prefix = "bn"
+    elif kind == "conv_inputs":
+        found = [path for path, m in network.named_modules() if isinstance(m, nn.Conv2d)]
+        prefix = "conv"
     elif kind == "blocks":
         found = [path for path, m in network.named_modules() if type(m).__name__ in ("BasicBlock", "Bottleneck")]
         prefix = "blocks"
@@ -100,9 +119,26 @@ def layer_names(network: nn.Module, kind: str) -> dict[str, str]:
         found = [path for path, _ in network.named_children() if path.startswith("layer")]
         prefix = "stages"
     if not found:
-        what = {"bn_inputs": "BatchNorm2d layers", "blocks": "residual blocks", "stages": "stages layer1, layer2, ..."}
+        what = {
+            "bn_inputs": "BatchNorm2d layers",
+            "conv_inputs": "Conv2d layers",
+            "blocks": "residual blocks",
+            "stages": "stages layer1, layer2, ...",
+        }
         raise InputError(f"{type(network).__name__} has no {what[kind]}; choose other layers or another network")
     return {f"{prefix}.{i}": path for i, path in enumerate(found)}
+
+
+def hooked_layers(network: nn.Module) -> list[str]:
+    """Names of the inputs of all convolutions and BatchNorms, both kinds in one order, that of the modules.
+
+    Raises:
+        InputError: the network has no convolution.
+    """
+    names = {path: name for name, path in layer_names(network, "conv_inputs").items()}
+    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        names |= {path: name for name, path in layer_names(network, "bn_inputs").items()}
+    return [names[path] for path, _ in network.named_modules() if path in names]
 
 
 class Taps(nn.Module):
@@ -110,21 +146,24 @@ class Taps(nn.Module):
 
     Args:
         network: any classifier whose last linear layer gives the logits.
-        layers: names ``bn.<i>``, ``blocks.<i>`` or ``stages.<i>`` whose spatial means are wanted.
+        layers: names ``bn.<i>``, ``conv.<i>``, ``blocks.<i>`` or ``stages.<i>`` whose statistics are wanted.
         moments: also note the moments of the BatchNorm layers among them.
+        patch: side in pixels of the patches of the convolutions' inputs.
 
     Attributes:
+        layers: the names, kind after kind, in the order of the network.
         running: BatchNorm layer name -> (running mean, running variance), each [channels].
     """
 
-    def __init__(self, network: nn.Module, layers: Collection[str] = (), moments: bool = False) -> None:
+    def __init__(self, network: nn.Module, layers: Collection[str] = (), moments: bool = False, patch: int = 4) -> None:
         super().__init__()
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.notes = _Notes()
         self.running: dict[str, tuple[Tensor, Tensor]] = {}
         paths: dict[str, str] = {}
-        for kind in {name.partition(".")[0] for name in layers}:
+        for kind in sorted({name.partition(".")[0] for name in layers}):
             paths |= layer_names(network, KINDS[kind])
+        self.layers = [name for name in paths if name in set(layers)]
         linear = [path for path, m in network.named_modules() if isinstance(m, nn.Linear)]
         if not linear:
             raise InputError(f"{type(network).__name__} has no linear layer to take embeddings from")
@@ -137,15 +176,18 @@ class Taps(nn.Module):
                     raise InputError(f"{name} ({paths[name]}) has track_running_stats=False: no statistics to match")
                 self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
                 _replace(network, paths[name], _BatchNormTap(module, name, self.notes, moments))
+            elif isinstance(module, nn.Conv2d):
+                _replace(network, paths[name], _ConvolutionTap(module, name, self.notes, patch))
             else:
                 _replace(network, paths[name], _PooledTap(module, name, self.notes))
         self.network = network.eval()
 
     def forward(self, x: Tensor) -> Features:
-        self.notes.pooled, self.notes.moments = {}, {}
+        self.notes.pooled, self.notes.moments, self.notes.patches = {}, {}, {}
         logits = self.network(x)
         assert self.notes.embedding is not None  # the wrapper of the last linear layer has just set it
-        return Features(logits.float(), self.notes.embedding, self.notes.pooled, self.notes.moments)
+        notes = self.notes
+        return Features(logits.float(), self.notes.embedding, notes.pooled, notes.moments, notes.patches)
 
 
 def _replace(network: nn.Module, path: str, module: nn.Module) -> None:

@@ -86,6 +86,7 @@ def batch_norm_loss_from_moments(
     running_var: Tensor,
     groups: int = 1,
     shift: Tensor | None = None,
+    variance_weight: float = 1.0,
 ) -> Tensor:
     """:func:`batch_norm_loss` for a layer whose spatial moments are known already.
 
@@ -95,6 +96,7 @@ def batch_norm_loss_from_moments(
         groups: number of equal parts of consecutive images that N is cut into.
         shift: the [C] constant of the moments; running_mean if not given. Class-wise targets
             have no single running mean, so with them it must be given.
+        variance_weight: factor on the norm of the variances (DWA uses 11).
 
     Returns:
         [groups], one loss a group.
@@ -109,7 +111,7 @@ def batch_norm_loss_from_moments(
         )
     batch_mean, batch_var = batch_moments(mean, mean_square, running_mean if shift is None else shift, groups)
     _check_targets(running_mean, running_var, mean.shape[1], groups)
-    return _row_norms(running_var - batch_var) + _row_norms(running_mean - batch_mean)
+    return variance_weight * _row_norms(running_var - batch_var) + _row_norms(running_mean - batch_mean)
 
 
 def batch_norm_loss(x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1) -> Tensor:

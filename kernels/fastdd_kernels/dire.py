@@ -93,8 +93,10 @@ class RealEmbeddings:
     weight: Tensor | None = None
 
     @staticmethod
-    def prepare(real: Tensor | Sequence[Tensor]) -> RealEmbeddings:
+    def prepare(real: Tensor | Sequence[Tensor], padded_to: int | None = None) -> RealEmbeddings:
         """From [G, m, D], or from a sequence of G matrices [m_g, D] of any sizes; m, m_g >= 1.
+
+        Matrices are padded to the longest, or to ``padded_to`` rows, so that other classes give the same shapes.
 
         Raises:
             ValueError: wrong shapes, or a class without rows.
@@ -110,11 +112,12 @@ class RealEmbeddings:
             if not sizes or any(part.ndim != 2 for part in real) or 0 in sizes:
                 shapes = [tuple(part.shape) for part in real]
                 raise ValueError(f"real must be matrices [m, D] with m > 0, one a class, got {shapes}")
-            rows = pad_sequence(list(to_float(*(part.detach() for part in real))), batch_first=True)
+            parts = list(to_float(*(part.detach() for part in real)))
+            length = max(*sizes, padded_to or 0)
+            rows = pad_sequence([*parts, parts[0].new_zeros(length, parts[0].shape[1])], batch_first=True)[:-1]
             weight = None
-            if min(sizes) < max(sizes):
-                inside = [rows.new_ones(size) for size in sizes]
-                weight = pad_sequence(inside, batch_first=True)
+            if min(sizes) < length:
+                weight = (torch.arange(length) < torch.tensor(sizes)[:, None]).to(rows)
         centre = shared_centre(rows, weight)
         centred = rows - centre if weight is None else (rows - centre) * weight.unsqueeze(2)
         count = torch.tensor(sizes, device=rows.device)

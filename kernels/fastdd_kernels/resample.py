@@ -60,6 +60,17 @@ def _check_range(name: str, value: tuple[float, float]) -> None:
         raise ValueError(f"{name} must be (low, high) with 0 < low <= high, got {tuple(value)}")
 
 
+def _check_scale(scale: tuple[float | Tensor, float], count: int) -> None:
+    low, high = scale
+    if isinstance(low, Tensor):
+        if low.shape != (count,):
+            raise ValueError(f"the low end of scale must be a number or [{count}], got {tuple(low.shape)}")
+        for end in (low.min(), low.max()) if count else ():
+            _check_range("scale", (float(end), high))
+    else:
+        _check_range("scale", (low, high))
+
+
 def _central_crop(height: int, width: int, ratio: tuple[float, float]) -> tuple[int, int, int, int]:
     """Largest central crop (top, left, height, width) whose ratio width / height is allowed."""
     h, w = height, width
@@ -70,10 +81,13 @@ def _central_crop(height: int, width: int, ratio: tuple[float, float]) -> tuple[
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def _crops(uniform: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
+def _crops(
+    uniform: Tensor, height: int, width: int, scale: tuple[float | Tensor, float], ratio: tuple[float, float]
+) -> Tensor:
     """Crops [count, 4] from uniform numbers [count, 2 * TRIES + 2] in [0, 1): the first try that fits."""
     area, log_ratio, place = uniform.split((TRIES, TRIES, 2), dim=1)
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * area)
+    low = scale[0].to(area).unsqueeze(1) if isinstance(scale[0], Tensor) else scale[0]
+    area = height * width * (low + (scale[1] - low) * area)
     low, high = math.log(ratio[0]), math.log(ratio[1])
     aspect = (low + (high - low) * log_ratio).exp()
     w, h = (area * aspect).sqrt().round(), (area / aspect).sqrt().round()
@@ -90,7 +104,7 @@ def resample_parameters(
     count: int,
     height: int,
     width: int,
-    scale: tuple[float, float] | None = (0.08, 1.0),
+    scale: tuple[float | Tensor, float] | None = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
     roll: tuple[int, int] = (0, 0),
@@ -102,7 +116,8 @@ def resample_parameters(
         count: number of independent draws.
         height, width: of the images to be cropped, in pixels.
         scale: range of the crop's share of the area; None for no crop. The crop is drawn as
-            torchvision's RandomResizedCrop does: ten tries, then the largest central one.
+            torchvision's RandomResizedCrop does: ten tries, then the largest central one. The low end may be a
+            tensor [count], one for each draw (a curriculum).
         ratio: range of the crop's width / height, drawn uniformly in its logarithm.
         flip: probability of a horizontal flip.
         roll: the cyclic shifts down and right are two independent integers, uniform in
@@ -123,7 +138,7 @@ def resample_parameters(
     if roll[1] < roll[0]:
         raise ValueError(f"roll must be (low, high) with low <= high, got {tuple(roll)}")
     if scale is not None:
-        _check_range("scale", scale)
+        _check_scale(scale, count)
         _check_range("ratio", ratio)
     device = torch.device("cpu") if generator is None else generator.device
     columns = 3 if scale is None else 3 + 2 * TRIES + 2

@@ -1,0 +1,26 @@
+"""DELT (Shen et al., CVPR 2025): slots of a class join one after the other, and start from real images of medium ease.
+
+The released batch is 100 images in order of class, which with all slots of a class in it is 10 classes at IPC 10 and 2
+at IPC 50 (``batch.classes``). Crops run from easy to hard as in CDA; there is no roll. A round is 500 of the 4,000
+steps, so eight rounds.
+"""
+
+from ..provenance import code, ours, paper
+
+METHOD = {
+    "title": paper("DELT"),
+    "init": paper("medium"),
+    "batch": {"classes": ours(10), "slots": code("all")},
+    "augment": {
+        "scale": code([0.08, 1.0]),
+        "curriculum": code("cosine"),
+        "milestone": code(1.0),
+        "flip": code(0.5),
+        "roll": code([0, 0]),
+    },
+    "terms": {"ce": {"weight": paper(1.0)}, "bn": {"weight": code(0.01), "first": code(10.0)}},
+    "early_late": {"rounds": code(8)},
+    "steps": code(4000),
+    "lr": code(0.25),
+    "betas": code([0.5, 0.9]),
+}

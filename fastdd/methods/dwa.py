@@ -1,0 +1,20 @@
+"""DWA (Du et al., NeurIPS 2024): a teacher whose weights are perturbed anew for each batch, and a heavier variance.
+
+Before its first step a batch's teacher climbs the cross-entropy of that batch, rho in all (see recover/perturb.py);
+the norm of the variances counts 11 times. Images start from real ones. Values are those of the CIFAR script. The
+released code never takes the teacher's weights back (``perturb.restore: false``).
+"""
+
+from ..provenance import code, paper
+
+METHOD = {
+    "title": paper("DWA"),
+    "init": code("real"),
+    "batch": {"classes": code(100), "slots": code(1)},
+    "augment": {"scale": code(None), "flip": code(0.0), "roll": code([0, 4])},
+    "terms": {"ce": {"weight": paper(1.0)}, "bn": {"weight": code(0.01), "first": code(10.0), "variance": code(11.0)}},
+    "perturb": {"steps": paper(12), "rho": paper(0.015), "restore": paper(True)},
+    "steps": code(1000),
+    "lr": code(0.25),
+    "betas": code([0.5, 0.9]),
+}

@@ -1,0 +1,39 @@
+"""EDC (Shao et al., NeurIPS 2024): G-VBSM from real images, with the statistics of the batch's own classes.
+
+    L = CE + r sum_l w_l (||real - s_l||_2 + ||category - s_l||_2) / 2        w_first = 10
+
+A category's statistics are means over its images of the mean and variance of one image; a batch has the mean of its
+categories. No layer is dropped, and there is neither the spectrum nor a roll. The released files exchange mean and
+variance of the category's patches (``conv.swap``).
+
+Values are those of the CIFAR-10 script, except for the steps: it has 75 for its 1 image a class, and 2000 are those of
+the CIFAR-100 script. Its eight teachers are G-VBSM's five and ConvNets of depth 1, depth 2 and width 32. It writes
+JPEG, the CIFAR-100 script PNG.
+"""
+
+from ..provenance import code, ours, paper
+
+METHOD = {
+    "title": paper("EDC"),
+    "init": paper("real"),
+    "batch": {"classes": code(10), "slots": code(10)},
+    "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([0, 0])},
+    "terms": {
+        "ce": {"weight": paper(1.0)},
+        "conv": {
+            "weight": code(0.01),
+            "first": code(10.0),
+            "patch": code(4),
+            "drop": code(0.0),
+            "momentum": code(0.8),
+            "start": code("zero"),
+            "real_batch": code(64),
+            "category": code(0.5),
+            "swap": ours(False),
+        },
+    },
+    "save": {"format": code("png"), "rounding": ours("round")},
+    "steps": code(2000),
+    "lr": code(0.05),
+    "betas": code([0.5, 0.9]),
+}

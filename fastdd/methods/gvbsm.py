@@ -1,0 +1,40 @@
+"""G-VBSM (Shao et al., CVPR 2024): statistics of all convolutions and BatchNorms of several networks in turns.
+
+    L = CE + r sum_l w_l ||statistics of the real images - s_l||_2 + KL of each class's spectrum        w_first = 10
+
+See recover/conv_terms.py and recover/diversity_term.py. A batch is class-major, so that the images of a class lie
+together: with 10 images a class it is 10 classes times 10, as here; the released batch of 100 holds 2 whole classes
+with 50. Values are those of the CIFAR-10 script. Its five teachers are a ResNet-18, a ConvNet of width 128, a
+MobileNetV2, a WRN-16-2 and a ShuffleNetV2 0.5, one a step in turns; where one teacher is given, it has all steps.
+
+What differs from the released code, and why, at 32 pixels: the real statistics are of the images as they are and not of
+one pass over random crops, in the mean over all orders of the mini-batches (bank/patches.py); the memory does not go
+over from one batch to the next (recover/conv_terms.py); grey levels are rounded.
+"""
+
+from ..provenance import code, ours, paper
+
+METHOD = {
+    "title": paper("G-VBSM"),
+    "init": paper("noise"),
+    "batch": {"classes": code(10), "slots": code(10)},
+    "augment": {"pad": code(4), "flip": code(0.5), "roll": code([0, 32])},
+    "terms": {
+        "ce": {"weight": paper(1.0)},
+        "conv": {
+            "weight": code(0.01),
+            "first": code(10.0),
+            "patch": code(4),
+            "drop": code(0.4),
+            "momentum": code(0.8),
+            "start": code("zero"),
+            "real_batch": code(64),
+            "category": ours(0.0),
+        },
+        "nuc": {"weight": code(1.0), "tau": code(4.0)},
+    },
+    "save": {"format": code("png"), "rounding": ours("round")},
+    "steps": code(4000),
+    "lr": code(0.05),
+    "betas": code([0.5, 0.9]),
+}

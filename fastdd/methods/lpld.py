@@ -1,0 +1,22 @@
+"""LPLD (Xiao and He, NeurIPS 2024): one class a batch, and BatchNorm statistics of that class.
+
+The statistics of a class's images are matched to those of its real images, which the bank holds. The released ones
+are running averages over mini-batches that hold about one image of a class, and so lack the variance between images:
+``bank.class_bn: running``. Values are those of the Tiny-ImageNet script; the paper has no set of 32-pixel images.
+"""
+
+from ..provenance import code, ours, paper
+
+METHOD = {
+    "title": paper("LPLD"),
+    "init": paper("noise"),
+    "batch": {"classes": paper(1), "slots": code("all")},
+    "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([-4, 4])},
+    "terms": {
+        "ce": {"weight": paper(1.0)},
+        "bn": {"weight": code(0.05), "first": code(10.0), "target": paper("class")},
+    },
+    "steps": ours(1000),
+    "lr": code(0.1),
+    "betas": code([0.5, 0.9]),
+}

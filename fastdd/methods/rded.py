@@ -1,0 +1,16 @@
+"""RDED (Sun et al., CVPR 2024): images tiled from the crops of real ones that the teacher is surest of.
+
+Nothing is optimised: the initial images (see recover/mosaic.py) are the result. A batch is a class, so that a class is
+scored by one process.
+"""
+
+from ..provenance import code, ours, paper
+
+METHOD = {
+    "title": paper("RDED"),
+    "init": paper("rded"),
+    "rded": {"factor": code("auto"), "images": code(300), "crops": code(5), "scale": code([0.08, 1.0])},
+    "batch": {"classes": ours(1), "slots": ours("all")},
+    "terms": {"ce": paper(None)},
+    "steps": paper(0),
+}

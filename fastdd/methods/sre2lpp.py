@@ -1,0 +1,18 @@
+"""SRe2L++ (Cui et al., 2025): SRe2L from real images, with crops and flips on small images too, and 4,000 steps.
+
+The released start is patches of medium ease; whole images of medium ease here. The released batch is 100 classes, and
+all ten of CIFAR-10.
+"""
+
+from ..provenance import code, ours, paper
+
+METHOD = {
+    "title": paper("SRe2L++"),
+    "init": ours("medium"),
+    "batch": {"classes": code(100), "slots": code(1)},
+    "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([0, 4])},
+    "terms": {"ce": {"weight": paper(1.0)}, "bn": {"weight": code(0.01), "first": code(10.0)}},
+    "steps": code(4000),
+    "lr": code(0.25),
+    "betas": code([0.5, 0.9]),
+}

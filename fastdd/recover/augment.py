@@ -1,0 +1,64 @@
+"""The augmentation of every step, drawn before the loop: random (resized) crop, flip and roll as one operator.
+
+A draw belongs to a batch, or to an image where ``per_image`` says so, and comes from the generator of its first class
+and slot: how batches are put into units, and who optimises them, changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastdd_kernels import resample, resample_parameters
+
+from .. import recipe
+from ..seeds import generator
+from .plan import Unit
+
+
+def smallest_scale(config: recipe.Augment, steps: int) -> Tensor:
+    """Low end of the crop's area range at each step, [steps] float64: CDA's curriculum from easy to hard.
+
+    cosine: low + (high - low) (1 + cos(pi t / (m T))) / 2 for t < m T, then low
+    """
+    assert config.scale is not None
+    low, high = config.scale
+    progress = torch.arange(steps, dtype=torch.float64) / (config.milestone * max(steps, 1))
+    share = {
+        "none": torch.zeros_like(progress),
+        "step": torch.ones_like(progress),
+        "linear": 1 - progress,
+        "cosine": 0.5 * (1 + torch.cos(math.pi * progress)),
+    }[config.curriculum]
+    return low + (high - low) * torch.where(progress < 1, share, 0.0)
+
+
+def draws(config: recipe.Augment, unit: Unit, steps: int, size: tuple[int, int], seed: int) -> Tensor | None:
+    """Augmentation of every step [steps, batches or images, k] for images of (H, W), or None where there is none."""
+    if config.scale is None and config.pad == 0 and config.flip == 0 and config.roll == (0, 0):
+        return None
+    owners = unit.rows if config.per_image else [(batch.classes[0], batch.slots[0]) for batch in unit.batches]
+    (low, high), scale = config.roll, config.scale
+    if scale is not None and config.curriculum != "none":
+        scale = (smallest_scale(config, steps), scale[1])  # type: ignore[assignment]
+    drawn = []
+    for c, slot in owners:
+        random = generator(seed, "augment", c, slot)
+        parameters = resample_parameters(
+            steps, *size, scale=scale, flip=config.flip, roll=(low, high + 1), generator=random
+        )
+        if config.pad:
+            start = torch.randint(2 * config.pad + 1, (steps, 2), generator=random)
+            parameters = torch.cat((parameters, start, torch.tensor([size]).expand(steps, 2)), dim=1)
+        drawn.append(parameters)
+    return torch.stack(drawn, dim=1)
+
+
+def augmented(images: Tensor, drawn: Tensor | None, pad: int) -> Tensor:
+    """Images [N, C, H, W] after one step's draws, padded before by ``pad`` pixels of the mean colour, which is 0."""
+    if drawn is None:
+        return images
+    return resample(F.pad(images, (pad,) * 4) if pad else images, drawn, (images.shape[2], images.shape[3]))

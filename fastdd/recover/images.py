@@ -1,0 +1,56 @@
+"""A distilled set on disk: images/<arm>/<class>/<slot>.png (or .jpg), which torchvision's ImageFolder loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image, encode_jpeg, encode_png
+
+from .. import recipe
+from ..errors import InputError
+from ..files import write_bytes
+
+SUFFIX = {"png": ".png", "jpeg": ".jpg"}
+
+
+def image_path(folder: Path, class_name: str, slot: int, config: recipe.Save) -> Path:
+    return folder / class_name / f"{slot:05d}{SUFFIX[config.format]}"
+
+
+def to_levels(images: Tensor, config: recipe.Save) -> Tensor:
+    """Images in [0, 1] to uint8."""
+    levels = images.clamp(0, 1) * 255
+    return (levels.round() if config.rounding == "round" else levels).to(torch.uint8)
+
+
+def save_images(
+    folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, int]], images: Tensor, config: recipe.Save
+) -> None:
+    """Write uint8 images [N, C, H, W], one folder a class."""
+    for (c, slot), image in zip(rows, images.cpu().contiguous(), strict=True):
+        encoded = encode_png(image) if config.format == "png" else encode_jpeg(image, config.quality)
+        write_bytes(image_path(folder, classes[c], slot, config), bytes(encoded.numpy()))
+
+
+def load_images(
+    folder: Path, classes: Sequence[str], ipc: int, channels: int, config: recipe.Save
+) -> tuple[Tensor, Tensor]:
+    """(uint8 images [K * ipc, C, H, W], labels [K * ipc]) of a distilled set, in class order.
+
+    Raises:
+        InputError: an image is missing or damaged.
+    """
+    mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY
+    images = []
+    for file in (image_path(folder, name, slot, config) for name in classes for slot in range(ipc)):
+        try:
+            images.append(decode_image(str(file), mode))
+        except RuntimeError as error:
+            raise InputError(
+                f"{file} is missing or damaged ({error}); delete {folder.parents[1] / 'recover' / folder.name} "
+                "and start the same command again"
+            ) from error
+    return torch.stack(images), torch.arange(len(classes)).repeat_interleave(ipc)

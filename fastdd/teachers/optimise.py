@@ -1,0 +1,81 @@
+"""What a step of training consists of: the optimiser, its learning rate, and the average of the weights.
+
+The learning rate is a function of the step alone, and the optimiser's momenta are its only state.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from .. import recipe
+
+
+def learning_rate(config: recipe.Teacher, step: int, steps: int) -> float:
+    """The learning rate of a step, 0 <= step < steps.
+
+    onecycle: half a cosine from lr / 25 up to lr, and half a cosine down to lr / 250000 (Smith and Topin, 2019, as
+    torch's OneCycleLR has it; the momentum is not cycled). cosine: linearly up to lr, and half a cosine down to 0.
+    """
+    if config.schedule == "onecycle":
+        top = max(0.0, config.warmup * steps - 1)
+        if step < top:
+            return _between(config.lr / 25, config.lr, step / top)
+        return _between(config.lr, config.lr / 250_000, (step - top) / max(1.0, steps - 1 - top))
+    top = config.warmup * steps
+    if step < top:
+        return config.lr * (step + 1) / (top + 1)
+    return _between(config.lr, 0.0, (step - top) / (steps - top))
+
+
+def _between(start: float, end: float, part: float) -> float:
+    """Half a cosine."""
+    return end + (start - end) * (1 + math.cos(math.pi * part)) / 2
+
+
+def optimiser(config: recipe.Teacher, network: nn.Module) -> torch.optim.SGD:
+    """SGD over all parameters; without ``decay_norms`` those of one dimension (BatchNorm, biases) do not decay."""
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    decayed = [p for p in parameters if config.decay_norms or p.ndim > 1]
+    others = [p for p in parameters if not (config.decay_norms or p.ndim > 1)]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}
+    ]  # fmt: skip
+    return torch.optim.SGD(
+        [group for group in groups if group["params"]], config.lr, config.momentum,
+        nesterov=config.nesterov and config.momentum > 0,
+    )  # fmt: skip
+
+
+class Average:
+    """The exponential moving average of a network: its parameters and its BatchNorm statistics.
+
+    Early on the decay is (1 + n) / (10 + n) after n steps, which forgets the random start.
+
+    Args:
+        network: what is averaged; it is copied.
+        decay: at the most, in [0, 1).
+
+    Attributes:
+        network: the average, in eval mode.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the weights after a step, the first being 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
+        real = [pair for pair in pairs if pair[0].is_floating_point()]
+        get_ema_multi_avg_fn(decay)([a for a, _ in real], [b for _, b in real], torch.tensor(step))
+        for ours, theirs in pairs:
+            if not ours.is_floating_point():
+                ours.copy_(theirs)

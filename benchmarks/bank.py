@@ -2,7 +2,7 @@
 
     python benchmarks/bank.py speed --data cifar10.tar.xz --network resnet20 --images 10000
     python benchmarks/bank.py speed --data imagenette224.tar --network resnet18 --images 800
-    python benchmarks/bank.py memory            # 10, 100 and 1000 classes, 20 images each
+    python benchmarks/bank.py memory --plot benchmarks/results/bank_memory.svg     # 10, 100, 1000 classes
     python benchmarks/bank.py resnet50          # covariances of all 53 BatchNorm inputs
 
 Speed: the whole build (decoding, forward pass, covariances of all residual blocks, embeddings, files) against the
@@ -133,6 +133,23 @@ def in_own_process(*arguments: object) -> dict[str, object]:
     return row
 
 
+def draw(rows: list[dict[str, object]], path: Path) -> None:
+    """A bar chart of peak memory, one bar a number of classes, as SVG."""
+    peaks = [float(str(row["peak MB beside the teacher"])) for row in rows]
+    bars = []
+    for i, (row, peak) in enumerate(zip(rows, peaks, strict=True)):
+        width, y = 400 * peak / max(peaks), 34 + 34 * i
+        bars.append(f'<text x="120" y="{y + 15}" text-anchor="end">{row["classes"]} classes</text>')
+        bars.append(f'<rect x="130" y="{y}" width="{width:.0f}" height="22" fill="#4477aa"/>')
+        bars.append(f'<text x="{138 + width:.0f}" y="{y + 15}">{peak:.0f} MB</text>')
+    title = "Peak memory of building the bank, beside the teacher"
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{48 + 34 * len(rows)}" font-family="sans-serif"'
+    )
+    text = "\n".join([f'{head} font-size="14">', f'<text x="10" y="20">{title}</text>', *bars, "</svg>"])
+    path.write_text(text + "\n")
+
+
 # -- command ---------------------------------------------------------------------------------------
 
 
@@ -162,6 +179,7 @@ def main() -> None:
     resnet50 = commands.add_parser("resnet50")
     for command in (speeds, memory, resnet50):
         command.add_argument("--json", type=Path, help="add the rows to this file")
+    memory.add_argument("--plot", type=Path, help="also draw it, as SVG")
     one = commands.add_parser("peak")
     one.add_argument("arguments", nargs=5)
     options = parser.parse_args()
@@ -173,6 +191,8 @@ def main() -> None:
         rows = [speed(options)]
     elif options.command == "memory":
         rows = [in_own_process("resnet20", "blocks", classes, 20, 100) for classes in (10, 100, 1000)]
+        if options.plot:
+            draw(rows, options.plot)
     else:
         rows = [in_own_process("resnet50", "bn_inputs", classes, 1300, 100) for classes in (2, 4)]
     for row in rows:

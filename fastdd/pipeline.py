@@ -6,9 +6,8 @@ Each stage asks the run folder what is missing and does only that.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,30 +18,20 @@ from torch import Tensor
 
 from fastdd_kernels import knn_radii
 
-from . import bank as banks
 from . import evaluate, labels, recover, teachers
-from .bank import Bank, RealImages
-from .data import (
-    Crop,
-    Dataset,
-    Loader,
-    open_dataset,
-    open_loader,
-    real_sample,
-    resident,
-    scan,
-    summary,
-)
-from .data.tree import Split
-from .distributed import barrier, is_main
+from .bank import Bank
+from .data import summary
+from .distributed import is_main
 from .errors import InputError
 from .files import write_json, write_tensors
+from .member import Member
 from .precision import settled
 from .progress import progress
-from .recipe import CONTROL, RANDOM_REAL, Recipe
-from .runfolder import RunFolder, Work, open_run
+from .real import Real
+from .recipe import CONTROL, RANDOM_REAL, Recipe, Terms
+from .runfolder import RunFolder, open_run
 from .seeds import derive, seed_everything
-from .teachers import Card, Teacher
+from .teachers import Teacher
 
 Rows = Sequence[tuple[int, int]]
 """(class, slot)"""
@@ -69,192 +58,76 @@ class Pipeline:
         self.device = _device(recipe.device)
         self.recipe = recipe = settled(recipe, self.device)
         self.arms = {CONTROL: RANDOM_REAL, **recipe.arms}
-        self.skipped: dict[str, list[str]] = {}
-        self.train, self.test_set = self._open("train"), self._open("test")
-        self.real = real_sample(self.train, recipe.ipc, derive(recipe.seed, "real"))
-        if recipe.teacher.weights is not None:
-            self._load_teacher(Path(recipe.teacher.weights))
-        self._check_networks()
-        if recipe.teacher.init is not None and (fresh or not (out / "teacher.safetensors").is_file()):
-            teachers.start(recipe.teacher, self._expected_card, recipe.seed)
-        for key in ("weights", "init"):
-            path = getattr(recipe.teacher, key)
-            if fresh and path is not None and out.resolve() in Path(path).resolve().parents:
-                raise InputError(f"teacher.{key} {path} lies in {out}, which --fresh would delete; move it")
+        self.real = Real(recipe, self.device)
+        configs = (recipe.teacher, *recipe.committee)
+        self.members = [Member(number, config, recipe, self.real) for number, config in enumerate(configs)]
+        self._check(out, fresh)
         self.run: RunFolder = open_run(out, recipe, fresh, shared)
-        self.run.check_fingerprint("train", self.train.fingerprint)
-        self.run.check_fingerprint("test", self.test_set.fingerprint)
+        self.run.check_fingerprint("train", self.real.train.fingerprint)
+        self.run.check_fingerprint("test", self.real.test_set.fingerprint)
         if is_main() and not (out / "data.json").is_file():
-            write_json(out / "data.json", [summary(self.train), summary(self.test_set)])
-        if self.skipped:
-            self.run.manifest["skipped"] = self.skipped
+            write_json(out / "data.json", [summary(self.real.train), summary(self.real.test_set)])
+        if self.real.skipped:
+            self.run.manifest["skipped"] = self.real.skipped
             self.run.write_manifest()
 
-    def _check_networks(self) -> None:
-        """Refuse now, and not after hours, what the teacher or the student could not do."""
-        classes = len(self.train.classes)
-        teacher = teachers.outline("teacher.network", self.recipe.teacher.network, classes, self._shape)
-        for arm, method in self.arms.items():
-            recover.tapped_layers(method.terms, teacher)
+    def _check(self, out: Path, fresh: bool) -> None:
+        """Refuse now, and not after hours, what teachers, methods or students could not do."""
+        for member in self.members:
+            member.check(self._terms(member.number), out, fresh)
+        for arm in self.arms:
             self._stored(arm)
-        teachers.outline("student.network", self.recipe.student.network, classes, self._shape)
-        if self.recipe.metrics.k >= len(self.train):
-            raise InputError(
-                f"metrics.k is {self.recipe.metrics.k}, expected less than the {len(self.train)} real images"
-            )
+        classes, images = len(self.real.classes), len(self.real.train)
+        teachers.outline("student.network", self.recipe.student.network, classes, self.real.shape)
+        if self.recipe.metrics.k >= images:
+            raise InputError(f"metrics.k is {self.recipe.metrics.k}, expected less than the {images} real images")
 
-    # -- real images ---------------------------------------------------------------------------
+    def _speakers(self, arm: str) -> int:
+        """How many of the teachers, from the first on, the arm's method listens to."""
+        return recover.speakers(self.arms[arm], len(self.members))
 
-    def _open(self, split: Split) -> Dataset:
-        """A split, without the images that a scan finds unreadable where those are to be skipped."""
-        data = self.recipe.data
-        dataset = open_dataset(data.root, split, data.fingerprint)
-        bad = dict(scan(dataset)) if data.on_error == "skip" else {}
-        if bad:
-            self.skipped[split] = list(bad.values())
-        return dataset.without(bad) if bad else dataset
-
-    def _images(self, dataset: Dataset, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """uint8 images and labels, on the device."""
-        data = self.recipe.data
-        held = resident(
-            dataset, self._size, data.channels, resize=data.resize, indices=indices, device=self.device,
-            backend=data.backend,
-        )  # fmt: skip
-        return held.images, held.labels
-
-    @property
-    def _size(self) -> tuple[int, int] | None:
-        return None if self.recipe.data.size is None else (self.recipe.data.size, self.recipe.data.size)
-
-    @cached_property
-    def test(self) -> tuple[Tensor, Tensor]:
-        """The held-out split, resident."""
-        return self._images(self.test_set)
-
-    @cached_property
-    def real_images(self) -> Tensor:
-        """The seeded choice of ipc real images a class, [K * ipc, C, H, W] in class order."""
-        return self._images(self.train, self.real)[0]
-
-    @cached_property
-    def _shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
-        loader = open_loader(self.train, 1, self._size, self.recipe.data.channels, indices=[0], backend="torchvision")
-        channels, height, width = loader.shape
-        return channels, height, width
-
-    def _real_rows(self, rows: Rows) -> Tensor:
-        return self.real_images[[c * self.recipe.ipc + slot for c, slot in rows]]
+    def _terms(self, number: int) -> list[Terms]:
+        """Terms of the arms that listen to a teacher."""
+        return [method.terms for arm, method in self.arms.items() if number < self._speakers(arm)]
 
     # -- stages --------------------------------------------------------------------------------
 
     @cached_property
-    def _expected_card(self) -> Card:
-        """What this run expects of its teacher."""
-        config, (C, H, W) = self.recipe.teacher, self._shape
-        return Card(config.network, self.train.classes, C, config.mean, config.std, size=(H, W))
+    def teachers(self) -> list[Teacher]:
+        """All teachers, given or squeezed."""
+        return [member.teacher(self.run) for member in self.members]
 
-    def _load_teacher(self, path: Path) -> Teacher:
-        config, data = self.recipe.teacher, self.recipe.data
-        return teachers.load_teacher(path, config, self.train.classes, data.channels, self.device)
-
-    @cached_property
+    @property
     def teacher(self) -> Teacher:
-        """Squeeze: the given teacher, or one trained here; its weights are kept in the run folder."""
-        path = self.run.path / "teacher.safetensors"
-        if is_main() and not path.is_file():
-            with self.run.stage("squeeze") as work:
-                if self.recipe.teacher.weights is None:
-                    self._squeeze(work)
-                else:
-                    self._take(Path(self.recipe.teacher.weights), work)
-        barrier()
-        if is_main():
-            (self.run.path / "squeeze.safetensors").unlink(missing_ok=True)
-        self.run.check_fingerprint("teacher", teachers.fingerprint(path))
-        return self._load_teacher(path)
-
-    def _squeeze(self, work: Work) -> None:
-        """Train the teacher, or what is left of it."""
-        config, data, seed = self.recipe.teacher, self.recipe.data, derive(self.recipe.seed, "squeeze")
-        if config.init is not None:
-            self.run.check_fingerprint("init", teachers.fingerprint(Path(config.init)))
-        crop = None if config.scale is None else Crop(config.scale, flip=config.flip)
-        train = teachers.open_passes(self.train, data, config.batch, self.device, seed, crop)
-        test = teachers.open_passes(self.test_set, data, teachers.EVALUATION_BATCH, self.device)
-        squeezed = teachers.squeeze(
-            config, self.train.classes, train, test, seed, self.device, self.train.fingerprint,
-            self.run.path / "squeeze.safetensors",
-        )  # fmt: skip
-        work.images = squeezed.images
-        teachers.keep(self.run.path, squeezed, config.minimum_accuracy)
-
-    def _take(self, path: Path, work: Work) -> None:
-        """Keep a given teacher, with its accuracy here."""
-        given = self._load_teacher(path)
-        for text in teachers.differences(given.card, self._expected_card, ("size",)):
-            print(f"squeeze: {path} was {text}; its accuracy may suffer", file=sys.stderr)
-        work.images = len(self.test[0])
-        reached, least = (
-            teachers.accuracy(given.network, given.normalise, *self.test),
-            self.recipe.teacher.minimum_accuracy,
-        )
-        if reached < least:
-            raise InputError(
-                f"teacher.weights: {path} has {reached:.1%} test accuracy here, expected at least "
-                f"teacher.minimum_accuracy = {least:.1%}; are the classes, mean and std right?"
-            )
-        card = replace(given.card, accuracy=reached, size=given.card.size or self._expected_card.size)
-        teachers.save_teacher(self.run.path / "teacher.safetensors", Teacher(given.network, card))
+        """The teacher of the run."""
+        return self.teachers[0]
 
     def build_bank(self, classes: range | None = None) -> bool:
-        """Build what the bank lacks, or only some classes of it; returns whether it is whole."""
-        path, config = self.run.path / "bank", self.recipe.bank
-        if banks.is_whole(path):
-            return True
-        network = self.teacher.network
-        terms = [method.terms for method in self.arms.values()]
-        if config.class_bn == "none" and any(each.bn and each.bn.target == "class" for each in terms):
-            config = config.model_copy(update={"class_bn": "true"})
-        if sides := {each.conv.patch for each in terms if each.conv}:  # one for all, or the recipe is refused
-            config = config.model_copy(update={"patch": sides.pop()})
-        layers = {name for each in terms for name in recover.banked_layers(each, network)}
-        layers |= {name for kind in config.layers for name in teachers.layer_names(network, kind)}
-        with self.run.stage("bank") as work:
-            fingerprint = self.run.manifest["fingerprints"]["teacher"]
-            work.images = sum(self.train.counts[c] for c in classes or range(len(self.train.classes)))
-            seed = derive(self.recipe.seed, "bank")
-            return banks.build(path, self.teacher, fingerprint, self._real_stream(), config, layers, seed, classes)
-
-    def _real_stream(self) -> RealImages:
-        """The training images as the bank reads them: in class order, any part of them."""
-        data, train = self.recipe.data, self.train
-
-        def loader(positions: range) -> Loader:
-            return open_loader(
-                train, self.recipe.bank.batch, self._size, data.channels, resize=data.resize, indices=positions,
-                on_error=data.on_error, backend=data.backend, device=self.device,
-            )  # fmt: skip
-
-        transform = {"size": list(self._shape[1:]), "resize": data.resize, "backend": loader(range(0)).backend}
-        return RealImages(self._shape, train.labels, train.names, train.fingerprint, transform, loader)
+        """Build what each teacher's bank lacks, or only some classes of it; returns whether they are whole."""
+        whole = [
+            member.build_bank(self.run, teacher, self._terms(member.number), classes)
+            for member, teacher in zip(self.members, self.teachers, strict=True)
+        ]
+        return all(whole)
 
     @cached_property
-    def bank(self) -> Bank:
-        """The statistics of the real images that the arms' terms need."""
+    def banks(self) -> list[Bank]:
+        """The statistics of the real images that the arms' terms need, one bank a teacher."""
         self.build_bank()
-        bank = Bank(self.run.path / "bank")
-        bank.require(self.run.manifest["fingerprints"]["teacher"], self.train.fingerprint)
-        return bank
+        return [member.bank(self.run) for member in self.members]
+
+    @property
+    def bank(self) -> Bank:
+        """Of the teacher of the run."""
+        return self.banks[0]
 
     def recover(self, arm: str, units: range | None = None) -> None:
         """Recover what the run folder lacks of the arm's distilled images, or of some of its units."""
-        recipe, classes = self.recipe, self.train.classes
-        rows = self._initial_rows(arm)
+        recipe, classes, many = self.recipe, self.real.classes, self._speakers(arm)
         recovery = recover.Recovery(
-            self.arms[arm], recipe.recover, [self.teacher], [self.bank], rows, self._shape, recipe.seed
-        )
+            self.arms[arm], recipe.recover, self.teachers[:many], self.banks[:many], self._initial_rows(arm),
+            self.real.shape, recipe.seed,
+        )  # fmt: skip
         left = recover.unfinished(arm, recovery, len(classes), recipe.ipc, self.run.path, units)
         if left:
             with self.run.stage(f"recover {arm}") as work:
@@ -263,24 +136,27 @@ class Pipeline:
     def _initial_rows(self, arm: str) -> Callable[[Rows], Tensor]:
         """What images of the arm start from, where that is not noise."""
         recipe, method = self.recipe, self.arms[arm]
-        slots = recover.real_slots(method, recipe.ipc, len(self.train.classes), teachers=1)
+        slots = recover.real_slots(method, recipe.ipc, len(self.real.classes), self._speakers(arm))
         rows_of: Callable[[Rows], Tensor] = self._real_rows
         if method.init not in ("noise", "real"):
             rows_of = recover.Chosen(
-                method, slots, self.train.names, recover.decoder(self.train, recipe.data, self.device), self.teacher,
-                self.bank, self._shape[1:], recipe.seed, self.run.path / "recover" / arm / "initial",
+                method, slots, self.real.train.names, recover.decoder(self.real.train, recipe.data, self.device),
+                self.teacher, self.bank, self.real.shape[1:], recipe.seed, self.run.path / "recover" / arm / "initial",
             )  # fmt: skip
         return rows_of if method.offset is None else recover.repeated(rows_of, slots)
 
+    def _real_rows(self, rows: Rows) -> Tensor:
+        return self.real.chosen_images[[c * self.recipe.ipc + slot for c, slot in rows]]
+
     def _stored(self, arm: str) -> int:
         """Images a class that the arm stores: ipc, but for methods that count otherwise."""
-        return recover.stored_slots(self.arms[arm], self.recipe.ipc, len(self.train.classes), teachers=1)
+        return recover.stored_slots(self.arms[arm], self.recipe.ipc, len(self.real.classes), self._speakers(arm))
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """uint8 images and labels of an arm, in class order."""
         channels = self.recipe.data.channels
         images, truth = recover.load_images(
-            self.run.path / "images" / arm, self.train.classes, self._stored(arm), channels, self.arms[arm].save
+            self.run.path / "images" / arm, self.real.classes, self._stored(arm), channels, self.arms[arm].save
         )
         return images.to(self.device), truth.to(self.device)
 
@@ -306,7 +182,7 @@ class Pipeline:
             with self.run.stage(f"students {arm}") as work, progress(f"students {arm}", total) as bar:
                 for seed, path in left:
                     identity = derive(self.recipe.seed, "student", seed)
-                    result = evaluate.train_student(config, self.teacher, images, logits, self.test, identity, bar)
+                    result = evaluate.train_student(config, self.teacher, images, logits, self.real.test, identity, bar)
                     write_json(path, {"seed": seed, **asdict(result)})
                 work.images = total
         return [json.loads(path.read_text()) for path in paths]
@@ -317,7 +193,7 @@ class Pipeline:
         if not path.is_file():
             real = torch.cat([self.bank.embeddings(c) for c in range(len(self.bank.classes))])
             arms = {arm: evaluate.embed(self.teacher, self.distilled(arm)[0]).half() for arm in self.arms}
-            write_tensors(path, {"real": real.half(), "real_labels": self.train.labels, **arms})
+            write_tensors(path, {"real": real.half(), "real_labels": self.real.train.labels, **arms})
         return load_file(path)
 
     def metrics(self) -> dict[str, Any]:
@@ -354,7 +230,7 @@ class Pipeline:
         return {
             "recipe": recipe.name, "description": recipe.description, "classes": list(card.classes), "ipc": recipe.ipc,
             "seed": recipe.seed,
-            "data": {"root": recipe.data.root, "train": len(self.train.labels), "test": len(self.test_set.labels)},
+            "data": {"root": recipe.data.root, "train": len(self.real.train), "test": len(self.real.test_set)},
             "teacher": {"network": card.network, "accuracy": card.accuracy},
             "protocol": protocol, "k": recipe.metrics.k, "arms": arms,
         }  # fmt: skip
@@ -362,7 +238,7 @@ class Pipeline:
     def through(self, last: str, part: range | None = None) -> None:
         """Do every stage up to and including ``last``; of that only classes (bank) or units (recover) if given."""
         wanted = STAGES[: STAGES.index(last) + 1]
-        _ = self.teacher
+        _ = self.teachers
         if "bank" in wanted and not self.build_bank(part if last == "bank" else None):
             return
         if "recover" in wanted:
@@ -402,7 +278,7 @@ def run(recipe: Recipe, out: Path, fresh: bool = False, until: str = "report", p
     if part is not None and until not in ("bank", "recover"):
         raise InputError(f"a part is one of the bank's classes or recover's units; until is {until!r}")
     pipeline = Pipeline(recipe, out, fresh, shared=part is not None)
-    number = len(pipeline.train.classes)
+    number = len(pipeline.real.classes)
     if until == "bank" and part is not None and not 0 <= part.start < part.stop <= number:
         raise InputError(f"classes {part.start}:{part.stop} are not within the {number} classes 0:{number}")
     pipeline.through(until, part)

@@ -242,13 +242,13 @@ class Mosaic(Config):
     """real images a class that are looked at, a seeded choice"""
     crops: Count = 5
     """of each, of which the best one remains"""
-    scale: tuple[Probability, Probability] = (0.08, 1.0)
-    """area range of a crop"""
+    area: tuple[Probability, Probability] = (0.08, 1.0)
+    """of a crop, as a part of its image: the range"""
 
     @model_validator(mode="after")
     def _range_rises(self) -> Mosaic:
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale must be [low, high] with 0 < low <= high, got {list(self.scale)}")
+        if not 0 < self.area[0] <= self.area[1]:
+            raise ValueError(f"area must be [low, high] with 0 < low <= high, got {list(self.area)}")
         return self
 
 
@@ -287,8 +287,8 @@ class Method(Config):
     augment: Augment = Augment()
     terms: Terms = Terms()
     perturb: Perturb | None = None
-    voters: Count | Literal["all", "round_robin"] = "round_robin"
-    """of several teachers, those that speak at a step: all, one in turn, or so many, drawn anew for each step"""
+    voters: Count | Literal["first", "all", "round_robin"] = "first"
+    """of several teachers, those that speak at a step: the run's own, all, one in turn, or so many drawn anew"""
     early_late: EarlyLate | None = None
     offset: Offset | None = None
     save: Save = Save()
@@ -403,6 +403,8 @@ class Recipe(Config):
     """auto: cuda where there is one, else cpu"""
     data: Data = Data()
     teacher: Teacher = Teacher()
+    committee: tuple[Teacher, ...] = ()
+    """further teachers, for methods that listen to several (method.voters, method.offset)"""
     arms: dict[str, Method]
     """what is compared; the control `random` (random real images) is always run beside them"""
     bank: Bank = Bank()
@@ -432,6 +434,11 @@ class Recipe(Config):
                 f"arms.{ranked[0]}.init {self.arms[ranked[0]].init} ranks all real images by their embeddings; "
                 f"set bank.embeddings to all, got {self.bank.embeddings}"
             )
+        for number, member in enumerate(self.committee):
+            if (member.mean, member.std) != (self.teacher.mean, self.teacher.std):
+                raise ValueError(
+                    f"committee.{number} has another mean or std than teacher; all see the same images, so use one"
+                )
         for name in ("mean", "std"):
             if len(getattr(self.teacher, name)) != self.data.channels:
                 raise ValueError(

@@ -241,7 +241,8 @@ def _explain(error: ValidationError, origin: str) -> str:
         # of a choice such as ``Count | All`` the first alternative says enough; its name is pydantic's own
         if any(part == "literal['all']" for part in item["loc"]):
             continue
-        parts = [str(part) for part in item["loc"] if part != "constrained-int"]
+        loc = [str(part) for part in item["loc"]]
+        parts = [part for part in loc if part != "constrained-int" and not part.startswith("literal[")]
         path = ".".join(parts)
         if item["type"] == "extra_forbidden":
             model = _model_at(parts[:-1])

@@ -35,8 +35,9 @@ from .recipe import Recipe, as_plain
 
 RECIPE, MANIFEST, LOG = "recipe.yaml", "manifest.json", "log.jsonl"
 MADE = (
-    "data.json", "squeeze.safetensors", "squeeze.json", "teacher-rejected.safetensors", "teacher.safetensors", "bank", "recover",
-    "images", "labels", "students", "embeddings.safetensors", "metrics.json", "report.html", MANIFEST, LOG,
+    "data.json", "squeeze.safetensors", "squeeze.json", "teacher-rejected.safetensors", "teacher.safetensors", "bank",
+    "squeeze-[0-9]*.*", "teacher-[0-9]*.safetensors", "bank-[0-9]*", "recover", "images", "labels", "students",
+    "embeddings.safetensors", "metrics.json", "report.html", MANIFEST, LOG,
 )  # fmt: skip
 
 
@@ -158,11 +159,12 @@ def _earlier_recipe(path: Path) -> dict[str, Any] | None:
 
 def _delete_run(path: Path) -> None:
     """Delete what a run makes, and nothing else that lies in the folder; the recipe goes last, it marks a run."""
-    for name in (*MADE, RECIPE):
-        if (path / name).is_dir():
-            shutil.rmtree(path / name)
-        else:
-            (path / name).unlink(missing_ok=True)
+    for pattern in (*MADE, RECIPE):
+        for made in path.glob(pattern):
+            if made.is_dir():
+                shutil.rmtree(made)
+            else:
+                made.unlink()
 
 
 def _require_same(path: Path, earlier: dict[str, Any], recipe: Recipe) -> None:

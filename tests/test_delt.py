@@ -192,7 +192,8 @@ def test_a_run_with_rounds(lab: Lab, tmp_path: Path) -> None:
 
 def test_who_speaks_at_a_step() -> None:
     unit = plan(2, 1, Batch(), 2)[0]
-    chosen = Method(steps=600)
+    assert voters(Method(steps=4), unit, 3, SEED) == [[0]] * 4
+    chosen = Method(steps=600, voters="round_robin")
     assert voters(chosen, unit, 3, SEED)[:4] == [[0], [1], [2], [0]]
     assert voters(chosen.model_copy(update={"voters": "all"}), unit, 3, SEED) == [[0, 1, 2]] * 600
     two = chosen.model_copy(update={"voters": 2})

@@ -186,7 +186,7 @@ def written_out(lab: Lab, images: Tensor, c: int, slots: int, config: Mosaic, fa
     random = generator(SEED, "rded", c)
     pool = torch.randperm(COUNTS[c], generator=random)[: config.images]
     drawn = resample_parameters(
-        len(pool) * config.crops, *images.shape[2:], config.scale, ratio=(1, 1), flip=0, generator=random
+        len(pool) * config.crops, *images.shape[2:], config.area, ratio=(1, 1), flip=0, generator=random
     ).tolist()
     side, network = size // factor, lab.double()
     found = []
@@ -217,7 +217,7 @@ def written_out(lab: Lab, images: Tensor, c: int, slots: int, config: Mosaic, fa
 def test_mosaics_are_those_of_the_released_code(
     chosen: Callable[..., Chosen], lab: Lab, images: Tensor, factor: int, size: int, slots: int
 ) -> None:
-    config = Mosaic(factor=factor, images=8, crops=3, scale=(0.2, 1.0))
+    config = Mosaic(factor=factor, images=8, crops=3, area=(0.2, 1.0))
     rule = chosen("rded", slots, size=size, **config.model_dump())
     larger = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     for c in (1, 3):
@@ -226,10 +226,17 @@ def test_mosaics_are_those_of_the_released_code(
         assert float((got - wanted).abs().max()) <= 0.51  # rounded to levels
 
 
+def test_a_range_of_areas_that_falls() -> None:
+    with pytest.raises(ValueError, match=r"area must be \[low, high\] with 0 < low <= high, got \[0\.9, 0\.1\]"):
+        Mosaic(area=(0.9, 0.1))
+
+
 def test_factor_by_size() -> None:
     for side, factor in ((32, 1), (64, 1), (128, 2), (224, 2)):
         assert mosaic.factor_of(Mosaic(), (side, side)) == factor
     assert mosaic.factor_of(Mosaic(factor=3), (32, 32)) == 3
+    with pytest.raises(InputError, match=r"rded\.factor 9 cuts images of 8 x 8 pixels to nothing"):
+        mosaic.factor_of(Mosaic(factor=9), (8, 8))
 
 
 def test_chunks_do_not_change_the_choice(chosen: Callable[..., Chosen], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,7 +148,7 @@ def test_origin_and_source_of_each_value(tmp_path: Path) -> None:
 
 def test_abbreviated_keys(tiny: Path) -> None:
     recipe = resolve(
-        str(tiny), ["epochs=3", "student.mix=none", "k=4", "gamma=7", "method.first=2", "terms.bn.weight=3"]
+        str(tiny), ["epochs=3", "student.mix=none", "k=4", "gamma=7", "method.bn.first=2", "terms.bn.weight=3"]
     ).recipe
     assert (recipe.teacher.epochs, recipe.student.mix, recipe.metrics.k) == (3, "none", 4)
     gaussian, bn = recipe.arms["deda"].terms.gaussian, recipe.arms["sre2l"].terms.bn
@@ -249,7 +249,7 @@ def test_unknown_recipe_and_additions(tmp_path: Path) -> None:
         ("ipc: 3", ["arms"]),
         ("arms: {a: deda}", ["arms.a", "'deda'"]),
         ("arms: {1: {method: deda}}", ["arms.1", "quotes"]),
-        ("arms: {a: {method: dead}}", ["unknown method 'dead'", "did you mean 'deda'"]),
+        ("arms: {a: {method: dedda}}", ["unknown method 'dedda'", "did you mean 'deda'"]),
         ("arms: {a: {method: [deda]}}", ["arms.a", "['deda']"]),
         ("arms: {a: {method: 3}}", ["arms.a", "3"]),
         ("arms: {a: {method: !paper deda}}", ["arms.a"]),

@@ -9,7 +9,7 @@ from ..provenance import code, ours, paper
 METHOD = {
     "title": paper("RDED"),
     "init": paper("rded"),
-    "rded": {"factor": code("auto"), "images": code(300), "crops": code(5), "scale": code([0.08, 1.0])},
+    "rded": {"factor": code("auto"), "images": code(300), "crops": code(5), "area": code([0.08, 1.0])},
     "batch": {"classes": ours(1), "slots": ours("all")},
     "terms": {"ce": paper(None)},
     "steps": paper(0),

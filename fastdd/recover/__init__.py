@@ -11,9 +11,10 @@ from .offset import all_units, real_slots, stored_slots
 from .plan import Batch, Unit, plan
 from .stage import Recovery, recover, unfinished, unit_path, units_of
 from .terms import banked_layers, tapped, tapped_layers
+from .voters import speakers
 
 __all__ = [
     "Batch", "Chosen", "Recovery", "Unit", "all_units", "banked_layers", "decoder", "load_images", "plan",
-    "real_slots", "recover", "repeated", "save_images", "stored_slots", "tapped", "tapped_layers", "unfinished",
-    "unit_path", "units_of",
+    "real_slots", "recover", "repeated", "save_images", "speakers", "stored_slots", "tapped", "tapped_layers",
+    "unfinished", "unit_path", "units_of",
 ]  # fmt: skip

@@ -9,12 +9,12 @@ so s has the value of the running average and the gradient of the present step. 
 with a probability, and remembers nothing of it; each batch draws for itself, before the first step. EDC adds the
 distance to the mean statistics of single images of the batch's classes.
 
-The memory is a tensor among a unit's targets, updated in place inside the step: it starts anew with each unit, and each
-batch and teacher has its own. In the released code it lives on from one batch to the next, which would make units
-wait for one another, and starts at 0 because a test for the type int misses a float; images of one batch, as 10 a
-class of CIFAR-10 are, are treated alike by both.
+The memory is a tensor among a unit's targets, updated in place inside the step, which still compiles as one graph. It
+starts anew with each unit, and each batch and teacher has its own. The released memory lives on from one batch to the
+next, which is not offered, for it would make units wait for one another; with one batch in all, as for 10 images a
+class of CIFAR-10, that is no difference. It starts at 0, where a test for the type int misses a float: ``start``.
 
-Cost: all layers' numbers are one row of D (21,642 for a ResNet-18 at 32 pixels), so a step adds a few operations on
+Cost: all layers' numbers are one row of D (9,194 for a ResNet-18 at 32 pixels), so a step adds a few operations on
 [batches, D] and one norm a layer.
 """
 

@@ -33,8 +33,14 @@ Decode = Callable[[Tensor, int], Tensor]
 
 
 def factor_of(config: recipe.Mosaic, size: tuple[int, int]) -> int:
-    """Crops along a side of an image of (H, W)."""
+    """Crops along a side of an image of (H, W).
+
+    Raises:
+        InputError: more than pixels.
+    """
     if config.factor != "auto":
+        if config.factor > min(size):
+            raise InputError(f"rded.factor {config.factor} cuts images of {size[0]} x {size[1]} pixels to nothing")
         return config.factor
     return 1 if max(size) <= SMALL else 2
 
@@ -102,8 +108,10 @@ class Mosaic:
 
     def _draw(self, count: int, height: int, width: int, random: torch.Generator) -> Tensor:
         """[count, crops, 7]"""
-        crops, scale = self.config.crops, self.config.scale
-        drawn = resample_parameters(count * crops, height, width, scale, ratio=(1, 1), flip=0, generator=random)
+        crops = self.config.crops
+        drawn = resample_parameters(
+            count * crops, height, width, self.config.area, ratio=(1, 1), flip=0, generator=random
+        )
         return drawn.view(count, crops, -1)
 
     def _loss(self, images: Tensor, rows: Tensor, c: int) -> Tensor:
@@ -128,14 +136,14 @@ class Mosaic:
         f, n = self.factor, len(wanted)
         ranks = (torch.arange(f * f)[:, None] * slots + torch.tensor(wanted)).flatten()
         images = self.decode(choice[ranks, 0], f).float()
-        crops = resample(images, choice[ranks, 1:], self.crop_size).round().clamp(0, 255).to(torch.uint8)
+        crops = resample(images, choice[ranks, 1:], self.crop_size).round().clamp(0, 255)
         tiles = crops.view(f, f, n, *crops.shape[1:])
         heights, widths = (_parts(side, f) for side in self.size)
-        return torch.cat(
-            [torch.cat([F.interpolate(tiles[i, j], (h, w)) for j, w in enumerate(widths)], dim=3)
-             for i, h in enumerate(heights)],
-            dim=2,
-        )  # fmt: skip
+        bands = [
+            torch.cat([F.interpolate(tiles[i, j], (height, width)) for j, width in enumerate(widths)], dim=3)
+            for i, height in enumerate(heights)
+        ]
+        return torch.cat(bands, dim=2).to(torch.uint8)
 
 
 def _parts(side: int, parts: int) -> list[int]:

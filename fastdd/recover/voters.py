@@ -10,6 +10,11 @@ from ..seeds import generator
 from .plan import Unit
 
 
+def speakers(method: recipe.Method, teachers: int) -> int:
+    """How many of a run's teachers a method listens to, from the first on."""
+    return 1 if method.voters == "first" and method.offset is None else teachers
+
+
 def voters(method: recipe.Method, unit: Unit, teachers: int, seed: int) -> list[list[int]]:
     """The teachers of each step, ascending; the loss of a step is their mean.
 
@@ -20,6 +25,8 @@ def voters(method: recipe.Method, unit: Unit, teachers: int, seed: int) -> list[
     """
     if method.offset is not None:
         return [[unit.part - 1]] * method.steps
+    if method.voters == "first":
+        return [[0]] * method.steps
     if method.voters == "all":
         return [list(range(teachers))] * method.steps
     if method.voters == "round_robin":

@@ -186,22 +186,25 @@ class _Training:
         return mean
 
 
-def keep(folder: Path, squeezed: Squeezed, minimum: float) -> Path:
+def keep(folder: Path, squeezed: Squeezed, minimum: float, suffix: str = "") -> Path:
     """Write the curve as ``squeeze.json`` and the teacher as ``teacher.safetensors``, whose path is returned.
+
+    Args:
+        suffix: behind the names of the files, where a run has several teachers.
 
     Raises:
         InputError: the accuracy is below ``minimum``; the weights are then in ``teacher-rejected.safetensors``.
     """
-    write_json(folder / "squeeze.json", {"settings": squeezed.teacher.card.training, "epochs": squeezed.curve})
+    write_json(folder / f"squeeze{suffix}.json", {"settings": squeezed.teacher.card.training, "epochs": squeezed.curve})
     reached = squeezed.curve[-1]["accuracy"]
     if reached < minimum:
-        rejected = folder / "teacher-rejected.safetensors"
+        rejected = folder / f"teacher{suffix}-rejected.safetensors"
         save_teacher(rejected, squeezed.teacher)
         raise InputError(
             f"squeeze reached {reached:.1%} test accuracy, expected at least teacher.minimum_accuracy = {minimum:.1%}; "
             f"train longer (teacher.epochs), or lower the bar; the weights are kept in {rejected} (teacher.init "
             "trains them further)"
         )
-    path = folder / "teacher.safetensors"
+    path = folder / f"teacher{suffix}.safetensors"
     save_teacher(path, squeezed.teacher)
     return path

@@ -12,8 +12,8 @@ normalised to sum one, so the weights are exact up to that one division, and a c
 size is exactly the identity.
 
 Shapes do not depend on the draw, so nothing recompiles, and the gradient is two more matrix
-products: deterministic. Cost: N C (H W S_w + H S_h S_w) multiply-adds; on a CPU, in eager mode, a
-small part of that (``banded.py``). Where there is nothing to resize, flip and roll are a gather:
+products: deterministic. Cost: N C (H W S_w + H S_h S_w) multiply-adds; on a CPU, in eager mode and
+for large groups, a small part of that (``banded.py``). Where there is nothing to resize, flip and roll are a gather:
 exact on every device, whatever its matmul precision.
 
 Draw outside a compiled step and pass the tensor in; :func:`resample` compiles as one graph.
@@ -31,6 +31,7 @@ from .banded import banded_product
 from .product import matmul
 
 TRIES = 10  # of torchvision's RandomResizedCrop, before it settles for a central crop
+SMALL = 20_000_000  # multiply-adds of a group up to which a CPU is faster with one dense product for all groups
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -183,7 +184,8 @@ def _apply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     n, channels, height, width = x.shape
     count, size = rows.shape[0], (rows.shape[1], columns.shape[1])
     planes = x.to(rows.dtype).reshape(count, n // count * channels, height, width)
-    if x.is_cpu and not torch.compiler.is_compiling():
+    products = planes[0].numel() * size[1] + planes[0].numel() // width * size[0] * size[1]
+    if x.is_cpu and not torch.compiler.is_compiling() and products > SMALL:
         return banded_product(planes, rows, columns).view(n, channels, *size).to(x.dtype)
     wide = matmul(planes.flatten(1, 2), columns.mT)
     shared = rows[:, None].expand(-1, planes.shape[1], -1, -1)

@@ -1,0 +1,74 @@
+"""Several teachers in one run: each is squeezed and has a bank, and only the methods that ask for them hear them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+import fastdd
+from fastdd.bank import Bank
+from fastdd.errors import InputError
+
+RECIPE = """\
+ipc: 2
+data: {root: digits, channels: 1}
+teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, pad: 1, flip: 0.0}
+committee: [{network: resnet20, mean: [0.305], std: [0.376], epochs: 1, pad: 1, flip: 0.0}]
+method: {steps: 3, augment: {roll: [-1, 1]}}
+arms:
+  sre2l: {method: sre2l}
+  gvbsm: {method: gvbsm}
+  infer: {method: infer}
+  cvdd: {method: cvdd, voters: 2}
+student: {network: resnet8, steps: 3, pad: 1, flip: 0.0, seeds: 1, evaluations: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("committee")
+    (folder / "own.yaml").write_text(RECIPE)
+    fastdd.run(folder / "own.yaml", folder / "out")
+    return folder / "out"
+
+
+def test_each_teacher_has_weights_and_a_bank(run: Path) -> None:
+    networks = []
+    for suffix in ("", "-1"):
+        with safe_open(str(run / f"teacher{suffix}.safetensors"), framework="pt") as file:
+            networks.append(json.loads(file.metadata()["fastdd"])["network"])
+        bank = Bank(run / f"bank{suffix}")
+        assert len(bank) == 10
+        assert sum(bank.counts) == 1438
+    assert networks == ["resnet8", "resnet20"]
+    prints = json.loads((run / "manifest.json").read_text())["fingerprints"]
+    assert prints["teacher"] != prints["teacher-1"]
+
+
+def test_methods_store_what_they_say(run: Path) -> None:
+    stored = {arm: len(list((run / "images" / arm).rglob("*.png"))) for arm in ("sre2l", "gvbsm", "infer", "cvdd")}
+    assert stored == {"sre2l": 20, "gvbsm": 20, "infer": 30, "cvdd": 20}  # 1 untouched image, and 1 for each teacher
+
+
+def test_a_method_that_hears_the_first_alone_is_not_changed_by_the_others(run: Path, tmp_path: Path) -> None:
+    alone = "".join(line for line in RECIPE.splitlines(keepends=True) if not line.startswith("committee"))
+    alone = "".join(line for line in alone.splitlines(keepends=True) if "infer" not in line and "gvbsm" not in line)
+    alone = alone.replace("voters: 2", "voters: 1")
+    (tmp_path / "own.yaml").write_text(alone)
+    fastdd.run(tmp_path / "own.yaml", tmp_path / "out", until="recover")
+    for arm, same in (("sre2l", True), ("cvdd", False)):
+        files = sorted((tmp_path / "out" / "images" / arm).rglob("*.png"))
+        assert len(files) == 20
+        equal = [file.read_bytes() == (run / file.relative_to(tmp_path / "out")).read_bytes() for file in files]
+        assert all(equal) is same
+
+
+def test_all_teachers_see_the_same_images(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        RECIPE.replace("committee: [{network: resnet20, mean: [0.305]", "committee: [{network: resnet20, mean: [0.5]")
+    )
+    with pytest.raises(InputError, match=r"committee\.0 has another mean or std than teacher"):
+        fastdd.run(tmp_path / "own.yaml", tmp_path / "out")

@@ -1,7 +1,7 @@
 """A teacher of a run, given or squeezed, and the bank of the real images' statistics through it.
 
 The first is the teacher of the run: its embeddings are what the metrics see, and it labels for the students. Further
-ones, the recipe's ``committee``, speak in methods that listen to several; their files bear their number.
+ones, the recipe's ``committee``, speak in methods that listen to several; their files bear their names.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ class Member:
     """One of a run's teachers.
 
     Attributes:
-        number: 0 for the teacher of the run, then the committee's in order.
+        name: of one of the committee; empty for the teacher of the run.
         config: its network, weights and training.
         recipe: the run's.
         real: the real images.
     """
 
-    number: int
+    name: str
     config: TeacherConfig
     recipe: Recipe
     real: Real
 
     @property
     def suffix(self) -> str:
-        return f"-{self.number}" if self.number else ""
+        return f"-{self.name}" if self.name else ""
 
     @property
     def key(self) -> str:
         """Of its section in the recipe."""
-        return f"committee.{self.number - 1}" if self.number else "teacher"
+        return f"committee.{self.name}" if self.name else "teacher"
 
     @cached_property
     def expected_card(self) -> Card:

@@ -59,8 +59,8 @@ class Pipeline:
         self.recipe = recipe = settled(recipe, self.device)
         self.arms = {CONTROL: RANDOM_REAL, **recipe.arms}
         self.real = Real(recipe, self.device)
-        configs = (recipe.teacher, *recipe.committee)
-        self.members = [Member(number, config, recipe, self.real) for number, config in enumerate(configs)]
+        configs = {"": recipe.teacher, **recipe.committee}
+        self.members = [Member(name, config, recipe, self.real) for name, config in configs.items()]
         self._check(out, fresh)
         self.run: RunFolder = open_run(out, recipe, fresh, shared)
         self.run.check_fingerprint("train", self.real.train.fingerprint)
@@ -73,8 +73,8 @@ class Pipeline:
 
     def _check(self, out: Path, fresh: bool) -> None:
         """Refuse now, and not after hours, what teachers, methods or students could not do."""
-        for member in self.members:
-            member.check(self._terms(member.number), out, fresh)
+        for number, member in enumerate(self.members):
+            member.check(self._terms(number), out, fresh)
         for arm in self.arms:
             self._stored(arm)
         classes, images = len(self.real.classes), len(self.real.train)
@@ -105,8 +105,8 @@ class Pipeline:
     def build_bank(self, classes: range | None = None) -> bool:
         """Build what each teacher's bank lacks, or only some classes of it; returns whether they are whole."""
         whole = [
-            member.build_bank(self.run, teacher, self._terms(member.number), classes)
-            for member, teacher in zip(self.members, self.teachers, strict=True)
+            member.build_bank(self.run, self.teachers[number], self._terms(number), classes)
+            for number, member in enumerate(self.members)
         ]
         return all(whole)
 

@@ -403,8 +403,8 @@ class Recipe(Config):
     """auto: cuda where there is one, else cpu"""
     data: Data = Data()
     teacher: Teacher = Teacher()
-    committee: tuple[Teacher, ...] = ()
-    """further teachers, for methods that listen to several (method.voters, method.offset)"""
+    committee: dict[str, Teacher] = {}
+    """further teachers by name, for methods that listen to several (method.voters, method.offset)"""
     arms: dict[str, Method]
     """what is compared; the control `random` (random real images) is always run beside them"""
     bank: Bank = Bank()
@@ -434,10 +434,12 @@ class Recipe(Config):
                 f"arms.{ranked[0]}.init {self.arms[ranked[0]].init} ranks all real images by their embeddings; "
                 f"set bank.embeddings to all, got {self.bank.embeddings}"
             )
-        for number, member in enumerate(self.committee):
+        for name, member in self.committee.items():
+            if not name.replace("_", "").isalnum():
+                raise ValueError(f"committee: {name!r} becomes a file name; use letters, digits and '_'")
             if (member.mean, member.std) != (self.teacher.mean, self.teacher.std):
                 raise ValueError(
-                    f"committee.{number} has another mean or std than teacher; all see the same images, so use one"
+                    f"committee.{name} has another mean or std than teacher; all see the same images, so use one"
                 )
         for name in ("mean", "std"):
             if len(getattr(self.teacher, name)) != self.data.channels:

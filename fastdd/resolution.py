@@ -19,7 +19,9 @@ from pydantic import BaseModel, ValidationError
 from .errors import InputError, suggestion
 from .methods import METHODS, addition, declaration
 from .provenance import Sourced, parse_yaml
-from .recipe import Method, Recipe, as_plain
+from .recipe import Method, Recipe, Teacher, as_plain
+
+NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher}  # sections of named configurations
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,10 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def schema_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted paths of all leaves of a configuration type, without the arms of a recipe."""
+    """Dotted paths of all leaves of a configuration type, without the sections of a recipe that hold named ones."""
     for name, field in model.model_fields.items():
         inner = _model_of(field.annotation)
-        if inner is Method or name == "arms":
+        if name in NAMED:
             continue
         if inner is None:
             yield prefix + name
@@ -190,11 +192,12 @@ def _override(tree: dict[str, Any], text: str) -> dict[str, Any]:
         raise InputError(f"override {text!r}: {raw!r} is not a YAML value") from error
     leaf = _tag(value, "command line")
     head, _, rest = key.partition(".")
-    if head == "arms":
-        arm, _, inner = rest.partition(".")
-        if arm not in tree["arms"]:
-            raise InputError(f"unknown arm {arm!r}{suggestion(arm, tree['arms'])}; arms: {', '.join(tree['arms'])}")
-        return _merge(tree, {"arms": {arm: _nest(_complete(inner, list(schema_paths(Method)), key), leaf)}})
+    if head in NAMED:
+        (name, _, inner), known = rest.partition("."), tree.get(head, {})
+        if name not in known:
+            what = head.removesuffix("s")
+            raise InputError(f"unknown {what} {name!r}{suggestion(name, known)}; {head}: {', '.join(known)}")
+        return _merge(tree, {head: {name: _nest(_complete(inner, list(schema_paths(NAMED[head])), key), leaf)}})
     of_arms = [f"method.{path}" for path in schema_paths(Method)]
     if head == "method":
         path = "method." + _complete(rest, list(schema_paths(Method)), key)
@@ -226,9 +229,9 @@ def _model_at(path: Sequence[str]) -> type[BaseModel] | None:
     model: type[BaseModel] | None = Recipe
     parts = iter(path)
     for part in parts:
-        if model is Recipe and part == "arms":
+        if model is Recipe and part in NAMED:
             next(parts, None)
-            model = Method
+            model = NAMED[part]
         elif model and part in model.model_fields:
             model = _model_of(model.model_fields[part].annotation)
     return model

@@ -19,7 +19,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +36,7 @@ from .recipe import Recipe, as_plain
 RECIPE, MANIFEST, LOG = "recipe.yaml", "manifest.json", "log.jsonl"
 MADE = (
     "data.json", "squeeze.safetensors", "squeeze.json", "teacher-rejected.safetensors", "teacher.safetensors", "bank",
-    "squeeze-[0-9]*.*", "teacher-[0-9]*.safetensors", "bank-[0-9]*", "recover", "images", "labels", "students",
-    "embeddings.safetensors", "metrics.json", "report.html", MANIFEST, LOG,
+    "recover", "images", "labels", "students", "embeddings.safetensors", "metrics.json", "report.html", MANIFEST, LOG,
 )  # fmt: skip
 
 
@@ -125,7 +124,7 @@ def _prepare(path: Path, recipe: Recipe, fresh: bool, shared: bool) -> None:
     if path.is_dir() and not shared:
         remove_leftovers(path)
     if earlier is not None and fresh:
-        _delete_run(path)
+        _delete_run(path, earlier.get("committee", {}))
     elif earlier is not None:
         _require_same(path, earlier, recipe)
     if earlier is None or fresh:
@@ -157,14 +156,19 @@ def _earlier_recipe(path: Path) -> dict[str, Any] | None:
     return document
 
 
-def _delete_run(path: Path) -> None:
+def _delete_run(path: Path, committee: Iterable[str]) -> None:
     """Delete what a run makes, and nothing else that lies in the folder; the recipe goes last, it marks a run."""
-    for pattern in (*MADE, RECIPE):
-        for made in path.glob(pattern):
-            if made.is_dir():
-                shutil.rmtree(made)
-            else:
-                made.unlink()
+    further = [
+        name
+        for member in committee
+        for name in (f"teacher-{member}.safetensors", f"teacher-{member}-rejected.safetensors", f"bank-{member}",
+                     f"squeeze-{member}.json", f"squeeze-{member}.safetensors")
+    ]  # fmt: skip
+    for name in (*MADE, *further, RECIPE):
+        if (path / name).is_dir():
+            shutil.rmtree(path / name)
+        else:
+            (path / name).unlink(missing_ok=True)
 
 
 def _require_same(path: Path, earlier: dict[str, Any], recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ RECIPE = """\
 ipc: 2
 data: {root: digits, channels: 1}
 teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, pad: 1, flip: 0.0}
-committee: [{network: resnet20, mean: [0.305], std: [0.376], epochs: 1, pad: 1, flip: 0.0}]
+committee: {large: {network: resnet20, mean: [0.305], std: [0.376], epochs: 1, pad: 1, flip: 0.0}}
 method: {steps: 3, augment: {roll: [-1, 1]}}
 arms:
   sre2l: {method: sre2l}
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_teacher_has_weights_and_a_bank(run: Path) -> None:
     networks = []
-    for suffix in ("", "-1"):
+    for suffix in ("", "-large"):
         with safe_open(str(run / f"teacher{suffix}.safetensors"), framework="pt") as file:
             networks.append(json.loads(file.metadata()["fastdd"])["network"])
         bank = Bank(run / f"bank{suffix}")
@@ -45,7 +45,7 @@ def test_each_teacher_has_weights_and_a_bank(run: Path) -> None:
         assert sum(bank.counts) == 1438
     assert networks == ["resnet8", "resnet20"]
     prints = json.loads((run / "manifest.json").read_text())["fingerprints"]
-    assert prints["teacher"] != prints["teacher-1"]
+    assert prints["teacher"] != prints["teacher-large"]
 
 
 def test_methods_store_what_they_say(run: Path) -> None:
@@ -68,7 +68,9 @@ def test_a_method_that_hears_the_first_alone_is_not_changed_by_the_others(run: P
 
 def test_all_teachers_see_the_same_images(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
-        RECIPE.replace("committee: [{network: resnet20, mean: [0.305]", "committee: [{network: resnet20, mean: [0.5]")
+        RECIPE.replace(
+            "committee: {large: {network: resnet20, mean: [0.305]", "committee: {large: {network: resnet20, mean: [0.5]"
+        )
     )
-    with pytest.raises(InputError, match=r"committee\.0 has another mean or std than teacher"):
+    with pytest.raises(InputError, match=r"committee\.large has another mean or std than teacher"):
         fastdd.run(tmp_path / "own.yaml", tmp_path / "out")

@@ -387,7 +387,7 @@ def test_fine_tuning_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(SQUEEZE)
     first, second = tmp_path / "first", tmp_path / "second"
     with pytest.raises(InputError, match=r"minimum_accuracy = 100\.0%"):
-        fastdd.run(tmp_path / "s.yaml", first, ["epochs=3", "teacher.minimum_accuracy=1"], until="squeeze")
+        fastdd.run(tmp_path / "s.yaml", first, ["teacher.epochs=3", "teacher.minimum_accuracy=1"], until="squeeze")
     rejected = first / "teacher-rejected.safetensors"
     overrides = [f"teacher.init={rejected}", "teacher.epochs=1", "teacher.lr=0.01"]
     fastdd.run(tmp_path / "s.yaml", second, overrides, until="squeeze")

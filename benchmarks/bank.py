@@ -71,27 +71,34 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
         with tempfile.TemporaryDirectory() as folder:
             build(Path(folder), teacher, "", data, config, layers, 0, classes)
 
-    rates = interleaved({"forward": forward, "bank": bank}, images, options.rounds)
+    rates, work = interleaved({"forward": forward, "bank": bank}, images, options.rounds)
     shares = [b / f for b, f in zip(rates["bank"], rates["forward"], strict=True)]
+    cost = {name: statistics.median(seconds) / images for name, seconds in work.items()}
     return {
         "work": f"bank of {images} images of {Path(options.data).name}, {options.network}, all residual blocks",
         "forward images/s": round(statistics.median(rates["forward"]), 1),
         "bank images/s": round(statistics.median(rates["bank"]), 1),
         "share of the forward pass's speed": round(statistics.median(shares), 3),
         "of each round": [round(share, 3) for share in shares],
+        "CPU-ms an image, forward": round(1000 * cost["forward"], 3),
+        "CPU-ms an image, bank": round(1000 * cost["bank"], 3),
     }
 
 
-def interleaved(runners: dict[str, Callable[[], None]], images: int, rounds: int) -> dict[str, list[float]]:
-    """Images a second of each round, after one round to warm up."""
+def interleaved(
+    runners: dict[str, Callable[[], None]], images: int, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Images a second and processor seconds of each round, after one round to warm up."""
     rates: dict[str, list[float]] = {name: [] for name in runners}
+    work: dict[str, list[float]] = {name: [] for name in runners}
     for number in range(rounds + 1):
         for name, run in runners.items():
-            start = time.perf_counter()
+            start, before = time.perf_counter(), time.process_time()
             run()
             if number:
                 rates[name].append(images / (time.perf_counter() - start))
-    return rates
+                work[name].append(time.process_time() - before)
+    return rates, work
 
 
 # -- memory ----------------------------------------------------------------------------------------

@@ -346,7 +346,7 @@ class Bank(Config):
     and of patches of this side in pixels, for terms.conv; null: as the arms' terms need"""
     embeddings: Annotated[int, Field(ge=0)] | All = "all"
     """real embeddings a class that are kept, a seeded choice; the diversity metrics need all"""
-    shard_mb: Positive = 64
+    shard_mb: Positive = 32
     """size of a file; classes larger than that have one each"""
 
 

@@ -17,6 +17,7 @@ from .. import recipe
 from ..seeds import generator
 from ..teachers import Features
 from .patches import ImageStatistics
+from .rows import Rows
 
 PART = 4096  # rows held before they are added to the sums
 MOMENTUM = 0.1  # of LPLD's class-wise running statistics, that of a BatchNorm
@@ -45,11 +46,10 @@ class OpenClass:
         shifts: dict[str, Tensor | None] | None = None,
     ) -> None:
         self.config, self.layers, self.running, self.identity = config, layers, running, identity
-        self.count = self.held = 0
-        self.indices: list[Tensor] = []
-        self.embeddings: list[Tensor] = []
-        self.pooled: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-        self.moments: dict[str, list[Tensor]] = {layer: [] for layer in running}
+        self.count = 0
+        self.indices, self.embeddings = Rows(), Rows()
+        self.pooled = {layer: Rows() for layer in layers}
+        self.moments = {layer: Rows() for layer in running}  # [n, 2, channels]
         self.gaussians: dict[str, ClassGaussian] = {}
         self.images = ImageStatistics(shifts or {})
 
@@ -58,42 +58,41 @@ class OpenClass:
     def add(self, features: Features, rows: slice | Tensor, indices: Tensor) -> None:
         """Take the rows of this class from a batch; indices are their positions in the data set."""
         self.count += len(indices)
-        self.held += len(indices)
-        self.indices.append(indices)
+        self.indices.add(indices)
         if self.config.embeddings != 0:
-            self.embeddings.append(features.embedding[rows].half())
-        for layer, parts in self.pooled.items():
-            parts.append(features.pooled[layer][rows])
-        for layer, parts in self.moments.items():
+            self.embeddings.add(features.embedding[rows].half())
+        for layer, held in self.pooled.items():
+            held.add(features.pooled[layer][rows])
+            if held.count >= PART:
+                self._add_up(layer, held)
+        for layer, held in self.moments.items():
             mean, mean_square = features.moments[layer]
-            parts.append(torch.stack((mean[rows], mean_square[rows])))
+            held.add(torch.stack((mean[rows], mean_square[rows]), dim=1))
         self.images.add(features, rows)
-        if self.held >= PART:
-            self._add_up()
 
-    def _add_up(self) -> None:
-        for layer, parts in self.pooled.items():
-            rows = torch.cat(parts)
-            if layer not in self.gaussians:
-                self.gaussians[layer] = ClassGaussian(1, rows.shape[1], device=rows.device)
-            self.gaussians[layer].update(rows, torch.zeros(len(rows), dtype=torch.long))
-            parts.clear()
-        self.held = 0
+    def _add_up(self, layer: str, held: Rows) -> None:
+        rows = held.all()
+        if layer not in self.gaussians:
+            self.gaussians[layer] = ClassGaussian(1, rows.shape[1], device=rows.device)
+        self.gaussians[layer].update(rows, torch.zeros(len(rows), dtype=torch.long))
+        held.clear()
 
     def close(self) -> Statistics:
         """The statistics of the class, on the CPU; with a first dimension of 1 where there is one of a class."""
-        order = torch.cat(self.indices).argsort()  # as in the data set, whatever the order of the stream
+        order = self.indices.all().argsort()  # as in the data set, whatever the order of the stream
         statistics: Statistics = {}
-        if self.embeddings:
-            statistics["embeddings"] = torch.cat(self.embeddings).cpu()[order][self._choice()].contiguous()
-        if self.held:
-            self._add_up()
-        for layer, gaussian in self.gaussians.items():
+        if self.embeddings.count:
+            statistics["embeddings"] = self.embeddings.all().cpu()[order][self._choice()].contiguous()
+        for layer, held in self.pooled.items():
+            if held.count:
+                self._add_up(layer, held)
+            gaussian = self.gaussians.pop(layer)
             statistics[f"{layer}/mean"] = gaussian.mean(0)[None].cpu()
             covariance = gaussian.covariance(0, packed=self.config.form != "full")[None]
             statistics |= {f"{layer}/{name}": value.cpu() for name, value in self._stored(covariance).items()}
-        for layer, parts in self.moments.items():
-            mean, var = self._batch_norm(torch.cat(parts, dim=1).cpu()[:, order].double(), self.running[layer][0])
+        for layer, held in self.moments.items():
+            means, mean_squares = held.all().cpu()[order].double().unbind(1)
+            mean, var = self._batch_norm(means, mean_squares, self.running[layer][0])
             statistics |= {f"{layer}/class_mean": mean[None].float(), f"{layer}/class_var": var[None].float()}
         return statistics | self.images.close(order)
 
@@ -112,19 +111,14 @@ class OpenClass:
         assert low.diagonal is not None  # it always gives one
         return {"factor": low.factor.to(dtype), "diagonal": low.diagonal.to(dtype), "discarded": discarded}
 
-    def _batch_norm(self, moments: Tensor, running_mean: Tensor) -> tuple[Tensor, Tensor]:
-        """(mean, variance) [channels] of a BatchNorm's input over the class, from [2, n, channels] of its images."""
+    def _batch_norm(self, means: Tensor, mean_squares: Tensor, running_mean: Tensor) -> tuple[Tensor, Tensor]:
+        """(mean, variance) [channels] of a BatchNorm's input over the class, from [n, channels] of its images."""
         shift = running_mean.cpu().double()
         if self.config.class_bn == "true":
-            mean = moments[0].mean(0)
-            return mean, moments[1].mean(0) - (mean - shift).square()
-        return running_statistics(
-            moments[0],
-            moments[1],
-            shift,
-            self.config.class_bn_group,
-            generator(self.identity[0], "class_bn", self.identity[1]),
-        )
+            mean = means.mean(0)
+            return mean, mean_squares.mean(0) - (mean - shift).square()
+        random = generator(self.identity[0], "class_bn", self.identity[1])
+        return running_statistics(means, mean_squares, shift, self.config.class_bn_group, random)
 
 
 def running_statistics(

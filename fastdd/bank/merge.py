@@ -80,7 +80,7 @@ def merge(parts: Sequence[Path], out: Path) -> bool:
 def _plan(part: Path) -> dict[str, Any]:
     for name in (MANIFEST, PLAN):
         if (part / name).is_file():
-            return {"shard_mb": 64, **json.loads((part / name).read_text())}
+            return {"shard_mb": 32, **json.loads((part / name).read_text())}
     raise InputError(f"{part} holds no bank (it has neither {MANIFEST} nor {PLAN})")
 
 

@@ -24,8 +24,7 @@ from torch import Tensor
 
 from ..recipe import All
 from ..teachers import Features
-
-Rows = slice | Tensor
+from .rows import Rows
 
 
 class Spread(NamedTuple):
@@ -48,20 +47,20 @@ class ImageStatistics:
     def __init__(self, shifts: dict[str, Tensor | None]) -> None:
         self.shifts = {f"{layer}/image": shift for layer, shift in shifts.items()}
         self.shifts |= {f"{layer}/patch": None for layer in shifts if layer.startswith("conv.")}
-        self.parts: dict[str, list[Tensor]] = {name: [] for name in self.shifts}
+        self.held = {name: Rows() for name in self.shifts}  # [n, 2, D]
 
-    def add(self, features: Features, rows: Rows) -> None:
+    def add(self, features: Features, rows: slice | Tensor) -> None:
         """Take the rows of this class from a batch."""
-        for name, parts in self.parts.items():
+        for name, held in self.held.items():
             layer, _, kind = name.partition("/")
             mean, mean_square = (features.moments if kind == "image" else features.patches)[layer]
-            parts.append(torch.stack((mean[rows], mean_square[rows])))
+            held.add(torch.stack((mean[rows], mean_square[rows]), dim=1))
 
     def close(self, order: Tensor) -> dict[str, Tensor]:
         """``<layer>/image_mean``, ``_within``, ``_between`` and ``<layer>/patch_...`` [1, D], of the rows in order."""
         statistics: dict[str, Tensor] = {}
-        for name, parts in self.parts.items():
-            mean, mean_square = torch.cat(parts, dim=1).cpu()[:, order].double()
+        for name, held in self.held.items():
+            mean, mean_square = held.all().cpu()[order].double().unbind(1)
             shift = self.shifts[name]
             within = mean_square - (mean if shift is None else mean - shift.cpu().double()).square()
             spread = Spread(mean.mean(0), within.mean(0), mean.var(0, correction=0))

@@ -26,11 +26,9 @@ import torch
 from fastdd import bank as banks
 from fastdd import recipe
 from fastdd.recipe import Batch, CrossEntropy, Method, Recover, Terms
-from fastdd.recover import Unit, plan, tapped_layers
-from fastdd.recover.loop import optimise
-from fastdd.recover.terms import build_terms
+from fastdd.recover import Recovery, Unit, plan
 from fastdd.resolution import resolve
-from fastdd.teachers import Card, Taps, Teacher, build, layer_names
+from fastdd.teachers import Card, Teacher, build, layer_names
 
 CLASSES = 10
 SIZE = 32
@@ -72,15 +70,12 @@ def step_runner(
     """A call that optimises one unit for some steps and returns image-iterations a second."""
     config = Recover(unit_images=images, precision=precision, log_every=10**6)  # type: ignore[arg-type]
     unit: Unit = plan(CLASSES, images // CLASSES, method.batch, images)[0]
-    device = torch.device("cpu")
-    taps = Taps(teacher.network, tapped_layers(method.terms, teacher.network), moments=method.terms.bn is not None)
-    terms = build_terms(method.terms, unit, taps, bank, 0, device)
-    method = method.model_copy(update={"steps": steps})
-    start = torch.randn(len(unit.rows), 3, SIZE, SIZE)
+    method = method.model_copy(update={"steps": steps, "init": "noise"})
+    recovery = Recovery(method, config, [teacher], [bank], lambda rows: torch.empty(0), (3, SIZE, SIZE), 0)
 
     def run() -> float:
         begin = time.perf_counter()
-        optimise(start, unit, method, config, teacher, taps, terms, 0, Silent())
+        recovery.optimise(unit, Silent())
         return len(unit.rows) * steps / (time.perf_counter() - begin)
 
     return run

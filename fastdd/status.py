@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from .bank import store
 from .errors import InputError
 from .recipe import CONTROL, RANDOM_REAL, Recipe
-from .recover import all_units
+from .recover import all_units, speakers
 from .runfolder import RECIPE
 
 
@@ -41,8 +41,11 @@ def status(folder: Path) -> list[Progress]:
         recipe = Recipe.model_validate(yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8")))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise InputError(f"{folder} is no run folder: it has no {RECIPE} of a run") from error
-    bank, classes = _bank(folder / "bank")
-    rows = [Progress("squeeze", int((folder / "teacher.safetensors").is_file()), 1, "teacher"), bank]
+    _, classes = _bank(folder, "")
+    rows = []
+    for suffix in ("", *(f"-{name}" for name in recipe.committee)):
+        taught = int((folder / f"teacher{suffix}.safetensors").is_file())
+        rows += [Progress(f"squeeze{suffix}", taught, 1, "teacher"), _bank(folder, suffix)[0]]
     for arm in (CONTROL, *recipe.arms):
         rows.append(Progress(f"recover {arm}", *_units(folder / "recover" / arm, recipe, arm, classes), "units"))
         rows.append(Progress(f"students {arm}", _files(folder / "students" / arm), recipe.student.seeds, "students"))
@@ -54,14 +57,15 @@ def _files(folder: Path) -> int:
     return len(list(folder.glob("[!.]*.json")))
 
 
-def _bank(folder: Path) -> tuple[Progress, int | None]:
+def _bank(run: Path, suffix: str) -> tuple[Progress, int | None]:
     """Finished classes, and how many classes there are."""
+    stage, folder = f"bank{suffix}", run / f"bank{suffix}"
     done = sum(shard.last - shard.first + 1 for shard in store.shards(folder))
     for name in (store.MANIFEST, store.PLAN):
         if (folder / name).is_file():
             total = len(json.loads((folder / name).read_text())["classes"])
-            return Progress("bank", done, total, "classes"), total
-    return Progress("bank", done, None, "classes"), None
+            return Progress(stage, done, total, "classes"), total
+    return Progress(stage, done, None, "classes"), None
 
 
 def _units(folder: Path, recipe: Recipe, arm: str, classes: int | None) -> tuple[int, int | None]:
@@ -71,4 +75,5 @@ def _units(folder: Path, recipe: Recipe, arm: str, classes: int | None) -> tuple
     size = planned.get("unit_images", size)
     if classes is None or size == "auto":
         return done, None
-    return done, len(all_units(method, recipe.ipc, classes, teachers=1, unit_images=size))
+    teachers = speakers(method, 1 + len(recipe.committee))
+    return done, len(all_units(method, recipe.ipc, classes, teachers, size))

@@ -11,6 +11,7 @@ from safetensors import safe_open
 import fastdd
 from fastdd.bank import Bank
 from fastdd.errors import InputError
+from fastdd.status import status
 
 RECIPE = """\
 ipc: 2
@@ -46,6 +47,13 @@ def test_each_teacher_has_weights_and_a_bank(run: Path) -> None:
     assert networks == ["resnet8", "resnet20"]
     prints = json.loads((run / "manifest.json").read_text())["fingerprints"]
     assert prints["teacher"] != prints["teacher-large"]
+
+
+def test_the_status_counts_every_teacher_and_unit(run: Path) -> None:
+    rows = {row.stage: (row.done, row.total) for row in status(run)}
+    assert rows["bank"] == rows["bank-large"] == (10, 10)
+    assert rows["recover infer"] == (3, 3)
+    assert all(done == total for done, total in rows.values())
 
 
 def test_methods_store_what_they_say(run: Path) -> None:

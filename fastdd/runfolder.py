@@ -40,6 +40,10 @@ MADE = (
 )  # fmt: skip
 
 
+SECTIONS = {"name", "description", "ipc", "seed", "device", "data", "teacher", "arms", "recover", "student", "metrics"}
+"""in the recipe of every run; one of an earlier version may lack others, and is told so when it is compared"""
+
+
 @dataclass
 class Work:
     """What a stage did now, filled in by the stage."""
@@ -149,7 +153,7 @@ def _earlier_recipe(path: Path) -> dict[str, Any] | None:
         document = yaml.safe_load((path / RECIPE).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         document = None
-    if not isinstance(document, dict) or not Recipe.model_fields.keys() <= document.keys():
+    if not isinstance(document, dict) or SECTIONS - document.keys():
         raise InputError(
             f"{path} exists and is no run folder (it has no {RECIPE} of a run); choose another folder with --out"
         )

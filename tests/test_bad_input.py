@@ -139,8 +139,18 @@ def test_a_folder_of_another_recipe(finished: Path, tmp_path: Path) -> None:
     (out / "notes.txt").write_text("mine")
     fastdd.run(tiny, out, ["ipc=3"], fresh=True, until="squeeze")
     assert yaml.safe_load((out / "recipe.yaml").read_text())["ipc"] == 3
-    made = {"recipe.yaml", "manifest.json", "log.jsonl", "squeeze.json", "teacher.safetensors"}
+    made = {"recipe.yaml", "manifest.json", "log.jsonl", "data.json", "squeeze.json", "teacher.safetensors"}
     assert set(content(out)) == {*made, "notes.txt"}
+
+
+def test_a_run_of_an_earlier_version_is_told_apart_by_its_recipe(tiny: Path, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "out")
+    document = yaml.safe_load((finished / "recipe.yaml").read_text())
+    del document["bank"]
+    (tmp_path / "out" / "recipe.yaml").write_text(yaml.safe_dump(document))
+    text = message(tiny, tmp_path / "out")
+    assert "holds a run of another recipe" in text
+    assert "bank.batch: absent there" in text
 
 
 def test_changed_data_are_refused(pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path) -> None:

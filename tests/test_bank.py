@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from fastdd import recipe
 from fastdd.bank import Bank, RealImages, build, is_whole, merge
 from fastdd.bank.gather import running_statistics
+from fastdd.data import Loader, open_dataset, open_loader
 from fastdd.errors import InputError
 from fastdd.files import remove_leftovers
 from fastdd.teachers import Teacher, layer_names
@@ -413,3 +416,38 @@ def test_banks_that_do_not_belong_together(teacher: Teacher, pictures: tuple[Ten
         merge([tmp_path / "b", tmp_path / "d"], tmp_path / "e")
     with pytest.raises(InputError, match="holds no bank"):
         merge([tmp_path / "a", tmp_path], tmp_path / "f")
+
+
+# -- real photographs --------------------------------------------------------------------------------
+
+
+def test_photographs_through_a_resnet18(test_data: Callable[[str], Path], tmp_path: Path) -> None:
+    """At 224 x 224, as the engine reads them, against two passes in float64 over a float64 network."""
+    everything = open_dataset(test_data("imagenette224.tar"), "train")
+    first = [sum(everything.counts[:c]) for c in range(len(everything.classes))]
+    wanted = {start + k for start in first for k in range(4)}
+    dataset = everything.without(set(range(len(everything))) - wanted)
+    teacher = random_teacher("resnet18", dataset.classes)
+
+    def stream(positions: range) -> Loader:
+        return open_loader(dataset, 16, None, indices=positions)
+
+    data = RealImages((3, 224, 224), dataset.labels, dataset.names, "d", {}, stream)
+    blocks = list(layer_names(teacher.network, "blocks"))
+    assert build(tmp_path / "bank", teacher, "t", data, recipe.Bank(batch=16), blocks, 0)
+    bank, exact = Bank(tmp_path / "bank"), {}
+    network = copy.deepcopy(teacher.network).double()
+    for name, path in layer_names(network, "blocks").items():
+        network.get_submodule(path).register_forward_hook(
+            lambda m, x, y, name=name: exact.update({name: y.mean((2, 3))})
+        )
+    images = dataset.images(None)
+    mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (teacher.card.mean, teacher.card.std))
+    with torch.no_grad():
+        network((images.double() / 255 - mean) / std)
+    assert bank.counts == (4,) * 10
+    for layer, c in itertools.product(blocks, range(10)):
+        rows = exact[layer][4 * c : 4 * c + 4]
+        got_mean, got = bank.gaussian(layer, [c])
+        assert_close(got_mean[0], rows.mean(0))
+        assert_close(dense_covariance(got)[0], (rows - rows.mean(0)).T @ (rows - rows.mean(0)) / 4)

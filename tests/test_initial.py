@@ -274,7 +274,7 @@ def test_arms_that_start_from_chosen_images(pets: Path, pets_recipe: Callable[[P
     pipeline = Pipeline(resolve(str(file), ["teacher.epochs=1"]).recipe, tmp_path / "out")
     for arm in ("rded", "herd", "inf"):
         pipeline.recover(arm)
-    real = pipeline._images(pipeline.train)[0]
+    real = pipeline.real.images(pipeline.real.train)[0]
     herd = pipeline.distilled("herd")[0]
     assert herd.shape == (6, 3, 16, 16)
     for c in range(2):

@@ -1,7 +1,7 @@
 """Atomic files: every write goes to a temporary name beside the target and is then renamed.
 
 A reader therefore sees the old file, the new file or none, never half of one; a process killed at
-any moment leaves at most a ``.tmp-`` file behind, which ``remove_leftovers`` deletes.
+any moment leaves at most ``.tmp`` files behind, which ``remove_leftovers`` deletes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 
 from .errors import InputError
 
-TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp"
+"""ours are .tmp-PROCESS-NAME; safetensors writes its own .tmpRANDOM beside the name it is given"""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -33,7 +34,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 @contextmanager
 def _replacing(path: Path, size: int) -> Iterator[Path]:
     """A temporary name that is on the disk and takes the place of path when the block ends, or goes if it fails."""
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = path.with_name(f"{TEMPORARY}-{os.getpid()}-{path.name}")
     with _explained(path, size):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +97,11 @@ def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] 
 
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     with _replacing(path, sum(t.nbytes for t in whole.values())) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # what the user's umask gives; safetensors makes files for their owner alone
         try:
             save_file(whole, temporary, metadata)  # straight from the tensors: the content may be gigabytes
+            temporary.chmod(mode)
         except SafetensorError as error:
             # The library reports the system's error as text: "I/O error: No space left on device (os error 28)"
             number = re.search(r"os error (\d+)", str(error))

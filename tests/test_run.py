@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -220,6 +221,14 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
     assert not list((tmp_path / "out").rglob(f"{files.TEMPORARY}*"))
 
 
+def test_tensors_can_be_read_by_whom_text_can(tmp_path: Path) -> None:
+    """safetensors alone makes files for their owner only, of no use to a group that shares its runs."""
+    files.write_text(tmp_path / "text", "a")
+    files.write_tensors(tmp_path / "tensors", {"a": torch.zeros(2)})
+    assert (tmp_path / "text").stat().st_mode == (tmp_path / "tensors").stat().st_mode
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_any_result_may_be_missing(finished: Path, tmp_path: Path, one_thread: None) -> None:
     """What a kill may leave, made by hand: every stage lacks something, and temporary files lie about."""
     out = tmp_path / "out"
@@ -229,9 +238,10 @@ def test_any_result_may_be_missing(finished: Path, tmp_path: Path, one_thread: N
             "report.html")  # fmt: skip
     for name in gone:
         (out / name).unlink()
-    for name in ("images/deda/5/.tmp-7-00001.png", ".tmp-7-metrics.json"):
+    for name in ("images/deda/5/.tmp-7-00001.png", ".tmp-7-metrics.json", "bank/.tmpEsivZC"):
         (out / name).write_bytes(b"half")
     fastdd.run(finished.parent / "tiny.yaml", out)
+    assert not list(out.rglob(f"{files.TEMPORARY}*"))
     assert results(out) == results(finished)
 
 

@@ -1,0 +1,47 @@
+"""A run described by typed, validated values.
+
+The types below are the whole vocabulary: every recipe, override and Python call is checked against
+them, and an unknown key is an error that names the nearest known one. Lengths are in pixels, times in
+optimisation steps, and rates and weights are plain numbers.
+"""
+
+from .base import All, Config, Count, Layers, Precision
+from .data import Data, Teacher
+from .method import Augment, Batch, EarlyLate, Method, Mosaic, Offset, Perturb, Save
+from .run import CONTROL, RANDOM_REAL, Bank, Metrics, Recipe, Recover, as_plain
+from .student import Student
+from .terms import BatchNorm, Convolution, Covariance, CrossEntropy, DiRe, Gaussian, Spectrum, Terms
+
+__all__ = [
+    "CONTROL",
+    "RANDOM_REAL",
+    "All",
+    "Augment",
+    "Bank",
+    "Batch",
+    "BatchNorm",
+    "Config",
+    "Convolution",
+    "Count",
+    "Covariance",
+    "CrossEntropy",
+    "Data",
+    "DiRe",
+    "EarlyLate",
+    "Gaussian",
+    "Layers",
+    "Method",
+    "Metrics",
+    "Mosaic",
+    "Offset",
+    "Perturb",
+    "Precision",
+    "Recipe",
+    "Recover",
+    "Save",
+    "Spectrum",
+    "Student",
+    "Teacher",
+    "Terms",
+    "as_plain",
+]

@@ -21,7 +21,7 @@ from fastdd_kernels import knn_radii
 from . import evaluate, labels, recover, teachers
 from .bank import Bank
 from .data import summary
-from .distributed import is_main
+from .distributed import barrier, claims, is_main
 from .errors import InputError
 from .files import write_json, write_tensors
 from .member import Member
@@ -170,22 +170,33 @@ class Pipeline:
                 work.images = len(images)
         return path
 
-    def students(self, arm: str) -> list[dict[str, Any]]:
-        """Train and test the arm's students, one a seed; returns what their files say."""
+    def train_students(self) -> None:
+        """Train and test the students that the run folder lacks, of all arms and seeds; processes share them."""
         config = self.recipe.student
-        paths = [self.run.path / "students" / arm / f"seed_{seed}.json" for seed in range(config.seeds)]
-        left = [(seed, path) for seed, path in enumerate(paths) if not path.is_file()]
-        if left:
-            images, _ = self.distilled(arm)
-            logits = labels.load_labels(self.label(arm)).to(self.device) if config.labels == "stored" else None
-            total = len(left) * config.steps * min(config.batch, len(images))
-            with self.run.stage(f"students {arm}") as work, progress(f"students {arm}", total) as bar:
-                for seed, path in left:
-                    identity = derive(self.recipe.seed, "student", seed)
-                    result = evaluate.train_student(config, self.teacher, images, logits, self.real.test, identity, bar)
-                    write_json(path, {"seed": seed, **asdict(result)})
-                work.images = total
-        return [json.loads(path.read_text()) for path in paths]
+        every = [(arm, seed) for arm in self.arms for seed in range(config.seeds)]
+        left = [(arm, seed) for arm, seed in every if not self._student_path(arm, seed).is_file()]
+        barrier()  # all processes have listed them before any is finished
+        for number in claims("students", len(left)):
+            self._train_student(*left[number])
+        barrier()
+
+    def _train_student(self, arm: str, seed: int) -> None:
+        config = self.recipe.student
+        images, _ = self.distilled(arm)
+        logits = labels.load_labels(self.label(arm)).to(self.device) if config.labels == "stored" else None
+        total = config.steps * min(config.batch, len(images))
+        with self.run.stage(f"students {arm}") as work, progress(f"student {arm} {seed}", total) as bar:
+            identity = derive(self.recipe.seed, "student", seed)
+            result = evaluate.train_student(config, self.teacher, images, logits, self.real.test, identity, bar)
+            work.images = total
+        write_json(self._student_path(arm, seed), {"seed": seed, **asdict(result)})
+
+    def _student_path(self, arm: str, seed: int) -> Path:
+        return self.run.path / "students" / arm / f"seed_{seed}.json"
+
+    def students(self, arm: str) -> list[dict[str, Any]]:
+        """What the files of the arm's students say, one a seed."""
+        return [json.loads(self._student_path(arm, seed).read_text()) for seed in range(self.recipe.student.seeds)]
 
     def embeddings(self) -> dict[str, Tensor]:
         """Teacher embeddings of the real training images and of every arm's images, float16."""
@@ -244,14 +255,14 @@ class Pipeline:
         if "recover" in wanted:
             for arm in self.arms:
                 self.recover(arm, part if last == "recover" else None)
-        if not is_main():  # later stages are the work of one process
-            return
-        if "label" in wanted:
+        if "label" in wanted and is_main():
             for arm in self.arms:
                 self.label(arm)
         if "evaluate" in wanted:
-            for arm in self.arms:
-                self.students(arm)
+            self.train_students()
+        if not is_main():  # later stages are the work of one process
+            return
+        if "evaluate" in wanted:
             self.metrics()
         if "report" in wanted:
             from .report import report

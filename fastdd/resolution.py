@@ -1,36 +1,29 @@
 """From a recipe's name and overrides to one validated Recipe, with the origin of every value.
 
-Later layers win: type defaults, the method's declaration, its additions, the recipe's ``method:`` section
-(every arm), the arm's own section, ``--add``, and ``key=value`` overrides. An override's key is a dotted
-path; ``method.x`` means x of every arm; a path may be shortened to its end where that is unambiguous.
+Later layers win. Of a run: type defaults, the data set, the student's protocol, the recipe. Of an arm: type defaults,
+the method's declaration, what it declares for the data set and for the images a class, its additions, the recipe's
+``method:`` section (every arm), the arm's own section, ``--add``. Over all of them ``key=value`` overrides: the key is
+a dotted path; ``method.x`` means x of every arm; a path may be shortened to its end where that is unambiguous.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from .catalogue import data_set, read
 from .errors import InputError, suggestion
-from .methods import METHODS, addition, declaration
-from .provenance import Sourced, parse_yaml
+from .layers import Leaf, leaves, merge, nest, tag, untag
+from .methods import METHODS, addition, layers
+from .protocols import declaration as protocol
 from .recipe import Method, Recipe, Teacher, as_plain
 
 NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher}  # sections of named configurations
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """A value, the layer that set it, and its source where one is named."""
-
-    value: Any
-    origin: str
-    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,72 +34,7 @@ class Resolved:
     leaves: dict[str, Leaf]
 
 
-def recipe_names() -> list[str]:
-    """Names of the built-in recipes, sorted."""
-    return sorted(
-        f.name.removesuffix(".yaml") for f in resources.files("fastdd.recipes").iterdir() if f.name.endswith(".yaml")
-    )
-
-
-def _read(name: str) -> tuple[str, dict[str, Any]]:
-    """(origin, document) of a built-in recipe or of a YAML file."""
-    if name in recipe_names():
-        origin, text = f"recipe {name}", (resources.files("fastdd.recipes") / f"{name}.yaml").read_text()
-    elif name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise InputError(f"recipe file {name} does not exist")
-        origin = name
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise InputError(f"{name} is not text in UTF-8 ({error})") from error
-    else:
-        raise InputError(
-            f"unknown recipe {name!r}{suggestion(name, recipe_names())}; `fastdd recipes` lists them, "
-            "or give a .yaml file"
-        )
-    try:
-        document = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{origin} is not valid YAML: {error}") from error
-    if not isinstance(document, dict) or not isinstance(document.get("arms"), dict):
-        raise InputError(f"{origin} must be a mapping with a section `arms`, one entry for each method to compare")
-    if not isinstance(document.get("method", {}), dict):
-        raise InputError(f"{origin}: the section `method` must be a mapping, got {document['method']!r}")
-    if bad := [name for name in document["arms"] if not isinstance(name, str)]:
-        raise InputError(f"{origin}: arms.{bad[0]}: the name of an arm must be text; put it in quotes")
-    return origin, document
-
-
-def _tag(node: Any, origin: str) -> Any:
-    """The same nest with every leaf wrapped."""
-    if isinstance(node, dict):
-        return {key: _tag(value, origin) for key, value in node.items()}
-    if isinstance(node, Sourced):
-        return Leaf(node.value, origin, node.source)
-    return Leaf(node, origin)
-
-
-def _merge(base: Any, patch: Any) -> Any:
-    """patch over base: mappings are merged key by key, anything else is replaced."""
-    if not (isinstance(base, dict) and isinstance(patch, dict)):
-        return patch
-    return {**base, **{key: _merge(base.get(key), value) for key, value in patch.items()}}
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Leaf]]:
-    if isinstance(node, Leaf):
-        yield path, node
-    else:
-        for key, value in node.items():
-            yield from _leaves(value, f"{path}.{key}" if path else key)
-
-
-def _untag(node: Any) -> Any:
-    return node.value if isinstance(node, Leaf) else {key: _untag(value) for key, value in node.items()}
-
-
-def _arm(name: str, section: Any, shared: Any, origin: str) -> dict[str, Any]:
+def _arm(name: str, section: Any, shared: Any, origin: str, dataset: str | None, ipc: int) -> dict[str, Any]:
     """One arm's layers, merged."""
     if not isinstance(section, dict):
         raise InputError(f"{origin}: arms.{name} must be a mapping, such as {{method: deda}}, got {section!r}")
@@ -116,16 +44,18 @@ def _arm(name: str, section: Any, shared: Any, origin: str) -> dict[str, Any]:
         raise InputError(f"{origin}: arms.{name} must name its `method` ({', '.join(METHODS)}), got {method!r}")
     if not isinstance(additions, list) or not all(isinstance(extra, str) for extra in additions):
         raise InputError(f"{origin}: arms.{name}.add must be a list of names such as [dire], got {additions!r}")
-    merged: Any = _tag(declaration(method), f"method {method}")
+    merged: Any = {}
+    for declared, patch in layers(method, dataset, ipc):
+        merged = merge(merged, tag(patch, declared))
     for extra in additions:
         merged = _add(merged, extra, f"add {extra}")
-    return _merge(_merge(merged, _tag(shared, origin)), _tag(section, origin))
+    return merge(merge(merged, tag(shared, origin)), tag(section, origin))
 
 
 def _add_to_all(arms: dict[str, Any], extra: str) -> dict[str, Any]:
     """All arms with an addition, which their names then tell; an arm that has it stays as it is."""
     has = {
-        arm: all(_untag(tree).get("terms", {}).get(term) for term in addition(extra)["terms"])
+        arm: all(untag(tree).get("terms", {}).get(term) for term in addition(extra)["terms"])
         for arm, tree in arms.items()
     }
     return {
@@ -139,12 +69,12 @@ def _add(merged: Any, extra: str, origin: str) -> Any:
 
     ``several_slots`` gives a method whose batch holds one image of each class several, and leaves others alone.
     """
-    patch, plain = dict(addition(extra)), _untag(merged)
+    patch, plain = dict(addition(extra)), untag(merged)
     slots = patch.pop("several_slots")
     if plain.get("batch", {}).get("slots", 1) == 1:
         patch["batch"] = {"slots": slots}
     title = Leaf(f"{plain.get('title', 'custom')} + {patch.pop('title')}", origin)
-    return _merge(merged, _tag(patch, origin) | {"title": title})
+    return merge(merged, tag(patch, origin) | {"title": title})
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
@@ -181,32 +111,36 @@ def _complete(key: str, paths: Sequence[str], shown: str) -> str:
     raise InputError(f"unknown key {shown!r}{suggestion(key, tails)}; `fastdd show RECIPE` lists all keys")
 
 
+def _value(raw: str, text: str) -> Any:
+    """What stands behind the equals sign of an override."""
+    try:
+        return yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise InputError(f"override {text!r}: {raw!r} is not a YAML value") from error
+
+
 def _override(tree: dict[str, Any], text: str) -> dict[str, Any]:
     """The tree with one ``key=value`` applied."""
     key, equals, raw = text.partition("=")
     if not equals:
         raise InputError(f"override {text!r} must look like key=value, for example method.steps=500")
-    try:
-        value = yaml.safe_load(raw)
-    except yaml.YAMLError as error:
-        raise InputError(f"override {text!r}: {raw!r} is not a YAML value") from error
-    leaf = _tag(value, "command line")
+    leaf = tag(_value(raw, text), "command line")
     head, _, rest = key.partition(".")
     if head in NAMED:
         (name, _, inner), known = rest.partition("."), tree.get(head, {})
         if name not in known:
             what = head.removesuffix("s")
             raise InputError(f"unknown {what} {name!r}{suggestion(name, known)}; {head}: {', '.join(known)}")
-        return _merge(tree, {head: {name: _nest(_complete(inner, list(schema_paths(NAMED[head])), key), leaf)}})
+        return merge(tree, {head: {name: nest(_complete(inner, list(schema_paths(NAMED[head])), key), leaf)}})
     of_arms = [f"method.{path}" for path in schema_paths(Method)]
     if head == "method":
         path = "method." + _complete(rest, list(schema_paths(Method)), key)
     else:
         path = _complete(key, [*schema_paths(Recipe), *of_arms], key)
     if path not in of_arms:
-        return _merge(tree, _nest(path, leaf))
+        return merge(tree, nest(path, leaf))
     path = path.removeprefix("method.")
-    return _merge(tree, {"arms": {arm: _nest(path, leaf) for arm in _arms_with(tree["arms"], path)}})
+    return merge(tree, {"arms": {arm: nest(path, leaf) for arm in _arms_with(tree["arms"], path)}})
 
 
 def _arms_with(arms: Mapping[str, Any], path: str) -> list[str]:
@@ -218,10 +152,36 @@ def _arms_with(arms: Mapping[str, Any], path: str) -> list[str]:
     return having or list(arms)
 
 
-def _nest(path: str, leaf: Any) -> dict[str, Any]:
-    for key in reversed(path.split(".")):
-        leaf = {key: leaf}
-    return leaf
+def _over(base: dict[str, Any], tree: dict[str, Any]) -> Any:
+    """A recipe's sections over those of its data set; the teachers of its committee are over the data set's teacher."""
+    members = tree.get("committee")
+    if base and isinstance(members, dict):
+        tree = {**tree, "committee": {name: merge(base["teacher"], member) for name, member in members.items()}}
+    return merge(base, tree)
+
+
+def _images_a_class(overrides: Sequence[str], document: Mapping[str, Any]) -> int:
+    """The ``ipc`` that the method's declaration is asked for; one that is no count is found out by validation."""
+    ipc = untag(tag(document.get("ipc", Recipe.model_fields["ipc"].default), ""))
+    for text in overrides:
+        key, _, raw = text.partition("=")
+        if key == "ipc":
+            ipc = _value(raw, text)
+    return ipc if isinstance(ipc, int) and ipc >= 1 else 1
+
+
+def _with_protocol(base: dict[str, Any], document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A data set's values and the student's protocol: over them, or beneath them where the data set names it."""
+    section = document.get("student")
+    named = [section["protocol"]] if isinstance(section, dict) and "protocol" in section else []
+    pairs = [text.partition("=") for text in overrides]
+    named += [_value(raw, f"{key}={raw}") for key, _, raw in pairs if key in ("student.protocol", "protocol")]
+    own = untag(base.get("student", {})).get("protocol")
+    if not named and own is None:
+        return base
+    name = str(untag(tag(named[-1], "")) if named else own)
+    preset = {"student": tag(protocol(name), f"protocol {name}")}
+    return dict(merge(base, preset) if named else merge(preset, base))
 
 
 def _model_at(path: Sequence[str]) -> type[BaseModel] | None:
@@ -268,20 +228,23 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
     Raises:
         InputError: an unknown recipe, key or method, or a value of the wrong type or out of range.
     """
-    origin, document = _read(name)
+    origin, document = read(name)
     document = dict(document)
-    shared, sections = document.pop("method", {}), document.pop("arms")
-    arms = {arm: _arm(arm, section, shared, origin) for arm, section in sections.items()}
+    shared, sections, dataset = document.pop("method", {}), document.pop("arms"), document.pop("dataset", None)
+    base = {} if dataset is None else tag(data_set(dataset, origin), f"data set {dataset}")
+    ipc = _images_a_class(overrides, document)
+    arms = {arm: _arm(arm, section, shared, origin, dataset, ipc) for arm, section in sections.items()}
     for extra in add:
         arms = _add_to_all(arms, extra)
-    tree = _tag({"name": Path(name).stem, **document}, origin) | {"arms": arms}
+    base = _with_protocol(base, document, overrides)
+    tree = _over(base, tag({"name": Path(name).stem, **document}, origin)) | {"arms": arms}
     for text in overrides:
         tree = _override(tree, text)
     try:
-        recipe = Recipe.model_validate(_untag(tree))
+        recipe = Recipe.model_validate(untag(tree))
     except ValidationError as error:
         raise InputError(_explain(error, origin)) from error
-    return Resolved(recipe, dict(_leaves(tree)))
+    return Resolved(recipe, dict(leaves(tree)))
 
 
 def table(resolved: Resolved) -> list[tuple[str, Any, str, str]]:

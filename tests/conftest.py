@@ -65,7 +65,7 @@ def fastdd_process() -> Callable[..., subprocess.Popen[str]]:
     """Start ``fastdd`` with some arguments as a process of its own, with one thread."""
 
     def start(*arguments: str | Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "fastdd.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "fastdd", *map(str, arguments)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,

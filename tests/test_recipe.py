@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 import fastdd
+from fastdd.catalogue import recipe_names, single_names
 from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.provenance import Sourced, parse_yaml
 from fastdd.recipe import Recipe, as_plain
-from fastdd.resolution import recipe_names, resolve, table
+from fastdd.resolution import resolve, table
 
 LAYERED = """\
 method: {steps: 11, lr: 0.3}
@@ -148,9 +149,17 @@ def test_origin_and_source_of_each_value(tmp_path: Path) -> None:
 
 def test_abbreviated_keys(tiny: Path) -> None:
     recipe = resolve(
-        str(tiny), ["epochs=3", "student.mix=none", "k=4", "gamma=7", "method.bn.first=2", "terms.bn.weight=3"]
+        str(tiny),
+        [
+            "minimum_accuracy=0.3",
+            "student.mix=none",
+            "on_error=skip",
+            "gamma=7",
+            "method.bn.first=2",
+            "terms.bn.weight=3",
+        ],
     ).recipe
-    assert (recipe.teacher.epochs, recipe.student.mix, recipe.metrics.k) == (3, "none", 4)
+    assert (recipe.teacher.minimum_accuracy, recipe.student.mix, recipe.data.on_error) == (0.3, "none", "skip")
     gaussian, bn = recipe.arms["deda"].terms.gaussian, recipe.arms["sre2l"].terms.bn
     assert gaussian is not None
     assert bn is not None
@@ -304,9 +313,9 @@ def test_show_names_origin_and_source(tiny: Path) -> None:
     assert rows["arms.deda+dire.terms.bn"] == ["null", "default"]
 
 
-def test_recipes_lists_all() -> None:
+def test_recipes_lists_those_in_files() -> None:
     text = shown("recipes")
-    for name in recipe_names():
+    for name in single_names():
         assert re.search(rf"^ *{re.escape(name)} .*\w", text, re.M), text
 
 
@@ -315,7 +324,7 @@ def test_light_commands_do_not_import_torch(command: list[str]) -> None:
     program = (
         "import sys, runpy\n"
         f"sys.argv = ['fastdd', *{command!r}]\n"
-        "try:\n    runpy.run_module('fastdd.cli', run_name='__main__')\n"
+        "try:\n    runpy.run_module('fastdd', run_name='__main__')\n"
         "except SystemExit as end:\n    assert not end.code, end.code\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
     )

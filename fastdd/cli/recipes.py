@@ -30,9 +30,12 @@ def _show(arguments: argparse.Namespace) -> None:
 def _recipes(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from ..resolution import recipe_names, resolve
+    from ..catalogue import NAMES, data_set, dataset_names, single_names
+    from ..resolution import resolve
 
     rows = Table("recipe", "what it does", box=None, header_style="bold")
-    for name in recipe_names():
+    for name in single_names():
         rows.add_row(name, resolve(name).recipe.description)
+    for name in dataset_names():
+        rows.add_row(f"{name}-METHOD", f"{data_set(name, name)['description']}, METHOD one of: {', '.join(NAMES)}")
     console().print(rows)

@@ -2,10 +2,11 @@
 
 The smallest crop falls from the whole image to 8 % of its area over the steps, along a half cosine; with milestone 1
 it gets there at the last step. The authors released no script for images of 32 pixels: what is not the curriculum is
-their Tiny-ImageNet script's.
+their Tiny-ImageNet script's, but for its 4,000 steps.
 """
 
 from ..provenance import code, ours, paper
+from .declaration import Patch
 
 METHOD = {
     "title": paper("CDA"),
@@ -22,4 +23,14 @@ METHOD = {
     "steps": ours(1000),
     "lr": code(0.4),
     "betas": code([0.5, 0.9]),
+}
+SCRIPTS = ("tiny", "imagenet1k")
+ON: dict[str, Patch] = {
+    "tiny": {"steps": code(4000)},
+    "imagenet1k": {
+        "augment": {"roll": code([0, 32])},
+        "terms": {"bn": {"weight": code(0.01)}},
+        "steps": code(4000),
+        "lr": code(0.25),
+    },
 }

@@ -8,3 +8,4 @@ from ..provenance import code, ours
 from . import sre2lpp
 
 METHOD = {**sre2lpp.METHOD, "title": code("CV-DD"), "voters": ours(2)}
+SCRIPTS, ON = sre2lpp.SCRIPTS, sre2lpp.ON

@@ -10,10 +10,12 @@ term by the width (``gaussian.cov_norm``), biased or unbiased covariance (``cov_
 of the hinge (``covariance.eps``, VICReg's 1e-4). The paper gives neither start, learning rate nor augmentation
 ("settings of prior works"). From noise at SRe2L's 0.25 the pooled statistics are matched by high-frequency
 texture, for they do not hold the spatial variance, and students learn little. From real images with a small
-step the statistics move to the class's and the images stay images, so that is the default here.
+step the statistics move to the class's and the images stay images, so that is the default here. Crops and steps on
+larger images are SRe2L's. One image has no covariance, so with one a class the mean alone is matched.
 """
 
 from ..provenance import code, ours, paper
+from .declaration import Patch
 
 METHOD = {
     "title": paper("DEDA"),
@@ -35,3 +37,19 @@ METHOD = {
     "lr": ours(0.02),
     "betas": code([0.5, 0.9]),
 }
+SCRIPTS = ("cifar10", "cifar100", "tiny", "imagenet1k")
+ON: dict[str, Patch] = {
+    "tiny": {
+        "augment": {"scale": ours([0.08, 1.0]), "flip": ours(0.5), "roll": ours([-4, 4])},
+        "steps": ours(4000),
+    },
+    "imagenet1k": {
+        "augment": {"scale": ours([0.08, 1.0]), "flip": ours(0.5), "roll": ours([0, 32])},
+        "steps": ours(4000),
+    },
+}
+
+
+def at(dataset: str | None, ipc: int) -> Patch:
+    """One image a class: no covariance to match, nor to regularise."""
+    return {"terms": {"gaussian": {"gamma": ours(0.0)}, "covariance": ours(None)}} if ipc == 1 else {}

@@ -1,11 +1,12 @@
 """DWA (Du et al., NeurIPS 2024): a teacher whose weights are perturbed anew for each batch, and a heavier variance.
 
 Before its first step a batch's teacher climbs the cross-entropy of that batch, rho in all (see recover/perturb.py);
-the norm of the variances counts 11 times. Images start from real ones. Values are those of the CIFAR script. The
+the norm of the variances counts 11 times. Images start from real ones. METHOD is the CIFAR scripts. The
 released code never takes the teacher's weights back (``perturb.restore: false``).
 """
 
 from ..provenance import code, paper
+from .declaration import Patch
 
 METHOD = {
     "title": paper("DWA"),
@@ -17,4 +18,19 @@ METHOD = {
     "steps": code(1000),
     "lr": code(0.25),
     "betas": code([0.5, 0.9]),
+}
+SCRIPTS = ("cifar10", "cifar100", "tiny", "imagenet1k")
+ON: dict[str, Patch] = {
+    "tiny": {
+        "batch": {"classes": code(200)},
+        "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([0, 4])},
+        "steps": code(2000),
+        "lr": code(0.1),
+    },
+    "imagenet1k": {
+        "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([0, 32])},
+        "terms": {"bn": {"variance": code(2.0)}},
+        "perturb": {"steps": code(15)},
+        "steps": code(2000),
+    },
 }

@@ -6,12 +6,15 @@ A category's statistics are means over its images of the mean and variance of on
 categories. No layer is dropped, and there is neither the spectrum nor a roll. The released files exchange mean and
 variance of the category's patches (``conv.swap``).
 
-Values are those of the CIFAR-10 script, except for the steps: it has 75 for its 1 image a class, and 2000 are those of
-the CIFAR-100 script. Its eight teachers are G-VBSM's five and ConvNets of depth 1, depth 2 and width 32. It writes
-JPEG, the CIFAR-100 script PNG.
+METHOD is the CIFAR-10 script, except for the steps: it has 75 for its 1 image a class, and 2000 are those of the
+CIFAR-100 script. Its eight teachers are G-VBSM's five and ConvNets of depth 1, depth 2 and width 32. It writes JPEG,
+the CIFAR-100 script PNG. Batches are G-VBSM's. Images of 224 pixels start as RDED's. Imagenette takes the settings that
+were released for ten other classes of ImageNet.
 """
 
 from ..provenance import code, ours, paper
+from . import gvbsm
+from .declaration import Patch
 
 METHOD = {
     "title": paper("EDC"),
@@ -38,3 +41,27 @@ METHOD = {
     "lr": code(0.05),
     "betas": code([0.5, 0.9]),
 }
+SCRIPTS = ("cifar10", "cifar100", "tiny", "imagenet1k")
+ON: dict[str, Patch] = {
+    "cifar100": {"augment": {"scale": code([0.5, 1.0])}},
+    "tiny": {"augment": {"scale": code([0.5, 1.0])}},
+    "imagenet1k": {
+        "init": code("rded"),
+        "augment": {"scale": code([0.5, 1.0])},
+        "terms": {"conv": {"weight": code(0.1), "patch": code(16)}},
+        "save": {"format": ours("png")},
+        "steps": code(1000),
+    },
+    "imagenette": {
+        "init": code("rded"),
+        "augment": {"scale": code([0.5, 1.0])},
+        "terms": {"conv": {"patch": code(16), "momentum": code(0.0)}},
+        "steps": code(50),
+    },
+}
+
+
+def at(dataset: str | None, ipc: int) -> Patch:
+    """G-VBSM's batches; the CIFAR-10 script, which is for one image a class, has few steps."""
+    few = {"steps": code(75)} if (dataset, ipc) == ("cifar10", 1) else {}
+    return {**gvbsm.at(dataset, ipc), **few}

@@ -2,10 +2,10 @@
 
     L = CE + r sum_l w_l ||statistics of the real images - s_l||_2 + KL of each class's spectrum        w_first = 10
 
-See recover/conv_terms.py and recover/diversity_term.py. A batch is class-major, so that the images of a class lie
-together: with 10 images a class it is 10 classes times 10, as here; the released batch of 100 holds 2 whole classes
-with 50. Values are those of the CIFAR-10 script. Its five teachers are a ResNet-18, a ConvNet of width 128, a
-MobileNetV2, a WRN-16-2 and a ShuffleNetV2 0.5, one a step in turns; where one teacher is given, it has all steps.
+See recover/conv_terms.py and recover/diversity_term.py. A batch of 100 is class-major, so that the images of a class
+lie together: with 10 images a class it is 10 classes times 10, with 50 it is 2 whole classes. METHOD is the CIFAR-10
+script with 10 images a class. Its five teachers are a ResNet-18, a ConvNet of width 128, a MobileNetV2, a WRN-16-2 and
+a ShuffleNetV2 0.5, one a step in turns; where one teacher is given, it has all steps.
 
 What differs from the released code, and why, at 32 pixels: the real statistics are of the images as they are and not of
 one pass over random crops, in the mean over all orders of the mini-batches (bank/patches.py); the memory does not go
@@ -13,6 +13,7 @@ over from one batch to the next (recover/conv_terms.py); grey levels are rounded
 """
 
 from ..provenance import code, ours, paper
+from .declaration import Patch
 
 METHOD = {
     "title": paper("G-VBSM"),
@@ -39,3 +40,20 @@ METHOD = {
     "lr": code(0.05),
     "betas": code([0.5, 0.9]),
 }
+SCRIPTS = ("cifar10", "cifar100", "tiny", "imagenet1k")
+ON: dict[str, Patch] = {
+    "tiny": {"augment": {"pad": code(8)}},
+    "imagenet1k": {
+        "augment": {"pad": code(0), "scale": code([0.08, 1.0])},
+        "terms": {"conv": {"patch": code(16), "drop": code(0.0), "momentum": code(0.4)}},
+        "save": {"format": ours("png")},
+        "lr": code(0.1),
+    },
+}
+
+
+def at(dataset: str | None, ipc: int) -> Patch:
+    """Class-major batches of 100, on ImageNet-1K of 80, cut so that they hold whole classes where a class fits."""
+    size = 80 if dataset == "imagenet1k" else 100
+    source = code if size % ipc == 0 or ipc % size == 0 else ours
+    return {"batch": {"classes": source(max(1, size // ipc)), "slots": source(min(size, ipc))}}

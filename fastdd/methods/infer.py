@@ -2,12 +2,13 @@
 
     x = real + u,   L = CE + r_bn BN,   on u alone
 
-A batch is one image of every class. What IPC means, and how many images are stored, see recover/offset.py. Values are
-those of the CIFAR script, which weighs the statistics with 1; that of ImageNet takes 2,000 steps and 0.01. The released
-code drops one BatchNorm of its third teacher; all are matched here.
+A batch is one image of every class. What IPC means, and how many images are stored, see recover/offset.py. METHOD is
+the CIFAR script. The released code drops one BatchNorm of its third teacher; all are matched here. On Tiny-ImageNet,
+for which there is no script: CIFAR's weight of the statistics, and the crops and steps of ImageNet.
 """
 
-from ..provenance import code, paper
+from ..provenance import code, ours, paper
+from .declaration import Patch
 
 METHOD = {
     "title": paper("INFER"),
@@ -19,4 +20,13 @@ METHOD = {
     "steps": code(1000),
     "lr": code(0.25),
     "betas": code([0.5, 0.9]),
+}
+SCRIPTS = ("cifar10", "cifar100", "imagenet1k")
+ON: dict[str, Patch] = {
+    "tiny": {"augment": {"scale": ours([0.08, 1.0]), "flip": ours(0.5)}, "steps": ours(2000)},
+    "imagenet1k": {
+        "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([0, 32])},
+        "terms": {"bn": {"weight": code(0.01)}},
+        "steps": code(2000),
+    },
 }

@@ -2,10 +2,12 @@
 
 The statistics of a class's images are matched to those of its real images, which the bank holds. The released ones
 are running averages over mini-batches that hold about one image of a class, and so lack the variance between images:
-``bank.class_bn: running``. Values are those of the Tiny-ImageNet script; the paper has no set of 32-pixel images.
+``bank.class_bn: running``. METHOD is the Tiny-ImageNet script but for its
+4,000 steps and batches of up to 100; the paper has no set of 32-pixel images.
 """
 
 from ..provenance import code, ours, paper
+from .declaration import Patch
 
 METHOD = {
     "title": paper("LPLD"),
@@ -19,4 +21,14 @@ METHOD = {
     "steps": ours(1000),
     "lr": code(0.1),
     "betas": code([0.5, 0.9]),
+}
+SCRIPTS = ("tiny", "imagenet1k")
+ON: dict[str, Patch] = {
+    "tiny": {"batch": {"slots": code(100)}, "steps": code(4000)},
+    "imagenet1k": {
+        "augment": {"roll": code([0, 32])},
+        "terms": {"bn": {"weight": code(0.01)}},
+        "steps": code(4000),
+        "lr": code(0.25),
+    },
 }

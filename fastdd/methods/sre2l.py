@@ -3,11 +3,12 @@
     L = CE + r_bn * sum_l w_l (||v_l - running_var_l||_2 + ||m_l - running_mean_l||_2),  w_first = 10
 
 on the inputs of every BatchNorm, with plain (unsquared) norms and the biased variance. A batch is one
-slot of many classes. The image kept is the last iterate. Values are those of the CIFAR-100 script, which
-others run on CIFAR-10 too (the authors released none for it).
+slot of many classes. The image kept is the last iterate. METHOD is the CIFAR-100 script, which
+others run on CIFAR-10 too (the authors released none for it). Nothing depends on the number of images a class.
 """
 
 from ..provenance import code, paper
+from .declaration import Patch
 
 METHOD = {
     "title": code("SRe2L"),
@@ -18,4 +19,17 @@ METHOD = {
     "steps": code(1000),
     "lr": code(0.25),
     "betas": code([0.5, 0.9]),
+}
+SCRIPTS = ("cifar100", "tiny", "imagenet1k")
+ON: dict[str, Patch] = {
+    "tiny": {
+        "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([-4, 4])},
+        "terms": {"bn": {"weight": code(1.0)}},
+        "steps": code(4000),
+        "lr": code(0.1),
+    },
+    "imagenet1k": {
+        "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([0, 32])},
+        "steps": code(4000),
+    },
 }

@@ -1,10 +1,11 @@
 """SRe2L++ (Cui et al., 2025): SRe2L from real images, with crops and flips on small images too, and 4,000 steps.
 
 The released start is patches of medium ease; whole images of medium ease here. The released batch is 100 classes, and
-all ten of CIFAR-10.
+all ten of CIFAR-10 and Imagenette.
 """
 
 from ..provenance import code, ours, paper
+from .declaration import Patch
 
 METHOD = {
     "title": paper("SRe2L++"),
@@ -15,4 +16,9 @@ METHOD = {
     "steps": code(4000),
     "lr": code(0.25),
     "betas": code([0.5, 0.9]),
+}
+SCRIPTS = ("cifar10", "cifar100", "tiny", "imagenet1k", "imagenette")
+ON: dict[str, Patch] = {
+    "imagenet1k": {"augment": {"roll": code([0, 32])}},
+    "imagenette": {"batch": {"classes": code(10)}, "augment": {"roll": code([0, 32])}},
 }

@@ -1,0 +1,315 @@
+"""Recipes of every method on every data set: composed, sourced, and equal to the tables of papers and released code."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import fastdd
+from fastdd.catalogue import NAMES, dataset_names, recipe_names, single_names
+from fastdd.cli import main
+from fastdd.errors import InputError
+from fastdd.methods import DECLARED
+from fastdd.recipe import Method, Recipe, Terms, as_plain
+from fastdd.resolution import resolve, table
+
+IPCS = (1, 10, 50, 100)
+DATASETS = {  # classes, pixels
+    "cifar10": (10, 32),
+    "cifar100": (100, 32),
+    "tiny": (200, 64),
+    "imagenet1k": (1000, 224),
+    "imagenette": (10, 224),
+}
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+TINY = ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262))
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def arm(name: str, ipc: int = 10) -> Method:
+    (only,) = fastdd.resolve(name, [f"ipc={ipc}"]).arms.values()
+    return only
+
+
+def at(section: Method | Terms, path: str) -> Any:
+    """A value by its dotted path; None below a section that is absent."""
+    value: Any = section
+    for key in path.split("."):
+        value = None if value is None else getattr(value, key)
+    return value
+
+
+# -- composition -----------------------------------------------------------------------------------
+
+
+def test_the_names() -> None:
+    assert set(dataset_names()) == set(DATASETS)
+    assert set(recipe_names()) == {f"{d}-{m}" for d in DATASETS for m in NAMES} | set(single_names())
+    assert len(NAMES) == len(DECLARED)  # without custom, with dire
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("method", NAMES)
+def test_every_method_on_every_data_set(dataset: str, method: str) -> None:
+    for ipc in IPCS:
+        recipe = fastdd.resolve(f"{dataset}-{method}", [f"ipc={ipc}"])
+        assert (recipe.name, recipe.ipc) == (f"{dataset}-{method}", ipc)
+        assert list(recipe.arms) == ["sre2l+dire" if method == "dire" else method]
+        assert Recipe.model_validate(as_plain(recipe)) == recipe
+        small = "resnet20" if dataset == "cifar10" else "resnet18_small"
+        assert recipe.teacher.network == ("resnet18" if DATASETS[dataset][1] == 224 else small)
+        assert recipe.student.network == recipe.teacher.network
+        assert recipe.teacher.weights is None
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("method", NAMES)
+def test_every_value_of_a_method_and_a_data_set_has_a_source(dataset: str, method: str) -> None:
+    for ipc in IPCS:
+        for path, leaf in resolve(f"{dataset}-{method}", [f"ipc={ipc}"]).leaves.items():
+            told = path in ("name", "description", "ipc") or path.endswith(".title")
+            assert told or leaf.source in ("paper", "code", "ours"), (path, leaf)
+
+
+def test_what_was_not_released_for_a_data_set_is_ours() -> None:
+    def source(name: str, path: str, ipc: int = 10) -> tuple[str, str]:
+        leaf = resolve(name, [f"ipc={ipc}"]).leaves[path]
+        return leaf.origin, leaf.source
+
+    assert source("cifar100-sre2l", "arms.sre2l.lr") == ("method sre2l", "code")
+    assert source("cifar10-sre2l", "arms.sre2l.lr") == ("method sre2l", "ours")
+    assert source("tiny-sre2l", "arms.sre2l.lr") == ("method sre2l on tiny", "code")
+    assert source("imagenette-sre2l", "arms.sre2l.steps") == ("method sre2l on imagenette", "ours")
+    assert source("cifar10-cda", "arms.cda.terms.bn.weight")[1] == "ours"
+    assert source("tiny-infer", "arms.infer.lr")[1] == "ours"
+    assert source("imagenette-sre2lpp", "arms.sre2lpp.batch.classes")[1] == "code"
+    assert source("imagenet1k-sre2l", "arms.sre2l.terms.ce.weight")[1] == "paper"
+    assert source("imagenette-sre2l", "arms.sre2l.terms.ce.weight")[1] == "paper"
+    assert source("cifar100-dire", "arms.sre2l+dire.lr") == ("recipe cifar100-dire", "code")
+    assert source("tiny-dire", "arms.sre2l+dire.lr")[1] == "ours"
+    assert source("cifar10-edc", "arms.edc.steps", 1) == ("method edc on cifar10 at ipc 1", "code")
+
+
+def test_declarations_speak_of_known_data_sets() -> None:
+    for name, declared in DECLARED.items():
+        assert {*declared.scripts, *declared.on} <= set(DATASETS), name
+
+
+# -- values of the tables --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dataset", "constants", "training"),
+    [
+        ("cifar10", IMAGENET, None),
+        ("cifar100", CIFAR10, ("resnet18_small", 200, 128, 0.1, 5e-4, "cosine", 0.0, None)),
+        ("tiny", TINY, ("resnet18_small", 50, 256, 0.2, 1e-4, "cosine", 0.1, (0.08, 1.0))),
+        ("imagenet1k", IMAGENET, ("resnet18", 90, 256, 0.1, 1e-4, "cosine", 0.0, (0.08, 1.0))),
+        ("imagenette", IMAGENET, None),
+    ],
+)
+def test_teachers(dataset: str, constants: tuple[Any, Any], training: tuple[Any, ...] | None) -> None:
+    recipe = fastdd.resolve(f"{dataset}-sre2l")
+    teacher = recipe.teacher
+    assert (teacher.mean, teacher.std) == constants
+    if training:
+        got = (teacher.network, teacher.epochs, teacher.batch, teacher.lr, teacher.weight_decay, teacher.schedule)
+        assert (*got, teacher.warmup, teacher.scale) == training
+        assert (teacher.momentum, teacher.nesterov) == (0.9, False)
+    side = DATASETS[dataset][1]
+    assert (recipe.data.size, recipe.data.resize) == ((224, 256) if side == 224 else (64 if side == 64 else None, None))
+
+
+GOLDEN = """
+cifar100-sre2l    lr=0.25 steps=1000 augment.roll=[0,4] augment.scale=null bn.weight=0.01 batch.classes=100 init=noise
+tiny-sre2l        lr=0.1 steps=4000 augment.roll=[-4,4] augment.scale=[0.08,1] augment.flip=0.5 bn.weight=1
+tiny-sre2l        batch.classes=100 batch.slots=1
+imagenet1k-sre2l  lr=0.25 steps=4000 augment.roll=[0,32] augment.scale=[0.08,1] bn.weight=0.01 batch.classes=100
+imagenette-sre2l  lr=0.25 steps=4000 augment.roll=[0,32] augment.scale=[0.08,1] bn.weight=0.01
+tiny-cda          lr=0.4 steps=4000 augment.roll=[-4,4] bn.weight=0.05 augment.curriculum=cosine
+imagenet1k-cda    lr=0.25 steps=4000 augment.roll=[0,32] bn.weight=0.01 augment.milestone=1
+cifar10-dwa       lr=0.25 steps=1000 augment.roll=[0,4] bn.weight=0.01 bn.variance=11 perturb.steps=12
+tiny-dwa          lr=0.1 steps=2000 augment.roll=[0,4] bn.variance=11 batch.classes=200 perturb.steps=12
+imagenet1k-dwa    lr=0.25 steps=2000 augment.roll=[0,32] bn.variance=2 perturb.steps=15 perturb.rho=0.015
+cifar100-infer    lr=0.25 steps=1000 augment.roll=[0,4] bn.weight=1 batch.classes=all
+imagenet1k-infer  lr=0.25 steps=2000 augment.scale=[0.08,1] bn.weight=0.01 batch.classes=all
+tiny-lpld         lr=0.1 steps=4000 augment.roll=[-4,4] bn.weight=0.05 bn.target=class batch.classes=1 batch.slots=100
+imagenet1k-lpld   lr=0.25 steps=4000 augment.roll=[0,32] bn.weight=0.01 batch.classes=1 batch.slots=all
+cifar100-gvbsm    lr=0.05 steps=4000 conv.weight=0.01 conv.momentum=0.8 conv.drop=0.4 conv.patch=4 augment.pad=4
+tiny-gvbsm        lr=0.05 augment.pad=8 conv.patch=4 nuc.tau=4 voters=round_robin
+imagenet1k-gvbsm  lr=0.1 steps=4000 conv.weight=0.01 conv.momentum=0.4 conv.drop=0 conv.patch=16 augment.pad=0
+imagenet1k-gvbsm  augment.scale=[0.08,1] augment.roll=[0,32]
+cifar10-edc       lr=0.05 steps=2000 augment.scale=[0.08,1]
+cifar100-edc      lr=0.05 steps=2000 augment.scale=[0.5,1] conv.weight=0.01 conv.drop=0 init=real nuc=null
+imagenet1k-edc    lr=0.05 steps=1000 augment.scale=[0.5,1] conv.weight=0.1 conv.category=0.5 conv.momentum=0.8 init=rded
+imagenette-edc    lr=0.05 steps=50 conv.weight=0.01 conv.momentum=0 conv.patch=16 init=rded
+tiny-deda         steps=4000 augment.scale=[0.08,1] gaussian.gamma=50 covariance.lambda_var=0.2 covariance.lambda_cov=4
+imagenet1k-delt   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,0] early_late.rounds=8 init=medium
+imagenet1k-rded   steps=0 init=rded rded.images=300 rded.crops=5
+cifar100-sre2lpp  lr=0.25 steps=4000 bn.weight=0.01 augment.scale=[0.08,1] augment.flip=0.5 augment.roll=[0,4]
+imagenette-cvdd   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,32] batch.classes=10 voters=2
+cifar100-dire     lr=0.1 steps=1000 bn.weight=1 batch.classes=50 batch.slots=10 dire.r_cos=0.1 dire.r_euc=0.001
+"""
+
+
+@pytest.mark.parametrize("line", GOLDEN.split("\n")[1:-1])
+def test_values_of_the_tables(line: str) -> None:
+    name, *pairs = line.split()
+    method = arm(name)
+    for path, _, raw in (pair.partition("=") for pair in pairs):
+        value = yaml.safe_load(raw)
+        holder = method if hasattr(method, path.split(".")[0]) else method.terms
+        assert at(holder, path) == (tuple(value) if isinstance(value, list) else value), path
+
+
+def test_every_first_layer_and_momenta() -> None:
+    for dataset in DATASETS:
+        for name in NAMES:
+            method = arm(f"{dataset}-{name}")
+            assert method.betas == (0.5, 0.9)
+            for term in (method.terms.bn, method.terms.conv):
+                assert term is None or term.first == 10.0
+
+
+# -- images a class --------------------------------------------------------------------------------
+
+
+def differences(name: str, ipc: int) -> dict[str, Any]:
+    """What is not as with 10 images a class, by path within the arm."""
+
+    def values(ipc: int) -> dict[str, Any]:
+        rows = {path: value for path, value, *_ in table(resolve(name, [f"ipc={ipc}"])) if path != "ipc"}
+        return {path.split(".", 2)[2] if path.startswith("arms.") else path: value for path, value in rows.items()}
+
+    base, other = values(10), values(ipc)
+    return {path: other.get(path) for path in {*base, *other} if base.get(path) != other.get(path)}
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("method", sorted(set(NAMES) - {"gvbsm", "edc", "delt", "deda"}))
+def test_most_methods_do_not_know_the_images_a_class(dataset: str, method: str) -> None:
+    assert all(differences(f"{dataset}-{method}", ipc) == {} for ipc in IPCS)
+
+
+def test_what_the_images_a_class_change() -> None:
+    whole = {50: (2, 50), 100: (1, 100), 1: (100, 1)}
+    for ipc, (classes, slots) in whole.items():
+        assert differences("cifar100-gvbsm", ipc) == {"batch.classes": classes, "batch.slots": slots}
+        assert differences("tiny-edc", ipc) == {"batch.classes": classes, "batch.slots": slots}
+    assert differences("cifar10-edc", 1) == {"batch.classes": 100, "batch.slots": 1, "steps": 75}
+    assert at(arm("imagenet1k-gvbsm", 10), "batch.classes") == 8
+    assert differences("imagenet1k-gvbsm", 100) == {"batch.classes": 1, "batch.slots": 80}
+    assert differences("tiny-delt", 50) == {"batch.classes": 2}
+    assert differences("tiny-delt", 100) == differences("tiny-delt", 500) == {"batch.classes": 1}
+    assert differences("tiny-delt", 1) == {"batch.classes": 100, "early_late.rounds": None}
+    assert all(differences("tiny-deda", ipc) == {} for ipc in (2, 50, 100))
+    deda = arm("tiny-deda", 1)
+    assert deda.terms.covariance is None
+    assert at(deda, "terms.gaussian.gamma") == 0.0
+    assert at(deda, "terms.gaussian.weight") == 1.0
+
+
+@pytest.mark.parametrize("bad", ["ipc=0", "ipc=ten", "ipc=[1]", "ipc=null"])
+def test_images_a_class_that_are_no_count(bad: str) -> None:
+    with pytest.raises(InputError, match="ipc"):
+        resolve("tiny-gvbsm", [bad])
+
+
+def test_the_last_ipc_counts_and_overrides_win() -> None:
+    assert resolve("tiny-delt", ["ipc=10", "ipc=50"]).recipe.arms["delt"].batch.classes == 2
+    assert resolve("tiny-delt", ["method.batch.classes=7", "ipc=50"]).recipe.arms["delt"].batch.classes == 7
+    assert resolve("tiny-delt", ["ipc=1", "method.early_late.rounds=4"]).recipe.arms["delt"].early_late is not None
+
+
+# -- committees ------------------------------------------------------------------------------------
+
+
+def test_committees_share_the_images_and_the_training() -> None:
+    for dataset in DATASETS:
+        for method in NAMES:
+            recipe = fastdd.resolve(f"{dataset}-{method}")
+            several = method in ("gvbsm", "edc", "infer", "cvdd") and (dataset != "cifar10" or method == "cvdd")
+            assert bool(recipe.committee) == several
+            for name, member in recipe.committee.items():
+                assert name == member.network != recipe.teacher.network
+                assert (member.mean, member.epochs) == (recipe.teacher.mean, recipe.teacher.epochs)
+    assert list(fastdd.resolve("cifar10-cvdd").committee) == ["resnet32"]
+    large = list(fastdd.resolve("imagenet1k-gvbsm").committee)
+    assert large == ["mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5"]
+    assert list(fastdd.resolve("imagenet1k-edc").committee) == [*large, "alexnet"]
+
+
+def test_the_networks_take_the_images() -> None:
+    from fastdd.teachers.networks import outline
+
+    wanted = {}
+    for dataset, (classes, side) in DATASETS.items():
+        for method in NAMES:
+            recipe = fastdd.resolve(f"{dataset}-{method}")
+            for teacher in (recipe.teacher, *recipe.committee.values()):
+                wanted[teacher.network, side] = classes
+    for (network, side), classes in wanted.items():
+        outline("teacher", network, classes, (3, side, side))
+
+
+# -- what a user meets -----------------------------------------------------------------------------
+
+
+def test_a_file_may_name_a_data_set(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "dataset: tiny\nteacher: {epochs: 7}\ncommittee: {second: {network: resnet34_small}}\n"
+        "arms: {a: {method: sre2l}, b: {method: gvbsm, lr: 0.3}}\n"
+    )
+    resolved = resolve(str(file), ["ipc=50"])
+    recipe, known = resolved.recipe, fastdd.resolve("tiny-sre2l", ["ipc=50"])
+    assert recipe.arms["a"] == known.arms["sre2l"]
+    assert (recipe.arms["b"].lr, recipe.arms["b"].augment.pad, recipe.arms["b"].batch.slots) == (0.3, 8, 50)
+    assert recipe.teacher == known.teacher.model_copy(update={"epochs": 7})
+    assert recipe.committee["second"] == known.teacher.model_copy(update={"network": "resnet34_small"})
+    assert resolved.leaves["teacher.lr"].origin == "data set tiny"
+    assert resolved.leaves["teacher.epochs"].origin == str(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("dataset: tinny", ["unknown dataset 'tinny' (did you mean 'tiny'?)", "imagenet1k", "data.root"]),
+        ("dataset: [tiny]", ["unknown dataset ['tiny']"]),
+        ("dataset: 3", ["unknown dataset 3"]),
+        ("dataset: tiny\nteacher: 3", ["teacher", "got 3"]),
+        ("dataset: tiny\ncommittee: {a: 3}", ["committee.a", "got 3"]),
+    ],
+)
+def test_bad_data_sets(tmp_path: Path, text: str, expected: list[str]) -> None:
+    (tmp_path / "own.yaml").write_text(f"{text}\narms: {{a: {{method: sre2l}}}}")
+    with pytest.raises(InputError) as caught:
+        resolve(str(tmp_path / "own.yaml"))
+    assert all(part in str(caught.value) for part in expected), caught.value
+
+
+def test_names_that_are_nearly_right() -> None:
+    for name, expected in {
+        "cifar100-dedda": "did you mean 'cifar100-deda'",
+        "imagenet1k": "imagenet1k-deda",
+        "cifar10-custom": "unknown recipe",
+    }.items():
+        with pytest.raises(InputError, match=expected):
+            resolve(name)
+
+
+def test_the_list_of_recipes_is_short() -> None:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        assert main(["recipes"]) == 0
+    lines = out.getvalue().splitlines()
+    for dataset in DATASETS:
+        (line,) = [line for line in lines if f" {dataset}-METHOD " in line]
+        assert all(f" {method}" in line for method in NAMES), line
+    assert all(any(line.split()[:1] == [name] for line in lines) for name in single_names())
+    assert len(lines) == 1 + len(DATASETS) + len(single_names())

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from settings import Silent
 
 from fastdd import bank as banks
 from fastdd import recipe
@@ -33,13 +34,6 @@ from fastdd.teachers import Card, Teacher, build, layer_names
 CLASSES = 10
 SIZE = 32
 RECIPES = {"SRe2L": "cifar10-sre2l", "SRe2L + DiRe": "cifar10-dire", "DEDA": "cifar10-deda"}
-
-
-class Silent:
-    """A progress bar that shows nothing."""
-
-    def advance(self, images: int, note: str = "") -> None:
-        pass
 
 
 def make_teacher(network: str) -> Teacher:

@@ -9,12 +9,15 @@ the run folder and a counter in torchrun's store, never through collectives: wha
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 
 from .errors import InputError
 
 PATIENCE = timedelta(days=7)  # a barrier may have to wait for a whole teacher
+_uses: Counter[str] = Counter()
+"""times that this process has come to a queue of a name: a sweep's runs have the same names one after another"""
 
 
 def rank() -> int:
@@ -54,16 +57,18 @@ def barrier() -> None:
 def claims(queue: str, count: int) -> Iterator[int]:
     """Numbers 0 to count - 1, each given to the one process that comes for it first.
 
-    A queue is used once in the life of the processes; when torchrun starts them again it is new.
+    All processes come to the same queues in the same order. A queue of a name is new each time, and when torchrun
+    starts the processes again.
     """
     if world_size() == 1:
         yield from range(count)
         return
     import torch.distributed as dist
 
+    _uses[queue] += 1
     barrier()
     store = dist.distributed_c10d._get_default_store()
-    while (number := store.add(f"queue/{queue}", 1) - 1) < count:
+    while (number := store.add(f"queue/{queue}/{_uses[queue]}", 1) - 1) < count:
         yield number
 
 

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,32 @@ def _replacing(path: Path, size: int) -> Iterator[Path]:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+
+@contextmanager
+def new_folder(path: Path, size: int = 0) -> Iterator[Path]:
+    """A temporary folder beside path that takes its place when the block ends, or goes if it fails.
+
+    Args:
+        path: absent, or an empty folder.
+        size: bytes that will be written, for the message where they do not fit.
+
+    Raises:
+        InputError: path is not empty or no folder, the disk is full, or the folder above cannot be written to.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; choose another folder with --out")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"{path} is not empty; choose a new folder with --out")
+    temporary = path.with_name(f"{TEMPORARY}-{os.getpid()}-{path.name}")
+    with _explained(path, size):
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed and had the same number
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def append_line(path: Path, line: str) -> None:

@@ -18,19 +18,23 @@ from torch import Tensor
 
 from fastdd_kernels import knn_radii
 
-from . import evaluate, labels, recover, teachers
+from . import evaluate, recover, teachers
 from .bank import Bank
 from .data import summary
+from .devices import device_of
 from .distributed import barrier, claims, is_main
 from .errors import InputError
 from .files import write_json, write_tensors
 from .member import Member
 from .precision import settled
 from .progress import progress
+from .protocols import images_seen
+from .protocols import settled as settled_protocol
 from .real import Real
-from .recipe import CONTROL, RANDOM_REAL, Recipe, Terms
+from .recipe import CONTROL, RANDOM_REAL, Recipe, Student, Terms
 from .runfolder import RunFolder, open_run
 from .seeds import derive, seed_everything
+from .soft_labels import SoftLabels
 from .teachers import Teacher
 
 Rows = Sequence[tuple[int, int]]
@@ -55,7 +59,7 @@ class Pipeline:
 
     def __init__(self, recipe: Recipe, out: Path, fresh: bool = False, shared: bool = False) -> None:
         seed_everything(recipe.seed)
-        self.device = _device(recipe.device)
+        self.device = device_of(recipe.device)
         self.recipe = recipe = settled(recipe, self.device)
         self.arms = {CONTROL: RANDOM_REAL, **recipe.arms}
         self.real = Real(recipe, self.device)
@@ -75,9 +79,9 @@ class Pipeline:
         """Refuse now, and not after hours, what teachers, methods or students could not do."""
         for number, member in enumerate(self.members):
             member.check(self._terms(number), out, fresh)
-        for arm in self.arms:
-            self._stored(arm)
         classes, images = len(self.real.classes), len(self.real.train)
+        for arm in self.arms:
+            self._protocol(arm)
         teachers.outline("student.network", self.recipe.student.network, classes, self.real.shape)
         if self.recipe.metrics.k >= images:
             raise InputError(f"metrics.k is {self.recipe.metrics.k}, expected less than the {images} real images")
@@ -160,15 +164,31 @@ class Pipeline:
         )
         return images.to(self.device), truth.to(self.device)
 
-    def label(self, arm: str) -> Path:
-        """The arm's stored soft labels."""
-        path = self.run.path / "labels" / f"{arm}.safetensors"
-        if not path.is_file():
+    @cached_property
+    def soft_labels(self) -> SoftLabels:
+        """Who labels, and where labels are."""
+        several = self.recipe.labels.teachers == "all"
+        voters = {
+            member.name or "teacher": number for number, member in enumerate(self.members) if several or not number
+        }
+        fingerprints = (self.run.manifest["fingerprints"][f"teacher{self.members[n].suffix}"] for n in voters.values())
+        return SoftLabels(
+            self.recipe, self.run.path / "labels", {name: self.teachers[n] for name, n in voters.items()},
+            tuple(fingerprints),
+        )  # fmt: skip
+
+    def label(self, arm: str) -> None:
+        """Store the soft labels that the run folder lacks of an arm's images."""
+        if self.soft_labels.lacks(arm):
             with self.run.stage(f"label {arm}") as work:
                 images, _ = self.distilled(arm)
-                labels.save_labels(path, labels.label(self.teacher, images, arm))
+                self.soft_labels.write(arm, images, self._protocol(arm))
                 work.images = len(images)
-        return path
+
+    def _protocol(self, arm: str) -> Student:
+        """What the arm's students go through, with everything that depends on its number of images settled."""
+        classes = len(self.real.classes)
+        return settled_protocol(self.recipe.student, self._stored(arm) * classes, classes)
 
     def train_students(self) -> None:
         """Train and test the students that the run folder lacks, of all arms and seeds; processes share them."""
@@ -181,13 +201,12 @@ class Pipeline:
         barrier()
 
     def _train_student(self, arm: str, seed: int) -> None:
-        config = self.recipe.student
-        images, _ = self.distilled(arm)
-        logits = labels.load_labels(self.label(arm)).to(self.device) if config.labels == "stored" else None
-        total = config.steps * min(config.batch, len(images))
+        images, truth = self.distilled(arm)
+        config, identity = self._protocol(arm), derive(self.recipe.seed, "student", seed)
+        source = self.soft_labels.read(arm, images, config, truth, identity)
+        total = images_seen(config, len(images))
         with self.run.stage(f"students {arm}") as work, progress(f"student {arm} {seed}", total) as bar:
-            identity = derive(self.recipe.seed, "student", seed)
-            result = evaluate.train_student(config, self.teacher, images, logits, self.real.test, identity, bar)
+            result = evaluate.train_student(config, self.teacher, images, source, self.real.test, identity, bar, truth)
             work.images = total
         write_json(self._student_path(arm, seed), {"seed": seed, **asdict(result)})
 
@@ -232,12 +251,8 @@ class Pipeline:
                     "title": method.title, "stored": stored, **accuracies, "curves": curves, **asdict(diversity),
                 }  # fmt: skip
             work.images = len(real)
-        student = recipe.student
-        protocol = {
-            "text": evaluate.protocol_text(student),
-            "hash": evaluate.protocol_hash(student),
-            "seeds": student.seeds,
-        }
+        text, digest = self.soft_labels.protocol(self._protocol(CONTROL))
+        protocol = {"text": text, "hash": digest, "seeds": recipe.student.seeds}
         return {
             "recipe": recipe.name, "description": recipe.description, "classes": list(card.classes), "ipc": recipe.ipc,
             "seed": recipe.seed,
@@ -269,17 +284,6 @@ class Pipeline:
 
             with self.run.stage("report"):
                 report(self.run.path)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {name!r} cannot be used here ({error}); use device=auto or device=cpu") from error
-    return device
 
 
 def run(recipe: Recipe, out: Path, fresh: bool = False, until: str = "report", part: range | None = None) -> RunResult:

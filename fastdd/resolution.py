@@ -25,13 +25,22 @@ from .recipe import Method, Recipe, Teacher, as_plain
 
 NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher}  # sections of named configurations
 
+Address = tuple[str, ...]
+"""("student.lr",) or, in a section of named ones, ("arms", "deda", "terms.gaussian.gamma")"""
+
 
 @dataclass(frozen=True)
 class Resolved:
-    """A validated recipe and, for every dotted path, the leaf that set it (absent: the type's default)."""
+    """A validated recipe and where its values come from.
+
+    Attributes:
+        leaves: for every dotted path, the leaf that set it (absent: the type's default).
+        addresses: for every override, what it set.
+    """
 
     recipe: Recipe
     leaves: dict[str, Leaf]
+    addresses: tuple[tuple[Address, ...], ...] = ()
 
 
 def _arm(name: str, section: Any, shared: Any, origin: str, dataset: str | None, ipc: int) -> dict[str, Any]:
@@ -86,10 +95,10 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def schema_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted paths of all leaves of a configuration type, without the sections of a recipe that hold named ones."""
+    """Dotted paths of all leaves of a configuration type, without a recipe's sections of named ones and its sweep."""
     for name, field in model.model_fields.items():
         inner = _model_of(field.annotation)
-        if name in NAMED:
+        if name in (*NAMED, "sweep"):
             continue
         if inner is None:
             yield prefix + name
@@ -119,28 +128,39 @@ def _value(raw: str, text: str) -> Any:
         raise InputError(f"override {text!r}: {raw!r} is not a YAML value") from error
 
 
-def _override(tree: dict[str, Any], text: str) -> dict[str, Any]:
-    """The tree with one ``key=value`` applied."""
+def _override(tree: dict[str, Any], text: str) -> tuple[dict[str, Any], tuple[Address, ...]]:
+    """The tree with one ``key=value`` applied, and where it was."""
     key, equals, raw = text.partition("=")
     if not equals:
         raise InputError(f"override {text!r} must look like key=value, for example method.steps=500")
     leaf = tag(_value(raw, text), "command line")
+    addresses = _addresses(tree, key)
+    for *sections, path in addresses:
+        patch = nest(path, leaf)
+        for section in reversed(sections):
+            patch = {section: patch}
+        tree = merge(tree, patch)
+    return tree, addresses
+
+
+def _addresses(tree: dict[str, Any], key: str) -> tuple[Address, ...]:
+    """What the key of an override speaks of: one value, or one of each arm."""
     head, _, rest = key.partition(".")
     if head in NAMED:
         (name, _, inner), known = rest.partition("."), tree.get(head, {})
         if name not in known:
             what = head.removesuffix("s")
             raise InputError(f"unknown {what} {name!r}{suggestion(name, known)}; {head}: {', '.join(known)}")
-        return merge(tree, {head: {name: nest(_complete(inner, list(schema_paths(NAMED[head])), key), leaf)}})
+        return ((head, name, _complete(inner, list(schema_paths(NAMED[head])), key)),)
     of_arms = [f"method.{path}" for path in schema_paths(Method)]
     if head == "method":
         path = "method." + _complete(rest, list(schema_paths(Method)), key)
     else:
         path = _complete(key, [*schema_paths(Recipe), *of_arms], key)
     if path not in of_arms:
-        return merge(tree, nest(path, leaf))
+        return ((path,),)
     path = path.removeprefix("method.")
-    return merge(tree, {"arms": {arm: nest(path, leaf) for arm in _arms_with(tree["arms"], path)}})
+    return tuple(("arms", arm, path) for arm in _arms_with(tree["arms"], path))
 
 
 def _arms_with(arms: Mapping[str, Any], path: str) -> list[str]:
@@ -238,13 +258,26 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
         arms = _add_to_all(arms, extra)
     base = _with_protocol(base, document, overrides)
     tree = _over(base, tag({"name": Path(name).stem, **document}, origin)) | {"arms": arms}
+    addresses = []
     for text in overrides:
-        tree = _override(tree, text)
+        tree, addressed = _override(tree, text)
+        addresses.append(addressed)
+    return Resolved(validated(untag(tree), origin), dict(leaves(tree)), tuple(addresses))
+
+
+def validated(plain: Any, origin: str) -> Recipe:
+    """The recipe of plain values.
+
+    Args:
+        origin: where they are from, for the message.
+
+    Raises:
+        InputError: an unknown key, or a value of the wrong type or out of range.
+    """
     try:
-        recipe = Recipe.model_validate(untag(tree))
+        return Recipe.model_validate(plain)
     except ValidationError as error:
         raise InputError(_explain(error, origin)) from error
-    return Resolved(recipe, dict(leaves(tree)))
 
 
 def table(resolved: Resolved) -> list[tuple[str, Any, str, str]]:

@@ -36,7 +36,8 @@ from .recipe import Recipe, as_plain
 RECIPE, MANIFEST, LOG = "recipe.yaml", "manifest.json", "log.jsonl"
 MADE = (
     "data.json", "squeeze.safetensors", "squeeze.json", "teacher-rejected.safetensors", "teacher.safetensors", "bank",
-    "recover", "images", "labels", "students", "embeddings.safetensors", "metrics.json", "report.html", MANIFEST, LOG,
+    "recover", "images", "labels", "students", "embeddings.safetensors", "metrics.json", "report.html",
+    "sweep.json", "sweep.svg", MANIFEST, LOG,
 )  # fmt: skip
 
 

@@ -167,20 +167,29 @@ def test_every_image_is_seen_once_an_epoch(teacher: Teacher, digits: tuple[Tenso
 # -- protocol -------------------------------------------------------------------------------------
 
 OTHER: dict[str, Any] = {
-    "network": "resnet20", "steps": 7, "batch": 17, "lr": 0.02, "weight_decay": 0.5, "temperature": 5.0,
-    "labels": "stored", "teacher_mode": "train", "mix": "none", "mix_alpha": 0.3, "pad": 2, "flip": 0.25,
-    "seeds": 5, "evaluations": 3, "precision": "bf16",
+    "network": "resnet20", "steps": 7, "epochs": 5, "batch": 17, "accumulate": 2, "optimiser": "sgd", "lr": 0.02,
+    "momentum": 0.5, "weight_decay": 0.5, "split_decay": True, "schedule": "cos2", "stretch": 2.0,
+    "milestones": (0.5,), "milestone_factor": 0.2, "warmup": 0.1, "warmup_start": 0.3, "rate_per": "epoch", "ema": 0.9,
+    "labels": "stored", "teacher_mode": "train", "loss": "mse", "temperature": 5.0, "t_squared": True,
+    "hard_weight": 0.1, "randaugment": recipe.RandAugment(), "shuffle_patches": 2, "scale": (0.1, 1.0), "pad": 2,
+    "padding": "black", "flip": 0.25, "mix": "none", "mix_alpha": 0.3, "evaluations": 3, "test_every": 2,
+    "best_from": 0.5, "precision": "bf16",
 }  # fmt: skip
+NAMES: dict[str, Any] = {"protocol": "x", "seeds": 5, "reports": "best", "compile": True}
+"""what a student learns does not depend on these"""
+QUIET = {"epochs", "momentum", "milestones", "milestone_factor", "warmup_start", "evaluations", "test_every"}
+"""not in the line, or only beside others"""
 
 
 def test_the_hash_changes_with_every_part() -> None:
-    assert OTHER.keys() == recipe.Student.model_fields.keys(), "a new part of the protocol: add a value for it"
-    hashes = {name: protocol_hash(CONFIG.model_copy(update={name: value})) for name, value in OTHER.items()}
-    assert hashes.pop("seeds") == protocol_hash(CONFIG)
-    assert len({*hashes.values(), protocol_hash(CONFIG)}) == len(hashes) + 1
-    assert all(len(value) == 8 and int(value, 16) >= 0 for value in hashes.values())
-    texts = {protocol_text(CONFIG.model_copy(update={name: value})) for name, value in OTHER.items()}
-    assert len(texts) == len(OTHER) - 1  # all but the number of seeds and of test passes
+    fields = recipe.Student.model_fields.keys()
+    assert OTHER.keys() | NAMES.keys() == fields, "a new part of the protocol: add a value for it"
+    assert all(protocol_hash(CONFIG.model_copy(update={name: v})) == protocol_hash(CONFIG) for name, v in NAMES.items())
+    hashes = [protocol_hash(CONFIG.model_copy(update={name: value})) for name, value in OTHER.items()]
+    assert len({*hashes, protocol_hash(CONFIG)}) == len(hashes) + 1
+    assert all(len(value) == 8 and int(value, 16) >= 0 for value in hashes)
+    told = OTHER.keys() - QUIET
+    assert len({protocol_text(CONFIG.model_copy(update={name: OTHER[name]})) for name in told}) == len(told)
 
 
 # -- mixing ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A run, or its stages one by one: ``fastdd run|squeeze|bank|recover|label|evaluate RECIPE``."""
+"""A run, or its stages one by one: ``fastdd run|squeeze|bank|recover|label RECIPE``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ STAGE_HELP = {
     "bank": "stop after the statistics bank",
     "recover": "stop after the distilled images",
     "label": "stop after the soft labels",
-    "evaluate": "stop after students and metrics",
 }
 PARTS = {"bank": "classes", "recover": "units"}
 
@@ -25,15 +24,19 @@ PARTS = {"bank": "classes", "recover": "units"}
 def add(commands: Any) -> None:
     for name, text in STAGE_HELP.items():
         stage = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        recipe_arguments(stage)
-        stage.add_argument("--out", metavar="DIR", help="run folder (default: runs/RECIPE)")
-        stage.add_argument("--fresh", action="store_true", help="delete an earlier run in that folder first")
+        run_arguments(stage)
         if name in PARTS:
             stage.add_argument(
                 f"--{PARTS[name]}", dest="part", metavar="FIRST:STOP", type=_range,
                 help=f"only these {PARTS[name]}: one of many jobs on one run folder",
             )  # fmt: skip
-        stage.set_defaults(run=_stage)
+        stage.set_defaults(run=run_stage)
+
+
+def run_arguments(parser: argparse.ArgumentParser) -> None:
+    recipe_arguments(parser)
+    parser.add_argument("--out", metavar="DIR", help="run folder (default: runs/RECIPE)")
+    parser.add_argument("--fresh", action="store_true", help="delete an earlier run in that folder first")
 
 
 def recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +89,7 @@ def _print_result(result: RunResult) -> None:
     out.print(f"open {result.path / 'report.html'}")
 
 
-def _stage(arguments: argparse.Namespace) -> None:
+def run_stage(arguments: argparse.Namespace) -> None:
     import fastdd
 
     until = "report" if arguments.command == "run" else arguments.command

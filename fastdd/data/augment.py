@@ -18,9 +18,14 @@ def shift_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Gener
         flip: probability of a horizontal flip.
         generator: on the CPU; draws do not depend on the device.
     """
+    shift = torch.randint(0, 2 * pad + 1, (len(images), 2), generator=generator)
+    flipped = torch.rand(len(images), generator=generator) < flip
+    return shifted_and_flipped(images, pad, shift, flipped)
+
+
+def shifted_and_flipped(images: Tensor, pad: int, shift: Tensor, flipped: Tensor) -> Tensor:
+    """shift_and_flip as drawn: ``shift`` int64 [N, 2] from the top left of the padded image, ``flipped`` bool [N]."""
     N, C, H, W = images.shape
-    shift = torch.randint(0, 2 * pad + 1, (N, 2), generator=generator)
-    flipped = torch.rand(N, generator=generator) < flip
     rows = shift[:, :1] + torch.arange(H)  # [N, H] in the padded image
     columns = shift[:, 1:] + torch.arange(W)
     columns = torch.where(flipped[:, None], columns.flip(1), columns)

@@ -37,20 +37,12 @@ class Folder:
         if not any(name in top for names in SPLIT_FOLDERS.values() for name in names):
             self._refuse_one_level_up(top)
         self.folder = split_folder(top, split, str(root))
-        self.listing: Listing = arrange(self.folder, self._entries(), self._other(top, split), [])
+        entries = two_levels(root / self.folder, self.real_root)
+        self.listing: Listing = arrange(self.folder, entries, self._other(top, split), [])
 
     def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
         """The encoded bytes of one image, or a part (see Source)."""
         return read_part(f"{self.root}/{self.folder}/{entry.path}", first, entry.size - first, size)
-
-    def _entries(self) -> list[Entry]:
-        entries = []
-        for top in sized(self.root / self.folder, self.real_root):
-            entries.append(top)
-            if top.kind == "folder" and is_class_folder(top.path):
-                below = sized(self.root / self.folder / top.path, self.real_root)
-                entries += [inner._replace(path=f"{top.path}/{inner.path}") for inner in below]
-        return entries
 
     def _other(self, top: set[str], split: Split) -> tuple[str, set[str]] | None:
         """Folder name and classes of the split that is not open, without looking into the classes."""
@@ -81,6 +73,17 @@ def scan(path: Path) -> list[os.DirEntry[str]]:
             return list(found)
     except OSError as error:
         raise InputError(f"cannot list {str(path)!r}: {error.strerror}; check its permissions") from error
+
+
+def two_levels(path: Path, real_root: str) -> list[Entry]:
+    """What lies in a folder and in its class folders, with the size of each file."""
+    entries = []
+    for top in sized(path, real_root):
+        entries.append(top)
+        if top.kind == "folder" and is_class_folder(top.path):
+            below = sized(path / top.path, real_root)
+            entries += [inner._replace(path=f"{top.path}/{inner.path}") for inner in below]
+    return entries
 
 
 def sized(path: Path, real_root: str) -> list[Entry]:

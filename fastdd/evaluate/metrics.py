@@ -1,4 +1,4 @@
-"""What a set covers and how diverse it is, measured on the teacher's embeddings.
+"""What a run's page says of a set: what it covers and how diverse it is, by the teacher's embeddings (see scores.py).
 
 Coverage over all classes with k neighbours (Naeem et al., 2020), Vendi score of each class (Friedman and Dieng,
 2023; order 1, cosine kernel) and mean off-diagonal cosine within each class.
@@ -8,14 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from fastdd_kernels import coverage, intra_class_cosine, vendi_score
-
-from ..teachers import Taps, Teacher
-
-BATCH = 500
 
 
 @dataclass(frozen=True)
@@ -27,13 +22,6 @@ class Diversity:
     cosine: float
     vendi_by_class: list[float]
     cosine_by_class: list[float]
-
-
-@torch.no_grad()
-def embed(teacher: Teacher, images: Tensor) -> Tensor:
-    """Embeddings [N, D] float32 of uint8 images [N, C, H, W]."""
-    taps = Taps(teacher.network)
-    return torch.cat([taps(teacher.normalise(batch)).embedding for batch in images.split(BATCH)])
 
 
 def diversity(real: Tensor, radii: Tensor, synthetic: Tensor, labels: Tensor, k: int) -> Diversity:

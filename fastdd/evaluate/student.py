@@ -1,32 +1,33 @@
 """Students: what a distilled set is worth is what networks make of it.
 
-A fresh network learns the teacher's soft labels (Hinton et al., 2015) of mixed, augmented images,
+A fresh network learns the teacher's soft labels (Hinton et al., 2015) of mixed, augmented images, by default
 
     loss = KL(softmax(teacher / T) || softmax(student / T)),  mean over the batch, no factor T^2,
 
 with AdamW and a cosine learning rate. Every set, the random real control included, gets the same protocol, and
-its hash is printed beside the accuracies.
+its hash is printed beside the accuracies. Teacher, student and loss are one function of a batch, which may be compiled.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import recipe
-from ..data.augment import shift_and_flip
+from ..errors import InputError
 from ..precision import autocast
 from ..progress import Bar
-from ..recover.loop import cosine
-from ..seeds import derive, generator
+from ..protocols import settled, steps_of
+from ..recipe import Student
+from ..seeds import derive
 from ..teachers import Teacher, accuracy, build
-from .mix import mix
+from ..teachers.optimise import Average, decay_groups
+from .batches import Augmented, Batch, Batches
+from .schedules import learning_rate
 
 
 @dataclass(frozen=True)
@@ -39,82 +40,176 @@ class Result:
     """(steps done, accuracy) of each test pass"""
 
 
-def protocol_text(config: recipe.Student) -> str:
-    """The protocol in a line."""
-    mixing = "no mixing" if config.mix == "none" else f"{config.mix}({config.mix_alpha:g})"
-    return (
-        f"{config.network}, {config.steps} steps of {config.batch} images, AdamW lr {config.lr:g} "
-        f"wd {config.weight_decay:g}, cosine, shift {config.pad} px, flip {config.flip:g}, {mixing}, "
-        f"{config.labels} labels of the teacher in {config.teacher_mode} mode, KL at T = {config.temperature:g}, "
-        f"{config.precision}"
-    )
-
-
-def protocol_hash(config: recipe.Student) -> str:
-    """Eight hex digits that change with any part of the protocol but the number of seeds."""
-    values = config.model_dump(mode="json", exclude={"seeds"})
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-
-
 def train_student(
-    config: recipe.Student,
+    config: Student,
     teacher: Teacher,
     images: Tensor,
-    logits: Tensor | None,
+    labels: Tensor | Batches | None,
     test: tuple[Tensor, Tensor],
     seed: int,
     bar: Bar,
+    hard: Tensor | None = None,
 ) -> Result:
     """Train and test one student.
 
     Args:
         images: uint8 [N, C, H, W], on the device to train on.
-        logits: stored soft labels [N, classes] for ``labels: stored``, else None.
+        labels: stored soft labels: one an image [N, classes], or batches that bring theirs; None: the teacher labels.
         test: uint8 images and labels of the real test split.
         seed: of initial weights, order, augmentation and mixing.
+        hard: int64 [N], classes of the images, for protocols with ``hard_weight``.
+
+    Raises:
+        InputError: labels that do not fit, or batches of one image for a network with BatchNorm.
     """
-    device = images.device
+    device, classes = images.device, len(teacher.card.classes)
+    config = settled(config, len(images), classes)
+    hard = _checked(config, classes, len(images), labels, hard)
     torch.manual_seed(derive(seed, "student"))  # also for dropout, whatever was trained before
-    network = build(config.network, len(teacher.card.classes), images.shape[1])
+    network = build(config.network, classes, images.shape[1])
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
+    optimiser = _optimiser(config, network)
+    average = Average(network, config.ema) if config.ema else None
+    tested = network if average is None else average.network
     labeller = copy.deepcopy(teacher.network).train(config.teacher_mode == "train")
-    draw = generator(seed, "batches")
-    normalised = teacher.normalise(images)
-    order: list[Tensor] = []
+    source: Batches
+    if labels is None or isinstance(labels, Tensor):
+        source = Augmented(config, teacher, images, labels, hard, seed)
+    else:
+        source = labels
+    _require_statistics(config, {config.network: network, "the teacher in train mode": labeller}, source)
+    loss_of: Callable[..., Tensor] = _distillation
+    if config.compile:
+        torch.compiler.reset()  # torch gives up on a function after the graphs of eight networks and sizes
+        loss_of = torch.compile(_distillation, dynamic=False)
+    steps, tests = steps_of(config, len(images)), _tests(config, len(images), len(source))
     curve: list[tuple[int, float]] = []
-    for step in range(config.steps):
-        optimiser.param_groups[0]["lr"] = cosine(config.lr, step, config.steps)
-        if not order:
-            order = list(torch.randperm(len(images), generator=draw).split(config.batch))
-        index = order.pop(0).to(device)
-        batch = shift_and_flip(normalised[index], config.pad, config.flip, draw)
-        batch, targets = mix(batch, None if logits is None else logits[index], config.mix, config.mix_alpha, draw)
-        loss = _distillation(network, labeller, batch, targets, config)
+    for step, batch in enumerate(_endless(source)):
+        rate = learning_rate(config, step, steps, len(source))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
         optimiser.zero_grad()
-        loss.backward()
+        _backward(loss_of, network, labeller, batch, config)
         optimiser.step()
-        bar.advance(len(index))
-        if (step + 1) * config.evaluations // config.steps > step * config.evaluations // config.steps:
-            curve.append((step + 1, _test(network, teacher, test, config)))
+        if average is not None:
+            average.update(network, step)
+        bar.advance(len(batch.images))
+        if step + 1 in tests:
+            curve.append((step + 1, _test(tested, teacher, test, config)))
+        if step + 1 == steps:
+            break
     return Result(curve[-1][1], max(value for _, value in curve), tuple(curve))
 
 
+def _checked(
+    config: Student, classes: int, images: int, labels: Tensor | Batches | None, hard: Tensor | None
+) -> Tensor | None:
+    """Labels that fit; returns the hard ones where the loss has them."""
+    if isinstance(labels, Tensor) and labels.shape != (images, classes):
+        raise InputError(
+            f"stored labels are {list(labels.shape)}, expected [{images}, {classes}]: one row an image and one column "
+            "a class of the teacher; label the set again with this teacher"
+        )
+    if not config.hard_weight:
+        return None
+    if hard is None:
+        raise InputError(
+            f"student.hard_weight {config.hard_weight:g} needs the classes of the images; give them, or set it to 0"
+        )
+    if len(hard) != images or int(hard.max()) >= classes:
+        raise InputError(
+            f"{len(hard)} classes up to {int(hard.max())} do not fit {images} images of the teacher's {classes} "
+            "classes; use a teacher of these classes"
+        )
+    return hard
+
+
+def _require_statistics(config: Student, networks: Mapping[str, nn.Module], source: Batches) -> None:
+    """Refuse batches that BatchNorm cannot normalise, of networks in train mode.
+
+    Raises:
+        InputError: one image in a batch or in a part of one.
+    """
+    smallest = min(len(part) for part in torch.empty(source.smallest()).chunk(config.accumulate))
+    for name, network in networks.items():
+        normalises = (m.training and isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
+        if smallest == 1 and any(normalises):
+            raise InputError(
+                f"{name} has BatchNorm, whose statistics need several images, but with student.batch={config.batch} "
+                f"and student.accumulate={config.accumulate} a batch of this set has a single one; choose a batch that "
+                "leaves no single image over, or a student without BatchNorm, such as convnet3"
+            )
+
+
+def _optimiser(config: Student, network: nn.Module) -> torch.optim.Optimizer:
+    assert config.lr != "by_network"  # settled
+    groups = decay_groups(
+        network, config.weight_decay, lambda name, p: not config.split_decay or ("weight" in name and p.ndim > 1)
+    )
+    if config.optimiser == "adamw":
+        return torch.optim.AdamW(groups, config.lr)
+    return torch.optim.SGD(groups, config.lr, config.momentum)
+
+
+def _tests(config: Student, images: int, batches: int) -> set[int]:
+    """Steps after which the student is tested."""
+    steps = steps_of(config, images)
+    if config.test_every is None:
+        done = {-(-number * steps // config.evaluations) for number in range(1, config.evaluations + 1)}
+    else:
+        done = {*range(config.test_every * batches, steps, config.test_every * batches), steps}
+    return {step for step in done if step > config.best_from * steps}
+
+
+def _endless(source: Batches) -> Iterator[Batch]:
+    epoch = 0
+    while True:
+        yield from source.epoch(epoch)
+        epoch += 1
+
+
+def _backward(
+    loss_of: Callable[..., Tensor], network: nn.Module, labeller: nn.Module, batch: Batch, config: Student
+) -> None:
+    """Add the gradient of a batch's loss."""
+    parts = batch.parts(config.accumulate)
+    for part in parts:
+        loss = loss_of(network, labeller, part.images, part.targets, config, part.hard)
+        if len(parts) > 1:
+            loss = loss * (len(part.images) / len(batch.images))
+        loss.backward()
+
+
 def _distillation(
-    network: nn.Module, labeller: nn.Module, batch: Tensor, targets: Tensor | None, config: recipe.Student
+    network: nn.Module,
+    labeller: nn.Module,
+    batch: Tensor,
+    targets: Tensor | None,
+    config: Student,
+    hard: Tensor | None = None,
 ) -> Tensor:
+    """The loss of a batch, float32."""
     with autocast(batch.device, config.precision):
         if targets is None:
             with torch.no_grad():
                 targets = labeller(batch)
         out = network(batch)
+    out, targets = out.float(), targets.float()
     T = config.temperature
-    return F.kl_div(F.log_softmax(out.float() / T, 1), F.softmax(targets.float() / T, 1), reduction="batchmean")
+    if config.loss == "kl":
+        loss = F.kl_div(F.log_softmax(out / T, 1), F.softmax(targets / T, 1), reduction="batchmean")
+        loss = loss * T**2 if config.t_squared else loss
+    else:
+        loss = F.mse_loss(out, targets)
+    if config.hard_weight and hard is not None:
+        loss = loss + config.hard_weight * F.cross_entropy(out, hard)
+    return loss
 
 
-def _test(network: nn.Module, teacher: Teacher, test: tuple[Tensor, Tensor], config: recipe.Student) -> float:
+def _test(network: nn.Module, teacher: Teacher, test: tuple[Tensor, Tensor], config: Student) -> float:
+    training = network.training
     network.eval()
     with autocast(test[0].device, config.precision):
         reached = accuracy(network, teacher.normalise, *test)
-    network.train()
+    network.train(training)
     return reached

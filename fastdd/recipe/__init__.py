@@ -7,9 +7,11 @@ optimisation steps, and rates and weights are plain numbers.
 
 from .base import All, Config, Count, Layers, Precision
 from .data import Data, Teacher
+from .labels import Labels
 from .method import Augment, Batch, EarlyLate, Method, Mosaic, Offset, Perturb, Save
 from .run import CONTROL, RANDOM_REAL, Bank, Metrics, Recipe, Recover, as_plain
-from .student import Student
+from .student import RandAugment, Student
+from .sweep import Point, Sweep
 from .terms import BatchNorm, Convolution, Covariance, CrossEntropy, DiRe, Gaussian, Spectrum, Terms
 
 __all__ = [
@@ -29,18 +31,22 @@ __all__ = [
     "DiRe",
     "EarlyLate",
     "Gaussian",
+    "Labels",
     "Layers",
     "Method",
     "Metrics",
     "Mosaic",
     "Offset",
     "Perturb",
+    "Point",
     "Precision",
+    "RandAugment",
     "Recipe",
     "Recover",
     "Save",
     "Spectrum",
     "Student",
+    "Sweep",
     "Teacher",
     "Terms",
     "as_plain",

@@ -8,8 +8,10 @@ from pydantic import Field, model_validator
 
 from .base import All, Config, Count, Layers, Positive, Precision
 from .data import Data, Teacher
+from .labels import Labels
 from .method import Batch, Method
 from .student import Student
+from .sweep import Sweep
 from .terms import Terms
 
 
@@ -39,7 +41,7 @@ class Bank(Config):
     and of patches of this side in pixels, for terms.conv; null: as the arms' terms need"""
     embeddings: Annotated[int, Field(ge=0)] | All = "all"
     """real embeddings a class that are kept, a seeded choice; the diversity metrics need all"""
-    shard_mb: Positive = 32
+    shard_mb: Positive = 8
     """size of a file; classes larger than that have one each"""
 
 
@@ -54,7 +56,8 @@ class Recover(Config):
     unit_images: Count | Literal["auto"] = 100
     """images optimised together; a unit holds as many whole batches as fit, at least one. auto: by free memory"""
     precision: Precision = "fp32"
-    compile: bool = False
+    compile: bool | Literal["auto"] = "auto"
+    """one compiled graph for all units of a shape; auto: on a CPU, for an arm with work enough to repay the compiler"""
     log_every: Count = 20
 
 
@@ -79,8 +82,11 @@ class Recipe(Config):
     """what is compared; the control `random` (random real images) is always run beside them"""
     bank: Bank = Bank()
     recover: Recover = Recover()
+    labels: Labels = Labels()
     student: Student = Student()
     metrics: Metrics = Metrics()
+    sweep: Sweep = Sweep()
+    """which of the arms lie on a grid, and where"""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
@@ -104,6 +110,8 @@ class Recipe(Config):
                 f"arms.{ranked[0]}.init {self.arms[ranked[0]].init} ranks all real images by their embeddings; "
                 f"set bank.embeddings to all, got {self.bank.embeddings}"
             )
+        if missing := self.sweep.points.keys() - self.arms.keys():
+            raise ValueError(f"sweep.points.{min(missing)} is of no arm; arms: {', '.join(self.arms)}")
         for name, member in self.committee.items():
             if not name.replace("_", "").isalnum():
                 raise ValueError(f"committee: {name!r} becomes a file name; use letters, digits and '_'")
@@ -121,5 +129,5 @@ class Recipe(Config):
 
 
 def as_plain(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON-like values, the form in which it is saved and compared."""
-    return recipe.model_dump(mode="json")
+    """The recipe as JSON-like values, the form in which it is saved and compared; no ``sweep`` where none was."""
+    return recipe.model_dump(mode="json", exclude=None if recipe.sweep.points else {"sweep"})

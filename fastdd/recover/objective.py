@@ -58,7 +58,7 @@ class Objective:
 
     def __post_init__(self) -> None:
         self.step = self._plain
-        if self.config.compile:
+        if self.config.compile is True:
             # Graphs are kept by code object, few of each: an objective of another shape gets a code object of its own.
             own = FunctionType(Objective._plain.__code__.replace(), globals())
             self.step = torch.compile(MethodType(own, self), fullgraph=True, dynamic=False)

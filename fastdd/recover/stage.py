@@ -28,6 +28,7 @@ from ..progress import Bar, progress
 from ..seeds import generator
 from ..teachers import Taps, Teacher
 from .augment import draws
+from .compiling import compiles
 from .images import save_images, to_levels
 from .loop import Losses, UnitError, optimise
 from .memory import images_that_fit
@@ -71,6 +72,11 @@ class Recovery:
     @property
     def device(self) -> torch.device:
         return next(self.taps[0].parameters()).device
+
+    def settle(self, units: Sequence[Unit]) -> None:
+        """Decide by all units of the arm what ``recover.compile: auto`` means; before that it means no."""
+        compile = compiles(self.config, self.method, units, self.taps, self.shape)
+        self.config = self.config.model_copy(update={"compile": compile})
 
     def objective(self, shape: Shape) -> list[Objective]:
         """One a teacher, compiled once for all units of a shape."""
@@ -122,7 +128,7 @@ def unit_path(folder: Path, unit: Unit) -> Path:
 
 
 def units_of(arm: str, recovery: Recovery, num_classes: int, ipc: int, out: Path) -> list[Unit]:
-    """All units of an arm; how many images fit is decided once for a run folder."""
+    """All units of an arm; how many images fit is decided once for a run folder, and whether to compile."""
     size, path = recovery.config.unit_images, out / "recover" / arm / "plan.json"
     if size == "auto":
         if is_main() and not path.is_file():
@@ -132,7 +138,9 @@ def units_of(arm: str, recovery: Recovery, num_classes: int, ipc: int, out: Path
             )
         barrier()
         size = json.loads(path.read_text())["unit_images"]
-    return all_units(recovery.method, ipc, num_classes, len(recovery.teachers), size)
+    units = all_units(recovery.method, ipc, num_classes, len(recovery.teachers), size)
+    recovery.settle(units)
+    return units
 
 
 def unfinished(

@@ -1,5 +1,7 @@
-"""Report: figures and one self-contained page, made from a finished run folder alone."""
+"""Report: figures and one self-contained page, made from a finished run folder alone; the figure of a sweep."""
 
 from .page import report
+from .sweep_figure import SweepFigure, SweptRun, SweptSet, accuracy_by_key
+from .sweep_file import sweep_svg
 
-__all__ = ["report"]
+__all__ = ["SweepFigure", "SweptRun", "SweptSet", "accuracy_by_key", "report", "sweep_svg"]

@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import yaml
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ..errors import InputError
+from ..recipe import Sweep
 
 CONTROL = "random"
 SHOWN_CLASSES = 20
@@ -61,7 +63,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder holds; the arms begin with the control."""
+    """What a run folder holds; the arms begin with the control, and sweep tells which lie on a grid."""
 
     path: Path
     recipe_text: str
@@ -69,6 +71,7 @@ class Run:
     metrics: dict[str, Any]
     arms: list[Arm]
     embeddings: dict[str, np.ndarray]
+    sweep: Sweep
 
     @property
     def classes(self) -> list[str]:
@@ -113,7 +116,7 @@ def read_run(path: Path) -> Run:
     if next(iter(metrics["arms"]), None) != CONTROL:
         raise InputError(f"{path / 'metrics.json'} does not list the control {CONTROL!r} first among its arms; {AGAIN}")
     arms = _arms(path, metrics, manifest, recipe)
-    return Run(path, recipe_text, manifest, metrics, arms, _embeddings(path, metrics))
+    return Run(path, recipe_text, manifest, metrics, arms, _embeddings(path, metrics), _sweep(path, recipe, arms))
 
 
 def _text(file: Path) -> str:
@@ -157,6 +160,18 @@ def _arms(path: Path, metrics: dict[str, Any], manifest: dict[str, Any], recipe:
         seconds = None if key == CONTROL else stage.get("seconds")
         arms.append(Arm(key, label, index, values, _settings(method), _losses(path / "recover" / key), seconds))
     return arms
+
+
+def _sweep(path: Path, recipe: dict[str, Any], arms: list[Arm]) -> Sweep:
+    """The section of the recipe; runs of before there were sweeps have none."""
+    file = path / "recipe.yaml"
+    try:
+        sweep = Sweep.model_validate(recipe.get("sweep", {}))
+    except ValidationError as error:
+        raise InputError(f"{file}: the section sweep is damaged ({error}); {AGAIN}") from error
+    if missing := sweep.points.keys() - {arm.key for arm in arms}:
+        raise InputError(f"{file}: sweep.points.{min(missing)} is of no arm of metrics.json; {AGAIN}")
+    return sweep
 
 
 def _settings(method: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..files import write_text
-from . import figures
+from . import figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
 from .folder import Arm, Run, read_run
@@ -31,12 +31,13 @@ def report(out: Path) -> Path:
         InputError: a file is missing or damaged; the message names it and says what to do.
     """
     out = Path(out)
-    content = _environment().get_template("page.html").render(_context(read_run(out)))
+    content = environment().get_template("page.html").render(_context(read_run(out)))
     write_text(out / "report.html", content)
     return out / "report.html"
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where templates come from, and how they write numbers."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -136,6 +137,19 @@ def _finding(run: Run) -> Finding | None:
     return Finding(best, mean(scores), gain, abs(gain) > math.hypot(spread(scores), spread(control)))
 
 
+def _sweep(run: Run) -> sweep_figure.SweepFigure | None:
+    """None where the run is no sweep."""
+    if not run.sweep.points:
+        return None
+    control, *arms = run.arms
+    sets = []
+    for arm in arms:
+        point = run.sweep.points.get(arm.key)
+        title, at = (point.title, point.at) if point else (arm.label, {})
+        sets.append(sweep_figure.SweptSet(title, at, arm.metrics["last"]))
+    return sweep_figure.accuracy_by_key([sweep_figure.SweptRun({}, control.metrics["last"], sets)], run.sweep.keys)
+
+
 # -- the page ----------------------------------------------------------------------------------------
 
 
@@ -163,6 +177,8 @@ def _context(run: Run) -> dict[str, Any]:
         "strips": _strips(run),
         "sheets": _sheets(run),
         "accuracy": accuracy_figure(run),
+        "sweep": _sweep(run),
+        "sweep_geometry": sweep_figure,
         "losses": loss_figure(run),
         "by_class": [
             class_dots(run, "cosine_by_class", "Cosine within the class ↓"),

@@ -104,6 +104,23 @@ def load_teacher(
     return Teacher(network.eval().requires_grad_(False), card or expected)
 
 
+def open_teacher(path: Path, device: torch.device) -> Teacher:
+    """Load a teacher as its own card describes it.
+
+    Raises:
+        InputError: no such file, not a safetensors file, no card, or weights that do not fit the card.
+    """
+    key = "--teacher"
+    _, card = read_weights(key, path, "")
+    if card is None:
+        raise InputError(
+            f"{key}: {path} has no card, so its network and classes are unknown; give it to a run as teacher.weights "
+            "and take the teacher.safetensors of that run's folder"
+        )
+    config = recipe.Teacher(network=card.network, mean=card.mean, std=card.std)
+    return load_teacher(path, config, card.classes, card.channels, device)
+
+
 def check_state(key: str, path: Path, name: str, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
     """Name the first tensor that does not fit, and say what a wrong last layer means.
 

@@ -1,4 +1,4 @@
-"""Networks by name: torchvision's, and the small-image variants of small.py."""
+"""Networks by name: torchvision's, their small-image variants (stems.py), and those of small.py and convnet.py."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from ..errors import InputError, suggestion
-from .small import CifarResNet, small_stem
+from .convnet import CONVNETS, VITS, convnet, vit
+from .small import CifarResNet
+from .stems import SMALL_STEM, small
 
 SMALL = ("resnet8", "resnet20", "resnet32", "resnet44", "resnet56")
-SMALL_STEM = ("resnet18_small", "resnet34_small", "resnet50_small", "resnet101_small")
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 """networks with auxiliary classifiers for training, which BatchNorm made dispensable, and the names of their tensors"""
 
@@ -20,8 +21,8 @@ def build(name: str, num_classes: int, channels: int = 3) -> nn.Module:
     """An untrained network; it returns its logits [N, num_classes] alone, in training too.
 
     Args:
-        name: ``resnet8|20|32|44|56`` (CIFAR ResNets), ``resnet18_small`` and its kin (torchvision's
-            with a 3x3 stem), or any torchvision classification model.
+        name: ``resnet8|20|32|44|56`` (CIFAR ResNets), ``convnet3`` and its kin, ``vit_small32|64``, a name of
+            stems.SMALL_STEM such as ``resnet18_small``, or any torchvision classification model.
         num_classes: number of logits.
         channels: input channels; torchvision's own models take 3.
 
@@ -34,8 +35,12 @@ def build(name: str, num_classes: int, channels: int = 3) -> nn.Module:
         depth = int(re.sub(r"\D", "", name))
         return CifarResNet((depth - 2) // 6, num_classes, channels)
     if name in SMALL_STEM:
-        return small_stem(models.get_model(name.removesuffix("_small"), num_classes=num_classes), channels)
-    known = [*SMALL, *SMALL_STEM, *models.list_models(module=models)]
+        return small(name, num_classes, channels)
+    if name in CONVNETS:
+        return convnet(name, num_classes, channels)
+    if name in VITS:
+        return vit(name, num_classes, channels)
+    known = [*SMALL, *SMALL_STEM, *CONVNETS, *VITS, *models.list_models(module=models)]
     if name not in known:
         raise InputError(f"unknown network {name!r}{suggestion(name, known)}")
     if channels != 3:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -40,16 +41,24 @@ def _between(start: float, end: float, part: float) -> float:
 
 def optimiser(config: recipe.Teacher, network: nn.Module) -> torch.optim.SGD:
     """SGD over all parameters; without ``decay_norms`` those of one dimension (BatchNorm, biases) do not decay."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    decayed = [p for p in parameters if config.decay_norms or p.ndim > 1]
-    others = [p for p in parameters if not (config.decay_norms or p.ndim > 1)]
+    groups = decay_groups(network, config.weight_decay, lambda name, p: config.decay_norms or p.ndim > 1)
+    return torch.optim.SGD(groups, config.lr, config.momentum, nesterov=config.nesterov and config.momentum > 0)
+
+
+def decay_groups(
+    network: nn.Module, weight_decay: float, decays: Callable[[str, nn.Parameter], bool]
+) -> list[dict[str, Any]]:
+    """Groups of an optimiser: the parameters that decay, and those that do not; an empty one is left out.
+
+    Args:
+        decays: tells by name and tensor which do.
+    """
+    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}
-    ]  # fmt: skip
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]], config.lr, config.momentum,
-        nesterov=config.nesterov and config.momentum > 0,
-    )  # fmt: skip
+        {"params": [p for name, p in named if decays(name, p)], "weight_decay": weight_decay},
+        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 class Average:

@@ -1,11 +1,8 @@
-"""Networks for small images (8 to 64 pixels).
+"""The CIFAR ResNets.
 
 ``resnetN``: the CIFAR ResNet of He et al. (2015, section 4.2): N = 6n + 2 layers, three stages of n
 basic blocks with 16, 32, 64 channels, and shortcuts without parameters (option A: every second
 pixel, channels padded with zeros on both sides).
-
-``resnetN_small``: torchvision's ResNet-18/34/50/101 with a 3x3, stride-1 stem and no max-pooling, the
-network that the SRe2L family uses on CIFAR and Tiny-ImageNet.
 """
 
 from __future__ import annotations
@@ -57,10 +54,3 @@ class CifarResNet(nn.Module):
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
         return self.linear(out.mean((2, 3)))
-
-
-def small_stem(network: nn.Module, channels: int = 3) -> nn.Module:
-    """Give a torchvision ResNet the small-image stem: 3x3 convolution of stride 1, no max-pooling."""
-    network.conv1 = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
-    network.maxpool = nn.Identity()
-    return network

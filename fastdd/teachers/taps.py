@@ -1,7 +1,8 @@
 """Taps: a frozen teacher that returns logits, embedding and the statistics of chosen layers in one pass.
 
 The tapped modules are replaced by thin wrappers that note their statistics on the way, so there are no
-hooks, the whole step compiles as one graph, and nothing is noted that no term asked for.
+hooks, the whole step compiles as one graph, and nothing is noted that no term asked for. A BatchNorm that notes its
+moments also does the work of the ReLU module behind it (rectified.py).
 
     bn.<i>      input of the i-th BatchNorm2d, in module order: per-image mean and shifted mean square
     conv.<i>    input of the i-th Conv2d, in module order: per-image mean and mean square, of channels and of patches
@@ -22,6 +23,7 @@ from fastdd_kernels import frozen_batch_norm
 
 from ..errors import InputError
 from .patches import Moments, image_moments
+from .rectified import rectified
 
 KINDS = {"bn": "bn_inputs", "conv": "conv_inputs", "blocks": "blocks", "stages": "stages"}
 
@@ -50,23 +52,43 @@ class _Notes:
         self.moments: dict[str, Moments] = {}
         self.patches: dict[str, Moments] = {}
         self.embedding: Tensor | None = None
+        self.positive: Tensor | None = None
+        """the output of a BatchNorm that has rectified it already, until a ReLU takes it"""
 
 
 class _BatchNormTap(nn.Module):
-    def __init__(self, bn: nn.BatchNorm2d, name: str, notes: _Notes, moments: bool) -> None:
+    def __init__(self, bn: nn.BatchNorm2d, name: str, notes: _Notes, moments: bool, relu: bool) -> None:
         super().__init__()
-        self.bn, self.name, self.notes, self.moments = bn, name, notes, moments
+        self.bn, self.name, self.notes, self.moments, self.relu = bn, name, notes, moments, relu
 
     def forward(self, x: Tensor) -> Tensor:
         bn = self.bn
         if not self.moments:
             self.notes.pooled[self.name] = x.mean((2, 3), dtype=torch.float32)
             return bn(x)
-        # One read of x for both.
-        y, mean, mean_square = frozen_batch_norm(x, bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.eps)  # type: ignore[arg-type]
+        # One read of x for all.
+        y, mean, mean_square = frozen_batch_norm(
+            x, bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.eps, self.relu  # type: ignore[arg-type]
+        )  # fmt: skip
+        if self.relu:
+            self.notes.positive = y
         self.notes.moments[self.name] = (mean, mean_square)
         self.notes.pooled[self.name] = mean
         return y
+
+
+class _ReLUTap(nn.Module):
+    """A ReLU module, which may stand in several places: it has nothing to do where a BatchNorm did its work."""
+
+    def __init__(self, relu: nn.ReLU, notes: _Notes) -> None:
+        super().__init__()
+        self.relu, self.notes = relu, notes
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x is not self.notes.positive:
+            return self.relu(x)
+        self.notes.positive = None  # what is added to x in place may be negative
+        return x
 
 
 class _ConvolutionTap(nn.Module):
@@ -167,6 +189,9 @@ class Taps(nn.Module):
         linear = [path for path, m in network.named_modules() if isinstance(m, nn.Linear)]
         if not linear:
             raise InputError(f"{type(network).__name__} has no linear layer to take embeddings from")
+        followed, relus = rectified(network) if moments else (set(), set())
+        for path in relus:
+            _replace(network, path, _ReLUTap(network.get_submodule(path), self.notes))  # type: ignore[arg-type]
         _replace(network, linear[-1], _EmbeddingTap(network.get_submodule(linear[-1]), self.notes))  # type: ignore[arg-type]
         # innermost first: wrapping a block changes the paths of the BatchNorms inside it
         for name in sorted(layers, key=lambda name: -paths[name].count(".")):
@@ -175,7 +200,9 @@ class Taps(nn.Module):
                 if module.running_mean is None:
                     raise InputError(f"{name} ({paths[name]}) has track_running_stats=False: no statistics to match")
                 self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
-                _replace(network, paths[name], _BatchNormTap(module, name, self.notes, moments))
+                _replace(
+                    network, paths[name], _BatchNormTap(module, name, self.notes, moments, paths[name] in followed)
+                )
             elif isinstance(module, nn.Conv2d):
                 _replace(network, paths[name], _ConvolutionTap(module, name, self.notes, patch))
             else:

@@ -29,7 +29,7 @@ from .dispatch import HAS_TRITON, uses_triton
 if HAS_TRITON:
     from .gpu.moments import moments_bwd, moments_fwd
 
-_BLOCK = 1 << 20  # elements worked on at a time on a CPU, 4 MB of float32: a few of them fit the last cache
+_BLOCK = 1 << 19  # elements worked on at a time on a CPU, 2 MB of float32: a few of them fit the last cache
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -53,6 +53,7 @@ def _torch_fwd(
 ) -> tuple[Tensor, Tensor, Tensor]:
     y = x.new_empty(0) if scale is None else torch.empty_like(x)
     mean, mean_square = (shift.new_empty(x.shape[:2]) for _ in range(2))
+    direct = x.dtype == shift.dtype  # then the results themselves are the buffers
     buffers: list[Tensor] = []
     for block in _blocks(x):
         buffers = buffers or [torch.empty_like(x[block], dtype=shift.dtype) for _ in range(2)]
@@ -61,8 +62,11 @@ def _torch_fwd(
         torch.sum(centred, 2, out=mean[block])
         torch.sum(torch.mul(centred, centred, out=square), 2, out=mean_square[block])
         if scale is not None and bias is not None:
-            torch.addcmul(bias[:, None], centred, scale[:, None], out=centred)
-            y[block] = centred.clamp_min_(0) if relu else centred
+            affine = torch.addcmul(bias[:, None], centred, scale[:, None], out=y[block] if direct else centred)
+            if relu:
+                affine.clamp_min_(0)
+            if not direct:
+                y[block] = affine
     return y, mean.div_(x.shape[2]).add_(shift), mean_square.div_(x.shape[2])
 
 
@@ -72,20 +76,24 @@ def _torch_bwd(
 ) -> Tensor:  # fmt: skip
     grad_x = torch.empty_like(x)
     offset, slope = grad_mean[..., None] / x.shape[2], grad_mean_square[..., None] * (2 / x.shape[2])
+    direct = x.dtype == shift.dtype
     buffers: list[Tensor] = []
     for block in _blocks(x):
         buffers = buffers or [torch.empty_like(x[block], dtype=shift.dtype) for _ in range(3)]
-        centred, grad, y = (buffer[: block.stop - block.start] for buffer in buffers)
-        torch.sub(x[block], shift[:, None], out=centred)
+        grad, cast, y = (buffer[: block.stop - block.start] for buffer in buffers)
+        grad = grad_x[block] if direct else grad
+        torch.sub(x[block], shift[:, None], out=grad)
+        upstream = None
         if scale is not None and bias is not None and grad_y is not None:
-            upstream = grad.copy_(grad_y[block])
+            upstream = grad_y[block] if direct else cast.copy_(grad_y[block])
             if relu:
-                torch.addcmul(bias[:, None], centred, scale[:, None], out=y)
-                torch.ops.aten.threshold_backward.grad_input(upstream, y, 0, grad_input=grad)
-            grad.mul_(scale[:, None]).add_(offset[block])
-        else:
-            grad.copy_(offset[block].expand_as(grad))
-        grad_x[block] = grad.addcmul_(centred, slope[block])
+                torch.addcmul(bias[:, None], grad, scale[:, None], out=y)
+                upstream = torch.ops.aten.threshold_backward.grad_input(upstream, y, 0, grad_input=y)
+        torch.addcmul(offset[block], grad, slope[block], out=grad)
+        if scale is not None and upstream is not None:
+            grad.addcmul_(upstream, scale[:, None])
+        if not direct:
+            grad_x[block] = grad
     return grad_x
 
 

@@ -1,0 +1,159 @@
+"""The rows of steps.py: what is divided by what, and whether both sides compute the same gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from released import ReleasedLoop
+from settings import OurStep, RandomBank, Setting, random_teacher
+from torch import Tensor
+
+from fastdd import recipe
+from fastdd.recipe import Method, Recover, Terms
+from fastdd.recover import Batch, Unit
+from fastdd.recover.objective import Shape
+from fastdd.resolution import resolve
+
+BUDGET = {"fp32": 2e-2, "bf16": 0.3}
+"""of a gradient's error: a few ReLUs sit so near zero that rounding decides them; in float32 the released form of a
+ResNet-18 is itself 4e-3 from float64, ours 2e-3"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """Two sides, timed in turns.
+
+    Attributes:
+        over, under: their names; the ratio is the first one's time over the second one's.
+        timed_over, timed_under: some steps of each.
+        error: of the gradient of one against the other, by the norms.
+        budget: at most that; more, and the figure is refused.
+        goal, at_most: of the ratio: to be reached, or not to be passed.
+    """
+
+    over: str
+    under: str
+    timed_over: Callable[[], object]
+    timed_under: Callable[[], object]
+    error: Callable[[], float]
+    budget: float
+    goal: float
+    at_most: bool = False
+
+    def met(self, ratio: float) -> bool:
+        return ratio <= self.goal if self.at_most else ratio >= self.goal
+
+
+def difference(a: Tensor, b: Tensor) -> float:
+    return float((a - b).norm() / b.norm())
+
+
+def unit_of(shape: Shape, index: int = 0) -> Unit:
+    """Batches of consecutive classes, all with the first slots."""
+    batches, classes, slots = shape
+    return Unit(
+        index, tuple(Batch(tuple(range(b * classes, (b + 1) * classes)), tuple(range(slots))) for b in range(batches))
+    )
+
+
+def declared(name: str, steps: int, **changes: object) -> Method:
+    """A bundled recipe's method, from noise."""
+    (method,) = resolve(name).recipe.arms.values()
+    return method.model_copy(update={"steps": steps, "init": "noise", **changes})
+
+
+class Bench:
+    """A random teacher and its bank, and our steps in one form."""
+
+    def __init__(
+        self, setting: Setting, device: torch.device, compiled: bool, precision: recipe.Precision, steps: int
+    ) -> None:
+        self.setting, self.device, self.steps = setting, device, steps
+        self.config = Recover(precision=precision, compile=compiled)
+        self.budget = BUDGET[precision]
+        self.teacher = random_teacher(setting, device)
+        self.bank = RandomBank(setting, self.teacher)
+
+    def ours(self, method: Method, *units: Unit, eager: bool = False) -> list[OurStep]:
+        """Units of one arm."""
+        config = self.config.model_copy(update={"compile": False}) if eager else self.config
+        steps: list[OurStep] = []
+        for unit in units:
+            shared = steps[0].recovery if steps else None
+            steps.append(OurStep(method, config, unit, self.teacher, self.bank, shared))
+        return steps
+
+    def against_released(self, method: Method, shape: Shape, goal: float) -> Row:
+        """The released loop over ours, for a method with BatchNorm statistics."""
+        unit, terms = unit_of(shape), method.terms
+        (ours,) = self.ours(method, unit)
+        assert terms.bn is not None
+        released = ReleasedLoop(
+            self.teacher.network,
+            torch.tensor([c for c, _ in unit.rows], device=self.device),
+            [(low.item(), high.item()) for low, high in zip(*self.teacher.bounds(self.device), strict=True)],
+            terms.bn.weight,
+            terms.bn.first,
+            [self.bank.embeddings(c).to(self.device) for c in unit.groups] if terms.dire else (),
+        )
+
+        def error() -> float:
+            images = ours.images.clone().requires_grad_()
+            _, rows, columns = ours.first_draws()[0].tolist()
+            with torch.backends.cudnn.flags(allow_tf32=False):
+                (wanted,) = torch.autograd.grad(released.loss(images, (rows, columns)), images)
+                return difference(ours.gradient(), wanted)
+
+        timed = lambda: released.optimise(ours.images, self.steps, method.lr)  # noqa: E731
+        return Row("released", "ours", timed, ours.run, error, self.budget, goal)
+
+
+def statistics_row(bench: Bench) -> Row:
+    """All statistics over cross-entropy alone; the gradient of all against the sum of those of each term alone."""
+    everything = Terms(bn=recipe.BatchNorm(), gaussian=recipe.Gaussian(), dire=recipe.DiRe())
+    plain, unit = declared("cifar10-sre2l", bench.steps), unit_of(bench.setting.statistics)
+
+    def of(terms: Terms, eager: bool = False) -> OurStep:
+        return bench.ours(plain.model_copy(update={"terms": terms}), unit, eager=eager)[0]
+
+    together, alone = of(everything), of(Terms())
+
+    def error() -> float:
+        terms = {name: getattr(everything, name) for name in ("bn", "gaussian", "dire")}
+        single = [alone, *(of(Terms(ce=None, **{name: term}), eager=True) for name, term in terms.items())]
+        return difference(together.gradient(), torch.stack([one.gradient() for one in single]).sum(0))
+
+    return Row("all statistics", "cross-entropy", together.run, alone.run, error, bench.budget, 1.15, at_most=True)
+
+
+def sre2l_row(bench: Bench) -> Row:
+    return bench.against_released(declared("cifar10-sre2l", bench.steps), bench.setting.sre2l, 3.0)
+
+
+def dire_row(bench: Bench) -> Row:
+    method = declared("cifar10-dire", bench.steps)
+    assert method.terms.dire is not None
+    as_released = method.terms.dire.model_copy(update={"reading": "code"})
+    terms = method.terms.model_copy(update={"dire": as_released})
+    return bench.against_released(method.model_copy(update={"terms": terms}), bench.setting.dire, 4.0)
+
+
+def deda_row(bench: Bench) -> Row:
+    """Class after class over all classes in a unit."""
+    method, unit = declared("cifar10-deda", bench.steps), unit_of(bench.setting.deda)
+    (together,) = bench.ours(method, unit)
+    single = bench.ours(method, *(Unit(i, (batch,)) for i, batch in enumerate(unit.batches)))
+
+    def run() -> None:
+        for one in single:
+            one.run()
+
+    def error() -> float:
+        return difference(together.gradient(), torch.cat([one.gradient() for one in single]))
+
+    return Row("class after class", "in a unit", run, together.run, error, bench.budget, 1.5)
+
+
+ROWS = {"statistics": statistics_row, "sre2l": sre2l_row, "dire": dire_row, "deda": deda_row}

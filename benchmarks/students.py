@@ -1,0 +1,196 @@
+"""Speed of a student's epoch on a small distilled set, as a ratio to the released form of the same protocol.
+
+    python benchmarks/students.py [--network resnet20] [--images 1000] [--rounds 5] [--json FILE]
+
+Released (SRe2L's relabel_cifar.py, as DWA, INFER and DiRe have it): JPEG files in class folders, an ImageFolder with
+PIL and RandomCrop, flip, ToTensor and Normalize image by image, a DataLoader with 2 workers that start anew in every
+epoch, MixUp, a teacher in train mode that labels each batch, a contiguous student, float32, AdamW without groups; the
+losses are read by the host at every step. Ours: the same protocol (``--protocol sre2l-cifar``) on the same images in
+memory, in variants. The variants take turns, one epoch of each a round, after one epoch that is not timed; the median
+round is reported, and the processor time of all processes, which a busy machine changes less.
+
+Two further rows say where the time goes: the batches alone (everything but the networks), released and ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from conftest import _processor, _version
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import datasets, transforms
+from torchvision.io import encode_jpeg
+
+from fastdd.evaluate import Augmented
+from fastdd.evaluate.student import _backward, _distillation, _optimiser
+from fastdd.precision import has_fast_bf16
+from fastdd.protocols import declaration, plain
+from fastdd.recipe import Student
+from fastdd.teachers import Card, Teacher, build
+
+CLASSES, SIZE, BATCH, WORKERS = 10, 32, 128, 2
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+PACKAGES = ("torch", "torchvision", "pillow", "numpy")
+Epoch = Callable[[], int]
+"""does one epoch and says of how many images"""
+
+
+def make_teacher(network: str) -> Teacher:
+    torch.manual_seed(0)
+    built = build(network, CLASSES).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    return Teacher(built, Card(network, tuple(map(str, range(CLASSES))), 3, MEAN, STD))
+
+
+def make_images(count: int, folder: Path) -> Tensor:
+    """Smooth random images, uint8, also as the released scripts' JPEG files."""
+    coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = (255 * F.interpolate(coarse, size=SIZE, mode="bilinear")).to(torch.uint8)
+    for number, image in enumerate(images):
+        path = folder / f"new{number % CLASSES:03d}" / f"class{number % CLASSES:03d}_id{number // CLASSES:03d}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(encode_jpeg(image, 75).numpy()))
+    return images
+
+
+def released_batches(folder: Path) -> DataLoader[Any]:
+    chain = transforms.Compose([
+        transforms.RandomCrop(SIZE, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
+        transforms.Normalize(MEAN, STD),
+    ])  # fmt: skip
+    return DataLoader(datasets.ImageFolder(str(folder), chain), BATCH, shuffle=True, num_workers=WORKERS)
+
+
+def released(teacher: Teacher, folder: Path) -> Epoch:
+    """The released epoch."""
+    torch.manual_seed(1)
+    student, labeller = build(teacher.card.network, CLASSES), build(teacher.card.network, CLASSES)
+    labeller.load_state_dict(teacher.network.state_dict())
+    loader, kl = released_batches(folder), nn.KLDivLoss(reduction="batchmean")
+    optimiser = torch.optim.AdamW(student.parameters(), 1e-3, weight_decay=0.01)
+
+    def epoch() -> int:
+        total = 0.0
+        student.train()
+        for images, _ in loader:
+            ratio, order = float(torch.distributions.Beta(0.8, 0.8).sample()), torch.randperm(len(images))
+            mixed = ratio * images + (1 - ratio) * images[order]
+            with torch.no_grad():
+                soft = F.softmax(labeller(mixed) / 30, 1)
+            optimiser.zero_grad()
+            loss = kl(F.log_softmax(student(mixed) / 30, 1), soft)
+            loss.backward()
+            optimiser.step()
+            total += loss.item()
+        assert math.isfinite(total)
+        return len(loader.dataset)  # type: ignore[arg-type]
+
+    return epoch
+
+
+def ours(teacher: Teacher, images: Tensor, **changes: Any) -> Epoch:
+    """Our epoch."""
+    values = {**plain(declaration("sre2l-cifar")), "network": teacher.card.network, "batch": BATCH, **changes}
+    config = Student.model_validate(values)
+    torch.manual_seed(1)
+    student, labeller = build(teacher.card.network, CLASSES), build(teacher.card.network, CLASSES)
+    labeller.load_state_dict(teacher.network.state_dict())
+    for network in (student, labeller):
+        network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    optimiser = _optimiser(config, student)
+    source = Augmented(config, teacher, images, None, None, 0)
+    loss_of = torch.compile(_distillation, dynamic=False) if config.compile else _distillation
+
+    def epoch() -> int:
+        for batch in source.epoch(0):
+            optimiser.zero_grad()
+            _backward(loss_of, student, labeller.requires_grad_(False), batch, config)
+            optimiser.step()
+        return len(images)
+
+    return epoch
+
+
+def batches_alone(source: Callable[[], Iterator[int]]) -> Epoch:
+    return lambda: sum(source())
+
+
+def processor_seconds() -> float:
+    """Of this process and of all that it started and that ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def timed(epoch: Epoch) -> tuple[float, float]:
+    """Images a second, and processor milliseconds an image, of one epoch."""
+    start, used = time.perf_counter(), processor_seconds()
+    count = epoch()
+    multiprocessing.active_children()  # reaps workers, whose time is counted then
+    return count / (time.perf_counter() - start), 1000 * (processor_seconds() - used) / count
+
+
+def measure(runs: dict[str, Epoch], rounds: int) -> list[dict[str, Any]]:
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+    for number in range(rounds + 1):
+        for name, run in runs.items():
+            once = timed(run)
+            if number:
+                measured[name].append(once)
+    rows: list[dict[str, Any]] = []
+    for name, epochs in measured.items():
+        rate, cost = (statistics.median(values) for values in zip(*epochs, strict=True))
+        rows.append({"work": name, "images/s": round(rate), "processor ms": round(cost, 3)})
+    first = rows[0]["images/s"]
+    return [{**row, "ratio": round(row["images/s"] / first, 2)} for row in rows]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--network", default="resnet20")
+    parser.add_argument("--images", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compiled", action="store_true", help="also compiled steps, which take a minute to begin")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        teacher, images = make_teacher(options.network), make_images(options.images, folder)
+        loader = released_batches(folder)
+        source = Augmented(Student.model_validate(plain(declaration("sre2l-cifar"))), teacher, images, None, None, 0)
+        epochs = {"epoch, released": released(teacher, folder), "epoch, ours": ours(teacher, images)}
+        if has_fast_bf16(torch.device("cpu")):
+            epochs["epoch, ours in bf16"] = ours(teacher, images, precision="bf16")
+        if options.compiled:
+            epochs["epoch, ours compiled"] = ours(teacher, images, compile=True)
+        alone = {
+            "batches, released": batches_alone(lambda: (len(x) for x, _ in loader)),
+            "batches, ours": batches_alone(lambda: (len(batch.images) for batch in source.epoch(0))),
+        }
+        rows = [row for runs in (epochs, alone) for row in measure(runs, options.rounds)]
+    facts = {
+        "network": options.network, "images": options.images, "batch": BATCH, "threads": torch.get_num_threads(),
+        "processor": _processor(), "versions": {name: _version(name) for name in PACKAGES},
+    }  # fmt: skip
+    print(facts)
+    for row in rows:
+        print(
+            f"{row['work']:<24} {row['images/s']:>8} images/s  x{row['ratio']:<6} {row['processor ms']} ms of processor"
+        )
+    if options.json:
+        options.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

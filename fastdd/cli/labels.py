@@ -1,0 +1,83 @@
+"""Stored labels: ``fastdd labels show``, ``export-fkd`` and ``import-fkd``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .console import console
+
+
+def add(commands: Any) -> None:
+    labels = commands.add_parser("labels", help="work on stored labels")
+    labels = labels.add_subparsers(dest="labels_command", required=True)
+    show = labels.add_parser("show", help="print what labels are of, how they were made and what they take")
+    show.add_argument("labels", metavar="LABELS", help="a folder labels/ARM of a run")
+    show.set_defaults(run=_show)
+    out = labels.add_parser("export-fkd", help="write labels in the layout of the released FKD code")
+    out.add_argument("labels", metavar="LABELS", help="a folder labels/ARM of a run, made with labels.order=fkd")
+    out.add_argument("--out", metavar="DIR", required=True, help="a new folder")
+    out.add_argument("--indices", action="store_true", help="also the places of the samples, as G-VBSM and EDC do")
+    out.set_defaults(run=_export)
+    into = labels.add_parser("import-fkd", help="read labels of the released FKD code; nothing in them is executed")
+    into.add_argument("fkd", metavar="FKD", help="the folder that holds epoch_0")
+    into.add_argument("set", metavar="SET", help="the distilled images that were labelled")
+    into.add_argument("--arm", metavar="NAME", help="of SET, where that is a run of several")
+    into.add_argument("--out", metavar="DIR", required=True, help="a new folder")
+    into.add_argument("--classes", type=int, metavar="N", help="of a label; as many as SET has folders if not given")
+    into.add_argument("--form", default="fp16", choices=("fp16", "bf16", "topk", "int8", "int4"), help="of the logits")
+    into.add_argument("--k", type=int, default=10, metavar="K", help="classes that topk keeps")
+    into.add_argument("--temperature", type=float, default=20.0, metavar="T", help="of the student, for topk")
+    into.add_argument(
+        "--permutations", type=int, default=2, choices=(1, 2), help="1: of a torch before 2022, whose order differs"
+    )
+    into.set_defaults(run=_import)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    from ..labels import StoredLabels
+
+    labels = StoredLabels.open(arguments.labels)
+    facts, how = labels.facts, labels.facts.augmentation
+    count, size = facts.pool.labels, labels.bytes
+    fkd = facts.epochs * facts.samples * (2 * facts.classes + 25)
+    form = f"{facts.form}, k {facts.k} at T {facts.temperature:g}" if facts.form == "topk" else facts.form
+    cut = f"pad {how.pad} px" if how.scale is None else f"windows of {how.scale[0]:g} to {how.scale[1]:g} of the area"
+    mixing = "none" if how.mix == "none" else f"{how.mix}({how.mix_alpha:g}), one ratio a {how.mix_per}"
+    rows = Table(box=None, show_header=False)
+    for name, value in (
+        ("images", f"{facts.samples} of {how.size[0]} x {how.size[1]}, fingerprint {facts.images[:12]}"),
+        ("classes", facts.classes),
+        ("teachers", ", ".join(teacher[:12] for teacher in facts.teachers) or "unknown"),
+        ("teacher mode", f"{facts.mode}, batches of {how.batch} in {facts.parts} parts, {facts.average}"),
+        ("views", "stored, as imported" if facts.source else f"{cut}, flip {how.flip:g}"),
+        ("mixing", how.mix if facts.source else mixing),
+        ("epochs", f"{facts.epochs}, {100 * facts.keep:g} % of the batches kept ({facts.choice}), order {how.order}"),
+        ("labels", f"{count} in {form}, {size / 1e6:.2f} MB, {size / count:.1f} bytes each"),
+        ("against FKD", f"{fkd / 1e6:.2f} MB for all epochs, {fkd / size:.1f} times as much"),
+    ):
+        rows.add_row(name, str(value))
+    console().print(rows)
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from ..labels import StoredLabels, export_fkd
+
+    files = export_fkd(StoredLabels.open(arguments.labels), Path(arguments.out), arguments.indices)
+    print(f"{arguments.out}: {files} files")
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from ..distilled import open_set
+    from ..labels import Foreign, import_fkd
+
+    distilled = open_set(arguments.set, arguments.arm)
+    classes = arguments.classes or len(distilled.classes)
+    foreign = Foreign(distilled.images, classes, distilled.labels, arguments.permutations)
+    labels = import_fkd(
+        Path(arguments.fkd), Path(arguments.out), foreign, arguments.form, arguments.k, arguments.temperature
+    )
+    print(f"{arguments.out}: {labels.facts.pool.labels} labels, {labels.bytes / 1e6:.2f} MB")

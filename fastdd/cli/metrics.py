@@ -1,0 +1,111 @@
+"""Metrics of any set: ``fastdd metrics SET --real ROOT --teacher FILE``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .console import console
+
+if TYPE_CHECKING:
+    from ..distilled import DistilledSet
+    from ..evaluate import Extractor, Measured
+
+
+def add(commands: Any) -> None:
+    metrics = commands.add_parser(
+        "metrics", help="coverage, density, precision, recall, Vendi score and cosine of any set"
+    )
+    metrics.add_argument("set", metavar="SET", help="a run, new000/class000_id000.jpg folders, or an ImageFolder")
+    metrics.add_argument("--arm", metavar="NAME", help="of a run with several")
+    metrics.add_argument("--real", metavar="ROOT", help="the real set (default: that of the run)")
+    metrics.add_argument("--split", default="train", help="of the real set (default: train)")
+    metrics.add_argument("--teacher", metavar="FILE", help="features: its embedding (default: the run's teacher)")
+    metrics.add_argument("--features", metavar="NETWORK", help="features of another network: torchvision:NAME")
+    metrics.add_argument("--weights", metavar="FILE", help="of --features, a local .safetensors or .pth")
+    metrics.add_argument("--random-weights", action="store_true", help="of --features, instead of a file")
+    metrics.add_argument("--size", type=int, metavar="PIXELS", help="side of all images (default: as the set has them)")
+    metrics.add_argument("--k", type=int, default=5, help="neighbours (default: 5)")
+    metrics.add_argument("--json", metavar="FILE", help="write everything, class by class")
+    metrics.set_defaults(run=_metrics)
+
+
+def _metrics(arguments: argparse.Namespace) -> None:
+    from ..data import open_dataset
+    from ..data.index import split_named
+    from ..distilled import open_set
+    from ..errors import InputError
+    from ..evaluate import measure
+    from ..files import write_json
+
+    extractor = _extractor(arguments)
+    distilled = open_set(arguments.set, arguments.arm, arguments.size, extractor.channels)
+    data = distilled.source["recipe"]["data"] if distilled.source else {}
+    root = arguments.real or data.get("root")
+    if root is None:
+        raise InputError(f"{arguments.set} is no run, which would name its real set; give --real ROOT")
+    real = open_dataset(root, split_named(arguments.split))
+    labels = distilled.classes_of(real.classes)
+    height, width = distilled.images.shape[2:]
+    as_in_the_run = arguments.real is None and arguments.size is None
+    embedded = extractor(distilled.images)
+    embedded_real, truth = extractor.of_dataset(
+        real, (height, width), data.get("resize") if as_in_the_run else None, data.get("on_error", "fail")
+    )
+    measured = measure(embedded_real, truth, embedded, labels.to(extractor.device), arguments.k)
+    if arguments.json:
+        facts = {
+            "set": str(distilled.path), "real": str(root), "split": real.split, "fingerprint": real.fingerprint,
+            "features": extractor.text, "size": [height, width], "class_names": list(real.classes),
+        }  # fmt: skip
+        write_json(Path(arguments.json), facts | measured.as_plain())
+    _print(distilled, str(root), extractor, measured)
+
+
+def _extractor(arguments: argparse.Namespace) -> Extractor:
+    import torch
+
+    from ..distilled.runs import run_of
+    from ..errors import InputError
+    from ..evaluate import network_features, teacher_features
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if arguments.features and arguments.teacher:
+        raise InputError("--teacher and --features are two networks; give one of them")
+    if arguments.features:
+        weights = Path(arguments.weights) if arguments.weights else None
+        return network_features(arguments.features, weights, device, random_weights=arguments.random_weights)
+    if arguments.weights or arguments.random_weights:
+        raise InputError("--weights and --random-weights are of --features NETWORK; give that too")
+    belongs = run_of(Path(arguments.set))
+    if arguments.teacher is None and belongs is None:
+        raise InputError(
+            f"{arguments.set} is no run, which would have its teacher; give --teacher FILE, or --features NETWORK"
+        )
+    path = Path(arguments.teacher) if arguments.teacher else belongs[0] / "teacher.safetensors"  # type: ignore[index]
+    return teacher_features(path, device)
+
+
+def _print(distilled: DistilledSet, root: str, extractor: Extractor, measured: Measured) -> None:
+    from rich.table import Table
+
+    from ..evaluate.scores import NAMES
+
+    whole, by_class = measured.whole, measured.by_class
+    rows = Table("", "whole set", "mean of classes", "least", "most", "classes", box=None, header_style="bold")
+    for name in NAMES:
+        values = measured.values(name)
+        shown = (getattr(whole, name), measured.mean(name), min(values, default=None), max(values, default=None))
+        cells = ("-" if value is None else f"{value:.4g}" for value in shown)
+        rows.add_row(name.replace("_", " of order "), *cells, str(len(values)))
+    out = console()
+    out.print(f"{distilled.path}: {whole.synthetic} images against {whole.real} of {root}", soft_wrap=True)
+    sizes = (
+        f"{min(counts)} to {max(counts)}" for counts in zip(*((s.synthetic, s.real) for s in by_class), strict=True)
+    )
+    out.print("a class: {} against {}".format(*sizes))
+    out.print(f"features: {extractor.text}, {measured.dimension} values; k = {measured.k}", soft_wrap=True)
+    out.print(rows)
+    for reason in dict.fromkeys(reason for scores in (whole, *by_class) for reason in scores.missing):
+        out.print(f"- {reason}", soft_wrap=True)

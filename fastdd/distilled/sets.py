@@ -1,0 +1,175 @@
+"""A distilled set in memory: pixels, labels, class names, and where it comes from.
+
+Cost: one decode an image, on all processors; N C H W bytes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.dataset import processors
+from ..data.decode import decode, fit
+from ..data.folder import read_part
+from ..data.memory import require_memory
+from ..data.stream import decoding_threads
+from ..data.tree import Entry, some
+from ..data.verify import BadImage
+from ..errors import InputError
+from ..progress import progress
+from .layouts import Files, list_files
+from .runs import arm_of, facts, run_of
+
+
+@dataclass(frozen=True)
+class DistilledSet:
+    """Images of a distilled set, class after class.
+
+    Attributes:
+        images: uint8 [N, C, H, W], on the CPU.
+        labels: int64 [N], places in classes.
+        classes: names of the class folders; of a released new000/ layout the numbers, "0", "1", ...
+        ids: path of each image below ``path``.
+        path: the folder that holds the class folders.
+        source: of a run's set: its arm, recipe, manifest, metrics and data (see runs.facts); else None.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    ids: tuple[str, ...]
+    path: Path
+    source: dict[str, Any] | None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def classes_of(self, real: Sequence[str]) -> Tensor:
+        """Labels in the order of a real set's classes: by equal names, or by number where all names are numbers.
+
+        Args:
+            real: class names of the real set; the distilled set may have fewer.
+
+        Returns:
+            int64 [N].
+
+        Raises:
+            InputError: the classes are others; the first difference is shown.
+        """
+        place = {name: c for c, name in enumerate(real)}
+        if all(name in place for name in self.classes):
+            order = [place[name] for name in self.classes]
+        elif all(name.isdecimal() and int(name) < len(real) for name in self.classes):
+            order = [int(name) for name in self.classes]
+        else:
+            raise self._other_classes(real)
+        if len(set(order)) < len(order):
+            raise InputError(f"{str(self.path)!r}: two of the classes {some(self.classes)} are the same number")
+        return torch.tensor(order, dtype=torch.int64)[self.labels]
+
+    def _other_classes(self, real: Sequence[str]) -> InputError:
+        known = set(real)
+        c, name = next((c, name) for c, name in enumerate(self.classes) if name not in known)
+        if all(other.isdecimal() for other in self.classes):
+            name = next(other for other in self.classes if int(other) >= len(real))
+            found = f"class {name} of the set is beyond the {len(real)} classes of the real set"
+        else:
+            theirs = f"its class {c} is {real[c]!r}" if c < len(real) else f"it has {len(real)} classes"
+            found = f"class {c} of the set is {name!r}, which the real set lacks ({theirs})"
+        return InputError(
+            f"{str(self.path)!r} has other classes than the real set: {found}; name the folders as the "
+            "real set does, or by class number"
+        )
+
+
+def open_set(path: str | Path, arm: str | None = None, size: int | None = None, channels: int = 3) -> DistilledSet:
+    """Read a distilled set, of a run or in any layout of layouts.py.
+
+    Args:
+        path: a run's folder, or a folder of class folders.
+        arm: of a run with several.
+        size: side in pixels to which images are resized, so that they cover it, and cut at their centre; None: as
+            stored.
+        channels: 3 for RGB, 1 for luminance.
+
+    Raises:
+        InputError: no such folder or arm, an image that cannot be read, images of different sizes with size None, or
+            more than the memory holds.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise InputError(f"no distilled set at {str(path)!r}; expected a run's folder or a folder of class folders")
+    if channels not in (1, 3):
+        raise InputError(f"channels {channels!r} is not possible; expected 1 (grey) or 3 (RGB)")
+    if size is not None and size < 1:
+        raise InputError(f"size {size} is not possible; expected pixels, at least 1")
+    source, belongs = None, run_of(folder)
+    if belongs:
+        run, named = belongs
+        if arm is not None and named not in (None, arm):
+            raise InputError(f"{str(path)!r} is arm {named!r}, but arm {arm!r} is asked for; give the run's folder")
+        chosen = arm_of(run, arm or named)
+        folder, source = run / "images" / chosen, facts(run, chosen)
+    elif arm is not None:
+        raise InputError(f"{str(path)!r} is no run folder, so it has no arm {arm!r}; leave the arm out")
+    found = list_files(folder)
+    if source is not None:
+        _require_whole(found, source)
+    images = _decoded(found, size, channels)
+    ids = tuple(entry.path for entry in found.files)
+    return DistilledSet(images, torch.tensor(found.labels), found.classes, ids, found.folder, source)
+
+
+def _require_whole(found: Files, source: dict[str, Any]) -> None:
+    """Refuse an arm that is not recovered to its end: it lacks classes, or some have fewer images."""
+    classes = source["data"][0]["classes"] if source["data"] else found.classes
+    counts = Counter(found.labels)
+    if sorted(classes) != sorted(found.classes) or len(set(counts.values())) > 1:
+        raise InputError(
+            f"{found.folder} holds {len(found.files)} images of {len(found.classes)} classes, so it is not whole; "
+            "start the run again, it continues where it stopped"
+        )
+
+
+def _decoded(found: Files, size: int | None, channels: int) -> Tensor:
+    """uint8 [N, channels, H, W]."""
+    files = [(entry, f"{found.folder}/{entry.path}") for entry in found.files]
+    shape = _pixels(*files[0], size, channels).shape
+    needed = len(files) * shape.numel()
+    require_memory(needed, f"to hold {len(files)} images of {found.folder}", "ask for a smaller size")
+    images = torch.empty((len(files), *shape), dtype=torch.uint8)
+
+    def fill(number: int) -> None:
+        image = _pixels(*files[number], size, channels)
+        if image.shape != shape:
+            here, there = (f"{height} x {width}" for _, height, width in (image.shape, shape))
+            raise InputError(
+                f"images differ in size: {files[number][1]} is {here} pixels, others are {there}; ask for a size"
+            )
+        images[number] = image
+
+    pool = decoding_threads(processors())
+    try:
+        with progress(f"read {found.folder.name}", len(files)) as bar:
+            for _ in pool.map(fill, range(len(files))):
+                bar.advance(1)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return images
+
+
+def _pixels(entry: Entry, where: str, size: int | None, channels: int) -> Tensor:
+    """uint8 [channels, h, w] of one image."""
+    try:
+        image = decode(read_part(where, 0, entry.size, None), channels)
+    except OSError as error:
+        raise InputError(f"{where} cannot be read ({error.strerror}); replace it or remove it") from error
+    except BadImage as error:
+        raise InputError(f"{where} {error}; replace it or remove it") from error
+    return image if size is None else fit(image, (size, size))

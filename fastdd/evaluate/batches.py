@@ -1,0 +1,143 @@
+"""Batches of a resident set for students: gathered, augmented, normalised and mixed on the device, one draw a batch.
+
+The set is normalised once where that takes little memory, else batch by batch; the numbers are the same. The order is
+the released loaders': RandAugment of the levels, patches shuffled, crop or shift, flip, and the mixture of the
+normalised batch. What an epoch draws comes from one generator in the order of use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from fastdd_kernels import resample, resample_parameters
+
+from ..data.augment import shift_and_flip
+from ..recipe import Student
+from ..seeds import generator
+from ..teachers import Teacher
+from .mix import mix
+from .randaugment import randaugment
+
+ONCE = 1 << 28
+"""bytes up to which a normalised set is kept"""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A step's images.
+
+    Attributes:
+        images: float32 [B, C, H, W], normalised and mixed.
+        targets: soft labels (logits) [B, classes] of these very images; None: the teacher is asked.
+        hard: int64 [B], classes of the images, whatever was mixed in; None where the loss has no use for them.
+    """
+
+    images: Tensor
+    targets: Tensor | None
+    hard: Tensor | None
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in so many parts, or fewer where it is small."""
+        if count == 1:
+            return [self]
+        several = [
+            [None] * count if tensor is None else tensor.chunk(count)
+            for tensor in (self.images, self.targets, self.hard)
+        ]
+        return [Batch(*part) for part in zip(*several, strict=False)]
+
+
+class Batches(Protocol):
+    """What students learn from: a set with its augmentation, and with labels where those are stored view by view."""
+
+    def __len__(self) -> int:
+        """Batches an epoch."""
+
+    def smallest(self) -> int:
+        """Images of the smallest batch."""
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """One pass."""
+
+
+class Augmented:
+    """Batches of a set that are drawn anew in every epoch; epochs are asked for in order.
+
+    Args:
+        config: settled protocol.
+        teacher: whose normalisation the images get.
+        images: uint8 [N, C, H, W], on the device to train on.
+        logits: one soft label an image [N, classes], or None.
+        hard: int64 [N] classes, or None.
+        seed: of order, augmentation and mixing.
+    """
+
+    def __init__(
+        self, config: Student, teacher: Teacher, images: Tensor, logits: Tensor | None, hard: Tensor | None, seed: int
+    ) -> None:
+        assert config.batch != "by_ipc"  # settled
+        self.config, self.teacher, self.images, self.batch = config, teacher, images, config.batch
+        self.logits, self.hard, self.draw = logits, hard, generator(seed, "batches")
+        once = config.randaugment is None and 4 * images.numel() <= ONCE
+        self.normalised = teacher.normalise(images) if once else None
+        self.black = teacher.bounds(images.device)[0]
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch)
+
+    def smallest(self) -> int:
+        return len(self.images) % self.batch or min(self.batch, len(self.images))
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        config, draw = self.config, self.draw
+        for rows in torch.randperm(len(self.images), generator=draw).split(self.batch):
+            index = rows.to(self.images.device)
+            batch = self._augmented(index)
+            logits = None if self.logits is None else self.logits[index]
+            batch, targets = mix(batch, logits, config.mix, config.mix_alpha, draw)
+            yield Batch(batch, targets, None if self.hard is None else self.hard[index])
+
+    def _augmented(self, index: Tensor) -> Tensor:
+        config, draw = self.config, self.draw
+        if self.normalised is not None:
+            batch = self.normalised[index]
+        else:
+            levels = self.images[index]
+            if config.randaugment is not None:
+                levels = randaugment(levels, config.randaugment, draw)
+            batch = self.teacher.normalise(levels)
+        if config.shuffle_patches > 1:
+            batch = shuffle_patches(batch, config.shuffle_patches, draw)
+        if config.scale is not None:
+            height, width = batch.shape[2:]
+            windows = resample_parameters(len(batch), height, width, config.scale, flip=config.flip, generator=draw)
+            return resample(batch, windows).contiguous(memory_format=torch.channels_last)
+        if config.padding == "black":
+            return shift_and_flip(batch - self.black, config.pad, config.flip, draw) + self.black
+        return shift_and_flip(batch, config.pad, config.flip, draw)
+
+
+def shuffle_patches(images: Tensor, count: int, draw: torch.Generator) -> Tensor:
+    """Shuffle the ``count`` strips of each image across, and those down; the last strip has what is left over.
+
+    Args:
+        images: [N, C, H, W].
+        draw: on the CPU.
+    """
+    N, C, H, W = images.shape
+    rows, columns = (_shuffled(N, side, count, draw) for side in (H, W))
+    n, c = torch.arange(N)[:, None, None, None], torch.arange(C)[None, :, None, None]
+    index = (n, c, rows[:, None, :, None], columns[:, None, None, :])
+    return images[tuple(i.to(images.device) for i in index)].contiguous(memory_format=torch.channels_last)
+
+
+def _shuffled(images: int, side: int, count: int, draw: torch.Generator) -> Tensor:
+    """Positions [images, side], those of whole strips in a new order."""
+    strip = (torch.arange(side) // (side // count)).clamp(max=count - 1)
+    rank = torch.rand(images, count, generator=draw).argsort(1)
+    return (rank[:, strip] * side + torch.arange(side)).argsort(1)

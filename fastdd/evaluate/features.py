@@ -1,0 +1,173 @@
+"""Features in which sets are compared: the embedding of a teacher, or of any network with local weights.
+
+The embedding is the input of the last linear layer. Which network, which weights and which pixels it saw belong to
+every number that comes of it. Nothing is downloaded. Cost: one forward pass an image; real images are streamed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .. import recipe
+from ..data import Dataset, open_loader
+from ..data.loader import OnError
+from ..errors import InputError
+from ..progress import progress
+from ..teachers import Card, Taps, Teacher, build, fingerprint, load_teacher
+from ..teachers.load import check_state, read_weights
+from ..teachers.networks import AUXILIARY
+
+BATCH = 500
+PIXELS = 1 << 21
+"""most pixels of a forward pass: activations of large images are large"""
+PREFIX = "torchvision:"
+IMAGENET = recipe.Teacher().mean, recipe.Teacher().std
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A network whose embeddings are compared.
+
+    Attributes:
+        network: with the card that says how images are normalised.
+        text: network and weights in words, for the record.
+    """
+
+    network: Teacher
+    text: str
+
+    @property
+    def channels(self) -> Literal[1, 3]:
+        """Of the images that it takes."""
+        return 1 if self.network.card.channels == 1 else 3
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is and embeddings are given."""
+        return next(self.network.network.parameters()).device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Embeddings [N, D] float32, on the network's device, of uint8 images [N, C, H, W].
+
+        Raises:
+            InputError: the network cannot take images of this size.
+        """
+        try:
+            return embed(self.network, images.to(self.device))
+        except (RuntimeError, AssertionError) as error:
+            H, W = images.shape[2:]
+            raise InputError(f"{self.text} cannot take images of {H} x {W} ({error}); give another size") from error
+
+    def of_dataset(
+        self, dataset: Dataset, size: tuple[int, int], resize: int | None = None, on_error: OnError = "fail"
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings [N, D] float32 and labels int64 [N] of a data set in class order, on the network's device.
+
+        Args:
+            size: (H, W) in pixels. resize, on_error: as for open_loader.
+
+        Raises:
+            InputError: an image cannot be read, or the network cannot take images of this size.
+        """
+        rows, labels = [], []
+        batches = open_loader(
+            dataset, _batch(*size), size, self.channels, resize=resize, on_error=on_error, backend="torchvision"
+        )
+        with progress(f"embed {dataset.split}", len(dataset)) as bar:
+            for batch in batches:
+                if len(batch.images):
+                    rows.append(self(batch.images))
+                    labels.append(batch.labels)
+                bar.advance(len(batch.images) + len(batch.skipped))
+        return torch.cat(rows), torch.cat(labels).to(self.device)
+
+
+def _batch(height: int, width: int) -> int:
+    return max(1, min(BATCH, PIXELS // (height * width)))
+
+
+@torch.no_grad()
+def embed(teacher: Teacher, images: Tensor) -> Tensor:
+    """Embeddings [N, D] float32 of uint8 images [N, C, H, W]."""
+    taps = Taps(teacher.network)
+    parts = images.split(_batch(*images.shape[2:]))
+    return torch.cat([taps(teacher.normalise(part)).embedding.flatten(1) for part in parts])
+
+
+def teacher_features(path: Path, device: torch.device) -> Extractor:
+    """The embedding of a teacher that squeeze or a run wrote.
+
+    Raises:
+        InputError: no such file, not a safetensors file, or one without a card.
+    """
+    _, card = read_weights("--teacher", path, "")
+    if card is None:
+        raise InputError(f"--teacher: {path} has no card; name its network with --features NETWORK --weights {path}")
+    config = recipe.Teacher(network=card.network, mean=card.mean, std=card.std)
+    teacher = load_teacher(path, config, card.classes, card.channels, device)
+    return Extractor(teacher, f"teacher {card.network} (weights {fingerprint(path)[:12]})")
+
+
+def network_features(
+    name: str,
+    weights: Path | None,
+    device: torch.device,
+    *,
+    random_weights: bool = False,
+    mean: tuple[float, ...] = IMAGENET[0],
+    std: tuple[float, ...] = IMAGENET[1],
+) -> Extractor:
+    """The embedding of a network by name.
+
+    Args:
+        name: ``torchvision:MODEL``, or a small-image network such as ``resnet20``; it takes RGB.
+        weights: a local file, .safetensors or torchvision's own .pth; it may know any number of classes.
+        random_weights: take random weights, of seed 0, instead.
+        mean, std: of the normalisation of images in [0, 1].
+
+    Raises:
+        InputError: no such network or file, weights that do not fit, or neither weights nor random_weights.
+    """
+    short = name.removeprefix(PREFIX)
+    if weights is None and not random_weights:
+        raise InputError(
+            f"--features: {name} needs --weights FILE, for nothing is downloaded; --random-weights takes random ones"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build(short, 1000)
+    last = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
+    if not last:
+        raise InputError(f"--features: {name} has no linear layer to take embeddings from; choose another network")
+    classes, text = 1000, f"{name} (random weights, seed 0)"
+    if weights is not None:
+        state = _state(weights, short)
+        if (head := state.get(f"{last[-1]}.weight")) is not None and len(head) != classes:
+            classes = len(head)
+            network = build(short, classes)
+        check_state("--weights", weights, short, network.state_dict(), state)
+        network.load_state_dict(state)
+        text = f"{name} (weights {fingerprint(weights)[:12]})"
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    card = Card(short, tuple(map(str, range(classes))), 3, mean, std)
+    return Extractor(Teacher(network.eval().requires_grad_(False), card), text)
+
+
+def _state(path: Path, network: str) -> dict[str, Tensor]:
+    if path.suffix not in (".pth", ".pt"):
+        return read_weights("--weights", path, network)[0]
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"--weights: {path} does not exist; give a local file") from error
+    except Exception as error:  # what torch refuses and what is damaged comes as errors of many types
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"--weights: {path} is no file of plain weights ({reason}); save it as safetensors") from error
+    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
+        raise InputError(f"--weights: {path} holds more than tensors by name; save its state_dict as safetensors")
+    return {key: tensor for key, tensor in state.items() if not key.startswith(AUXILIARY.get(network, ()))}

@@ -1,0 +1,148 @@
+"""Files of the released FKD layout: epoch_<e>/batch_<b>.tar, each a ``torch.save`` of a list.
+
+    0  windows    float32 [B, 4], top / H, left / W, height / H, width / W of the stored image
+    1  flips      bool [B]
+    2  partners   int64 [B], places in the batch, or None
+    3  ratio      a number, or None
+    4  box        [top, left, bottom, right] in pixels of the view, or None
+    5  logits     float16 [B, C] of the mixed batch, before the softmax
+    6  indices    [B], places in the set; only in G-VBSM's and EDC's
+
+The released writer stores ratio and box as numpy scalars, so a reader needs numpy's constructors of those. They are
+all that is allowed beside tensors and plain Python: a file that names anything else is refused. Ours has plain
+numbers, which every version of every reader takes.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import write_bytes
+
+SCALAR: Any = np.float64().__reduce__()[0]
+NUMBERS: list[Any] = [
+    *((SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")), np.dtype,
+    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")),
+]  # fmt: skip
+"""names that files give to numpy's constructor of scalars, before numpy 2 and since, and what it needs"""
+FIELDS = ("windows", "flips", "partners", "ratio", "box", "logits", "indices")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A labelling batch of B samples, as a file has it, in this module's order.
+
+    Attributes:
+        windows: float32 [B, 4], fractions.
+        flips: bool [B].
+        partners: int64 [B], or None.
+        ratio, box: of the mixing; box as (top, bottom, left, right).
+        logits: float [B, C].
+        indices: int64 [B], or None.
+    """
+
+    windows: Tensor
+    flips: Tensor
+    partners: Tensor | None
+    ratio: float | None
+    box: tuple[int, int, int, int] | None
+    logits: Tensor
+    indices: Tensor | None = None
+
+
+def batch_path(folder: Path, epoch: int, batch: int) -> Path:
+    return folder / f"epoch_{epoch}" / f"batch_{batch}.tar"
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a batch."""
+    box = record.box
+    content: list[Any] = [
+        record.windows, record.flips, record.partners, record.ratio,
+        None if box is None else [box[0], box[2], box[1], box[3]], record.logits.half(),
+    ]  # fmt: skip
+    file = io.BytesIO()
+    torch.save(content if record.indices is None else [*content, record.indices], file)
+    write_bytes(path, file.getvalue())
+
+
+def read_record(path: Path) -> Record:
+    """Read a batch without executing anything that it might hold.
+
+    Raises:
+        InputError: no such file, one that holds more than tensors and numbers, or that is not of the layout.
+    """
+    try:
+        with torch.serialization.safe_globals(NUMBERS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; copy the FKD folder again") from error
+    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise InputError(f"{path} is no FKD batch, or holds more than tensors and numbers ({reason})") from error
+    try:
+        return _record(content)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is not of the FKD layout ({error}); expected a list of {', '.join(FIELDS[:6])} and perhaps indices"
+        ) from error
+
+
+def _record(content: Any) -> Record:
+    if not isinstance(content, list) or len(content) not in (6, 7):
+        raise ValueError(f"a {type(content).__name__}")
+    windows, flips, partners, ratio, box, logits, indices = [*content, None][:7]
+    flips = torch.as_tensor(flips).bool()
+    B = len(flips)
+    if windows.shape != (B, 4) or logits.ndim != 2 or len(logits) != B:
+        raise ValueError(f"windows {list(windows.shape)}, flips {list(flips.shape)}, logits {list(logits.shape)}")
+    if partners is not None:
+        partners = torch.as_tensor(partners).long()
+        if not torch.equal(partners.sort().values, torch.arange(B)):
+            raise ValueError(f"partners are no permutation of the {B} samples")
+        ratio = float(ratio)
+        if not 0 <= ratio <= 1:
+            raise ValueError(f"ratio {ratio}")
+    if box is not None:
+        top, left, bottom, right = (int(side) for side in box)
+        box = (top, bottom, left, right)
+    if indices is not None:
+        indices = torch.as_tensor(indices).long()
+        if indices.shape != (B,):
+            raise ValueError(f"indices {list(indices.shape)}")
+    return Record(windows.float(), flips, partners, ratio, box, logits, indices)
+
+
+def list_batches(folder: Path) -> list[int]:
+    """Number of batches of every epoch; both are numbered from 0 without a gap.
+
+    Raises:
+        InputError: there are none, or some are missing; the first is named.
+    """
+    epochs = _numbers(folder, r"epoch_(\d+)")
+    counts = [_numbers(folder / f"epoch_{e}", r"batch_(\d+)\.tar") for e in sorted(epochs)]
+    if not epochs or not counts[0]:
+        raise InputError(f"{folder} holds no FKD labels; expected epoch_0/batch_0.tar and so on")
+    for e, batches in enumerate(counts):
+        if e not in epochs:
+            raise InputError(f"{folder / f'epoch_{e}'} is missing; copy the FKD folder again")
+        if missing := set(range(max(batches, default=0) + 1)) - batches:
+            raise InputError(f"{batch_path(folder, e, min(missing))} is missing; copy the FKD folder again")
+    return [len(batches) for batches in counts]
+
+
+def _numbers(folder: Path, pattern: str) -> set[int]:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder; give the one that holds epoch_0")
+    return {int(match[1]) for entry in folder.iterdir() if (match := re.fullmatch(pattern, entry.name))}

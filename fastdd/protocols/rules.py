@@ -1,0 +1,86 @@
+"""What of a protocol depends on the set and on the student: RDED's batches and learning rates, and the steps.
+
+batch   10, 50, 100 for 1, 10, 50 images a class, twice that with 100 or 1,000 classes; 100 with 200 classes
+        (Tiny-ImageNet); at the most the whole set
+lr      by the student's network; the released script trains one that its table lacks with 0
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import InputError, suggestion
+from ..recipe import Student
+
+BATCHES = {1: 10, 10: 50, 50: 100}
+RATES = {
+    "conv": 1e-3, "resnet": 1e-3, "efficientnet_b0": 2e-3, "mobilenet_v2": 2.5e-3, "vgg11": 5e-4, "alexnet": 1e-4,
+    "vit_b_16": 1e-4, "swin_v2_t": 1e-4,
+}  # fmt: skip
+OWN_RATES = {"vgg16": 5e-4, "shufflenet_v2": 1e-3, "vit_small": 1e-4}
+"""of students that RDED does not have; as its nearest relatives"""
+
+
+def settled(config: Student, images: int, classes: int) -> Student:
+    """The protocol in numbers.
+
+    Args:
+        images: of the distilled set.
+        classes: of the distilled set.
+
+    Raises:
+        InputError: a rule says nothing of this many images a class, or of this network.
+    """
+    changes: dict[str, object] = {}
+    if config.batch == "by_ipc":
+        changes["batch"] = rded_batch(images, classes)
+    if config.lr == "by_network":
+        changes["lr"] = rded_rate(config.network)
+    return config.model_copy(update=changes) if changes else config
+
+
+def rded_batch(images: int, classes: int) -> int:
+    """RDED's batch for a set.
+
+    Raises:
+        InputError: the rule has no such number of images a class.
+    """
+    ipc = images / classes
+    if ipc not in BATCHES:
+        raise InputError(
+            f"student.batch=by_ipc is known for 1, 10 and 50 images a class, but the set has {images} images of "
+            f"{classes} classes; set student.batch to a number, for example student.batch=50"
+        )
+    batch = 100 if classes == 200 else BATCHES[int(ipc)] * (2 if classes in (100, 1000) else 1)
+    return min(batch, images)
+
+
+def rded_rate(network: str) -> float:
+    """RDED's learning rate for a student.
+
+    Raises:
+        InputError: its table has no such network.
+    """
+    known = {**RATES, **OWN_RATES}
+    matches = [name for name in known if network.startswith(name)]
+    if not matches:
+        raise InputError(
+            f"student.lr=by_network has no learning rate for {network!r}{suggestion(network, known)}; set student.lr "
+            "to a number, for example student.lr=0.001"
+        )
+    return known[max(matches, key=len)]
+
+
+def images_seen(config: Student, images: int) -> int:
+    """Images that a student is shown, about, of a set of so many; what its progress counts."""
+    assert config.batch != "by_ipc"  # settled
+    return steps_of(config, images) * min(config.batch, images)
+
+
+def steps_of(config: Student, images: int) -> int:
+    """Optimisation steps on a set of so many images."""
+    if config.steps is not None:
+        return config.steps
+    assert config.epochs is not None  # one of the two
+    assert config.batch != "by_ipc"  # settled
+    return config.epochs * math.ceil(images / config.batch)

@@ -1,0 +1,25 @@
+"""The step benchmark in tiny shapes: it runs, and both sides of each row compute the same gradient."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_both_sides_of_every_row_have_the_same_gradient(tmp_path: Path) -> None:
+    result = tmp_path / "steps.json"
+    command = [sys.executable, "benchmarks/steps.py", "--quick", "--forms", "eager", "--rounds", "1", "--json", result]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = {row["row"]: row for row in json.loads(result.read_text())["rows"]}
+    assert list(rows) == ["statistics", "sre2l", "dire", "deda"]
+    for row in rows.values():
+        assert row["gradient error"] < 1e-4  # float32
+        assert row["ratio"] > 0
+        assert all(len(times["wall"]) == 1 for times in row["seconds a step"].values())

@@ -1,0 +1,155 @@
+"""Distilled sets of any layout: which class each image has, and what becomes of bad ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from pictures import jpeg, picture, png, write
+from torchvision.datasets import ImageFolder
+
+from fastdd.distilled import open_set
+from fastdd.errors import InputError
+from fastdd.files import write_json, write_text
+
+
+def fails(path: Path, **arguments: object) -> str:
+    with pytest.raises(InputError) as caught:
+        open_set(path, **arguments)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def class_folders(root: Path, classes: Sequence[str], ipc: int = 2) -> Path:
+    for c, name in enumerate(classes):
+        for slot in range(ipc):
+            write(root, f"{name}/{slot:05d}.png", png(picture(10 * c + slot)))
+    return root
+
+
+def run_folder(root: Path, arms: Sequence[str], classes: Sequence[str] = ("cat", "dog")) -> Path:
+    write_text(root / "recipe.yaml", yaml.safe_dump({"name": "pets", "ipc": 2}))
+    write_json(root / "manifest.json", {"fastdd": "0"})
+    write_json(root / "data.json", [{"split": split, "classes": list(classes)} for split in ("train", "test")])
+    for arm in arms:
+        class_folders(root / "images" / arm, classes)
+    return root
+
+
+# -- layouts --------------------------------------------------------------------------------------
+
+
+def test_an_image_folder_is_read_as_torchvision_does(tmp_path: Path) -> None:
+    root = class_folders(tmp_path, ("dog", "cat", "emu"), ipc=3)
+    write(root, "README.md", b"beside the classes")
+    distilled, reference = open_set(root), ImageFolder(root)
+    assert distilled.classes == tuple(reference.classes)
+    assert distilled.labels.tolist() == reference.targets
+    assert [root / name for name in distilled.ids] == [Path(path) for path, _ in reference.samples]
+    assert distilled.source is None
+    assert distilled.images.dtype == torch.uint8
+    assert torch.equal(distilled.images[distilled.ids.index("cat/00002.png")], picture(12))
+    assert torch.equal(
+        open_set(class_folders(tmp_path / "split" / "train", ("a", "b")).parent).labels, torch.tensor([0, 0, 1, 1])
+    )
+
+
+def test_released_names_give_the_class_and_not_the_sort_order(tmp_path: Path) -> None:
+    """LPLD's folders of more than 1000 classes have three digits: new1000 sorts before new101."""
+    for c in (2, 101, 1000):
+        for slot in (0, 2, 1000):
+            write(tmp_path, f"new{c:03d}/class{c:03d}_id{slot:03d}.jpg", jpeg(picture(c + slot)))
+    assert ImageFolder(tmp_path).classes == ["new002", "new1000", "new101"]
+    distilled = open_set(tmp_path)
+    assert distilled.classes == ("2", "101", "1000")
+    assert distilled.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert distilled.ids[5:7] == ("new101/class101_id1000.jpg", "new1000/class1000_id000.jpg")
+    assert distilled.classes_of([f"n{c:05d}" for c in range(1001)]).tolist() == [2] * 3 + [101] * 3 + [1000] * 3
+    with pytest.raises(InputError, match="class 1000 of the set is beyond the 1000 classes"):
+        distilled.classes_of([f"n{c:05d}" for c in range(1000)])
+
+
+def test_released_names_must_say_one_class(tmp_path: Path) -> None:
+    write(tmp_path, "new000/class000_id000.jpg", jpeg(picture(0)))
+    write(tmp_path, "new001/class002_id000.jpg", jpeg(picture(0)))
+    assert "'new001/class002_id000.jpg' is of class 2 by its name and 1 by its folder" in fails(tmp_path)
+    (tmp_path / "new001/class002_id000.jpg").rename(tmp_path / "new001/5.jpg")
+    assert "'new001/5.jpg' has a name without its class" in fails(tmp_path)
+
+
+def test_numbered_folders_are_class_numbers(tmp_path: Path) -> None:
+    """RDED's folders; of some classes only, they keep their numbers."""
+    distilled = open_set(class_folders(tmp_path, ("00001", "00003")))
+    assert distilled.classes == ("00001", "00003")
+    assert distilled.classes_of(["ant", "bee", "cow", "doe"]).tolist() == [1, 1, 3, 3]
+    assert distilled.classes_of(["00003", "00001"]).tolist() == [1, 1, 0, 0]  # equal names go first
+    with pytest.raises(InputError, match="class 00003 of the set is beyond the 3 classes"):
+        distilled.classes_of(["ant", "bee", "cow"])
+
+
+def test_other_classes_are_shown(tmp_path: Path) -> None:
+    distilled = open_set(class_folders(tmp_path, ("ant", "bee")))
+    assert distilled.classes_of(["bee", "cow", "ant"]).tolist() == [2, 2, 0, 0]
+    with pytest.raises(
+        InputError, match=r"class 1 of the set is 'bee', which the real set lacks \(its class 1 is 'bea'"
+    ):
+        distilled.classes_of(["ant", "bea"])
+    with pytest.raises(InputError, match=r"'bee', which the real set lacks \(it has 1 classes"):
+        distilled.classes_of(["ant"])
+
+
+# -- pixels ---------------------------------------------------------------------------------------
+
+
+def test_sizes_and_channels(tmp_path: Path) -> None:
+    root = class_folders(tmp_path, ("a", "b"))
+    write(root, "b/00002.png", png(picture(5, 6, 9)))
+    assert "b/00002.png is 6 x 9 pixels, others are 6 x 6" in fails(root)
+    assert open_set(root, size=4).images.shape == (5, 3, 4, 4)
+    grey = open_set(root, size=6, channels=1).images
+    assert grey.shape == (5, 1, 6, 6)
+    assert torch.equal(open_set(root, size=6).images[4], picture(5, 6, 9)[:, :, 2:8])  # round(1.5) is 2
+    assert "channels 2" in fails(root, channels=2)
+    assert "size 0" in fails(root, size=0)
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    assert "no distilled set" in fails(tmp_path / "absent")
+    assert "holds 0 class folders" in fails(tmp_path)
+    root = class_folders(tmp_path, ("a", "b"))
+    assert "no run folder, so it has no arm 'x'" in fails(root, arm="x")
+    write(root, "b/00001.png", b"\x89PNG\r\n\x1a\n broken")
+    assert "b/00001.png is a PNG cut short" in fails(root)
+    (root / "b/00001.png").unlink()
+    (root / "b/out.png").symlink_to("/etc/hostname")
+    assert "'" + root.name + "/b/out.png' is a link that leads out" in fails(root)
+
+
+# -- runs -----------------------------------------------------------------------------------------
+
+
+def test_the_arm_of_a_run(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, ("random", "deda"))
+    distilled = open_set(run)
+    assert distilled.path == run / "images" / "deda"
+    assert distilled.source is not None
+    assert distilled.source["arm"] == "deda"
+    assert distilled.source["recipe"] == {"name": "pets", "ipc": 2}
+    assert distilled.source["metrics"] is None
+    assert open_set(run / "images", "random").path.name == open_set(run / "images" / "random").path.name == "random"
+    class_folders(run / "images" / "dire", ("cat", "dog"))
+    assert "holds 'deda', 'dire', 'random'; name one with --arm" in fails(run)
+    assert "did you mean 'deda'?" in fails(run, arm="dede")
+    assert "is arm 'deda', but arm 'dire' is asked for" in fails(run / "images" / "deda", arm="dire")
+
+
+def test_an_arm_that_is_not_whole_is_refused(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, ("deda",))
+    (run / "images/deda/dog/00001.png").unlink()
+    assert "holds 3 images of 2 classes, so it is not whole" in fails(run)
+    write_json(run / "data.json", [{"classes": ["cat", "dog", "emu"]}])
+    assert "is not whole" in fails(run)
+    (run / "manifest.json").write_text("{")
+    assert "manifest.json cannot be read" in fails(run)

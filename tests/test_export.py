@@ -1,0 +1,256 @@
+"""Exports: each is loaded by the library it is for, with the code of its own card, and gives the same images."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from pictures import jpeg, picture, png, write
+from safetensors.torch import load_file
+from torch import Tensor
+from torchvision.datasets import ImageFolder
+from torchvision.transforms.functional import pil_to_tensor
+
+from fastdd.cli import export as command
+from fastdd.cli import main
+from fastdd.distilled import FORMS, DistilledSet, channels_of, export, open_set
+from fastdd.errors import InputError
+from fastdd.files import write_json, write_tensors, write_text
+
+CLASSES = ("cat", "dog", "emu")
+IPC = 3
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder with an arm ``deda`` of nine images, with soft labels, metrics and paths of this machine."""
+    run = tmp_path / "pets-run"
+    for c, name in enumerate(CLASSES):
+        for slot in range(IPC):
+            write(run, f"images/deda/{name}/{slot:05d}.png", png(picture(10 * c + slot)))
+    recipe = {
+        "name": "pets", "ipc": IPC, "data": {"root": "/home/someone/pets.tar", "channels": 3},
+        "teacher": {"network": "resnet8", "weights": "/home/someone/t.safetensors"},
+        "arms": {"deda": {"title": "DEDA", "steps": 7}, "dire": {"title": "DiRe", "steps": 8}},
+    }  # fmt: skip
+    write_text(run / "recipe.yaml", yaml.safe_dump(recipe))
+    write_json(run / "manifest.json", {"fastdd": "0.1", "recipe_hash": "abc123", "versions": {"torch": "2"}})
+    train = {"split": "train", "images": 1234, "classes": CLASSES, "fingerprint": "f00d", "fingerprint_of": "names"}
+    write_json(run / "data.json", [train, train])
+    values = {"title": "DEDA", "last": [0.5, 0.7], "coverage": 0.25, "vendi": 2.0, "cosine": 0.125}
+    write_json(run / "metrics.json", {
+        "teacher": {"accuracy": 0.87}, "protocol": {"hash": "cafe", "text": "as written"}, "k": 5,
+        "arms": {"random": {**values, "title": "random", "last": [0.25]}, "deda": values},
+    })  # fmt: skip
+    write_tensors(run / "labels/deda.safetensors", {"logits": logits()})
+    return run
+
+
+def logits() -> Tensor:
+    return torch.randn(len(CLASSES) * IPC, len(CLASSES), generator=torch.Generator().manual_seed(0)).half()
+
+
+def snippet(folder: Path) -> dict[str, Any]:
+    """What the names of the card's code stand for after it was run."""
+    (code,) = re.findall(r"```python\n(.*?)\n```", (folder / "README.md").read_text(), re.DOTALL)
+    assert len(code.splitlines()) == 3
+    names: dict[str, Any] = {}
+    exec(code.replace(f'"{folder.name}', f'"{folder}'), names)
+    return names
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hugging Face's libraries keep to this machine, and their cache to the test."""
+    pytest.importorskip("datasets", reason="pip install 'fastdd[dev]'")
+    import datasets
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+# -- forms ----------------------------------------------------------------------------------------
+
+
+def test_an_image_folder_loads_with_torchvision(run: Path, tmp_path: Path) -> None:
+    distilled = open_set(run)
+    out = export(distilled, "imagefolder", tmp_path / "out")
+    loaded = snippet(out)
+    data: ImageFolder = loaded["data"]
+    assert tuple(data.classes) == CLASSES
+    assert data.targets == distilled.labels.tolist()
+    assert all(torch.equal(pil_to_tensor(data[i][0]), distilled.images[i]) for i in range(len(data)))
+    lines = [json.loads(line) for line in (out / "train/metadata.jsonl").read_text().splitlines()]
+    assert lines[4] == {"file_name": "dog/00001.png", "label": 1, "class": "dog", "id": "dog/00001.png"}
+    assert torch.equal(load_file(out / "labels.safetensors")["logits"], logits())
+    again = open_set(out)
+    assert torch.equal(again.images, distilled.images)
+    assert again.ids == distilled.ids
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_loads_with_datasets_by_its_card(run: Path, tmp_path: Path, form: str) -> None:
+    from datasets import load_dataset
+
+    distilled = open_set(run)
+    data = load_dataset(str(export(distilled, form, tmp_path / "out")), split="train")
+    image, label = ("png", "cls") if form == "webdataset" else ("image", "label")
+    assert data[label][:] == distilled.labels.tolist()
+    assert all(torch.equal(pil_to_tensor(row[image]), distilled.images[i]) for i, row in enumerate(data))
+
+
+def test_shards_load_with_webdataset(run: Path, tmp_path: Path) -> None:
+    webdataset = pytest.importorskip("webdataset", reason="pip install 'fastdd[dev]'")
+    distilled = open_set(run)
+    small = 4 * (3 * 6 * 6 + 4 * 3 + 8192)  # four images
+    out = export(distilled, "webdataset", tmp_path / "out", shard_mb=small / 1e6)
+    assert [path.name for path in sorted(out.glob("*.tar"))] == [f"train-{i:06d}.tar" for i in range(3)]
+    assert all(path.stat().st_size <= small for path in out.glob("*.tar"))
+    loaded = snippet(out)
+    assert torch.equal(pil_to_tensor(loaded["image"]), distilled.images[0])
+    assert loaded["label"] == 0
+    shards = webdataset.WebDataset(f"{out}/train-{{000000..000002}}.tar", shardshuffle=False)
+    rows = list(shards.decode("torchrgb8").to_tuple("png", "cls", "json", "logits.npy"))
+    assert [row[1] for row in rows] == distilled.labels.tolist()
+    assert [row[2]["id"] for row in rows] == list(distilled.ids)
+    assert torch.equal(torch.stack([torch.as_tensor(row[0]) for row in rows]), distilled.images)
+    assert np.array_equal(np.stack([row[3] for row in rows]), logits().numpy())
+    assert (out / "classes.txt").read_text().split() == list(CLASSES)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("form", ["parquet", "hf"])
+def test_tables_load_with_datasets(run: Path, tmp_path: Path, form: str) -> None:
+    pytest.importorskip("pyarrow", reason="pip install 'fastdd[export]'")
+    distilled = open_set(run)
+    out = export(distilled, form, tmp_path / "out", shard_mb=0.05)  # six images
+    files = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.parquet"))
+    assert files == (
+        ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"]
+        if form == "hf"
+        else ["00000.parquet", "00001.parquet"]
+    )
+    loaded = snippet(out)
+    data = loaded["data"]
+    assert torch.equal(pil_to_tensor(loaded["image"]), distilled.images[0])
+    assert data.features["label"].names == list(CLASSES)
+    assert data["label"][:] == distilled.labels.tolist()
+    assert data["id"][:] == list(distilled.ids)
+    assert all(torch.equal(pil_to_tensor(row["image"]), distilled.images[i]) for i, row in enumerate(data))
+    assert torch.equal(torch.tensor(data["logits"][:]), logits().float())
+
+
+def test_more_rows_than_a_row_group(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pip install 'fastdd[export]'")
+    images = torch.randint(0, 256, (250, 1, 2, 2), dtype=torch.uint8)
+    labels = torch.arange(250) // 125
+    ids = tuple(map(str, range(250)))
+    distilled = DistilledSet(images, labels, ("a", "b"), ids, tmp_path, None)
+    file = parquet.ParquetFile(export(distilled, "parquet", tmp_path / "out") / "00000.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [100, 100, 50]
+    assert file.read()["id"].to_pylist() == list(ids)
+    assert "logits" not in file.schema_arrow.names
+
+
+def test_numbers_keep_their_order(tmp_path: Path) -> None:
+    """Classes 2, 101 and 1000 of a released set sort as text in another order."""
+    for c in (2, 101, 1000):
+        write(tmp_path / "set", f"new{c:03d}/class{c:03d}_id000.jpg", jpeg(picture(c)))
+    distilled = open_set(tmp_path / "set")
+    data = ImageFolder(export(distilled, "imagefolder", tmp_path / "out") / "train")
+    assert data.classes == ["0002", "0101", "1000"]
+    real = [f"n{c:05d}" for c in range(1001)]
+    again = open_set(tmp_path / "out")
+    assert torch.equal(again.images, distilled.images)
+    assert torch.equal(again.classes_of(real), distilled.classes_of(real))
+
+
+# -- card -----------------------------------------------------------------------------------------
+
+
+def test_the_card_says_what_the_run_says(run: Path, tmp_path: Path) -> None:
+    text = (export(open_set(run), "imagefolder", tmp_path / "out") / "README.md").read_text()
+    header = yaml.safe_load(text.split("---")[1])
+    assert header["pretty_name"] == "DEDA, distilled from pets.tar"
+    assert header["size_categories"] == ["n<1K"]
+    for said in (
+        "| distilled from | pets.tar, 1,234 images of train |", "| its fingerprint | f00d (of names) |",
+        "| recipe | pets (abc123), arm deda |", "| teacher | resnet8, 87.0% top-1 |", "| images | 9 of 3 classes |",
+        "| DEDA | 60.0 (2 students) | 0.250 | 2.000 | 0.125 |", "| random | 25.0 (1 student) |", "Protocol cafe",
+        "The images derive from pets.tar: its licence", "the teacher's logits of each image", "steps: 7",
+    ):  # fmt: skip
+        assert said in text
+    assert "someone" not in text
+    assert "steps: 8" not in text  # another arm's
+
+
+def test_the_card_of_a_set_of_unknown_origin(run: Path, tmp_path: Path) -> None:
+    (run / "images/deda").rename(tmp_path / "set")
+    text = (export(open_set(tmp_path / "set"), "imagefolder", tmp_path / "out") / "README.md").read_text()
+    assert "not recorded" in text
+    assert "## Results" not in text
+    assert not (tmp_path / "out/labels.safetensors").exists()
+
+
+# -- whole or absent ------------------------------------------------------------------------------
+
+
+def test_nothing_is_overwritten_or_left_half(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distilled, out = open_set(run), tmp_path / "out"
+    with pytest.raises(InputError, match=r"did you mean 'parquet'\?"):
+        export(distilled, "parket", out)
+    with pytest.raises(InputError, match="expected more than 0"):
+        export(distilled, "webdataset", out, shard_mb=0)
+    monkeypatch.setattr("fastdd.distilled.exports.card", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export(distilled, "imagefolder", out)
+    assert os.listdir(tmp_path) == ["pets-run"]
+    monkeypatch.undo()
+    out.mkdir()
+    export(distilled, "imagefolder", out)  # an empty folder is taken
+    with pytest.raises(InputError, match="is not empty; choose a new folder"):
+        export(distilled, "imagefolder", out)
+    with pytest.raises(InputError, match="is a file"):
+        export(distilled, "imagefolder", out / "README.md")
+
+
+def test_labels_that_do_not_fit_are_refused_and_pools_stay(run: Path, tmp_path: Path) -> None:
+    write_tensors(run / "labels/deda.safetensors", {"logits": logits()[:-1]})
+    with pytest.raises(InputError, match=r"holds labels \[8, 3\], expected \[9, 3\]"):
+        export(open_set(run), "imagefolder", tmp_path / "out")
+    write_tensors(run / "labels/deda.safetensors", {"logits": logits()[None]})  # several views of an image
+    export(open_set(run), "imagefolder", tmp_path / "out")
+    assert not (tmp_path / "out/labels.safetensors").exists()
+    (run / "labels/deda.safetensors").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"deda.safetensors cannot be read"):
+        export(open_set(run), "imagefolder", tmp_path / "again")
+
+
+# -- command --------------------------------------------------------------------------------------
+
+
+def test_the_command(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tuple(FORMS) == command.FORMS
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(run), "--to", "imagefolder"]) == 0
+    assert "pets-run-deda-imagefolder: 9 images" in capsys.readouterr().out
+    assert (tmp_path / "pets-run-deda-imagefolder/README.md").is_file()
+    assert main(["export", str(run), "--to", "imagefolder"]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    write_text(run / "recipe.yaml", yaml.safe_dump({**recipe, "data": {"channels": 1}}))
+    assert (channels_of(run), channels_of(tmp_path)) == (1, 3)
+    assert main(["export", str(run), "--to", "webdataset", "--size", "4", "--out", "small"]) == 0
+    assert "| pixels | 4 x 4, grey, PNG |" in (tmp_path / "small/README.md").read_text()

@@ -1,0 +1,162 @@
+"""Judge a set on its own: the same numbers as in its run, controls, other layouts, continuing, and bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torchvision.io import encode_png
+
+from fastdd.cli import main
+from fastdd.errors import InputError
+from fastdd.evaluate.architectures import students
+from fastdd.judge import Judgement, Question
+from fastdd.teachers import outline
+
+CPU = torch.device("cpu")
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, to be written to."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.fixture
+def bare(run: Path, tmp_path: Path) -> Path:
+    """DEDA's images as anybody's folder."""
+    return Path(shutil.copytree(run / "images" / "deda", tmp_path / "bare"))
+
+
+def entries(path: Path) -> list[dict[str, Any]]:
+    students: list[dict[str, Any]] = json.loads(path.read_text())["students"]
+    return students
+
+
+def test_a_runs_set_is_worth_what_the_run_says(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["evaluate", str(run), "--arm", "deda"]) == 0
+    out = capsys.readouterr().out
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["protocol"]["hash"] in out
+    assert "random last %" in out
+    (file,) = run.glob("evaluation-*.json")
+    found = entries(file)
+    for arm in ("deda", "random"):
+        for which in ("last", "best"):
+            assert [entry[which] for entry in found if entry["arm"] == arm] == metrics["arms"][arm][which]
+    assert json.loads(file.read_text())["protocols"][metrics["protocol"]["hash"]]["text"] == metrics["protocol"]["text"]
+    # all is there: nothing is trained again; of two missing ones, those two are
+    before = file.read_bytes()
+    monkeypatch.setattr("fastdd.evaluate.table.train_student", None)
+    assert main(["evaluate", str(run / "images" / "deda")]) == 0
+    assert file.read_bytes() == before
+    monkeypatch.undo()
+    content = json.loads(before)
+    file.write_text(json.dumps({**content, "students": content["students"][:2]}))
+    assert main(["evaluate", str(run), "--arm", "deda"]) == 0
+    assert entries(file) == found
+
+
+def test_a_folder_of_anybodys(run: Path, bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher = str(run / "teacher.safetensors")
+    arguments = ["evaluate", str(bare), "--teacher", teacher, "--data", "digits", "--json", str(tmp_path / "j.json")]
+    students = ["--student", "resnet8,convnet1", "--protocol", "dire", "--seeds", "1", "--full"]
+    assert main([*arguments, *students, "epochs=1", "pad=1", "batch=500"]) == 0
+    found = entries(tmp_path / "j.json")
+    arms = [(entry["network"], entry["arm"]) for entry in found]
+    assert arms == [(network, arm) for network in ("resnet8", "convnet1") for arm in ("bare", "random", "full")]
+    assert found[0]["protocol"] != found[3]["protocol"]
+    out = capsys.readouterr().out
+    assert "full best %" in out
+    assert "its authors report the best" in out
+    with pytest.raises(InputError, match="another seed; give another --json"):
+        Judgement(Question(bare, teacher=Path(teacher), data="digits", seed=3, json=tmp_path / "j.json"), CPU)
+
+
+def test_the_control_has_as_many_images_of_each_class(run: Path, bare: Path) -> None:
+    (bare / "3" / "00001.png").unlink()
+    question = Question(bare, teacher=run / "teacher.safetensors", data="digits")
+    judgement = Judgement(question, CPU)
+    own, control = judgement.arms
+    assert control.name == "random"
+    assert torch.equal(own.classes.bincount(), control.classes.bincount())
+    assert own.classes.bincount().tolist() == [2, 2, 2, 1, 2, 2, 2, 2, 2, 2]
+    train, truth = judgement.real.images(judgement.real.train)
+    of_class = {c: train[truth == c] for c in range(10)}
+    for image, c in zip(control.images, control.classes.tolist(), strict=True):
+        assert (of_class[c] == image).flatten(1).all(1).any()
+
+
+def test_students_by_the_papers_names() -> None:
+    small = students(["papers"], 32)
+    assert small == [
+        "resnet18_small", "resnet50_small", "resnet101_small", "vgg11_small", "vgg16_small", "mobilenet_v2_small",
+        "efficientnet_b0_small", "shufflenet_v2_x0_5_small", "convnet3", "vit_small32",
+    ]  # fmt: skip
+    assert [outline("x", name, 10, (3, 32, 32)) for name in small]
+    assert students(["papers"], 64)[-2:] == ["convnet4", "vit_small64"]
+    large = students(["papers", "resnet18"], 224)
+    assert large[0] == "resnet18"
+    assert large[-1] == "vit_b_16"
+    assert len(large) == 9  # no ConvNet leaves 4 x 4 pixels of 224
+    assert [outline("x", name, 10, (3, 224, 224)) for name in large]
+    assert students(["resnet20", "convnet"], 8) == ["resnet20", "convnet1"]
+
+
+def test_what_is_missing_is_said_at_once(run: Path, bare: Path, tmp_path: Path) -> None:
+    teacher = run / "teacher.safetensors"
+    cases: list[tuple[Question, str]] = [
+        (Question(bare), r"is no run, so it has no teacher; give one with --teacher"),
+        (Question(bare, teacher=teacher), r"real images are unknown; give them with --data"),
+        (Question(run), r"name one with --arm"),
+        (Question(run, arm="deda", students=["resnet88"]), r"unknown network 'resnet88' \(did you mean 'resnet8'"),
+        (Question(run, arm="deda", protocol="rdet"), r"did you mean 'rded'"),
+        (Question(run, arm="deda", overrides=["stepps=3"]), r"unknown key 'stepps'.*did you mean 'steps'"),
+        (Question(run, arm="deda", overrides=["lr=-1"]), r"student.lr.*greater than 0"),
+        (Question(run, arm="deda", overrides=["epochs=3"]), r"give one of steps and epochs"),
+        (Question(run, arm="deda", overrides=["batch=by_ipc"]), r"set student.batch"),
+        (Question(run, arm="deda", json=run / "recipe.yaml"), r"give another --json"),
+        (Question(tmp_path / "nothing", teacher=teacher), r"no distilled set at"),
+    ]
+    for question, text in cases:
+        with pytest.raises(InputError, match=text):
+            Judgement(question, CPU)
+
+
+def test_other_classes_and_sizes_are_refused(run: Path, bare: Path, tmp_path: Path) -> None:
+    teacher = run / "teacher.safetensors"
+    (bare / "9").rename(bare / "ten")
+    with pytest.raises(InputError, match="has other classes than the real set"):
+        Judgement(Question(bare, teacher=teacher, data="digits"), CPU)
+    shutil.copytree(bare / "8", bare / "9")
+    with pytest.raises(InputError, match="has 11 classes, but the teacher knows 10"):
+        Judgement(Question(bare, teacher=teacher, data="digits"), CPU)
+    large = tmp_path / "large"
+    for c in range(10):
+        (large / str(c)).mkdir(parents=True)
+        (large / str(c) / "0.png").write_bytes(bytes(encode_png(torch.zeros(1, 16, 16, dtype=torch.uint8)).numpy()))
+    (run / "images" / "deda").rename(tmp_path / "away")
+    shutil.copytree(large, run / "images" / "deda")
+    with pytest.raises(InputError, match=r"1 x 16 x 16 and the real ones 1 x 8 x 8"):
+        Judgement(Question(run, arm="deda", students=["resnet8"]), CPU)
+
+
+def test_the_command_tells_recipes_and_sets_apart(
+    run: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tiny), "--student", "resnet8"]) == 2
+    assert "is no distilled set, so --student says nothing" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--fresh"]) == 2
+    assert "is a distilled set, no recipe, so --fresh says nothing" in capsys.readouterr().err
+    assert main(["evaluate", "cifar10-tabel"]) == 2
+    assert "did you mean 'cifar10-table'" in capsys.readouterr().err
+    out = tmp_path / "again"
+    shutil.copytree(run, out)
+    assert main(["evaluate", str(tiny), "--out", str(out)]) == 0

@@ -1,0 +1,210 @@
+"""Stored labels: whose they are, how they are kept and read, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from views import CUTMIX, SHIFT, N, one_by_one, random_images
+
+from fastdd import recipe
+from fastdd.errors import InputError
+from fastdd.labels import (
+    Augmentation,
+    Facts,
+    Replay,
+    StoredLabels,
+    averaged,
+    draw_views,
+    fingerprint,
+    label_views,
+    planned,
+    show,
+)
+from fastdd.teachers import Card, Teacher, build
+
+CLASSES = 4
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return random_images()
+
+
+def small_teacher(seed: int = 0) -> Teacher:
+    torch.manual_seed(seed)
+    network = build("resnet8", CLASSES).eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean = torch.rand_like(module.running_mean)  # type: ignore[arg-type]
+    card = Card("resnet8", tuple("abcd"), 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
+    return Teacher(network, card)
+
+
+def facts(images: Tensor, **changes: Any) -> Facts:
+    return replace(Facts(fingerprint(images), ("t",), CLASSES, N, 3, CUTMIX, seed=5), **changes)
+
+
+# -- labels on disk --------------------------------------------------------------------------------
+
+
+def test_labels_are_the_teacher_s_of_what_is_shown(images: Tensor, tmp_path: Path) -> None:
+    teacher = small_teacher()
+    labels = label_views({"t": teacher}, images, tmp_path / "l", facts(images), "x")
+    assert labels.epochs == [0, 1, 2]
+    ids = torch.tensor([20, 1, 9, 4, 11])
+    for epoch in labels.epochs:
+        views, logits = labels.get(epoch, ids)
+        shown = one_by_one(teacher.normalise(images), CUTMIX, epoch)
+        wanted = teacher.network(torch.stack([shown[i] for i in ids.tolist()]))
+        torch.testing.assert_close(logits, wanted, rtol=2**-10, atol=1e-3)
+        torch.testing.assert_close(show(teacher.normalise(images), views)[2], shown[9], rtol=0, atol=1e-5)
+    batches = list(labels.batches(4, seed=0, batch=5))
+    assert [len(batch) for _, batch in batches] == [5, 5, 5, 5, 3]
+    assert labels.steps("shuffle", 5) == 5
+    assert {epoch for epoch, _ in batches} == {1}  # the labelled epochs come again
+    assert sorted(torch.cat([batch for _, batch in batches]).tolist()) == list(range(N))
+
+
+def test_labels_that_were_killed_continue(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, made = {"t": small_teacher()}, tmp_path / "l"
+    how = facts(images, mode="train", parts=2)
+    label_views(teacher, images, made, how, "x")
+    before = {path.name: path.read_bytes() for path in made.iterdir()}
+    (made / "epoch-00001.safetensors").unlink()
+    with pytest.raises(InputError, match="lack 1 of 3 epochs"):
+        StoredLabels.open(made)
+    label_views(teacher, images, made, how, "x")
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == before
+    with pytest.raises(InputError, match="with another seed"):
+        label_views(teacher, images, made, facts(images, mode="train", parts=2, seed=6), "x")
+
+
+@pytest.mark.parametrize("how", [CUTMIX, SHIFT, replace(SHIFT, mix="none"), replace(CUTMIX, mix="mixup")])
+def test_stored_views_are_those_of_the_seed(images: Tensor, tmp_path: Path, how: Augmentation) -> None:
+    made = facts(images, augmentation=how, keep=0.5, choice="random")
+    drawn = label_views({"t": small_teacher()}, images, tmp_path / "seed", made, "x")
+    kept = label_views({"t": small_teacher()}, images, tmp_path / "kept", replace(made, views="stored"), "x")
+    assert len(drawn.facts.pool.kept) == 3
+    replays: tuple[Replay, ...] = ("draw", "cycle")
+    for replay in replays:
+        assert drawn.steps(replay) == len(list(drawn.batches(0, 3, replay))) == 2
+        for epoch, ids in drawn.batches(0, 3, replay):
+            (seen, logits), (stored, same) = drawn.get(epoch, ids), kept.get(epoch, ids)
+            assert len(ids) == 8
+            assert seen.digest() == stored.digest()
+            assert torch.equal(logits, same)
+    with pytest.raises(InputError, match="hold parts of epochs"):
+        next(iter(drawn.batches(0, 3)))
+
+
+def test_a_machine_that_draws_otherwise_is_told(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
+    monkeypatch.setattr("fastdd.labels.facts.draw_views", lambda seed, *rest: draw_views(seed + 1, *rest))
+    with pytest.raises(InputError, match="drawn otherwise by this machine"):
+        StoredLabels.open(tmp_path / "l").views(0)
+
+
+def test_labels_of_something_else_are_refused(images: Tensor, tmp_path: Path) -> None:
+    label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
+    with pytest.raises(InputError, match="of other images: fingerprint"):
+        StoredLabels.open(tmp_path / "l", images=fingerprint(images.flip(0)))
+    with pytest.raises(InputError, match="have 4 classes, expected 10"):
+        StoredLabels.open(tmp_path / "l", classes=10)
+    with pytest.raises(InputError, match="holds no labels"):
+        StoredLabels.open(tmp_path / "nothing")
+    with pytest.raises(InputError, match="have no epoch 7"):
+        StoredLabels.open(tmp_path / "l").views(7)
+    (tmp_path / "l" / "epoch-00000.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(InputError, match=r"epoch-00000.safetensors is damaged"):
+        StoredLabels.open(tmp_path / "l").views(0)
+
+
+def test_a_full_disk_is_told_before(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 * N * 2 * CLASSES - 1))
+    with pytest.raises(InputError, match=r"labels take .* GB and .* has .* GB left"):
+        label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
+    assert not (tmp_path / "l").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 * N * 2 * CLASSES))
+    label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
+
+
+# -- teachers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_teacher_in_train_mode_sees_each_part_alone(images: Tensor, tmp_path: Path, parts: int) -> None:
+    teacher = small_teacher()
+    state = {name: value.clone() for name, value in teacher.network.state_dict().items()}
+    made = facts(images, mode="train", parts=parts)
+    labels = label_views({"t": teacher}, images, tmp_path / "l", made, "x")
+    assert not teacher.network.training
+    assert all(torch.equal(value, state[name]) for name, value in teacher.network.state_dict().items())
+    views = labels.views(0)
+    ids = views.ids[views.groups == 1]
+    shown, logits = labels.get(0, ids)
+    batch = show(teacher.normalise(images), shown)
+    teacher.network.train()
+    wanted = torch.cat([teacher.network(part) for part in batch.split(8 // parts)])
+    torch.testing.assert_close(logits, wanted, rtol=2**-10, atol=2e-3)
+
+
+def test_several_teachers_are_averaged() -> None:
+    small, large = torch.randn(6, 4), 50 * torch.randn(6, 4)
+    torch.testing.assert_close(averaged([small, large], "mean"), (small + large) / 2)
+    sizes = [float(z.double().square().sum().sqrt()) for z in (small, large)]
+    size = sum(sizes) / 2
+    wanted = sum(z.double() * size / s for z, s in zip((small, large), sizes, strict=True)) / 2
+    torch.testing.assert_close(averaged([small, large], "norm").double(), wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path) -> None:
+    class Sick(nn.Module):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            logits = torch.zeros(len(x), CLASSES)
+            if self.calls == 5:  # the second batch of epoch 1
+                logits[3, 1] = torch.nan
+            return logits
+
+    class Member(NamedTuple):
+        network: nn.Module
+        card: Card
+
+        def normalise(self, images: Tensor) -> Tensor:
+            return images.float()
+
+    made = facts(images)
+    sample = int(made.drawn(1).ids[11])
+    voters: Any = {"well": small_teacher(), "sick": Member(Sick(), small_teacher().card)}
+    with pytest.raises(InputError, match=f"teacher sick gives logits .* for sample {sample} in epoch 1"):
+        label_views(voters, images, tmp_path / "l", made, "x")
+    assert [path.name for path in sorted((tmp_path / "l").glob("epoch*"))] == ["epoch-00000.safetensors"]
+
+
+# -- recipes ---------------------------------------------------------------------------------------
+
+
+def test_a_recipe_says_what_is_labelled(images: Tensor) -> None:
+    config = recipe.Labels(per="view", form="topk", topk=3, keep=0.5, replay="draw", parts=2)
+    student = recipe.Student(steps=50, batch=10, scale=(0.25, 1), mix="cutmix", mix_alpha=1.0, teacher_mode="train")
+    made = planned(config, student, images, CLASSES, ("a",), 7)
+    how = Augmentation((16, 16), (0.25, 1), flip=0.5, mix="cutmix", mix_alpha=1.0, batch=10)
+    assert made == Facts(
+        fingerprint(images), ("a",), CLASSES, N, 17, how, 7, 0.5, form="topk", k=3, temperature=30, mode="train",
+        parts=2,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"set labels.replay to draw or cycle"):
+        planned(recipe.Labels(keep=0.5), student, images, CLASSES, ("a",), 7)
+    with pytest.raises(InputError, match="records crops, flips and mixing alone"):
+        planned(config, recipe.Student(shuffle_patches=2), images, CLASSES, ("a",), 7)

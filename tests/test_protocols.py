@@ -1,0 +1,230 @@
+"""Protocols: presets, schedules with golden values, RDED's rules, and how a recipe is laid over a preset."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from fastdd import recipe
+from fastdd.errors import InputError
+from fastdd.evaluate import protocol_hash, protocol_text
+from fastdd.evaluate.schedules import factor, learning_rate
+from fastdd.protocols import PROTOCOLS, declaration, plain, settled, steps_of
+from fastdd.provenance import Sourced
+from fastdd.recipe import Student
+from fastdd.recover.loop import cosine
+from fastdd.resolution import resolve, table
+
+
+def preset(name: str, **changes: Any) -> Student:
+    return Student.model_validate({"protocol": name, **plain(declaration(name)), **changes})
+
+
+# -- schedules ------------------------------------------------------------------------------------
+
+
+def test_half_a_cosine_has_the_golden_values() -> None:
+    config = preset("rded")
+    assert factor(config, 0, 300) == 1.0
+    assert factor(config, 150, 300) == pytest.approx(0.8536, abs=5e-5)
+    assert factor(config, 299, 300) == pytest.approx(0.5026, abs=5e-5)
+
+
+def test_the_house_has_the_cosine_of_recover_to_the_bit() -> None:
+    config = Student(lr=0.0123)
+    assert all(learning_rate(config, s, 400, 7) == cosine(0.0123, s, 400) for s in range(400))
+
+
+def torch_rates(optimiser: torch.optim.Optimizer, schedule: Any, epochs: int) -> list[float]:
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        schedule.step()
+    return rates
+
+
+def test_warm_up_and_cosine_are_torchs() -> None:
+    config = preset("sre2l-tiny")
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.2)
+    warm = torch.optim.lr_scheduler.LinearLR(optimiser, 0.01, total_iters=5)
+    main = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 95)
+    both = torch.optim.lr_scheduler.SequentialLR(optimiser, [warm, main], [5])
+    ours = [learning_rate(config, 4 * epoch, 400, 4) for epoch in range(100)]
+    assert ours == pytest.approx(torch_rates(optimiser, both, 100), rel=1e-9)
+    assert ours[0] == pytest.approx(0.002)
+
+
+def test_multistep_is_torchs() -> None:
+    config = preset("edc-cifar10")
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1e-3)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimiser, [800, 900, 950], 0.5)
+    ours = [learning_rate(config, epoch, 1000, 1) for epoch in range(1000)]
+    assert ours == pytest.approx(torch_rates(optimiser, theirs, 1000), rel=1e-12)
+
+
+def test_cos2_drops_sharply_after_five_sixths() -> None:
+    config = preset("edc-cifar100")
+    assert [factor(config, done, 1000) for done in (0, 500, 834, 900, 999)] == pytest.approx(
+        [1.0, 0.853553, 0.104482, 0.062941, 0.000629], abs=1e-6
+    )
+    assert factor(config, 833, 1000) == pytest.approx(0.629662, abs=1e-6)
+
+
+def test_a_rate_per_epoch_stays_within_the_epoch() -> None:
+    config = preset("sre2l-cifar")
+    rates = [learning_rate(config, step, 400 * 8, 8) for step in range(24)]
+    assert rates == [rates[0]] * 8 + [rates[8]] * 8 + [rates[16]] * 8
+    assert rates[8] == pytest.approx(cosine(1e-3, 1, 400), rel=1e-12)
+    assert learning_rate(Student(schedule="constant", lr=0.5), 3, 4, 1) == 0.5
+
+
+# -- presets --------------------------------------------------------------------------------------
+
+TABLE = {  # optimiser, lr, weight decay, epochs, batch, mix, temperature, T^2, teacher, reported
+    "sre2l-imagenet": ("adamw", 1e-3, 0.01, 300, 1024, "cutmix", 20, False, "eval", "best"),
+    "sre2l-cifar": ("adamw", 1e-3, 0.01, 400, 128, "mixup", 30, False, "train", "last"),
+    "sre2l-tiny": ("sgd", 0.2, 1e-4, 100, 256, "none", 20, True, "eval", "last"),
+    "lpld-imagenet": ("adamw", 1e-3, 0.01, 300, 128, "cutmix", 20, False, "eval", "best"),
+    "lpld-tiny": ("sgd", 0.2, 1e-4, 100, 64, "none", 20, True, "eval", "best"),
+    "dwa-imagenet": ("adamw", 1e-3, 0.01, 300, 128, "cutmix", 20, False, "eval", "best"),
+    "dwa-tiny": ("sgd", 0.2, 1e-4, 200, 64, "cutmix", 20, True, "eval", "best"),
+    "dwa-cifar": ("adamw", 1e-3, 0.01, 400, 128, "mixup", 30, False, "train", "best"),
+    "rded": ("adamw", "by_network", 0.01, 300, "by_ipc", "cutmix", 20, False, "eval", "best"),
+    "delt": ("adamw", "by_network", 0.01, 300, "by_ipc", "cutmix", 20, False, "eval", "best"),
+    "dire": ("adamw", 1e-3, 0.01, 400, 128, "mixup", 30, False, "train", "best"),
+    "cvdd": ("adamw", 1e-3, 0.01, 300, 16, "cutmix", 20, False, "train", "last"),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_presets_are_the_papers_table(name: str) -> None:
+    found = preset(name)
+    assert (
+        found.optimiser, found.lr, found.weight_decay, found.epochs, found.batch, found.mix, found.temperature,
+        found.t_squared, found.teacher_mode, found.reports,
+    ) == TABLE[name]  # fmt: skip
+    assert found.steps is None
+    assert found.split_decay == (name not in ("sre2l-cifar", "dwa-cifar", "dire") and found.optimiser == "adamw")
+
+
+def test_every_preset_is_valid_and_every_value_has_a_source() -> None:
+    def leaves(node: Any) -> list[Any]:
+        return [leaf for value in node.values() for leaf in leaves(value)] if isinstance(node, dict) else [node]
+
+    for name in PROTOCOLS:
+        assert all(isinstance(leaf, Sourced) for leaf in leaves(declaration(name)))
+        config = settled(preset(name), 500, 10)
+        assert protocol_hash(config) == protocol_hash(config.model_copy(update={"protocol": "x", "seeds": 9}))
+        assert config.network in protocol_text(config)
+
+
+def test_the_house_keeps_its_hash() -> None:
+    """As it was before there were other protocols, so that accuracies of then and now are known to be comparable."""
+    assert protocol_hash(preset("house")) == protocol_hash(Student()) == "8320d521"
+
+
+def test_an_unknown_protocol_is_named_with_its_nearest() -> None:
+    with pytest.raises(InputError, match=r"unknown protocol 'sre2l-cifr' \(did you mean 'sre2l-cifar'\?\)"):
+        declaration("sre2l-cifr")
+
+
+def test_presets_do_not_need_torch() -> None:
+    program = "import sys, fastdd.protocols, fastdd.resolution; assert 'torch' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# -- rules ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ipc", "classes", "batch"),
+    [(1, 10, 10), (10, 10, 50), (50, 10, 100), (1, 100, 20), (10, 100, 100), (50, 1000, 200), (10, 200, 100),
+     (1, 200, 100), (1, 5, 5)],
+)  # fmt: skip
+def test_rdeds_batch(ipc: int, classes: int, batch: int) -> None:
+    config = settled(preset("rded"), ipc * classes, classes)
+    assert config.batch == batch
+    assert steps_of(config, ipc * classes) == 300 * -(-ipc * classes // batch)
+
+
+def test_rdeds_batch_knows_three_numbers_of_images() -> None:
+    with pytest.raises(InputError, match=r"student.batch=by_ipc is known for 1, 10 and 50 .* set student.batch"):
+        settled(preset("rded"), 200, 10)
+    assert settled(preset("rded", batch=7), 200, 10).batch == 7
+
+
+@pytest.mark.parametrize(
+    ("network", "rate"),
+    [("resnet18_small", 1e-3), ("resnet101", 1e-3), ("convnet3", 1e-3), ("efficientnet_b0_small", 2e-3),
+     ("mobilenet_v2", 2.5e-3), ("vgg11_bn_small", 5e-4), ("vit_b_16", 1e-4), ("swin_v2_t", 1e-4), ("alexnet", 1e-4)],
+)  # fmt: skip
+def test_rdeds_rates(network: str, rate: float) -> None:
+    assert settled(preset("rded", network=network), 100, 10).lr == rate
+
+
+def test_rdeds_rates_name_an_unknown_network() -> None:
+    with pytest.raises(InputError, match=r"no learning rate for 'densenet121'.* set student.lr"):
+        settled(preset("rded", network="densenet121"), 100, 10)
+
+
+# -- values ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [({"steps": 5, "epochs": 5}, "give one of steps and epochs"), ({"steps": None}, "got neither"),
+     ({"scale": [0.5, 0.2]}, "scale must be"), ({"schedule": "multistep"}, "needs some"),
+     ({"milestones": [0.5]}, "multistep"), ({"schedule": "multistep", "milestones": [0.9, 0.1]}, "must rise"),
+     ({"stretch": 0.5}, "greater than or equal to 1")],
+)  # fmt: skip
+def test_values_that_do_not_fit_together(values: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        Student.model_validate(values)
+
+
+def test_epochs_alone_are_instead_of_the_houses_steps() -> None:
+    assert (Student.model_validate({"epochs": 3}).steps, Student(epochs=3).epochs) == (None, 3)
+    assert Student.model_validate(Student(epochs=3).model_dump(mode="json")) == Student(epochs=3)
+
+
+# -- recipes --------------------------------------------------------------------------------------
+
+
+def write(folder: Path, student: str, dataset: str = "") -> str:
+    (folder / "r.yaml").write_text(f"{dataset}\narms: {{a: {{method: deda}}}}\nstudent: {student}\n")
+    return str(folder / "r.yaml")
+
+
+def test_a_preset_lies_beneath_the_recipe_and_over_the_data_set(tmp_path: Path) -> None:
+    file = write(tmp_path, "{protocol: sre2l-cifar, temperature: 7.0}", "dataset: cifar10")
+    student = resolve(file, ["student.flip=0.25"]).recipe.student
+    assert (student.epochs, student.steps, student.network) == (400, None, "resnet18_small")  # the preset
+    assert (student.temperature, student.flip) == (7.0, 0.25)  # the recipe, the command line
+    assert student.precision == "auto"  # the data set, of which the preset says nothing
+    rows = {path: (value, origin, source) for path, value, origin, source in table(resolve(file))}
+    assert rows["student.epochs"] == (400, "protocol sre2l-cifar", "code")
+    assert rows["student.temperature"] == (7.0, file, "")
+
+
+def test_a_preset_may_come_from_the_command_line(tmp_path: Path) -> None:
+    file = write(tmp_path, "{protocol: sre2l-cifar}")
+    student = resolve(file, ["student.protocol=rded", "student.batch=50"]).recipe.student
+    assert (student.protocol, student.shuffle_patches, student.batch) == ("rded", 2, 50)
+    assert student == preset("rded", batch=50)
+    with pytest.raises(InputError, match="did you mean 'rded'"):
+        resolve(file, ["student.protocol=rdet"])
+    with pytest.raises(InputError, match="give one of steps and epochs"):
+        resolve(file, ["student.steps=7"])
+    assert resolve(file, ["student.steps=7", "student.epochs=null"]).recipe.student.steps == 7
+
+
+def test_no_protocol_is_the_houses(tmp_path: Path) -> None:
+    assert resolve(write(tmp_path, "{seeds: 2}")).recipe.student == recipe.Student(seeds=2)

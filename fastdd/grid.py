@@ -111,7 +111,8 @@ def expand(recipe: str, axes: Sequence[Axis], overrides: Sequence[str] = (), add
         given = [*overrides, *chosen]
         resolved = [resolve(recipe, [*given, *point], add) for point in product(*(axis.overrides for axis in of_arms))]
         own = [found[0] for found in resolved[0].addresses[len(overrides) : len(given)]]
-        at = {_key(address): _value(resolved[0], address) for address in own}
+        plain = as_plain(resolved[0].recipe)
+        at = {_key(address): _value(plain, address) for address in own}
         runs.append(GridRun(folder_name(at, tails(at)), at, _joined(recipe, resolved, len(given))))
     names = [run.folder for run in runs]
     if twice := [name for name in names if names.count(name) > 1]:
@@ -121,8 +122,7 @@ def expand(recipe: str, axes: Sequence[Axis], overrides: Sequence[str] = (), add
 
 def _key(address: Address) -> str:
     """``student.lr``, or ``method.terms.gaussian.gamma`` whichever arm it is of."""
-    *sections, path = address
-    return f"method.{path}" if sections else path
+    return f"method.{address[-1]}" if address[0] == "arms" else ".".join(address)
 
 
 def _require_apart(axes: Sequence[Axis], addresses: Sequence[Sequence[Address]]) -> None:
@@ -139,13 +139,12 @@ def _require_apart(axes: Sequence[Axis], addresses: Sequence[Sequence[Address]])
         seen |= dict.fromkeys(paths, axis.key)
 
 
-def _value(resolved: Resolved, address: Address) -> Any:
+def _value(plain: Any, address: Address) -> Any:
     """What was set there, with the type that it has in the recipe."""
-    node: Any = as_plain(resolved.recipe)
     *sections, path = address
     for key in (*sections, *path.split(".")):
-        node = node[key]
-    return node
+        plain = plain[key]
+    return plain
 
 
 def _joined(name: str, points: Sequence[Resolved], given: int) -> Recipe:
@@ -160,9 +159,9 @@ def _joined(name: str, points: Sequence[Resolved], given: int) -> Recipe:
     places: dict[str, Point] = {}
     for resolved in points:
         at: dict[str, dict[str, Any]] = {arm: {} for arm in arms}
-        titles = labels(resolved.recipe.arms)
+        titles, plain = labels(resolved.recipe.arms), as_plain(resolved.recipe)
         for address in (address for found in resolved.addresses[given:] for address in found):
-            at[address[1]][_key(address)] = _value(resolved, address)
+            at[address[1]][_key(address)] = _value(plain, address)
         for arm, method in resolved.recipe.arms.items():
             key, made = arm, method
             if at[arm]:

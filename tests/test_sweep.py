@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -22,14 +22,6 @@ from fastdd.recipe import Recipe, as_plain
 from fastdd.recipe.sweep import folder_name, shown, tails
 from fastdd.sweep import sweep
 
-SMALL = """\
-ipc: 2
-data: {root: digits, channels: 1}
-teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, batch: 128, lr: 0.1, pad: 1, flip: 0.0}
-method: {steps: 3, augment: {roll: [-1, 1]}}
-arms: {deda: {method: deda}, sre2l: {method: sre2l}}
-student: {network: resnet8, steps: 2, batch: 20, pad: 1, evaluations: 1}
-"""
 GAMMA = "method.terms.gaussian.gamma"
 
 
@@ -37,19 +29,10 @@ def grid(*texts: str, recipe: str = "digits", **rest: list[str]) -> Grid:
     return expand(recipe, [parse_grid(text) for text in texts], **rest)
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished sweep, made by one command with one thread; beside it the recipe and ``stdout``."""
-    folder = tmp_path_factory.mktemp("swept")
-    (folder / "small.yaml").write_text(SMALL)
-    command = [sys.executable, "-m", "fastdd", "sweep", str(folder / "small.yaml"), "--grid", "method.gamma=0,50",
-               "--out", str(folder / "out"), "--seeds", "1"]  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (folder / "stdout").write_text(done.stdout)
-    return folder / "out"
+@pytest.fixture
+def recipe(pets: Path, pets_recipe: Callable[[Path], Path]) -> str:
+    """DEDA and SRe2L on the pets: three images a class, four steps, one student a set."""
+    return str(pets_recipe(pets))
 
 
 # -- the grid ----------------------------------------------------------------------------------------
@@ -96,6 +79,12 @@ def test_keys_of_the_run_make_runs() -> None:
     assert (run.folder, run.recipe) == ("ipc-3", fastdd.resolve("digits", ["ipc=3"]))
 
 
+def test_a_teacher_of_the_committee_is_of_the_run() -> None:
+    found = grid("committee.resnet32.epochs=1,2", recipe="cifar10-table")
+    assert found.keys == ("committee.resnet32.epochs",)
+    assert [run.folder for run in found.runs] == ["epochs-1", "epochs-2"]
+
+
 def test_the_grid_goes_over_the_overrides() -> None:
     (run,) = grid("method.gamma=7", overrides=["arms.deda.gamma=3", "method.steps=5"]).runs
     method = run.recipe.arms["deda-gamma-7"]
@@ -103,9 +92,10 @@ def test_the_grid_goes_over_the_overrides() -> None:
     assert (method.terms.gaussian.gamma, method.steps) == (7, 5)
 
 
-def test_arms_of_one_title_are_told_apart(tmp_path: Path) -> None:
-    (tmp_path / "two.yaml").write_text(SMALL.replace("sre2l: {method: sre2l}", "deda2: {method: deda, lr: 0.5}"))
-    (run,) = grid("method.gamma=1", recipe=str(tmp_path / "two.yaml")).runs
+def test_arms_of_one_title_are_told_apart(recipe: str) -> None:
+    text = Path(recipe).read_text().replace("sre2l: {method: sre2l", "deda2: {method: deda")
+    Path(recipe).write_text(text)
+    (run,) = grid("method.gamma=1", recipe=recipe).runs
     assert [point.title for point in run.recipe.sweep.points.values()] == ["DEDA (deda)", "DEDA (deda2)"]
 
 
@@ -153,79 +143,82 @@ def test_names_and_values_as_text() -> None:
 
 # -- runs --------------------------------------------------------------------------------------------
 
+SCORES = ("last", "best", "coverage", "vendi", "cosine")
 
-def test_a_sweep_of_a_method_is_one_run(swept: Path) -> None:
-    metrics = json.loads((swept / "metrics.json").read_text())
-    content = json.loads((swept / "sweep.json").read_text())
+
+def test_a_sweep_of_a_method_is_one_run(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert cli.main(["sweep", recipe, "--grid", "method.gamma=0,50", "--out", str(out), "--seeds", "2"]) == 0
+    metrics = json.loads((out / "metrics.json").read_text())
+    content = json.loads((out / "sweep.json").read_text())
     assert list(metrics["arms"]) == ["random", "deda-gamma-0", "deda-gamma-50", "sre2l"]
-    assert (content["recipe"], content["keys"]) == ("small", [GAMMA])
+    assert (content["recipe"], content["keys"]) == ("pets", [GAMMA])
     (run,) = content["runs"]
-    assert (run["folder"], run["at"], run["protocol"]["seeds"]) == ("", {}, 1)
+    assert (run["folder"], run["at"], run["protocol"]["seeds"]) == ("", {}, 2)
     for arm, values in {**run["arms"], "random": run["control"]}.items():
-        assert {key: metrics["arms"][arm][key] for key in ("last", "best", "coverage", "vendi", "cosine")} == {
-            key: values[key] for key in ("last", "best", "coverage", "vendi", "cosine")
-        }
+        assert all(metrics["arms"][arm][key] == values[key] for key in SCORES)
+        assert len(values["last"]) == 2
     assert [arm["at"] for arm in run["arms"].values()] == [{GAMMA: 0.0}, {GAMMA: 50.0}, {}]
-    units = [json.loads((swept / f"recover/deda-gamma-{g}/unit_00000.json").read_text())["losses"] for g in (0, 50)]
+    units = [json.loads((out / f"recover/deda-gamma-{g}/unit_00000.json").read_text())["losses"] for g in (0, 50)]
     assert units[0][0]["gaussian"] < units[1][0]["gaussian"]  # the same images, another weight on the covariances
-    saved = fastdd.resolve(str(swept / "recipe.yaml"))
-    (expanded,) = grid("method.gamma=0,50", recipe=str(swept.parent / "small.yaml"), overrides=["student.seeds=1"]).runs
-    assert saved.arms == expanded.recipe.arms
-    assert saved.sweep == expanded.recipe.sweep
+    assert "by <b>gamma</b>" in (out / "report.html").read_text()
+    assert "<svg" in (out / "sweep.svg").read_text()
+    saved = fastdd.resolve(str(out / "recipe.yaml"))
+    (expanded,) = grid("method.gamma=0,50", recipe=recipe, overrides=["student.seeds=2"]).runs
+    assert (saved.arms, saved.sweep) == (expanded.recipe.arms, expanded.recipe.sweep)
+    check_table(capsys.readouterr().out, run)
 
 
-def test_the_table(swept: Path) -> None:
-    lines = (swept.parent / "stdout").read_text().splitlines()
-    assert lines[0].split()[:3] == ["gamma", "last", "%"]
-    control, first, second, other = (line.split() for line in lines[1:5])
-    values = json.loads((swept / "sweep.json").read_text())["runs"][0]["arms"]["deda-gamma-50"]
-    assert control[:3] == ["random", "real", "images"]
-    assert [first[:2], other[0]] == [["DEDA", "0"], "SRe2L"]
-    assert second[:3] == ["DEDA", "50", f"{100 * values['last'][0]:.1f}"]
-    assert second[-1] == f"{values['cosine']:.3f}"
+def check_table(text: str, run: dict[str, Any]) -> None:
+    """A line the control and a line a set."""
+    heading, *lines = (line.split() for line in text.splitlines()[:5])
+    assert heading[:3] == ["gamma", "last", "%"]
+    values = run["arms"]["deda-gamma-50"]
+    control, first, second, other = lines
+    assert [control[:3], first[:2], other[:1]] == [["random", "real", "images"], ["DEDA", "0"], ["SRe2L"]]
+    assert second[:4] == ["DEDA", "50", f"{50 * sum(values['last']):.1f}", "±"]
+    assert second[-3:] == [f"{values['coverage']:.3f}", f"{values['vendi']:.2f}", f"{values['cosine']:.3f}"]
 
 
 def test_killed_and_continued_it_ends_with_the_same_bytes(
-    swept: Path, tmp_path: Path, fastdd_process: Callable[..., subprocess.Popen[str]], one_thread: None
+    recipe: str, tmp_path: Path, fastdd_process: Callable[..., subprocess.Popen[str]], one_thread: None
 ) -> None:
-    recipe = swept.parent / "small.yaml"
+    sweep(recipe, ["method.gamma=0,50"], tmp_path / "whole")
     out = tmp_path / "out"
-    command = ("sweep", recipe, "--grid", "method.gamma=0,50", "--seeds", "1", "--out", out)
+    command = ("sweep", recipe, "--grid", "method.gamma=0,50", "--out", out)
     kill_when(fastdd_process(*command), out / "recover" / "deda-gamma-50" / "unit_00000.json")
-    sweep(str(recipe), ["method.gamma=0,50"], out, seeds=1)
-    assert results(out) == results(swept)
+    assert not (out / "sweep.json").exists()
+    sweep(recipe, ["method.gamma=0,50"], out)
+    assert results(out) == results(tmp_path / "whole")
     with pytest.raises(InputError, match="holds a run of another recipe"):
-        sweep(str(recipe), ["method.gamma=0,51"], out, seeds=1)
+        sweep(recipe, ["method.gamma=0,51"], out)
 
 
-def test_several_runs(swept: Path, tmp_path: Path, one_thread: None) -> None:
-    recipe, out = str(swept.parent / "small.yaml"), tmp_path / "out"
-    content = sweep(recipe, ["ipc=1,2", "method.gamma=0,50"], out, seeds=1)
-    assert [run["folder"] for run in content["runs"]] == ["ipc-1", "ipc-2"]
-    assert [run["at"] for run in content["runs"]] == [{"ipc": 1}, {"ipc": 2}]
-    # the sweep over gamma alone has two images a class, as the second run has
-    others = {"sweep.json", "sweep.svg", "report.html"}
-    assert {k: v for k, v in results(swept).items() if k not in others} == results(out / "ipc-2")
-    assert content["runs"][1] | {"folder": "", "at": {}} == json.loads((swept / "sweep.json").read_text())["runs"][0]
-    before = {
-        path: path.stat().st_mtime_ns
-        for path in out.rglob("*.json")
-        if path.name not in ("manifest.json", "sweep.json")
-    }
-    assert sweep(recipe, ["ipc=1,2", "method.gamma=0,50"], out, seeds=1) == content
-    assert {path: path.stat().st_mtime_ns for path in before} == before
+def test_several_runs(recipe: str, tmp_path: Path) -> None:
+    out, texts = tmp_path / "out", ["ipc=2,3", "method.gamma=0,50"]
+    content = sweep(recipe, texts, out)
+    assert [run["folder"] for run in content["runs"]] == ["ipc-2", "ipc-3"]
+    assert [run["at"] for run in content["runs"]] == [{"ipc": 2}, {"ipc": 3}]
+    alone = sweep(recipe, ["method.gamma=0,50"], tmp_path / "alone")  # the recipe has three images a class
+    assert content["runs"][1] | {"folder": "", "at": {}} == alone["runs"][0]
+    others = ("sweep.json", "sweep.svg")
+    assert results(out / "ipc-3") == {k: v for k, v in results(tmp_path / "alone").items() if k not in others}
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("seed_0.json")}
+    shutil.rmtree(out / "ipc-3")
+    assert sweep(recipe, texts, out) == content
+    assert len([path for path, time in before.items() if path.stat().st_mtime_ns == time]) == len(before) / 2 == 4
 
 
-def test_a_bad_run_is_refused_before_the_first_begins(swept: Path, tmp_path: Path) -> None:
-    recipe = str(swept.parent / "small.yaml")
-    with pytest.raises(InputError, match=r"student\.network"):
+def test_a_bad_run_is_refused_before_the_first_begins(recipe: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown network 'resnet9'"):
         sweep(recipe, ["student.network=resnet8,resnet9"], tmp_path / "out")
     assert not list((tmp_path / "out").rglob("teacher.safetensors"))
-    shutil.copytree(swept, tmp_path / "one")
+    with pytest.raises(InputError, match=r"student\.seeds: input should be greater"):
+        sweep(recipe, ["ipc=1,2"], tmp_path / "none", seeds=0)
+    assert not (tmp_path / "none").exists()
+    fastdd.run(recipe, tmp_path / "one", until="squeeze")
     with pytest.raises(InputError, match="is the folder of one run, but this sweep has several"):
         sweep(recipe, ["ipc=1,2"], tmp_path / "one")
-    with pytest.raises(InputError, match=r"student\.seeds: input should be greater"):
-        sweep(recipe, ["ipc=1,2"], tmp_path / "two", seeds=0)
 
 
 def test_bad_input_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -234,10 +227,10 @@ def test_bad_input_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_processes_share_every_run_of_a_sweep(pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path) -> None:
-    recipe = pets_recipe(pets)
-    command = ("sweep", recipe, "--grid", "seed=0,1", "--out")
-    wait(torchrun(*command, tmp_path / "two"))
-    content = json.loads((tmp_path / "two" / "sweep.json").read_text())
-    assert [len(run["arms"]) for run in content["runs"]] == [2, 2]
-    assert all(len(run["arms"]["deda"]["last"]) == 1 for run in content["runs"])
+def test_processes_share_every_run_of_a_sweep(recipe: str, tmp_path: Path, one_thread: None) -> None:
+    """The second run's queues are new, though they have the names of the first's."""
+    wait(torchrun("sweep", recipe, "--grid", "seed=0,1", "--out", tmp_path / "two"))
+    sweep(recipe, ["seed=0,1"], tmp_path / "one")
+    assert (tmp_path / "two" / "sweep.json").read_bytes() == (tmp_path / "one" / "sweep.json").read_bytes()
+    for run in ("seed-0", "seed-1"):
+        assert results(tmp_path / "two" / run) == results(tmp_path / "one" / run)

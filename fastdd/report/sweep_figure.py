@@ -200,7 +200,7 @@ class _Frame:
             where, x = f", {described({self.key: each.at[self.key]}, self.names)}", self.spot(each.at) + aside
         deviation = f" ± {high - middle:.1f}" if len(each.last) > 1 else ""
         text = f"{label}{where}: {middle:.1f}{deviation} %"
-        return Mark(round(x, 1), *(_down(self.y(value)) for value in (middle, high, low)), text)
+        return Mark(round(x, 1), _down(self.y(middle)), _down(self.y(high)), _down(self.y(low)), text)
 
     def spot(self, at: Mapping[str, Any]) -> float:
         return _across(self.x(at[self.key]))

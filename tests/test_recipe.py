@@ -67,8 +67,11 @@ def test_every_built_in_recipe_resolves(name: str) -> None:
     assert again == recipe
 
 
-def test_the_table_compares_what_the_single_recipes_make() -> None:
+def test_the_tables_compare_what_the_single_recipes_make() -> None:
     arms = fastdd.resolve("cifar10-table").arms
+    for name, arm in (("cifar10-sre2l", "sre2l"), ("cifar10-dire", "sre2l+dire"), ("cifar10-deda", "deda")):
+        assert fastdd.resolve(name).arms[arm] == arms[arm]
+    arms = fastdd.resolve("cifar10-methods").arms
     for name in METHODS:
         if name != "custom":
             alone = fastdd.resolve(f"cifar10-{name}").arms[name]

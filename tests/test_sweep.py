@@ -80,7 +80,7 @@ def test_keys_of_the_run_make_runs() -> None:
 
 
 def test_a_teacher_of_the_committee_is_of_the_run() -> None:
-    found = grid("committee.resnet32.epochs=1,2", recipe="cifar10-table")
+    found = grid("committee.resnet32.epochs=1,2", recipe="cifar10-methods")
     assert found.keys == ("committee.resnet32.epochs",)
     assert [run.folder for run in found.runs] == ["epochs-1", "epochs-2"]
 

@@ -113,7 +113,7 @@ def test_table_progress_and_page(finished: Path) -> None:
     out, err = ((finished.parent / name).read_text() for name in ("stdout", "stderr"))
     for text in ("random real images", "SRe2L + DiRe", "coverage (k=5)", "protocol", "report.html", " ± "):
         assert text in out, text
-    for stage in ("squeeze", "bank", "recover deda", "label deda", "students deda"):
+    for stage in ("squeeze", "bank", "recover deda", "label deda", "student deda 0"):
         assert f"{stage}: " in err
     assert "images/s" in err
     assert "Traceback" not in err

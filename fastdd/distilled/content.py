@@ -57,9 +57,9 @@ class Content:
         with progress("export", len(self)) as bar:
             for number, (image, label, name) in enumerate(zip(images, labels, ids, strict=True)):
                 png = encode_png(image).numpy().tobytes()
+                bar.advance(1)  # before it is handed over: who counts images never comes back after the last
                 yield Sample(number, png, label, self.names[label], seen[label], name)
                 seen[label] += 1
-                bar.advance(1)
 
     def shards(self, shard_bytes: int) -> list[range]:
         """Numbers of the images of each file, so that none is larger than ``shard_bytes`` unless one image is."""

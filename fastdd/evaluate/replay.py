@@ -37,7 +37,7 @@ class Replayed:
         self.prepare = None if once else teacher.normalise
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch)
+        return self.stored.steps(self.replay, self.batch)
 
     def smallest(self) -> int:
         return len(self.images) % self.batch or min(self.batch, len(self.images))

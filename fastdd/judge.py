@@ -1,7 +1,8 @@
 """Judge a distilled set on its own: students of any networks under one protocol, with the controls beside it.
 
 The set may be a run's, of which the folder knows teacher, data, seed and protocol, or anybody's; then teacher and data
-are given. The control is as many random real images of each class, with the same labels and protocol.
+are given. The control is as many random real images of each class, with the same labels and protocol; the reference is
+the whole real training set, for as many steps (full_set.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -24,6 +25,7 @@ from .distilled.runs import run_of
 from .errors import InputError, suggestion
 from .evaluate.architectures import students
 from .evaluate.table import Arm, Table
+from .full_set import FullSet
 from .labels import fingerprint
 from .precision import has_fast_bf16
 from .protocols import declaration, plain, settled
@@ -48,7 +50,7 @@ class Question:
         seeds: students a network; None: the protocol's number.
         seed: of the controls and students; None: the run's, or 0.
         control: also random real images.
-        full: also the full real set, under the same protocol, which takes as long as it is large.
+        full: also the whole real training set, for as many steps; auto: where its images fit into memory.
         json: where to write; None: beside the set.
     """
 
@@ -63,7 +65,7 @@ class Question:
     seeds: int | None = None
     seed: int | None = None
     control: bool = True
-    full: bool = False
+    full: bool | Literal["auto"] = "auto"
     json: Path | None = None
 
 
@@ -78,6 +80,8 @@ class Judgement:
         teacher: who labels.
         configs: the protocol with each student's network.
         arms: the set, and the controls.
+        full: the whole real training set.
+        full_left_out: why it is no control here; None where it is.
         table: the file of accuracies.
 
     Raises:
@@ -102,6 +106,10 @@ class Judgement:
             teachers.outline("--student", config.network, len(card.classes), (channels, height, width))
             settled(config, len(self.images), len(card.classes))
         self.real = self._real()
+        self.full = FullSet(
+            self.real, settled(self.configs[0], len(self.images), len(card.classes)), len(self.images), self.seed
+        )
+        self.full_left_out = self.full.left_out(question.full)
         self.table = Table(question.json or self._beside(), self._identity())
 
     @property
@@ -174,13 +182,18 @@ class Judgement:
     @cached_property
     def arms(self) -> list[Arm]:
         """The set and the controls, in the order of the table."""
-        source = self.set.source
-        arms = [Arm(source["arm"] if source is not None else self.question.path.name, self.images, self.truth)]
+        arms = [Arm(self._name(), self.images, self.truth)]
         if self.question.control and arms[0].name != recipe.CONTROL:
             arms.append(self._control())
-        if self.question.full:
-            arms.append(Arm("full", *self.real.images(self.real.train)))
+        if self.full_left_out is None:
+            arms.append(Arm(recipe.FULL, *self.full.images, len(self.images)))
         return arms
+
+    def _name(self) -> str:
+        """Of the set in the table: its arm in the run, or its folder's name where that is not the whole real set's."""
+        if self.set.source is not None:
+            return str(self.set.source["arm"])
+        return self.question.path.name if self.question.path.name != recipe.FULL else "set"
 
     def _control(self) -> Arm:
         """As many random real images of each class as the set has."""

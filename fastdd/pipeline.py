@@ -22,19 +22,19 @@ from . import evaluate, recover, teachers
 from .bank import Bank
 from .data import summary
 from .devices import device_of
-from .distributed import barrier, claims, is_main
+from .distributed import is_main
 from .errors import InputError
 from .files import write_json, write_tensors
+from .full_set import FullSet
 from .member import Member
 from .precision import settled
-from .progress import progress
-from .protocols import images_seen
 from .protocols import settled as settled_protocol
 from .real import Real
 from .recipe import CONTROL, RANDOM_REAL, Recipe, Student, Terms
 from .runfolder import RunFolder, open_run
-from .seeds import derive, seed_everything
+from .seeds import seed_everything
 from .soft_labels import SoftLabels
+from .students import LEFT_OUT, Students
 from .teachers import Teacher
 
 Rows = Sequence[tuple[int, int]]
@@ -66,7 +66,9 @@ class Pipeline:
         configs = {"": recipe.teacher, **recipe.committee}
         self.members = [Member(name, config, recipe, self.real) for name, config in configs.items()]
         self._check(out, fresh)
+        left_out = self._full_set().left_out(recipe.metrics.full_set)
         self.run: RunFolder = open_run(out, recipe, fresh, shared)
+        self.run.manifest.setdefault(LEFT_OUT, left_out)
         self.run.check_fingerprint("train", self.real.train.fingerprint)
         self.run.check_fingerprint("test", self.real.test_set.fingerprint)
         if is_main() and not (out / "data.json").is_file():
@@ -190,32 +192,16 @@ class Pipeline:
         classes = len(self.real.classes)
         return settled_protocol(self.recipe.student, self._stored(arm) * classes, classes)
 
-    def train_students(self) -> None:
-        """Train and test the students that the run folder lacks, of all arms and seeds; processes share them."""
-        config = self.recipe.student
-        every = [(arm, seed) for arm in self.arms for seed in range(config.seeds)]
-        left = [(arm, seed) for arm, seed in every if not self._student_path(arm, seed).is_file()]
-        barrier()  # all processes have listed them before any is finished
-        for number in claims("students", len(left)):
-            self._train_student(*left[number])
-        barrier()
+    def _full_set(self) -> FullSet:
+        classes = len(self.real.classes)
+        return FullSet(self.real, self._protocol(CONTROL), self.recipe.ipc * classes, self.recipe.seed)
 
-    def _train_student(self, arm: str, seed: int) -> None:
-        images, truth = self.distilled(arm)
-        config, identity = self._protocol(arm), derive(self.recipe.seed, "student", seed)
-        source = self.soft_labels.read(arm, images, config, truth, identity)
-        total = images_seen(config, len(images))
-        with self.run.stage(f"students {arm}") as work, progress(f"student {arm} {seed}", total) as bar:
-            result = evaluate.train_student(config, self.teacher, images, source, self.real.test, identity, bar, truth)
-            work.images = total
-        write_json(self._student_path(arm, seed), {"seed": seed, **asdict(result)})
-
-    def _student_path(self, arm: str, seed: int) -> Path:
-        return self.run.path / "students" / arm / f"seed_{seed}.json"
-
-    def students(self, arm: str) -> list[dict[str, Any]]:
-        """What the files of the arm's students say, one a seed."""
-        return [json.loads(self._student_path(arm, seed).read_text()) for seed in range(self.recipe.student.seeds)]
+    def _students(self) -> Students:
+        """The students' stage; what it decodes lives as long as it does."""
+        return Students(
+            self.run, list(self.arms), self.recipe.seed, self.recipe.student.seeds, self._protocol, self.distilled,
+            self.soft_labels, self.teacher, self.real.test, self._full_set(),
+        )  # fmt: skip
 
     def embeddings(self) -> dict[str, Tensor]:
         """Teacher embeddings of the real training images and of every arm's images, float16."""
@@ -235,7 +221,7 @@ class Pipeline:
 
     def _measure(self) -> dict[str, Any]:
         recipe, card = self.recipe, self.teacher.card
-        students = {arm: self.students(arm) for arm in self.arms}
+        students = self._students()
         embeddings = self.embeddings()
         arms = {}
         with self.run.stage("metrics") as work:
@@ -245,10 +231,8 @@ class Pipeline:
                 stored = self._stored(arm)
                 truth = torch.arange(len(card.classes)).repeat_interleave(stored)
                 diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, recipe.metrics.k)
-                accuracies = {key: [student[key] for student in students[arm]] for key in ("last", "best")}
-                curves = [student["curve"] for student in students[arm]]
                 arms[arm] = {
-                    "title": method.title, "stored": stored, **accuracies, "curves": curves, **asdict(diversity),
+                    "title": method.title, "stored": stored, **students.measured(arm), **asdict(diversity),
                 }  # fmt: skip
             work.images = len(real)
         text, digest = self.soft_labels.protocol(self._protocol(CONTROL))
@@ -258,7 +242,7 @@ class Pipeline:
             "seed": recipe.seed,
             "data": {"root": recipe.data.root, "train": len(self.real.train), "test": len(self.real.test_set)},
             "teacher": {"network": card.network, "accuracy": card.accuracy},
-            "protocol": protocol, "k": recipe.metrics.k, "arms": arms,
+            "protocol": protocol, "k": recipe.metrics.k, "arms": arms, **students.measured_full(),
         }  # fmt: skip
 
     def through(self, last: str, part: range | None = None) -> None:
@@ -274,7 +258,7 @@ class Pipeline:
             for arm in self.arms:
                 self.label(arm)
         if "evaluate" in wanted:
-            self.train_students()
+            self._students().train()
         if not is_main():  # later stages are the work of one process
             return
         if "evaluate" in wanted:

@@ -44,6 +44,9 @@ MADE = (
 SECTIONS = {"name", "description", "ipc", "seed", "device", "data", "teacher", "arms", "recover", "student", "metrics"}
 """in the recipe of every run; one of an earlier version may lack others, and is told so when it is compared"""
 
+LATER = {"metrics.full_set"}
+"""settings that earlier versions lack and that leave all they made as it is: a run without them is continued"""
+
 
 @dataclass
 class Work:
@@ -180,7 +183,11 @@ def _require_same(path: Path, earlier: dict[str, Any], recipe: Recipe) -> None:
     """Refuse a folder made by another recipe, and say what differs."""
     theirs, ours = _flat(earlier), _flat(as_plain(recipe))
     absent = object()
-    keys = [k for k in {**theirs, **ours} if theirs.get(k, absent) != ours.get(k, absent)]
+    keys = [
+        k
+        for k in {**theirs, **ours}
+        if theirs.get(k, absent) != ours.get(k, absent) and (k in theirs or k not in LATER)
+    ]
     if keys:
         shown = "; ".join(f"{k}: {theirs.get(k, 'absent')} there, {ours.get(k, 'absent')} now" for k in keys[:5])
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""

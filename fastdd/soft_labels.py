@@ -61,27 +61,33 @@ class SoftLabels:
             labels.label_views(self.voters, images, self.path(arm), self._facts(images, student), arm)
         else:
             rows = labels.label(self.voters, images, arm, self.recipe.labels.average)
-            labels.save_labels(self.path(arm), rows)
+            labels.save_labels(self.path(arm), rows, images)
 
     def _facts(self, images: Tensor, student: Student) -> labels.Facts:
         classes = len(next(iter(self.voters.values())).card.classes)
         return labels.planned(self.recipe.labels, student, images, classes, self.fingerprints, self.recipe.seed)
 
     def read(self, arm: str, images: Tensor, student: Student, truth: Tensor, seed: int) -> Tensor | Batches | None:
-        """What a student of an arm learns from: rows of logits, batches of labelled views, or None for the teacher."""
-        if student.labels == "online":
+        """What a student of an arm learns from: rows of logits, batches of labelled views, or None where nothing is
+        stored.
+
+        Raises:
+            InputError: the labels are of other images or classes, damaged, or no finite numbers.
+        """
+        if student.labels != "stored":
             return None
-        if not self.by_view:
-            return labels.load_labels(self.path(arm)).to(images.device)
         teacher = next(iter(self.voters.values()))
-        stored = labels.StoredLabels.open(self.path(arm), labels.fingerprint(images), len(teacher.card.classes))
+        classes = len(teacher.card.classes)
+        if not self.by_view:
+            return labels.load_labels(self.path(arm), images, classes).to(images.device)
+        stored = labels.StoredLabels.open(self.path(arm), labels.fingerprint(images), classes)
         hard = truth if student.hard_weight else None
         return Replayed(student, teacher, images, stored, hard, seed, self.recipe.labels.replay)
 
     def protocol(self, student: Student) -> tuple[str, str]:
         """A settled protocol in a line, and its hash; with the stored labels where they are by view."""
         text, digest = protocol_text(student), protocol_hash(student)
-        if student.labels == "online" or not self.by_view:
+        if student.labels != "stored" or not self.by_view:
             return text, digest
         config = self.recipe.labels
         kept = "" if config.keep == 1 else f", {config.keep:.0%} of the batches ({config.choice}, {config.replay})"

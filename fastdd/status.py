@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from .bank import store
 from .errors import InputError
-from .recipe import CONTROL, RANDOM_REAL, Recipe
+from .recipe import CONTROL, FULL, RANDOM_REAL, Recipe
 from .recover import all_units, speakers
-from .runfolder import RECIPE
+from .runfolder import MANIFEST, RECIPE
+from .students import LEFT_OUT
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,16 @@ def status(folder: Path) -> list[Progress]:
     for arm in (CONTROL, *recipe.arms):
         rows.append(Progress(f"recover {arm}", *_units(folder / "recover" / arm, recipe, arm, classes), "units"))
         rows.append(Progress(f"students {arm}", _files(folder / "students" / arm), recipe.student.seeds, "students"))
+    if _facts(folder).get(LEFT_OUT, "") is None:
+        rows.append(Progress(f"students {FULL}", _files(folder / "students" / FULL), recipe.student.seeds, "students"))
     rows.append(Progress("report", int((folder / "report.html").is_file()), 1, "page"))
     return rows
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """The manifest; empty where a run was killed before it had one."""
+    file = folder / MANIFEST
+    return json.loads(file.read_text()) if file.is_file() else {}
 
 
 def _files(folder: Path) -> int:

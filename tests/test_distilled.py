@@ -148,7 +148,7 @@ def test_the_arm_of_a_run(tmp_path: Path) -> None:
 def test_an_arm_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     run = run_folder(tmp_path, ("deda",))
     (run / "images/deda/dog/00001.png").unlink()
-    assert "holds 3 images of 2 classes, so it is not whole" in fails(run)
+    assert "holds 1 images of class 'dog', others have 2, so it is not whole" in fails(run)
     write_json(run / "data.json", [{"classes": ["cat", "dog", "emu"]}])
     assert "is not whole" in fails(run)
     (run / "manifest.json").write_text("{")

@@ -321,9 +321,9 @@ def test_stored_labels(
     assert made.dtype == torch.float16
     wanted = teacher.network(teacher.normalise(digits[0]))
     torch.testing.assert_close(made.float(), wanted, rtol=2**-10, atol=1e-5)  # half precision
-    labels.save_labels(tmp_path / "l.safetensors", made)
-    loaded = labels.load_labels(tmp_path / "l.safetensors")
-    assert loaded.dtype == torch.float32
-    assert torch.equal(loaded, made.float())
-    write_tensors(tmp_path / "again.safetensors", {"logits": made})
-    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "l.safetensors").read_bytes()
+    labels.save_labels(tmp_path / "l.safetensors", made, digits[0])
+    write_tensors(tmp_path / "earlier.safetensors", {"logits": made})  # an earlier version did not say of which images
+    for name in ("l", "earlier"):
+        loaded = labels.load_labels(tmp_path / f"{name}.safetensors", digits[0], 10)
+        assert loaded.dtype == torch.float32
+        assert torch.equal(loaded, made.float())

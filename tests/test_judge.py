@@ -48,9 +48,10 @@ def test_a_runs_set_is_worth_what_the_run_says(
     assert "random last %" in out
     (file,) = run.glob("evaluation-*.json")
     found = entries(file)
-    for arm in ("deda", "random"):
-        for which in ("last", "best"):
-            assert [entry[which] for entry in found if entry["arm"] == arm] == metrics["arms"][arm][which]
+    for arm, measured in {**metrics["arms"], "full": metrics["full_set"]}.items():
+        if arm in ("deda", "random", "full"):
+            for which in ("last", "best"):
+                assert [entry[which] for entry in found if entry["arm"] == arm] == measured[which]
     assert json.loads(file.read_text())["protocols"][metrics["protocol"]["hash"]]["text"] == metrics["protocol"]["text"]
     # all is there: nothing is trained again; of two missing ones, those two are
     before = file.read_bytes()
@@ -67,7 +68,7 @@ def test_a_runs_set_is_worth_what_the_run_says(
 def test_a_folder_of_anybodys(run: Path, bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher = str(run / "teacher.safetensors")
     arguments = ["evaluate", str(bare), "--teacher", teacher, "--data", "digits", "--json", str(tmp_path / "j.json")]
-    students = ["--student", "resnet8,convnet1", "--protocol", "dire", "--seeds", "1", "--full"]
+    students = ["--student", "resnet8,convnet1", "--protocol", "dire", "--seeds", "1"]
     assert main([*arguments, *students, "epochs=1", "pad=1", "batch=500"]) == 0
     found = entries(tmp_path / "j.json")
     arms = [(entry["network"], entry["arm"]) for entry in found]
@@ -82,7 +83,7 @@ def test_a_folder_of_anybodys(run: Path, bare: Path, tmp_path: Path, capsys: pyt
 
 def test_the_control_has_as_many_images_of_each_class(run: Path, bare: Path) -> None:
     (bare / "3" / "00001.png").unlink()
-    question = Question(bare, teacher=run / "teacher.safetensors", data="digits")
+    question = Question(bare, teacher=run / "teacher.safetensors", data="digits", full=False)
     judgement = Judgement(question, CPU)
     own, control = judgement.arms
     assert control.name == "random"

@@ -75,7 +75,7 @@ def test_the_tables_compare_what_the_single_recipes_make() -> None:
     for name in METHODS:
         if name != "custom":
             alone = fastdd.resolve(f"cifar10-{name}").arms[name]
-            assert arms[name] == alone.model_copy(update={"steps": min(alone.steps, 200)})
+            assert arms[name] == alone.model_copy(update={"steps": min(alone.steps, 400)})
     assert {name for name in arms if name.endswith("+dire")} == {f"{name}+dire" for name in METHODS} - {
         "custom+dire", "rded+dire"
     }  # fmt: skip

@@ -241,8 +241,8 @@ def test_accuracy_bars_run_from_the_control_to_the_mean(run: Path) -> None:
     assert above.bar[0] == pytest.approx(figure.control)
     assert below.bar[0] + below.bar[1] == pytest.approx(figure.control)
     assert above.bar[1] / below.bar[1] == pytest.approx(9 / 12)
-    assert above.dots == pytest.approx([100 * figure.axis(v) for v in (90, 91, 92)])
-    assert all(0 <= dot <= 100 for row in figure.rows for dot in (*row.dots, *row.whisker))
+    assert above.marks.dots == pytest.approx([100 * figure.axis(v) for v in (90, 91, 92)])
+    assert all(0 <= dot <= 100 for row in figure.rows for dot in (*row.marks.dots, *row.marks.whisker))
 
 
 def test_losses_are_averaged_over_units_and_hide_what_a_logarithm_cannot_show(run: Path) -> None:

@@ -56,6 +56,7 @@ def test_the_run_folder(finished: Path) -> None:
         expected |= {f"recover/{arm}/unit_{i:05d}.json" for i in range(units[arm])}
         expected |= {f"students/{arm}/seed_{seed}.json" for seed in range(2)}
         expected.add(f"labels/{arm}.safetensors")
+    expected |= {f"students/full/seed_{seed}.json" for seed in range(2)}
     assert names == expected
 
 
@@ -84,7 +85,7 @@ def test_manifest_and_log(finished: Path) -> None:
     weights = hashlib.sha256((finished / "teacher.safetensors").read_bytes()).hexdigest()
     assert manifest["fingerprints"]["teacher"] == weights
     per_arm = {f"{stage} {arm}" for stage in ("recover", "label", "students") for arm in ARMS}
-    assert set(manifest["stages"]) == {"squeeze", "bank", "metrics", "report"} | per_arm
+    assert set(manifest["stages"]) == {"squeeze", "bank", "metrics", "report", "students full"} | per_arm
     assert all(stage["seconds"] >= 0 for stage in manifest["stages"].values())
     assert manifest["stages"]["recover deda"]["images"] == 20 * 10
     lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
@@ -192,7 +193,7 @@ def test_folders_and_archives_give_the_same(pets: Path, pets_recipe: Callable[[P
 
 MOMENTS = (
     "teacher.safetensors", "bank/manifest.json", "images/sre2l/3/00000.png", "recover/deda/unit_00000.json",
-    "labels/random.safetensors", "students/deda/seed_0.json",
+    "labels/random.safetensors", "students/deda/seed_0.json", "students/full/seed_0.json",
 )  # fmt: skip
 
 
@@ -234,8 +235,8 @@ def test_any_result_may_be_missing(finished: Path, tmp_path: Path, one_thread: N
     out = tmp_path / "out"
     shutil.copytree(finished, out)
     gone = ("manifest.json", "bank/manifest.json", "recover/deda/unit_00001.json", "images/deda/5/00001.png",
-            "labels/sre2l.safetensors", "students/random/seed_1.json", "embeddings.safetensors", "metrics.json",
-            "report.html")  # fmt: skip
+            "labels/sre2l.safetensors", "students/random/seed_1.json", "students/full/seed_0.json",
+            "embeddings.safetensors", "metrics.json", "report.html")  # fmt: skip
     for name in gone:
         (out / name).unlink()
     for name in ("images/deda/5/.tmp-7-00001.png", ".tmp-7-metrics.json", "bank/.tmpEsivZC"):

@@ -197,7 +197,7 @@ def both(monkeypatch: pytest.MonkeyPatch, pets: Path, **options: Any) -> list[li
     """Two epochs from memory, and decoded."""
     found = []
     for budget, kind in ((10**9, passes.Held), (0, passes.Streamed)):
-        monkeypatch.setattr(passes, "_budget", lambda device, budget=budget: budget)
+        monkeypatch.setattr(passes, "device_budget", lambda device, budget=budget: budget)
         opened = open_passes(open_dataset(str(pets), "train"), recipe.Data(size=6, resize=7), 5, CPU, **options)
         assert isinstance(opened, kind)
         assert (opened.shape, opened.batch) == ((3, 6, 6), 5)

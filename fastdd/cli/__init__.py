@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import InputError
-from . import banks, data, evaluate, export, folder, labels, metrics, recipes, stages, sweep
+from . import banks, data, evaluate, export, folder, labels, metrics, recipes, robust, stages, sweep
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fastdd", description="Fast large-scale dataset distillation.")
     parser.add_argument("--version", action="version", version=f"fastdd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (stages, sweep, evaluate, recipes, data, folder, banks, metrics, labels, export):
+    for module in (stages, sweep, evaluate, robust, recipes, data, folder, banks, metrics, labels, export):
         module.add(commands)
     return parser
 

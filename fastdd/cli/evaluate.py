@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .console import console, spread
+from .sets import question_of, set_arguments
 from .stages import run_arguments, run_stage
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 TEXT = "Students and metrics of a recipe's run; or of a distilled set, with the controls beside it."
 OF_A_RECIPE = ("add", "out", "fresh")
-OF_A_SET = ("student", "protocol", "teacher", "data", "resize", "arm", "seeds", "seed", "no_control", "full", "json")
+OF_A_SET = (
+    "student", "protocol", "teacher", "data", "resize", "arm", "seeds", "seed", "no_control", "no_full_set", "json",
+)  # fmt: skip
 """options of one form that the other refuses"""
 
 
@@ -26,20 +29,10 @@ def add(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="stop after students and metrics; or judge SET", description=TEXT)
     run_arguments(evaluate)
     of_set = evaluate.add_argument_group("of a set", "RECIPE is a run's folder, or a folder of class folders")
-    of_set.add_argument(
-        "--student", metavar="NETWORKS", help="one or several, such as resnet18,convnet; papers: those of their tables"
-    )
-    of_set.add_argument("--protocol", metavar="NAME", help="how papers train students, such as sre2l-cifar or rded")
-    of_set.add_argument("--teacher", metavar="FILE", help="weights with a card (default: the run's)")
-    of_set.add_argument("--data", metavar="ROOT", help="the real images (default: the run's)")
-    of_set.add_argument("--resize", type=int, metavar="PIXELS", help="their shorter side before the centre is cut out")
-    of_set.add_argument("--arm", metavar="NAME", help="of a run with several")
-    of_set.add_argument("--seeds", type=int, metavar="N", help="students a network (default: the protocol's)")
-    of_set.add_argument("--seed", type=int, metavar="SEED", help="of controls and students (default: the run's, or 0)")
+    set_arguments(of_set)
     of_set.add_argument("--no-control", action="store_true", help="leave out the random real images")
-    of_set.add_argument("--full", action="store_true", help="also the full real set, under the same protocol")
+    of_set.add_argument("--no-full-set", action="store_true", help="leave out the whole real training set")
     of_set.add_argument("--json", metavar="FILE", help="where the results go (default: evaluation-HASH.json in SET)")
-    of_set.add_argument("--device", default="auto", help="auto, cpu or cuda")
     evaluate.set_defaults(run=_evaluate)
 
 
@@ -66,22 +59,10 @@ def _refuse(arguments: argparse.Namespace, options: tuple[str, ...], why: str) -
 
 def _judge(arguments: argparse.Namespace) -> None:
     from ..devices import device_of
-    from ..judge import Judgement, Question
+    from ..judge import Judgement
 
-    question = Question(
-        Path(arguments.recipe),
-        [name for name in (arguments.student or "").split(",") if name],
-        arguments.protocol,
-        arguments.overrides,
-        Path(arguments.teacher) if arguments.teacher else None,
-        arguments.data,
-        arguments.resize,
-        arguments.arm,
-        arguments.seeds,
-        arguments.seed,
-        not arguments.no_control,
-        arguments.full,
-        Path(arguments.json) if arguments.json else None,
+    question = question_of(
+        arguments, arguments.recipe, control=not arguments.no_control, full=False if arguments.no_full_set else "auto"
     )
     _print(Judgement(question, device_of(arguments.device)))
 
@@ -92,6 +73,7 @@ def _print(judgement: Judgement) -> None:
 
     from ..evaluate import protocol_hash, protocol_text
     from ..protocols import settled
+    from ..recipe import FULL
 
     answer, card = judgement.answer(), judgement.teacher.card
     columns = [f"{arm.name} {which} %" for arm in judgement.arms for which in ("last", "best")]
@@ -108,4 +90,8 @@ def _print(judgement: Judgement) -> None:
         f"protocol {first.protocol}: {protocol_text(first)}; students a network: {first.seeds}; its authors report the "
         f"{first.reports}"
     )
+    if judgement.full_left_out is None:
+        out.print(f"{FULL}: {judgement.full.title}; a reference, no contender")
+    else:
+        out.print(f"the whole training set is left out: {judgement.full_left_out}")
     out.print(f"every student: {judgement.table.path}")

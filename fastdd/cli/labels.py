@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
 from .console import console
+
+Rows = list[tuple[str, str]]
+"""(name, value)"""
 
 
 def add(commands: Any) -> None:
     labels = commands.add_parser("labels", help="work on stored labels")
     labels = labels.add_subparsers(dest="labels_command", required=True)
     show = labels.add_parser("show", help="print what labels are of, how they were made and what they take")
-    show.add_argument("labels", metavar="LABELS", help="a folder labels/ARM of a run")
+    show.add_argument("labels", metavar="LABELS", help="labels/ARM or labels/ARM.safetensors of a run")
     show.set_defaults(run=_show)
     out = labels.add_parser("export-fkd", help="write labels in the layout of the released FKD code")
     out.add_argument("labels", metavar="LABELS", help="a folder labels/ARM of a run, made with labels.order=fkd")
@@ -36,21 +40,51 @@ def add(commands: Any) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from rich.table import Table
+    path = Path(arguments.labels)
+    _print_rows(_of_images(path) if path.suffix == ".safetensors" else _of_views(path))
 
+
+def _of_images(path: Path) -> Rows:
+    """What is to be said of a file with one label an image."""
+    import torch.nn.functional as F
+
+    from ..labels import read_labels
+
+    found = read_labels(path)
+    count, classes = found.logits.shape
+    of = "unknown, of an earlier version" if found.images is None else f"fingerprint {found.images[:12]}"
+    rows = [
+        ("labels", f"{count}, one of each image as it is, {path.stat().st_size:,} bytes"),
+        ("classes", str(classes)),
+        ("images", of),
+        ("logits", str(found.logits.dtype).removeprefix("torch.")),
+    ]
+    bad = int((~found.logits.isfinite().all(1)).sum())
+    if bad:
+        return [*rows, ("not finite", f"{bad} labels; students refuse them")]
+    log = F.log_softmax(found.logits.double(), 1)
+    confidence, entropy = log.exp().amax(1).mean(), -(log.exp() * log).sum(1).mean()
+    return [
+        *rows,
+        ("mean confidence", f"{confidence:.4f}, the largest probability at T = 1"),
+        ("mean entropy", f"{entropy:.4f} nats at T = 1, of at most {math.log(classes):.4f}"),
+    ]
+
+
+def _of_views(path: Path) -> Rows:
+    """What is to be said of a folder with labels of views."""
     from ..labels import StoredLabels
 
-    labels = StoredLabels.open(arguments.labels)
+    labels = StoredLabels.open(path)
     facts, how = labels.facts, labels.facts.augmentation
     count, size = facts.pool.labels, labels.bytes
     fkd = facts.epochs * facts.samples * (2 * facts.classes + 25)
     form = f"{facts.form}, k {facts.k} at T {facts.temperature:g}" if facts.form == "topk" else facts.form
     cut = f"pad {how.pad} px" if how.scale is None else f"windows of {how.scale[0]:g} to {how.scale[1]:g} of the area"
     mixing = "none" if how.mix == "none" else f"{how.mix}({how.mix_alpha:g}), one ratio a {how.mix_per}"
-    rows = Table(box=None, show_header=False)
-    for name, value in (
+    return [
         ("images", f"{facts.samples} of {how.size[0]} x {how.size[1]}, fingerprint {facts.images[:12]}"),
-        ("classes", facts.classes),
+        ("classes", str(facts.classes)),
         ("teachers", ", ".join(teacher[:12] for teacher in facts.teachers) or "unknown"),
         ("teacher mode", f"{facts.mode}, batches of {how.batch} in {facts.parts} parts, {facts.average}"),
         ("views", "stored, as imported" if facts.source else f"{cut}, flip {how.flip:g}"),
@@ -58,9 +92,16 @@ def _show(arguments: argparse.Namespace) -> None:
         ("epochs", f"{facts.epochs}, {100 * facts.keep:g} % of the batches kept ({facts.choice}), order {how.order}"),
         ("labels", f"{count} in {form}, {size / 1e6:.2f} MB, {size / count:.1f} bytes each"),
         ("against FKD", f"{fkd / 1e6:.2f} MB for all epochs, {fkd / size:.1f} times as much"),
-    ):
-        rows.add_row(name, str(value))
-    console().print(rows)
+    ]
+
+
+def _print_rows(rows: Rows) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False)
+    for name, value in rows:
+        table.add_row(name, value)
+    console().print(table)
 
 
 def _export(arguments: argparse.Namespace) -> None:

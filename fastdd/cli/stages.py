@@ -74,6 +74,9 @@ def _print_result(result: RunResult) -> None:
             values["title"], spread(values["last"]), spread(values["best"]), f"{values['coverage']:.3f}",
             f"{values['vendi']:.2f}", f"{values['cosine']:.3f}", *(f"{s:.1f}" for s in seconds),
         )  # fmt: skip
+    if full := metrics.get("full_set"):
+        seconds = stages.get("students full", {}).get("seconds", 0.0)
+        rows.add_row(full["title"], spread(full["last"]), spread(full["best"]), *("-" * 4), f"{seconds:.1f}")
     out = console()
     accuracy = metrics["teacher"]["accuracy"]
     out.print(
@@ -84,6 +87,8 @@ def _print_result(result: RunResult) -> None:
     out.print(
         f"protocol {metrics['protocol']['hash']}: {metrics['protocol']['text']}; {metrics['protocol']['seeds']} seeds"
     )
+    if reason := metrics.get("full_set_left_out"):
+        out.print(f"the whole training set is left out: {reason}")
     others = {k: v["seconds"] for k, v in stages.items() if k in ("squeeze", "bank", "report")}
     out.print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
     out.print(f"open {result.path / 'report.html'}")

@@ -17,7 +17,7 @@ augment.py augments it there.
 
 from .check import check
 from .crops import Crop
-from .dataset import Dataset, real_sample
+from .dataset import Dataset, proportional_sample, real_sample
 from .index import open_dataset
 from .loader import Batch, Loader, open_loader
 from .resident import Resident, resident
@@ -35,6 +35,7 @@ __all__ = [
     "check",
     "open_dataset",
     "open_loader",
+    "proportional_sample",
     "real_sample",
     "resident",
     "scan",

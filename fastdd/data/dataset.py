@@ -9,6 +9,7 @@ by the loader of loader.py.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -196,5 +197,26 @@ def real_sample(dataset: Dataset, per_class: int, seed: int) -> Tensor:
     for count in dataset.counts:
         # A whole permutation whatever per_class is: this is what makes the samples nested.
         drawn.append(first + torch.randperm(count, generator=generator)[:per_class])
+        first += count
+    return torch.cat(drawn)
+
+
+def proportional_sample(dataset: Dataset, wanted: int, seed: int) -> Tensor:
+    """Draw real images without replacement, of each class its share of the set.
+
+    Args:
+        dataset: where from.
+        wanted: images in all, at least 1.
+        seed: of the draw.
+
+    Returns:
+        int64 indices in class order: ``wanted`` of them, and less than one a class more; all where the set has no more.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    first = 0
+    drawn = []
+    for count in dataset.counts:
+        share = min(count, math.ceil(count * wanted / len(dataset)))
+        drawn.append(first + torch.randperm(count, generator=generator)[:share].sort().values)
         first += count
     return torch.cat(drawn)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import torch
+
 from ..errors import InputError
 
 BUDGET = 0.6  # of the available memory: the teacher, the activations and the other split need the rest
@@ -48,6 +50,11 @@ def memory_budget() -> int:
     """Bytes that data may take now: BUDGET of the available memory, or no limit where it is unknown."""
     available = available_memory()
     return sys.maxsize if available is None else int(BUDGET * available)
+
+
+def device_budget(device: torch.device) -> int:
+    """Bytes that images may take now on a device: BUDGET of what is free there."""
+    return int(BUDGET * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else memory_budget()
 
 
 def require_memory(needed: int, what: str, remedy: str) -> None:

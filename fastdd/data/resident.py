@@ -20,7 +20,7 @@ from .augment import crop_and_flip
 from .crops import Crop
 from .dataset import CHUNK, Dataset
 from .loader import Backend, Batch, OnError, open_loader
-from .memory import BUDGET, require_memory
+from .memory import device_budget, require_memory
 from .schedule import Order, Schedule
 
 
@@ -135,7 +135,7 @@ def _require(needed: int, device: torch.device, what: str) -> None:
     if device.type != "cuda":
         require_memory(needed, f"to hold {what}", remedy)
         return
-    budget = int(BUDGET * torch.cuda.mem_get_info(device)[0])
+    budget = device_budget(device)
     if needed > budget:
         raise InputError(
             f"{needed:,} bytes are needed to hold {what} on {device}, but {budget:,} may be used; {remedy}"

@@ -106,24 +106,30 @@ def _origins(source: dict[str, Any], origin: str) -> dict[str, str]:
 
 
 def _results(source: dict[str, Any] | None) -> str:
-    """What the run measured of the set, and of as many random real images."""
+    """What the run measured of the set, of as many random real images and of the whole real training set."""
     if source is None or not _under(source["metrics"], "arms", source["arm"]):
         return ""
     metrics = source["metrics"]
     rows = ["| | top-1 % (last) | coverage | Vendi | cosine |", "| --- | --- | --- | --- | --- |"]
     for arm in dict.fromkeys((source["arm"], "random")):
         values = metrics["arms"].get(arm, {})
-        last = [value for value in values.get("last") or [] if isinstance(value, float)]
         cells = [
-            "-" if not last else f"{100 * statistics.mean(last):.1f} ({len(last)} student{'s' * (len(last) > 1)})",
+            _accuracy(values.get("last")),
             *(_number(values.get(name)) for name in ("coverage", "vendi", "cosine")),
         ]
         rows.append(f"| {values.get('title', arm)} | {' | '.join(cells)} |")
+    if whole := _under(metrics, "full_set", "last"):
+        rows.append(f"| {_under(metrics, 'full_set', 'title')} | {_accuracy(whole)} | - | - | - |")
     protocol = _under(metrics, "protocol") or {}
     said = (
         f"Protocol {protocol.get('hash', '?')}: {protocol.get('text', '?')}. Coverage with k = {metrics.get('k', '?')}."
     )
     return "\n".join(["## Results", "", *rows, "", said])
+
+
+def _accuracy(students: Any) -> str:
+    last = [value for value in students or [] if isinstance(value, float)]
+    return "-" if not last else f"{100 * statistics.mean(last):.1f} ({len(last)} student{'s' * (len(last) > 1)})"
 
 
 def _number(value: Any) -> str:

@@ -81,4 +81,5 @@ def _read(file: Path, parser: Callable[[str], Any]) -> Any:
     try:
         return parser(file.read_text(encoding="utf-8")) if file.is_file() else None
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{file} cannot be read ({error}); start the run again") from error
+        reason = " ".join(str(error).split())  # a YAML error has several lines
+        raise InputError(f"{file} cannot be read ({reason}); start the run again") from error

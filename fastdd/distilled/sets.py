@@ -129,10 +129,18 @@ def open_set(path: str | Path, arm: str | None = None, size: int | None = None, 
 def _require_whole(found: Files, source: dict[str, Any]) -> None:
     """Refuse an arm that is not recovered to its end: it lacks classes, or some have fewer images."""
     classes = source["data"][0]["classes"] if source["data"] else found.classes
-    counts = Counter(found.labels)
-    if sorted(classes) != sorted(found.classes) or len(set(counts.values())) > 1:
+    extra, missing = (sorted(set(a) - set(b)) for a, b in ((found.classes, classes), (classes, found.classes)))
+    if extra:
         raise InputError(
-            f"{found.folder} holds {len(found.files)} images of {len(found.classes)} classes, so it is not whole; "
+            f"{found.folder} has class folder {extra[0]!r}, but the run's {len(classes)} classes have none of that "
+            "name; move it away"
+        )
+    counts = Counter(dict.fromkeys(missing, 0))
+    counts.update(found.classes[label] for label in found.labels)
+    least, most = min(counts, key=lambda name: counts[name]), max(counts.values())
+    if counts[least] < most:
+        raise InputError(
+            f"{found.folder} holds {counts[least]} images of class {least!r}, others have {most}, so it is not whole; "
             "start the run again, it continues where it stopped"
         )
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fastdd_kernels import resample, resample_parameters
@@ -33,7 +34,8 @@ class Batch:
 
     Attributes:
         images: float32 [B, C, H, W], normalised and mixed.
-        targets: soft labels (logits) [B, classes] of these very images; None: the teacher is asked.
+        targets: soft labels (logits) [B, classes] of these very images, or with hard labels the shares of the classes
+            in them, which sum to 1; None: the teacher is asked.
         hard: int64 [B], classes of the images, whatever was mixed in; None where the loss has no use for them.
     """
 
@@ -73,34 +75,52 @@ class Augmented:
         teacher: whose normalisation the images get.
         images: uint8 [N, C, H, W], on the device to train on.
         logits: one soft label an image [N, classes], or None.
-        hard: int64 [N] classes, or None.
+        hard: int64 [N] classes, for protocols that learn them, or None.
         seed: of order, augmentation and mixing.
+        epoch_images: images an epoch, the next ones of one pass after another over the set; None: all.
     """
 
     def __init__(
-        self, config: Student, teacher: Teacher, images: Tensor, logits: Tensor | None, hard: Tensor | None, seed: int
-    ) -> None:
+        self, config: Student, teacher: Teacher, images: Tensor, logits: Tensor | None, hard: Tensor | None, seed: int,
+        epoch_images: int | None = None,
+    ) -> None:  # fmt: skip
         assert config.batch != "by_ipc"  # settled
         self.config, self.teacher, self.images, self.batch = config, teacher, images, config.batch
         self.logits, self.hard, self.draw = logits, hard, generator(seed, "batches")
         once = config.randaugment is None and 4 * images.numel() <= ONCE
         self.normalised = teacher.normalise(images) if once else None
         self.black = teacher.bounds(images.device)[0]
+        self.share = len(images) if epoch_images is None else epoch_images
+        self.waiting = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch)
+        return -(-self.share // self.batch)
 
     def smallest(self) -> int:
-        return len(self.images) % self.batch or min(self.batch, len(self.images))
+        return self.share % self.batch or min(self.batch, self.share)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         config, draw = self.config, self.draw
-        for rows in torch.randperm(len(self.images), generator=draw).split(self.batch):
+        for rows in self._order().split(self.batch):
             index = rows.to(self.images.device)
             batch = self._augmented(index)
-            logits = None if self.logits is None else self.logits[index]
-            batch, targets = mix(batch, logits, config.mix, config.mix_alpha, draw)
-            yield Batch(batch, targets, None if self.hard is None else self.hard[index])
+            hard = None if self.hard is None else self.hard[index]
+            batch, targets = mix(batch, self._targets(index, hard), config.mix, config.mix_alpha, draw)
+            yield Batch(batch, targets, hard)
+
+    def _targets(self, index: Tensor, hard: Tensor | None) -> Tensor | None:
+        """What the images alone are to give, before they are mixed."""
+        if self.config.labels == "hard":
+            assert hard is not None  # checked before
+            return F.one_hot(hard, len(self.teacher.card.classes)).float()
+        return None if self.logits is None else self.logits[index]
+
+    def _order(self) -> Tensor:
+        """The images of an epoch: what the passes before have left, and new passes."""
+        while len(self.waiting) < self.share:
+            self.waiting = torch.cat([self.waiting, torch.randperm(len(self.images), generator=self.draw)])
+        rows, self.waiting = self.waiting[: self.share], self.waiting[self.share :]
+        return rows
 
     def _augmented(self, index: Tensor) -> Tensor:
         config, draw = self.config, self.draw

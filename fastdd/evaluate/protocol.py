@@ -35,7 +35,7 @@ def protocol_text(config: Student) -> str:
         _optimiser(config),
         _schedule(config),
         _augmentation(config),
-        f"{config.labels} labels of the teacher in {config.teacher_mode} mode",
+        _labels(config),
         _loss(config),
         *([f"weights averaged with {config.ema:g}"] if config.ema else []),
         *([f"best from {config.best_from:.0%} on"] if config.best_from else []),
@@ -79,9 +79,18 @@ def _augmentation(config: Student) -> str:
     return ", ".join([*texts, f"flip {config.flip:g}", mixing])
 
 
+def _labels(config: Student) -> str:
+    if config.labels == "hard":
+        return "hard labels" + ("" if config.mix == "none" else ", mixed as the images")
+    return f"{config.labels} labels of the teacher in {config.teacher_mode} mode"
+
+
 def _loss(config: Student) -> str:
     text = f"KL at T = {config.temperature:g}" + (" times T^2" if config.t_squared else "")
-    text = text if config.loss == "kl" else "MSE of logits"
+    if config.labels == "hard":
+        text = "cross-entropy"
+    elif config.loss == "mse":
+        text = "MSE of logits"
     return text + (f" + {config.hard_weight:g} CE" if config.hard_weight else "")
 
 

@@ -49,6 +49,7 @@ def train_student(
     seed: int,
     bar: Bar,
     hard: Tensor | None = None,
+    epoch_images: int | None = None,
 ) -> Result:
     """Train and test one student.
 
@@ -57,13 +58,17 @@ def train_student(
         labels: stored soft labels: one an image [N, classes], or batches that bring theirs; None: the teacher labels.
         test: uint8 images and labels of the real test split.
         seed: of initial weights, order, augmentation and mixing.
-        hard: int64 [N], classes of the images, for protocols with ``hard_weight``.
+        hard: int64 [N], classes of the images, for protocols with hard labels or ``hard_weight``.
+        epoch_images: size of the set whose protocol this is, where the images are a larger set's: an epoch is that many
+            of them, and steps, batches, learning rates and tests are as for that set. None: all.
 
     Raises:
-        InputError: labels that do not fit, or batches of one image for a network with BatchNorm.
+        InputError: labels that do not fit or are no finite numbers, or batches of one image for a network with
+            BatchNorm.
     """
     device, classes = images.device, len(teacher.card.classes)
-    config = settled(config, len(images), classes)
+    size = len(images) if epoch_images is None else epoch_images
+    config = settled(config, size, classes)
     hard = _checked(config, classes, len(images), labels, hard)
     torch.manual_seed(derive(seed, "student"))  # also for dropout, whatever was trained before
     network = build(config.network, classes, images.shape[1])
@@ -74,27 +79,31 @@ def train_student(
     labeller = copy.deepcopy(teacher.network).train(config.teacher_mode == "train")
     source: Batches
     if labels is None or isinstance(labels, Tensor):
-        source = Augmented(config, teacher, images, labels, hard, seed)
+        source = Augmented(config, teacher, images, labels, hard, seed, epoch_images)
     else:
         source = labels
-    _require_statistics(config, {config.network: network, "the teacher in train mode": labeller}, source)
+    normalising = {config.network: network}
+    if config.labels != "hard":
+        normalising["the teacher in train mode"] = labeller
+    _require_statistics(config, normalising, source)
     loss_of: Callable[..., Tensor] = _distillation
     if config.compile:
         torch.compiler.reset()  # torch gives up on a function after the graphs of eight networks and sizes
         loss_of = torch.compile(_distillation, dynamic=False)
-    steps, tests = steps_of(config, len(images)), _tests(config, len(images), len(source))
+    steps, tests = steps_of(config, size), _tests(config, size, len(source))
     curve: list[tuple[int, float]] = []
     for step, batch in enumerate(_endless(source)):
         rate = learning_rate(config, step, steps, len(source))
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad()
-        _backward(loss_of, network, labeller, batch, config)
+        loss = _backward(loss_of, network, labeller, batch, config)
         optimiser.step()
         if average is not None:
             average.update(network, step)
         bar.advance(len(batch.images))
         if step + 1 in tests:
+            _require_finite_labels(loss, labeller, batch, step)
             curve.append((step + 1, _test(tested, teacher, test, config)))
         if step + 1 == steps:
             break
@@ -110,12 +119,14 @@ def _checked(
             f"stored labels are {list(labels.shape)}, expected [{images}, {classes}]: one row an image and one column "
             "a class of the teacher; label the set again with this teacher"
         )
-    if not config.hard_weight:
+    if config.labels == "hard" and labels is not None:
+        raise InputError("student.labels=hard learns the classes of the images, but soft labels are given; give none")
+    if config.labels != "hard" and not config.hard_weight:
         return None
     if hard is None:
-        raise InputError(
-            f"student.hard_weight {config.hard_weight:g} needs the classes of the images; give them, or set it to 0"
-        )
+        hard_only = config.labels == "hard"
+        what, other = ("labels=hard", "online") if hard_only else (f"hard_weight {config.hard_weight:g}", "0")
+        raise InputError(f"student.{what} needs the classes of the images; give them, or set it to {other}")
     if len(hard) != images or int(hard.max()) >= classes:
         raise InputError(
             f"{len(hard)} classes up to {int(hard.max())} do not fit {images} images of the teacher's {classes} "
@@ -161,6 +172,24 @@ def _tests(config: Student, images: int, batches: int) -> set[int]:
     return {step for step in done if step > config.best_from * steps}
 
 
+def _require_finite_labels(loss: Tensor, labeller: nn.Module, batch: Batch, step: int) -> None:
+    """Refuse labels that are no finite numbers, told by the loss, which never recovers from them.
+
+    Raises:
+        InputError: the labels of this batch are such; a loss that diverged by itself is an honest result.
+    """
+    if loss.isfinite():
+        return
+    with torch.no_grad():
+        targets = labeller(batch.images) if batch.targets is None else batch.targets
+    bad = int((~targets.isfinite().all(1)).sum())
+    if bad:
+        raise InputError(
+            f"the soft labels of {bad} of {len(targets)} images are not finite at step {step + 1} of a student; look "
+            "for a teacher that is damaged or does not fit the images"
+        )
+
+
 def _endless(source: Batches) -> Iterator[Batch]:
     epoch = 0
     while True:
@@ -170,14 +199,16 @@ def _endless(source: Batches) -> Iterator[Batch]:
 
 def _backward(
     loss_of: Callable[..., Tensor], network: nn.Module, labeller: nn.Module, batch: Batch, config: Student
-) -> None:
-    """Add the gradient of a batch's loss."""
-    parts = batch.parts(config.accumulate)
+) -> Tensor:
+    """Add the gradient of a batch's loss; returns the loss."""
+    parts, total = batch.parts(config.accumulate), torch.zeros((), device=batch.images.device)
     for part in parts:
         loss = loss_of(network, labeller, part.images, part.targets, config, part.hard)
         if len(parts) > 1:
             loss = loss * (len(part.images) / len(batch.images))
         loss.backward()
+        total += loss.detach()
+    return total
 
 
 def _distillation(
@@ -196,7 +227,9 @@ def _distillation(
         out = network(batch)
     out, targets = out.float(), targets.float()
     T = config.temperature
-    if config.loss == "kl":
+    if config.labels == "hard":
+        loss = F.cross_entropy(out, targets)
+    elif config.loss == "kl":
         loss = F.kl_div(F.log_softmax(out / T, 1), F.softmax(targets / T, 1), reduction="batchmean")
         loss = loss * T**2 if config.t_squared else loss
     else:

@@ -33,11 +33,25 @@ class Arm:
         name: in the table.
         images: uint8 [N, C, H, W], on the device to train on.
         classes: int64 [N], in the teacher's order, on the same device.
+        epoch_images: size of the set beside which these stand, where they are the whole real set: an epoch is that many
+            of them, and the teacher labels online in place of stored labels; None: all.
     """
 
     name: str
     images: Tensor
     classes: Tensor
+    epoch_images: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Images an epoch."""
+        return len(self.images) if self.epoch_images is None else self.epoch_images
+
+    def settled(self, config: Student, classes: int) -> Student:
+        """The protocol of its students."""
+        here = settled(config, self.size, classes)
+        stored = self.epoch_images is not None and here.labels == "stored"
+        return here.model_copy(update={"labels": "online"}) if stored else here
 
 
 class Table:
@@ -76,21 +90,21 @@ class Table:
         """
         for config in configs:
             for arm in arms:
-                here = settled(config, len(arm.images), len(teacher.card.classes))
+                here = arm.settled(config, len(teacher.card.classes))
                 left = [number for number in range(config.seeds) if self.get(arm.name, here, number) is None]
                 self._train(arm, here, left, teacher, test, seed)
 
     def _train(
         self, arm: Arm, config: Student, left: Sequence[int], teacher: Teacher, test: tuple[Tensor, Tensor], seed: int
     ) -> None:
-        total = len(left) * images_seen(config, len(arm.images))
+        total = len(left) * images_seen(config, arm.size)
         stored = None
         if left and config.labels == "stored":
             stored = label(teacher, arm.images, arm.name).float()
         with progress(f"{config.network} {arm.name}", total) as bar:
             for number in left:
                 identity = derive(seed, "student", number)
-                result = train_student(config, teacher, arm.images, stored, test, identity, bar, arm.classes)
+                result = train_student(config, teacher, arm.images, stored, test, identity, bar, arm.classes, arm.size)
                 self.content["protocols"][protocol_hash(config)] = protocol_record(config)
                 self.content["students"].append(
                     {"arm": arm.name, "network": config.network, "protocol": protocol_hash(config), "seed": number}
@@ -108,7 +122,7 @@ class Table:
 
     def accuracies(self, arm: Arm, config: Student, classes: int) -> dict[str, list[float]]:
         """``last`` and ``best`` of the students of an arm, one number a seed; fractions."""
-        here = settled(config, len(arm.images), classes)
+        here = arm.settled(config, classes)
         found = [self.get(arm.name, here, number) for number in range(config.seeds)]
         return {key: [entry[key] for entry in found if entry is not None] for key in ("last", "best")}
 

@@ -15,11 +15,12 @@ from .plan import planned
 from .pool import Pool
 from .show import mix, pil_views, show
 from .store import Replay, StoredLabels, is_whole
-from .stored import label, load_labels, save_labels
+from .stored import ImageLabels, label, load_labels, read_labels, save_labels
 from .views import Augmentation, Views, draw_views
 
 __all__ = [
-    "Augmentation", "Average", "Facts", "Foreign", "Form", "Pool", "Replay", "StoredLabels", "Views", "averaged",
-    "bytes_per_label", "decode", "draw_views", "encode", "export_fkd", "fingerprint", "import_fkd", "is_whole", "label",
-    "label_views", "load_labels", "mix", "pil_views", "planned", "save_labels", "show",
+    "Augmentation", "Average", "Facts", "Foreign", "Form", "ImageLabels", "Pool", "Replay", "StoredLabels", "Views",
+    "averaged", "bytes_per_label", "decode", "draw_views", "encode", "export_fkd", "fingerprint", "import_fkd",
+    "is_whole", "label", "label_views", "load_labels", "mix", "pil_views", "planned", "read_labels", "save_labels",
+    "show",
 ]  # fmt: skip

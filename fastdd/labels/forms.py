@@ -40,6 +40,16 @@ def bytes_per_label(form: Form, classes: int, k: int = 10) -> int:
     return (classes if form == "int8" else -(-classes // 2)) + 4
 
 
+def shapes(form: Form, labels: int, classes: int, k: int = 10) -> dict[str, list[int]]:
+    """Of the tensors that encode gives, by name."""
+    if form in FLOATS:
+        return {"logits": [labels, classes]}
+    if form == "topk":
+        kept = min(k, classes)
+        return {"values": [labels, kept], "index": [labels, kept], "rest": [labels]}
+    return {"levels": [labels, classes if form == "int8" else -(-classes // 2)], "low": [labels], "scale": [labels]}
+
+
 def encode(logits: Tensor, form: Form, k: int = 10, temperature: float = 1.0) -> Encoded:
     """Write logits float [B, C] in a form.
 

@@ -27,7 +27,7 @@ from ..errors import InputError
 from ..files import write_json, write_tensors
 from ..seeds import generator
 from .facts import MANIFEST, Facts, as_plain, facts_from, read_manifest
-from .forms import decode, encode
+from .forms import decode, encode, shapes
 from .records import pack_views, unpack_views
 from .views import Views
 
@@ -97,6 +97,11 @@ class StoredLabels:
 
     def __init__(self, folder: Path, images: str | None = None, classes: int | None = None) -> None:
         self.folder = folder
+        if folder.is_file():
+            raise InputError(
+                f"{folder} is a file, as of one label an image; expected a folder with labels of views, which "
+                "labels.per=view makes"
+            )
         known = read_manifest(folder)
         if known is None:
             raise InputError(f"{folder} holds no labels ({MANIFEST} is missing); make them with `fastdd label RECIPE`")
@@ -104,7 +109,7 @@ class StoredLabels:
         if images is not None and images != self.facts.images:
             raise InputError(
                 f"labels {folder} are of other images: fingerprint {self.facts.images[:12]}, these are {images[:12]}; "
-                "label these images"
+                "delete that folder and label these images"
             )
         if classes is not None and classes != self.facts.classes:
             raise InputError(
@@ -147,14 +152,21 @@ class StoredLabels:
         """Views of some samples in a labelled epoch and their logits float32 [len(ids), classes].
 
         Raises:
-            InputError: a sample has no label in that epoch.
+            InputError: a sample has no label in that epoch, or one that is no finite number.
         """
         views = self.views(epoch)
         rows = views.find(ids)
         file = self._file(epoch)
         names = [name for name in file.keys() if not name.startswith("view/")]  # noqa: SIM118 (safe_open is no mapping)
         encoded = {name: file.get_tensor(name)[rows] for name in names}
-        return views.rows(rows), decode(encoded, self.facts.form, self.facts.classes)
+        logits = decode(encoded, self.facts.form, self.facts.classes)
+        bad = ~logits.isfinite().all(1)
+        if bad.any():
+            raise InputError(
+                f"labels {shard_path(self.folder, epoch)} are not finite for sample {int(ids[bad][0])} "
+                f"({int(bad.sum())} of {len(bad)} in a batch); delete that file and start the same command again"
+            )
+        return views.rows(rows), logits
 
     def steps(self, replay: Replay = "shuffle", batch: int | None = None) -> int:
         """How many batches ``batches`` gives for an epoch of training."""
@@ -212,7 +224,22 @@ class StoredLabels:
                 ends = f"{self.epochs[0]} to {self.epochs[-1]}"
                 raise InputError(f"labels {self.folder} have no epoch {epoch}, only some of {ends}")
             try:
-                self._files[epoch] = safe_open(str(path), framework="pt")
+                file = safe_open(str(path), framework="pt")
             except (OSError, SafetensorError) as error:
                 raise InputError(f"{path} is damaged ({error}); delete it and start the same command again") from error
+            self._require_labels(file, path, len(self.facts.pool.rows(epoch)))
+            self._files[epoch] = file
         return self._files[epoch]
+
+    def _require_labels(self, file: Any, path: Path, count: int) -> None:
+        """Refuse a file that does not hold ``count`` labels of views in the form that the manifest says."""
+        facts = self.facts
+        wanted = shapes(facts.form, count, facts.classes, facts.k)
+        names = [name for name in file.keys() if not name.startswith("view/")]  # noqa: SIM118 (safe_open is no mapping)
+        found = {name: file.get_slice(name).get_shape() for name in names}
+        if found != wanted or "views" not in json.loads((file.metadata() or {}).get(KEY, "{}")):
+            here, there = (", ".join(f"{name} {shape}" for name, shape in of.items()) for of in (found, wanted))
+            raise InputError(
+                f"{path} holds {here or 'nothing'}, expected {there} and which views they are of; delete it and start "
+                "the same command again"
+            )

@@ -9,13 +9,14 @@ from .base import All, Config, Count, Layers, Precision
 from .data import Data, Teacher
 from .labels import Labels
 from .method import Augment, Batch, EarlyLate, Method, Mosaic, Offset, Perturb, Save
-from .run import CONTROL, RANDOM_REAL, Bank, Metrics, Recipe, Recover, as_plain
+from .run import CONTROL, FULL, RANDOM_REAL, Bank, Metrics, Recipe, Recover, as_plain
 from .student import RandAugment, Student
 from .sweep import Point, Sweep
 from .terms import BatchNorm, Convolution, Covariance, CrossEntropy, DiRe, Gaussian, Spectrum, Terms
 
 __all__ = [
     "CONTROL",
+    "FULL",
     "RANDOM_REAL",
     "All",
     "Augment",

@@ -48,6 +48,8 @@ class Bank(Config):
 CONTROL = "random"
 RANDOM_REAL = Method(title="random real images", init="real", batch=Batch(slots="all"), terms=Terms(ce=None), steps=0)
 """the control that is run beside every arm"""
+FULL = "full"
+"""the control of students of the whole real training set"""
 
 
 class Recover(Config):
@@ -64,6 +66,8 @@ class Recover(Config):
 class Metrics(Config):
     k: Count = 5
     """neighbours for coverage"""
+    full_set: bool | Literal["auto"] = "auto"
+    """also students of the whole real training set, for as many steps; auto: where its images fit into memory"""
 
 
 class Recipe(Config):
@@ -92,6 +96,8 @@ class Recipe(Config):
     def _fits_together(self) -> Recipe:
         if CONTROL in self.arms:
             raise ValueError("arms.random is the built-in control of random real images; name the arm otherwise")
+        if FULL in self.arms:
+            raise ValueError("arms.full is the built-in control of the whole training set; name the arm otherwise")
         if reserved := {"real", "real_labels"} & self.arms.keys():
             raise ValueError(f"arms.{min(reserved)} is the name of the real images' embeddings; name the arm otherwise")
         if bad := [name for name in self.arms if not name.replace("-", "").replace("+", "").replace("_", "").isalnum()]:

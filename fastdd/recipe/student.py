@@ -71,8 +71,9 @@ class Student(Config):
     """decay of a moving average of the weights, which is then tested; 0: the last weights are"""
 
     # labels and loss
-    labels: Literal["online", "stored"] = "online"
-    """online: the teacher labels each mixed, augmented batch; stored: the one soft label of each image"""
+    labels: Literal["online", "stored", "hard"] = "online"
+    """online: the teacher labels each mixed, augmented batch; stored: the one soft label of each image; hard: the
+    classes of the images, mixed as the batch is and learned by cross-entropy, with no teacher, whatever `loss` says"""
     teacher_mode: Literal["eval", "train"] = "eval"
     """train: the released CIFAR scripts' teacher, which normalises by batch statistics"""
     loss: Literal["kl", "mse"] = "kl"

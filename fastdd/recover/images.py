@@ -7,9 +7,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image, encode_jpeg, encode_png
+from torchvision.io import encode_jpeg, encode_png
 
 from .. import recipe
+from ..data.decode import decode
+from ..data.verify import BadImage
 from ..errors import InputError
 from ..files import write_bytes
 
@@ -41,16 +43,25 @@ def load_images(
     """(uint8 images [K * ipc, C, H, W], labels [K * ipc]) of a distilled set, in class order.
 
     Raises:
-        InputError: an image is missing or damaged.
+        InputError: an image is missing, damaged or of another size than the first, or there is a folder of no class.
     """
-    mode = ImageReadMode.RGB if channels == 3 else ImageReadMode.GRAY
-    images = []
+    others = sorted({entry.name for entry in folder.glob("[!.]*/")} - set(classes))
+    if others:
+        raise InputError(
+            f"{folder / others[0]} is of no class of the real images ({len(others)} such folders beside "
+            f"{len(classes)} classes); move it away"
+        )
+    images: list[Tensor] = []
+    again = f"delete {folder.parents[1] / 'recover' / folder.name} and start the same command again"
     for file in (image_path(folder, name, slot, config) for name in classes for slot in range(ipc)):
         try:
-            images.append(decode_image(str(file), mode))
-        except RuntimeError as error:
-            raise InputError(
-                f"{file} is missing or damaged ({error}); delete {folder.parents[1] / 'recover' / folder.name} "
-                "and start the same command again"
-            ) from error
+            image = decode(bytearray(file.read_bytes()), channels)
+        except OSError as error:
+            raise InputError(f"{file} cannot be read ({error.strerror}); {again}") from error
+        except BadImage as error:
+            raise InputError(f"{file} is damaged: it {error}; {again}") from error
+        if images and image.shape != images[0].shape:
+            here, there = (f"{height} x {width}" for _, height, width in (image.shape, images[0].shape))
+            raise InputError(f"{file} is {here} pixels, the images before it are {there}; {again}")
+        images.append(image)
     return torch.stack(images), torch.arange(len(classes)).repeat_interleave(ipc)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .axis import Axis, linear_axis, log_axis
-from .folder import Arm, Run
+from .folder import Arm, Run, WholeSet
 
 PANEL_WIDTH, PANEL_HEIGHT = 360.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 292.0, 10.0, 200.0  # the frame inside a panel; line labels stand right of it
@@ -40,17 +40,24 @@ def mean(values: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class AccuracyRow:
-    """Positions in percent of the axis, accuracies in percent."""
+class Marks:
+    """The students of one set: positions in percent of the axis, accuracies in percent."""
 
-    arm: Arm
     dots: list[float]
-    bar: tuple[float, float]
-    """start and width, from the control to the mean"""
     whisker: tuple[float, float]
     mean: float
     value: float
     spread: float
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """An arm."""
+
+    arm: Arm
+    marks: Marks
+    bar: tuple[float, float]
+    """start and width in percent of the axis, from the control to the mean"""
     gain: float
     """points above the control"""
 
@@ -60,33 +67,29 @@ class AccuracyFigure:
     axis: Axis
     control: float
     rows: list[AccuracyRow]
+    whole: tuple[WholeSet, Marks] | None
 
 
 def accuracy_figure(run: Run) -> AccuracyFigure:
-    """Last accuracy of every arm; bars run from the control's mean to the arm's."""
-    scores = {arm.key: [100 * float(v) for v in arm.metrics["last"]] for arm in run.arms}
-    ends = [mean(s) + sign * spread(s) for s in scores.values() for sign in (-1, 1)]
-    axis = linear_axis([v for s in scores.values() for v in s] + ends)
-    reference = mean(scores[run.arms[0].key])
+    """Last accuracy of every arm, with bars from the control's mean to the arm's; and of the whole training set."""
+    scores = [[100 * float(v) for v in arm.metrics["last"]] for arm in run.arms]
+    above = [[100 * v for v in run.whole.last]] if run.whole else []
+    ends = [mean(s) + sign * spread(s) for s in scores + above for sign in (-1, 1)]
+    axis = linear_axis([v for s in scores + above for v in s] + ends)
+    reference = mean(scores[0])
     rows = []
-    for arm in run.arms:
-        value, deviation = mean(scores[arm.key]), spread(scores[arm.key])
-        start, end = sorted((100 * axis(reference), 100 * axis(value)))
-        whisker = (100 * axis(value - deviation), 100 * axis(value + deviation))
-        dots = [100 * axis(score) for score in scores[arm.key]]
-        rows.append(
-            AccuracyRow(
-                arm,
-                dots,
-                (start, end - start),
-                whisker,
-                100 * axis(value),
-                value,
-                deviation,
-                value - reference,
-            )
-        )
-    return AccuracyFigure(axis, 100 * axis(reference), rows)
+    for arm, values in zip(run.arms, scores, strict=True):
+        marks = _marks(values, axis)
+        start, end = sorted((100 * axis(reference), marks.mean))
+        rows.append(AccuracyRow(arm, marks, (start, end - start), marks.value - reference))
+    whole = (run.whole, _marks(above[0], axis)) if run.whole else None
+    return AccuracyFigure(axis, 100 * axis(reference), rows, whole)
+
+
+def _marks(scores: Sequence[float], axis: Axis) -> Marks:
+    value, deviation = mean(scores), spread(scores)
+    whisker = (100 * axis(value - deviation), 100 * axis(value + deviation))
+    return Marks([100 * axis(score) for score in scores], whisker, 100 * axis(value), value, deviation)
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,20 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class WholeSet:
+    """Students of the whole real training set: accuracies as fractions, one a seed."""
+
+    title: str
+    last: list[float]
+    best: list[float]
+
+
+@dataclass(frozen=True)
 class Run:
-    """What a run folder holds; the arms begin with the control, and sweep tells which lie on a grid."""
+    """What a run folder holds; the arms begin with the control, and sweep tells which lie on a grid.
+
+    ``whole`` is None where the whole training set was left out, and in runs of before there was such a thing.
+    """
 
     path: Path
     recipe_text: str
@@ -72,6 +84,7 @@ class Run:
     arms: list[Arm]
     embeddings: dict[str, np.ndarray]
     sweep: Sweep
+    whole: WholeSet | None
 
     @property
     def classes(self) -> list[str]:
@@ -116,7 +129,10 @@ def read_run(path: Path) -> Run:
     if next(iter(metrics["arms"]), None) != CONTROL:
         raise InputError(f"{path / 'metrics.json'} does not list the control {CONTROL!r} first among its arms; {AGAIN}")
     arms = _arms(path, metrics, manifest, recipe)
-    return Run(path, recipe_text, manifest, metrics, arms, _embeddings(path, metrics), _sweep(path, recipe, arms))
+    whole = _whole(path / "metrics.json", metrics.get("full_set"))
+    return Run(
+        path, recipe_text, manifest, metrics, arms, _embeddings(path, metrics), _sweep(path, recipe, arms), whole
+    )
 
 
 def _text(file: Path) -> str:
@@ -160,6 +176,13 @@ def _arms(path: Path, metrics: dict[str, Any], manifest: dict[str, Any], recipe:
         seconds = None if key == CONTROL else stage.get("seconds")
         arms.append(Arm(key, label, index, values, _settings(method), _losses(path / "recover" / key), seconds))
     return arms
+
+
+def _whole(file: Path, values: Any) -> WholeSet | None:
+    if values is None:
+        return None
+    _require(file, values, {"title", "last", "best"}, "full_set.")
+    return WholeSet(values["title"], values["last"], values["best"])
 
 
 def _sweep(path: Path, recipe: dict[str, Any], arms: list[Arm]) -> Sweep:

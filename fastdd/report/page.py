@@ -14,7 +14,7 @@ from ..files import write_text
 from . import figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
-from .folder import Arm, Run, read_run
+from .folder import Arm, Run, WholeSet, read_run
 from .sheets import Sheet, sheet
 
 
@@ -107,10 +107,18 @@ def _column(arms: Sequence[Arm], direction: int, value: Value, form: str, seeds:
     texts = ["–" if v is None else format(v, form).replace("-", "−") for v in values]
     known = [(direction * v, text) for v, text in zip(values, texts, strict=True) if v is not None]
     best = max(known)[1] if len(known) > 1 else None
-    after = [
-        f"± {100 * spread(arm.metrics[seeds]):.1f}" if seeds and len(arm.metrics[seeds]) > 1 else "" for arm in arms
-    ]
+    after = [_scatter(arm.metrics[seeds]) if seeds else "" for arm in arms]
     return [Cell(text, more, text == best) for text, more in zip(texts, after, strict=True)]
+
+
+def _scatter(accuracies: Sequence[float]) -> str:
+    return f"± {100 * spread(accuracies):.1f}" if len(accuracies) > 1 else ""
+
+
+def _whole(whole: WholeSet, columns: int) -> list[Cell]:
+    """Cells of the whole training set, which has accuracies alone and is best in nothing."""
+    reached = [Cell(f"{100 * mean(values):.1f}", _scatter(values), False) for values in (whole.last, whole.best)]
+    return reached + [Cell("–", "", False)] * (columns - len(reached))
 
 
 # -- the finding -------------------------------------------------------------------------------------
@@ -174,6 +182,7 @@ def _context(run: Run) -> dict[str, Any]:
         "finding": _finding(run),
         "columns": columns,
         "rows": rows,
+        "whole": _whole(run.whole, len(columns)) if run.whole else [],
         "strips": _strips(run),
         "sheets": _sheets(run),
         "accuracy": accuracy_figure(run),

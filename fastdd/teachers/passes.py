@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import recipe
 from ..data import Crop, Dataset, Loader, Resident, open_loader, resident
-from ..data.memory import BUDGET, memory_budget
+from ..data.memory import device_budget
 
 
 class Passes(Protocol):
@@ -118,14 +118,9 @@ def open_passes(
         H, W = open_loader(dataset, 1, size, data.channels, on_error=data.on_error).shape[1:]
         return Streamed(loader((H, W)), batch)
     stream = loader(size)
-    if len(dataset) * stream.shape.numel() > _budget(device):
+    if len(dataset) * stream.shape.numel() > device_budget(device):
         return Streamed(stream, batch)
     kept = resident(
         dataset, size, data.channels, resize=data.resize, device=device, on_error=data.on_error, backend=data.backend
     )
     return Held(kept, batch, seed)
-
-
-def _budget(device: torch.device) -> int:
-    """Bytes that images may take on a device."""
-    return int(BUDGET * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else memory_budget()

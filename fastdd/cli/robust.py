@@ -1,0 +1,90 @@
+"""Robust scores of a finished distilled set: ``fastdd robust SET``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from .console import console, spread
+from .sets import question_of, set_arguments
+
+if TYPE_CHECKING:
+    from ..robustness import Robust, Robustness
+
+TEXT = (
+    "What a distilled set is worth beside its soft labels and its augmentation (DD-Ranking's scores). Trains students "
+    "of the whole real training set with hard labels, of the set with hard labels, and of the set and random real "
+    "images with the protocol's labels, with and without its augmentation: all for one number of steps. Scores are in "
+    "[0, 1]; 0.269 is no advantage and no loss."
+)
+ROWS = {
+    "real_hard": ("whole real training set", "hard labels"),
+    "synthetic_hard": ("distilled set", "hard labels"),
+    "synthetic": ("distilled set", "as the protocol"),
+    "random": ("random real images", "as the protocol"),
+    "synthetic_plain": ("distilled set", "no augmentation"),
+    "random_plain": ("random real images", "no augmentation"),
+}
+
+
+def add(commands: Any) -> None:
+    robust = commands.add_parser(
+        "robust", help="label- and augmentation-robust scores of a distilled set", description=TEXT
+    )
+    robust.add_argument("set", metavar="SET", help="a run's folder, or a folder of class folders")
+    robust.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the protocol, for example steps=500")
+    set_arguments(robust)
+    robust.add_argument(
+        "--weight", type=float, default=0.5, metavar="W",
+        help="of the gain over random against the hard-label loss, and of augmented against plain (default: 0.5)",
+    )  # fmt: skip
+    robust.add_argument(
+        "--json", metavar="FILE",
+        help="where the scores go (default: robust-HASH.json in SET); of X.json the students are in X-students.json",
+    )  # fmt: skip
+    robust.set_defaults(run=_robust)
+
+
+def _robust(arguments: argparse.Namespace) -> None:
+    from ..devices import device_of
+    from ..robustness import Robustness
+
+    asked = Robustness(question_of(arguments, arguments.set), device_of(arguments.device), arguments.weight)
+    for network, robust in asked.answer().items():
+        _print(asked, network, robust)
+    out = console()
+    out.print(f"\nweight {asked.weight:g}; the scores: {asked.path}", soft_wrap=True)
+    out.print(f"every student: {asked.judgement.table.path}", soft_wrap=True)
+
+
+def _print(asked: Robustness, network: str, robust: Robust) -> None:
+    from rich.table import Table
+
+    from ..evaluate import protocol_hash, protocol_text
+
+    rows = Table("students of", "trained with", "protocol", "last %", box=None, header_style="bold")
+    for name, group in robust.groups.items():
+        rows.add_row(*ROWS[name], protocol_hash(group.config), spread(group.accuracies))
+    config, (label, augmentation) = robust.groups["synthetic"].config, (robust.label, robust.augmentation)
+    out = console()
+    out.print(
+        f"\n{asked.judgement.set.path}: {len(asked.judgement.images)} images; {network}, {config.seeds} students "
+        f"a row, each {asked.steps} steps of {asked.batch} images",
+        soft_wrap=True,
+    )
+    out.print(rows)
+    out.print(f"protocol {config.protocol}: {protocol_text(config)}", soft_wrap=True)
+    out.print(
+        f"label-robust score {label.score:.3f}: {_points(label.over_random)} over random real images, "
+        f"{_points(-label.hard_label_loss)} with hard labels against the whole set; alpha {label.alpha:+.3f}",
+        soft_wrap=True,
+    )
+    out.print(
+        f"augmentation-robust score {augmentation.score:.3f}: {_points(augmentation.augmented)} over random real "
+        f"images with augmentation, {_points(augmentation.plain)} without; beta {augmentation.beta:+.3f}",
+        soft_wrap=True,
+    )
+
+
+def _points(fraction: float) -> str:
+    return f"{100 * fraction:+.1f} points"

@@ -82,9 +82,18 @@ class Pipeline:
         for number, member in enumerate(self.members):
             member.check(self._terms(number), out, fresh)
         classes, images = len(self.real.classes), len(self.real.train)
+        student, labeller = (
+            teachers.outline(f"{key}.network", config.network, classes, self.real.shape).train()
+            for key, config in (("student", self.recipe.student), ("teacher", self.recipe.teacher))
+        )
+        normalising = {self.recipe.student.network: student}
+        if self.recipe.student.teacher_mode == "train" and self.recipe.student.labels == "online":
+            normalising["the teacher in train mode"] = labeller
         for arm in self.arms:
-            self._protocol(arm)
-        teachers.outline("student.network", self.recipe.student.network, classes, self.real.shape)
+            config = self._protocol(arm)
+            assert isinstance(config.batch, int)  # settled
+            smallest = evaluate.smallest_batch(self._stored(arm) * classes, config.batch)
+            evaluate.require_statistics(config, normalising, smallest)
         if self.recipe.metrics.k >= images:
             raise InputError(f"metrics.k is {self.recipe.metrics.k}, expected less than the {images} real images")
 

@@ -258,3 +258,4 @@ def test_one_image_a_class_and_batch_normalisation(
         capsys, "run", tiny, "--out", tmp_path / "out", weights, "ipc=1", "student.batch=1", "method.steps=1"
     )
     assert f"resnet8 {text}1" in error
+    assert not (tmp_path / "out").exists()  # told before anything is made

@@ -23,6 +23,7 @@ from ..seeds import generator
 from ..teachers import Teacher
 from .mix import mix
 from .randaugment import randaugment
+from .statistics import smallest_batch
 
 ONCE = 1 << 28
 """bytes up to which a normalised set is kept"""
@@ -97,7 +98,7 @@ class Augmented:
         return -(-self.share // self.batch)
 
     def smallest(self) -> int:
-        return self.share % self.batch or min(self.batch, self.share)
+        return smallest_batch(self.share, self.batch)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         config, draw = self.config, self.draw

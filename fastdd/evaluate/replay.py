@@ -10,6 +10,7 @@ from ..labels import Replay, StoredLabels, show
 from ..recipe import Student
 from ..teachers import Teacher
 from .batches import ONCE, Batch
+from .statistics import smallest_batch
 
 
 class Replayed:
@@ -40,7 +41,7 @@ class Replayed:
         return self.stored.steps(self.replay, self.batch)
 
     def smallest(self) -> int:
-        return len(self.images) % self.batch or min(self.batch, len(self.images))
+        return smallest_batch(len(self.images), self.batch)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         for labelled, ids in self.stored.batches(epoch, self.seed, self.replay, self.batch):

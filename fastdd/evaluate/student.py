@@ -11,7 +11,7 @@ its hash is printed beside the accuracies. Teacher, student and loss are one fun
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +28,7 @@ from ..teachers import Teacher, accuracy, build
 from ..teachers.optimise import Average, decay_groups
 from .batches import Augmented, Batch, Batches
 from .schedules import learning_rate
+from .statistics import require_statistics
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def train_student(
     normalising = {config.network: network}
     if config.labels != "hard":
         normalising["the teacher in train mode"] = labeller
-    _require_statistics(config, normalising, source)
+    require_statistics(config, normalising, source.smallest())
     loss_of: Callable[..., Tensor] = _distillation
     if config.compile:
         torch.compiler.reset()  # torch gives up on a function after the graphs of eight networks and sizes
@@ -133,23 +134,6 @@ def _checked(
             "classes; use a teacher of these classes"
         )
     return hard
-
-
-def _require_statistics(config: Student, networks: Mapping[str, nn.Module], source: Batches) -> None:
-    """Refuse batches that BatchNorm cannot normalise, of networks in train mode.
-
-    Raises:
-        InputError: one image in a batch or in a part of one.
-    """
-    smallest = min(len(part) for part in torch.empty(source.smallest()).chunk(config.accumulate))
-    for name, network in networks.items():
-        normalises = (m.training and isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules())
-        if smallest == 1 and any(normalises):
-            raise InputError(
-                f"{name} has BatchNorm, whose statistics need several images, but with student.batch={config.batch} "
-                f"and student.accumulate={config.accumulate} a batch of this set has a single one; choose a batch that "
-                "leaves no single image over, or a student without BatchNorm, such as convnet3"
-            )
 
 
 def _optimiser(config: Student, network: nn.Module) -> torch.optim.Optimizer:

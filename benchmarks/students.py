@@ -174,6 +174,8 @@ def main() -> None:
             epochs["epoch, ours in bf16"] = ours(teacher, images, precision="bf16")
         if options.compiled:
             epochs["epoch, ours compiled"] = ours(teacher, images, compile=True)
+            if has_fast_bf16(torch.device("cpu")):
+                epochs["epoch, ours compiled in bf16"] = ours(teacher, images, precision="bf16", compile=True)
         alone = {
             "batches, released": batches_alone(lambda: (len(x) for x, _ in loader)),
             "batches, ours": batches_alone(lambda: (len(batch.images) for batch in source.epoch(0))),

@@ -84,6 +84,12 @@ def another_form(tensors: dict[str, Tensor]) -> None:
     tensors["levels"] = tensors.pop("logits")
 
 
+def shard(labels: Path) -> Path:
+    """The file with the labels of random's views."""
+    (path,) = (labels / "random").glob("epochs-*")
+    return path
+
+
 def replaced(path: Path, other: Path) -> None:
     """Put a copy of another file or folder there."""
     if path.is_dir():
@@ -112,32 +118,32 @@ BY_IMAGE: list[tuple[Spoil, str]] = [
 ]
 BY_VIEW: list[tuple[Spoil, str]] = [
     (
-        lambda f: cut(f / "random/epoch-00001.safetensors"),
-        r"random/epoch-00001.safetensors is damaged \(.*\); delete it",
+        lambda f: cut(shard(f)),
+        r"random/epochs-\d{5}-\d{5}.safetensors is damaged \(.*\); delete it",
     ),
     (
-        lambda f: edited(f / "random/epoch-00001.safetensors", not_finite),
-        r"random/epoch-00001.safetensors are not finite for sample \d+ \(1 of 20 in a batch\); delete that file",
+        lambda f: edited(shard(f), not_finite),
+        r"random/epochs-\d{5}-\d{5}.safetensors are not finite for sample \d+ \(1 of 20 in a batch\); delete that file",
     ),
     (
-        lambda f: edited(f / "random/epoch-00001.safetensors", fewer_classes),
-        r"holds logits \[20, 7\], expected logits \[20, 10\]",
+        lambda f: edited(shard(f), fewer_classes),
+        r"holds logits \[\d+, 7\], expected logits \[\d+, 10\]",
     ),
     (
-        lambda f: edited(f / "random/epoch-00001.safetensors", fewer_rows),
-        r"holds logits \[7, 10\], expected logits \[20, 10\]",
+        lambda f: edited(shard(f), fewer_rows),
+        r"holds logits \[7, 10\], expected logits \[\d+, 10\]",
     ),
     (
-        lambda f: edited(f / "random/epoch-00001.safetensors", another_form),
-        r"holds levels \[20, 10\], expected logits \[20, 10\]",
+        lambda f: edited(shard(f), another_form),
+        r"holds levels \[\d+, 10\], expected logits \[\d+, 10\]",
     ),
     (
-        lambda f: write_tensors(f / "random/epoch-00001.safetensors", {"logits": torch.zeros(20, 10)}),
-        r"holds logits \[20, 10\], expected logits \[20, 10\] and which views they are of; delete it",
+        lambda f: write_tensors(shard(f), {"logits": torch.zeros(20, 10)}),
+        r"holds logits \[20, 10\], expected logits \[\d+, 10\] and which views they are of; delete it",
     ),
     (
-        lambda f: edited(f / "random/epoch-00001.safetensors", dict.clear),
-        r"holds nothing, expected logits \[20, 10\] and which views",
+        lambda f: edited(shard(f), dict.clear),
+        r"holds nothing, expected logits \[\d+, 10\] and which views",
     ),
     (
         lambda f: replaced(f / "random", f / "deda"),

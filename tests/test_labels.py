@@ -26,6 +26,7 @@ from fastdd.labels import (
     planned,
     show,
 )
+from fastdd.labels.shards import shard_path
 from fastdd.teachers import Card, Teacher, build
 
 CLASSES = 4
@@ -71,13 +72,19 @@ def test_labels_are_the_teacher_s_of_what_is_shown(images: Tensor, tmp_path: Pat
     assert sorted(torch.cat([batch for _, batch in batches]).tolist()) == list(range(N))
 
 
-def test_labels_that_were_killed_continue(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("file_bytes", "files"), [(1, [[0], [1], [2]]), (300, [[0, 1], [2]]), (1000, [[0, 1, 2]])])
+def test_labels_that_were_killed_continue(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_bytes: int, files: list[list[int]]
+) -> None:
+    monkeypatch.setattr("fastdd.labels.facts.FILE_BYTES", file_bytes)
     teacher, made = {"t": small_teacher()}, tmp_path / "l"
     how = facts(images, mode="train", parts=2)
+    assert how.files == files
     label_views(teacher, images, made, how, "x")
     before = {path.name: path.read_bytes() for path in made.iterdir()}
-    (made / "epoch-00001.safetensors").unlink()
-    with pytest.raises(InputError, match="lack 1 of 3 epochs"):
+    lost = shard_path(made, files[-1])
+    lost.unlink()
+    with pytest.raises(InputError, match=f"lack 1 of {len(files)} files, the first is {lost.name}"):
         StoredLabels.open(made)
     label_views(teacher, images, made, how, "x")
     assert {path.name: path.read_bytes() for path in made.iterdir()} == before
@@ -85,8 +92,12 @@ def test_labels_that_were_killed_continue(images: Tensor, tmp_path: Path, monkey
         label_views(teacher, images, made, facts(images, mode="train", parts=2, seed=6), "x")
 
 
+@pytest.mark.parametrize("file_bytes", [1, 1 << 16])
 @pytest.mark.parametrize("how", [CUTMIX, SHIFT, replace(SHIFT, mix="none"), replace(CUTMIX, mix="mixup")])
-def test_stored_views_are_those_of_the_seed(images: Tensor, tmp_path: Path, how: Augmentation) -> None:
+def test_stored_views_are_those_of_the_seed(
+    images: Tensor, tmp_path: Path, how: Augmentation, monkeypatch: pytest.MonkeyPatch, file_bytes: int
+) -> None:
+    monkeypatch.setattr("fastdd.labels.facts.FILE_BYTES", file_bytes)
     made = facts(images, augmentation=how, keep=0.5, choice="random")
     drawn = label_views({"t": small_teacher()}, images, tmp_path / "seed", made, "x")
     kept = label_views({"t": small_teacher()}, images, tmp_path / "kept", replace(made, views="stored"), "x")
@@ -112,6 +123,18 @@ def test_a_machine_that_draws_otherwise_is_told(
         StoredLabels.open(tmp_path / "l").views(0)
 
 
+def test_short_epochs_share_a_file_so_that_headers_are_few(images: Tensor, tmp_path: Path) -> None:
+    how = facts(images, epochs=700, form="int4")
+    labels = label_views({"t": small_teacher()}, images, tmp_path / "l", how, "x")
+    assert len(list((tmp_path / "l").glob("*.safetensors"))) == len(how.files) == 2
+    assert how.bytes == 700 * N * 6 < labels.bytes < 1.2 * how.bytes  # 4 classes: 2 bytes of levels, 4 of their range
+    exact = label_views({"t": small_teacher()}, images, tmp_path / "exact", replace(how, form="fp16", epochs=3), "x")
+    ids = torch.arange(N)
+    (seen, coarse), (same, fine) = labels.get(2, ids), exact.get(2, ids)
+    assert seen.digest() == same.digest()
+    assert ((coarse - fine).abs().amax(1) <= (fine.amax(1) - fine.amin(1)) / 15 + 1e-2).all()
+
+
 def test_labels_of_something_else_are_refused(images: Tensor, tmp_path: Path) -> None:
     label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
     with pytest.raises(InputError, match="of other images: fingerprint"):
@@ -122,8 +145,8 @@ def test_labels_of_something_else_are_refused(images: Tensor, tmp_path: Path) ->
         StoredLabels.open(tmp_path / "nothing")
     with pytest.raises(InputError, match="have no epoch 7"):
         StoredLabels.open(tmp_path / "l").views(7)
-    (tmp_path / "l" / "epoch-00000.safetensors").write_bytes(b"x" * 100)
-    with pytest.raises(InputError, match=r"epoch-00000.safetensors is damaged"):
+    (tmp_path / "l" / "epochs-00000-00002.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(InputError, match=r"epochs-00000-00002.safetensors is damaged"):
         StoredLabels.open(tmp_path / "l").views(0)
 
 
@@ -166,7 +189,9 @@ def test_several_teachers_are_averaged() -> None:
     torch.testing.assert_close(averaged([small, large], "norm").double(), wanted, rtol=1e-6, atol=1e-6)
 
 
-def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path) -> None:
+def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastdd.labels.facts.FILE_BYTES", 1)
+
     class Sick(nn.Module):
         calls = 0
 
@@ -189,7 +214,7 @@ def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path) -> None:
     voters: Any = {"well": small_teacher(), "sick": Member(Sick(), small_teacher().card)}
     with pytest.raises(InputError, match=f"teacher sick gives logits .* for sample {sample} in epoch 1"):
         label_views(voters, images, tmp_path / "l", made, "x")
-    assert [path.name for path in sorted((tmp_path / "l").glob("epoch*"))] == ["epoch-00000.safetensors"]
+    assert [path.name for path in sorted((tmp_path / "l").glob("epoch*"))] == ["epochs-00000-00000.safetensors"]
 
 
 # -- recipes ---------------------------------------------------------------------------------------

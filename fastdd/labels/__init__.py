@@ -2,7 +2,7 @@
 
 stored.py: one label of each image as it is. The rest: labels of views, what a student sees of a sample in an epoch.
 views.py draws views, show.py turns them into pixels; forms.py writes logits in few bytes, pool.py says which labelling
-batches are kept and seen again, facts.py and store.py keep them on disk, plan.py takes them from a recipe;
+batches are kept and seen again, facts.py, shards.py and store.py keep them on disk, plan.py takes them from a recipe;
 label.py labels, average.py with several teachers; fkd.py reads and writes the released layout.
 """
 

@@ -18,8 +18,10 @@ from .pool import Choice, Pool
 from .records import BYTES
 from .views import Augmentation, Views, draw_views
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST = "manifest.json"
+FILE_BYTES = 1 << 16
+"""of labels that a file holds at least, so that its header is a hundredth of them; part of the schema"""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class Facts:
         """Of all labels on disk, but for the files' headers."""
         each = bytes_per_label(self.form, self.classes, self.k)
         return self.pool.labels * (each + (BYTES if self.views == "stored" else 0))
+
+    @cached_property
+    def files(self) -> list[list[int]]:
+        """The labelled epochs of each file, in order."""
+        labelled = self.pool.labelled
+        each = max(1, -(-FILE_BYTES * len(labelled) // self.bytes))
+        return [labelled[start : start + each] for start in range(0, len(labelled), each)]
 
     def drawn(self, epoch: int) -> Views:
         """The kept views of an epoch, in labelling order, drawn from the seed."""

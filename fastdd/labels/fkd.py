@@ -23,7 +23,7 @@ from .facts import Facts, fingerprint
 from .fkd_files import Record, batch_path, list_batches, read_record, write_record
 from .forms import Form
 from .label import check_finite
-from .store import StoredLabels, begin, write_epoch
+from .store import StoredLabels, begin
 from .views import FKD_PERMUTATIONS, Augmentation, Views, fkd_orders, mixed
 
 NEAR = 1e-2
@@ -126,18 +126,18 @@ def import_fkd(
         fingerprint(foreign.images), (), foreign.classes, samples, len(counts), how, keep=keep, views="stored",
         form=form, k=k, temperature=temperature, mode="unknown", source="fkd",
     )  # fmt: skip
-    left = begin(folder, facts)
+    writer = begin(folder, facts)
     with progress("import fkd", facts.pool.labels) as bar:
         bar.line(f"{facts.pool.labels} labels in {facts.form}, {facts.bytes / 1e6:.1f} MB in {folder}")
         for epoch, order in zip(range(len(counts)), fkd_orders(samples, foreign.permutations), strict=False):
-            if epoch not in left:
+            if epoch not in writer.left:
                 continue
             parts = list(_batches(source, epoch, counts[epoch], order.split(batch), facts))
             views = _joined([part for part, _ in parts])
             logits = torch.cat([part for _, part in parts])
             if foreign.truth is not None:
                 _check_order(source, foreign.truth, views, logits)
-            write_epoch(folder, facts, views, logits)
+            writer.add(views, logits)
             bar.advance(len(views))
     return StoredLabels(folder, facts.images, facts.classes)
 

@@ -21,7 +21,7 @@ from ..teachers import Teacher
 from .average import averaged
 from .facts import Facts
 from .show import show
-from .store import StoredLabels, begin, write_epoch
+from .store import StoredLabels, begin
 from .views import Views
 
 
@@ -37,7 +37,8 @@ def label_views(voters: Mapping[str, Teacher], images: Tensor, folder: Path, fac
     Raises:
         InputError: the folder holds other labels, the disk cannot hold these, or a teacher gives no finite numbers.
     """
-    left = begin(folder, facts)
+    writer = begin(folder, facts)
+    left = writer.left
     networks = {key: _in_mode(voter.network, facts.mode) for key, voter in voters.items()}
     prepare = next(iter(voters.values())).normalise
     with progress(f"label {name}", sum(len(facts.pool.rows(epoch)) for epoch in left)) as bar:
@@ -51,7 +52,7 @@ def label_views(voters: Mapping[str, Teacher], images: Tensor, folder: Path, fac
                     shown = views.rows(views.groups == group)
                     logits.append(_label(networks, show(images, shown, prepare), shown, facts))
                     bar.advance(len(shown))
-            write_epoch(folder, facts, views, torch.cat(logits))
+            writer.add(views, torch.cat(logits))
     return StoredLabels(folder, facts.images, facts.classes)
 
 

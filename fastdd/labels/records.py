@@ -1,4 +1,4 @@
-"""Views as a file holds them, in as few bytes as their ranges take.
+"""Views as a file holds them, epoch after epoch, in as few bytes as their ranges take.
 
 view/window uint8|int16 [n, 4] (top, left, height, width)     view/flip uint8 [ceil(n / 8)], a bit each
 view/id, view/group, view/partner int32 [n]                   view/ratio float64 [n]   view/box int16 [n, 4]
@@ -13,7 +13,13 @@ from .views import Views
 
 BYTES = 37
 """of a view, at most"""
+FLIP = "view/flip"
 BITS = torch.arange(8, dtype=torch.uint8)
+
+
+def flip_bytes(views: int) -> int:
+    """Rows of view/flip for the views of an epoch."""
+    return -(-views // 8)
 
 
 def pack_views(views: Views) -> dict[str, Tensor]:
@@ -24,7 +30,7 @@ def pack_views(views: Views) -> dict[str, Tensor]:
     small = len(windows) == 0 or int(windows.max()) < 256
     packed = {
         "view/window": windows.to(torch.uint8 if small else torch.int16),
-        "view/flip": bits.sum(1).to(torch.uint8),
+        FLIP: bits.sum(1).to(torch.uint8),
         "view/id": views.ids.int(),
         "view/group": views.groups.int(),
     }
@@ -38,7 +44,7 @@ def pack_views(views: Views) -> dict[str, Tensor]:
 def unpack_views(epoch: int, packed: dict[str, Tensor], pad: int) -> Views:
     """The inverse of pack_views. Partners are among the views, since whole groups are kept."""
     ids, window = packed["view/id"].long(), packed["view/window"].long()
-    flips = (packed["view/flip"][:, None] >> BITS & 1).flatten()[: len(ids)].long()
+    flips = (packed[FLIP][:, None] >> BITS & 1).flatten()[: len(ids)].long()
     zero = torch.zeros_like(flips)
     windows = torch.cat((torch.stack((flips, zero, zero), dim=1), window), dim=1)
     views = Views(epoch, ids, packed["view/group"].long(), pad, windows)

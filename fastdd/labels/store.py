@@ -1,49 +1,39 @@
-"""Stored labels: a folder with a file an epoch, keyed by (epoch, sample).
+"""Stored labels: a folder with a manifest and files of whole epochs, keyed by (epoch, sample).
 
-manifest.json                 what the labels are of and how they were made (facts.py)
-epoch-00000.safetensors       <form's tensors>, a row a label, in labelling order; see forms.py
-    window uint8|int16 [n, 4], flip uint8 [n / 8], id, group, partner int32 [n], ratio float64, box int16 [n, 4]
-                              the views, where they are not drawn again from the seed
-    metadata: sha256 of the views
+manifest.json                     what the labels are of and how they were made (facts.py)
+epochs-00000-00003.safetensors    labels, and views where they are stored (shards.py)
 
-An epoch is done when its file is there, so labelling that was killed continues. Reading maps the files and touches
-the rows that are asked for.
+A file is done when it is there, so labelling that was killed continues. Reading maps the files and touches the rows
+that are asked for.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import write_json, write_tensors
+from ..files import write_json
 from ..seeds import generator
 from .facts import MANIFEST, Facts, as_plain, facts_from, read_manifest
-from .forms import decode, encode, shapes
-from .records import pack_views, unpack_views
+from .forms import decode
+from .records import unpack_views
+from .shards import DIGITS, Shard, Writer, shard_path
 from .views import Views
 
-KEY = "fastdd"
-"""of the metadata of a safetensors file"""
 REMEMBERED = 16
 """epochs whose views are kept in memory"""
 Replay = Literal["shuffle", "cycle", "draw"]
 
 
-def shard_path(folder: Path, epoch: int) -> Path:
-    return folder / f"epoch-{epoch:05d}.safetensors"
-
-
-def begin(folder: Path, facts: Facts) -> list[int]:
-    """Begin labels, or continue those of the same facts; returns the epochs whose files are still to be written.
+def begin(folder: Path, facts: Facts) -> Writer:
+    """Begin labels, or continue those of the same facts; returns what takes those that are still to be written.
 
     Raises:
         InputError: the folder holds other labels, or the disk cannot hold these.
@@ -55,8 +45,8 @@ def begin(folder: Path, facts: Facts) -> list[int]:
         raise InputError(
             f"{folder} holds labels with another {differing}; delete that folder, or choose another one for these"
         )
-    left = [epoch for epoch in facts.pool.labelled if not shard_path(folder, epoch).is_file()]
-    needed = facts.bytes * len(left) // len(facts.pool.labelled)
+    writer = Writer(folder, facts)
+    needed = facts.bytes * len(writer.left) // len(facts.pool.labelled)
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -66,23 +56,13 @@ def begin(folder: Path, facts: Facts) -> list[int]:
         )
     if known is None:
         write_json(folder / MANIFEST, plain)
-    return left
+    return writer
 
 
 def is_whole(folder: Path) -> bool:
     """Whether a folder holds finished labels; reads its manifest alone."""
     known = read_manifest(folder)
-    return known is not None and all(
-        shard_path(folder, epoch).is_file() for epoch in facts_from(folder, known).pool.labelled
-    )
-
-
-def write_epoch(folder: Path, facts: Facts, views: Views, logits: Tensor) -> None:
-    """Write the labels of an epoch: logits float [n, classes] of its kept views."""
-    tensors = encode(logits, facts.form, facts.k, facts.temperature)
-    if facts.views == "stored":
-        tensors |= pack_views(views)
-    write_tensors(shard_path(folder, views.epoch), tensors, {KEY: json.dumps({"views": views.digest()})})
+    return known is not None and all(shard_path(folder, epochs).is_file() for epochs in facts_from(folder, known).files)
 
 
 class StoredLabels:
@@ -116,13 +96,15 @@ class StoredLabels:
                 f"labels {folder} have {self.facts.classes} classes, expected {classes}; use labels of these classes"
             )
         self.epochs = self.facts.pool.labelled
-        missing = [epoch for epoch in self.epochs if not shard_path(folder, epoch).is_file()]
+        paths = [shard_path(folder, epochs) for epochs in self.facts.files]
+        missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise InputError(
-                f"labels {folder} lack {len(missing)} of {len(self.epochs)} epochs, the first is "
-                f"{shard_path(folder, missing[0]).name}; start the same command again to finish them"
+                f"labels {folder} lack {len(missing)} of {len(paths)} files, the first is {missing[0]}; start the same "
+                "command again to finish them"
             )
-        self._files: dict[int, Any] = {}
+        self._file_of = {epoch: number for number, epochs in enumerate(self.facts.files) for epoch in epochs}
+        self._shards: dict[int, Shard] = {}
         self._views: OrderedDict[int, Views] = OrderedDict()
 
     @classmethod
@@ -133,7 +115,7 @@ class StoredLabels:
     @property
     def bytes(self) -> int:
         """On disk."""
-        return sum(shard_path(self.folder, epoch).stat().st_size for epoch in self.epochs)
+        return sum(shard_path(self.folder, epochs).stat().st_size for epochs in self.facts.files)
 
     def views(self, epoch: int) -> Views:
         """The kept views of a labelled epoch, in labelling order.
@@ -156,14 +138,12 @@ class StoredLabels:
         """
         views = self.views(epoch)
         rows = views.find(ids)
-        file = self._file(epoch)
-        names = [name for name in file.keys() if not name.startswith("view/")]  # noqa: SIM118 (safe_open is no mapping)
-        encoded = {name: file.get_tensor(name)[rows] for name in names}
-        logits = decode(encoded, self.facts.form, self.facts.classes)
+        shard = self._shard(epoch)
+        logits = decode(shard.labels(epoch, rows), self.facts.form, self.facts.classes)
         bad = ~logits.isfinite().all(1)
         if bad.any():
             raise InputError(
-                f"labels {shard_path(self.folder, epoch)} are not finite for sample {int(ids[bad][0])} "
+                f"labels {shard.path} are not finite for sample {int(ids[bad][0])} "
                 f"({int(bad.sum())} of {len(bad)} in a batch); delete that file and start the same command again"
             )
         return views.rows(rows), logits
@@ -204,42 +184,23 @@ class StoredLabels:
             yield labelled, views.ids[views.groups == group]
 
     def _read_views(self, epoch: int) -> Views:
-        file, facts = self._file(epoch), self.facts
+        shard, facts = self._shard(epoch), self.facts
         if facts.views == "stored":
-            names = [name for name in file.keys() if name.startswith("view/")]  # noqa: SIM118 (safe_open is no mapping)
-            views = unpack_views(epoch, {name: file.get_tensor(name) for name in names}, facts.augmentation.pad)
+            views = unpack_views(epoch, shard.views(epoch), facts.augmentation.pad)
         else:
             views = facts.drawn(epoch)
-        if views.digest() != json.loads(file.metadata()[KEY])["views"]:
+        if views.digest()[:DIGITS] != shard.digest(epoch):
             raise InputError(
                 f"the views of epoch {epoch} of {self.folder} are drawn otherwise by this machine or version of torch; "
                 "label with labels.views=stored, or label here"
             )
         return views
 
-    def _file(self, epoch: int) -> Any:
-        if epoch not in self._files:
-            path = shard_path(self.folder, epoch)
-            if epoch not in self.epochs:
-                ends = f"{self.epochs[0]} to {self.epochs[-1]}"
-                raise InputError(f"labels {self.folder} have no epoch {epoch}, only some of {ends}")
-            try:
-                file = safe_open(str(path), framework="pt")
-            except (OSError, SafetensorError) as error:
-                raise InputError(f"{path} is damaged ({error}); delete it and start the same command again") from error
-            self._require_labels(file, path, len(self.facts.pool.rows(epoch)))
-            self._files[epoch] = file
-        return self._files[epoch]
-
-    def _require_labels(self, file: Any, path: Path, count: int) -> None:
-        """Refuse a file that does not hold ``count`` labels of views in the form that the manifest says."""
-        facts = self.facts
-        wanted = shapes(facts.form, count, facts.classes, facts.k)
-        names = [name for name in file.keys() if not name.startswith("view/")]  # noqa: SIM118 (safe_open is no mapping)
-        found = {name: file.get_slice(name).get_shape() for name in names}
-        if found != wanted or "views" not in json.loads((file.metadata() or {}).get(KEY, "{}")):
-            here, there = (", ".join(f"{name} {shape}" for name, shape in of.items()) for of in (found, wanted))
-            raise InputError(
-                f"{path} holds {here or 'nothing'}, expected {there} and which views they are of; delete it and start "
-                "the same command again"
-            )
+    def _shard(self, epoch: int) -> Shard:
+        if epoch not in self._file_of:
+            ends = f"{self.epochs[0]} to {self.epochs[-1]}"
+            raise InputError(f"labels {self.folder} have no epoch {epoch}, only some of {ends}")
+        number = self._file_of[epoch]
+        if number not in self._shards:
+            self._shards[number] = Shard(self.folder, self.facts, self.facts.files[number])
+        return self._shards[number]

@@ -22,7 +22,7 @@ from ..teachers import Teacher
 from .average import Average, averaged
 from .facts import fingerprint
 from .label import check_finite
-from .store import KEY
+from .shards import KEY
 
 BATCH = 500
 

@@ -149,7 +149,7 @@ class Judgement:
         if question.resize is not None:
             changes["resize"] = question.resize
         whole = recipe.Recipe(
-            name="judgement", ipc=int(self.truth.bincount().max()), seed=self.seed,
+            name="judgement", ipc=int(self.truth.bincount().max()) // self.set.formed, seed=self.seed,
             data=data.model_copy(update=changes), teacher=recipe.Teacher(mean=card.mean, std=card.std), arms={},
         )  # fmt: skip
         real = Real(whole, self.device)
@@ -196,8 +196,8 @@ class Judgement:
         return self.question.path.name if self.question.path.name != recipe.FULL else "set"
 
     def _control(self) -> Arm:
-        """As many random real images of each class as the set has."""
-        counts = self.truth.bincount(minlength=len(self.teacher.card.classes)).tolist()
+        """As many random real images of each class as the set stores."""
+        counts = (self.truth.bincount(minlength=len(self.teacher.card.classes)) // self.set.formed).tolist()
         most = max(counts)
         rows = torch.tensor([c * most + slot for c, count in enumerate(counts) for slot in range(count)])
         classes = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))

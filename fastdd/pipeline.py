@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from .devices import device_of
 from .distributed import is_main
 from .errors import InputError
 from .files import write_json, write_tensors
+from .formation import planes
 from .full_set import FullSet
 from .member import Member
 from .precision import settled
@@ -92,6 +93,9 @@ class Pipeline:
         for arm in self.arms:
             config = self._protocol(arm)
             assert isinstance(config.batch, int)  # settled
+            if (formation := self.arms[arm].formation) is not None:
+                planes(formation, self.real.shape)
+                self.real.choose(self._stored(arm))
             smallest = evaluate.smallest_batch(self._stored(arm) * classes, config.batch)
             evaluate.require_statistics(config, normalising, smallest)
         if self.recipe.metrics.k >= images:
@@ -152,7 +156,7 @@ class Pipeline:
         """What images of the arm start from, where that is not noise."""
         recipe, method = self.recipe, self.arms[arm]
         slots = recover.real_slots(method, recipe.ipc, len(self.real.classes), self._speakers(arm))
-        rows_of: Callable[[Rows], Tensor] = self._real_rows
+        rows_of: Callable[[Rows], Tensor] = self._real_rows(slots)
         if method.init not in ("noise", "real"):
             rows_of = recover.Chosen(
                 method, slots, self.real.train.names, recover.decoder(self.real.train, recipe.data, self.device),
@@ -160,18 +164,21 @@ class Pipeline:
             )  # fmt: skip
         return rows_of if method.offset is None else recover.repeated(rows_of, slots)
 
-    def _real_rows(self, rows: Rows) -> Tensor:
-        return self.real.chosen_images[[c * self.recipe.ipc + slot for c, slot in rows]]
+    def _real_rows(self, slots: int) -> Callable[[Rows], Tensor]:
+        """The control's images; with offsets fewer slots, with formations also the next ones of the same choice."""
+        each = max(slots, self.recipe.ipc)
+        images = cache(lambda: self.real.sample(each))
+        return lambda rows: images()[[c * each + slot for c, slot in rows]]
 
     def _stored(self, arm: str) -> int:
-        """Images a class that the arm stores: ipc, but for methods that count otherwise."""
+        """Images a class that the arm's students see: ipc, but for methods that count otherwise."""
         return recover.stored_slots(self.arms[arm], self.recipe.ipc, len(self.real.classes), self._speakers(arm))
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """uint8 images and labels of an arm, in class order."""
         channels = self.recipe.data.channels
-        images, truth = recover.load_images(
-            self.run.path / "images" / arm, self.real.classes, self._stored(arm), channels, self.arms[arm].save
+        images, truth = recover.load_recovered(
+            self.run.path / "images" / arm, self.real.classes, self._stored(arm), channels, self.arms[arm]
         )
         return images.to(self.device), truth.to(self.device)
 

@@ -34,7 +34,7 @@ class Real:
         self.config, self.data, self.device = config, config.data, device
         self.skipped: dict[str, list[str]] = {}
         self.train, self.test_set = self._open("train"), self._open("test")
-        self.chosen = real_sample(self.train, config.ipc, derive(config.seed, "real"))
+        self.chosen = self.choose(config.ipc)
 
     def _open(self, split: Split) -> Dataset:
         dataset = open_dataset(self.data.root, split, self.data.fingerprint)
@@ -76,7 +76,19 @@ class Real:
     @cached_property
     def chosen_images(self) -> Tensor:
         """The chosen training images, [K * ipc, C, H, W] in class order."""
-        return self.images(self.train, self.chosen)[0]
+        return self.sample(self.config.ipc)
+
+    def choose(self, count: int) -> Tensor:
+        """The seeded choice of ``count`` training images a class, which begins with the smaller ones.
+
+        Raises:
+            InputError: a class has fewer.
+        """
+        return real_sample(self.train, count, derive(self.config.seed, "real"))
+
+    def sample(self, count: int) -> Tensor:
+        """Those images, [K * count, C, H, W] in class order."""
+        return self.images(self.train, self.choose(count))[0]
 
     def stream(self) -> RealImages:
         """The training images as the bank reads them: in class order, any part of them."""

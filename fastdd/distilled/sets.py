@@ -22,6 +22,7 @@ from ..data.stream import decoding_threads
 from ..data.tree import Entry, some
 from ..data.verify import BadImage
 from ..errors import InputError
+from ..formation import formation_of, unpack
 from ..progress import progress
 from .layouts import Files, list_files
 from .runs import arm_of, facts, run_of
@@ -35,9 +36,10 @@ class DistilledSet:
         images: uint8 [N, C, H, W], on the CPU.
         labels: int64 [N], places in classes.
         classes: names of the class folders; of a released new000/ layout the numbers, "0", "1", ...
-        ids: path of each image below ``path``.
+        ids: path of each image below ``path``; of formations with the place in the file, as in 3/00001.png#2.
         path: the folder that holds the class folders.
         source: of a run's set: its arm, recipe, manifest, metrics and data (see runs.facts); else None.
+        formed: images in a file; more than one of formations (fastdd/formation.py).
     """
 
     images: Tensor
@@ -46,6 +48,7 @@ class DistilledSet:
     ids: tuple[str, ...]
     path: Path
     source: dict[str, Any] | None
+    formed: int = 1
 
     def __len__(self) -> int:
         return len(self.images)
@@ -121,9 +124,15 @@ def open_set(path: str | Path, arm: str | None = None, size: int | None = None, 
     found = list_files(folder)
     if source is not None:
         _require_whole(found, source)
-    images = _decoded(found, size, channels)
-    ids = tuple(entry.path for entry in found.files)
-    return DistilledSet(images, torch.tensor(found.labels), found.classes, ids, found.folder, source)
+    formation = formation_of(source["recipe"]["arms"].get(source["arm"], {})) if source is not None else None
+    labels, ids = torch.tensor(found.labels), tuple(entry.path for entry in found.files)
+    if formation is None:
+        return DistilledSet(_decoded(found, size, channels), labels, found.classes, ids, found.folder, source)
+    images, m = unpack(_decoded(found, None, channels), formation), formation.images
+    if size is not None:
+        images = torch.stack([fit(image, (size, size)) for image in images])
+    ids = tuple(f"{name}#{place}" for name in ids for place in range(m))
+    return DistilledSet(images, labels.repeat_interleave(m), found.classes, ids, found.folder, source, m)
 
 
 def _require_whole(found: Files, source: dict[str, Any]) -> None:

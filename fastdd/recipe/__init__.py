@@ -8,7 +8,7 @@ optimisation steps, and rates and weights are plain numbers.
 from .base import All, Config, Count, Layers, Precision
 from .data import Data, Teacher
 from .labels import Labels
-from .method import Augment, Batch, EarlyLate, Method, Mosaic, Offset, Perturb, Save
+from .method import Augment, Batch, EarlyLate, Formation, Method, Mosaic, Offset, Perturb, Save
 from .run import CONTROL, FULL, RANDOM_REAL, Bank, Metrics, Recipe, Recover, as_plain
 from .student import RandAugment, Student
 from .sweep import Point, Sweep
@@ -31,6 +31,7 @@ __all__ = [
     "Data",
     "DiRe",
     "EarlyLate",
+    "Formation",
     "Gaussian",
     "Labels",
     "Layers",

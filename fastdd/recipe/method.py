@@ -89,6 +89,17 @@ class Offset(Config):
     """as released, images are kept with the offset that the last step started from"""
 
 
+class Formation(Config):
+    """Several images in the pixels of one, as their low frequencies (fastdd/formation.py)."""
+
+    images: Count = 4
+    """in a stored image, so students see so many times as many as ipc says"""
+    luma: Probability = 0.75
+    """side of what is kept, as a part of the image's"""
+    chroma: Probability = 0.25
+    """of images with colours"""
+
+
 class Save(Config):
     """How recovered images are written."""
 
@@ -115,6 +126,7 @@ class Method(Config):
     """of several teachers, those that speak at a step: the run's own, all, one in turn, or so many drawn anew"""
     early_late: EarlyLate | None = None
     offset: Offset | None = None
+    formation: Formation | None = None
     save: Save = Save()
     steps: Annotated[int, Field(ge=0)] = 1000
     lr: Positive = 0.25
@@ -141,4 +153,19 @@ class Method(Config):
             raise ValueError("offset is added to real images, but init is noise; set init to real or a selection")
         if self.offset is not None and (self.early_late is not None or self.perturb is not None):
             raise ValueError("offset goes neither with early_late nor with perturb; set those to null")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_formations(self) -> Method:
+        if self.formation is None:
+            return self
+        if self.offset is not None:
+            raise ValueError("formation does not go with offset; set one of them to null")
+        if self.save.format != "png":
+            raise ValueError(f"formation needs exact bytes: set save.format to png, got {self.save.format}")
+        if self.batch.slots != "all" and self.batch.slots % self.formation.images:
+            raise ValueError(
+                f"formation puts {self.formation.images} slots into an image, so a batch holds a multiple of them: set "
+                f"batch.slots to all, got {self.batch.slots}"
+            )
         return self

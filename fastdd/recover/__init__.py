@@ -5,7 +5,7 @@ each step, objective.py and the terms say what is minimised, loop.py minimises i
 folder lacks, images.py writes them.
 """
 
-from .images import load_images, save_images
+from .images import load_images, load_recovered, save_images
 from .initial import Chosen, decoder, repeated
 from .offset import all_units, real_slots, stored_slots
 from .plan import Batch, Unit, plan
@@ -14,7 +14,7 @@ from .terms import banked_layers, tapped, tapped_layers
 from .voters import speakers
 
 __all__ = [
-    "Batch", "Chosen", "Recovery", "Unit", "all_units", "banked_layers", "decoder", "load_images", "plan",
-    "real_slots", "recover", "repeated", "save_images", "speakers", "stored_slots", "tapped", "tapped_layers",
+    "Batch", "Chosen", "Recovery", "Unit", "all_units", "banked_layers", "decoder", "load_images", "load_recovered",
+    "plan", "real_slots", "recover", "repeated", "save_images", "speakers", "stored_slots", "tapped", "tapped_layers",
     "unfinished", "unit_path", "units_of",
 ]  # fmt: skip

@@ -1,4 +1,7 @@
-"""A distilled set on disk: images/<arm>/<class>/<slot>.png (or .jpg), which torchvision's ImageFolder loads."""
+"""A distilled set on disk: images/<arm>/<class>/<slot>.png (or .jpg), which torchvision's ImageFolder loads.
+
+With a formation a file holds several slots, and its number is that of their first one divided by how many.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from ..data.decode import decode
 from ..data.verify import BadImage
 from ..errors import InputError
 from ..files import write_bytes
+from ..formation import pack, unpack
 
 SUFFIX = {"png": ".png", "jpeg": ".jpg"}
 
@@ -37,10 +41,31 @@ def save_images(
         write_bytes(image_path(folder, classes[c], slot, config), bytes(encoded.numpy()))
 
 
+def save_recovered(
+    folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, int]], images: Tensor, method: recipe.Method
+) -> None:
+    """Write images in [0, 1], [N, C, H, W], as the method has them written; of formations whole ones."""
+    levels = to_levels(images, method.save)
+    if (formation := method.formation) is not None:
+        rows = [(c, slot // formation.images) for c, slot in rows[:: formation.images]]
+        levels = pack(images, formation)
+    save_images(folder, classes, rows, levels, method.save)
+
+
+def load_recovered(
+    folder: Path, classes: Sequence[str], slots: int, channels: int, method: recipe.Method
+) -> tuple[Tensor, Tensor]:
+    """What students see of a method's set: see load_images, with ``slots`` images a class."""
+    if (formation := method.formation) is None:
+        return load_images(folder, classes, slots, channels, method.save)
+    stored, _ = load_images(folder, classes, slots // formation.images, channels, method.save)
+    return unpack(stored, formation), torch.arange(len(classes)).repeat_interleave(slots)
+
+
 def load_images(
     folder: Path, classes: Sequence[str], ipc: int, channels: int, config: recipe.Save
 ) -> tuple[Tensor, Tensor]:
-    """(uint8 images [K * ipc, C, H, W], labels [K * ipc]) of a distilled set, in class order.
+    """(uint8 images [K * ipc, C, H, W], labels [K * ipc]) of a distilled set as stored, in class order.
 
     Raises:
         InputError: an image is missing, damaged or of another size than the first, or there is a folder of no class.

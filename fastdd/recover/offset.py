@@ -35,20 +35,23 @@ def first_slots(ipc: int, classes: int, teachers: int) -> int:
 
 
 def real_slots(method: recipe.Method, ipc: int, classes: int, teachers: int) -> int:
-    """Images a class that start from an image of their own: IPC, or with offsets the untouched ones."""
-    return ipc if method.offset is None else first_slots(ipc, classes, teachers)
+    """Images a class that start from one of their own: IPC, of formations all, with offsets the untouched ones."""
+    formed = 1 if method.formation is None else method.formation.images
+    return formed * ipc if method.offset is None else first_slots(ipc, classes, teachers)
 
 
 def stored_slots(method: recipe.Method, ipc: int, classes: int, teachers: int) -> int:
-    """Images a class that the method stores: IPC, or with offsets as many as above."""
-    return ipc if method.offset is None else first_slots(ipc, classes, teachers) * (teachers + 1)
+    """Images a class that students see: IPC, but for offsets, as many as above, and formations."""
+    slots = real_slots(method, ipc, classes, teachers)
+    return slots if method.offset is None else slots * (teachers + 1)
 
 
 def all_units(method: recipe.Method, ipc: int, classes: int, teachers: int, unit_images: int) -> list[Unit]:
     """All units of a method; with offsets, those of a teacher after those of the one before, and none holds two's."""
     if method.offset is None:
         # A perturbed teacher belongs to one batch, so its unit holds no other.
-        return plan(classes, ipc, method.batch, 1 if method.perturb else unit_images)
+        slots = real_slots(method, ipc, classes, teachers)
+        return plan(classes, slots, method.batch, 1 if method.perturb else unit_images)
     slots = first_slots(ipc, classes, teachers)
     found: list[Unit] = []
     for part in range(teachers + 1):

@@ -29,7 +29,7 @@ from ..seeds import generator
 from ..teachers import Taps, Teacher
 from .augment import draws
 from .compiling import compiles
-from .images import save_images, to_levels
+from .images import save_recovered
 from .loop import Losses, UnitError, optimise
 from .memory import images_that_fit
 from .objective import Objective, Shape
@@ -176,8 +176,7 @@ def recover(arm: str, units: Sequence[Unit], recovery: Recovery, classes: Sequen
             except UnitError as error:
                 failed.append(str(error))
                 continue
-            save = recovery.method.save
-            save_images(out / "images" / arm, classes, unit.rows, to_levels(images, save), save)
+            save_recovered(out / "images" / arm, classes, unit.rows, images, recovery.method)
             write_json(unit_path(folder, unit), {"rows": unit.rows, "losses": losses})
             done += iterations(recovery.method, unit)
     barrier()

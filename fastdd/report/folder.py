@@ -19,7 +19,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ..errors import InputError
-from ..recipe import Sweep
+from ..formation import formation_of
+from ..recipe import Formation, Sweep
+from .sheets import Tile
 
 CONTROL = "random"
 SHOWN_CLASSES = 20
@@ -44,6 +46,7 @@ class Arm:
         index: 0 for the control; picks colour and marker.
         metrics: its entry in metrics.json.
         settings: how its images were made, in a line; empty for the control.
+        formation: of several images in the pixels of one; None where files hold one image each.
         losses: mean of each term over the units; empty where none were recorded.
         seconds: of its recovery; None for the control.
     """
@@ -53,6 +56,7 @@ class Arm:
     index: int
     metrics: dict[str, Any]
     settings: str
+    formation: Formation | None
     losses: Losses
     seconds: float | None
 
@@ -108,8 +112,10 @@ class Run:
         """Images a class of an arm; runs of before there were other numbers than ipc do not say it."""
         return int(arm.metrics.get("stored", self.ipc))
 
-    def image(self, arm: Arm, class_name: str, slot: int) -> Path:
-        return self.path / "images" / arm.key / class_name / f"{slot:05d}.png"
+    def image(self, arm: Arm, class_name: str, slot: int) -> Tile:
+        number, place = divmod(slot, arm.formation.images) if arm.formation else (slot, 0)
+        file = self.path / "images" / arm.key / class_name / f"{number:05d}.png"
+        return Tile(file, arm.formation, place)
 
 
 def read_run(path: Path) -> Run:
@@ -174,7 +180,8 @@ def _arms(path: Path, metrics: dict[str, Any], manifest: dict[str, Any], recipe:
         method = (recipe.get("arms") or {}).get(key) or {}
         stage = manifest["stages"].get(f"recover {key}", {})
         seconds = None if key == CONTROL else stage.get("seconds")
-        arms.append(Arm(key, label, index, values, _settings(method), _losses(path / "recover" / key), seconds))
+        losses = _losses(path / "recover" / key)
+        arms.append(Arm(key, label, index, values, _settings(method), formation_of(method), losses, seconds))
     return arms
 
 
@@ -203,6 +210,7 @@ def _settings(method: dict[str, Any]) -> str:
         f"{method['init']} start" if "init" in method else "",
         f"{method['steps']} steps" if "steps" in method else "",
         f"lr {method['lr']:g}" if "lr" in method else "",
+        f"{method['formation']['images']} images in the pixels of one" if method.get("formation") else "",
     ]
     return ", ".join(part for part in said if part)
 

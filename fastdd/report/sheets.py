@@ -12,11 +12,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError
+from ..formation import unpack
+from ..recipe import Formation
 
 LARGEST = 64
+
+
+@dataclass(frozen=True)
+class Tile:
+    """An image of a sheet: its file, and where that holds several (fastdd/formation.py) the place among them."""
+
+    file: Path
+    formation: Formation | None = None
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -38,13 +51,13 @@ class Sheet:
     reduced: bool
 
 
-def sheet(files: Sequence[Sequence[Path]]) -> Sheet:
-    """Paste image files, given row by row, into one picture; all take the size of the first.
+def sheet(tiles: Sequence[Sequence[Tile]]) -> Sheet:
+    """Paste images, given row by row, into one picture; all take the size of the first.
 
     Raises:
         InputError: an image is missing or unreadable; the file is named.
     """
-    images = [[_open(file) for file in row] for row in files]
+    images = [[_open(tile) for tile in row] for row in tiles]
     width, height = images[0][0].size
     scale = min(1.0, LARGEST / max(width, height))
     cell = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -62,13 +75,22 @@ def sheet(files: Sequence[Sequence[Path]]) -> Sheet:
     return Sheet(uri, len(images), len(images[0]), *picture.size, reduced=scale < 1)
 
 
-def _open(file: Path) -> Image.Image:
+def _open(tile: Tile) -> Image.Image:
+    file = tile.file
     try:
         with Image.open(file) as image:
-            return image.convert("RGB")
+            return image.convert("RGB") if tile.formation is None else _unpacked(image, tile)
     except FileNotFoundError as error:
         raise InputError(f"{file} is missing; start the same `fastdd run` command with --fresh") from error
     except (OSError, UnidentifiedImageError) as error:
         raise InputError(
             f"{file} is not a readable image ({error}); start the same `fastdd run` command with --fresh"
         ) from error
+
+
+def _unpacked(image: Image.Image, tile: Tile) -> Image.Image:
+    """The image at a place of a stored one; grey or RGB, as that is."""
+    assert tile.formation is not None
+    stored = torch.from_numpy(np.atleast_3d(np.asarray(image).copy())).permute(2, 0, 1)
+    levels = unpack(stored[None], tile.formation)[tile.place].expand(3, -1, -1)
+    return Image.fromarray(levels.permute(1, 2, 0).numpy())

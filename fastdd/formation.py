@@ -15,6 +15,7 @@ Cost: two small matrix products a channel and direction.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -67,7 +68,8 @@ def pack(images: Tensor, formation: recipe.Formation) -> Tensor:
         uint8 [N / formation.images, C, H, W] of stored images.
     """
     sizes = planes(formation, images.shape)
-    levels = _with_luma(255 * images.double())
+    levels = 255 * _with_luma(images.double())
+    levels[:, 1:] += 128
     kept = []
     for channel, (h, w) in enumerate(sizes):
         down, across = (_down(n, side, images.device) for n, side in zip((h, w), images.shape[2:], strict=True))
@@ -94,24 +96,42 @@ def unpack(stored: Tensor, formation: recipe.Formation) -> Tensor:
     for (h, w), (start, end) in zip(sizes, pairwise(ends), strict=True):
         down, across = (_up(n, side, stored.device) for n, side in zip((h, w), stored.shape[2:], strict=True))
         channels.append(down @ numbers[:, start:end].view(-1, h, w) @ across.T)
-    return _without_luma(torch.stack(channels, dim=1)).round().clamp(0, 255).to(torch.uint8)
+    levels = torch.stack(channels, dim=1)
+    levels[:, 1:] -= 128
+    return _without_luma(levels).round().clamp(0, 255).to(torch.uint8)
+
+
+def low_frequencies(images: Tensor, formation: recipe.Formation) -> Tensor:
+    """What unpack(pack(images)) keeps of images, without rounding and clipping: a projection.
+
+    Args:
+        images: float [N, C, H, W], black 0 and white 1.
+    """
+    kept = []
+    for size in planes(formation, images.shape):
+        down, across = (
+            (_up(n, side, images.device) @ _down(n, side, images.device)).to(images.dtype)
+            for n, side in zip(size, images.shape[2:], strict=True)
+        )
+        kept.append((down, across))
+    levels = _with_luma(images)
+    channels = [down @ levels[:, channel] @ across.T for channel, (down, across) in enumerate(kept)]
+    return _without_luma(torch.stack(channels, dim=1))
 
 
 def _with_luma(levels: Tensor) -> Tensor:
     if levels.shape[1] == 1:
         return levels
-    turned = torch.einsum("dc,nchw->ndhw", YCBCR.to(levels.device), levels)
-    turned[:, 1:] += 128
-    return turned
+    return torch.einsum("dc,nchw->ndhw", YCBCR.to(levels), levels)
 
 
 def _without_luma(levels: Tensor) -> Tensor:
     if levels.shape[1] == 1:
         return levels
-    levels[:, 1:] -= 128
-    return torch.einsum("cd,ndhw->nchw", YCBCR.inverse().to(levels.device), levels)
+    return torch.einsum("cd,ndhw->nchw", YCBCR.inverse().to(levels), levels)
 
 
+@lru_cache(maxsize=16)
 def _cosines(n: int, device: torch.device) -> Tensor:
     """D_n, float64 [n, n]."""
     i = torch.arange(n, dtype=torch.float64, device=device)

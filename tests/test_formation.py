@@ -15,8 +15,9 @@ from fastdd import recipe
 from fastdd.cli import main
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
-from fastdd.formation import pack, planes, unpack
+from fastdd.formation import low_frequencies, pack, planes, unpack
 from fastdd.recover import load_recovered
+from fastdd.recover.variables import Formed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Formation = recipe.Formation
@@ -29,7 +30,7 @@ def wave(u: int, i: float, n: int) -> float:
     return math.sqrt((1 if u == 0 else 2) / n) * math.cos(math.pi * u * (2 * i + 1) / (2 * n))
 
 
-def low_frequencies(channel: Tensor, kept: tuple[int, int]) -> Tensor:
+def sums_of_waves(channel: Tensor, kept: tuple[int, int]) -> Tensor:
     """[H, W] without the frequencies from ``kept`` on, sum by sum."""
     H, W = channel.shape
     out = torch.zeros_like(channel)
@@ -47,7 +48,7 @@ def test_what_is_unpacked_is_the_low_frequencies(channels: int, height: int, wid
     sizes = planes(formation, smooth.shape)
     turn = torch.tensor(JPEG if channels == 3 else [[1.0]], dtype=torch.float64)
     turned = torch.einsum("dc,nchw->ndhw", turn, 255 * smooth)
-    wanted = torch.stack([torch.stack([low_frequencies(c, s) for c, s in zip(x, sizes, strict=True)]) for x in turned])
+    wanted = torch.stack([torch.stack([sums_of_waves(c, s) for c, s in zip(x, sizes, strict=True)]) for x in turned])
     wanted = torch.einsum("cd,ndhw->nchw", turn.inverse(), wanted)
     stored = pack(smooth, formation)
     assert stored.shape == (1, channels, height, width)
@@ -79,6 +80,36 @@ def test_each_image_has_its_own_place() -> None:
         others[k] = 1 - images[k]
         changed = (unpack(pack(others, Formation()), Formation()) != whole).flatten(1).any(1)
         assert changed.nonzero().flatten().tolist() == [k]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_low_frequencies_are_what_is_kept(channels: int) -> None:
+    formation = Formation(images=2, luma=0.5)
+    images = 0.4 + 0.2 * torch.rand(4, channels, 16, 12, generator=torch.Generator().manual_seed(2)).double()
+    kept = low_frequencies(images, formation)
+    torch.testing.assert_close(low_frequencies(kept, formation), kept, rtol=0, atol=1e-12)
+    assert (255 * kept - unpack(pack(images, formation), formation)).abs().max() < 3
+    assert (kept - images).abs().max() > 0.05
+    single = low_frequencies(images.float(), formation)
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(single.double(), kept, rtol=0, atol=1e-6)
+
+
+def test_recover_moves_what_is_kept_alone() -> None:
+    torch.manual_seed(0)
+    black, white = torch.full((3, 1, 1), -2.0), torch.full((3, 1, 1), 2.0)
+    variable = Formed(torch.randn(4, 3, 16, 16).clamp(-1, 1), (black, white), Formation())
+    start, target = variable.result().clone(), torch.randn(4, 3, 16, 16)
+    optimiser = torch.optim.Adam([variable.free], lr=0.05)
+    for _ in range(60):
+        optimiser.zero_grad()
+        (variable.images(None) - target).square().sum().backward()
+        variable.step(optimiser)
+    shown = (variable.result().double() - black) / (white - black)
+    torch.testing.assert_close(low_frequencies(shown, Formation()), shown, rtol=0, atol=1e-6)
+    wanted = (target.double() - black) / (white - black)
+    before, after = ((x - low_frequencies(wanted, Formation())).square().sum() for x in ((start + 2) / 4, shown))
+    assert after < 0.2 * before
 
 
 def test_what_does_not_fit_is_refused() -> None:

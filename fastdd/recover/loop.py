@@ -25,7 +25,7 @@ from .augment import draws
 from .objective import Objective, Shape, Values
 from .plan import Unit
 from .rounds import rounds_of
-from .variables import Offsets, Pixels, Variable
+from .variables import Formed, Offsets, Pixels, Variable
 from .voters import voters
 
 Losses = list[dict[str, float]]
@@ -64,10 +64,7 @@ def optimise(
     Raises:
         UnitError: a term or an image became NaN or infinite; the message names step and term.
     """
-    bounds = teacher.bounds(images.device)
-    variable: Variable = (
-        Pixels(images, bounds) if method.offset is None else Offsets(images, bounds, unit, method.offset)
-    )
+    variable = _variable(images, unit, method, teacher)
     augmentation = draws(method.augment, unit, method.steps, (images.shape[2], images.shape[3]), seed)
     augmentation = None if augmentation is None else augmentation.to(images.device)
     optimiser = torch.optim.Adam([variable.free], lr=method.lr, betas=method.betas)
@@ -94,6 +91,13 @@ def optimise(
     if not variable.free.isfinite().all():
         raise UnitError(f"images of unit {unit.index} are not finite after step {method.steps - 1}; lower method.lr")
     return variable.result(), losses
+
+
+def _variable(images: Tensor, unit: Unit, method: recipe.Method, teacher: Teacher) -> Variable:
+    bounds = teacher.bounds(images.device)
+    if method.formation is not None:
+        return Formed(images, bounds, method.formation)
+    return Pixels(images, bounds) if method.offset is None else Offsets(images, bounds, unit, method.offset)
 
 
 def _backward(

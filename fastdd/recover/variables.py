@@ -1,4 +1,6 @@
-"""What Adam moves: the pixels of the images, or an offset that the images of a batch share (INFER)."""
+"""What Adam moves: the pixels of the images, or of formations their low frequencies, or an offset that the images of a
+batch share (INFER).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import recipe
+from ..formation import low_frequencies
 from .plan import Unit
 
 Bounds = tuple[Tensor, Tensor]
@@ -45,6 +48,25 @@ class Pixels:
 
     def result(self) -> Tensor:
         return self.free.detach()
+
+
+class Formed(Pixels):
+    """Images of formations, put back to the frequencies that those keep at the start and after each step."""
+
+    def __init__(self, images: Tensor, bounds: Bounds, formation: recipe.Formation) -> None:
+        super().__init__(images, bounds)
+        self.formation = formation
+        self._put_back()
+
+    def step(self, optimiser: torch.optim.Optimizer) -> None:
+        super().step(optimiser)
+        self._put_back()
+
+    @torch.no_grad()
+    def _put_back(self) -> None:
+        black, white = self.bounds
+        shown = (self.free - black) / (white - black)
+        self.free.copy_(black + (white - black) * low_frequencies(shown, self.formation))
 
 
 class Offsets:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.io import decode_image
 
@@ -18,6 +22,8 @@ from fastdd.errors import InputError
 from fastdd.formation import low_frequencies, pack, planes, unpack
 from fastdd.recover import load_recovered
 from fastdd.recover.variables import Formed
+from fastdd.report.folder import read_run
+from fastdd.report.sheets import sheet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Formation = recipe.Formation
@@ -162,6 +168,17 @@ def test_all_readers_see_the_same_images(formed: Path, tmp_path: Path) -> None:
     assert main(["export", str(formed), "--arm", "deda", "--to", "imagefolder", "--out", str(tmp_path / "folder")]) == 0
     written = sorted((tmp_path / "folder" / "train").glob("*/*"))
     assert torch.equal(torch.stack([decode_image(str(path)) for path in written]), images)
+
+
+def test_the_report_shows_what_students_see(formed: Path) -> None:
+    run, known = read_run(formed), open_set(formed, "deda", channels=3)
+    (arm,) = (arm for arm in run.arms if arm.key == "deda")
+    assert "2 images in the pixels of one" in arm.settings
+    shown = sheet([[run.image(arm, str(c), slot) for slot in range(3)] for c in range(2)])
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.uri.split(",")[1]))))
+    each = len(known) // 10
+    wanted = torch.cat([torch.cat(list(known.images[c * each : c * each + 3]), dim=2) for c in range(2)], dim=1)
+    np.testing.assert_array_equal(picture, wanted.permute(1, 2, 0).numpy())
 
 
 def test_an_evaluation_has_a_control_of_as_many_stored_images(

@@ -24,7 +24,7 @@ from fastdd.report.embedding_map import embedding_map
 from fastdd.report.figures import _apart, accuracy_figure, loss_figure
 from fastdd.report.folder import read_run
 from fastdd.report.page import duration, signed
-from fastdd.report.sheets import sheet
+from fastdd.report.sheets import Tile, sheet
 
 CLASSES = ("a<b>", "salt & pepper", 'it\'s "odd"')
 ARMS = {"random": "random real images", "sre2l": "SRe2L", "deda+x": "DEDA <&> mine"}
@@ -281,13 +281,13 @@ def test_map_of_equal_embeddings(run: Path, different: int) -> None:
 
 def test_small_images_keep_every_pixel_and_large_ones_are_reduced(run: Path, tmp_path: Path) -> None:
     files = [[run / "images" / "sre2l" / name / f"{slot:05d}.png" for slot in range(2)] for name in CLASSES]
-    small = sheet(files)
+    small = sheet([[Tile(file) for file in row] for row in files])
     assert (small.rows, small.columns, small.width, small.height, small.reduced) == (3, 2, 10, 18, False)
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(small.uri.split(",")[1]))))
     expected = np.vstack([np.hstack([np.asarray(Image.open(file)) for file in row]) for row in files])
     np.testing.assert_array_equal(picture, expected)
     Image.new("L", (320, 160)).save(tmp_path / "large.png")
-    large = sheet([[tmp_path / "large.png"]])
+    large = sheet([[Tile(tmp_path / "large.png")]])
     assert (large.width, large.height, large.reduced) == (64, 32, True)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.transforms.functional import rgb_to_grayscale
 
 from ..data.dataset import processors
 from ..data.decode import decode, fit
@@ -24,8 +25,9 @@ from ..data.verify import BadImage
 from ..errors import InputError
 from ..formation import formation_of, unpack
 from ..progress import progress
+from ..recipe import Formation
 from .layouts import Files, list_files
-from .runs import arm_of, facts, run_of
+from .runs import arm_of, channels_of, facts, run_of
 
 
 @dataclass(frozen=True)
@@ -124,15 +126,24 @@ def open_set(path: str | Path, arm: str | None = None, size: int | None = None, 
     found = list_files(folder)
     if source is not None:
         _require_whole(found, source)
-    formation = formation_of(source["recipe"]["arms"].get(source["arm"], {})) if source is not None else None
+    formation = _formation(source)
     labels, ids = torch.tensor(found.labels), tuple(entry.path for entry in found.files)
     if formation is None:
         return DistilledSet(_decoded(found, size, channels), labels, found.classes, ids, found.folder, source)
-    images, m = unpack(_decoded(found, None, channels), formation), formation.images
+    stored, m = _decoded(found, None, channels_of(folder)), formation.images
+    images = _in_channels(unpack(stored, formation), channels)
     if size is not None:
         images = torch.stack([fit(image, (size, size)) for image in images])
     ids = tuple(f"{name}#{place}" for name in ids for place in range(m))
     return DistilledSet(images, labels.repeat_interleave(m), found.classes, ids, found.folder, source, m)
+
+
+def _formation(source: dict[str, Any] | None) -> Formation | None:
+    """Of a run's arm."""
+    if source is None:
+        return None
+    arms = source["recipe"].get("arms") or {}
+    return formation_of(arms.get(source["arm"], {}))
 
 
 def _require_whole(found: Files, source: dict[str, Any]) -> None:
@@ -179,6 +190,13 @@ def _decoded(found: Files, size: int | None, channels: int) -> Tensor:
     finally:
         pool.shutdown(cancel_futures=True)
     return images
+
+
+def _in_channels(images: Tensor, channels: int) -> Tensor:
+    """Grey images [N, 1, H, W] as RGB, or RGB ones in grey, where other channels are asked for."""
+    if images.shape[1] == channels:
+        return images
+    return images.expand(-1, channels, -1, -1).contiguous() if channels == 3 else rgb_to_grayscale(images)
 
 
 def _pixels(entry: Entry, where: str, size: int | None, channels: int) -> Tensor:

@@ -31,6 +31,8 @@ YCBCR = torch.tensor(
 )
 """of RGB, chroma around zero"""
 Size = tuple[int, int]
+CHUNK = 64
+"""stored images unpacked together, in float64"""
 
 
 def formation_of(method: dict[str, Any]) -> recipe.Formation | None:
@@ -75,9 +77,9 @@ def pack(images: Tensor, formation: recipe.Formation) -> Tensor:
         down, across = (_down(n, side, images.device) for n, side in zip((h, w), images.shape[2:], strict=True))
         kept.append((down @ levels[:, channel] @ across.T).flatten(1))
     numbers = torch.cat(kept, dim=1).round().clamp(0, 255).to(torch.uint8)
-    stored = numbers.view(len(images) // formation.images, -1)
-    room = images[0].numel()
-    return torch.nn.functional.pad(stored, (0, room - stored.shape[1])).view(-1, *images.shape[1:])
+    stored = numbers.view(len(images) // formation.images, formation.images * numbers.shape[1])
+    room = math.prod(images.shape[1:])
+    return torch.nn.functional.pad(stored, (0, room - stored.shape[1])).view(len(stored), *images.shape[1:])
 
 
 def unpack(stored: Tensor, formation: recipe.Formation) -> Tensor:
@@ -90,12 +92,16 @@ def unpack(stored: Tensor, formation: recipe.Formation) -> Tensor:
         uint8 [M * formation.images, C, H, W], those of a stored image one after the other.
     """
     sizes = planes(formation, stored.shape)
+    return torch.cat([_unpack(part, formation.images, sizes) for part in stored.split(CHUNK)])
+
+
+def _unpack(stored: Tensor, images: int, sizes: list[Size]) -> Tensor:
     ends = list(accumulate((h * w for h, w in sizes), initial=0))
-    numbers = stored.flatten(1)[:, : formation.images * ends[-1]].reshape(-1, ends[-1]).double()
+    numbers = stored.flatten(1)[:, : images * ends[-1]].reshape(-1, ends[-1]).double()
     channels = []
     for (h, w), (start, end) in zip(sizes, pairwise(ends), strict=True):
         down, across = (_up(n, side, stored.device) for n, side in zip((h, w), stored.shape[2:], strict=True))
-        channels.append(down @ numbers[:, start:end].view(-1, h, w) @ across.T)
+        channels.append(down @ numbers[:, start:end].reshape(-1, h, w) @ across.T)
     levels = torch.stack(channels, dim=1)
     levels[:, 1:] -= 128
     return _without_luma(levels).round().clamp(0, 255).to(torch.uint8)

@@ -118,6 +118,18 @@ def test_recover_moves_what_is_kept_alone() -> None:
     assert after < 0.2 * before
 
 
+@pytest.mark.parametrize("count", [0, 4, 400])
+def test_any_number_of_images(count: int) -> None:
+    images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(3))
+    strided = images.permute(0, 1, 3, 2).contiguous(memory_format=torch.channels_last).permute(0, 1, 3, 2)
+    stored = pack(strided, Formation())
+    assert stored.shape == (count // 4, 3, 8, 8)
+    whole = unpack(stored, Formation())
+    assert whole.shape == images.shape
+    for k in range(0, count, 4):
+        assert torch.equal(unpack(pack(images[k : k + 4], Formation()), Formation()), whole[k : k + 4])
+
+
 def test_what_does_not_fit_is_refused() -> None:
     assert planes(Formation(), (3, 32, 32)) == [(24, 24), (8, 8), (8, 8)]
     assert planes(Formation(images=8, luma=0.5625, chroma=0.15), (3, 32, 32)) == [(18, 18), (5, 5), (5, 5)]

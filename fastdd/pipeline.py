@@ -156,7 +156,7 @@ class Pipeline:
         """What images of the arm start from, where that is not noise."""
         recipe, method = self.recipe, self.arms[arm]
         slots = recover.real_slots(method, recipe.ipc, len(self.real.classes), self._speakers(arm))
-        rows_of: Callable[[Rows], Tensor] = self._real_rows(slots)
+        rows_of = self._real_rows(slots)
         if method.init not in ("noise", "real"):
             rows_of = recover.Chosen(
                 method, slots, self.real.train.names, recover.decoder(self.real.train, recipe.data, self.device),
@@ -165,10 +165,9 @@ class Pipeline:
         return rows_of if method.offset is None else recover.repeated(rows_of, slots)
 
     def _real_rows(self, slots: int) -> Callable[[Rows], Tensor]:
-        """The control's images; with offsets fewer slots, with formations also the next ones of the same choice."""
-        each = max(slots, self.recipe.ipc)
-        images = cache(lambda: self.real.sample(each))
-        return lambda rows: images()[[c * each + slot for c, slot in rows]]
+        """The control's images: with offsets the first ones, with formations also the next ones of the same choice."""
+        images = cache(lambda: self.real.sample(slots))
+        return lambda rows: images()[[c * slots + slot for c, slot in rows]]
 
     def _stored(self, arm: str) -> int:
         """Images a class that the arm's students see: ipc, but for methods that count otherwise."""

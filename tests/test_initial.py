@@ -283,7 +283,7 @@ def test_arms_that_start_from_chosen_images(pets: Path, pets_recipe: Callable[[P
     assert len(pipeline.distilled("rded")[0]) == 6
     images, truth = pipeline.distilled("inf")
     assert truth.tolist() == [0] * 4 + [1] * 4  # ipc 3, 2 classes, 1 teacher: 2 untouched and 2 with an offset
-    assert torch.equal(images[[0, 1, 4, 5]], pipeline._real_rows([(0, 0), (0, 1), (1, 0), (1, 1)]))
+    assert torch.equal(images[[0, 1, 4, 5]], pipeline.real.sample(2))
     assert json.loads((tmp_path / "out" / "recover" / "inf" / "unit_00000.json").read_text())["losses"] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import math
@@ -144,13 +145,15 @@ def test_what_does_not_fit_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def formed(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose arm deda is of formations of two; read only."""
+    """A run whose arm deda is of formations of two; read only. Beside it lies what it printed."""
     out = tmp_path_factory.mktemp("formed") / "out"
     command = ["run", str(finished.parent / "tiny.yaml"), "--out", str(out)]
     given = [f"teacher.weights={finished / 'teacher.safetensors'}", "metrics.full_set=false"]
     how = ["images: 2", "luma: 0.625"]
     arms = [f"arms.deda.formation={{{', '.join(how)}}}", "arms.deda.batch.slots=all"]
-    assert main([*command, *given, *arms]) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main([*command, *given, *arms]) == 0
+    (out.parent / "stdout").write_text(printed.getvalue())
     return out
 
 
@@ -158,6 +161,7 @@ def test_a_run_stores_few_images_and_trains_on_all(formed: Path, finished: Path)
     known, plain = (json.loads((run / "metrics.json").read_text()) for run in (formed, finished))
     ipc = known["ipc"]
     assert known["arms"]["deda"]["stored"] == 2 * ipc == 2 * plain["arms"]["deda"]["stored"]
+    assert f"students see, where not {ipc}: DEDA {2 * ipc}" in (formed.parent / "stdout").read_text()
     files = sorted((formed / "images" / "deda").glob("*/*"))
     assert len(files) == len(list((finished / "images" / "deda").glob("*/*"))) == 10 * ipc
     assert [file.name for file in files[:ipc]] == [f"{slot:05d}.png" for slot in range(ipc)]
@@ -178,6 +182,8 @@ def test_all_readers_see_the_same_images(formed: Path, tmp_path: Path) -> None:
     assert known.ids[:3] == ("0/00000.png#0", "0/00000.png#1", "0/00001.png#0")
     assert open_set(formed, "random", channels=1).formed == 1
     assert main(["export", str(formed), "--arm", "deda", "--to", "imagefolder", "--out", str(tmp_path / "folder")]) == 0
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "| images | 40 of 10 classes, unpacked; the run stores 2 in the pixels of one |" in card
     written = sorted((tmp_path / "folder" / "train").glob("*/*"))
     assert torch.equal(torch.stack([decode_image(str(path)) for path in written]), images)
 

@@ -74,8 +74,9 @@ def _under(values: Any, *keys: str) -> Any:
 def _facts(content: Content, form: str, origin: str) -> str:
     distilled, source = content.distilled, content.distilled.source
     channels, height, width = distilled.images.shape[1:]
+    images, formed = f"{len(content):,} of {len(content.names):,} classes", distilled.formed
     rows = {
-        "images": f"{len(content):,} of {len(content.names):,} classes",
+        "images": images + (f", unpacked; the run stores {formed} in the pixels of one" if formed > 1 else ""),
         "pixels": f"{height} x {width}, {'RGB' if channels == 3 else 'grey'}, PNG",
         "form": form + (", with the teacher's logits of each image" if content.logits is not None else ""),
         "distilled from": origin,

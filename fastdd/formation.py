@@ -15,7 +15,6 @@ Cost: two small matrix products a channel and direction.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -70,7 +69,7 @@ def pack(images: Tensor, formation: recipe.Formation) -> Tensor:
         uint8 [N / formation.images, C, H, W] of stored images.
     """
     sizes = planes(formation, images.shape)
-    levels = 255 * _with_luma(images.double())
+    levels = 255 * _turned(images.double(), YCBCR.to(images.device))
     levels[:, 1:] += 128
     kept = []
     for channel, (h, w) in enumerate(sizes):
@@ -104,40 +103,39 @@ def _unpack(stored: Tensor, images: int, sizes: list[Size]) -> Tensor:
         channels.append(down @ numbers[:, start:end].reshape(-1, h, w) @ across.T)
     levels = torch.stack(channels, dim=1)
     levels[:, 1:] -= 128
-    return _without_luma(levels).round().clamp(0, 255).to(torch.uint8)
+    return _turned(levels, YCBCR.inverse().to(stored.device)).round().clamp(0, 255).to(torch.uint8)
 
 
-def low_frequencies(images: Tensor, formation: recipe.Formation) -> Tensor:
+class LowFrequencies:
     """What unpack(pack(images)) keeps of images, without rounding and clipping: a projection.
 
     Args:
-        images: float [N, C, H, W], black 0 and white 1.
+        images: float [N, C, H, W]; of their shape, dtype and device will be what is projected.
     """
-    kept = []
-    for size in planes(formation, images.shape):
-        down, across = (
-            (_up(n, side, images.device) @ _down(n, side, images.device)).to(images.dtype)
-            for n, side in zip(size, images.shape[2:], strict=True)
-        )
-        kept.append((down, across))
-    levels = _with_luma(images)
-    channels = [down @ levels[:, channel] @ across.T for channel, (down, across) in enumerate(kept)]
-    return _without_luma(torch.stack(channels, dim=1))
+
+    def __init__(self, formation: recipe.Formation, images: Tensor) -> None:
+        device = images.device
+        self.passes = [
+            [
+                (_up(n, side, device) @ _down(n, side, device)).to(images)
+                for n, side in zip(size, images.shape[2:], strict=True)
+            ]
+            for size in planes(formation, images.shape)
+        ]
+        self.turn, self.back = YCBCR.to(images), YCBCR.inverse().to(images)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Of float [N, C, H, W], black 0 and white 1."""
+        levels = _turned(images, self.turn)
+        kept = [down @ levels[:, channel] @ across.T for channel, (down, across) in enumerate(self.passes)]
+        return _turned(torch.stack(kept, dim=1), self.back)
 
 
-def _with_luma(levels: Tensor) -> Tensor:
-    if levels.shape[1] == 1:
-        return levels
-    return torch.einsum("dc,nchw->ndhw", YCBCR.to(levels), levels)
+def _turned(levels: Tensor, colours: Tensor) -> Tensor:
+    """Levels [N, C, H, W] in other colours; grey stays grey."""
+    return levels if levels.shape[1] == 1 else torch.einsum("dc,nchw->ndhw", colours, levels)
 
 
-def _without_luma(levels: Tensor) -> Tensor:
-    if levels.shape[1] == 1:
-        return levels
-    return torch.einsum("cd,ndhw->nchw", YCBCR.inverse().to(levels), levels)
-
-
-@lru_cache(maxsize=16)
 def _cosines(n: int, device: torch.device) -> Tensor:
     """D_n, float64 [n, n]."""
     i = torch.arange(n, dtype=torch.float64, device=device)

@@ -95,8 +95,8 @@ class Pipeline:
             assert isinstance(config.batch, int)  # settled
             if (formation := self.arms[arm].formation) is not None:
                 planes(formation, self.real.shape)
-                self.real.choose(self._stored(arm))
-            smallest = evaluate.smallest_batch(self._stored(arm) * classes, config.batch)
+                self.real.choose(self._seen(arm))
+            smallest = evaluate.smallest_batch(self._seen(arm) * classes, config.batch)
             evaluate.require_statistics(config, normalising, smallest)
         if self.recipe.metrics.k >= images:
             raise InputError(f"metrics.k is {self.recipe.metrics.k}, expected less than the {images} real images")
@@ -169,15 +169,15 @@ class Pipeline:
         images = cache(lambda: self.real.sample(slots))
         return lambda rows: images()[[c * slots + slot for c, slot in rows]]
 
-    def _stored(self, arm: str) -> int:
+    def _seen(self, arm: str) -> int:
         """Images a class that the arm's students see: ipc, but for methods that count otherwise."""
-        return recover.stored_slots(self.arms[arm], self.recipe.ipc, len(self.real.classes), self._speakers(arm))
+        return recover.seen_slots(self.arms[arm], self.recipe.ipc, len(self.real.classes), self._speakers(arm))
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """uint8 images and labels of an arm, in class order."""
         channels = self.recipe.data.channels
         images, truth = recover.load_recovered(
-            self.run.path / "images" / arm, self.real.classes, self._stored(arm), channels, self.arms[arm]
+            self.run.path / "images" / arm, self.real.classes, self._seen(arm), channels, self.arms[arm]
         )
         return images.to(self.device), truth.to(self.device)
 
@@ -205,7 +205,7 @@ class Pipeline:
     def _protocol(self, arm: str) -> Student:
         """What the arm's students go through, with everything that depends on its number of images settled."""
         classes = len(self.real.classes)
-        return settled_protocol(self.recipe.student, self._stored(arm) * classes, classes)
+        return settled_protocol(self.recipe.student, self._seen(arm) * classes, classes)
 
     def _full_set(self) -> FullSet:
         classes = len(self.real.classes)
@@ -243,7 +243,7 @@ class Pipeline:
             real = embeddings["real"].float()
             radii = knn_radii(real, recipe.metrics.k)
             for arm, method in self.arms.items():
-                stored = self._stored(arm)
+                stored = self._seen(arm)
                 truth = torch.arange(len(card.classes)).repeat_interleave(stored)
                 diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, recipe.metrics.k)
                 arms[arm] = {

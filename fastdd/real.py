@@ -76,7 +76,7 @@ class Real:
     @cached_property
     def chosen_images(self) -> Tensor:
         """The chosen training images, [K * ipc, C, H, W] in class order."""
-        return self.sample(self.config.ipc)
+        return self.images(self.train, self.chosen)[0]
 
     def choose(self, count: int) -> Tensor:
         """The seeded choice of ``count`` training images a class, which begins with the smaller ones.
@@ -88,6 +88,8 @@ class Real:
 
     def sample(self, count: int) -> Tensor:
         """Those images, [K * count, C, H, W] in class order."""
+        if count == self.config.ipc:
+            return self.chosen_images
         return self.images(self.train, self.choose(count))[0]
 
     def stream(self) -> RealImages:

@@ -24,7 +24,7 @@ from fastdd.recover import (
     real_slots,
     recover,
     repeated,
-    stored_slots,
+    seen_slots,
     unfinished,
 )
 from fastdd.recover.augment import draws
@@ -72,9 +72,9 @@ def recovery(lab: Lab, committee: list[Teacher], chosen: Method) -> Recovery:
 def test_stored_images_a_class(ipc: int, classes: int, teachers: int, untouched: int, stored: int) -> None:
     chosen = infer()
     assert first_slots(ipc, classes, teachers) == real_slots(chosen, ipc, classes, teachers) == untouched
-    assert stored_slots(chosen, ipc, classes, teachers) == stored
+    assert seen_slots(chosen, ipc, classes, teachers) == stored
     plain = Method()
-    assert real_slots(plain, ipc, classes, teachers) == stored_slots(plain, ipc, classes, teachers) == ipc
+    assert real_slots(plain, ipc, classes, teachers) == seen_slots(plain, ipc, classes, teachers) == ipc
 
 
 def test_the_count_is_that_of_the_released_code_or_of_exact_division() -> None:
@@ -86,7 +86,7 @@ def test_the_count_is_that_of_the_released_code_or_of_exact_division() -> None:
 
 def test_an_offset_is_too_dear_for_one_image() -> None:
     with pytest.raises(InputError, match=r"ipc 1 leaves no image.*4 teachers over 100 classes.*ipc of at least 2"):
-        stored_slots(infer(), 1, 100, 4)
+        seen_slots(infer(), 1, 100, 4)
 
 
 def test_no_unit_holds_the_offsets_of_two_teachers() -> None:

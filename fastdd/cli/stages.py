@@ -87,13 +87,13 @@ def _print_result(result: RunResult) -> None:
     out.print(
         f"protocol {metrics['protocol']['hash']}: {metrics['protocol']['text']}; {metrics['protocol']['seeds']} seeds"
     )
-    counts = {values["title"]: values["stored"] for values in metrics["arms"].values()}
-    if others := [f"{title} {count}" for title, count in counts.items() if count != metrics["ipc"]]:
-        out.print(f"images a class that students see, where not {metrics['ipc']}: {', '.join(others)}")
+    counts = [(values["title"], values["stored"]) for values in metrics["arms"].values()]
+    if unlike := [f"{title} {count}" for title, count in counts if count != metrics["ipc"]]:
+        out.print(f"images a class that students see, where not {metrics['ipc']}: {', '.join(unlike)}")
     if reason := metrics.get("full_set_left_out"):
         out.print(f"the whole training set is left out: {reason}")
-    alone = {k: v["seconds"] for k, v in stages.items() if k in ("squeeze", "bank", "report")}
-    out.print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in alone.items()))
+    others = {k: v["seconds"] for k, v in stages.items() if k in ("squeeze", "bank", "report")}
+    out.print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
     out.print(f"open {result.path / 'report.html'}")
 
 

@@ -40,7 +40,7 @@ def real_slots(method: recipe.Method, ipc: int, classes: int, teachers: int) -> 
     return formed * ipc if method.offset is None else first_slots(ipc, classes, teachers)
 
 
-def stored_slots(method: recipe.Method, ipc: int, classes: int, teachers: int) -> int:
+def seen_slots(method: recipe.Method, ipc: int, classes: int, teachers: int) -> int:
     """Images a class that students see: IPC, but for offsets, as many as above, and formations."""
     slots = real_slots(method, ipc, classes, teachers)
     return slots if method.offset is None else slots * (teachers + 1)

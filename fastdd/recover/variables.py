@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import recipe
-from ..formation import low_frequencies
+from ..formation import LowFrequencies
 from .plan import Unit
 
 Bounds = tuple[Tensor, Tensor]
@@ -55,7 +55,7 @@ class Formed(Pixels):
 
     def __init__(self, images: Tensor, bounds: Bounds, formation: recipe.Formation) -> None:
         super().__init__(images, bounds)
-        self.formation = formation
+        self.keep = LowFrequencies(formation, images)
         self._put_back()
 
     def step(self, optimiser: torch.optim.Optimizer) -> None:
@@ -66,7 +66,7 @@ class Formed(Pixels):
     def _put_back(self) -> None:
         black, white = self.bounds
         shown = (self.free - black) / (white - black)
-        self.free.copy_(black + (white - black) * low_frequencies(shown, self.formation))
+        self.free.copy_(black + (white - black) * self.keep(shown))
 
 
 class Offsets:

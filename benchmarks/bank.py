@@ -27,12 +27,14 @@ from pathlib import Path
 import torch
 from memory import peak_mb
 
-from fastdd import recipe
-from fastdd.bank import RealImages, build
+from fastdd.bank import build
+from fastdd.config import Bank
 from fastdd.data import open_dataset
-from fastdd.data.loader import Batch, open_loader
+from fastdd.data.loading.batch import Batch
+from fastdd.data.loading.loader import open_loader
+from fastdd.data.real import RealImages
+from fastdd.models.build import build as build_network
 from fastdd.teachers import Card, Teacher, layer_names
-from fastdd.teachers import build as build_network
 
 CPU = torch.device("cpu")
 
@@ -50,7 +52,7 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
     """Images a second of the forward pass and of the bank, medians of interleaved rounds."""
     dataset = open_dataset(options.data, "train")
     teacher = make_teacher(options.network, len(dataset.classes))
-    config = recipe.Bank(batch=options.batch)
+    config = Bank(batch=options.batch)
     layers = list(layer_names(teacher.network, "blocks"))
     classes = range(max(1, round(options.images / len(dataset) * len(dataset.classes))))
     images = sum(dataset.counts[c] for c in classes)
@@ -64,7 +66,7 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
     @torch.no_grad()
     def forward() -> None:
         for batch in stream(range(images)):
-            teacher.network(teacher.normalise(batch.images))
+            teacher.network(teacher.normalize(batch.images))
 
     def bank() -> None:
         data = RealImages(tuple(shape), dataset.labels, dataset.names, "", {}, stream)
@@ -119,9 +121,9 @@ def peak(network: str, kind: str, classes: int, per_class: int, batch: int) -> d
     """Peak of one build, in this process."""
     teacher = make_teacher(network, classes)
     layers = list(layer_names(teacher.network, kind))
-    data, config = random_images(classes, per_class, batch), recipe.Bank(batch=batch)
+    data, config = random_images(classes, per_class, batch), Bank(batch=batch)
     with torch.no_grad():
-        teacher.network(teacher.normalise(next(iter(data.stream(range(batch)))).images))
+        teacher.network(teacher.normalize(next(iter(data.stream(range(batch)))).images))
     with tempfile.TemporaryDirectory() as folder:
         used = peak_mb(lambda: build(Path(folder), teacher, "", data, config, layers, 0), CPU)
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
@@ -150,9 +152,7 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
         bars.append(f'<rect x="130" y="{y}" width="{width:.0f}" height="22" fill="#4477aa"/>')
         bars.append(f'<text x="{138 + width:.0f}" y="{y + 15}">{peak:.0f} MB</text>')
     title = "Peak memory of building the bank, beside the teacher"
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{48 + 34 * len(rows)}" font-family="sans-serif"'
-    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{48 + 34 * len(rows)}" font-family="sans-serif"'
     text = "\n".join([f'{head} font-size="14">', f'<text x="10" y="20">{title}</text>', *bars, "</svg>"])
     path.write_text(text + "\n")
 

@@ -19,9 +19,13 @@ from torch import Tensor, nn
 
 
 def released_diversity_loss(
-    embeddings: Tensor, real: Sequence[Tensor], images_per_class: int,
-    multiplier: float = 0.1, r_cos: float = 1.0, r_euc: float = 0.01,
-) -> Tensor:  # fmt: skip
+    embeddings: Tensor,
+    real: Sequence[Tensor],
+    images_per_class: int,
+    multiplier: float = 0.1,
+    r_cos: float = 1.0,
+    r_euc: float = 0.01,
+) -> Tensor:
     """DiRe's released loss (SRe2L/CIFAR100/utils_regularized.py): class after class, all pairs on torchmetrics."""
     from torchmetrics.functional import pairwise_cosine_similarity, pairwise_euclidean_distance
 
@@ -48,12 +52,14 @@ def plain_dire(synthetic: Tensor, real: Tensor) -> Tensor:
 # -- Gaussian matching -----------------------------------------------------------------------------
 
 
-def plain_gaussian(features: Tensor, class_mean: Tensor, class_cov: Tensor, gamma: float = 50.0) -> tuple[Tensor, ...]:
+def plain_gaussian(
+    features: Tensor, class_mean: Tensor, class_cov: Tensor, gamma: float = 50.0
+) -> tuple[Tensor, ...]:
     """DEDA's equations 6 to 9 as printed, for all groups at once, with the D x D covariance written out."""
     dim = features.shape[2]
     mean = features.mean(1)
-    centred = features - mean[:, None]
-    covariance = centred.mT @ centred / features.shape[1]
+    centered = features - mean[:, None]
+    covariance = centered.mT @ centered / features.shape[1]
     alignment = (mean - class_mean).square().sum(1) + gamma * (covariance - class_cov).square().sum((1, 2))
     variances = covariance.diagonal(dim1=1, dim2=2)
     hinge = (1 - (variances + 1e-4).sqrt()).clamp(min=0).mean(1)
@@ -108,7 +114,9 @@ class HookedBatchNorm(nn.Module):
     After a call, ``r_feature`` is the loss of the layer, as in SRe2L's hook.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, statistics: Statistics) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, statistics: Statistics
+    ) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(len(weight), device=weight.device)
         state = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": var}
@@ -122,13 +130,17 @@ class HookedBatchNorm(nn.Module):
         mean, var = self.statistics(inputs[0])
         assert module.running_mean is not None
         assert module.running_var is not None
-        self.r_feature = torch.norm(module.running_var.data - var, 2) + torch.norm(module.running_mean.data - mean, 2)
+        self.r_feature = torch.norm(module.running_var.data - var, 2) + torch.norm(
+            module.running_mean.data - mean, 2
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.norm(x))
 
 
-def plain_batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+def plain_batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor
+) -> tuple[Tensor, Tensor]:
     """Output and statistics loss of one layer."""
     y = F.relu(F.batch_norm(x, mean, var, weight, bias))
     batch_mean, batch_var = var_mean_statistics(x)

@@ -13,7 +13,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-PACKAGES = ("torch", "triton", "torchvision", "torchmetrics", "prdc", "vendi-score", "scikit-learn", "scipy", "numpy")
+PACKAGES = (
+    "torch",
+    "triton",
+    "torchvision",
+    "torchmetrics",
+    "prdc",
+    "vendi-score",
+    "scikit-learn",
+    "scipy",
+    "numpy",
+)
 # Fresh pages cost milliseconds a megabyte on some virtual machines, so how the allocator is set decides much.
 ALLOCATOR = ("LD_PRELOAD", "MALLOC_CONF", "GLIBC_TUNABLES", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 

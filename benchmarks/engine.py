@@ -25,11 +25,12 @@ import torch
 from settings import Silent
 
 from fastdd import bank as banks
-from fastdd import recipe
-from fastdd.recipe import Batch, CrossEntropy, Method, Recover, Terms
+from fastdd.config import Bank, Batch, CrossEntropy, Method, Recover, Terms
+from fastdd.data.real import RealImages
+from fastdd.models.build import build
+from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, plan
-from fastdd.resolution import resolve
-from fastdd.teachers import Card, Teacher, build, layer_names
+from fastdd.teachers import Card, Teacher, layer_names
 
 CLASSES = 10
 SIZE = 32
@@ -47,8 +48,8 @@ def make_bank(teacher: Teacher, folder: Path) -> banks.Bank:
     images = torch.randint(256, (20 * CLASSES, 3, SIZE, SIZE), dtype=torch.uint8)
     labels = torch.arange(CLASSES).repeat_interleave(20)
     layers = [name for kind in ("blocks", "bn_inputs") for name in layer_names(teacher.network, kind)]
-    data = banks.RealImages.in_memory(images, labels, len(images))
-    banks.build(folder, teacher, "", data, recipe.Bank(batch=len(images)), layers, 0)
+    data = RealImages.in_memory(images, labels, len(images))
+    banks.build(folder, teacher, "", data, Bank(batch=len(images)), layers, 0)
     return banks.Bank(folder)
 
 
@@ -61,7 +62,7 @@ def methods() -> dict[str, Method]:
 def step_runner(
     method: Method, teacher: Teacher, bank: banks.Bank, images: int, steps: int, precision: str
 ) -> Callable[[], float]:
-    """A call that optimises one unit for some steps and returns image-iterations a second."""
+    """A call that optimizes one unit for some steps and returns image-iterations a second."""
     config = Recover(unit_images=images, precision=precision, log_every=10**6)  # type: ignore[arg-type]
     unit: Unit = plan(CLASSES, images // CLASSES, method.batch, images)[0]
     method = method.model_copy(update={"steps": steps, "init": "noise"})
@@ -69,7 +70,7 @@ def step_runner(
 
     def run() -> float:
         begin = time.perf_counter()
-        recovery.optimise(unit, Silent())
+        recovery.optimize(unit, Silent())
         return len(unit.rows) * steps / (time.perf_counter() - begin)
 
     return run
@@ -86,7 +87,9 @@ def interleaved(runners: dict[str, Callable[[], float]], rounds: int) -> dict[st
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
-def peak_megabytes(name: str, network: str, images: int, folder: str, queue: multiprocessing.Queue[float]) -> None:
+def peak_megabytes(
+    name: str, network: str, images: int, folder: str, queue: multiprocessing.Queue[float]
+) -> None:
     teacher = make_teacher(network)
     step_runner(methods()[name], teacher, banks.Bank(Path(folder)), images, 3, "fp32")()
     queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -140,7 +143,9 @@ def main() -> None:
     }
     print(f"{options.network}, {options.images} images of {SIZE} x {SIZE}; {facts}")
     for row in rows:
-        print(f"{row['work']:<38} {row['images/s']:>7} images/s  x{row['time ratio']:<5} {row['peak MB'] or ''}")
+        print(
+            f"{row['work']:<38} {row['images/s']:>7} images/s  x{row['time ratio']:<5} {row['peak MB'] or ''}"
+        )
     if options.json:
         options.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=2) + "\n")
 

@@ -3,7 +3,7 @@
     python benchmarks/loaders.py imagenet_samples.tar [--images 1000] [--rounds 5] [--workers 2] [--json FILE]
 
 The baseline is ImageFolder (PIL) in a DataLoader with worker processes that outlive a pass, with Resize or
-RandomResizedCrop, ToTensor and Normalize. Every loader delivers normalised float32 batches of 64; a round is a
+RandomResizedCrop, ToTensor and Normalize. Every loader delivers normalized float32 batches of 64; a round is a
 whole pass of each, one after the other, after one pass that is not timed; the median round is reported, and
 the processor time, which a busy machine changes less. The photographs are read from a warm page cache, and
 their list is repeated until there are enough.
@@ -30,14 +30,14 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
 from fastdd.data import Crop, Dataset, open_dataset, open_loader
-from fastdd.data.loader import dali_installed
+from fastdd.data.loading.loader import dali_installed
 
 BATCH, SIZE = 64, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda130", "pillow", "numpy")
 WORKS: dict[str, dict[str, Any]] = {
-    "centre, 256 to 224": {"resize": 256},
-    "centre, 224": {},
+    "center, 256 to 224": {"resize": 256},
+    "center, 224": {},
     "random crop, 224": {"crop": Crop()},
 }
 
@@ -57,8 +57,10 @@ def baseline(root: Path, chosen: list[int], options: dict[str, Any], workers: in
 
 
 def ours(data: Dataset, chosen: list[int], options: dict[str, Any], workers: int, backend: Any) -> Pass:
-    """Ours, with the normalisation that a consumer does."""
-    loader = open_loader(data, BATCH, (SIZE, SIZE), indices=chosen, threads=workers, backend=backend, **options)
+    """Ours, with the normalization that a consumer does."""
+    loader = open_loader(
+        data, BATCH, (SIZE, SIZE), indices=chosen, threads=workers, backend=backend, **options
+    )
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
     return lambda: (batch.images.float().div_(255).sub_(mean).div_(std) for batch in loader)
 
@@ -118,7 +120,9 @@ def measure(root: Path, images: int, rounds: int, workers: int) -> list[dict[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("archive", type=Path, help="a tar of TOP/CLASS/IMAGE")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)

@@ -28,7 +28,9 @@ def features(rows: int, dimension: int, classes: int, seed: int) -> tuple[torch.
     random = torch.Generator().manual_seed(seed)
     labels = torch.arange(classes).repeat_interleave(-(-rows // classes))[:rows]
     x = torch.randn(rows, dimension, generator=random)
-    return x.add_(0.5 * torch.randn(classes, dimension, generator=torch.Generator().manual_seed(0))[labels]), labels
+    return x.add_(
+        0.5 * torch.randn(classes, dimension, generator=torch.Generator().manual_seed(0))[labels]
+    ), labels
 
 
 def one(real: int, synthetic: int, dimension: int, classes: int, k: int) -> dict[str, object]:
@@ -66,7 +68,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    sizes = [(real, options.synthetic, options.dimension, options.classes, options.k) for real in options.real]
+    sizes = [
+        (real, options.synthetic, options.dimension, options.classes, options.k) for real in options.real
+    ]
     if options.in_process:
         print(json.dumps(one(*sizes[0])))
         return

@@ -44,7 +44,7 @@ class ReleasedLoop:
     Attributes:
         network: the teacher; its last linear layer takes the embeddings.
         labels: [N], class after class where there are real embeddings.
-        bounds: normalised (black, white) of each channel.
+        bounds: normalized (black, white) of each channel.
         r_bn, first: weight of the statistics, and factor on the first layer.
         real: DiRe: real embeddings [m, D] of each class of the batch; none: SRe2L.
     """
@@ -81,20 +81,22 @@ class ReleasedLoop:
             loss = loss + released_diversity_loss(self.embedding, self.real, each)
         return loss
 
-    def optimise(self, images: Tensor, steps: int, lr: float, jitter: int = 4) -> Tensor:
-        """The last iterate of some steps from normalised images [N, C, H, W]."""
+    def optimize(self, images: Tensor, steps: int, lr: float, jitter: int = 4) -> Tensor:
+        """The last iterate of some steps from normalized images [N, C, H, W]."""
         images = images.detach().contiguous().requires_grad_()
-        optimiser = torch.optim.Adam([images], lr=lr, betas=(0.5, 0.9))
+        optimizer = torch.optim.Adam([images], lr=lr, betas=(0.5, 0.9))
         kept = images.detach()
         for step in range(steps):
-            optimiser.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
-            optimiser.zero_grad()
+            optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+            optimizer.zero_grad()
             loss = self.loss(images, (random.randint(0, jitter), random.randint(0, jitter)))
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             with torch.no_grad():
                 for channel, (low, high) in enumerate(self.bounds):
                     images[:, channel] = torch.clamp(images[:, channel], low, high)
-            if loss.item() < 1e4:  # a bound that is never lowered: every iterate is copied, and the last one kept
+            if (
+                loss.item() < 1e4
+            ):  # a bound that is never lowered: every iterate is copied, and the last one kept
                 kept = images.detach().clone()
         return kept

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 
 
-def synchronise(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -19,11 +19,11 @@ def seconds(call: Callable[[], object], device: torch.device, calls: int = 20, r
     call()
     times = []
     for _ in range(rounds):
-        synchronise(device)
+        synchronize(device)
         start = time.perf_counter()
         for _ in range(calls):
             call()
-        synchronise(device)
+        synchronize(device)
         times.append((time.perf_counter() - start) / calls)
     return statistics.median(times)
 

@@ -10,14 +10,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastdd import recipe
-from fastdd.recipe import Method, Recover
+from fastdd.config import Gaussian, Method, Recover, Terms
+from fastdd.models.build import build
 from fastdd.recover import Recovery, Unit, tapped
 from fastdd.recover.augment import draws
-from fastdd.recover.loop import optimise
-from fastdd.recover.objective import Objective, Shape, Values
-from fastdd.seeds import generator
-from fastdd.teachers import Card, Teacher, build
+from fastdd.recover.loop import optimize
+from fastdd.recover.objective import Objective
+from fastdd.recover.terms.base import Shape, Values
+from fastdd.runtime.seeds import generator
+from fastdd.teachers import Card, Teacher
 from fastdd_kernels import pack_symmetric
 
 
@@ -72,14 +73,19 @@ class RandomBank:
     @cached_property
     def widths(self) -> dict[str, int]:
         """Of the layers whose Gaussians may be asked for, and of the embedding."""
-        taps = tapped(recipe.Terms(gaussian=recipe.Gaussian()), self.teacher.network)
+        taps = tapped(Terms(gaussian=Gaussian()), self.teacher.network)
         device = next(taps.parameters()).device
         with torch.no_grad():
             features = taps(torch.zeros(1, 3, self.setting.side, self.setting.side, device=device))
-        return {"embedding": features.embedding.shape[1], **{k: v.shape[1] for k, v in features.pooled.items()}}
+        return {
+            "embedding": features.embedding.shape[1],
+            **{k: v.shape[1] for k, v in features.pooled.items()},
+        }
 
     def embeddings(self, c: int) -> Tensor:
-        return torch.randn(self.setting.real, self.widths["embedding"], generator=generator(0, "real", c)).abs()
+        return torch.randn(
+            self.setting.real, self.widths["embedding"], generator=generator(0, "real", c)
+        ).abs()
 
     def gaussian(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
         D = self.widths[layer]
@@ -109,7 +115,13 @@ class OurStep:
     """A unit of the engine from noise: its gradient at a first step, and some steps of the whole loop."""
 
     def __init__(
-        self, method: Method, config: Recover, unit: Unit, teacher: Teacher, bank: RandomBank, recovery: Recovery | None
+        self,
+        method: Method,
+        config: Recover,
+        unit: Unit,
+        teacher: Teacher,
+        bank: RandomBank,
+        recovery: Recovery | None,
     ) -> None:
         self.method, self.config, self.unit, self.teacher = method, config, unit, teacher
         shape = (3, bank.setting.side, bank.setting.side)
@@ -132,7 +144,7 @@ class OurStep:
 
     def run(self) -> None:
         prepared: Callable[[Shape], list[Any]] = lambda shape: [self.prepared]  # noqa: E731
-        optimise(self.images, self.unit, self.method, self.config, self.teacher, prepared, 0, Silent())
+        optimize(self.images, self.unit, self.method, self.config, self.teacher, prepared, 0, Silent())
 
 
 def _no_images(rows: Sequence[tuple[int, int]]) -> Tensor:

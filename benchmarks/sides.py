@@ -10,11 +10,10 @@ from released import ReleasedLoop
 from settings import OurStep, RandomBank, Setting, random_teacher
 from torch import Tensor
 
-from fastdd import recipe
-from fastdd.recipe import Method, Recover, Terms
+from fastdd.config import BatchNorm, DiRe, Gaussian, Method, Precision, Recover, Terms
+from fastdd.recipes.resolve import resolve
 from fastdd.recover import Batch, Unit
-from fastdd.recover.objective import Shape
-from fastdd.resolution import resolve
+from fastdd.recover.terms.base import Shape
 
 BUDGET = {"fp32": 2e-2, "bf16": 0.3}
 """of a gradient's error: a few ReLUs sit so near zero that rounding decides them; in float32 the released form of a
@@ -56,7 +55,10 @@ def unit_of(shape: Shape, index: int = 0) -> Unit:
     """Batches of consecutive classes, all with the first slots."""
     batches, classes, slots = shape
     return Unit(
-        index, tuple(Batch(tuple(range(b * classes, (b + 1) * classes)), tuple(range(slots))) for b in range(batches))
+        index,
+        tuple(
+            Batch(tuple(range(b * classes, (b + 1) * classes)), tuple(range(slots))) for b in range(batches)
+        ),
     )
 
 
@@ -70,7 +72,7 @@ class Bench:
     """A random teacher and its bank, and our steps in one form."""
 
     def __init__(
-        self, setting: Setting, device: torch.device, compiled: bool, precision: recipe.Precision, steps: int
+        self, setting: Setting, device: torch.device, compiled: bool, precision: Precision, steps: int
     ) -> None:
         self.setting, self.device, self.steps = setting, device, steps
         self.config = Recover(precision=precision, compile=compiled)
@@ -120,13 +122,13 @@ class Bench:
         def error() -> float:
             return difference(ours.gradient(), wanted)
 
-        timed = lambda: released.optimise(ours.images, self.steps, method.lr)  # noqa: E731
+        timed = lambda: released.optimize(ours.images, self.steps, method.lr)  # noqa: E731
         return Row("released", "ours", timed, ours.run, error, budget, goal)
 
 
 def statistics_row(bench: Bench) -> Row:
     """All statistics over cross-entropy alone; the gradient of all against the sum of those of each term alone."""
-    everything = Terms(bn=recipe.BatchNorm(), gaussian=recipe.Gaussian(), dire=recipe.DiRe())
+    everything = Terms(bn=BatchNorm(), gaussian=Gaussian(), dire=DiRe())
     plain, unit = declared("cifar10-sre2l", bench.steps), unit_of(bench.setting.statistics)
 
     def of(terms: Terms, eager: bool = False) -> OurStep:
@@ -139,7 +141,9 @@ def statistics_row(bench: Bench) -> Row:
         single = [alone, *(of(Terms(ce=None, **{name: term}), eager=True) for name, term in terms.items())]
         return difference(together.gradient(), torch.stack([one.gradient() for one in single]).sum(0))
 
-    return Row("all statistics", "cross-entropy", together.run, alone.run, error, bench.budget, 1.15, at_most=True)
+    return Row(
+        "all statistics", "cross-entropy", together.run, alone.run, error, bench.budget, 1.15, at_most=True
+    )
 
 
 def sre2l_row(bench: Bench) -> Row:

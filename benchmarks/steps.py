@@ -55,7 +55,10 @@ def measure(row: Row, rounds: int, steps: int, device: torch.device) -> dict[str
     error = row.error()
     figures: dict[str, Any] = {"goal": row.goal, "gradient error": error}
     if not error <= row.budget:
-        return {**figures, "refused": f"gradients differ by {error:.1e}, at most {row.budget:.0e} is rounding"}
+        return {
+            **figures,
+            "refused": f"gradients differ by {error:.1e}, at most {row.budget:.0e} is rounding",
+        }
     sides = {row.over: row.timed_over, row.under: row.timed_under}
     setup = {name: timed(side, 1, device)[0] for name, side in sides.items()}
     times = {name: Times([], []) for name in sides}
@@ -91,11 +94,11 @@ def facts(device: torch.device, setting: Setting, precision: str) -> dict[str, A
 def line(name: str, form: str, figures: dict[str, Any]) -> str:
     if "refused" in figures:
         return f"{name:<11} {form:<9} not timed: {figures['refused']}"
-    medians = (f"{side} {statistics.median(t['wall']):.3f} s" for side, t in figures["seconds a step"].items())
-    verdict = "met" if figures["met"] else "missed"
-    return (
-        f"{name:<11} {form:<9} {figures['ratio']:.2f} (goal {figures['goal']}: {verdict}), a step: {', '.join(medians)}"
+    medians = (
+        f"{side} {statistics.median(t['wall']):.3f} s" for side, t in figures["seconds a step"].items()
     )
+    verdict = "met" if figures["met"] else "missed"
+    return f"{name:<11} {form:<9} {figures['ratio']:.2f} (goal {figures['goal']}: {verdict}), a step: {', '.join(medians)}"
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:

@@ -34,12 +34,13 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.io import encode_jpeg
 
+from fastdd.config import Student
 from fastdd.evaluate import Augmented
-from fastdd.evaluate.student import _backward, _distillation, _optimiser
-from fastdd.precision import has_fast_bf16
+from fastdd.evaluate.student import _backward, _distillation, _optimizer
+from fastdd.models.build import build
 from fastdd.protocols import declaration, plain
-from fastdd.recipe import Student
-from fastdd.teachers import Card, Teacher, build
+from fastdd.runtime.precision import has_fast_bf16
+from fastdd.teachers import Card, Teacher
 
 CLASSES, SIZE, BATCH, WORKERS = 10, 32, 128, 2
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -59,17 +60,25 @@ def make_images(count: int, folder: Path) -> Tensor:
     coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     images = (255 * F.interpolate(coarse, size=SIZE, mode="bilinear")).to(torch.uint8)
     for number, image in enumerate(images):
-        path = folder / f"new{number % CLASSES:03d}" / f"class{number % CLASSES:03d}_id{number // CLASSES:03d}.jpg"
+        path = (
+            folder
+            / f"new{number % CLASSES:03d}"
+            / f"class{number % CLASSES:03d}_id{number // CLASSES:03d}.jpg"
+        )
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(bytes(encode_jpeg(image, 75).numpy()))
     return images
 
 
 def released_batches(folder: Path) -> DataLoader[Any]:
-    chain = transforms.Compose([
-        transforms.RandomCrop(SIZE, padding=4), transforms.RandomHorizontalFlip(), transforms.ToTensor(),
-        transforms.Normalize(MEAN, STD),
-    ])  # fmt: skip
+    chain = transforms.Compose(
+        [
+            transforms.RandomCrop(SIZE, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
     return DataLoader(datasets.ImageFolder(str(folder), chain), BATCH, shuffle=True, num_workers=WORKERS)
 
 
@@ -79,7 +88,7 @@ def released(teacher: Teacher, folder: Path) -> Epoch:
     student, labeller = build(teacher.card.network, CLASSES), build(teacher.card.network, CLASSES)
     labeller.load_state_dict(teacher.network.state_dict())
     loader, kl = released_batches(folder), nn.KLDivLoss(reduction="batchmean")
-    optimiser = torch.optim.AdamW(student.parameters(), 1e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(student.parameters(), 1e-3, weight_decay=0.01)
 
     def epoch() -> int:
         total = 0.0
@@ -89,10 +98,10 @@ def released(teacher: Teacher, folder: Path) -> Epoch:
             mixed = ratio * images + (1 - ratio) * images[order]
             with torch.no_grad():
                 soft = F.softmax(labeller(mixed) / 30, 1)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = kl(F.log_softmax(student(mixed) / 30, 1), soft)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             total += loss.item()
         assert math.isfinite(total)
         return len(loader.dataset)  # type: ignore[arg-type]
@@ -109,15 +118,15 @@ def ours(teacher: Teacher, images: Tensor, **changes: Any) -> Epoch:
     labeller.load_state_dict(teacher.network.state_dict())
     for network in (student, labeller):
         network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimiser = _optimiser(config, student)
+    optimizer = _optimizer(config, student)
     source = Augmented(config, teacher, images, None, None, 0)
     loss_of = torch.compile(_distillation, dynamic=False) if config.compile else _distillation
 
     def epoch() -> int:
         for batch in source.epoch(0):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             _backward(loss_of, student, labeller.requires_grad_(False), batch, config)
-            optimiser.step()
+            optimizer.step()
         return len(images)
 
     return epoch
@@ -161,14 +170,18 @@ def main() -> None:
     parser.add_argument("--network", default="resnet20")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compiled", action="store_true", help="also compiled steps, which take a minute to begin")
+    parser.add_argument(
+        "--compiled", action="store_true", help="also compiled steps, which take a minute to begin"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         teacher, images = make_teacher(options.network), make_images(options.images, folder)
         loader = released_batches(folder)
-        source = Augmented(Student.model_validate(plain(declaration("sre2l-cifar"))), teacher, images, None, None, 0)
+        source = Augmented(
+            Student.model_validate(plain(declaration("sre2l-cifar"))), teacher, images, None, None, 0
+        )
         epochs = {"epoch, released": released(teacher, folder), "epoch, ours": ours(teacher, images)}
         if has_fast_bf16(torch.device("cpu")):
             epochs["epoch, ours in bf16"] = ours(teacher, images, precision="bf16")
@@ -182,9 +195,13 @@ def main() -> None:
         }
         rows = [row for runs in (epochs, alone) for row in measure(runs, options.rounds)]
     facts = {
-        "network": options.network, "images": options.images, "batch": BATCH, "threads": torch.get_num_threads(),
-        "processor": _processor(), "versions": {name: _version(name) for name in PACKAGES},
-    }  # fmt: skip
+        "network": options.network,
+        "images": options.images,
+        "batch": BATCH,
+        "threads": torch.get_num_threads(),
+        "processor": _processor(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
     print(facts)
     for row in rows:
         print(

@@ -43,7 +43,9 @@ def goals(ours: dict[str, Any], theirs: dict[str, Any], ratio: float) -> Iterato
     yield verdict(f"{times:g}x", ratio >= times)
     if "memory_share" in info and None not in (info["peak_mb"], other["peak_mb"]):
         share = info["peak_mb"] / other["peak_mb"]
-        yield verdict(f"{info['memory_share']:.0%} of its memory, is {share:.1%}", share <= info["memory_share"])
+        yield verdict(
+            f"{info['memory_share']:.0%} of its memory, is {share:.1%}", share <= info["memory_share"]
+        )
 
 
 def roofline(info: dict[str, Any]) -> str:
@@ -59,7 +61,11 @@ def roofline(info: dict[str, Any]) -> str:
 def alone(ours: dict[str, Any], statistic: str) -> list[str]:
     info = ours["extra_info"]
     limit = info.get("memory_mb")
-    goal = verdict(f"under {limit:g} MB", info["peak_mb"] < limit) if limit and info["peak_mb"] is not None else ""
+    goal = (
+        verdict(f"under {limit:g} MB", info["peak_mb"] < limit)
+        if limit and info["peak_mb"] is not None
+        else ""
+    )
     return [figures(milliseconds(ours, statistic)), "", "", "", megabytes(info), f"{info['error']:.0e}", goal]
 
 

@@ -23,7 +23,7 @@ import works_images as images
 import works_pairs as pairs
 import works_sets as sets
 from memory import peak_mb
-from roofline import copy_rate, matmul_rate, synchronise
+from roofline import copy_rate, matmul_rate, synchronize
 from torch import Tensor
 from works import DEVICE, QUICK, Call, Work, error
 
@@ -49,7 +49,7 @@ def repeated(call: Call, calls: int) -> Callable[[], None]:
     def run() -> None:
         for _ in range(calls):
             call()
-        synchronise(DEVICE)
+        synchronize(DEVICE)
 
     return run
 

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-DEVICE = torch.device(os.environ.get("FASTDD_BENCH_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+DEVICE = torch.device(
+    os.environ.get("FASTDD_BENCH_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+)
 QUICK = os.environ.get("FASTDD_BENCH_QUICK") == "1"
 
 Call = Callable[[], list[Tensor]]
@@ -85,7 +87,9 @@ def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
-def with_gradient(outputs: Sequence[Tensor], x: Tensor, upstream: Sequence[Tensor] | None = None) -> list[Tensor]:
+def with_gradient(
+    outputs: Sequence[Tensor], x: Tensor, upstream: Sequence[Tensor] | None = None
+) -> list[Tensor]:
     """The outputs, and the gradient of x for upstream gradients (of the scalars alone: 1)."""
     gradient = torch.autograd.grad(outputs, x, upstream)
     return [*(output.detach() for output in outputs), *gradient]

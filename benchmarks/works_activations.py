@@ -39,7 +39,9 @@ def layer(batch: int, channels: int, side: int, seed: int) -> Layer:
     step = 0.01 * ((var + 1e-5).sqrt() / weight)[:, None, None]
     x = torch.where(y.abs() < 1e-3, x + step, x).contiguous(memory_format=torch.channels_last)
     # As small as the gradient of a mean over the batch, and so of the statistics' own size: an error in either shows.
-    upstream = randn(*x.shape, seed=seed + 5).contiguous(memory_format=torch.channels_last) / (batch * side * side)
+    upstream = randn(*x.shape, seed=seed + 5).contiguous(memory_format=torch.channels_last) / (
+        batch * side * side
+    )
     return Layer(x.requires_grad_(), upstream, (weight, bias, mean, var))
 
 
@@ -47,7 +49,9 @@ def resnet18() -> list[Layer]:
     """The 20 BatchNorm inputs of a small-image ResNet-18."""
     shapes = [(64, 32), (128, 16), (256, 8), (512, 4)]
     repeats, batch = size(5, 1), size(100, 8)
-    return [layer(batch, *shape, seed=10 * i) for i, shape in enumerate(s for s in shapes for _ in range(repeats))]
+    return [
+        layer(batch, *shape, seed=10 * i) for i, shape in enumerate(s for s in shapes for _ in range(repeats))
+    ]
 
 
 def large_layer() -> list[Layer]:
@@ -91,7 +95,9 @@ def batch_norm_hooked(statistics: Statistics) -> Callable[[list[Layer]], Call]:
 
         def call() -> list[Tensor]:
             outputs = [module(one.x) for module, one in zip(modules, layers, strict=True)]
-            return layer_gradients(layers, outputs, torch.stack([module.r_feature for module in modules]).sum())
+            return layer_gradients(
+                layers, outputs, torch.stack([module.r_feature for module in modules]).sum()
+            )
 
         return call
 
@@ -104,19 +110,26 @@ def batch_norm_compiled(layers: list[Layer]) -> Call:
         return [y for y, _ in pairs], torch.stack([loss for _, loss in pairs]).sum()
 
     step = compiled(network)
-    return lambda: layer_gradients(layers, *step([one.x for one in layers], [one.parameters for one in layers]))
+    return lambda: layer_gradients(
+        layers, *step([one.x for one in layers], [one.parameters for one in layers])
+    )
 
 
 def batch_norm(name: str, inputs: Callable[[], list[Layer]], traffic: int | None = None) -> Work:
     return Work(
-        name, inputs, batch_norm_truth, tolerance=2e-5, target=("hook_released", 2.5), traffic=traffic,
+        name,
+        inputs,
+        batch_norm_truth,
+        tolerance=2e-5,
+        target=("hook_released", 2.5),
+        traffic=traffic,
         providers={
             "ours": Provider(batch_norm_ours),
             "hook_released": Provider(batch_norm_hooked(released_statistics)),
             "hook_var_mean": Provider(batch_norm_hooked(var_mean_statistics)),
             "plain_compiled": Provider(batch_norm_compiled, compiled=True),
         },
-    )  # fmt: skip
+    )
 
 
 # -- spatial moments -------------------------------------------------------------------------------
@@ -130,7 +143,9 @@ class Activation(NamedTuple):
 
 def activation(shape: tuple[int, int, int, int], layout: torch.memory_format) -> Activation:
     x = (1 + randn(*shape)).contiguous(memory_format=layout).requires_grad_()
-    return Activation(x, 1 + 0.1 * randn(shape[1], seed=1), [randn(*shape[:2], seed=2), randn(*shape[:2], seed=3)])
+    return Activation(
+        x, 1 + 0.1 * randn(shape[1], seed=1), [randn(*shape[:2], seed=2), randn(*shape[:2], seed=3)]
+    )
 
 
 def moments_truth(inputs: Activation) -> list[Tensor]:
@@ -145,7 +160,10 @@ def moments_call(function: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) ->
 
 def moments(name: str, shape: tuple[int, int, int, int], layout: torch.memory_format) -> Work:
     return Work(
-        name, lambda: activation(shape, layout), moments_truth, tolerance=1e-5,
+        name,
+        lambda: activation(shape, layout),
+        moments_truth,
+        tolerance=1e-5,
         # x is read forward and backward, its gradient is written.
         traffic=3 * 4 * math.prod(shape),
         providers={
@@ -154,7 +172,7 @@ def moments(name: str, shape: tuple[int, int, int, int], layout: torch.memory_fo
             "plain": Provider(moments_call(plain_moments)),
             "plain_compiled": Provider(moments_call(compiled(plain_moments)), compiled=True),
         },
-    )  # fmt: skip
+    )
 
 
 small, wide = (size(100, 4), 64, 32, 32), (128, 256, 56, 56)  # wide: 411 MB, that no cache of a GPU holds

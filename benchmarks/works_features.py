@@ -42,7 +42,11 @@ def dire_prepared(inputs: Embeddings) -> Call:
 
 
 DIRE = Work(
-    "dire", embeddings, dire_truth, tolerance=1e-5, target=("torchmetrics_loop", 50),
+    "dire",
+    embeddings,
+    dire_truth,
+    tolerance=1e-5,
+    target=("torchmetrics_loop", 50),
     providers={
         "ours": Provider(dire_prepared),
         "ours_prepared_each_call": Provider(dire_call(lambda x, real: dire_loss(x, real, reading="code"))),
@@ -53,7 +57,7 @@ DIRE = Work(
         "plain": Provider(dire_call(plain_dire)),
         "plain_compiled": Provider(dire_call(compiled(plain_dire)), compiled=True),
     },
-)  # fmt: skip
+)
 
 # -- Gaussian matching -----------------------------------------------------------------------------
 
@@ -66,10 +70,13 @@ class Classes(NamedTuple):
 
 def classes() -> Classes:
     groups, dim = size(10, 3), size(512, 128)
-    real = randn(groups, 2 * dim, dim, seed=1) @ (torch.eye(dim, device=DEVICE) + 0.05 * randn(dim, dim, seed=2)) + 1
+    real = (
+        randn(groups, 2 * dim, dim, seed=1) @ (torch.eye(dim, device=DEVICE) + 0.05 * randn(dim, dim, seed=2))
+        + 1
+    )
     mean = real.mean(1)
-    centred = real - mean[:, None]
-    return Classes(randn(groups, 10, dim).requires_grad_(), mean, centred.mT @ centred / (2 * dim))
+    centered = real - mean[:, None]
+    return Classes(randn(groups, 10, dim).requires_grad_(), mean, centered.mT @ centered / (2 * dim))
 
 
 def gaussian_gradient(features: Tensor, terms: tuple[Tensor, ...]) -> list[Tensor]:
@@ -78,7 +85,9 @@ def gaussian_gradient(features: Tensor, terms: tuple[Tensor, ...]) -> list[Tenso
 
 def gaussian_truth(inputs: Classes) -> list[Tensor]:
     features = inputs.features.detach().double().requires_grad_()
-    return gaussian_gradient(features, plain_gaussian(features, inputs.mean.double(), inputs.covariance.double()))
+    return gaussian_gradient(
+        features, plain_gaussian(features, inputs.mean.double(), inputs.covariance.double())
+    )
 
 
 def gaussian_ours(square_known: bool) -> Callable[[Classes], Call]:
@@ -100,13 +109,17 @@ def gaussian_plain(function: Callable[..., tuple[Tensor, ...]]) -> Callable[[Cla
 
 
 GAUSSIAN = Work(
-    "gaussian", classes, gaussian_truth, tolerance=1e-5, target=("plain_dxd", 5),
+    "gaussian",
+    classes,
+    gaussian_truth,
+    tolerance=1e-5,
+    target=("plain_dxd", 5),
     providers={
         "ours": Provider(gaussian_ours(square_known=True)),
         "ours_norm_each_call": Provider(gaussian_ours(square_known=False)),
         "plain_dxd": Provider(gaussian_plain(plain_gaussian)),
         "plain_dxd_compiled": Provider(gaussian_plain(compiled(plain_gaussian)), compiled=True),
     },
-)  # fmt: skip
+)
 
 WORKS = [DIRE, GAUSSIAN]

@@ -42,16 +42,21 @@ def resample_truth(inputs: Images) -> list[Tensor]:
 
 
 def resample_call(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Images], Call]:
-    return lambda inputs: lambda: with_gradient([function(inputs.x, inputs.parameters)], inputs.x, [inputs.upstream])
+    return lambda inputs: (
+        lambda: with_gradient([function(inputs.x, inputs.parameters)], inputs.x, [inputs.upstream])
+    )
 
 
 RESAMPLE = Work(
-    "resample", images, resample_truth, tolerance=3e-5,  # torchvision's float32 weights err by 1.4e-5
+    "resample",
+    images,
+    resample_truth,
+    tolerance=3e-5,  # torchvision's float32 weights err by 1.4e-5
     target=("torchvision", 2),
     providers={
         "ours": Provider(resample_call(resample), ("torchvision",)),
         "torchvision": Provider(resample_call(torchvision_call), ("torchvision",)),
     },
-)  # fmt: skip
+)
 
 WORKS = [RESAMPLE]

@@ -44,7 +44,9 @@ def torchmetrics(name: str, reduction: str | None) -> Callable[[Tensor, Tensor],
     return function
 
 
-def pairwise_work(kind: str, ours: Callable[..., Tensor], plain: Callable[..., Tensor], reduction: str | None) -> Work:
+def pairwise_work(
+    kind: str, ours: Callable[..., Tensor], plain: Callable[..., Tensor], reduction: str | None
+) -> Work:
     n, m, dim = size(1000, 60), size(5000, 300), 512
 
     def reduced(x: Tensor, y: Tensor) -> Tensor:
@@ -52,26 +54,33 @@ def pairwise_work(kind: str, ours: Callable[..., Tensor], plain: Callable[..., T
         return matrix if reduction is None else matrix.mean(1)
 
     return Work(
-        f"pairs_{kind}_{reduction or 'matrix'}", pairs(n, m, dim, (n,) if reduction else (n, m)), pairs_truth(reduced),
+        f"pairs_{kind}_{reduction or 'matrix'}",
+        pairs(n, m, dim, (n,) if reduction else (n, m)),
+        pairs_truth(reduced),
         tolerance=1e-5,
         providers={
             "ours": Provider(pairs_call(lambda x, y: ours(x, y, reduction=reduction))),
             "torchmetrics": Provider(pairs_call(torchmetrics(ours.__name__, reduction)), ("torchmetrics",)),
             "plain_compiled": Provider(pairs_call(compiled(reduced)), compiled=True),
         },
-    )  # fmt: skip
+    )
 
 
 def distance_work(name: str, n: int, m: int, dim: int) -> Work:
     return Work(
-        name, pairs(n, m, dim, ()), pairs_truth(lambda x, y: plain_distance(x, y).sum()), tolerance=1e-5,
+        name,
+        pairs(n, m, dim, ()),
+        pairs_truth(lambda x, y: plain_distance(x, y).sum()),
+        tolerance=1e-5,
         flops=4 * n * m * dim,
         providers={
             "ours": Provider(pairs_call(lambda x, y: distance_sum(x[None], y[None])[0])),
             "torch_cdist": Provider(pairs_call(lambda x, y: torch.cdist(x, y).sum())),
-            "plain_compiled": Provider(pairs_call(compiled(lambda x, y: plain_distance(x, y).sum())), compiled=True),
+            "plain_compiled": Provider(
+                pairs_call(compiled(lambda x, y: plain_distance(x, y).sum())), compiled=True
+            ),
         },
-    )  # fmt: skip
+    )
 
 
 WORKS = [

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from baselines import index_add_outer_products, plain_cosine, prdc_all, prdc_coverage, vendi_dual, vendi_kernel
+from baselines import (
+    index_add_outer_products,
+    plain_cosine,
+    prdc_all,
+    prdc_coverage,
+    vendi_dual,
+    vendi_kernel,
+)
 from torch import Tensor
 from works import DEVICE, Call, Provider, Work, randn, size
 
@@ -28,8 +35,8 @@ def clusters(n: int, m: int, dim: int = 512) -> Callable[[], Sets]:
     """Clusters twice as far apart as they are wide: all neighbours that count are in the same one."""
 
     def make() -> Sets:
-        centres = 2 * randn(n // MEMBERS, dim, seed=1).repeat_interleave(MEMBERS, 0)
-        return Sets(centres + randn(n, dim, seed=2), centres[:m] + 1.1 * randn(m, dim, seed=3))
+        centers = 2 * randn(n // MEMBERS, dim, seed=1).repeat_interleave(MEMBERS, 0)
+        return Sets(centers + randn(n, dim, seed=2), centers[:m] + 1.1 * randn(m, dim, seed=3))
 
     return make
 
@@ -93,13 +100,16 @@ def vendi_package(function: Callable[[np.ndarray, int], float], q: int) -> Provi
 
 def vendi(q: int) -> Work:
     return Work(
-        f"vendi_q{q}", lambda: randn(size(1000, 100), 512) + 0.5, vendi_truth(q), tolerance=1e-4,
+        f"vendi_q{q}",
+        lambda: randn(size(1000, 100), 512) + 0.5,
+        vendi_truth(q),
+        tolerance=1e-4,
         providers={
             "ours": Provider(lambda x: lambda: [vendi_score(x, q=q)]),
             "package": vendi_package(vendi_kernel, q),
             "package_dual": vendi_package(vendi_dual, q),
         },
-    )  # fmt: skip
+    )
 
 
 # -- class statistics ------------------------------------------------------------------------------
@@ -151,23 +161,37 @@ def accumulate_index_add(inputs: Rows) -> Call:
 
 def accumulate(per_class: int, target: tuple[str, float] | None = None) -> Work:
     return Work(
-        f"accumulate_{per_class}_a_class", rows(per_class), accumulate_truth, tolerance=1e-5, target=target,
+        f"accumulate_{per_class}_a_class",
+        rows(per_class),
+        accumulate_truth,
+        tolerance=1e-5,
+        target=target,
         providers={"ours": Provider(accumulate_ours), "index_add": Provider(accumulate_index_add)},
-    )  # fmt: skip
+    )
 
 
 REAL, SYNTHETIC = size(10_000, 500), size(1000, 100)
 WORKS = [
     neighbours(
-        "coverage", REAL, SYNTHETIC, coverage_truth, providers={"ours": OURS, "prdc_coverage": PACKAGE},
-        target=("prdc_coverage", 5), memory_share=0.05,
+        "coverage",
+        REAL,
+        SYNTHETIC,
+        coverage_truth,
+        providers={"ours": OURS, "prdc_coverage": PACKAGE},
+        target=("prdc_coverage", 5),
+        memory_share=0.05,
     ),
     neighbours(
-        "coverage_50k", size(50_000, 2500), SYNTHETIC, coverage_truth, providers={"ours": OURS}, memory_mb=1000
+        "coverage_50k",
+        size(50_000, 2500),
+        SYNTHETIC,
+        coverage_truth,
+        providers={"ours": OURS},
+        memory_mb=1000,
     ),
     neighbours("prdc", REAL, SYNTHETIC, prdc_truth, providers={"ours": OURS_ALL, "prdc": PACKAGE_ALL}),
     vendi(1),
     vendi(2),
     accumulate(4),  # as little data as there can be: the first touch of each covariance is most of it
     accumulate(50, target=("index_add", 20)),
-]  # fmt: skip
+]

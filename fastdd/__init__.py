@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .pipeline import RunResult
-    from .recipe import Recipe
+from .version import __version__
 
-__version__ = "0.1.0"
-__all__ = ["resolve", "run"]
+if TYPE_CHECKING:
+    from .config import Recipe
+    from .runs.pipeline import RunResult
+
+__all__ = ["__version__", "resolve", "run"]
 
 
 def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Recipe:
@@ -26,7 +27,7 @@ def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ())
     Raises:
         fastdd.errors.InputError: an unknown name, key or method, or a value of the wrong type or out of range.
     """
-    from .resolution import resolve as resolve_all
+    from .recipes.resolve import resolve as resolve_all
 
     return resolve_all(recipe, overrides, add).recipe
 
@@ -58,7 +59,7 @@ def run(
         fastdd.errors.InputError: bad input; one message says what, and what to do.
     """
     from .errors import InputError
-    from .pipeline import run as run_pipeline
+    from .runs.pipeline import run as run_pipeline
 
     if isinstance(recipe, str | Path):
         resolved = resolve(str(recipe), overrides, add)

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-if not torch.cuda.is_available():  # read once, when Triton is imported, as torchvision does; see kernels/conftest.py
+if (
+    not torch.cuda.is_available()
+):  # read once, when Triton is imported, as torchvision does; see kernels/conftest.py
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from torchvision.io import encode_png
@@ -68,15 +70,21 @@ def fastdd_process() -> Callable[..., subprocess.Popen[str]]:
         command = [sys.executable, "-m", "fastdd", *map(str, arguments)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
             env=environment,
-        )  # fmt: skip
+        )
 
     return start
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, fastdd_process: Callable[..., subprocess.Popen[str]]) -> Path:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, fastdd_process: Callable[..., subprocess.Popen[str]]
+) -> Path:
     """The folder of a finished tiny run; beside it lie the recipe, ``stdout`` and ``stderr``. Read only."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(TINY)
@@ -90,7 +98,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, fastdd_process: Callable[
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """Two classes in ImageFolder layout, told apart by colour: 8 training and 3 test images each, 8 x 8 pixels."""
+    """Two classes in ImageFolder layout, told apart by color: 8 training and 3 test images each, 8 x 8 pixels."""
     generator = torch.Generator().manual_seed(0)
     for label, name in enumerate(("cat", "dog")):
         for split, count in (("train", 8), ("test", 3)):

@@ -1,15 +1,18 @@
-"""Small data sets in memory, as the bank reads them."""
+"""Small data sets in memory, as the bank reads them, and pixels of any split."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from fastdd.bank import RealImages
-from fastdd.data.loader import Batch
-from fastdd.teachers import Card, Teacher, build
+from fastdd.data import Dataset, open_loader, resident
+from fastdd.data.loading.batch import Batch
+from fastdd.data.real import RealImages
+from fastdd.models.build import build
+from fastdd.teachers import Card, Teacher
 
 
 def real_images(
@@ -26,7 +29,9 @@ def real_images(
 
     names = [f"{c}/{i}" for i, c in enumerate(labels.tolist())]
     _, channels, height, width = images.shape
-    return RealImages((channels, height, width), labels, names, fingerprint, {"size": [height, width]}, stream)
+    return RealImages(
+        (channels, height, width), labels, names, fingerprint, {"size": [height, width]}, stream
+    )
 
 
 def gallery(counts: Sequence[int], size: int = 8) -> tuple[Tensor, Tensor]:
@@ -47,3 +52,21 @@ def random_teacher(network: str, classes: Sequence[str]) -> Teacher:
             nn.init.normal_(module.running_mean, 0.0, 0.3)  # type: ignore[arg-type]
     card = Card(network, tuple(classes), 3, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
     return Teacher(built.eval().requires_grad_(False), card)
+
+
+def pixels(
+    dataset: Dataset,
+    size: tuple[int, int] | None,
+    channels: Literal[1, 3] = 3,
+    indices: Sequence[int] | Tensor | None = None,
+) -> Tensor:
+    """Images of a split, decoded by torchvision: uint8 [N, channels, H, W]."""
+    return resident(dataset, size, channels, indices=indices, backend="torchvision").images
+
+
+def batches_of(
+    dataset: Dataset, batch_size: int, size: tuple[int, int] | None, channels: Literal[1, 3] = 3
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(images, labels) of one pass over a split in class order, decoded by torchvision."""
+    for batch in open_loader(dataset, batch_size, size, channels, backend="torchvision"):
+        yield batch.images, batch.labels

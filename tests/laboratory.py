@@ -12,16 +12,18 @@ import torch
 from galleries import random_teacher, real_images
 from torch import Tensor, nn
 
-from fastdd import recipe
 from fastdd.bank import Bank
 from fastdd.bank import build as build_bank
-from fastdd.recipe import Batch, BatchNorm, Gaussian, Method, Recover, Terms
+from fastdd.config import Bank as BankConfig
+from fastdd.config import Batch, BatchNorm, Gaussian, Method, Recover, Terms
+from fastdd.models.build import build
+from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, plan, tapped
 from fastdd.recover.augment import augmented, draws
-from fastdd.recover.loop import optimise
-from fastdd.recover.objective import Objective, Term
-from fastdd.resolution import resolve
-from fastdd.teachers import Features, Taps, Teacher, build, layer_names
+from fastdd.recover.loop import optimize
+from fastdd.recover.objective import Objective
+from fastdd.recover.terms.base import Term
+from fastdd.teachers import Features, Taps, Teacher, layer_names
 
 CPU = torch.device("cpu")
 CLASSES, IPC, SEED = 4, 6, 5
@@ -82,24 +84,26 @@ class Lab:
             found.update(dict(zip(unit.rows, images.grad, strict=True)))
         return found
 
-    def optimised(self, method: Method, config: Recover) -> dict[tuple[int, int], Tensor]:
+    def optimized(self, method: Method, config: Recover) -> dict[tuple[int, int], Tensor]:
         """(class, slot) -> final image."""
         found = {}
         assert config.unit_images != "auto"
         for unit in plan(CLASSES, IPC, method.batch, config.unit_images):
-            found.update(dict(zip(unit.rows, self.optimise(method, config, unit)[0], strict=True)))
+            found.update(dict(zip(unit.rows, self.optimize(method, config, unit)[0], strict=True)))
         return found
 
-    def optimise(
+    def optimize(
         self, method: Method, config: Recover, unit: Unit, terms: list[Term] | None = None
     ) -> tuple[Tensor, list[dict[str, float]]]:
-        """Final images, normalised, and losses; with terms of one's own if given."""
+        """Final images, normalized, and losses; with terms of one's own if given."""
         recovery = self.recovery(method, config)
         if terms is not None:
             own = [Objective(terms, self.taps(method.terms), config)]
-            return optimise(self.start(method, unit), unit, method, config, self.teacher, lambda _: own, SEED, Silent())
+            return optimize(
+                self.start(method, unit), unit, method, config, self.teacher, lambda _: own, SEED, Silent()
+            )
         images = self.start(method, unit)
-        return optimise(images, unit, method, config, self.teacher, recovery.objective, SEED, Silent())
+        return optimize(images, unit, method, config, self.teacher, recovery.objective, SEED, Silent())
 
 
 def make_lab(folder: Path) -> Lab:
@@ -110,8 +114,15 @@ def make_lab(folder: Path) -> Lab:
     images = torch.randint(0, 256, (sum(counts), *SHAPE), dtype=torch.uint8) // 2
     labels = torch.arange(CLASSES).repeat_interleave(torch.tensor(counts))
     images += (labels * 40).to(torch.uint8)[:, None, None, None]
-    layers = [*layer_names(network, "blocks"), *layer_names(network, "bn_inputs"), *layer_names(network, "stages")]
-    data, config = real_images(images, labels, len(images)), recipe.Bank(batch=len(images), class_bn="true", patch=4)
+    layers = [
+        *layer_names(network, "blocks"),
+        *layer_names(network, "bn_inputs"),
+        *layer_names(network, "stages"),
+    ]
+    data, config = (
+        real_images(images, labels, len(images)),
+        BankConfig(batch=len(images), class_bn="true", patch=4),
+    )
     build_bank(folder, teacher, "t", data, config, layers, 0)
     first = [sum(counts[:c]) for c in range(CLASSES)]
     return Lab(teacher, Bank(folder), lambda rows: images[[first[c] + slot for c, slot in rows]])
@@ -123,7 +134,9 @@ def method(name: str, add: Sequence[str] = (), **changes: Any) -> Method:
         file = Path(folder) / "own.yaml"
         file.write_text(f"arms: {{a: {{method: {name}, add: [{', '.join(add)}]}}}}")
         declared = resolve(str(file)).recipe.arms["a"]
-    return declared.model_copy(update={"augment": declared.augment.model_copy(update={"roll": (-1, 1)}), **changes})
+    return declared.model_copy(
+        update={"augment": declared.augment.model_copy(update={"roll": (-1, 1)}), **changes}
+    )
 
 
 METHODS = {

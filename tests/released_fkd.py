@@ -14,7 +14,11 @@ from torchvision.transforms import functional as T
 
 CLASSES, BATCH, EPOCHS = 5, 8, 3
 SCALAR: Any = np.float64(0).__reduce__()[0]
-NUMPY: list[Any] = [(SCALAR, "numpy._core.multiarray.scalar"), (SCALAR, "numpy.core.multiarray.scalar"), np.dtype]
+NUMPY: list[Any] = [
+    (SCALAR, "numpy._core.multiarray.scalar"),
+    (SCALAR, "numpy.core.multiarray.scalar"),
+    np.dtype,
+]
 NUMPY += [type(np.dtype(name)) for name in ("float64", "int64")]
 
 
@@ -48,7 +52,9 @@ def write_released(folder: Path, images: Tensor, mix: str = "cutmix", indices: b
                 partners, ratio = torch.randperm(B), np.float64(rng.beta(1.0, 1.0))
             if mix == "cutmix":
                 side, y, x = int(size * np.sqrt(1 - ratio)), rng.integers(size), rng.integers(size)
-                box = [np.clip(c, 0, size) for c in (y - side // 2, x - side // 2, y + side // 2, x + side // 2)]
+                box = [
+                    np.clip(c, 0, size) for c in (y - side // 2, x - side // 2, y + side // 2, x + side // 2)
+                ]
             logits = torch.randn(B, CLASSES)
             logits[torch.arange(B), torch.tensor(samples) % CLASSES] += 5
             content = [torch.tensor(windows), torch.tensor(flips), partners, ratio, box, logits.half()]

@@ -16,17 +16,22 @@ import yaml
 from safetensors.torch import load_file
 
 import fastdd
-from fastdd import runfolder
 from fastdd.cli import main
 from fastdd.errors import InputError
-from fastdd.files import write_bytes, write_tensors
-from fastdd.teachers import Card, Teacher, build, save_teacher
+from fastdd.models.build import build
+from fastdd.runs import folder as runfolder
+from fastdd.runtime.files import write_bytes, write_tensors
+from fastdd.teachers import Card, Teacher, save_teacher
 
 Process = Callable[..., "subprocess.Popen[str]"]
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def message(recipe: str | Path, out: Path, *overrides: str, **arguments: Any) -> str:
@@ -61,7 +66,9 @@ def test_bad_data(pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Pat
         assert not out.exists()
         return text
 
-    assert "no data" in refused("data.root=/nowhere/at/all") or "nowhere" in refused("data.root=/nowhere/at/all")
+    assert "no data" in refused("data.root=/nowhere/at/all") or "nowhere" in refused(
+        "data.root=/nowhere/at/all"
+    )
     (tmp_path / "empty").mkdir()
     assert "is empty" in refused(f"data.root={tmp_path / 'empty'}")
     assert "'cat' holds 8 images" in refused("ipc=9")
@@ -89,11 +96,13 @@ def test_networks_that_cannot_do_it(tiny: Path, tmp_path: Path) -> None:
     assert "unknown network 'resnet21'" in message(tiny, out, "teacher.network=resnet21")
     assert "unknown network 'resnet21'" in message(tiny, out, "student.network=resnet21")
     assert "takes 3 channels" in message(tiny, out, "student.network=resnet18")
-    colour = ("data.channels=3", "teacher.mean=[0.3, 0.3, 0.3]", "teacher.std=[0.4, 0.4, 0.4]")
+    color = ("data.channels=3", "teacher.mean=[0.3, 0.3, 0.3]", "teacher.std=[0.4, 0.4, 0.4]")
     assert "student.network: vgg11_bn cannot take images of 3 x 8 x 8" in message(
-        tiny, out, *colour, "student.network=vgg11_bn"
+        tiny, out, *color, "student.network=vgg11_bn"
     )
-    assert "VGG has no residual blocks" in message(tiny, out, *colour, "teacher.network=vgg11_bn", "data.size=32")
+    assert "VGG has no residual blocks" in message(
+        tiny, out, *color, "teacher.network=vgg11_bn", "data.size=32"
+    )
     assert not out.exists()
 
 
@@ -115,9 +124,13 @@ def test_teachers_that_do_not_fit(tiny: Path, finished: Path, tmp_path: Path) ->
 
 
 def test_a_given_teacher_below_the_bar(tiny: Path, finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"test accuracy here, expected at least teacher\.minimum_accuracy = 100"):
+    with pytest.raises(
+        InputError, match=r"test accuracy here, expected at least teacher\.minimum_accuracy = 100"
+    ):
         fastdd.run(
-            tiny, tmp_path / "out", [f"teacher.weights={finished / 'teacher.safetensors'}", "minimum_accuracy=1"]
+            tiny,
+            tmp_path / "out",
+            [f"teacher.weights={finished / 'teacher.safetensors'}", "minimum_accuracy=1"],
         )
     assert not (tmp_path / "out" / "teacher.safetensors").exists()
 
@@ -143,7 +156,9 @@ def test_a_folder_of_another_recipe(finished: Path, tmp_path: Path) -> None:
     assert set(content(out)) == {*made, "notes.txt"}
 
 
-def test_a_run_of_an_earlier_version_is_told_apart_by_its_recipe(tiny: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_run_of_an_earlier_version_is_told_apart_by_its_recipe(
+    tiny: Path, finished: Path, tmp_path: Path
+) -> None:
     shutil.copytree(finished, tmp_path / "out")
     document = yaml.safe_load((finished / "recipe.yaml").read_text())
     del document["bank"]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fastdd.cli import main
-from fastdd.files import write_tensors
+from fastdd.runtime.files import write_tensors
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 STORED = {"image": ["student.labels=stored"], "view": ["student.labels=stored", "labels.per=view"]}
@@ -104,8 +104,14 @@ def replaced(path: Path, other: Path) -> None:
 BY_IMAGE: list[tuple[Spoil, str]] = [
     (lambda f: cut(f / "random.safetensors"), r"labels/random.safetensors is damaged \(.*\); delete it"),
     (lambda f: (f / "random.safetensors").write_bytes(b""), r"labels/random.safetensors is damaged"),
-    (lambda f: edited(f / "random.safetensors", not_finite), r"are not finite for image 3 \(1 of 20 images\); delete"),
-    (lambda f: edited(f / "random.safetensors", fewer_classes), r"are \[20, 7\], expected \[20, 10\].*; delete"),
+    (
+        lambda f: edited(f / "random.safetensors", not_finite),
+        r"are not finite for image 3 \(1 of 20 images\); delete",
+    ),
+    (
+        lambda f: edited(f / "random.safetensors", fewer_classes),
+        r"are \[20, 7\], expected \[20, 10\].*; delete",
+    ),
     (lambda f: edited(f / "random.safetensors", fewer_rows), r"are \[7, 10\], expected \[20, 10\].*; delete"),
     (
         lambda f: replaced(f / "random.safetensors", f / "deda.safetensors"),
@@ -117,34 +123,19 @@ BY_IMAGE: list[tuple[Spoil, str]] = [
     ),
 ]
 BY_VIEW: list[tuple[Spoil, str]] = [
-    (
-        lambda f: cut(shard(f)),
-        r"random/epochs-\d{5}-\d{5}.safetensors is damaged \(.*\); delete it",
-    ),
+    (lambda f: cut(shard(f)), r"random/epochs-\d{5}-\d{5}.safetensors is damaged \(.*\); delete it"),
     (
         lambda f: edited(shard(f), not_finite),
         r"random/epochs-\d{5}-\d{5}.safetensors are not finite for sample \d+ \(1 of 20 in a batch\); delete that file",
     ),
-    (
-        lambda f: edited(shard(f), fewer_classes),
-        r"holds logits \[\d+, 7\], expected logits \[\d+, 10\]",
-    ),
-    (
-        lambda f: edited(shard(f), fewer_rows),
-        r"holds logits \[7, 10\], expected logits \[\d+, 10\]",
-    ),
-    (
-        lambda f: edited(shard(f), another_form),
-        r"holds levels \[\d+, 10\], expected logits \[\d+, 10\]",
-    ),
+    (lambda f: edited(shard(f), fewer_classes), r"holds logits \[\d+, 7\], expected logits \[\d+, 10\]"),
+    (lambda f: edited(shard(f), fewer_rows), r"holds logits \[7, 10\], expected logits \[\d+, 10\]"),
+    (lambda f: edited(shard(f), another_form), r"holds levels \[\d+, 10\], expected logits \[\d+, 10\]"),
     (
         lambda f: write_tensors(shard(f), {"logits": torch.zeros(20, 10)}),
         r"holds logits \[20, 10\], expected logits \[\d+, 10\] and which views they are of; delete it",
     ),
-    (
-        lambda f: edited(shard(f), dict.clear),
-        r"holds nothing, expected logits \[\d+, 10\] and which views",
-    ),
+    (lambda f: edited(shard(f), dict.clear), r"holds nothing, expected logits \[\d+, 10\] and which views"),
     (
         lambda f: replaced(f / "random", f / "deda"),
         r"labels/random are of other images: fingerprint \w{12}, these are \w{12}; delete that folder",
@@ -154,12 +145,18 @@ BY_VIEW: list[tuple[Spoil, str]] = [
 
 
 @pytest.mark.parametrize(
-    ("per", "spoil", "text"), [*(("image", *case) for case in BY_IMAGE), *(("view", *case) for case in BY_VIEW)]
+    ("per", "spoil", "text"),
+    [*(("image", *case) for case in BY_IMAGE), *(("view", *case) for case in BY_VIEW)],
 )
 def test_spoilt_labels_are_refused(
-    finished: Path, labelled: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], per: str,
-    spoil: Spoil, text: str,
-) -> None:  # fmt: skip
+    finished: Path,
+    labelled: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    per: str,
+    spoil: Spoil,
+    text: str,
+) -> None:
     out = shutil.copytree(labelled[per], tmp_path / "out")
     spoil(out / "labels")
     given = f"teacher.weights={finished / 'teacher.safetensors'}"
@@ -208,7 +205,9 @@ def test_a_set_with_other_class_folders_or_images(
     (run / "embeddings.safetensors").unlink()
     (run / "students" / "deda" / "seed_0.json").unlink()
     again = ("run", finished.parent / "tiny.yaml", "--out", run)
-    assert "deda/11 is of no class of the real images (1 such folders beside 10 classes)" in refused(capsys, *again)
+    assert "deda/11 is of no class of the real images (1 such folders beside 10 classes)" in refused(
+        capsys, *again
+    )
     shutil.rmtree(images / "11")
     (images / "3" / "00001.png").unlink()
     assert "holds 1 images of class '3', others have 2, so it is not whole" in refused(capsys, *command)
@@ -220,9 +219,13 @@ def test_a_set_with_other_class_folders_or_images(
     assert "holds 0 images of class '3', others have 2, so it is not whole" in refused(capsys, *command)
     shutil.copytree(bare / "3", bare / "11")
     given = ("--teacher", run / "teacher.safetensors", "--data", "digits")
-    assert "has 11 classes, but the teacher knows 10; use a teacher" in refused(capsys, "evaluate", bare, *given)
+    assert "has 11 classes, but the teacher knows 10; use a teacher" in refused(
+        capsys, "evaluate", bare, *given
+    )
     shutil.rmtree(bare / "9")
-    assert "has other classes than the real set: class 11 of the set" in refused(capsys, "evaluate", bare, *given)
+    assert "has other classes than the real set: class 11 of the set" in refused(
+        capsys, "evaluate", bare, *given
+    )
     shutil.rmtree(bare / "11")
     (bare / "3" / "00001.png").write_text("x")
     assert "bare/3/00001.png " in refused(capsys, "evaluate", bare, *given)
@@ -248,13 +251,21 @@ def test_a_teacher_without_finite_logits(run: Path, capsys: pytest.CaptureFixtur
     assert not list(run.glob("evaluation-*"))
 
 
-def test_one_image_a_class_and_batch_normalisation(
+def test_one_image_a_class_and_batch_normalization(
     tiny: Path, finished: Path, bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "has BatchNorm, whose statistics need several images, but with student.batch="
     for slot in bare.glob("*/00001.png"):
         slot.unlink()
-    given = ("--teacher", finished / "teacher.safetensors", "--data", "digits", "--student", "resnet8", "pad=1")
+    given = (
+        "--teacher",
+        finished / "teacher.safetensors",
+        "--data",
+        "digits",
+        "--student",
+        "resnet8",
+        "pad=1",
+    )
     for batch in (1, 3):  # 10 images: 3 leaves one over
         error = refused(capsys, "evaluate", bare, *given, "steps=2", f"batch={batch}")
         assert f"resnet8 {text}{batch}" in error

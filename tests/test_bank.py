@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 import torch
-from galleries import gallery, random_teacher, real_images
+from galleries import gallery, pixels, random_teacher, real_images
 from torch import Tensor, nn
 
-from fastdd import recipe
-from fastdd.bank import Bank, RealImages, build, is_whole, merge
-from fastdd.bank.gather import running_statistics
+from fastdd.bank import Bank, build, is_whole, merge
+from fastdd.bank.class_statistics import running_statistics
+from fastdd.config import Bank as BankConfig
 from fastdd.data import Loader, open_dataset, open_loader
+from fastdd.data.real import RealImages
 from fastdd.errors import InputError
-from fastdd.files import remove_leftovers
+from fastdd.runtime.files import remove_leftovers
 from fastdd.teachers import Teacher, layer_names
 from fastdd_kernels import LowRankCovariance, unpack_symmetric
 from fastdd_kernels.symmetric import dense_covariance
@@ -48,11 +49,13 @@ def layers(teacher: Teacher) -> list[str]:
     return [*layer_names(teacher.network, "blocks"), *layer_names(teacher.network, "bn_inputs")]
 
 
-def config(**changes: Any) -> recipe.Bank:
-    return recipe.Bank(batch=BATCH, **changes)
+def config(**changes: Any) -> BankConfig:
+    return BankConfig(batch=BATCH, **changes)
 
 
-def made(folder: Path, teacher: Teacher, data: RealImages, settings: recipe.Bank | None = None, **more: Any) -> Bank:
+def made(
+    folder: Path, teacher: Teacher, data: RealImages, settings: BankConfig | None = None, **more: Any
+) -> Bank:
     assert build(folder, teacher, "t", data, settings or config(), layers(teacher), 0, **more)
     return Bank.open(folder)
 
@@ -74,7 +77,9 @@ class Exact:
                 network.get_submodule(path).register_forward_hook(self._keep(name, kind == "bn_inputs"))
         last = next(m for m in network.modules() if isinstance(m, nn.Linear))
         last.register_forward_hook(self._keep("embedding", True))
-        mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (teacher.card.mean, teacher.card.std))
+        mean, std = (
+            torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (teacher.card.mean, teacher.card.std)
+        )
         with torch.no_grad():
             network((images.double() / 255 - mean) / std)
 
@@ -86,8 +91,8 @@ class Exact:
 
     def gaussian(self, layer: str, rows: Tensor) -> tuple[Tensor, Tensor]:
         pooled = self.maps[layer][rows].mean((2, 3))
-        centred = pooled - pooled.mean(0)
-        return pooled.mean(0), centred.T @ centred / len(pooled)
+        centered = pooled - pooled.mean(0)
+        return pooled.mean(0), centered.T @ centered / len(pooled)
 
 
 def assert_close(actual: Tensor, exact: Tensor, tolerance: float = 1e-5) -> None:
@@ -102,7 +107,7 @@ def assert_close(actual: Tensor, exact: Tensor, tolerance: float = 1e-5) -> None
     "settings", [config(), config(form="full"), config(compile=True)], ids=["packed", "full", "compiled"]
 )
 def test_statistics_are_those_of_two_passes_in_float64(
-    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path, settings: recipe.Bank
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path, settings: BankConfig
 ) -> None:
     images, labels = pictures
     bank = made(tmp_path / "bank", teacher, real_images(images, labels, BATCH), settings)
@@ -163,19 +168,25 @@ def test_low_rank_keeps_variances_and_says_what_it_discards(
         dense = dense_covariance(low)
         assert_close(dense.diagonal(dim1=1, dim2=2), exact.diagonal(dim1=1, dim2=2).double(), 1e-4)
         lost = (dense - exact).square().sum((1, 2)) / exact.square().sum((1, 2)).clamp(min=1e-30)
-        assert bank.manifest["discarded"][layer]["largest"] == pytest.approx(lost.max().item(), rel=1e-3, abs=1e-9)
+        assert bank.manifest["discarded"][layer]["largest"] == pytest.approx(
+            lost.max().item(), rel=1e-3, abs=1e-9
+        )
 
 
 def test_bfloat16_is_half_the_size(teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
     data = real_images(*pictures, BATCH)
-    wide, narrow = (made(tmp_path / d, teacher, data, config(dtype=d, embeddings=0)) for d in ("fp32", "bf16"))
+    wide, narrow = (
+        made(tmp_path / d, teacher, data, config(dtype=d, embeddings=0)) for d in ("fp32", "bf16")
+    )
     sizes = [sum(p.stat().st_size for p in bank.path.glob("classes*")) for bank in (wide, narrow)]
     assert sizes[1] < 0.6 * sizes[0]
     exact, rounded = (dense_covariance(bank.gaussian("blocks.0", [2])[1]) for bank in (wide, narrow))
     assert_close(rounded, exact.double(), 2**-8)
 
 
-def test_a_seeded_choice_of_embeddings(teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_a_seeded_choice_of_embeddings(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     data = real_images(*pictures, BATCH)
     everything = made(tmp_path / "all", teacher, data)
     some, again = (made(tmp_path / name, teacher, data, config(embeddings=4)) for name in ("some", "again"))
@@ -189,7 +200,9 @@ def test_a_seeded_choice_of_embeddings(teacher: Teacher, pictures: tuple[Tensor,
         none.embeddings(0)
 
 
-def test_any_other_order_is_right_too(teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_any_other_order_is_right_too(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     images, labels = pictures
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
     ordered = real_images(images, labels, BATCH)
@@ -203,7 +216,7 @@ def test_any_other_order_is_right_too(teacher: Teacher, pictures: tuple[Tensor, 
 
 
 def real_images_at(images: Tensor, labels: Tensor, order: Tensor) -> Any:
-    from fastdd.data.loader import Batch
+    from fastdd.data.loading.batch import Batch
 
     return (Batch(images[rows], labels[rows], rows, ()) for rows in order.split(BATCH))
 
@@ -211,7 +224,9 @@ def real_images_at(images: Tensor, labels: Tensor, order: Tensor) -> Any:
 # -- files -------------------------------------------------------------------------------------------
 
 
-def test_one_class_is_read_and_no_other(teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_one_class_is_read_and_no_other(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     bank = made(tmp_path / "bank", teacher, real_images(*pictures, BATCH))
     wanted = {name: tensor.clone() for name, tensor in bank[2].tensors.items()}
     (file,) = bank.path.glob("classes-*")
@@ -231,7 +246,9 @@ def test_one_class_is_read_and_no_other(teacher: Teacher, pictures: tuple[Tensor
     assert all(torch.equal(again[name], wanted[name]) for name in wanted)
 
 
-def test_files_hold_ranges_of_classes(teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_files_hold_ranges_of_classes(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     data = real_images(*pictures, BATCH)
     whole = made(tmp_path / "whole", teacher, data)
     assert sorted(content(whole.path)) == ["classes-00000-00004.safetensors", "manifest.json"]
@@ -257,7 +274,9 @@ def test_another_teacher_or_data_set_is_refused(
         bank.require("t", "other")
 
 
-def test_no_bank_and_an_unfinished_one(teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_no_bank_and_an_unfinished_one(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     with pytest.raises(InputError, match="holds no finished bank; build it with `fastdd bank RECIPE`"):
         Bank(tmp_path)
     data = real_images(*pictures, BATCH)
@@ -289,7 +308,9 @@ def test_skipped_images_are_counted_and_named(
             assert_close(bank[c].tensors[name], tensor.double(), 1e-3 if name == "embeddings" else 2e-6)
 
 
-def test_a_class_without_a_readable_image(teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_a_class_without_a_readable_image(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     data = real_images(*pictures, BATCH, unreadable=(22,))
     with pytest.raises(InputError, match="none of the 1 images of class 3 could be read"):
         build(tmp_path, teacher, "t", data, config(), layers(teacher), 0)
@@ -298,7 +319,9 @@ def test_a_class_without_a_readable_image(teacher: Teacher, pictures: tuple[Tens
 # -- resuming, sharing, merging ----------------------------------------------------------------------
 
 
-def test_array_jobs_give_the_same_bytes(teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_array_jobs_give_the_same_bytes(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     data = real_images(*pictures, BATCH)
     wanted = content(made(tmp_path / "one", teacher, data).path)
     for job in (range(3, 5), range(1), range(1, 3)):
@@ -345,7 +368,9 @@ while done < kills:
 def run_program(command: Sequence[str], folder: Path, kills: int) -> None:
     arguments = [*command, str(folder), str(kills), str(Path(__file__).parent), *sys.path]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment, timeout=300)
+    done = subprocess.run(
+        arguments, capture_output=True, text=True, check=False, env=environment, timeout=300
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -406,7 +431,9 @@ def test_banks_of_other_images_merge_by_chans_rule(teacher: Teacher, tmp_path: P
         assert len(merged.embeddings(c)) == whole.counts[c]
 
 
-def test_banks_that_do_not_belong_together(teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path) -> None:
+def test_banks_that_do_not_belong_together(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
     for name, settings in (("a", config()), ("b", config(form="lowrank"))):
         made(tmp_path / name, teacher, real_images(*pictures, BATCH, name), settings)
     with pytest.raises(InputError, match=r"differs from .* in form; only alike banks can be merged"):
@@ -434,15 +461,17 @@ def test_photographs_through_a_resnet18(test_data: Callable[[str], Path], tmp_pa
 
     data = RealImages((3, 224, 224), dataset.labels, dataset.names, "d", {}, stream)
     blocks = list(layer_names(teacher.network, "blocks"))
-    assert build(tmp_path / "bank", teacher, "t", data, recipe.Bank(batch=16), blocks, 0)
+    assert build(tmp_path / "bank", teacher, "t", data, BankConfig(batch=16), blocks, 0)
     bank, exact = Bank(tmp_path / "bank"), {}
     network = copy.deepcopy(teacher.network).double()
     for name, path in layer_names(network, "blocks").items():
         network.get_submodule(path).register_forward_hook(
             lambda m, x, y, name=name: exact.update({name: y.mean((2, 3))})
         )
-    images = dataset.images(None)
-    mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (teacher.card.mean, teacher.card.std))
+    images = pixels(dataset, None)
+    mean, std = (
+        torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (teacher.card.mean, teacher.card.std)
+    )
     with torch.no_grad():
         network((images.double() / 255 - mean) / std)
     assert bank.counts == (4,) * 10

@@ -13,7 +13,17 @@ ROOT = Path(__file__).parents[1]
 
 def test_both_sides_of_every_row_have_the_same_gradient(tmp_path: Path) -> None:
     result = tmp_path / "steps.json"
-    command = [sys.executable, "benchmarks/steps.py", "--quick", "--forms", "eager", "--rounds", "1", "--json", result]
+    command = [
+        sys.executable,
+        "benchmarks/steps.py",
+        "--quick",
+        "--forms",
+        "eager",
+        "--rounds",
+        "1",
+        "--json",
+        result,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

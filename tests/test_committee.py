@@ -11,7 +11,7 @@ from safetensors import safe_open
 import fastdd
 from fastdd.bank import Bank
 from fastdd.errors import InputError
-from fastdd.status import status
+from fastdd.runs.status import status
 
 RECIPE = """\
 ipc: 2
@@ -57,27 +57,39 @@ def test_the_status_counts_every_teacher_and_unit(run: Path) -> None:
 
 
 def test_methods_store_what_they_say(run: Path) -> None:
-    stored = {arm: len(list((run / "images" / arm).rglob("*.png"))) for arm in ("sre2l", "gvbsm", "infer", "cvdd")}
-    assert stored == {"sre2l": 20, "gvbsm": 20, "infer": 30, "cvdd": 20}  # 1 untouched image, and 1 for each teacher
+    stored = {
+        arm: len(list((run / "images" / arm).rglob("*.png"))) for arm in ("sre2l", "gvbsm", "infer", "cvdd")
+    }
+    assert stored == {
+        "sre2l": 20,
+        "gvbsm": 20,
+        "infer": 30,
+        "cvdd": 20,
+    }  # 1 untouched image, and 1 for each teacher
 
 
 def test_a_method_that_hears_the_first_alone_is_not_changed_by_the_others(run: Path, tmp_path: Path) -> None:
     alone = "".join(line for line in RECIPE.splitlines(keepends=True) if not line.startswith("committee"))
-    alone = "".join(line for line in alone.splitlines(keepends=True) if "infer" not in line and "gvbsm" not in line)
+    alone = "".join(
+        line for line in alone.splitlines(keepends=True) if "infer" not in line and "gvbsm" not in line
+    )
     alone = alone.replace("voters: 2", "voters: 1")
     (tmp_path / "own.yaml").write_text(alone)
     fastdd.run(tmp_path / "own.yaml", tmp_path / "out", until="recover")
     for arm, same in (("sre2l", True), ("cvdd", False)):
         files = sorted((tmp_path / "out" / "images" / arm).rglob("*.png"))
         assert len(files) == 20
-        equal = [file.read_bytes() == (run / file.relative_to(tmp_path / "out")).read_bytes() for file in files]
+        equal = [
+            file.read_bytes() == (run / file.relative_to(tmp_path / "out")).read_bytes() for file in files
+        ]
         assert all(equal) is same
 
 
 def test_all_teachers_see_the_same_images(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text(
         RECIPE.replace(
-            "committee: {large: {network: resnet20, mean: [0.305]", "committee: {large: {network: resnet20, mean: [0.5]"
+            "committee: {large: {network: resnet20, mean: [0.305]",
+            "committee: {large: {network: resnet20, mean: [0.5]",
         )
     )
     with pytest.raises(InputError, match=r"committee\.large has another mean or std than teacher"):

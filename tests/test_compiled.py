@@ -12,10 +12,11 @@ import torch
 from laboratory import CLASSES, IPC, METHODS, SEED, SHAPE, Lab, make_lab
 from torch import Tensor, fx
 
-from fastdd.recipe import Recover
-from fastdd.recover import compiling, plan, units_of
+from fastdd.config import Recover
+from fastdd.recover import compile_policy as compiling
+from fastdd.recover import plan, units_of
 from fastdd.recover.augment import draws
-from fastdd.recover.compiling import WORTH
+from fastdd.recover.compile_policy import WORTH
 from fastdd.recover.memory import bytes_per_image
 
 
@@ -46,7 +47,9 @@ def test_units_of_a_shape_share_one_graph(lab: Lab, name: str, monkeypatch: pyte
             gradients: list[Tensor] = []
             for recovery in (plain, compiled):
                 (objective,) = recovery.objective(unit.shape)
-                images = recovery.initial(unit.rows).contiguous(memory_format=torch.channels_last).requires_grad_()
+                images = (
+                    recovery.initial(unit.rows).contiguous(memory_format=torch.channels_last).requires_grad_()
+                )
                 values = objective(images, drawn[step], objective.targets(unit))
                 gradients += torch.autograd.grad(torch.stack(list(values.values())).sum(), images)
             # the same operators, of which some take another of their forms while compiling
@@ -54,7 +57,9 @@ def test_units_of_a_shape_share_one_graph(lab: Lab, name: str, monkeypatch: pyte
     assert len(graphs) == 1
 
 
-def test_auto_compiles_an_arm_with_work_enough(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_compiles_an_arm_with_work_enough(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     auto = Recover(compile="auto")
 
     def settled(steps: int, config: Recover = auto) -> bool | str:

@@ -14,18 +14,18 @@ from galleries import gallery, random_teacher, real_images
 from laboratory import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
-from fastdd import recipe
 from fastdd.bank import Bank, Spread, build, merge, over_all
+from fastdd.config import Augment, Batch, Convolution, Method, Recipe, Recover, Spectrum, Terms
+from fastdd.config import Bank as BankConfig
 from fastdd.errors import InputError
-from fastdd.recipe import Augment, Batch, Convolution, Method, Recover, Spectrum, Terms
+from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, plan
 from fastdd.recover.augment import augmented, draws
-from fastdd.recover.conv_terms import ConvolutionTerm
-from fastdd.recover.diversity_term import SpectrumTerm
 from fastdd.recover.loop import cosine
-from fastdd.resolution import resolve
+from fastdd.recover.terms.convolution import ConvolutionTerm
+from fastdd.recover.terms.spectrum import SpectrumTerm
 from fastdd.teachers import Taps, Teacher, hooked_layers, layer_names
-from fastdd.teachers.patches import image_moments
+from fastdd.teachers.patch_moments import image_moments
 
 COUNTS = (9, 12, 7, 10)
 """real images of the laboratory's classes"""
@@ -46,7 +46,9 @@ def in_patches(x: Tensor, patch: int) -> Tensor:
     """[patches, everything else], cut after enlargement by the library's own interpolation."""
     height, width = (-(-side // patch) * patch for side in x.shape[2:])
     x = F.interpolate(x, (height, width), mode="bilinear")
-    cut = [x[:, :, i : i + patch, j : j + patch] for i in range(0, height, patch) for j in range(0, width, patch)]
+    cut = [
+        x[:, :, i : i + patch, j : j + patch] for i in range(0, height, patch) for j in range(0, width, patch)
+    ]
     return torch.stack([part.flatten() for part in cut])
 
 
@@ -84,9 +86,10 @@ def batch_statistics(network: nn.Module, images: Tensor, patch: int) -> Statisti
 
 
 def real_of(lab: Lab, c: int) -> Tensor:
-    """All real images of a class, normalised, in float64."""
+    """All real images of a class, normalized, in float64."""
     mean, std = (
-        torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (lab.teacher.card.mean, lab.teacher.card.std)
+        torch.tensor(v, dtype=torch.float64).view(-1, 1, 1)
+        for v in (lab.teacher.card.mean, lab.teacher.card.std)
     )
     return (lab.real([(c, slot) for slot in range(COUNTS[c])]).double() / 255 - mean) / std
 
@@ -94,7 +97,10 @@ def real_of(lab: Lab, c: int) -> Tensor:
 def mean_of(several: list[Statistics]) -> Statistics:
     """Mean of the statistics of several images or classes."""
     return [
-        [tuple(torch.stack([pair[i] for pair in same]).mean(0) for i in (0, 1)) for same in zip(*layer, strict=True)]  # type: ignore[misc]
+        [
+            tuple(torch.stack([pair[i] for pair in same]).mean(0) for i in (0, 1))
+            for same in zip(*layer, strict=True)
+        ]  # type: ignore[misc]
         for layer in zip(*several, strict=True)
     ]
 
@@ -102,7 +108,9 @@ def mean_of(several: list[Statistics]) -> Statistics:
 def assert_close(actual: Tensor, wanted: Tensor, tolerance: float = 1e-5) -> None:
     wanted = wanted.detach()
     assert actual.shape == wanted.shape
-    assert float((actual.detach().double() - wanted).abs().max()) <= tolerance * max(float(wanted.abs().max()), 1e-3)
+    assert float((actual.detach().double() - wanted).abs().max()) <= tolerance * max(
+        float(wanted.abs().max()), 1e-3
+    )
 
 
 @pytest.fixture(scope="module")
@@ -191,9 +199,12 @@ def test_over_all_is_the_variance_of_all_pixels(lab: Lab) -> None:
             got = over_all(spread, lab.bank.counts, "all")
             assert_close(got[0], mean)
             assert_close(got[1], var)
-            assert all(torch.equal(a, b) for a, b in zip(over_all(spread, lab.bank.counts, 38), got, strict=True))
+            assert all(
+                torch.equal(a, b) for a, b in zip(over_all(spread, lab.bank.counts, 38), got, strict=True)
+            )
             assert_close(
-                over_all(spread, lab.bank.counts, 1)[1], spread.within.double().T @ torch.tensor(COUNTS).double() / 38
+                over_all(spread, lab.bank.counts, 1)[1],
+                spread.within.double().T @ torch.tensor(COUNTS).double() / 38,
             )
 
 
@@ -228,7 +239,7 @@ def test_jobs_and_merging_keep_the_statistics_of_single_images(tmp_path: Path) -
 
     def made(name: str, rows: Tensor, **more: Any) -> Path:
         data = real_images(images[rows], labels[rows], 4, name[:4])
-        build(tmp_path / name, teacher, "t", data, recipe.Bank(batch=4, patch=4), [], 0, **more)
+        build(tmp_path / name, teacher, "t", data, BankConfig(batch=4, patch=4), [], 0, **more)
         return tmp_path / name
 
     every = torch.ones(len(labels), dtype=torch.bool)
@@ -246,10 +257,12 @@ def test_jobs_and_merging_keep_the_statistics_of_single_images(tmp_path: Path) -
 
 
 def test_a_bank_without_patches_or_with_others_is_refused(lab: Lab, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"has patches of 4, expected patches of 8; build it with bank\.patch=8"):
+    with pytest.raises(
+        InputError, match=r"has patches of 4, expected patches of 8; build it with bank\.patch=8"
+    ):
         lab.bank.spread("conv.0", "patch", [0], 8)
     data = real_images(*gallery((2, 2, 2, 2)), 8)
-    build(tmp_path, lab.teacher, "t", data, recipe.Bank(batch=8), [], 0)
+    build(tmp_path, lab.teacher, "t", data, BankConfig(batch=8), [], 0)
     with pytest.raises(InputError, match="has no patches, expected patches of 4"):
         Bank(tmp_path).spread("conv.0", "image", [0], 4)
 
@@ -285,7 +298,9 @@ class Released:
                 self.average[i, j, k] = m * before + (1 - m) * u.detach()
                 s = self.average[i, j, k] + u - u.detach()
                 part = self.config.category
-                loss = (1 - part) * (self.real[i][j][k] - s).norm() + part * (self.category[i][j][k] - s).norm()
+                loss = (1 - part) * (self.real[i][j][k] - s).norm() + part * (
+                    self.category[i][j][k] - s
+                ).norm()
                 total = total + self.config.weight * (self.config.first if i == 0 else 1.0) * loss
         return total
 
@@ -317,7 +332,9 @@ def test_the_term_is_the_released_loss_of_each_batch_step_by_step(
         chosen = targets[1].chosen[step]
         values = term(taps(images), images, targets)
         double = images.detach().double().requires_grad_()
-        wanted = sum(loss(part, keep) for loss, part, keep in zip(released, double.chunk(2), chosen, strict=True))
+        wanted = sum(
+            loss(part, keep) for loss, part, keep in zip(released, double.chunk(2), chosen, strict=True)
+        )
         assert isinstance(wanted, Tensor)
         got = values["bn"] + values["conv"]
         assert got.item() == pytest.approx(wanted.item(), rel=1e-5)
@@ -370,13 +387,19 @@ def test_a_step_with_memory_compiles_as_one_graph(lab: Lab) -> None:
     drawn = draws(chosen.augment, unit, 3, SHAPE[1:], SEED)
     assert drawn is not None
     results = []
-    for step in (objective.step, torch.compile(objective.step, fullgraph=True, dynamic=False, backend="aot_eager")):
+    for step in (
+        objective.step,
+        torch.compile(objective.step, fullgraph=True, dynamic=False, backend="aot_eager"),
+    ):
         targets = objective.targets(unit)
         images = lab.start(chosen, unit).requires_grad_()
         found = []
         for t in range(3):
             values = step(images, drawn[t], targets)
-            found += [*values.values(), *torch.autograd.grad(torch.stack(list(values.values())).sum(), images)]
+            found += [
+                *values.values(),
+                *torch.autograd.grad(torch.stack(list(values.values())).sum(), images),
+            ]
         memory = next(each for each in targets if each is not None and not isinstance(each, Tensor))[1]
         results.append([*found, memory.average, memory.step])
     for plain, compiled in zip(*results, strict=True):
@@ -385,23 +408,35 @@ def test_a_step_with_memory_compiles_as_one_graph(lab: Lab) -> None:
 
 def test_several_teachers_take_turns_with_a_memory_each(lab: Lab, tmp_path: Path) -> None:
     torch.manual_seed(4)
-    network = nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2), nn.Conv2d(6, 8, 3, padding=1), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, CLASSES),
-    ).eval().requires_grad_(False)  # fmt: skip
+    network = (
+        nn.Sequential(
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+            nn.Conv2d(6, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(8, CLASSES),
+        )
+        .eval()
+        .requires_grad_(False)
+    )
     other = Teacher(network, lab.teacher.card)
     everything = torch.cat([lab.real([(c, slot) for slot in range(COUNTS[c])]) for c in range(CLASSES)])
     labels = torch.arange(CLASSES).repeat_interleave(torch.tensor(COUNTS))
-    build(tmp_path, other, "other", real_images(everything, labels, 38), recipe.Bank(batch=38, patch=4), [], 0)
+    build(tmp_path, other, "other", real_images(everything, labels, 38), BankConfig(batch=38, patch=4), [], 0)
     chosen = method("gvbsm", batch=Batch(classes=2, slots=3), steps=5, lr=0.02)
-    recovery = Recovery(chosen, Recover(), [lab.teacher, other], [lab.bank, Bank(tmp_path)], lab.real, SHAPE, SEED)
+    recovery = Recovery(
+        chosen, Recover(), [lab.teacher, other], [lab.bank, Bank(tmp_path)], lab.real, SHAPE, SEED
+    )
     unit = plan(CLASSES, IPC, chosen.batch, 12)[0]
 
     class Silent:
         def advance(self, images: int, note: str = "") -> None:
             pass
 
-    images, _ = recovery.optimise(unit, Silent())  # type: ignore[arg-type]
+    images, _ = recovery.optimize(unit, Silent())  # type: ignore[arg-type]
     wanted = recovery.initial(unit.rows).requires_grad_()
     objectives = recovery.objective(unit.shape)
     targets = [objective.targets(unit) for objective in objectives]
@@ -417,7 +452,7 @@ def test_several_teachers_take_turns_with_a_memory_each(lab: Lab, tmp_path: Path
         adam.step()
         with torch.no_grad():
             wanted.clamp_(low, high)
-    torch.testing.assert_close(images, lab.teacher.denormalise(wanted.detach()), rtol=0, atol=1e-4)
+    torch.testing.assert_close(images, lab.teacher.denormalize(wanted.detach()), rtol=0, atol=1e-4)
 
 
 # -- the spectrum ------------------------------------------------------------------------------------
@@ -475,7 +510,7 @@ def test_padded_crop_flip_and_roll_move_pixels_batch_by_batch() -> None:
 # -- recipes -----------------------------------------------------------------------------------------
 
 
-def resolved(folder: Path, text: str) -> recipe.Recipe:
+def resolved(folder: Path, text: str) -> Recipe:
     (folder / "own.yaml").write_text(text)
     return resolve(str(folder / "own.yaml")).recipe
 
@@ -483,7 +518,9 @@ def resolved(folder: Path, text: str) -> recipe.Recipe:
 def test_the_methods_are_declared_with_the_scripts_values(tmp_path: Path) -> None:
     arms = resolved(tmp_path, "arms: {g: {method: gvbsm}, e: {method: edc}}").arms
     g, e = arms["g"], arms["e"]
-    assert g.terms.conv == Convolution(weight=0.01, first=10.0, drop=0.4, momentum=0.8, start="zero", category=0.0)
+    assert g.terms.conv == Convolution(
+        weight=0.01, first=10.0, drop=0.4, momentum=0.8, start="zero", category=0.0
+    )
     assert (g.init, g.steps, g.lr, g.augment.pad, g.augment.roll, g.terms.nuc) == (
         "noise",
         4000,
@@ -492,7 +529,9 @@ def test_the_methods_are_declared_with_the_scripts_values(tmp_path: Path) -> Non
         (0, 32),
         Spectrum(),
     )
-    assert e.terms.conv == Convolution(weight=0.01, first=10.0, drop=0.0, momentum=0.8, start="zero", category=0.5)
+    assert e.terms.conv == Convolution(
+        weight=0.01, first=10.0, drop=0.0, momentum=0.8, start="zero", category=0.5
+    )
     assert (e.init, e.steps, e.lr, e.augment.scale, e.augment.roll, e.terms.nuc) == (
         "real",
         2000,
@@ -508,13 +547,19 @@ def test_the_methods_are_declared_with_the_scripts_values(tmp_path: Path) -> Non
     ("text", "expected"),
     [
         ("arms: {g: {method: gvbsm, terms: {bn: {weight: 1}}}}", "conv matches the BatchNorm layers too"),
-        ("arms: {g: {method: gvbsm, augment: {scale: [0.5, 1]}}}", "pad and scale are two kinds of crop, got pad 4"),
+        (
+            "arms: {g: {method: gvbsm, augment: {scale: [0.5, 1]}}}",
+            "pad and scale are two kinds of crop, got pad 4",
+        ),
         (
             "arms: {g: {method: gvbsm, perturb: {steps: 2}}}",
             "perturb climbs on images without padding, got augment.pad 4",
         ),
         ("arms: {g: {method: gvbsm}}\nbank: {patch: 16}", r"with patches of one side, got \[4, 16\]"),
-        ("arms: {g: {method: gvbsm, terms: {conv: {drop: 1.0}}}}", r"terms\.conv\.drop: input should be less than 1"),
+        (
+            "arms: {g: {method: gvbsm, terms: {conv: {drop: 1.0}}}}",
+            r"terms\.conv\.drop: input should be less than 1",
+        ),
     ],
 )
 def test_what_does_not_go_together(tmp_path: Path, text: str, expected: str) -> None:

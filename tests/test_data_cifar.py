@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from galleries import pixels as decoded
 from torchvision import datasets
 
-from fastdd.data import check, cifar, memory, open_dataset, scan, summary
-from fastdd.data.inert_pickle import Array, Refused, read_plain
+from fastdd.data import check, open_dataset, scan, summary
+from fastdd.data.sources import cifar
+from fastdd.data.sources.inert_pickle import Array, Refused, read_plain
 from fastdd.errors import InputError
+from fastdd.runtime import memory
 
 Image = pytest.importorskip("PIL.Image", reason="PIL is the reference for luminance")
 
@@ -35,7 +38,9 @@ def content(classes: int, seed: int) -> tuple[np.ndarray, list[int]]:
     """Pixels [n, 3072] and labels of one file; every class occurs."""
     rows = 20 if classes == 10 else 100
     random = np.random.RandomState(seed)
-    return random.randint(0, 256, (rows, 3072)).astype(np.uint8), (random.permutation(rows) % classes).tolist()
+    return random.randint(0, 256, (rows, 3072)).astype(np.uint8), (
+        random.permutation(rows) % classes
+    ).tolist()
 
 
 def python2(value: Any) -> bytes:
@@ -70,13 +75,18 @@ def make(parent: Path, folder: str, protocol: int | None = None) -> Path:
     classes = 100 if "100" in folder else 10
     names = NAMES[classes]
     files = (
-        {"train": 1, "test": 6} if classes == 100 else {f"data_batch_{i}": i for i in range(1, 6)} | {"test_batch": 6}
+        {"train": 1, "test": 6}
+        if classes == 100
+        else {f"data_batch_{i}": i for i in range(1, 6)} | {"test_batch": 6}
     )
     for name, seed in files.items():
         pixels, labels = content(classes, seed)
         if "-bin" in folder:
             coarse = [[7]] * len(labels) if classes == 100 else [[]] * len(labels)
-            records = [bytes([*c, label]) + row.tobytes() for c, label, row in zip(coarse, labels, pixels, strict=True)]
+            records = [
+                bytes([*c, label]) + row.tobytes()
+                for c, label, row in zip(coarse, labels, pixels, strict=True)
+            ]
             (root / f"{name}.bin").write_bytes(b"".join(records))
         else:
             key = "fine_labels" if classes == 100 else "labels"
@@ -122,7 +132,7 @@ def test_images_of_every_kind(tmp_path: Path, folder: str, place: str) -> None:
         pixels, labels = expected(classes, split)
         assert data.classes == tuple(NAMES[classes])
         assert data.labels.tolist() == labels.tolist()
-        assert torch.equal(data.images(None), torch.from_numpy(pixels).view(-1, 3, 32, 32))
+        assert torch.equal(decoded(data, None), torch.from_numpy(pixels).view(-1, 3, 32, 32))
         assert summary(data)["fingerprint_of"] == "contents"
         assert summary(data)["layout"] == folder
     assert check(root) == scan(root) == []
@@ -145,15 +155,15 @@ def test_every_protocol_is_torchvisions_reading(
     reference = (datasets.CIFAR100 if "100" in folder else datasets.CIFAR10)(str(tmp_path), train=True)
     order = np.argsort(reference.targets, kind="stable")
     data = open_dataset(root, "train")
-    assert torch.equal(data.images(None), torch.from_numpy(reference.data[order]).permute(0, 3, 1, 2))
+    assert torch.equal(decoded(data, None), torch.from_numpy(reference.data[order]).permute(0, 3, 1, 2))
     assert list(data.classes) == reference.classes
     assert data.labels.tolist() == np.array(reference.targets)[order].tolist()
 
 
 def test_luminance_is_pils(tmp_path: Path) -> None:
     data = open_dataset(make(tmp_path, FOLDERS[2]), "test")
-    colour, grey = data.images(None), data.images(None, 1)
-    for image, luminance in zip(colour, grey, strict=True):
+    color, grey = decoded(data, None), decoded(data, None, 1)
+    for image, luminance in zip(color, grey, strict=True):
         reference = np.array(Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L"))
         assert torch.equal(luminance[0], torch.from_numpy(reference))
 
@@ -164,7 +174,7 @@ def test_classes_are_sorted(tmp_path: Path) -> None:
     (root / "batches.meta.txt").write_text("\n".join(reversed(NAMES[10])))
     after = open_dataset(root, "test")
     assert after.classes == before.classes
-    assert torch.equal(after.images(None).view(10, 2, -1), before.images(None).view(10, 2, -1).flip(0))
+    assert torch.equal(decoded(after, None).view(10, 2, -1), decoded(before, None).view(10, 2, -1).flip(0))
 
 
 # -- bad files --------------------------------------------------------------------------------------
@@ -259,13 +269,19 @@ class Runs:
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
 def test_a_hostile_pickle_does_nothing(tmp_path: Path, protocol: int) -> None:
     root, victim = make(tmp_path, FOLDERS[0]), tmp_path / "victim"
-    for function, arguments in ((os.system, (f"touch {victim}",)), (os.mkdir, (str(victim),)), (eval, ("1",))):
+    for function, arguments in (
+        (os.system, (f"touch {victim}",)),
+        (os.mkdir, (str(victim),)),
+        (eval, ("1",)),
+    ):
         hostile = pickle.dumps({"labels": Runs(function, *arguments)}, protocol)
         for name in ("data_batch_1", "batches.meta"):
             before = (root / name).read_bytes()
             (root / name).write_bytes(hostile)
             text = message(root)
-            assert f"asks for '{function.__module__} {function.__name__}'" in text or "__builtin__ eval" in text
+            assert (
+                f"asks for '{function.__module__} {function.__name__}'" in text or "__builtin__ eval" in text
+            )
             assert not victim.exists()
             (root / name).write_bytes(before)
     pickle.loads(pickle.dumps(Runs(os.mkdir, str(victim)), protocol))

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from galleries import pixels
 from torch import Tensor
 from torchvision.transforms import v2
 
 from fastdd.data import check, open_dataset
-from fastdd.data.decode import decode, fit
-from fastdd.data.verify import MAX_PIXELS, BadImage, verify
+from fastdd.data.loading.decode import decode, fit
+from fastdd.data.loading.verify import MAX_PIXELS, BadImage, verify
 from fastdd.errors import InputError
 
 Image = pytest.importorskip("PIL.Image", reason="PIL writes the test images")
@@ -62,7 +63,7 @@ def test_luminance(kind: str) -> None:
     data = encoded(smooth(), kind)
     grey = decode(data, 1)
     assert grey.shape == (1, 37, 50)
-    # ITU-R 601 from the colours: the JPEG's own luminance plane, or rounded once more.
+    # ITU-R 601 from the colors: the JPEG's own luminance plane, or rounded once more.
     assert int((grey.int() - by_pil(data, "L").int()).abs().max()) <= 1
 
 
@@ -88,8 +89,10 @@ def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(height: int, width: int, rows: bytes, depth: int = 8, colour: int = 0, interlaced: int = 0) -> bytearray:
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
+def png(
+    height: int, width: int, rows: bytes, depth: int = 8, color: int = 0, interlaced: int = 0
+) -> bytearray:
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, interlaced)
     chunks = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
     return bytearray(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
 
@@ -124,7 +127,7 @@ def test_cut_files(kind: str, keep: float) -> None:
         (png(2, 2, b"\0ab\5ab"), "row filter"),
         (png(2, 2, b"\0ab\0abc"), "exactly 6 bytes"),
         (png_without_stream_end(), "exactly 6 bytes"),
-        (png(2, 2, b"\0ab\0ab", colour=5), "colour type 5"),
+        (png(2, 2, b"\0ab\0ab", color=5), "color type 5"),
         (b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03" + bytes(20), "65535 x 65535 pixels"),
     ],
 )
@@ -252,7 +255,7 @@ def test_cifar10(test_data: Callable[[str], Path]) -> None:
     data = open_dataset(test_data("cifar10.tar.xz"), "test")
     assert data.classes[:2] == ("airplane", "automobile")
     assert data.counts == (1000,) * 10
-    images = data.images(None)
+    images = pixels(data, None)
     assert images.shape == (10000, 3, 32, 32)
     mean = images.double().mean((0, 2, 3)) / 255
     # The training mean is [0.4913, 0.4821, 0.4465]; a mean of 10,000 images is within 0.01 of it.
@@ -264,9 +267,9 @@ def test_imagenette(test_data: Callable[[str], Path]) -> None:
     assert (train.counts, val.counts) == ((400,) * 10, (100,) * 10)
     assert val.names[0].startswith("n01440764/")
     chosen = list(range(0, 1000, 50))
-    full = val.images(None, indices=chosen)
+    full = pixels(val, None, indices=chosen)
     assert full.shape == (20, 3, 224, 224)
-    small = val.images((64, 64), indices=chosen)
+    small = pixels(val, (64, 64), indices=chosen)
     assert torch.equal(small, torch.stack([fit(image, (64, 64)) for image in full]))
 
 

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torchvision.io import encode_png
 
-from fastdd.data import memory, open_dataset
+from fastdd.data import open_dataset
 from fastdd.errors import InputError
+from fastdd.runtime import memory
 
 
 def picture(seed: int, height: int = 6, width: int = 6, channels: int = 3) -> Tensor:
@@ -88,7 +89,9 @@ def test_missing_splits_of_an_archive(root: Path, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
-def test_wrong_layout(root: Path, tmp_path: Path, path: str, content: bytes, expected: str, packed: bool) -> None:
+def test_wrong_layout(
+    root: Path, tmp_path: Path, path: str, content: bytes, expected: str, packed: bool
+) -> None:
     write(root, path, content)
     assert expected in message(pack(root, tmp_path / "a.tar") if packed else root)
 
@@ -104,7 +107,9 @@ def test_empty_class_and_single_class(root: Path, tmp_path: Path, packed: bool) 
             for path in (root / split / name).iterdir():
                 path.unlink()
             (root / split / name).rmdir()
-    assert "1 class folders ('cat'); expected at least 2" in message(pack(root, tmp_path / "b.tar") if packed else root)
+    assert "1 class folders ('cat'); expected at least 2" in message(
+        pack(root, tmp_path / "b.tar") if packed else root
+    )
 
 
 def test_ignored_files(root: Path, tmp_path: Path) -> None:

@@ -15,13 +15,15 @@ from typing import Any
 
 import pytest
 import torch
+from galleries import pixels
 from pictures import jpeg, picture, png, tar, write
 
 from fastdd.cli import main
-from fastdd.data import check, folder, open_dataset, scan, summary
-from fastdd.data import tar as tar_module
-from fastdd.data.decode import decode
-from fastdd.data.verify import BadImage
+from fastdd.data import check, open_dataset, scan, summary
+from fastdd.data.loading.decode import decode
+from fastdd.data.loading.verify import BadImage
+from fastdd.data.sources import folder
+from fastdd.data.sources import tar_headers as tar_module
 from fastdd.errors import InputError
 
 
@@ -64,7 +66,7 @@ def test_one_pixel(root: Path) -> None:
     for name, content in (("x.png", png(picture(0, 1, 1))), ("y.jpg", jpeg(torch.full((3, 1, 1), 9).byte()))):
         write(root, f"train/cat/{name}", content)
     data = open_dataset(root, "train")
-    images = data.images((4, 4))
+    images = pixels(data, (4, 4))
     assert torch.equal(images[2], picture(0, 1, 1).expand(3, 4, 4))
     assert (images[3] == 9).all()
 
@@ -144,7 +146,7 @@ def test_an_unreadable_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(folder, "open", refuse("dog/0.png"), raising=False)
     data = open_dataset(root, "train")
     with pytest.raises(InputError, match=r"'train/dog/0.png' of .* cannot be read \(Permission denied\)"):
-        data.images((4, 4))
+        pixels(data, (4, 4))
     assert [reason for _, reason in scan(data)] == ["train/dog/0.png cannot be read (Permission denied)"]
     assert "'train/dog/0.png' of" in message(root, fingerprint="contents")
 
@@ -166,7 +168,9 @@ def test_a_png_that_inflates_to_gigabytes(side: int, expected: str) -> None:
     block = bytes(1 << 20)
     stream = b"".join(deflate.compress(block) for _ in range(200)) + deflate.flush()
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    data = bytearray(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stream) + chunk(b"IEND", b""))
+    data = bytearray(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
+    )
     assert len(data) < 300_000
     tracemalloc.start()
     try:
@@ -203,7 +207,9 @@ def test_fingerprint_of_contents(root: Path, tmp_path: Path, mode: Any) -> None:
 
 
 def test_unknown_fingerprint(root: Path) -> None:
-    assert "fingerprint 'content' is unknown (did you mean 'contents'?)" in message(root, fingerprint="content")
+    assert "fingerprint 'content' is unknown (did you mean 'contents'?)" in message(
+        root, fingerprint="content"
+    )
 
 
 @pytest.mark.parametrize("kind", ["names", "contents"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from galleries import pixels
 from pictures import jpeg, picture, png, tar, write
 
 from fastdd.data import check, open_dataset, scan
@@ -19,10 +20,16 @@ TRAIN = [[("00", 10, 0), ("01", 2, 1), ("02", 10, 2)], [("03", 2, 3), ("04", 0, 
 VAL = [[("00", 0, 5), ("01", 2, 6), ("02", 10, 7)]]
 
 
-def shard(path: Path, samples: list[tuple[str, Any, int]], extra: list[tuple[str, bytes]] | None = None) -> Path:
+def shard(
+    path: Path, samples: list[tuple[str, Any, int]], extra: list[tuple[str, bytes]] | None = None
+) -> Path:
     members = []
     for key, label, seed in samples:
-        members += [(f"{key}.cls", str(label).encode()), (f"{key}.json", b"{}"), (f"{key}.png", png(picture(seed)))]
+        members += [
+            (f"{key}.cls", str(label).encode()),
+            (f"{key}.json", b"{}"),
+            (f"{key}.png", png(picture(seed))),
+        ]
     return tar(path, members + (extra or []))
 
 
@@ -54,10 +61,16 @@ def test_layouts(tmp_path: Path, train: str, val: str, pattern: str) -> None:
     data = open_dataset(root, "train")
     assert data.classes == ("00", "02", "10")  # sorted as text and as numbers
     assert data.counts == (1, 2, 2)
-    assert torch.equal(data.images(None), torch.stack([picture(seed) for seed in (4, 1, 3, 0, 2)]))
-    assert [name.rpartition("/")[2] for name in data.names] == ["04.png", "01.png", "03.png", "00.png", "02.png"]
+    assert torch.equal(pixels(data, None), torch.stack([picture(seed) for seed in (4, 1, 3, 0, 2)]))
+    assert [name.rpartition("/")[2] for name in data.names] == [
+        "04.png",
+        "01.png",
+        "03.png",
+        "00.png",
+        "02.png",
+    ]
     test = open_dataset(root, "val")  # type: ignore[arg-type]
-    assert torch.equal(test.images(None), torch.stack([picture(seed) for seed in (5, 6, 7)]))
+    assert torch.equal(pixels(test, None), torch.stack([picture(seed) for seed in (5, 6, 7)]))
     assert test.classes == data.classes
     assert bytes(data.reader.encoded(0) or b"") == png(picture(4))
     assert check(root) == scan(root) == scan(root, "test") == []
@@ -85,7 +98,7 @@ def test_names_of_classes(tmp_path: Path, name: str) -> None:
     data = open_dataset(tmp_path, "train")
     assert data.classes == ("cat", "owl")  # sorted, whatever the order of the list
     assert data.counts == (1, 2)
-    assert torch.equal(data.images(None), torch.stack([picture(seed) for seed in (0, 1, 2)]))
+    assert torch.equal(pixels(data, None), torch.stack([picture(seed) for seed in (0, 1, 2)]))
     assert len(open_dataset(tmp_path, "test")) == 2
 
 
@@ -103,13 +116,22 @@ def test_padding_is_that_of_both_splits(tmp_path: Path) -> None:
 
 
 def test_members_in_any_order_and_folder(tmp_path: Path) -> None:
-    members = [("./x/a.JPEG", jpeg(picture(0, 8, 8))), ("./x/b.cls", b"1"), ("./y/a.cls", b"1"), ("./x/a.cls", b"0")]
-    members += [("./x/b.seg.png", b"mask"), ("./x/b.jpg", jpeg(picture(1, 8, 8))), ("./y/a.png", png(picture(2, 8, 8)))]
+    members = [
+        ("./x/a.JPEG", jpeg(picture(0, 8, 8))),
+        ("./x/b.cls", b"1"),
+        ("./y/a.cls", b"1"),
+        ("./x/a.cls", b"0"),
+    ]
+    members += [
+        ("./x/b.seg.png", b"mask"),
+        ("./x/b.jpg", jpeg(picture(1, 8, 8))),
+        ("./y/a.png", png(picture(2, 8, 8))),
+    ]
     members += [("./x/._a.jpg", b"finder"), ("__index__", b"")]
     tar(tmp_path / "train.tar", members)
     data = open_dataset(tmp_path, "train")
     assert list(data.names) == ["0/train/x/a.jpeg", "1/train/x/b.jpg", "1/train/y/a.png"]
-    assert torch.equal(data.images(None)[2], picture(2, 8, 8))
+    assert torch.equal(pixels(data, None)[2], picture(2, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -189,7 +211,7 @@ def test_a_bad_image_is_named(tmp_path: Path) -> None:
     shard(tmp_path / "train/0000.tar", TRAIN[0], [("9.cls", b"2"), ("9.png", png(picture(9))[:-20])])
     data = open_dataset(tmp_path, "train")
     with pytest.raises(InputError, match=r"train/02/0000/9.png.*cut short"):
-        data.images((6, 6))
+        pixels(data, (6, 6))
     ((number, reason),) = scan(data)
     assert data.names[number] == "02/0000/9.png"
     assert "train/02/0000/9.png is a PNG cut short" in reason

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from galleries import pixels
 from pictures import jpeg, picture, write
 
 from fastdd.data import check, open_dataset, summary
@@ -63,7 +64,7 @@ def test_classes_and_order(root: Path, mode: str) -> None:
     for data, seeds in ((train, range(6)), (test, (11, 13, 12, 10))):
         for number, seed in enumerate(seeds):
             assert bytes(data.reader.encoded(number) or b"") == jpeg(picture(seed, 8, 8))
-    assert train.images(None).shape == (6, 3, 8, 8)
+    assert pixels(train, None).shape == (6, 3, 8, 8)
     assert summary(test)["layout"] == ("Tiny-ImageNet, tar" if mode else "Tiny-ImageNet")
     assert [split.fingerprint for split in (train, test)] == [
         open_dataset(root, split).fingerprint
@@ -75,7 +76,7 @@ def test_classes_and_order(root: Path, mode: str) -> None:
 @pytest.mark.parametrize("inner", ["images/", ""])
 def test_val_sorted_into_class_folders(root: Path, inner: str) -> None:
     before = open_dataset(root, "test")
-    images = before.images(None)
+    images = pixels(before, None)
     for name, label in LABELS.items():
         (root / f"val/{label}/{inner}").mkdir(parents=True, exist_ok=True)
         (root / f"val/images/{name}").rename(root / f"val/{label}/{inner}{name}")
@@ -83,7 +84,7 @@ def test_val_sorted_into_class_folders(root: Path, inner: str) -> None:
     after = open_dataset(root, "test")
     assert after.names == before.names
     assert after.fingerprint == before.fingerprint
-    assert torch.equal(after.images(None), images)
+    assert torch.equal(pixels(after, None), images)
 
 
 @pytest.mark.parametrize("mode", ["", "w"])
@@ -95,7 +96,9 @@ def test_what_is_wrong(root: Path, mode: str) -> None:
     lines.write_bytes(annotated(LABELS | {"val_9.JPEG": "n01"}))
     assert "'val/images/val_9.JPEG' is named in val/val_annotations.txt but is not there" in refused("test")
     lines.write_bytes(annotated(LABELS | {"val_0.JPEG": "n99"}))
-    assert "'val/val_annotations.txt:1' gives 'val_0.JPEG' the class 'n99', not in wnids.txt" in refused("test")
+    assert "'val/val_annotations.txt:1' gives 'val_0.JPEG' the class 'n99', not in wnids.txt" in refused(
+        "test"
+    )
     lines.write_bytes(annotated(LABELS) + annotated({"val_0.JPEG": "n02"}))
     assert "gives 'val_0.JPEG' a second class" in refused("test")
     lines.write_bytes(annotated({name: label for name, label in LABELS.items() if name != "val_2.JPEG"}))

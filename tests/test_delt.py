@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from laboratory import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor, nn
 
+from fastdd.config import Augment, Batch, BatchNorm, EarlyLate, Method, Recover, Terms
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
-from fastdd.recipe import Augment, Batch, BatchNorm, EarlyLate, Method, Recover, Terms
+from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, plan, recover, unfinished
 from fastdd.recover.augment import draws
-from fastdd.recover.rounds import active_slots, iterations, rounds_of
-from fastdd.recover.voters import voters
-from fastdd.resolution import resolve
+from fastdd.recover.early_late import active_slots, iterations, rounds_of
+from fastdd.recover.teacher_choice import voters
 from fastdd.teachers import Features
 from fastdd_kernels import resample
 
@@ -46,7 +46,9 @@ def test_rounds_cover_all_steps_and_the_work_is_nine_sixteenths() -> None:
     chosen = method("delt", batch=Batch(classes=2, slots="all"))
     (unit,) = plan(2, 48, chosen.batch, 96)
     rounds = rounds_of(chosen, unit)
-    assert [(part.steps.start, part.steps.stop) for part in rounds] == [(500 * r, 500 * r + 500) for r in range(8)]
+    assert [(part.steps.start, part.steps.stop) for part in rounds] == [
+        (500 * r, 500 * r + 500) for r in range(8)
+    ]
     assert iterations(chosen, unit) == 0.5625 * 4000 * 96
     for part in rounds:
         rows = range(96) if part.rows is None else part.rows.tolist()
@@ -62,8 +64,10 @@ def test_one_image_a_class_knows_no_rounds() -> None:
     assert (only.steps, only.rows, only.unit) == (range(4000), None, unit)
     (unit,) = plan(2, 3, chosen.batch, 6)
     assert [(part.steps, part.unit.shape[2]) for part in rounds_of(chosen, unit)] == [
-        (range(500), 1), (range(500, 1000), 2), (range(1000, 4000), 3),
-    ]  # fmt: skip
+        (range(500), 1),
+        (range(500, 1000), 2),
+        (range(1000, 4000), 3),
+    ]
 
 
 def test_steps_that_the_rounds_do_not_divide() -> None:
@@ -99,7 +103,7 @@ def test_waiting_images_are_left_alone_and_join_with_a_longer_step(lab: Lab) -> 
     chosen = delt(2, steps, lr=lr, augment=Augment(roll=(0, 0)), batch=Batch(classes=2, slots="all"))
     unit = plan(CLASSES, IPC, chosen.batch, 1)[0]
     term, start = Seen(), lab.start(chosen, unit).clone()
-    ended, _ = lab.optimise(chosen, Recover(log_every=1), unit, [term])
+    ended, _ = lab.optimize(chosen, Recover(log_every=1), unit, [term])
     assert term.counts == [IPC] * (steps // 2) + [2 * IPC] * (steps // 2)  # half of the slots, two classes
     # With a gradient of 1 everywhere an early image moves by lr_t at each step; a late one by Adam's ratio.
     rates = [lr * (1 + math.cos(math.pi * t / steps)) / 2 for t in range(steps)]
@@ -119,10 +123,10 @@ def test_waiting_images_are_left_alone_and_join_with_a_longer_step(lab: Lab) -> 
 def test_first_step_of_a_late_image_is_1_58_times_the_rate() -> None:
     """Adam's moments at rest and its count at 500: the golden value."""
     x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.Adam([x], lr=1.0, betas=(0.5, 0.9))
+    optimizer = torch.optim.Adam([x], lr=1.0, betas=(0.5, 0.9))
     for gradient in [0.0] * 500 + [3.0]:
         x.grad = torch.full_like(x, gradient)
-        optimiser.step()
+        optimizer.step()
     assert -x.item() == pytest.approx(1.5811, abs=1e-4)
 
 
@@ -149,11 +153,15 @@ def test_rounds_against_plain_adam_in_float64(lab: Lab, per_image: bool) -> None
     """Cross-entropy and statistics of the active images alone, one Adam and one cosine."""
     steps, lr, rounds = 6, 0.05, 3
     chosen = delt(
-        rounds, steps, lr=lr, batch=Batch(classes=2, slots="all"), terms=Terms(bn=BatchNorm(weight=0.05)),
+        rounds,
+        steps,
+        lr=lr,
+        batch=Batch(classes=2, slots="all"),
+        terms=Terms(bn=BatchNorm(weight=0.05)),
         augment=Augment(scale=(0.5, 1.0), roll=(-1, 1), per_image=per_image),
-    )  # fmt: skip
+    )
     unit = plan(CLASSES, IPC, chosen.batch, 1)[1]
-    got, losses = lab.optimise(chosen, Recover(log_every=1), unit)
+    got, losses = lab.optimize(chosen, Recover(log_every=1), unit)
     network, labels = lab.double(), torch.tensor([c for c, _ in unit.rows])
     parameters = draws(chosen.augment, unit, steps, SHAPE[1:], SEED)
     assert parameters is not None
@@ -218,7 +226,7 @@ def test_the_loss_is_the_mean_of_the_voters(lab: Lab) -> None:
 
     def run(*teachers: Any) -> tuple[Tensor, list[dict[str, float]]]:
         own = Recovery(chosen, Recover(), teachers, [lab.bank] * len(teachers), lab.real, SHAPE, SEED)
-        return own.optimise(unit, Silent())  # type: ignore[arg-type]
+        return own.optimize(unit, Silent())  # type: ignore[arg-type]
 
     (both, mean), (_, one), (_, two) = run(lab.teacher, second), run(lab.teacher), run(second)
     for name in ("ce", "bn"):
@@ -231,7 +239,7 @@ def test_the_loss_is_the_mean_of_the_voters(lab: Lab) -> None:
         drawn = draws(chosen.augment, unit, 1, SHAPE[1:], SEED)
         values = objective(images, None if drawn is None else drawn[0], objective.targets(unit))
         gradients.append(torch.autograd.grad(torch.stack(list(values.values())).sum(), images)[0])
-    start = lab.teacher.denormalise(lab.start(chosen, unit))
+    start = lab.teacher.denormalize(lab.start(chosen, unit))
     std = torch.tensor(lab.teacher.card.std)[:, None, None]
     wanted = (start - 1e-3 * std * (gradients[0] + gradients[1]).sign()).clamp(0, 1)
     assert float(((both - wanted).abs() > 1e-6).float().mean()) < 0.01  # where the sum is nearly 0

@@ -13,7 +13,7 @@ from torchvision.datasets import ImageFolder
 
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
-from fastdd.files import write_json, write_text
+from fastdd.runtime.files import write_json, write_text
 
 
 def fails(path: Path, **arguments: object) -> str:
@@ -32,7 +32,9 @@ def class_folders(root: Path, classes: Sequence[str], ipc: int = 2) -> Path:
 def run_folder(root: Path, arms: Sequence[str], classes: Sequence[str] = ("cat", "dog")) -> Path:
     write_text(root / "recipe.yaml", yaml.safe_dump({"name": "pets", "ipc": 2}))
     write_json(root / "manifest.json", {"fastdd": "0"})
-    write_json(root / "data.json", [{"split": split, "classes": list(classes)} for split in ("train", "test")])
+    write_json(
+        root / "data.json", [{"split": split, "classes": list(classes)} for split in ("train", "test")]
+    )
     for arm in arms:
         class_folders(root / "images" / arm, classes)
     return root
@@ -52,7 +54,8 @@ def test_an_image_folder_is_read_as_torchvision_does(tmp_path: Path) -> None:
     assert distilled.images.dtype == torch.uint8
     assert torch.equal(distilled.images[distilled.ids.index("cat/00002.png")], picture(12))
     assert torch.equal(
-        open_set(class_folders(tmp_path / "split" / "train", ("a", "b")).parent).labels, torch.tensor([0, 0, 1, 1])
+        open_set(class_folders(tmp_path / "split" / "train", ("a", "b")).parent).labels,
+        torch.tensor([0, 0, 1, 1]),
     )
 
 
@@ -66,7 +69,9 @@ def test_released_names_give_the_class_and_not_the_sort_order(tmp_path: Path) ->
     assert distilled.classes == ("2", "101", "1000")
     assert distilled.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert distilled.ids[5:7] == ("new101/class101_id1000.jpg", "new1000/class1000_id000.jpg")
-    assert distilled.classes_of([f"n{c:05d}" for c in range(1001)]).tolist() == [2] * 3 + [101] * 3 + [1000] * 3
+    assert (
+        distilled.classes_of([f"n{c:05d}" for c in range(1001)]).tolist() == [2] * 3 + [101] * 3 + [1000] * 3
+    )
     with pytest.raises(InputError, match="class 1000 of the set is beyond the 1000 classes"):
         distilled.classes_of([f"n{c:05d}" for c in range(1000)])
 
@@ -138,7 +143,11 @@ def test_the_arm_of_a_run(tmp_path: Path) -> None:
     assert distilled.source["arm"] == "deda"
     assert distilled.source["recipe"] == {"name": "pets", "ipc": 2}
     assert distilled.source["metrics"] is None
-    assert open_set(run / "images", "random").path.name == open_set(run / "images" / "random").path.name == "random"
+    assert (
+        open_set(run / "images", "random").path.name
+        == open_set(run / "images" / "random").path.name
+        == "random"
+    )
     class_folders(run / "images" / "dire", ("cat", "dog"))
     assert "holds 'deda', 'dire', 'random'; name one with --arm" in fails(run)
     assert "did you mean 'deda'?" in fails(run, arm="dede")

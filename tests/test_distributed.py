@@ -16,19 +16,34 @@ from test_run import results
 
 import fastdd
 from fastdd.errors import InputError
-from fastdd.files import remove_leftovers
-from fastdd.status import status
+from fastdd.runs.status import status
+from fastdd.runtime.files import remove_leftovers
 
 Process = Callable[..., "subprocess.Popen[str]"]
 
 
 def torchrun(*arguments: str | Path, restarts: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-               "--max-restarts", str(restarts), "-m", "fastdd", *map(str, arguments)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        str(restarts),
+        "-m",
+        "fastdd",
+        *map(str, arguments),
+    ]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 def wait(process: subprocess.Popen[str]) -> str:
@@ -92,7 +107,9 @@ def test_jobs_share_a_run_folder(finished: Path, tmp_path: Path, fastdd_process:
 def test_parts_and_folders_that_are_none(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="classes 5:11 are not within the 10 classes 0:10"):
         fastdd.run(tiny, tmp_path / "out", until="bank", part=range(5, 11))
-    with pytest.raises(InputError, match="a part is one of the bank's classes or recover's units; until is 'label'"):
+    with pytest.raises(
+        InputError, match="a part is one of the bank's classes or recover's units; until is 'label'"
+    ):
         fastdd.run(tiny, tmp_path / "other", until="label", part=range(1))
     with pytest.raises(InputError, match="is no run folder"):
         status(tmp_path)

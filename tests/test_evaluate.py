@@ -10,18 +10,21 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from galleries import pixels
 from torch import Tensor, nn
 
-from fastdd import labels, recipe
+from fastdd import labels
+from fastdd.config import RandAugment, Student
 from fastdd.data import open_dataset
 from fastdd.evaluate import Result, diversity, embed, protocol_hash, protocol_text, train_student
 from fastdd.evaluate.mix import mix
 from fastdd.evaluate.student import _distillation
-from fastdd.files import write_tensors
-from fastdd.teachers import Card, Teacher, build
+from fastdd.models.build import build
+from fastdd.runtime.files import write_tensors
+from fastdd.teachers import Card, Teacher
 from fastdd_kernels import knn_radii
 
-CONFIG = recipe.Student(
+CONFIG = Student(
     network="resnet8", steps=6, batch=16, pad=1, flip=0.0, seeds=2, evaluations=2, lr=0.01, temperature=4.0
 )
 
@@ -50,7 +53,7 @@ def teacher() -> Teacher:
 def digits() -> tuple[Tensor, Tensor]:
     data = open_dataset("digits", "test")
     chosen = torch.arange(0, len(data), 9)
-    return data.images(None, 1, chosen), data.labels[chosen]
+    return pixels(data, None, 1, chosen), data.labels[chosen]
 
 
 def student(teacher: Teacher, digits: tuple[Tensor, Tensor], seed: int = 1, **changes: Any) -> Result:
@@ -63,7 +66,9 @@ def student(teacher: Teacher, digits: tuple[Tensor, Tensor], seed: int = 1, **ch
 
 @pytest.mark.parametrize("mixing", ["none", "mixup", "cutmix"])
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_same_seed_same_result(teacher: Teacher, digits: tuple[Tensor, Tensor], mixing: str, mode: str) -> None:
+def test_same_seed_same_result(
+    teacher: Teacher, digits: tuple[Tensor, Tensor], mixing: str, mode: str
+) -> None:
     torch.manual_seed(1)
     one = student(teacher, digits, mix=mixing, teacher_mode=mode)
     torch.manual_seed(2)
@@ -90,12 +95,12 @@ def test_weights_depend_on_the_seed_alone(
 ) -> None:
     """SqueezeNet has dropout, which draws from the global generator."""
     card = Card("resnet8", tuple("0123456789"), 3, (0.3,) * 3, (0.4,) * 3)
-    colours = Teacher(build("resnet8", 10, 3).eval().requires_grad_(False), card)
+    colors = Teacher(build("resnet8", 10, 3).eval().requires_grad_(False), card)
     images = F.interpolate(digits[0].float(), size=(size, size)).to(torch.uint8).expand(-1, 3, -1, -1)[:8]
     config = CONFIG.model_copy(update={"network": name, "steps": 2, "batch": 4})
 
     def trained(seed: int) -> dict[str, Tensor]:
-        return weights(monkeypatch, config, colours, images, None, (images, digits[1][:8]), seed)
+        return weights(monkeypatch, config, colors, images, None, (images, digits[1][:8]), seed)
 
     torch.manual_seed(1)
     one = trained(1)
@@ -105,7 +110,9 @@ def test_weights_depend_on_the_seed_alone(
     assert any(not torch.equal(value, other[key]) for key, value in one.items())
 
 
-def test_a_student_learns_and_leaves_the_teacher_alone(teacher: Teacher, digits: tuple[Tensor, Tensor]) -> None:
+def test_a_student_learns_and_leaves_the_teacher_alone(
+    teacher: Teacher, digits: tuple[Tensor, Tensor]
+) -> None:
     before = {name: value.clone() for name, value in teacher.network.state_dict().items()}
     # labels that are the truth, made into logits
     truth = 8.0 * F.one_hot(digits[1], 10)
@@ -120,13 +127,17 @@ def test_stored_and_online_labels_agree_where_nothing_moves(
     teacher: Teacher, digits: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = CONFIG.model_copy(update={"mix": "none", "pad": 0, "steps": 1, "lr": 1e-3})
-    logits = teacher.network(teacher.normalise(digits[0]))
+    logits = teacher.network(teacher.normalize(digits[0]))
     online = weights(monkeypatch, config, teacher, digits[0], None, digits, 1)
-    stored = weights(monkeypatch, config.model_copy(update={"labels": "stored"}), teacher, digits[0], logits, digits, 1)
+    stored = weights(
+        monkeypatch, config.model_copy(update={"labels": "stored"}), teacher, digits[0], logits, digits, 1
+    )
     wrong = weights(monkeypatch, config, teacher, digits[0], logits.flip(1), digits, 1)
     # Adam's first step is lr times the sign of each gradient: equal but where the gradient is mere rounding
-    gap = {key: (online["linear.weight"] - other["linear.weight"]).abs() for key, other in
-           (("stored", stored), ("wrong", wrong))}  # fmt: skip
+    gap = {
+        key: (online["linear.weight"] - other["linear.weight"]).abs()
+        for key, other in (("stored", stored), ("wrong", wrong))
+    }
     assert float((gap["stored"] > 1e-5).float().mean()) < 0.01
     assert float((gap["wrong"] > 1e-5).float().mean()) > 0.1
 
@@ -138,13 +149,19 @@ def test_the_loss_is_the_divergence_written_out(temperature: float) -> None:
     config = CONFIG.model_copy(update={"temperature": temperature})
     p, q = (F.softmax(logits.double() / temperature, 1) for logits in (targets, network(batch)))
     wanted = (p * (p / q).log()).sum() / 7
-    assert _distillation(network, network, batch, targets, config).item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert _distillation(network, network, batch, targets, config).item() == pytest.approx(
+        wanted.item(), rel=1e-4
+    )
     assert _distillation(network, network, batch, None, config).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(("steps", "evaluations"), [(10, 4), (8, 8), (5, 1), (3, 7), (7, 3)])
 def test_evaluations_are_evenly_spaced_and_end_at_the_end(
-    teacher: Teacher, digits: tuple[Tensor, Tensor], steps: int, evaluations: int, monkeypatch: pytest.MonkeyPatch
+    teacher: Teacher,
+    digits: tuple[Tensor, Tensor],
+    steps: int,
+    evaluations: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values = iter([0.2, 0.7, 0.3, 0.1, 0.4, 0.0, 0.6, 0.5])
     monkeypatch.setattr("fastdd.evaluate.student._test", lambda *arguments: next(values))
@@ -167,14 +184,43 @@ def test_every_image_is_seen_once_an_epoch(teacher: Teacher, digits: tuple[Tenso
 # -- protocol -------------------------------------------------------------------------------------
 
 OTHER: dict[str, Any] = {
-    "network": "resnet20", "steps": 7, "epochs": 5, "batch": 17, "accumulate": 2, "optimiser": "sgd", "lr": 0.02,
-    "momentum": 0.5, "weight_decay": 0.5, "split_decay": True, "schedule": "cos2", "stretch": 2.0,
-    "milestones": (0.5,), "milestone_factor": 0.2, "warmup": 0.1, "warmup_start": 0.3, "rate_per": "epoch", "ema": 0.9,
-    "labels": "stored", "teacher_mode": "train", "loss": "mse", "temperature": 5.0, "t_squared": True,
-    "hard_weight": 0.1, "randaugment": recipe.RandAugment(), "shuffle_patches": 2, "scale": (0.1, 1.0), "pad": 2,
-    "padding": "black", "flip": 0.25, "mix": "none", "mix_alpha": 0.3, "evaluations": 3, "test_every": 2,
-    "best_from": 0.5, "precision": "bf16",
-}  # fmt: skip
+    "network": "resnet20",
+    "steps": 7,
+    "epochs": 5,
+    "batch": 17,
+    "accumulate": 2,
+    "optimizer": "sgd",
+    "lr": 0.02,
+    "momentum": 0.5,
+    "weight_decay": 0.5,
+    "split_decay": True,
+    "schedule": "cos2",
+    "stretch": 2.0,
+    "milestones": (0.5,),
+    "milestone_factor": 0.2,
+    "warmup": 0.1,
+    "warmup_start": 0.3,
+    "rate_per": "epoch",
+    "ema": 0.9,
+    "labels": "stored",
+    "teacher_mode": "train",
+    "loss": "mse",
+    "temperature": 5.0,
+    "t_squared": True,
+    "hard_weight": 0.1,
+    "randaugment": RandAugment(),
+    "shuffle_patches": 2,
+    "scale": (0.1, 1.0),
+    "pad": 2,
+    "padding": "black",
+    "flip": 0.25,
+    "mix": "none",
+    "mix_alpha": 0.3,
+    "evaluations": 3,
+    "test_every": 2,
+    "best_from": 0.5,
+    "precision": "bf16",
+}
 NAMES: dict[str, Any] = {"protocol": "x", "seeds": 5, "reports": "best", "compile": True}
 """what a student learns does not depend on these"""
 QUIET = {"epochs", "momentum", "milestones", "milestone_factor", "warmup_start", "evaluations", "test_every"}
@@ -182,9 +228,12 @@ QUIET = {"epochs", "momentum", "milestones", "milestone_factor", "warmup_start",
 
 
 def test_the_hash_changes_with_every_part() -> None:
-    fields = recipe.Student.model_fields.keys()
+    fields = Student.model_fields.keys()
     assert OTHER.keys() | NAMES.keys() == fields, "a new part of the protocol: add a value for it"
-    assert all(protocol_hash(CONFIG.model_copy(update={name: v})) == protocol_hash(CONFIG) for name, v in NAMES.items())
+    assert all(
+        protocol_hash(CONFIG.model_copy(update={name: v})) == protocol_hash(CONFIG)
+        for name, v in NAMES.items()
+    )
     hashes = [protocol_hash(CONFIG.model_copy(update={name: value})) for name, value in OTHER.items()]
     assert len({*hashes, protocol_hash(CONFIG)}) == len(hashes) + 1
     assert all(len(value) == 8 and int(value, 16) >= 0 for value in hashes)
@@ -281,7 +330,9 @@ def test_diversity_against_the_definitions() -> None:
     truth = torch.arange(3).repeat_interleave(4)
     got = diversity(real, knn_radii(real, 5), synthetic, truth, 5)
     radii = torch.cdist(real, real).sort(1).values[:, 5]
-    assert got.coverage == pytest.approx(float((torch.cdist(real, synthetic).min(1).values < radii).float().mean()))
+    assert got.coverage == pytest.approx(
+        float((torch.cdist(real, synthetic).min(1).values < radii).float().mean())
+    )
     assert 0 < got.coverage < 1
     for c in range(3):
         unit = F.normalize(synthetic[truth == c].double())
@@ -305,7 +356,7 @@ def test_embeddings_are_the_input_of_the_last_layer(teacher: Teacher, digits: tu
     seen: list[Tensor] = []
     linear: Callable[..., Any] = teacher.network.linear.register_forward_pre_hook  # type: ignore[assignment, union-attr]
     handle = linear(lambda module, inputs: seen.append(inputs[0]))
-    teacher.network(teacher.normalise(digits[0]))
+    teacher.network(teacher.normalize(digits[0]))
     handle.remove()
     torch.testing.assert_close(embed(teacher, digits[0]), seen[0])
 
@@ -316,13 +367,15 @@ def test_embeddings_are_the_input_of_the_last_layer(teacher: Teacher, digits: tu
 def test_stored_labels(
     teacher: Teacher, digits: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdd.labels.stored.BATCH", 7)
+    monkeypatch.setattr("fastdd.labels.per_image.BATCH", 7)
     made = labels.label(teacher, digits[0], "x")
     assert made.dtype == torch.float16
-    wanted = teacher.network(teacher.normalise(digits[0]))
+    wanted = teacher.network(teacher.normalize(digits[0]))
     torch.testing.assert_close(made.float(), wanted, rtol=2**-10, atol=1e-5)  # half precision
     labels.save_labels(tmp_path / "l.safetensors", made, digits[0])
-    write_tensors(tmp_path / "earlier.safetensors", {"logits": made})  # an earlier version did not say of which images
+    write_tensors(
+        tmp_path / "earlier.safetensors", {"logits": made}
+    )  # an earlier version did not say of which images
     for name in ("l", "earlier"):
         loaded = labels.load_labels(tmp_path / f"{name}.safetensors", digits[0], 10)
         assert loaded.dtype == torch.float32

@@ -20,9 +20,10 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from fastdd.cli import export as command
 from fastdd.cli import main
-from fastdd.distilled import FORMS, DistilledSet, channels_of, export, open_set
+from fastdd.distilled import DistilledSet, channels_of, open_set
 from fastdd.errors import InputError
-from fastdd.files import write_json, write_tensors, write_text
+from fastdd.export.forms import FORMS, export
+from fastdd.runtime.files import write_json, write_tensors, write_text
 
 CLASSES = ("cat", "dog", "emu")
 IPC = 3
@@ -36,19 +37,32 @@ def run(tmp_path: Path) -> Path:
         for slot in range(IPC):
             write(run, f"images/deda/{name}/{slot:05d}.png", png(picture(10 * c + slot)))
     recipe = {
-        "name": "pets", "ipc": IPC, "data": {"root": "/home/someone/pets.tar", "channels": 3},
+        "name": "pets",
+        "ipc": IPC,
+        "data": {"root": "/home/someone/pets.tar", "channels": 3},
         "teacher": {"network": "resnet8", "weights": "/home/someone/t.safetensors"},
         "arms": {"deda": {"title": "DEDA", "steps": 7}, "dire": {"title": "DiRe", "steps": 8}},
-    }  # fmt: skip
+    }
     write_text(run / "recipe.yaml", yaml.safe_dump(recipe))
     write_json(run / "manifest.json", {"fastdd": "0.1", "recipe_hash": "abc123", "versions": {"torch": "2"}})
-    train = {"split": "train", "images": 1234, "classes": CLASSES, "fingerprint": "f00d", "fingerprint_of": "names"}
+    train = {
+        "split": "train",
+        "images": 1234,
+        "classes": CLASSES,
+        "fingerprint": "f00d",
+        "fingerprint_of": "names",
+    }
     write_json(run / "data.json", [train, train])
     values = {"title": "DEDA", "last": [0.5, 0.7], "coverage": 0.25, "vendi": 2.0, "cosine": 0.125}
-    write_json(run / "metrics.json", {
-        "teacher": {"accuracy": 0.87}, "protocol": {"hash": "cafe", "text": "as written"}, "k": 5,
-        "arms": {"random": {**values, "title": "random", "last": [0.25]}, "deda": values},
-    })  # fmt: skip
+    write_json(
+        run / "metrics.json",
+        {
+            "teacher": {"accuracy": 0.87},
+            "protocol": {"hash": "cafe", "text": "as written"},
+            "k": 5,
+            "arms": {"random": {**values, "title": "random", "last": [0.25]}, "deda": values},
+        },
+    )
     write_tensors(run / "labels/deda.safetensors", {"logits": logits()})
     return run
 
@@ -184,11 +198,18 @@ def test_the_card_says_what_the_run_says(run: Path, tmp_path: Path) -> None:
     assert header["pretty_name"] == "DEDA, distilled from pets.tar"
     assert header["size_categories"] == ["n<1K"]
     for said in (
-        "| distilled from | pets.tar, 1,234 images of train |", "| its fingerprint | f00d (of names) |",
-        "| recipe | pets (abc123), arm deda |", "| teacher | resnet8, 87.0% top-1 |", "| images | 9 of 3 classes |",
-        "| DEDA | 60.0 (2 students) | 0.250 | 2.000 | 0.125 |", "| random | 25.0 (1 student) |", "Protocol cafe",
-        "The images derive from pets.tar: its licence", "the teacher's logits of each image", "steps: 7",
-    ):  # fmt: skip
+        "| distilled from | pets.tar, 1,234 images of train |",
+        "| its fingerprint | f00d (of names) |",
+        "| recipe | pets (abc123), arm deda |",
+        "| teacher | resnet8, 87.0% top-1 |",
+        "| images | 9 of 3 classes |",
+        "| DEDA | 60.0 (2 students) | 0.250 | 2.000 | 0.125 |",
+        "| random | 25.0 (1 student) |",
+        "Protocol cafe",
+        "The images derive from pets.tar: its licence",
+        "the teacher's logits of each image",
+        "steps: 7",
+    ):
         assert said in text
     assert "someone" not in text
     assert "steps: 8" not in text  # another arm's
@@ -205,13 +226,15 @@ def test_the_card_of_a_set_of_unknown_origin(run: Path, tmp_path: Path) -> None:
 # -- whole or absent ------------------------------------------------------------------------------
 
 
-def test_nothing_is_overwritten_or_left_half(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_overwritten_or_left_half(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     distilled, out = open_set(run), tmp_path / "out"
     with pytest.raises(InputError, match=r"did you mean 'parquet'\?"):
         export(distilled, "parket", out)
     with pytest.raises(InputError, match="expected more than 0"):
         export(distilled, "webdataset", out, shard_mb=0)
-    monkeypatch.setattr("fastdd.distilled.exports.card", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("fastdd.export.forms.card", lambda *arguments: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(distilled, "imagefolder", out)
     assert os.listdir(tmp_path) == ["pets-run"]

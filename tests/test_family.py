@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from laboratory import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
-from fastdd.recipe import Augment, Batch, BatchNorm, CrossEntropy, Method, Perturb, Recover, Terms
+from fastdd.config import Augment, Batch, BatchNorm, CrossEntropy, Method, Perturb, Recover, Terms
 from fastdd.recover import plan, units_of
 from fastdd.recover.augment import draws, smallest_scale
 from fastdd.recover.perturb import climb, perturbed
@@ -83,7 +83,8 @@ def test_an_image_of_its_own_is_the_image_alone(lab: Lab) -> None:
     drawn = draws(augment, unit, 1, SHAPE[1:], SEED)
     assert drawn is not None
     logits = [
-        lab.teacher.network(resample(image[None], row[None])) for image, row in zip(images, drawn[0], strict=True)
+        lab.teacher.network(resample(image[None], row[None]))
+        for image, row in zip(images, drawn[0], strict=True)
     ]
     loss = F.cross_entropy(torch.cat(logits), torch.tensor([0, 1]))
     torch.testing.assert_close(lab.values(chosen, unit, images)["ce"], loss, rtol=1e-5, atol=1e-6)
@@ -93,7 +94,7 @@ def test_an_image_of_its_own_is_the_image_alone(lab: Lab) -> None:
 
 
 def climbed(network: nn.Module, images: Tensor, labels: Tensor, steps: int, rho: float) -> dict[str, Tensor]:
-    """Definition, in float64: normalised ascent of all weights."""
+    """Definition, in float64: normalized ascent of all weights."""
     network = copy.deepcopy(network).double().eval().requires_grad_(True)
     for _ in range(steps):
         loss = F.cross_entropy(network(images.double()), labels)
@@ -167,14 +168,18 @@ def test_variance_factor(lab: Lab) -> None:
 
 def test_class_statistics_are_matched_class_by_class(lab: Lab) -> None:
     lpld = method("lpld")
-    lpld = lpld.model_copy(update={"augment": Augment(roll=(0, 0)), "terms": Terms(ce=None, bn=lpld.terms.bn)})
+    lpld = lpld.model_copy(
+        update={"augment": Augment(roll=(0, 0)), "terms": Terms(ce=None, bn=lpld.terms.bn)}
+    )
     unit = plan(CLASSES, IPC, lpld.batch, 2 * IPC)[1]
     assert unit.groups == [2, 3]
     images = lab.start(lpld, unit)
     inputs: dict[str, Tensor] = {}
     network = lab.double()
     for name, path in layer_names(network, "bn_inputs").items():
-        network.get_submodule(path).register_forward_hook(lambda m, x, y, name=name: inputs.update({name: x[0]}))
+        network.get_submodule(path).register_forward_hook(
+            lambda m, x, y, name=name: inputs.update({name: x[0]})
+        )
     network(images.double())
     total = 0.0
     for (i, name), (group, c) in itertools.product(enumerate(inputs), enumerate(unit.groups)):

@@ -29,7 +29,8 @@ from fastdd.labels import (
     show,
 )
 from fastdd.labels import mix as mix_pixels
-from fastdd.teachers import Card, Teacher, build
+from fastdd.models.build import build
+from fastdd.teachers import Card, Teacher
 
 N, SIZE = 21, 32
 CUTMIX = Augmentation((SIZE, SIZE), scale=(0.08, 1.0), mix="cutmix", batch=BATCH, order="fkd")
@@ -37,7 +38,9 @@ CUTMIX = Augmentation((SIZE, SIZE), scale=(0.08, 1.0), mix="cutmix", batch=BATCH
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return torch.randint(256, (N, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return torch.randint(
+        256, (N, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
 
 
 # -- in --------------------------------------------------------------------------------------------
@@ -82,7 +85,7 @@ def test_imported_labels_replay_in_any_batch(images: Tensor, tmp_path: Path) -> 
 def test_an_import_that_was_killed_continues(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_bytes: int
 ) -> None:
-    monkeypatch.setattr("fastdd.labels.facts.FILE_BYTES", file_bytes)
+    monkeypatch.setattr("fastdd.labels.manifest.FILE_BYTES", file_bytes)
     write_released(tmp_path / "fkd", images)
     import_fkd(tmp_path / "fkd", tmp_path / "l", Foreign(images, CLASSES))
     before = {path.name: path.read_bytes() for path in (tmp_path / "l").iterdir()}
@@ -148,7 +151,11 @@ def test_damaged_and_missing_files(images: Tensor, tmp_path: Path) -> None:
         path.write_bytes(content)
         batch = torch.load(path, weights_only=True)
     for place, value, message in (
-        (5, torch.full((8, CLASSES), torch.nan, dtype=torch.float16), r"batch_1.tar gives logits .* in epoch 1"),
+        (
+            5,
+            torch.full((8, CLASSES), torch.nan, dtype=torch.float16),
+            r"batch_1.tar gives logits .* in epoch 1",
+        ),
         (0, torch.zeros(3, 4), "is not of the FKD layout"),
         (2, torch.zeros(8, dtype=torch.int64), "partners are no permutation"),
         (4, None, "mixed otherwise than the first"),
@@ -212,7 +219,10 @@ def test_out_and_in_again_is_the_same(images: Tensor, tmp_path: Path) -> None:
 
 
 def test_what_the_layout_cannot_hold(images: Tensor, tmp_path: Path) -> None:
-    for name, how in (("pad", replace(CUTMIX, scale=None, pad=2)), ("each", replace(CUTMIX, mix_per="sample"))):
+    for name, how in (
+        ("pad", replace(CUTMIX, scale=None, pad=2)),
+        ("each", replace(CUTMIX, mix_per="sample")),
+    ):
         with pytest.raises(InputError, match="FKD holds windows inside of the image and one ratio a batch"):
             export_fkd(made_labels(tmp_path / name, images, augmentation=how), tmp_path / "fkd")
     random = made_labels(tmp_path / "random", images, keep=0.5, choice="random")

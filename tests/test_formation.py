@@ -16,18 +16,18 @@ from PIL import Image
 from torch import Tensor
 from torchvision.io import decode_image
 
-from fastdd import recipe
 from fastdd.cli import main
+from fastdd.config import Batch, Formation, Method
 from fastdd.distilled import open_set
+from fastdd.distilled.formation import LowFrequencies, pack, planes, unpack
+from fastdd.distilled.images import load_recovered
 from fastdd.errors import InputError
-from fastdd.formation import LowFrequencies, pack, planes, unpack
-from fastdd.recover import load_recovered
 from fastdd.recover.variables import Formed
 from fastdd.report.folder import read_run
 from fastdd.report.sheets import sheet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-Formation = recipe.Formation
+Formation = Formation
 JPEG = [[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]]
 """YCbCr of RGB to six digits, as ITU-T T.871 prints it"""
 
@@ -51,12 +51,18 @@ def sums_of_waves(channel: Tensor, kept: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize(("channels", "height", "width"), [(3, 8, 12), (1, 9, 7)])
 def test_what_is_unpacked_is_the_low_frequencies(channels: int, height: int, width: int) -> None:
     torch.manual_seed(4)
-    smooth = torch.rand(2, channels, 1, 1).double() * 0.3 + 0.35 + torch.rand(2, channels, height, width).double() * 0.2
+    smooth = (
+        torch.rand(2, channels, 1, 1).double() * 0.3
+        + 0.35
+        + torch.rand(2, channels, height, width).double() * 0.2
+    )
     formation = Formation(images=2, luma=0.6, chroma=0.4)
     sizes = planes(formation, smooth.shape)
     turn = torch.tensor(JPEG if channels == 3 else [[1.0]], dtype=torch.float64)
     turned = torch.einsum("dc,nchw->ndhw", turn, 255 * smooth)
-    wanted = torch.stack([torch.stack([sums_of_waves(c, s) for c, s in zip(x, sizes, strict=True)]) for x in turned])
+    wanted = torch.stack(
+        [torch.stack([sums_of_waves(c, s) for c, s in zip(x, sizes, strict=True)]) for x in turned]
+    )
     wanted = torch.einsum("cd,ndhw->nchw", turn.inverse(), wanted)
     stored = pack(smooth, formation)
     assert stored.shape == (1, channels, height, width)
@@ -68,11 +74,15 @@ def test_what_is_unpacked_is_the_low_frequencies(channels: int, height: int, wid
 
 
 def test_flat_and_smooth_images_come_back() -> None:
-    flat = torch.randint(0, 256, (4, 3, 1, 1), generator=torch.Generator().manual_seed(0)).expand(4, 3, 32, 32)
+    flat = torch.randint(0, 256, (4, 3, 1, 1), generator=torch.Generator().manual_seed(0)).expand(
+        4, 3, 32, 32
+    )
     found = unpack(pack(flat / 255, Formation()), Formation())
     assert (found.int() - flat).abs().max() <= 2
     i = torch.arange(32, dtype=torch.float64)
-    wavy = 0.5 + 0.3 * torch.cos(math.pi * 5 * (2 * i + 1) / 64)[:, None] * torch.cos(math.pi * 3 * (2 * i + 1) / 64)
+    wavy = 0.5 + 0.3 * torch.cos(math.pi * 5 * (2 * i + 1) / 64)[:, None] * torch.cos(
+        math.pi * 3 * (2 * i + 1) / 64
+    )
     images = wavy.expand(4, 3, 32, 32)
     found = unpack(pack(images, Formation()), Formation())
     assert (found - 255 * images).abs().max() < 2.5
@@ -108,11 +118,11 @@ def test_recover_moves_what_is_kept_alone() -> None:
     black, white = torch.full((3, 1, 1), -2.0), torch.full((3, 1, 1), 2.0)
     variable = Formed(torch.randn(4, 3, 16, 16).clamp(-1, 1), (black, white), Formation())
     start, target = variable.result().clone(), torch.randn(4, 3, 16, 16)
-    optimiser = torch.optim.Adam([variable.free], lr=0.05)
+    optimizer = torch.optim.Adam([variable.free], lr=0.05)
     for _ in range(60):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (variable.images(None) - target).square().sum().backward()
-        variable.step(optimiser)
+        variable.step(optimizer)
     shown = (variable.result().double() - black) / (white - black)
     keep = LowFrequencies(Formation(), shown)
     torch.testing.assert_close(keep(shown), shown, rtol=0, atol=1e-6)
@@ -136,7 +146,9 @@ def test_any_number_of_images(count: int) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     assert planes(Formation(), (3, 32, 32)) == [(24, 24), (8, 8), (8, 8)]
     assert planes(Formation(images=8, luma=0.5625, chroma=0.15), (3, 32, 32)) == [(18, 18), (5, 5), (5, 5)]
-    with pytest.raises(InputError, match=r"keeps 24 x 24 and 8 x 8 of images of 32 x 32 pixels, 5 of them take 3520"):
+    with pytest.raises(
+        InputError, match=r"keeps 24 x 24 and 8 x 8 of images of 32 x 32 pixels, 5 of them take 3520"
+    ):
         planes(Formation(images=5), (3, 32, 32))
     with pytest.raises(InputError, match=r"keeps 0 x 0 of images of 8 x 8 pixels"):
         planes(Formation(luma=0.05), (1, 8, 8))
@@ -176,14 +188,19 @@ def test_a_run_stores_few_images_and_trains_on_all(formed: Path, finished: Path)
 
 def test_all_readers_see_the_same_images(formed: Path, tmp_path: Path) -> None:
     known = open_set(formed, "deda", channels=1)
-    method = recipe.Method(formation=Formation(images=2, luma=0.625), batch=recipe.Batch(slots="all"), steps=0)
+    method = Method(formation=Formation(images=2, luma=0.625), batch=Batch(slots="all"), steps=0)
     names, count = [str(c) for c in range(10)], len(known) // 10
     images, labels = load_recovered(formed / "images" / "deda", names, count, 1, method)
     assert torch.equal(known.images, images)
     assert torch.equal(known.labels, labels)
     assert known.ids[:3] == ("0/00000.png#0", "0/00000.png#1", "0/00001.png#0")
     assert open_set(formed, "random", channels=1).formed == 1
-    assert main(["export", str(formed), "--arm", "deda", "--to", "imagefolder", "--out", str(tmp_path / "folder")]) == 0
+    assert (
+        main(
+            ["export", str(formed), "--arm", "deda", "--to", "imagefolder", "--out", str(tmp_path / "folder")]
+        )
+        == 0
+    )
     card = (tmp_path / "folder" / "README.md").read_text()
     assert "| images | 40 of 10 classes, unpacked; the run stores 2 in the pixels of one |" in card
     written = sorted((tmp_path / "folder" / "train").glob("*/*"))
@@ -197,7 +214,9 @@ def test_the_report_shows_what_students_see(formed: Path) -> None:
     shown = sheet([[run.image(arm, str(c), slot) for slot in range(3)] for c in range(2)])
     picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown.uri.split(",")[1]))))
     each = len(known) // 10
-    wanted = torch.cat([torch.cat(list(known.images[c * each : c * each + 3]), dim=2) for c in range(2)], dim=1)
+    wanted = torch.cat(
+        [torch.cat(list(known.images[c * each : c * each + 3]), dim=2) for c in range(2)], dim=1
+    )
     np.testing.assert_array_equal(picture, wanted.permute(1, 2, 0).numpy())
 
 

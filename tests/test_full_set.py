@@ -12,32 +12,37 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from galleries import pixels
 from test_report import Page, make_run
 from torch import Tensor
 
 import fastdd
 from fastdd.cli import main
-from fastdd.data import memory as data_memory
+from fastdd.config import Metrics, Recipe, Student
 from fastdd.data import open_dataset, proportional_sample
-from fastdd.distilled import export, open_set
+from fastdd.data.real import Real
+from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.evaluate import Augmented, protocol_hash, train_student
+from fastdd.evaluate.evaluation import Judgement, Question
+from fastdd.evaluate.full_set import FullSet
+from fastdd.evaluate.results_file import Arm
 from fastdd.evaluate.schedules import learning_rate
-from fastdd.evaluate.table import Arm
-from fastdd.full_set import FullSet
-from fastdd.judge import Judgement, Question
-from fastdd.pipeline import Pipeline
-from fastdd.real import Real
-from fastdd.recipe import Metrics, Recipe, Student
+from fastdd.export.forms import export
+from fastdd.models.build import build
 from fastdd.report import report
 from fastdd.report.figures import accuracy_figure
 from fastdd.report.folder import read_run
-from fastdd.seeds import derive
-from fastdd.status import status
-from fastdd.teachers import Card, Teacher, build
+from fastdd.runs.pipeline import Pipeline
+from fastdd.runs.status import status
+from fastdd.runtime import memory as data_memory
+from fastdd.runtime.seeds import derive
+from fastdd.teachers import Card, Teacher
 
 CPU = torch.device("cpu")
-CONFIG = Student(network="convnet1", steps=None, epochs=3, batch=4, pad=0, flip=0.0, mix="none", evaluations=1)
+CONFIG = Student(
+    network="convnet1", steps=None, epochs=3, batch=4, pad=0, flip=0.0, mix="none", evaluations=1
+)
 
 
 class Counting:
@@ -62,8 +67,16 @@ def teacher() -> Teacher:
 
 @pytest.fixture
 def real() -> Real:
-    return Real(Recipe(name="x", ipc=2, data={"root": "digits", "channels": 1}, teacher={"mean": [0.3], "std": [0.4]},
-                       arms={}), CPU)  # fmt: skip
+    return Real(
+        Recipe(
+            name="x",
+            ipc=2,
+            data={"root": "digits", "channels": 1},
+            teacher={"mean": [0.3], "std": [0.4]},
+            arms={},
+        ),
+        CPU,
+    )
 
 
 def numbered(count: int) -> Tensor:
@@ -96,7 +109,9 @@ def test_a_set_of_its_own_size_is_ordered_as_ever(teacher: Teacher) -> None:
             assert torch.equal(one.images, other.images)
 
 
-@pytest.mark.parametrize("changes", [{}, {"epochs": None, "steps": 5}, {"test_every": 1, "rate_per": "epoch"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"epochs": None, "steps": 5}, {"test_every": 1, "rate_per": "epoch"}]
+)
 def test_steps_batches_rates_and_tests_are_the_sets(
     teacher: Teacher, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +140,9 @@ def test_stored_labels_are_online_and_hard_ones_stay() -> None:
         config = CONFIG.model_copy(update={"labels": labels})
         assert whole.settled(config, 4).labels == wanted
         assert Arm("deda", images, whole.classes).settled(config, 4).labels == labels
-    assert whole.settled(CONFIG.model_copy(update={"batch": "by_ipc"}), 4).batch == 4  # RDED's rule: of 4 images
+    assert (
+        whole.settled(CONFIG.model_copy(update={"batch": "by_ipc"}), 4).batch == 4
+    )  # RDED's rule: of 4 images
 
 
 # -- the images -----------------------------------------------------------------------------------
@@ -138,7 +155,9 @@ def test_a_sample_has_of_each_class_its_share() -> None:
         assert wanted <= len(chosen) < wanted + 10
         assert chosen.tolist() == sorted(set(chosen.tolist()))
         counted = Counter(data.labels[chosen].tolist())
-        assert [counted[c] for c in range(10)] == [math.ceil(count * wanted / len(data)) for count in data.counts]
+        assert [counted[c] for c in range(10)] == [
+            math.ceil(count * wanted / len(data)) for count in data.counts
+        ]
     assert torch.equal(proportional_sample(data, 100, 3), proportional_sample(data, 100, 3))
     assert not torch.equal(proportional_sample(data, 100, 3), proportional_sample(data, 100, 4))
     for wanted in (1438, 10**6):
@@ -148,7 +167,7 @@ def test_a_sample_has_of_each_class_its_share() -> None:
 def test_no_more_images_are_decoded_than_are_shown(real: Real) -> None:
     few, all_of_them = (FullSet(real, Student(steps=steps, batch=20), 20, 7) for steps in (10, 100))
     assert 200 <= len(few.chosen) < 210
-    train = real.train.images(None, 1)
+    train = pixels(real.train, None, 1)
     images, classes = few.images
     assert torch.equal(images, train[few.chosen])
     assert torch.equal(classes, real.train.labels[few.chosen])
@@ -168,7 +187,9 @@ def test_what_does_not_fit_is_left_out_or_refused(real: Real, monkeypatch: pytes
     assert whole.left_out(False) == "it was not asked for"
     monkeypatch.setattr(data_memory, "available_memory", lambda: int(needed / data_memory.BUDGET) - 2)
     assert whole.left_out("auto") == "1,438 of its images do not fit into memory"
-    with pytest.raises(InputError, match=r"92,032 bytes .* 1,438 images .* set metrics.full_set to auto or false"):
+    with pytest.raises(
+        InputError, match=r"92,032 bytes .* 1,438 images .* set metrics.full_set to auto or false"
+    ):
         whole.left_out(True)
 
 
@@ -181,7 +202,10 @@ def test_a_run_without(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert metrics["full_set_left_out"] == "it was not asked for"
     assert not (tmp_path / "out" / "students" / "full").exists()
     assert "the whole training set is left out: it was not asked for" in capsys.readouterr().out
-    assert "The whole training set is left out: it was not asked for." in Page(tmp_path / "out" / "report.html").text
+    assert (
+        "The whole training set is left out: it was not asked for."
+        in Page(tmp_path / "out" / "report.html").text
+    )
     assert all(row.done == row.total for row in status(tmp_path / "out"))
     assert "students full" not in {row.stage for row in status(tmp_path / "out")}
 
@@ -189,7 +213,7 @@ def test_a_run_without(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_too_large_is_said_before_anything_is_written(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdd.full_set.device_budget", lambda device: 100)
+    monkeypatch.setattr("fastdd.evaluate.full_set.device_budget", lambda device: 100)
     with pytest.raises(InputError, match=r"set metrics.full_set to auto or false"):
         fastdd.run(tiny, tmp_path / "out", ["metrics.full_set=true"])
     assert not (tmp_path / "out").exists()
@@ -213,12 +237,17 @@ def test_a_run_has_them_last_and_under_the_same_protocol(finished: Path) -> None
     whole = metrics["full_set"]
     students = [json.loads((finished / "students" / "full" / f"seed_{k}.json").read_text()) for k in range(2)]
     assert whole == {
-        "title": "whole training set, same steps", "images": 206, "last": [s["last"] for s in students],
-        "best": [s["best"] for s in students], "curves": [s["curve"] for s in students],
-    }  # fmt: skip
+        "title": "whole training set, same steps",
+        "images": 206,
+        "last": [s["last"] for s in students],
+        "best": [s["best"] for s in students],
+        "curves": [s["curve"] for s in students],
+    }
     assert "full" not in metrics["arms"]
     lines = [json.loads(line) for line in (finished / "log.jsonl").read_text().splitlines()]
-    trained = [line["stage"] for line in lines if line["stage"].startswith("students ") and line["event"] == "end"]
+    trained = [
+        line["stage"] for line in lines if line["stage"].startswith("students ") and line["event"] == "end"
+    ]
     assert trained[-2:] == ["students full"] * 2
     stages = json.loads((finished / "manifest.json").read_text())["stages"]
     assert stages["students full"]["images"] == stages["students deda"]["images"] == 2 * 200
@@ -227,7 +256,9 @@ def test_a_run_has_them_last_and_under_the_same_protocol(finished: Path) -> None
 
 
 def test_the_hash_of_the_protocol_does_not_know_of_it(tiny: Path) -> None:
-    recipes = [fastdd.resolve(str(tiny), [f"metrics.full_set={value}"]) for value in ("true", "false", "auto")]
+    recipes = [
+        fastdd.resolve(str(tiny), [f"metrics.full_set={value}"]) for value in ("true", "false", "auto")
+    ]
     assert len({protocol_hash(recipe.student) for recipe in recipes}) == 1
     assert Metrics().full_set == "auto"
 
@@ -257,7 +288,9 @@ def test_a_run_of_before_there_was_one_is_continued(finished: Path, tmp_path: Pa
 
 def test_the_card_of_an_export_tells_it(finished: Path, tmp_path: Path) -> None:
     whole = json.loads((finished / "metrics.json").read_text())["full_set"]["last"]
-    text = (export(open_set(finished, "deda", channels=1), "imagefolder", tmp_path / "out") / "README.md").read_text()
+    text = (
+        export(open_set(finished, "deda", channels=1), "imagefolder", tmp_path / "out") / "README.md"
+    ).read_text()
     assert f"| whole training set, same steps | {50 * sum(whole):.1f} (2 students) | - | - | - |" in text
 
 
@@ -285,7 +318,7 @@ def test_judged_beside_a_set(finished: Path, tmp_path: Path, capsys: pytest.Capt
 def test_judging_refuses_what_does_not_fit_only_where_it_is_asked_for(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdd.full_set.device_budget", lambda device: 100)
+    monkeypatch.setattr("fastdd.evaluate.full_set.device_budget", lambda device: 100)
     judgement = Judgement(Question(finished, arm="deda"), CPU)
     assert [arm.name for arm in judgement.arms] == ["deda", "random"]
     assert judgement.full_left_out == "206 of its images do not fit into memory"
@@ -297,8 +330,13 @@ def test_judging_refuses_what_does_not_fit_only_where_it_is_asked_for(
 
 
 def test_the_page_shows_a_reference_and_no_contender(tmp_path: Path) -> None:
-    whole = {"title": "whole training set, same steps", "images": 24, "last": [0.97, 0.98], "best": [0.98, 0.99],
-             "curves": []}  # fmt: skip
+    whole = {
+        "title": "whole training set, same steps",
+        "images": 24,
+        "last": [0.97, 0.98],
+        "best": [0.98, 0.99],
+        "curves": [],
+    }
     run = make_run(tmp_path / "run", full_set=whole)
     page = Page(report(run))
     assert page.text.count("whole training set, same steps reference") == 2
@@ -316,7 +354,10 @@ def test_the_page_shows_a_reference_and_no_contender(tmp_path: Path) -> None:
 
 
 def test_a_damaged_entry_is_named(tmp_path: Path) -> None:
-    for wrong, text in (({"title": "x", "best": []}, "has no full_set.last"), ([1], "must hold a mapping, got list")):
+    for wrong, text in (
+        ({"title": "x", "best": []}, "has no full_set.last"),
+        ([1], "must hold a mapping, got list"),
+    ):
         run = make_run(tmp_path / text[:5], full_set=wrong)
         with pytest.raises(InputError, match=text):
             report(run)

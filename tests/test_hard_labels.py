@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fastdd.config import Student
 from fastdd.errors import InputError
 from fastdd.evaluate import Augmented, protocol_hash, protocol_text, train_student
 from fastdd.evaluate.student import _distillation
-from fastdd.recipe import Student
-from fastdd.teachers import Card, Teacher, build
+from fastdd.models.build import build
+from fastdd.teachers import Card, Teacher
 
 CLASSES = 4
 CONFIG = Student(
@@ -55,7 +56,7 @@ def changed(**changes: Any) -> Student:
 def test_targets_are_the_shares_of_the_classes(teacher: Teacher, plain_images: Tensor, mix: str) -> None:
     """One level a class: the mean of a mixed image is that of the classes' levels by its targets."""
     config = changed(mix=mix, mix_alpha=1.0)
-    levels = teacher.normalise(plain_images)[:CLASSES].mean((2, 3))
+    levels = teacher.normalize(plain_images)[:CLASSES].mean((2, 3))
     (batch,) = Augmented(config, teacher, plain_images, None, TRUTH, 5).epoch(0)
     assert batch.targets is not None
     torch.testing.assert_close(batch.targets.sum(1), torch.ones(12))
@@ -66,7 +67,7 @@ def test_targets_are_the_shares_of_the_classes(teacher: Teacher, plain_images: T
 
 
 def test_the_loss_is_the_cross_entropy_written_out(teacher: Teacher, plain_images: Tensor) -> None:
-    student, batch = build("convnet1", CLASSES), teacher.normalise(plain_images)
+    student, batch = build("convnet1", CLASSES), teacher.normalize(plain_images)
     targets = torch.rand(12, CLASSES).softmax(1)
     p = student(batch).double().exp()
     wanted = -(targets.double() * (p / p.sum(1, keepdim=True)).log()).sum(1).mean()
@@ -93,7 +94,7 @@ def test_a_student_takes_the_plain_steps_and_asks_no_teacher(
     monkeypatch.setattr("fastdd.evaluate.student._test", look)
     silent = Teacher(build("convnet1", CLASSES).eval(), teacher.card)
     silent.network.register_forward_pre_hook(ask)
-    config = changed(optimiser="sgd", momentum=0.0, weight_decay=0.0, schedule="constant")
+    config = changed(optimizer="sgd", momentum=0.0, weight_decay=0.0, schedule="constant")
     initial: list[dict[str, Tensor]] = []
     built = build
 
@@ -106,11 +107,11 @@ def test_a_student_takes_the_plain_steps_and_asks_no_teacher(
     train_student(config, silent, plain_images, None, (plain_images, TRUTH), 1, Silent(), TRUTH)
     reference = build("convnet1", CLASSES)
     reference.load_state_dict(initial[0])
-    optimiser = torch.optim.SGD(reference.parameters(), 0.01)
+    optimizer = torch.optim.SGD(reference.parameters(), 0.01)
     for _ in range(3):  # a batch is the whole set, so its order says nothing
-        optimiser.zero_grad()
-        F.cross_entropy(reference(teacher.normalise(plain_images)), TRUTH).backward()
-        optimiser.step()
+        optimizer.zero_grad()
+        F.cross_entropy(reference(teacher.normalize(plain_images)), TRUTH).backward()
+        optimizer.step()
     for name, tensor in reference.state_dict().items():
         torch.testing.assert_close(seen[-1][name], tensor, rtol=1e-4, atol=1e-6)
 
@@ -128,7 +129,9 @@ def test_hard_labels_that_do_not_fit(teacher: Teacher, plain_images: Tensor) -> 
     def train(stored: Tensor | None, hard: Tensor | None) -> None:
         train_student(CONFIG, teacher, plain_images, stored, (plain_images, TRUTH), 1, Silent(), hard)
 
-    with pytest.raises(InputError, match=r"student\.labels=hard needs the classes of the images.*set it to online"):
+    with pytest.raises(
+        InputError, match=r"student\.labels=hard needs the classes of the images.*set it to online"
+    ):
         train(None, None)
     with pytest.raises(InputError, match=r"labels=hard learns the classes.*soft labels are given"):
         train(torch.zeros(12, CLASSES), TRUTH)
@@ -139,10 +142,10 @@ def test_hard_labels_that_do_not_fit(teacher: Teacher, plain_images: Tensor) -> 
 def test_a_teacher_in_train_mode_needs_no_statistics_where_it_is_not_asked(
     teacher: Teacher, plain_images: Tensor
 ) -> None:
-    normalising = Teacher(build("resnet8", CLASSES).eval(), teacher.card)
+    normalizing = Teacher(build("resnet8", CLASSES).eval(), teacher.card)
     config = changed(batch=1, teacher_mode="train")
     test = (plain_images, TRUTH)
-    train_student(config, normalising, plain_images, None, test, 1, Silent(), TRUTH)
+    train_student(config, normalizing, plain_images, None, test, 1, Silent(), TRUTH)
     soft = config.model_copy(update={"labels": "online"})
     with pytest.raises(InputError, match="the teacher in train mode has BatchNorm"):
-        train_student(soft, normalising, plain_images, None, test, 1, Silent(), TRUTH)
+        train_student(soft, normalizing, plain_images, None, test, 1, Silent(), TRUTH)

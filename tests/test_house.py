@@ -20,7 +20,9 @@ def test_nothing_is_unpickled() -> None:
         for number, line in enumerate(lines, 1):
             where = f"{path}:{number}: {line}"
             assert "torch.load(" not in line or "weights_only=True" in line, where
-            assert not re.match(r" *(import|from) (c?pickle|dill|joblib|cloudpickle|shelve|marshal)\b", line), where
+            assert not re.match(
+                r" *(import|from) (c?pickle|dill|joblib|cloudpickle|shelve|marshal)\b", line
+            ), where
             assert "yaml.load(" not in line or "Loader=_Loader" in line, where
             assert "allow_pickle=True" not in line, where
 
@@ -28,7 +30,9 @@ def test_nothing_is_unpickled() -> None:
 @pytest.mark.parametrize("triton", [True, False])
 def test_the_kernels_stand_alone(triton: bool) -> None:
     program = (
-        "import sys\n" + ("" if triton else "sys.modules['triton'] = None\n") + "import torch, fastdd_kernels as k\n"
+        "import sys\n"
+        + ("" if triton else "sys.modules['triton'] = None\n")
+        + "import torch, fastdd_kernels as k\n"
         "x = torch.rand(2, 3, 4, requires_grad=True)\n"
         "k.dire_loss(x, torch.rand(2, 5, 4)).backward()\n"
         "k.spatial_moments(torch.rand(2, 3, 4, 4))\n"

@@ -13,24 +13,15 @@ import torch.nn.functional as F
 from laboratory import CLASSES, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor
 
+from fastdd.config import Augment, Batch, BatchNorm, EarlyLate, Method, Offset, Recover, Terms
+from fastdd.distilled.images import load_images
 from fastdd.errors import InputError
-from fastdd.progress import Bar
-from fastdd.recipe import Augment, Batch, BatchNorm, EarlyLate, Method, Offset, Recover, Terms
-from fastdd.recover import (
-    Recovery,
-    Unit,
-    all_units,
-    load_images,
-    real_slots,
-    recover,
-    repeated,
-    seen_slots,
-    unfinished,
-)
+from fastdd.recipes.resolve import resolve
+from fastdd.recover import Recovery, Unit, all_units, real_slots, recover, repeated, seen_slots, unfinished
 from fastdd.recover.augment import draws
+from fastdd.recover.early_late import iterations
 from fastdd.recover.offset import first_slots
-from fastdd.recover.rounds import iterations
-from fastdd.resolution import resolve
+from fastdd.runtime.progress import Bar
 from fastdd.teachers import Teacher
 from fastdd_kernels import resample
 
@@ -85,7 +76,9 @@ def test_the_count_is_that_of_the_released_code_or_of_exact_division() -> None:
 
 
 def test_an_offset_is_too_dear_for_one_image() -> None:
-    with pytest.raises(InputError, match=r"ipc 1 leaves no image.*4 teachers over 100 classes.*ipc of at least 2"):
+    with pytest.raises(
+        InputError, match=r"ipc 1 leaves no image.*4 teachers over 100 classes.*ipc of at least 2"
+    ):
         seen_slots(infer(), 1, 100, 4)
 
 
@@ -136,24 +129,28 @@ def test_an_offset_against_the_released_loop(lab: Lab, committee: list[Teacher],
     own = recovery(lab, committee, chosen)
     # A unit of one batch, and one of two batches with an offset each.
     for unit in (all_units(chosen, IPC, CLASSES, 2, 4)[5], all_units(chosen, IPC, CLASSES, 2, 8)[1]):
-        images, losses = own.optimise(unit, BAR)
+        images, losses = own.optimize(unit, BAR)
         found, logged = [], []
         for batch in unit.batches:
             alone = Unit(0, (batch,), unit.part)
-            real = lab.teacher.normalise(lab.real([(c, slot % 2) for c, slot in alone.rows]))
+            real = lab.teacher.normalize(lab.real([(c, slot % 2) for c, slot in alone.rows]))
             wanted, values = written_out(lab, committee, chosen, alone, real)
-            found.append(lab.teacher.denormalise(wanted))
+            found.append(lab.teacher.denormalize(wanted))
             logged.append(values)
         torch.testing.assert_close(images.double(), torch.cat(found), rtol=0, atol=1e-4)
-        assert [entry["ce"] for entry in losses] == pytest.approx(torch.tensor(logged).mean(0).tolist(), rel=1e-4)
+        assert [entry["ce"] for entry in losses] == pytest.approx(
+            torch.tensor(logged).mean(0).tolist(), rel=1e-4
+        )
 
 
 def test_images_of_a_batch_share_their_offset(lab: Lab, committee: list[Teacher]) -> None:
-    chosen = infer(terms=Terms(bn=BatchNorm()), lr=0.02)  # too little for the box of colours to matter everywhere
+    chosen = infer(
+        terms=Terms(bn=BatchNorm()), lr=0.02
+    )  # too little for the box of colors to matter everywhere
     own = recovery(lab, committee, chosen)
     unit = all_units(chosen, IPC, CLASSES, 2, 8)[2]
-    images, _ = own.optimise(unit, BAR)
-    start = lab.teacher.denormalise(own.initial(unit.rows))
+    images, _ = own.optimize(unit, BAR)
+    start = lab.teacher.denormalize(own.initial(unit.rows))
     moved = (images - start).view(2, CLASSES, *SHAPE)
     inside = ((images > 0) & (images < 1)).view_as(moved)
     both = inside[:, 0] & inside[:, 1]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from galleries import pixels
 from laboratory import CLASSES, SEED, Lab, make_lab
 from PIL import Image
 from sklearn.cluster import KMeans
@@ -19,14 +20,15 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from fastdd.bank import Bank
+from fastdd.config import Data, Method, Mosaic, Teacher
 from fastdd.data import open_dataset
 from fastdd.errors import InputError
-from fastdd.pipeline import Pipeline
-from fastdd.recipe import Data, Method, Mosaic, Teacher
-from fastdd.recover import Chosen, decoder, mosaic
-from fastdd.recover.selection import confident, herding, kmeans, log_probability, medium
-from fastdd.resolution import resolve
-from fastdd.seeds import generator
+from fastdd.recipes.resolve import resolve
+from fastdd.recover import Chosen, decoder
+from fastdd.recover.init import rded as mosaic
+from fastdd.recover.init.selection import confident, herding, kmeans, log_probability, medium
+from fastdd.runs.pipeline import Pipeline
+from fastdd.runtime.seeds import generator
 from fastdd.teachers import load_teacher
 from fastdd_kernels import resample_parameters
 
@@ -55,7 +57,9 @@ def chosen(lab: Lab, images: Tensor, tmp_path: Path) -> Callable[..., Chosen]:
 
         names = [f"{c}/{i}" for c in range(CLASSES) for i in range(COUNTS[c])]
         rule = Method(init=init, rded=Mosaic(**rded), steps=0)  # type: ignore[arg-type]
-        return Chosen(rule, slots, names, decode, lab.teacher, lab.bank, (size, size), SEED, tmp_path / folder)
+        return Chosen(
+            rule, slots, names, decode, lab.teacher, lab.bank, (size, size), SEED, tmp_path / folder
+        )
 
     return make
 
@@ -90,7 +94,7 @@ def test_probability_from_the_bank_is_the_network_s(lab: Lab, images: Tensor) ->
     network = lab.double()
     for c in range(CLASSES):
         real = images[FIRST[c] : FIRST[c] + COUNTS[c]]
-        wanted = network(lab.teacher.normalise(real).double()).log_softmax(1)[:, c]
+        wanted = network(lab.teacher.normalize(real).double()).log_softmax(1)[:, c]
         got = log_probability(lab.bank.embeddings(c), c, lab.teacher.network)
         torch.testing.assert_close(got, wanted, atol=2e-2, rtol=0)  # embeddings are float16 in the bank
 
@@ -109,19 +113,23 @@ def test_herding_follows_the_mean() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Number of distinct clusters")
-def test_kmeans_takes_an_image_near_each_centre() -> None:
+def test_kmeans_takes_an_image_near_each_center() -> None:
     blobs = torch.randn(60, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.1
     blobs += torch.tensor([[0.0] * 3] * 30 + [[10.0] * 3] * 20 + [[-10.0] * 3] * 10)
     picked = kmeans(blobs, 3, seed=1)
-    assert [0 if i < 30 else 1 if i < 50 else 2 for i in picked.tolist()] == [0, 1, 2]  # largest cluster first
+    assert [0 if i < 30 else 1 if i < 50 else 2 for i in picked.tolist()] == [
+        0,
+        1,
+        2,
+    ]  # largest cluster first
     fitted = KMeans(3, n_init=1, random_state=1).fit(blobs.numpy())
     for i in picked.tolist():
         own = fitted.labels_ == fitted.labels_[i]
-        centre = blobs[torch.from_numpy(own)].mean(0)
-        assert (blobs - centre).norm(dim=1).argmin() == i
+        center = blobs[torch.from_numpy(own)].mean(0)
+        assert (blobs - center).norm(dim=1).argmin() == i
     twins = torch.zeros(5, 2, dtype=torch.float64)
     twins[4] = 1
-    assert len(set(kmeans(twins, 4, seed=0).tolist())) == 4  # fewer distinct images than centres
+    assert len(set(kmeans(twins, 4, seed=0).tolist())) == 4  # fewer distinct images than centers
 
 
 @pytest.mark.filterwarnings("error")
@@ -141,13 +149,16 @@ def test_a_slot_starts_from_the_same_image_in_any_company(chosen: Callable[..., 
     assert together.dtype == torch.uint8
     assert together.shape == (12, 3, 8, 8)
     again = chosen(init, folder="other")
-    assert all(torch.equal(again([row])[0], image) for row, image in zip(reversed(rows), together.flip(0), strict=True))
+    assert all(
+        torch.equal(again([row])[0], image)
+        for row, image in zip(reversed(rows), together.flip(0), strict=True)
+    )
     assert len({bytes(image.numpy()) for image in together}) == 12
 
 
 def test_confident_slots_are_in_order_of_probability(chosen: Callable[..., Chosen], lab: Lab) -> None:
     picked = chosen("confident", 7)([(2, slot) for slot in range(7)])
-    probability = lab.teacher.network(lab.teacher.normalise(picked)).log_softmax(1)[:, 2]
+    probability = lab.teacher.network(lab.teacher.normalize(picked)).log_softmax(1)[:, 2]
     assert (probability.diff() < 2e-2).all()  # float16
     assert probability[0] > probability[-1]
 
@@ -162,12 +173,16 @@ def test_choices_are_written_once_and_read_afterwards(chosen: Callable[..., Chos
 
 
 def test_too_many_slots_or_too_few_embeddings(chosen: Callable[..., Chosen]) -> None:
-    with pytest.raises(InputError, match=r"init medium needs 8 images of class 'cow', which has 7; lower ipc"):
+    with pytest.raises(
+        InputError, match=r"init medium needs 8 images of class 'cow', which has 7; lower ipc"
+    ):
         chosen("medium", 8)([(2, 0)])
     few = chosen("kmeans")
     few.bank = Bank(few.bank.path)
     few.bank.manifest["embeddings"][0] = 5
-    with pytest.raises(InputError, match=r"holds 5 embeddings of the 9 images of 'ant'.*bank\.embeddings=all"):
+    with pytest.raises(
+        InputError, match=r"holds 5 embeddings of the 9 images of 'ant'.*bank\.embeddings=all"
+    ):
         few([(0, 0)])
 
 
@@ -181,7 +196,9 @@ def test_images_that_the_bank_could_not_read_are_left_out(chosen: Callable[..., 
 # -- RDED ------------------------------------------------------------------------------------------
 
 
-def written_out(lab: Lab, images: Tensor, c: int, slots: int, config: Mosaic, factor: int, size: int) -> Tensor:
+def written_out(
+    lab: Lab, images: Tensor, c: int, slots: int, config: Mosaic, factor: int, size: int
+) -> Tensor:
     """RDED with torchvision's crop, one image and one crop at a time, for images [n, C, h, w] as decoded."""
     random = generator(SEED, "rded", c)
     pool = torch.randperm(COUNTS[c], generator=random)[: config.images]
@@ -196,7 +213,9 @@ def written_out(lab: Lab, images: Tensor, c: int, slots: int, config: Mosaic, fa
             _, _, _, top, left, height, width = drawn[place * config.crops + k]
             exact = images[FIRST[c] + i][None].double()
             crop = tv.resized_crop(exact, top, left, height, width, [side, side], antialias=True)
-            mean, std = (torch.tensor(v).double()[:, None, None] for v in (lab.teacher.card.mean, lab.teacher.card.std))
+            mean, std = (
+                torch.tensor(v).double()[:, None, None] for v in (lab.teacher.card.mean, lab.teacher.card.std)
+            )
             before, after = (size - side) // 2, size - side - (size - side) // 2
             padded = F.pad((crop / 255 - mean) / std, (before, after, before, after))
             tries.append((F.cross_entropy(network(padded), torch.tensor([c])).item(), crop[0]))
@@ -227,7 +246,9 @@ def test_mosaics_are_those_of_the_released_code(
 
 
 def test_a_range_of_areas_that_falls() -> None:
-    with pytest.raises(ValueError, match=r"area must be \[low, high\] with 0 < low <= high, got \[0\.9, 0\.1\]"):
+    with pytest.raises(
+        ValueError, match=r"area must be \[low, high\] with 0 < low <= high, got \[0\.9, 0\.1\]"
+    ):
         Mosaic(area=(0.9, 0.1))
 
 
@@ -239,7 +260,9 @@ def test_factor_by_size() -> None:
         mosaic.factor_of(Mosaic(factor=9), (8, 8))
 
 
-def test_chunks_do_not_change_the_choice(chosen: Callable[..., Chosen], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_do_not_change_the_choice(
+    chosen: Callable[..., Chosen], monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = chosen("rded", folder="whole").choice(1)
     monkeypatch.setattr(mosaic, "CHUNK", 12)
     assert torch.equal(chosen("rded", folder="again").choice(1), whole)
@@ -247,9 +270,13 @@ def test_chunks_do_not_change_the_choice(chosen: Callable[..., Chosen], monkeypa
 
 
 def test_a_mosaic_of_more_crops_than_images(chosen: Callable[..., Chosen]) -> None:
-    with pytest.raises(InputError, match=r"3 images of class 'ant' out of 12 crops.*9 of its 9 images; lower ipc or"):
+    with pytest.raises(
+        InputError, match=r"3 images of class 'ant' out of 12 crops.*9 of its 9 images; lower ipc or"
+    ):
         chosen("rded", factor=2)([(0, 0)])
-    with pytest.raises(InputError, match=r"looks at 2 of its 9 images; lower ipc or rded\.factor, or raise rded\.imag"):
+    with pytest.raises(
+        InputError, match=r"looks at 2 of its 9 images; lower ipc or rded\.factor, or raise rded\.imag"
+    ):
         chosen("rded", images=2)([(0, 0)])
 
 
@@ -261,12 +288,14 @@ def test_decoder_reads_what_the_run_sees(pets: Path) -> None:
     cpu = torch.device("cpu")
     once, stored = decoder(train, Data(size=4), cpu), decoder(train, Data(), cpu)
     positions = torch.tensor([9, 0, 9])
-    assert torch.equal(once(positions, 1), train.images((4, 4), 3, positions))
-    assert torch.equal(once(positions, 2), train.images((8, 8), 3, positions))
-    assert torch.equal(stored(positions, 2), train.images(None, 3, positions))
+    assert torch.equal(once(positions, 1), pixels(train, (4, 4), 3, positions))
+    assert torch.equal(once(positions, 2), pixels(train, (8, 8), 3, positions))
+    assert torch.equal(stored(positions, 2), pixels(train, None, 3, positions))
 
 
-def test_arms_that_start_from_chosen_images(pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_arms_that_start_from_chosen_images(
+    pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path
+) -> None:
     file = pets_recipe(pets)
     text = file.read_text()
     arms = "arms: {rded: {method: rded}, herd: {init: herding, steps: 0}, inf: {method: infer, steps: 2}}"
@@ -282,7 +311,9 @@ def test_arms_that_start_from_chosen_images(pets: Path, pets_recipe: Callable[[P
         assert torch.equal(herd[3 * c : 3 * c + 3], real[wanted])
     assert len(pipeline.distilled("rded")[0]) == 6
     images, truth = pipeline.distilled("inf")
-    assert truth.tolist() == [0] * 4 + [1] * 4  # ipc 3, 2 classes, 1 teacher: 2 untouched and 2 with an offset
+    assert (
+        truth.tolist() == [0] * 4 + [1] * 4
+    )  # ipc 3, 2 classes, 1 teacher: 2 untouched and 2 with an offset
     assert torch.equal(images[[0, 1, 4, 5]], pipeline.real.sample(2))
     assert json.loads((tmp_path / "out" / "recover" / "inf" / "unit_00000.json").read_text())["losses"] == []
 
@@ -299,12 +330,14 @@ def test_crops_of_photographs(test_data: Callable[[str], Path]) -> None:
     choice = rule.choose(1, positions, 20)
     images = rule.cut(choice, 20, list(range(20)))
     truth = torch.ones(20, dtype=torch.long)
-    losses = F.cross_entropy(teacher.network(teacher.normalise(images)), truth, reduction="none")
+    losses = F.cross_entropy(teacher.network(teacher.normalize(images)), truth, reduction="none")
     whole = decode(choice[:, 0], 1)
-    assert losses.mean() < 0.2 * F.cross_entropy(teacher.network(teacher.normalise(whole)), truth)
+    assert losses.mean() < 0.2 * F.cross_entropy(teacher.network(teacher.normalize(whole)), truth)
     assert (losses.diff() > -0.02).all()  # best first, but for the rounding to levels
     for image, (position, *_, top, left, height, width) in zip(images, choice.tolist(), strict=True):
         photograph = Image.fromarray(decode(torch.tensor([position]), 1)[0].permute(1, 2, 0).numpy())
-        window = photograph.crop((left, top, left + width, top + height)).resize((32, 32), Image.Resampling.BILINEAR)
+        window = photograph.crop((left, top, left + width, top + height)).resize(
+            (32, 32), Image.Resampling.BILINEAR
+        )
         difference = (torch.from_numpy(np.array(window)).permute(2, 0, 1).int() - image.int()).abs()
         assert int(difference.max()) <= 1

@@ -13,9 +13,9 @@ from torchvision.io import encode_png
 
 from fastdd.cli import main
 from fastdd.errors import InputError
-from fastdd.evaluate.architectures import students
-from fastdd.judge import Judgement, Question
-from fastdd.teachers import outline
+from fastdd.evaluate.evaluation import Judgement, Question
+from fastdd.models.build import outline
+from fastdd.models.student_names import students
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,10 +52,13 @@ def test_a_runs_set_is_worth_what_the_run_says(
         if arm in ("deda", "random", "full"):
             for which in ("last", "best"):
                 assert [entry[which] for entry in found if entry["arm"] == arm] == measured[which]
-    assert json.loads(file.read_text())["protocols"][metrics["protocol"]["hash"]]["text"] == metrics["protocol"]["text"]
+    assert (
+        json.loads(file.read_text())["protocols"][metrics["protocol"]["hash"]]["text"]
+        == metrics["protocol"]["text"]
+    )
     # all is there: nothing is trained again; of two missing ones, those two are
     before = file.read_bytes()
-    monkeypatch.setattr("fastdd.evaluate.table.train_student", None)
+    monkeypatch.setattr("fastdd.evaluate.results_file.train_student", None)
     assert main(["evaluate", str(run / "images" / "deda")]) == 0
     assert file.read_bytes() == before
     monkeypatch.undo()
@@ -65,14 +68,27 @@ def test_a_runs_set_is_worth_what_the_run_says(
     assert entries(file) == found
 
 
-def test_a_folder_of_anybodys(run: Path, bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_anybodys(
+    run: Path, bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     teacher = str(run / "teacher.safetensors")
-    arguments = ["evaluate", str(bare), "--teacher", teacher, "--data", "digits", "--json", str(tmp_path / "j.json")]
+    arguments = [
+        "evaluate",
+        str(bare),
+        "--teacher",
+        teacher,
+        "--data",
+        "digits",
+        "--json",
+        str(tmp_path / "j.json"),
+    ]
     students = ["--student", "resnet8,convnet1", "--protocol", "dire", "--seeds", "1"]
     assert main([*arguments, *students, "epochs=1", "pad=1", "batch=500"]) == 0
     found = entries(tmp_path / "j.json")
     arms = [(entry["network"], entry["arm"]) for entry in found]
-    assert arms == [(network, arm) for network in ("resnet8", "convnet1") for arm in ("bare", "random", "full")]
+    assert arms == [
+        (network, arm) for network in ("resnet8", "convnet1") for arm in ("bare", "random", "full")
+    ]
     assert found[0]["protocol"] != found[3]["protocol"]
     out = capsys.readouterr().out
     assert "full best %" in out
@@ -98,9 +114,17 @@ def test_the_control_has_as_many_images_of_each_class(run: Path, bare: Path) -> 
 def test_students_by_the_papers_names() -> None:
     small = students(["papers"], 32)
     assert small == [
-        "resnet18_small", "resnet50_small", "resnet101_small", "vgg11_small", "vgg16_small", "mobilenet_v2_small",
-        "efficientnet_b0_small", "shufflenet_v2_x0_5_small", "convnet3", "vit_small32",
-    ]  # fmt: skip
+        "resnet18_small",
+        "resnet50_small",
+        "resnet101_small",
+        "vgg11_small",
+        "vgg16_small",
+        "mobilenet_v2_small",
+        "efficientnet_b0_small",
+        "shufflenet_v2_x0_5_small",
+        "convnet3",
+        "vit_small32",
+    ]
     assert [outline("x", name, 10, (3, 32, 32)) for name in small]
     assert students(["papers"], 64)[-2:] == ["convnet4", "vit_small64"]
     large = students(["papers", "resnet18"], 224)
@@ -117,7 +141,10 @@ def test_what_is_missing_is_said_at_once(run: Path, bare: Path, tmp_path: Path) 
         (Question(bare), r"is no run, so it has no teacher; give one with --teacher"),
         (Question(bare, teacher=teacher), r"real images are unknown; give them with --data"),
         (Question(run), r"name one with --arm"),
-        (Question(run, arm="deda", students=["resnet88"]), r"unknown network 'resnet88' \(did you mean 'resnet8'"),
+        (
+            Question(run, arm="deda", students=["resnet88"]),
+            r"unknown network 'resnet88' \(did you mean 'resnet8'",
+        ),
         (Question(run, arm="deda", protocol="rdet"), r"did you mean 'rded'"),
         (Question(run, arm="deda", overrides=["stepps=3"]), r"unknown key 'stepps'.*did you mean 'steps'"),
         (Question(run, arm="deda", overrides=["lr=-1"]), r"student.lr.*greater than 0"),
@@ -142,7 +169,9 @@ def test_other_classes_and_sizes_are_refused(run: Path, bare: Path, tmp_path: Pa
     large = tmp_path / "large"
     for c in range(10):
         (large / str(c)).mkdir(parents=True)
-        (large / str(c) / "0.png").write_bytes(bytes(encode_png(torch.zeros(1, 16, 16, dtype=torch.uint8)).numpy()))
+        (large / str(c) / "0.png").write_bytes(
+            bytes(encode_png(torch.zeros(1, 16, 16, dtype=torch.uint8)).numpy())
+        )
     (run / "images" / "deda").rename(tmp_path / "away")
     shutil.copytree(large, run / "images" / "deda")
     with pytest.raises(InputError, match=r"1 x 16 x 16 and the real ones 1 x 8 x 8"):

@@ -94,7 +94,9 @@ def test_views_are_shown_as_described_in_any_batch(images: Tensor, how: Augmenta
     for size in (1, 6, N):
         for ids in torch.randperm(N, generator=torch.Generator().manual_seed(size)).split(size):
             shown = show(normal, views.of(ids))
-            torch.testing.assert_close(shown, torch.stack([wanted[i] for i in ids.tolist()]), rtol=0, atol=2e-6)
+            torch.testing.assert_close(
+                shown, torch.stack([wanted[i] for i in ids.tolist()]), rtol=0, atol=2e-6
+            )
             raw = show(images, views.of(ids), lambda batch: batch.float() / 255)
             assert torch.equal(raw, shown)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from views import CUTMIX, SHIFT, N, one_by_one, random_images
 
-from fastdd import recipe
+from fastdd.config import Labels, Student
 from fastdd.errors import InputError
 from fastdd.labels import (
     Augmentation,
@@ -26,8 +26,9 @@ from fastdd.labels import (
     planned,
     show,
 )
-from fastdd.labels.shards import shard_path
-from fastdd.teachers import Card, Teacher, build
+from fastdd.labels.files import shard_path
+from fastdd.models.build import build
+from fastdd.teachers import Card, Teacher
 
 CLASSES = 4
 
@@ -61,10 +62,10 @@ def test_labels_are_the_teacher_s_of_what_is_shown(images: Tensor, tmp_path: Pat
     ids = torch.tensor([20, 1, 9, 4, 11])
     for epoch in labels.epochs:
         views, logits = labels.get(epoch, ids)
-        shown = one_by_one(teacher.normalise(images), CUTMIX, epoch)
+        shown = one_by_one(teacher.normalize(images), CUTMIX, epoch)
         wanted = teacher.network(torch.stack([shown[i] for i in ids.tolist()]))
         torch.testing.assert_close(logits, wanted, rtol=2**-10, atol=1e-3)
-        torch.testing.assert_close(show(teacher.normalise(images), views)[2], shown[9], rtol=0, atol=1e-5)
+        torch.testing.assert_close(show(teacher.normalize(images), views)[2], shown[9], rtol=0, atol=1e-5)
     batches = list(labels.batches(4, seed=0, batch=5))
     assert [len(batch) for _, batch in batches] == [5, 5, 5, 5, 3]
     assert labels.steps("shuffle", 5) == 5
@@ -72,11 +73,13 @@ def test_labels_are_the_teacher_s_of_what_is_shown(images: Tensor, tmp_path: Pat
     assert sorted(torch.cat([batch for _, batch in batches]).tolist()) == list(range(N))
 
 
-@pytest.mark.parametrize(("file_bytes", "files"), [(1, [[0], [1], [2]]), (300, [[0, 1], [2]]), (1000, [[0, 1, 2]])])
+@pytest.mark.parametrize(
+    ("file_bytes", "files"), [(1, [[0], [1], [2]]), (300, [[0, 1], [2]]), (1000, [[0, 1, 2]])]
+)
 def test_labels_that_were_killed_continue(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_bytes: int, files: list[list[int]]
 ) -> None:
-    monkeypatch.setattr("fastdd.labels.facts.FILE_BYTES", file_bytes)
+    monkeypatch.setattr("fastdd.labels.manifest.FILE_BYTES", file_bytes)
     teacher, made = {"t": small_teacher()}, tmp_path / "l"
     how = facts(images, mode="train", parts=2)
     assert how.files == files
@@ -97,7 +100,7 @@ def test_labels_that_were_killed_continue(
 def test_stored_views_are_those_of_the_seed(
     images: Tensor, tmp_path: Path, how: Augmentation, monkeypatch: pytest.MonkeyPatch, file_bytes: int
 ) -> None:
-    monkeypatch.setattr("fastdd.labels.facts.FILE_BYTES", file_bytes)
+    monkeypatch.setattr("fastdd.labels.manifest.FILE_BYTES", file_bytes)
     made = facts(images, augmentation=how, keep=0.5, choice="random")
     drawn = label_views({"t": small_teacher()}, images, tmp_path / "seed", made, "x")
     kept = label_views({"t": small_teacher()}, images, tmp_path / "kept", replace(made, views="stored"), "x")
@@ -118,7 +121,7 @@ def test_a_machine_that_draws_otherwise_is_told(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
-    monkeypatch.setattr("fastdd.labels.facts.draw_views", lambda seed, *rest: draw_views(seed + 1, *rest))
+    monkeypatch.setattr("fastdd.labels.manifest.draw_views", lambda seed, *rest: draw_views(seed + 1, *rest))
     with pytest.raises(InputError, match="drawn otherwise by this machine"):
         StoredLabels.open(tmp_path / "l").views(0)
 
@@ -127,8 +130,12 @@ def test_short_epochs_share_a_file_so_that_headers_are_few(images: Tensor, tmp_p
     how = facts(images, epochs=700, form="int4")
     labels = label_views({"t": small_teacher()}, images, tmp_path / "l", how, "x")
     assert len(list((tmp_path / "l").glob("*.safetensors"))) == len(how.files) == 2
-    assert how.bytes == 700 * N * 6 < labels.bytes < 1.2 * how.bytes  # 4 classes: 2 bytes of levels, 4 of their range
-    exact = label_views({"t": small_teacher()}, images, tmp_path / "exact", replace(how, form="fp16", epochs=3), "x")
+    assert (
+        how.bytes == 700 * N * 6 < labels.bytes < 1.2 * how.bytes
+    )  # 4 classes: 2 bytes of levels, 4 of their range
+    exact = label_views(
+        {"t": small_teacher()}, images, tmp_path / "exact", replace(how, form="fp16", epochs=3), "x"
+    )
     ids = torch.arange(N)
     (seen, coarse), (same, fine) = labels.get(2, ids), exact.get(2, ids)
     assert seen.digest() == same.digest()
@@ -174,7 +181,7 @@ def test_a_teacher_in_train_mode_sees_each_part_alone(images: Tensor, tmp_path: 
     views = labels.views(0)
     ids = views.ids[views.groups == 1]
     shown, logits = labels.get(0, ids)
-    batch = show(teacher.normalise(images), shown)
+    batch = show(teacher.normalize(images), shown)
     teacher.network.train()
     wanted = torch.cat([teacher.network(part) for part in batch.split(8 // parts)])
     torch.testing.assert_close(logits, wanted, rtol=2**-10, atol=2e-3)
@@ -190,7 +197,7 @@ def test_several_teachers_are_averaged() -> None:
 
 
 def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastdd.labels.facts.FILE_BYTES", 1)
+    monkeypatch.setattr("fastdd.labels.manifest.FILE_BYTES", 1)
 
     class Sick(nn.Module):
         calls = 0
@@ -206,7 +213,7 @@ def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path, monkeypatch: p
         network: nn.Module
         card: Card
 
-        def normalise(self, images: Tensor) -> Tensor:
+        def normalize(self, images: Tensor) -> Tensor:
             return images.float()
 
     made = facts(images)
@@ -214,22 +221,35 @@ def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path, monkeypatch: p
     voters: Any = {"well": small_teacher(), "sick": Member(Sick(), small_teacher().card)}
     with pytest.raises(InputError, match=f"teacher sick gives logits .* for sample {sample} in epoch 1"):
         label_views(voters, images, tmp_path / "l", made, "x")
-    assert [path.name for path in sorted((tmp_path / "l").glob("epoch*"))] == ["epochs-00000-00000.safetensors"]
+    assert [path.name for path in sorted((tmp_path / "l").glob("epoch*"))] == [
+        "epochs-00000-00000.safetensors"
+    ]
 
 
 # -- recipes ---------------------------------------------------------------------------------------
 
 
 def test_a_recipe_says_what_is_labelled(images: Tensor) -> None:
-    config = recipe.Labels(per="view", form="topk", topk=3, keep=0.5, replay="draw", parts=2)
-    student = recipe.Student(steps=50, batch=10, scale=(0.25, 1), mix="cutmix", mix_alpha=1.0, teacher_mode="train")
+    config = Labels(per="view", form="topk", topk=3, keep=0.5, replay="draw", parts=2)
+    student = Student(steps=50, batch=10, scale=(0.25, 1), mix="cutmix", mix_alpha=1.0, teacher_mode="train")
     made = planned(config, student, images, CLASSES, ("a",), 7)
     how = Augmentation((16, 16), (0.25, 1), flip=0.5, mix="cutmix", mix_alpha=1.0, batch=10)
     assert made == Facts(
-        fingerprint(images), ("a",), CLASSES, N, 17, how, 7, 0.5, form="topk", k=3, temperature=30, mode="train",
+        fingerprint(images),
+        ("a",),
+        CLASSES,
+        N,
+        17,
+        how,
+        7,
+        0.5,
+        form="topk",
+        k=3,
+        temperature=30,
+        mode="train",
         parts=2,
-    )  # fmt: skip
+    )
     with pytest.raises(InputError, match=r"set labels.replay to draw or cycle"):
-        planned(recipe.Labels(keep=0.5), student, images, CLASSES, ("a",), 7)
+        planned(Labels(keep=0.5), student, images, CLASSES, ("a",), 7)
     with pytest.raises(InputError, match="records crops, flips and mixing alone"):
-        planned(config, recipe.Student(shuffle_patches=2), images, CLASSES, ("a",), 7)
+        planned(config, Student(shuffle_patches=2), images, CLASSES, ("a",), 7)

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from galleries import pixels
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from fastdd.data import Batch, Crop, Dataset, memory, open_dataset, open_loader, resident
-from fastdd.data.loader import dali_installed
+from fastdd.data import Batch, Crop, Dataset, open_dataset, open_loader, resident
+from fastdd.data.loading.loader import dali_installed
 from fastdd.errors import InputError
+from fastdd.runtime import memory
 
 NO_DALI = pytest.mark.skipif(not dali_installed(), reason="nvidia-dali is not installed")
 DALI = pytest.param("dali", marks=NO_DALI)
@@ -96,7 +98,9 @@ def positions(batches: list[Batch]) -> list[int]:
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
     return len(a) == len(b) and all(
-        torch.equal(x.images, y.images) and torch.equal(x.labels, y.labels) and torch.equal(x.indices, y.indices)
+        torch.equal(x.images, y.images)
+        and torch.equal(x.labels, y.labels)
+        and torch.equal(x.indices, y.indices)
         for x, y in zip(a, b, strict=True)
     )
 
@@ -118,7 +122,7 @@ def test_every_image_exactly_once_over_the_shards(world: int, order: Any) -> Non
         if order == "class":
             assert here == list(range(here[0], here[0] + len(here)))
         assert torch.equal(torch.cat([batch.labels for batch in batches]), data.labels[here])
-        assert torch.equal(images(batches), data.images(None, 1, here))
+        assert torch.equal(images(batches), pixels(data, None, 1, here))
         seen.update(here)
     assert seen == Counter(range(len(data)))
 
@@ -126,7 +130,7 @@ def test_every_image_exactly_once_over_the_shards(world: int, order: Any) -> Non
 @BACKENDS
 def test_order_indices_and_drop_last(zoo: Dataset, backend: Any) -> None:
     chosen = [9, 0, 0, 5, 3, 7, 8]
-    whole = zoo.images((24, 24))
+    whole = pixels(zoo, (24, 24))
     batches = list(open_loader(zoo, 3, (24, 24), indices=chosen, backend=backend))
     assert positions(batches) == chosen
     assert [len(batch.images) for batch in batches] == [3, 3, 1]
@@ -224,7 +228,8 @@ def test_backends_agree_on_photographs(photographs: Dataset, step: int, options:
     """To one level everywhere, the border included; windows and flips are the same, or nothing would agree."""
     chosen = range(0, 250, step)
     loaders = [
-        open_loader(photographs, 50, indices=chosen, backend=name, **options) for name in ("torchvision", "dali")
+        open_loader(photographs, 50, indices=chosen, backend=name, **options)
+        for name in ("torchvision", "dali")
     ]
     assert [loader.backend.split()[0] for loader in loaders] == ["torchvision", "dali"]
     ours, dalis = (images(list(loader)) for loader in loaders)
@@ -254,14 +259,16 @@ def test_images_without_encoded_bytes(backend: Any, channels: Any) -> None:
     chosen = list(range(0, 359, 40))
     for size in (None, (16, 16)):
         batches = list(open_loader(data, 4, size, channels, indices=chosen, backend=backend))
-        assert torch.equal(images(batches), data.images(size, channels, chosen))
+        assert torch.equal(images(batches), pixels(data, size, channels, chosen))
 
 
 @BACKENDS
 def test_as_stored(tmp_path: Path, backend: Any) -> None:
     files = {f"train/{'ab'[i % 2]}/{i}.jpg": encoded(picture(i, 20, 30)) for i in range(5)}
     data = open_dataset(write(tmp_path, files), "train")
-    expected = [torch.from_numpy(np.array(Image.open(io.BytesIO(files[f"train/{name}"])))) for name in data.names]
+    expected = [
+        torch.from_numpy(np.array(Image.open(io.BytesIO(files[f"train/{name}"])))) for name in data.names
+    ]
     batches = list(open_loader(data, 2, None, backend=backend))
     assert torch.equal(images(batches), torch.stack(expected).permute(0, 3, 1, 2))
     write(tmp_path, {"train/b/7.jpg": encoded(picture(7, 30, 20))})
@@ -363,7 +370,9 @@ def test_bad_files(tmp_path: Path, backend: Any, kind: str, at: int) -> None:
         batches = list(loader)
         assert positions(batches) == [i for i in range(9) if i != at], number
         assert torch.equal(images(batches), clean[torch.arange(9) != at])
-        assert torch.cat([batch.labels for batch in batches]).tolist() == [0] * (5 - (at < 5)) + [1] * (4 - (at > 4))
+        assert torch.cat([batch.labels for batch in batches]).tolist() == [0] * (5 - (at < 5)) + [1] * (
+            4 - (at > 4)
+        )
         given = [position for batch in batches for position in batch.skipped]
         assert given == [at]  # the last is alone in its batch, which is empty
         assert list(loader.skipped) == [at]
@@ -398,7 +407,7 @@ def test_resume_among_bad_files(tmp_path: Path, backend: Any) -> None:
 
 @NO_DALI
 def test_dali_failing_alone_costs_no_image(zoo: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastdd.data import dali_loader
+    from fastdd.data.loading import dali_backend as dali_loader
 
     expected = images(list(open_loader(zoo, 4, (32, 32), backend="torchvision")))
 
@@ -457,9 +466,11 @@ def test_impossible_arguments(zoo: Dataset, options: Any, expected: str) -> None
         open_loader(zoo, **{"batch_size": 4, "size": (8, 8), **options})
 
 
-def test_auto_is_torchvision_on_a_cpu_and_dali_must_be_there(zoo: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_torchvision_on_a_cpu_and_dali_must_be_there(
+    zoo: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert open_loader(zoo, 2, (8, 8)).backend.startswith("torchvision 0.")
-    monkeypatch.setattr("fastdd.data.loader.dali_installed", lambda: False)
+    monkeypatch.setattr("fastdd.data.loading.loader.dali_installed", lambda: False)
     with pytest.raises(InputError, match=r"fastdd\[dali\]"):
         open_loader(zoo, 2, (8, 8), backend="dali")
 
@@ -467,8 +478,12 @@ def test_auto_is_torchvision_on_a_cpu_and_dali_must_be_there(zoo: Dataset, monke
 @NO_DALI
 def test_auto_is_dali_for_jpegs_on_a_gpu(zoo: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[str] = []
-    monkeypatch.setattr("fastdd.data.dali_loader.DaliLoader", lambda *arguments: chosen.append("dali"))
-    monkeypatch.setattr("fastdd.data.torch_loader.TorchLoader", lambda *arguments: chosen.append("torchvision"))
+    monkeypatch.setattr(
+        "fastdd.data.loading.dali_backend.DaliLoader", lambda *arguments: chosen.append("dali")
+    )
+    monkeypatch.setattr(
+        "fastdd.data.loading.torchvision_backend.TorchLoader", lambda *arguments: chosen.append("torchvision")
+    )
     open_loader(zoo, 2, (8, 8), device="cuda")
     open_loader(zoo, 2, (8, 8), device="cuda", indices=[2, 0])  # begins with a PNG
     open_loader(open_dataset("digits", "test"), 2, None, device="cuda")
@@ -477,7 +492,7 @@ def test_auto_is_dali_for_jpegs_on_a_gpu(zoo: Dataset, monkeypatch: pytest.Monke
 
 
 def test_workers_start_no_threads_of_their_own(zoo: Dataset) -> None:
-    from fastdd.data.stream import decoding_threads
+    from fastdd.data.loading.stream import decoding_threads
 
     before = torch.get_num_threads()
     with decoding_threads(2) as pool:
@@ -513,13 +528,15 @@ def test_two_epochs_over_a_resident_set_decode_once(tmp_path: Path, monkeypatch:
 def test_resident_windows_are_torchvisions_crops(zoo: Dataset) -> None:
     from torchvision.transforms.v2 import functional
 
-    from fastdd.seeds import generator
+    from fastdd.runtime.seeds import generator
     from fastdd_kernels import resample_parameters
 
     kept = resident(zoo, (40, 48), resize=64)
     crop = Crop((0.2, 1.0))
     batches = list(kept.batches(4, epoch=3, seed=2, crop=crop))
-    drawn = resample_parameters(11, 40, 48, crop.scale, crop.ratio, crop.flip, generator=generator(2, "crop", 3))
+    drawn = resample_parameters(
+        11, 40, 48, crop.scale, crop.ratio, crop.flip, generator=generator(2, "crop", 3)
+    )
     for index, image in zip(positions(batches), images(batches), strict=True):
         flip, _, _, top, left, height, width = drawn[index].tolist()
         source = kept.images[index].float()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from galleries import random_teacher
+from galleries import pixels, random_teacher
 from prdc import compute_prdc
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,10 +19,18 @@ from fastdd.cli import main
 from fastdd.data import open_dataset
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
-from fastdd.evaluate import augmentation_robust, embed, label_robust, measure, network_features, teacher_features
-from fastdd.evaluate.robust import score
+from fastdd.evaluate import (
+    augmentation_robust,
+    embed,
+    label_robust,
+    measure,
+    network_features,
+    teacher_features,
+)
+from fastdd.evaluate.dd_ranking import score
 from fastdd.evaluate.scores import NAMES
-from fastdd.teachers import build, save_teacher
+from fastdd.models.build import build
+from fastdd.teachers import save_teacher
 from fastdd_kernels import knn_radii
 
 CPU = torch.device("cpu")
@@ -77,7 +85,9 @@ def test_whole_classes_and_means_against_other_implementations() -> None:
         assert scores.vendi == pytest.approx(vendi.score_X(unit.numpy()), rel=1e-5)
         gram = unit @ unit.T
         assert scores.vendi_2 == pytest.approx(len(y) ** 2 / float(gram.square().sum()), rel=1e-5)
-        assert scores.cosine == pytest.approx(float((gram.sum() - len(y)) / (len(y) * (len(y) - 1))), rel=1e-5)
+        assert scores.cosine == pytest.approx(
+            float((gram.sum() - len(y)) / (len(y) * (len(y) - 1))), rel=1e-5
+        )
     for name in NAMES:
         each = [getattr(scores, name) for scores in got.by_class]
         assert got.mean(name) == pytest.approx(sum(each) / 3)
@@ -118,7 +128,9 @@ def test_bad_features_are_named() -> None:
         real, truth, synthetic, labels, 10
     )
     assert "k is 0" in refused(real, truth, synthetic, labels, 0)
-    assert "label 2 is none of the real set's classes 0 to 1" in refused(real, truth, synthetic, labels + 1, 3)
+    assert "label 2 is none of the real set's classes 0 to 1" in refused(
+        real, truth, synthetic, labels + 1, 3
+    )
     assert "real features are 6 wide, distilled ones 5" in refused(real, truth, synthetic[:, :5], labels, 3)
     assert "got [4, 6] and [3]" in refused(real, truth, synthetic, labels[:3], 3)
     assert "synthetic features hold NaN" in refused(real, truth, synthetic * math.nan, labels, 3)
@@ -135,7 +147,9 @@ def test_robust_scores() -> None:
     label = label_robust(real_hard=0.9, synthetic_hard=0.3, synthetic=0.6, random=0.5)
     assert label[:3] == pytest.approx((0.6, 0.1, -0.25))
     assert label.score == pytest.approx(0.1748302, abs=1e-7)
-    plain = augmentation_robust(synthetic_augmented=0.6, random_augmented=0.5, synthetic_plain=0.5, random_plain=0.4)
+    plain = augmentation_robust(
+        synthetic_augmented=0.6, random_augmented=0.5, synthetic_plain=0.5, random_plain=0.4
+    )
     assert plain.score == pytest.approx(0.3136873, abs=1e-7)
     only = label_robust(real_hard=0.9, synthetic_hard=0.3, synthetic=0.6, random=0.5, weight=1)
     assert only.alpha == pytest.approx(0.1)
@@ -189,7 +203,7 @@ def test_a_data_set_is_embedded_in_parts(pets: Path, tmp_path: Path, monkeypatch
     save_teacher(tmp_path / "t.safetensors", teacher)
     extractor = teacher_features(tmp_path / "t.safetensors", CPU)
     real = open_dataset(pets, "train")
-    whole = embed(teacher, real.images((12, 12)))
+    whole = embed(teacher, pixels(real, (12, 12)))
     monkeypatch.setattr("fastdd.evaluate.features.PIXELS", 5 * 12 * 12)
     embedded, labels = extractor.of_dataset(real, (12, 12))
     torch.testing.assert_close(embedded, whole, rtol=1e-5, atol=1e-6)
@@ -208,7 +222,9 @@ def test_a_data_set_is_embedded_in_parts(pets: Path, tmp_path: Path, monkeypatch
 # -- command --------------------------------------------------------------------------------------
 
 
-def test_the_command_measures_a_released_set(pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_measures_a_released_set(
+    pets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for c, name in enumerate(("cat", "dog")):
         for slot in range(3):
             target = tmp_path / f"set/new{c:03d}/class{c:03d}_id{slot:03d}.png"
@@ -227,13 +243,19 @@ def test_the_command_measures_a_released_set(pets: Path, tmp_path: Path, capsys:
     extractor = network_features("resnet8", None, CPU, random_weights=True)
     real, distilled = open_dataset(pets, "train"), open_set(tmp_path / "set")
     wanted = measure(
-        extractor(real.images(None)), real.labels, extractor(distilled.images), torch.tensor([0] * 3 + [1] * 3), 2
+        extractor(pixels(real, None)),
+        real.labels,
+        extractor(distilled.images),
+        torch.tensor([0] * 3 + [1] * 3),
+        2,
     )
     assert found["whole"] == json.loads(json.dumps(wanted.as_plain()))["whole"]
     assert found["whole"]["precision"] == 1.0  # they are real images
 
 
-def test_the_command_refuses_what_does_not_go_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_refuses_what_does_not_go_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cases = {
         ("--teacher", "t", "--features", "resnet8"): "give one of them",
         ("--random-weights",): "are of --features NETWORK",
@@ -249,7 +271,9 @@ def test_the_command_knows_a_run(finished: Path, tmp_path: Path, capsys: pytest.
     assert main(["metrics", str(finished), "--arm", "deda", "--json", str(tmp_path / "m.json")]) == 0
     found = json.loads((tmp_path / "m.json").read_text())
     own = json.loads((finished / "metrics.json").read_text())["arms"]["deda"]
-    assert found["whole"]["coverage"] == pytest.approx(own["coverage"], abs=0.01)  # the run keeps embeddings in float16
+    assert found["whole"]["coverage"] == pytest.approx(
+        own["coverage"], abs=0.01
+    )  # the run keeps embeddings in float16
     assert found["mean"]["vendi"] == pytest.approx(own["vendi"], rel=1e-3)
     assert found["mean"]["cosine"] == pytest.approx(own["cosine"], rel=1e-3)
     assert main(["metrics", str(finished)]) == 2

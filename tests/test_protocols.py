@@ -11,15 +11,14 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from fastdd import recipe
+from fastdd.config import Student
+from fastdd.config.sources import Sourced
 from fastdd.errors import InputError
 from fastdd.evaluate import protocol_hash, protocol_text
 from fastdd.evaluate.schedules import factor, learning_rate
 from fastdd.protocols import PROTOCOLS, declaration, plain, settled, steps_of
-from fastdd.provenance import Sourced
-from fastdd.recipe import Student
+from fastdd.recipes.resolve import resolve, table
 from fastdd.recover.loop import cosine
-from fastdd.resolution import resolve, table
 
 
 def preset(name: str, **changes: Any) -> Student:
@@ -41,32 +40,32 @@ def test_the_house_has_the_cosine_of_recover_to_the_bit() -> None:
     assert all(learning_rate(config, s, 400, 7) == cosine(0.0123, s, 400) for s in range(400))
 
 
-def torch_rates(optimiser: torch.optim.Optimizer, schedule: Any, epochs: int) -> list[float]:
+def torch_rates(optimizer: torch.optim.Optimizer, schedule: Any, epochs: int) -> list[float]:
     rates = []
     for _ in range(epochs):
-        rates.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
         schedule.step()
     return rates
 
 
 def test_warm_up_and_cosine_are_torchs() -> None:
     config = preset("sre2l-tiny")
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.2)
-    warm = torch.optim.lr_scheduler.LinearLR(optimiser, 0.01, total_iters=5)
-    main = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 95)
-    both = torch.optim.lr_scheduler.SequentialLR(optimiser, [warm, main], [5])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.2)
+    warm = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=5)
+    main = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 95)
+    both = torch.optim.lr_scheduler.SequentialLR(optimizer, [warm, main], [5])
     ours = [learning_rate(config, 4 * epoch, 400, 4) for epoch in range(100)]
-    assert ours == pytest.approx(torch_rates(optimiser, both, 100), rel=1e-9)
+    assert ours == pytest.approx(torch_rates(optimizer, both, 100), rel=1e-9)
     assert ours[0] == pytest.approx(0.002)
 
 
 def test_multistep_is_torchs() -> None:
     config = preset("edc-cifar10")
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1e-3)
-    theirs = torch.optim.lr_scheduler.MultiStepLR(optimiser, [800, 900, 950], 0.5)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1e-3)
+    theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [800, 900, 950], 0.5)
     ours = [learning_rate(config, epoch, 1000, 1) for epoch in range(1000)]
-    assert ours == pytest.approx(torch_rates(optimiser, theirs, 1000), rel=1e-12)
+    assert ours == pytest.approx(torch_rates(optimizer, theirs, 1000), rel=1e-12)
 
 
 def test_cos2_drops_sharply_after_five_sixths() -> None:
@@ -87,7 +86,7 @@ def test_a_rate_per_epoch_stays_within_the_epoch() -> None:
 
 # -- presets --------------------------------------------------------------------------------------
 
-TABLE = {  # optimiser, lr, weight decay, epochs, batch, mix, temperature, T^2, teacher, reported
+TABLE = {  # optimizer, lr, weight decay, epochs, batch, mix, temperature, T^2, teacher, reported
     "sre2l-imagenet": ("adamw", 1e-3, 0.01, 300, 1024, "cutmix", 20, False, "eval", "best"),
     "sre2l-cifar": ("adamw", 1e-3, 0.01, 400, 128, "mixup", 30, False, "train", "last"),
     "sre2l-tiny": ("sgd", 0.2, 1e-4, 100, 256, "none", 20, True, "eval", "last"),
@@ -107,16 +106,28 @@ TABLE = {  # optimiser, lr, weight decay, epochs, batch, mix, temperature, T^2, 
 def test_presets_are_the_papers_table(name: str) -> None:
     found = preset(name)
     assert (
-        found.optimiser, found.lr, found.weight_decay, found.epochs, found.batch, found.mix, found.temperature,
-        found.t_squared, found.teacher_mode, found.reports,
-    ) == TABLE[name]  # fmt: skip
+        found.optimizer,
+        found.lr,
+        found.weight_decay,
+        found.epochs,
+        found.batch,
+        found.mix,
+        found.temperature,
+        found.t_squared,
+        found.teacher_mode,
+        found.reports,
+    ) == TABLE[name]
     assert found.steps is None
-    assert found.split_decay == (name not in ("sre2l-cifar", "dwa-cifar", "dire") and found.optimiser == "adamw")
+    assert found.split_decay == (
+        name not in ("sre2l-cifar", "dwa-cifar", "dire") and found.optimizer == "adamw"
+    )
 
 
 def test_every_preset_is_valid_and_every_value_has_a_source() -> None:
     def leaves(node: Any) -> list[Any]:
-        return [leaf for value in node.values() for leaf in leaves(value)] if isinstance(node, dict) else [node]
+        return (
+            [leaf for value in node.values() for leaf in leaves(value)] if isinstance(node, dict) else [node]
+        )
 
     for name in PROTOCOLS:
         assert all(isinstance(leaf, Sourced) for leaf in leaves(declaration(name)))
@@ -136,7 +147,7 @@ def test_an_unknown_protocol_is_named_with_its_nearest() -> None:
 
 
 def test_presets_do_not_need_torch() -> None:
-    program = "import sys, fastdd.protocols, fastdd.resolution; assert 'torch' not in sys.modules"
+    program = "import sys, fastdd.protocols, fastdd.methods, fastdd.recipes.presets; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -146,9 +157,18 @@ def test_presets_do_not_need_torch() -> None:
 
 @pytest.mark.parametrize(
     ("ipc", "classes", "batch"),
-    [(1, 10, 10), (10, 10, 50), (50, 10, 100), (1, 100, 20), (10, 100, 100), (50, 1000, 200), (10, 200, 100),
-     (1, 200, 100), (1, 5, 5)],
-)  # fmt: skip
+    [
+        (1, 10, 10),
+        (10, 10, 50),
+        (50, 10, 100),
+        (1, 100, 20),
+        (10, 100, 100),
+        (50, 1000, 200),
+        (10, 200, 100),
+        (1, 200, 100),
+        (1, 5, 5),
+    ],
+)
 def test_rdeds_batch(ipc: int, classes: int, batch: int) -> None:
     config = settled(preset("rded"), ipc * classes, classes)
     assert config.batch == batch
@@ -156,16 +176,27 @@ def test_rdeds_batch(ipc: int, classes: int, batch: int) -> None:
 
 
 def test_rdeds_batch_knows_three_numbers_of_images() -> None:
-    with pytest.raises(InputError, match=r"student.batch=by_ipc is known for 1, 10 and 50 .* set student.batch"):
+    with pytest.raises(
+        InputError, match=r"student.batch=by_ipc is known for 1, 10 and 50 .* set student.batch"
+    ):
         settled(preset("rded"), 200, 10)
     assert settled(preset("rded", batch=7), 200, 10).batch == 7
 
 
 @pytest.mark.parametrize(
     ("network", "rate"),
-    [("resnet18_small", 1e-3), ("resnet101", 1e-3), ("convnet3", 1e-3), ("efficientnet_b0_small", 2e-3),
-     ("mobilenet_v2", 2.5e-3), ("vgg11_bn_small", 5e-4), ("vit_b_16", 1e-4), ("swin_v2_t", 1e-4), ("alexnet", 1e-4)],
-)  # fmt: skip
+    [
+        ("resnet18_small", 1e-3),
+        ("resnet101", 1e-3),
+        ("convnet3", 1e-3),
+        ("efficientnet_b0_small", 2e-3),
+        ("mobilenet_v2", 2.5e-3),
+        ("vgg11_bn_small", 5e-4),
+        ("vit_b_16", 1e-4),
+        ("swin_v2_t", 1e-4),
+        ("alexnet", 1e-4),
+    ],
+)
 def test_rdeds_rates(network: str, rate: float) -> None:
     assert settled(preset("rded", network=network), 100, 10).lr == rate
 
@@ -180,11 +211,16 @@ def test_rdeds_rates_name_an_unknown_network() -> None:
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [({"steps": 5, "epochs": 5}, "give one of steps and epochs"), ({"steps": None}, "got neither"),
-     ({"scale": [0.5, 0.2]}, "scale must be"), ({"schedule": "multistep"}, "needs some"),
-     ({"milestones": [0.5]}, "multistep"), ({"schedule": "multistep", "milestones": [0.9, 0.1]}, "must rise"),
-     ({"stretch": 0.5}, "greater than or equal to 1")],
-)  # fmt: skip
+    [
+        ({"steps": 5, "epochs": 5}, "give one of steps and epochs"),
+        ({"steps": None}, "got neither"),
+        ({"scale": [0.5, 0.2]}, "scale must be"),
+        ({"schedule": "multistep"}, "needs some"),
+        ({"milestones": [0.5]}, "multistep"),
+        ({"schedule": "multistep", "milestones": [0.9, 0.1]}, "must rise"),
+        ({"stretch": 0.5}, "greater than or equal to 1"),
+    ],
+)
 def test_values_that_do_not_fit_together(values: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError, match=text):
         Student.model_validate(values)
@@ -227,4 +263,4 @@ def test_a_preset_may_come_from_the_command_line(tmp_path: Path) -> None:
 
 
 def test_no_protocol_is_the_houses(tmp_path: Path) -> None:
-    assert resolve(write(tmp_path, "{seeds: 2}")).recipe.student == recipe.Student(seeds=2)
+    assert resolve(write(tmp_path, "{seeds: 2}")).recipe.student == Student(seeds=2)

@@ -13,13 +13,13 @@ import pytest
 import yaml
 
 import fastdd
-from fastdd.catalogue import recipe_names, single_names
 from fastdd.cli import main
+from fastdd.config import Recipe, as_plain
+from fastdd.config.sources import Sourced, parse_yaml
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
-from fastdd.provenance import Sourced, parse_yaml
-from fastdd.recipe import Recipe, as_plain
-from fastdd.resolution import resolve, table
+from fastdd.recipes.presets import recipe_names, single_names
+from fastdd.recipes.resolve import resolve, table
 
 LAYERED = """\
 method: {steps: 11, lr: 0.3}
@@ -77,8 +77,9 @@ def test_the_tables_compare_what_the_single_recipes_make() -> None:
             alone = fastdd.resolve(f"cifar10-{name}").arms[name]
             assert arms[name] == alone.model_copy(update={"steps": min(alone.steps, 400)})
     assert {name for name in arms if name.endswith("+dire")} == {f"{name}+dire" for name in METHODS} - {
-        "custom+dire", "rded+dire"
-    }  # fmt: skip
+        "custom+dire",
+        "rded+dire",
+    }
 
 
 def test_resolve_may_be_called_twice() -> None:
@@ -90,7 +91,13 @@ def test_later_layers_win(tmp_path: Path) -> None:
 
     def arm(arm: str, *overrides: str, add: tuple[str, ...] = ()) -> tuple[object, ...]:
         method = resolve(name, overrides, add).recipe.arms[arm]
-        return method.betas, method.lr, method.steps, method.batch.slots, method.terms.dire and method.terms.dire.r_cos
+        return (
+            method.betas,
+            method.lr,
+            method.steps,
+            method.batch.slots,
+            method.terms.dire and method.terms.dire.r_cos,
+        )
 
     # betas: method over the type's default; lr and steps: the section `method` over the method's
     assert arm("plain") == ((0.5, 0.9), 0.3, 11, "all", None)
@@ -99,7 +106,13 @@ def test_later_layers_win(tmp_path: Path) -> None:
     # --add over the arm's section, an override over --add; only a batch of single slots grows
     name = write(tmp_path, ADDED)
     assert arm("one+dire", add=("dire",)) == ((0.5, 0.9), 0.4, 12, 10, 0.1)
-    assert arm("one+dire", "method.slots=4", "method.steps=13", add=("dire",)) == ((0.5, 0.9), 0.4, 13, 4, 0.1)
+    assert arm("one+dire", "method.slots=4", "method.steps=13", add=("dire",)) == (
+        (0.5, 0.9),
+        0.4,
+        13,
+        4,
+        0.1,
+    )
     assert arm("many+dire", add=("dire",))[3:] == ("all", 0.1)
 
 
@@ -111,7 +124,9 @@ def test_nothing_is_added_twice(tmp_path: Path) -> None:
 
 
 def test_a_method_is_over_the_defaults_and_terms_are_merged(tmp_path: Path) -> None:
-    deda = resolve(write(tmp_path, "arms: {a: {method: deda, terms: {gaussian: {gamma: 7}}}}")).recipe.arms["a"]
+    deda = resolve(write(tmp_path, "arms: {a: {method: deda, terms: {gaussian: {gamma: 7}}}}")).recipe.arms[
+        "a"
+    ]
     assert deda.terms.gaussian is not None
     assert (deda.terms.gaussian.gamma, deda.terms.gaussian.layers) == (7, "blocks")
     assert deda.terms.covariance is not None
@@ -137,7 +152,10 @@ def test_the_title_tells_what_was_added(tiny: Path) -> None:
 
 
 def test_origin_and_source_of_each_value(tmp_path: Path) -> None:
-    rows = {path: row for path, *row in table(resolve(write(tmp_path, ADDED), ["ipc=3", "method.gamma=7"], ["dire"]))}
+    rows = {
+        path: row
+        for path, *row in table(resolve(write(tmp_path, ADDED), ["ipc=3", "method.gamma=7"], ["dire"]))
+    }
     origin = str(tmp_path / "own.yaml")
     assert rows["student.lr"] == [1e-3, "default", ""]
     assert rows["ipc"] == [3, "command line", ""]
@@ -168,7 +186,11 @@ def test_abbreviated_keys(tiny: Path) -> None:
             "terms.bn.weight=3",
         ],
     ).recipe
-    assert (recipe.teacher.minimum_accuracy, recipe.student.mix, recipe.data.on_error) == (0.3, "none", "skip")
+    assert (recipe.teacher.minimum_accuracy, recipe.student.mix, recipe.data.on_error) == (
+        0.3,
+        "none",
+        "skip",
+    )
     gaussian, bn = recipe.arms["deda"].terms.gaussian, recipe.arms["sre2l"].terms.bn
     assert gaussian is not None
     assert bn is not None
@@ -203,7 +225,7 @@ def test_one_arm_alone(tiny: Path) -> None:
         ("method.lr=[", ["'['", "not a YAML value"]),
         ("method.lr=!paper 3", ["'!paper 3'", "not a YAML value"]),
     ],
-)  # fmt: skip
+)
 def test_bad_keys(tiny: Path, override: str, expected: list[str]) -> None:
     text = message(str(tiny), override)
     assert all(part in text for part in expected), text
@@ -235,7 +257,7 @@ def test_bad_keys(tiny: Path, override: str, expected: list[str]) -> None:
         ("arms.sre2l.terms={ce: null, bn: null}", ["arms.sre2l", "terms are all null", "steps to 0"]),
         ("name=3", ["name", "string", "got 3"]),
     ],
-)  # fmt: skip
+)
 def test_bad_values(tiny: Path, override: str, expected: list[str]) -> None:
     text = message(str(tiny), override)
     assert all(part in text for part in expected), text
@@ -286,7 +308,7 @@ def test_unknown_recipe_and_additions(tmp_path: Path) -> None:
         ("arms: {a: {method: deda, lr: !article 3}}", ["!article"]),
         ("arms: {a: {lr: !!python/object/apply:os.getcwd []}}", ["not valid YAML", "python"]),
     ],
-)  # fmt: skip
+)
 def test_bad_files(tmp_path: Path, text: str, expected: list[str]) -> None:
     got = message(write(tmp_path, text))
     assert "own.yaml" in got or "did you mean" in got
@@ -313,7 +335,9 @@ def test_sourced_tags() -> None:
 
 def test_show_names_origin_and_source(tiny: Path) -> None:
     text = shown("show", str(tiny), "ipc=7", "--add", "dire", "method.gamma=3")
-    rows = {fields[0]: fields[1:] for line in text.splitlines() if (fields := re.split(r" {2,}", line.strip()))}
+    rows = {
+        fields[0]: fields[1:] for line in text.splitlines() if (fields := re.split(r" {2,}", line.strip()))
+    }
     assert rows["ipc"] == ["7", "command line"]
     assert rows["arms.deda+dire.terms.covariance.lambda_cov"] == ["4.0", "method deda", "paper"]
     assert rows["arms.deda+dire.terms.gaussian.gamma"] == ["3.0", "command line"]

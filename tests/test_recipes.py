@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 import fastdd
-from fastdd.catalogue import NAMES, dataset_names, recipe_names, single_names
 from fastdd.cli import main
+from fastdd.config import Method, Recipe, Terms, as_plain
 from fastdd.errors import InputError
 from fastdd.methods import DECLARED
-from fastdd.recipe import Method, Recipe, Terms, as_plain
-from fastdd.resolution import resolve, table
+from fastdd.recipes.presets import NAMES, dataset_names, recipe_names, single_names
+from fastdd.recipes.resolve import resolve, table
 
 IPCS = (1, 10, 50, 100)
 DATASETS = {  # classes, pixels
@@ -118,11 +118,20 @@ def test_teachers(dataset: str, constants: tuple[Any, Any], training: tuple[Any,
     teacher = recipe.teacher
     assert (teacher.mean, teacher.std) == constants
     if training:
-        got = (teacher.network, teacher.epochs, teacher.batch, teacher.lr, teacher.weight_decay, teacher.schedule)
+        got = (
+            teacher.network,
+            teacher.epochs,
+            teacher.batch,
+            teacher.lr,
+            teacher.weight_decay,
+            teacher.schedule,
+        )
         assert (*got, teacher.warmup, teacher.scale) == training
         assert (teacher.momentum, teacher.nesterov) == (0.9, False)
     side = DATASETS[dataset][1]
-    assert (recipe.data.size, recipe.data.resize) == ((224, 256) if side == 224 else (64 if side == 64 else None, None))
+    assert (recipe.data.size, recipe.data.resize) == (
+        (224, 256) if side == 224 else (64 if side == 64 else None, None)
+    )
 
 
 GOLDEN = """
@@ -184,7 +193,9 @@ def differences(name: str, ipc: int) -> dict[str, Any]:
 
     def values(ipc: int) -> dict[str, Any]:
         rows = {path: value for path, value, *_ in table(resolve(name, [f"ipc={ipc}"])) if path != "ipc"}
-        return {path.split(".", 2)[2] if path.startswith("arms.") else path: value for path, value in rows.items()}
+        return {
+            path.split(".", 2)[2] if path.startswith("arms.") else path: value for path, value in rows.items()
+        }
 
     base, other = values(10), values(ipc)
     return {path: other.get(path) for path in {*base, *other} if base.get(path) != other.get(path)}
@@ -223,7 +234,10 @@ def test_images_a_class_that_are_no_count(bad: str) -> None:
 def test_the_last_ipc_counts_and_overrides_win() -> None:
     assert resolve("tiny-delt", ["ipc=10", "ipc=50"]).recipe.arms["delt"].batch.classes == 2
     assert resolve("tiny-delt", ["method.batch.classes=7", "ipc=50"]).recipe.arms["delt"].batch.classes == 7
-    assert resolve("tiny-delt", ["ipc=1", "method.early_late.rounds=4"]).recipe.arms["delt"].early_late is not None
+    assert (
+        resolve("tiny-delt", ["ipc=1", "method.early_late.rounds=4"]).recipe.arms["delt"].early_late
+        is not None
+    )
 
 
 # -- committees ------------------------------------------------------------------------------------
@@ -233,7 +247,9 @@ def test_committees_share_the_images_and_the_training() -> None:
     for dataset in DATASETS:
         for method in NAMES:
             recipe = fastdd.resolve(f"{dataset}-{method}")
-            several = method in ("gvbsm", "edc", "infer", "cvdd") and (dataset != "cifar10" or method == "cvdd")
+            several = method in ("gvbsm", "edc", "infer", "cvdd") and (
+                dataset != "cifar10" or method == "cvdd"
+            )
             assert bool(recipe.committee) == several
             for name, member in recipe.committee.items():
                 assert name == member.network != recipe.teacher.network
@@ -245,7 +261,7 @@ def test_committees_share_the_images_and_the_training() -> None:
 
 
 def test_the_networks_take_the_images() -> None:
-    from fastdd.teachers.networks import outline
+    from fastdd.models.build import outline
 
     wanted = {}
     for dataset, (classes, side) in DATASETS.items():

@@ -15,11 +15,11 @@ from laboratory import CLASSES, CPU, IPC, METHODS, SEED, SHAPE, Lab, make_lab, m
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
+from fastdd.config import Augment, Batch, CrossEntropy, Method, Recover, Save, Terms
+from fastdd.distilled.images import load_images, save_images, to_levels
 from fastdd.errors import InputError
-from fastdd.recipe import Augment, Batch, CrossEntropy, Method, Recover, Save, Terms
-from fastdd.recover import Unit, load_images, plan, recover, save_images, unfinished
+from fastdd.recover import Unit, plan, recover, unfinished
 from fastdd.recover.augment import draws
-from fastdd.recover.images import to_levels
 from fastdd.recover.loop import cosine
 from fastdd.teachers import Features
 
@@ -36,7 +36,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 @pytest.mark.parametrize("slots", [1, 4, "all"])
 @pytest.mark.parametrize("unit_images", [1, 10, 64])
 @pytest.mark.parametrize(("num_classes", "ipc"), [(1, 1), (7, 5), (4, 8)])
-def test_every_row_is_in_one_unit(classes: Any, slots: Any, unit_images: int, num_classes: int, ipc: int) -> None:
+def test_every_row_is_in_one_unit(
+    classes: Any, slots: Any, unit_images: int, num_classes: int, ipc: int
+) -> None:
     batch = Batch(classes=classes, slots=slots)
     units = plan(num_classes, ipc, batch, unit_images)
     rows = [row for unit in units for row in unit.rows]
@@ -93,7 +95,7 @@ def test_the_last_iterate_of_plain_adam(lab: Lab) -> None:
     plain = plain.model_copy(update={"augment": plain.augment.model_copy(update={"roll": (0, 0)})})
     unit = plan(CLASSES, IPC, plain.batch, 1)[0]
     assert draws(plain.augment, unit, steps, (8, 8), SEED) is None
-    got, losses = lab.optimise(plain, Recover(log_every=4), unit)
+    got, losses = lab.optimize(plain, Recover(log_every=4), unit)
     network, labels = lab.double(), torch.tensor([c for c, _ in unit.rows])
     x = lab.start(plain, unit).double()
     low, high = ((v - torch.tensor([0.5, 0.4, 0.3])).div(torch.tensor([0.25, 0.2, 0.3])) for v in (0.0, 1.0))
@@ -117,7 +119,7 @@ def test_the_last_iterate_of_plain_adam(lab: Lab) -> None:
 def test_images_stay_inside_the_box(lab: Lab) -> None:
     deda = method("deda", steps=3, lr=50.0)
     unit = plan(CLASSES, IPC, deda.batch, 12)[0]
-    images, _ = lab.optimise(deda, Recover(), unit)
+    images, _ = lab.optimize(deda, Recover(), unit)
     low, high = lab.teacher.bounds(CPU)
     assert bool((images >= low).all() and (images <= high).all())
     assert bool((images == low).any() and (images == high).any())
@@ -126,8 +128,10 @@ def test_images_stay_inside_the_box(lab: Lab) -> None:
 
 def test_logged_losses_are_a_mean_over_batches(lab: Lab) -> None:
     sre2l = method("sre2l", batch=Batch(classes=2, slots=1), steps=1)
-    logs = [[lab.optimise(sre2l, Recover(unit_images=size), unit)[1][0] for unit in plan(4, 6, sre2l.batch, size)]
-            for size in (1, 1000)]  # fmt: skip
+    logs = [
+        [lab.optimize(sre2l, Recover(unit_images=size), unit)[1][0] for unit in plan(4, 6, sre2l.batch, size)]
+        for size in (1, 1000)
+    ]
     (together,) = logs[1]
     assert together["step"] == 0
     for name in ("ce", "bn"):
@@ -151,11 +155,11 @@ def test_a_term_that_is_not_finite_stops_the_loop(lab: Lab) -> None:
     wild = method("sre2l", terms=Terms(ce=CrossEntropy(weight=1e300)), batch=Batch(classes=2), steps=4)
     unit = plan(CLASSES, IPC, wild.batch, 2)[3]
     with pytest.raises(InputError, match=r"term 'ce' is inf at step 0 of unit 3; lower method\.lr"):
-        lab.optimise(wild, Recover(), unit)
+        lab.optimize(wild, Recover(), unit)
     calls = itertools.count()
     broken = OwnTerm("broken", lambda logits: logits.sum() * (math.nan if next(calls) >= 3 else 1.0))
     with pytest.raises(InputError, match=r"term 'broken' is nan at step 4 of unit 3"):
-        lab.optimise(wild.model_copy(update={"steps": 20}), Recover(log_every=2), unit, [broken])
+        lab.optimize(wild.model_copy(update={"steps": 20}), Recover(log_every=2), unit, [broken])
 
 
 def test_a_gradient_that_is_not_finite_in_the_last_step_is_seen(lab: Lab) -> None:
@@ -163,7 +167,7 @@ def test_a_gradient_that_is_not_finite_in_the_last_step_is_seen(lab: Lab) -> Non
     unit = plan(CLASSES, IPC, plain.batch, 2)[0]
     corner = OwnTerm("corner", lambda logits: (logits * 0).sqrt().sum())  # 0, with an infinite slope
     with pytest.raises(InputError, match=r"images of unit 0 are not finite after step 0"):
-        lab.optimise(plain, Recover(), unit, [corner])
+        lab.optimize(plain, Recover(), unit, [corner])
 
 
 # -- images on disk -------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastdd.teachers import Taps, build, layer_names
-from fastdd.teachers.rectified import rectified
+from fastdd.models.build import build
+from fastdd.teachers import Taps, layer_names
+from fastdd.teachers.fused_relu import rectified
 
 
 class Counter(TorchDispatchMode):
@@ -26,7 +27,7 @@ class Counter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def randomise(network: nn.Module) -> nn.Module:
+def randomize(network: nn.Module) -> nn.Module:
     """Running statistics and affine parameters that make every BatchNorm count."""
     torch.manual_seed(0)
     for module in network.modules():
@@ -42,7 +43,9 @@ def noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("name", "merged", "left"), [("resnet18_small", 9, 8), ("vgg11_bn", 8, 2), ("resnet8", 4, 3)])
+@pytest.mark.parametrize(
+    ("name", "merged", "left"), [("resnet18_small", 9, 8), ("vgg11_bn", 8, 2), ("resnet8", 4, 3)]
+)
 def test_which_relus_are_merged(name: str, merged: int, left: int) -> None:
     with torch.device("meta"):
         network = build(name, 4).eval()
@@ -115,7 +118,7 @@ class AddsInPlace(Small):
 
 def test_what_a_relu_gave_may_change_in_place() -> None:
     torch.manual_seed(0)
-    network = randomise(AddsInPlace())
+    network = randomize(AddsInPlace())
     assert rectified(network) == ({"bn"}, {"relu"})
     taps = Taps(network, ["bn.0"], moments=True)
     torch.testing.assert_close(taps(noise(4, 3, 8, 8)).logits, network(noise(4, 3, 8, 8)))
@@ -127,7 +130,7 @@ def test_what_a_relu_gave_may_change_in_place() -> None:
 )
 def test_values_and_gradients_are_the_networks(make: Callable[[], nn.Module], merged: int) -> None:
     torch.manual_seed(0)
-    network = randomise(make()).double()
+    network = randomize(make()).double()
     assert len(rectified(network)[0]) == merged
     layers = layer_names(network, "bn_inputs")
     taps, results = Taps(network, layers, moments=True), []

@@ -23,8 +23,8 @@ from fastdd.report.axis import linear_axis, log_axis
 from fastdd.report.embedding_map import embedding_map
 from fastdd.report.figures import _apart, accuracy_figure, loss_figure
 from fastdd.report.folder import read_run
-from fastdd.report.page import duration, signed
 from fastdd.report.sheets import Tile, sheet
+from fastdd.report.templates import duration, signed
 
 CLASSES = ("a<b>", "salt & pepper", 'it\'s "odd"')
 ARMS = {"random": "random real images", "sre2l": "SRe2L", "deda+x": "DEDA <&> mine"}
@@ -33,7 +33,12 @@ VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 def make_run(
-    path: Path, classes: tuple[str, ...] = CLASSES, ipc: int = 2, per_class: int = 8, seeds: int = 3, **metrics: Any
+    path: Path,
+    classes: tuple[str, ...] = CLASSES,
+    ipc: int = 2,
+    per_class: int = 8,
+    seeds: int = 3,
+    **metrics: Any,
 ) -> Path:
     """A small run folder with random numbers of the right shapes; the control's embeddings are real ones."""
     random = np.random.RandomState(0)
@@ -51,27 +56,45 @@ def make_run(
                 pixels = random.randint(0, 256, (6, 5, 3)).astype(np.uint8)
                 Image.fromarray(pixels).save(folder / f"{slot:05d}.png")
         arms[arm] = {
-            "title": title, "last": LAST[arm][:seeds], "best": [v + 0.01 for v in LAST[arm][:seeds]],
-            "curves": [[[100, 0.5]]] * seeds, "coverage": 0.125 + n / 10, "vendi": 1.375 + n, "cosine": 0.612 - n / 10,
-            "vendi_by_class": random.rand(len(classes)).tolist(), "cosine_by_class": random.rand(len(classes)).tolist(),
-        }  # fmt: skip
+            "title": title,
+            "last": LAST[arm][:seeds],
+            "best": [v + 0.01 for v in LAST[arm][:seeds]],
+            "curves": [[[100, 0.5]]] * seeds,
+            "coverage": 0.125 + n / 10,
+            "vendi": 1.375 + n,
+            "cosine": 0.612 - n / 10,
+            "vendi_by_class": random.rand(len(classes)).tolist(),
+            "cosine_by_class": random.rand(len(classes)).tolist(),
+        }
     save_file(tensors, path / "embeddings.safetensors")
     write_losses(path, "sre2l", [[{"step": 0, "ce": 2.0, "bn": 30.0}, {"step": 20, "ce": 0.5, "bn": 4.0}]])
     write_losses(path, "deda+x", [[]])
     content = {
-        "recipe": "toy <recipe>", "description": "Fish & chips.", "classes": list(classes), "ipc": ipc, "seed": 7,
+        "recipe": "toy <recipe>",
+        "description": "Fish & chips.",
+        "classes": list(classes),
+        "ipc": ipc,
+        "seed": 7,
         "data": {"root": "shelf/toys", "train": 1438, "test": 359},
         "teacher": {"network": "resnet8", "accuracy": 0.9861},
-        "protocol": {"text": "resnet8, 400 steps & more", "hash": "0badcafe", "seeds": seeds}, "k": 5, "arms": arms,
-    } | metrics  # fmt: skip
+        "protocol": {"text": "resnet8, 400 steps & more", "hash": "0badcafe", "seeds": seeds},
+        "k": 5,
+        "arms": arms,
+    } | metrics
     (path / "metrics.json").write_text(json.dumps(content))
     stages = {"squeeze": {"seconds": 31.25, "images": 1000}, "recover random": {"seconds": 0.01, "images": 0}}
-    stages |= {"recover sre2l": {"seconds": 12.34, "images": 24680}, "recover deda+x": {"seconds": 99.9, "images": 1}}
+    stages |= {
+        "recover sre2l": {"seconds": 12.34, "images": 24680},
+        "recover deda+x": {"seconds": 99.9, "images": 1},
+    }
     manifest = {
-        "fastdd": "0.1.0", "versions": {"torch": "2.11.0", "python": "3.12.1"}, "recipe_hash": "5ca1ab1e",
+        "fastdd": "0.1.0",
+        "versions": {"torch": "2.11.0", "python": "3.12.1"},
+        "recipe_hash": "5ca1ab1e",
         "machine": {"cpu": "Abacus <9>", "threads": 2, "device": "cpu"},
-        "fingerprints": {"train": "f00d" * 16, "code": "c0de" * 16}, "stages": stages,
-    }  # fmt: skip
+        "fingerprints": {"train": "f00d" * 16, "code": "c0de" * 16},
+        "stages": stages,
+    }
     (path / "manifest.json").write_text(json.dumps(manifest))
     method = {"init": "noise", "steps": 400, "lr": 0.1, "title": "<b>bold</b>"}
     (path / "recipe.yaml").write_text(yaml.safe_dump({"name": "toy", "arms": {"sre2l": method}}))
@@ -81,7 +104,9 @@ def make_run(
 def write_losses(path: Path, arm: str, units: list[list[dict[str, float]]]) -> None:
     (path / "recover" / arm).mkdir(parents=True, exist_ok=True)
     for i, losses in enumerate(units):
-        (path / "recover" / arm / f"unit_{i:05d}.json").write_text(json.dumps({"rows": [[0, 0]], "losses": losses}))
+        (path / "recover" / arm / f"unit_{i:05d}.json").write_text(
+            json.dumps({"rows": [[0, 0]], "losses": losses})
+        )
 
 
 class Page(HTMLParser):
@@ -146,7 +171,14 @@ def test_page_is_well_formed_and_self_contained(run: Path) -> None:
 
 def test_names_are_escaped(run: Path) -> None:
     page = Page(report(run))
-    for name in (*CLASSES, *ARMS.values(), "toy <recipe>", "Fish & chips.", "Abacus <9>", "title: <b>bold</b>"):
+    for name in (
+        *CLASSES,
+        *ARMS.values(),
+        "toy <recipe>",
+        "Fish & chips.",
+        "Abacus <9>",
+        "title: <b>bold</b>",
+    ):
         assert name in page.text
     assert page.source.count("<b>") == page.source.count("</b>")
     assert "<b>bold" not in page.source
@@ -156,13 +188,43 @@ def test_names_are_escaped(run: Path) -> None:
 def test_every_arm_and_number_appears(run: Path) -> None:
     text = Page(report(run)).text
     for expected in (
-        *ARMS, "82.0 ± 2.0", "70.0 ± 0.0", "91.0 ± 1.0", "83.0 ± 2.0", "92.0 ± 1.0",  # last and best, in percent
-        "0.125", "0.225", "0.325", "1.38", "2.38", "3.38", "0.612", "0.512", "0.412",  # coverage, Vendi, cosine
-        "12.3", "99.9", "+9.0", "−12.0", "98.6", "2,000",  # seconds, gains, teacher, image-iterations/s
-        "0badcafe", "resnet8, 400 steps & more; 3 seeds", "5-nearest-neighbour", "1,438", "359",
-        "f00d" * 16, "c0de" * 16, "5ca1ab1e", "torch 2.11.0", "python 3.12.1", "shelf/toys", "run 7; students 0 to 2",
-        "noise start, 400 steps, lr 0.1", "2 min 24 s", "fastdd run toy <recipe>",
-    ):  # fmt: skip
+        *ARMS,
+        "82.0 ± 2.0",
+        "70.0 ± 0.0",
+        "91.0 ± 1.0",
+        "83.0 ± 2.0",
+        "92.0 ± 1.0",  # last and best, in percent
+        "0.125",
+        "0.225",
+        "0.325",
+        "1.38",
+        "2.38",
+        "3.38",
+        "0.612",
+        "0.512",
+        "0.412",  # coverage, Vendi, cosine
+        "12.3",
+        "99.9",
+        "+9.0",
+        "−12.0",
+        "98.6",
+        "2,000",  # seconds, gains, teacher, image-iterations/s
+        "0badcafe",
+        "resnet8, 400 steps & more; 3 seeds",
+        "5-nearest-neighbour",
+        "1,438",
+        "359",
+        "f00d" * 16,
+        "c0de" * 16,
+        "5ca1ab1e",
+        "torch 2.11.0",
+        "python 3.12.1",
+        "shelf/toys",
+        "run 7; students 0 to 2",
+        "noise start, 400 steps, lr 0.1",
+        "2 min 24 s",
+        "fastdd run toy <recipe>",
+    ):
         assert expected in text, expected
 
 
@@ -229,7 +291,11 @@ def test_arms_of_one_title_are_told_apart(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["arms"]["deda+x"]["title"] = "SRe2L"
     (run / "metrics.json").write_text(json.dumps(metrics))
-    assert [arm.label for arm in read_run(run).arms] == ["random real images", "SRe2L (sre2l)", "SRe2L (deda+x)"]
+    assert [arm.label for arm in read_run(run).arms] == [
+        "random real images",
+        "SRe2L (sre2l)",
+        "SRe2L (deda+x)",
+    ]
 
 
 # -- what the figures show ---------------------------------------------------------------------------
@@ -247,7 +313,9 @@ def test_accuracy_bars_run_from_the_control_to_the_mean(run: Path) -> None:
 
 def test_losses_are_averaged_over_units_and_hide_what_a_logarithm_cannot_show(run: Path) -> None:
     first = [{"step": 0, "ce": 1.0, "cd": 0.5}, {"step": 20, "ce": 3.0, "cd": -0.5}]
-    write_losses(run, "sre2l", [first, [{"step": 0, "ce": 3.0, "cd": 0.5}, {"step": 20, "ce": 5.0, "cd": 0.0}]])
+    write_losses(
+        run, "sre2l", [first, [{"step": 0, "ce": 3.0, "cd": 0.5}, {"step": 20, "ce": 5.0, "cd": 0.0}]]
+    )
     read = read_run(run)
     assert read.arms[1].losses == {"ce": [(0, 2.0), (20, 4.0)], "cd": [(0, 0.5), (20, -0.25)]}
     figure = loss_figure(read)
@@ -338,7 +406,13 @@ def test_numbers_as_text() -> None:
 
 # -- bad input ---------------------------------------------------------------------------------------
 
-REQUIRED = ("recipe.yaml", "manifest.json", "metrics.json", "embeddings.safetensors", "images/sre2l/a<b>/00001.png")
+REQUIRED = (
+    "recipe.yaml",
+    "manifest.json",
+    "metrics.json",
+    "embeddings.safetensors",
+    "images/sre2l/a<b>/00001.png",
+)
 
 
 @pytest.mark.parametrize("name", REQUIRED)

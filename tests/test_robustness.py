@@ -14,8 +14,8 @@ import torch
 
 from fastdd.cli import main
 from fastdd.errors import InputError
-from fastdd.judge import Question
-from fastdd.robustness import Robustness
+from fastdd.evaluate.evaluation import Question
+from fastdd.evaluate.robustness import Robustness
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,7 +37,9 @@ def on_the_scale(advantage: float) -> float:
     return (math.exp(advantage) - 1 / math.e) / (math.e - 1 / math.e)
 
 
-def test_scores_of_a_runs_set(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_a_runs_set(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = ["robust", str(run), "--arm", "deda"]
     assert main(command) == 0
     out = capsys.readouterr().out
@@ -50,9 +52,13 @@ def test_scores_of_a_runs_set(run: Path, capsys: pytest.CaptureFixture[str], mon
     network = found["networks"]["resnet8"]
     groups = network["accuracies"]
     assert {name: group["arm"] for name, group in groups.items()} == {
-        "real_hard": "full", "synthetic_hard": "deda", "synthetic": "deda", "random": "random",
-        "synthetic_plain": "deda", "random_plain": "random",
-    }  # fmt: skip
+        "real_hard": "full",
+        "synthetic_hard": "deda",
+        "synthetic": "deda",
+        "random": "random",
+        "synthetic_plain": "deda",
+        "random_plain": "random",
+    }
     # the protocol's own students are those of the run
     arms = content(run / "metrics.json")["arms"]
     assert groups["synthetic"]["last"] == arms["deda"]["last"]
@@ -64,8 +70,11 @@ def test_scores_of_a_runs_set(run: Path, capsys: pytest.CaptureFixture[str], mon
         assert values["labels"] == ("hard" if name.endswith("hard") else "online")
         plain = (values["pad"], values["flip"], values["mix"]) == (0, 0.0, "none")
         assert plain == name.endswith("plain")
-        entries = [entry for entry in trained["students"] if (entry["arm"], entry["protocol"]) == (
-            group["arm"], group["protocol"])]  # fmt: skip
+        entries = [
+            entry
+            for entry in trained["students"]
+            if (entry["arm"], entry["protocol"]) == (group["arm"], group["protocol"])
+        ]
         assert [entry["last"] for entry in entries] == group["last"]
         assert {entry["curve"][-1][0] for entry in entries} == {10}
     # the scores are the formulas, of means
@@ -80,7 +89,7 @@ def test_scores_of_a_runs_set(run: Path, capsys: pytest.CaptureFixture[str], mon
 
     # nothing is trained twice, also with another weight; what was lost is trained again, and nothing else
     before = scores.read_bytes()
-    monkeypatch.setattr("fastdd.evaluate.table.train_student", None)
+    monkeypatch.setattr("fastdd.evaluate.results_file.train_student", None)
     assert main(command) == 0
     assert scores.read_bytes() == before
     assert main([*command, "--weight", "1"]) == 0
@@ -96,10 +105,19 @@ def test_scores_of_a_runs_set(run: Path, capsys: pytest.CaptureFixture[str], mon
     assert content(students)["students"][-1] == lost
 
 
-def test_a_folder_of_anybodys_by_epochs(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_anybodys_by_epochs(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """An epoch of the whole set is as long as one of the set, so the steps are the same for all."""
     bare = shutil.copytree(run / "images" / "deda", tmp_path / "bare")
-    given = ["--teacher", str(run / "teacher.safetensors"), "--data", "digits", "--json", str(tmp_path / "s.json")]
+    given = [
+        "--teacher",
+        str(run / "teacher.safetensors"),
+        "--data",
+        "digits",
+        "--json",
+        str(tmp_path / "s.json"),
+    ]
     protocol = ["--student", "convnet1", "--protocol", "rded", "--seeds", "1"]
     changes = ["epochs=2", "test_every=1", "batch=8", "shuffle_patches=2", "lr=0.001"]
     assert main(["robust", str(bare), *given, *protocol, *changes]) == 0
@@ -108,21 +126,26 @@ def test_a_folder_of_anybodys_by_epochs(run: Path, tmp_path: Path, capsys: pytes
     trained = content(tmp_path / "s-students.json")["students"]
     assert [entry["arm"] for entry in trained] == ["full", "bare", "bare", "random", "bare", "random"]
     assert {entry["curve"][-1][0] for entry in trained} == {6}
-    texts = [group["text"] for group in content(tmp_path / "s.json")["networks"]["convnet1"]["accuracies"].values()]
+    texts = [
+        group["text"] for group in content(tmp_path / "s.json")["networks"]["convnet1"]["accuracies"].values()
+    ]
     assert "2 x 2 patches shuffled" in texts[2]
     for plain in texts[4:]:
         assert "patches" not in plain
         assert "shift 0 px, flip 0, no mixing, online labels" in plain
     with pytest.raises(InputError, match=r"another seed; give another --json"):
         Robustness(
-            Question(bare, teacher=run / "teacher.safetensors", data="digits", seed=3, json=tmp_path / "s.json"), CPU
+            Question(
+                bare, teacher=run / "teacher.safetensors", data="digits", seed=3, json=tmp_path / "s.json"
+            ),
+            CPU,
         )
 
 
 def test_what_does_not_fit_is_said_before_the_first_student(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdd.evaluate.table.train_student", None)
+    monkeypatch.setattr("fastdd.evaluate.results_file.train_student", None)
     (tmp_path / "notes.json").write_text("{}")
     (tmp_path / "broken.json").write_text("{")
     deda = [str(run), "--arm", "deda"]
@@ -130,7 +153,10 @@ def test_what_does_not_fit_is_said_before_the_first_student(
         ([*deda, "--weight", "50"], "--weight is 50, expected a fraction between 0 and 1"),
         ([str(run), "--arm", "random"], "is called 'random', as the real images that a set is compared with"),
         ([str(run)], "name one with --arm"),
-        ([*deda, "--json", str(tmp_path / "notes.json")], "notes.json is no robust scores; give another --json"),
+        (
+            [*deda, "--json", str(tmp_path / "notes.json")],
+            "notes.json is no robust scores; give another --json",
+        ),
         ([*deda, "--json", str(tmp_path / "broken.json")], "broken.json cannot be read"),
         ([*deda, "stepps=3"], "did you mean 'steps'"),
         ([str(tmp_path / "nothing"), "--teacher", str(run / "teacher.safetensors")], "no distilled set at"),
@@ -139,7 +165,7 @@ def test_what_does_not_fit_is_said_before_the_first_student(
         error = capsys.readouterr().err
         assert text in error
         assert error.splitlines()[-1].startswith("error: ")
-    monkeypatch.setattr("fastdd.full_set.device_budget", lambda device: 100)
+    monkeypatch.setattr("fastdd.evaluate.full_set.device_budget", lambda device: 100)
     assert main(["robust", *deda]) == 2
     assert "need students of the whole real training set, but" in capsys.readouterr().err
     assert not list(run.glob("robust-*"))

@@ -18,9 +18,9 @@ import yaml
 from safetensors.torch import load_file
 
 import fastdd
-from fastdd import files
+from fastdd.config import Recipe
 from fastdd.errors import InputError
-from fastdd.recipe import Recipe
+from fastdd.runtime import files
 
 Process = Callable[..., "subprocess.Popen[str]"]
 ARMS = ("random", "sre2l", "deda", "sre2l+dire")
@@ -31,7 +31,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def results(folder: Path) -> dict[str, str]:
@@ -47,10 +51,18 @@ def test_the_run_folder(finished: Path) -> None:
     names = set(content(finished))
     units = {"random": 1, "sre2l": 2, "deda": 3, "sre2l+dire": 1}
     expected = {
-        "recipe.yaml", "manifest.json", "metrics.json", "log.jsonl", "report.html", "teacher.safetensors", "data.json",
+        "recipe.yaml",
+        "manifest.json",
+        "metrics.json",
+        "log.jsonl",
+        "report.html",
+        "teacher.safetensors",
+        "data.json",
         "squeeze.json",
-        "embeddings.safetensors", "bank/manifest.json", "bank/classes-00000-00009.safetensors",
-    }  # fmt: skip
+        "embeddings.safetensors",
+        "bank/manifest.json",
+        "bank/classes-00000-00009.safetensors",
+    }
     for arm in ARMS:
         expected |= {f"images/{arm}/{c}/{slot:05d}.png" for c in range(10) for slot in range(2)}
         expected |= {f"recover/{arm}/unit_{i:05d}.json" for i in range(units[arm])}
@@ -68,7 +80,9 @@ def test_metrics(finished: Path) -> None:
     assert metrics["classes"] == [str(c) for c in range(10)]
     assert 0.3 < metrics["teacher"]["accuracy"] <= 1
     for arm, values in metrics["arms"].items():
-        students = [json.loads((finished / f"students/{arm}/seed_{seed}.json").read_text()) for seed in range(2)]
+        students = [
+            json.loads((finished / f"students/{arm}/seed_{seed}.json").read_text()) for seed in range(2)
+        ]
         assert values["last"] == [s["last"] for s in students]
         assert values["best"] == [s["best"] for s in students]
         assert values["curves"] == [s["curve"] for s in students]
@@ -127,7 +141,11 @@ def test_the_second_run_does_nothing(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished, tmp_path / "out")
 
     def times() -> dict[Path, int]:
-        return {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*") if p.name not in VARYING and p.is_file()}
+        return {
+            p: p.stat().st_mtime_ns
+            for p in (tmp_path / "out").rglob("*")
+            if p.name not in VARYING and p.is_file()
+        }
 
     before = times()
     result = fastdd.run(str(finished.parent / "tiny.yaml"), tmp_path / "out")
@@ -147,7 +165,8 @@ def test_stages_one_by_one(tiny: Path, tmp_path: Path) -> None:
         "label": "labels",
     }
     tiny.write_text(
-        tiny.read_text().split("arms:")[0] + "arms: {a: {method: deda}}\nstudent: {network: resnet8, steps: 2}"
+        tiny.read_text().split("arms:")[0]
+        + "arms: {a: {method: deda}}\nstudent: {network: resnet8, steps: 2}"
     )
     out = tmp_path / "out"
     for index, (stage, made) in enumerate(steps.items()):
@@ -174,7 +193,9 @@ def test_arguments_of_the_api(tiny: Path, tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "runs/tiny/teacher.safetensors").is_file()
 
 
-def test_folders_and_archives_give_the_same(pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path) -> None:
+def test_folders_and_archives_give_the_same(
+    pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path
+) -> None:
     with tarfile.open(tmp_path / "pets.tar.gz", "w:gz") as tar:
         tar.add(pets, arcname="pets")
     metrics = []
@@ -192,9 +213,14 @@ def test_folders_and_archives_give_the_same(pets: Path, pets_recipe: Callable[[P
 # -- kill -9 --------------------------------------------------------------------------------------
 
 MOMENTS = (
-    "teacher.safetensors", "bank/manifest.json", "images/sre2l/3/00000.png", "recover/deda/unit_00000.json",
-    "labels/random.safetensors", "students/deda/seed_0.json", "students/full/seed_0.json",
-)  # fmt: skip
+    "teacher.safetensors",
+    "bank/manifest.json",
+    "images/sre2l/3/00000.png",
+    "recover/deda/unit_00000.json",
+    "labels/random.safetensors",
+    "students/deda/seed_0.json",
+    "students/full/seed_0.json",
+)
 
 
 def kill_when(process: subprocess.Popen[str], path: Path) -> None:
@@ -234,9 +260,18 @@ def test_any_result_may_be_missing(finished: Path, tmp_path: Path, one_thread: N
     """What a kill may leave, made by hand: every stage lacks something, and temporary files lie about."""
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    gone = ("manifest.json", "bank/manifest.json", "recover/deda/unit_00001.json", "images/deda/5/00001.png",
-            "labels/sre2l.safetensors", "students/random/seed_1.json", "students/full/seed_0.json",
-            "embeddings.safetensors", "metrics.json", "report.html")  # fmt: skip
+    gone = (
+        "manifest.json",
+        "bank/manifest.json",
+        "recover/deda/unit_00001.json",
+        "images/deda/5/00001.png",
+        "labels/sre2l.safetensors",
+        "students/random/seed_1.json",
+        "students/full/seed_0.json",
+        "embeddings.safetensors",
+        "metrics.json",
+        "report.html",
+    )
     for name in gone:
         (out / name).unlink()
     for name in ("images/deda/5/.tmp-7-00001.png", ".tmp-7-metrics.json", "bank/.tmpEsivZC"):

@@ -23,7 +23,14 @@ def images(finished: Path, tmp_path: Path) -> Path:
     shutil.copytree(finished, out)
     for name in ("labels", "students"):
         shutil.rmtree(out / name)
-    for name in ("embeddings.safetensors", "metrics.json", "report.html", "recipe.yaml", "manifest.json", "log.jsonl"):
+    for name in (
+        "embeddings.safetensors",
+        "metrics.json",
+        "report.html",
+        "recipe.yaml",
+        "manifest.json",
+        "log.jsonl",
+    ):
         (out / name).unlink()
     return out
 

@@ -15,20 +15,22 @@ from typing import Any
 
 import pytest
 import torch
+from galleries import pixels
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import fastdd
-from fastdd import recipe
+from fastdd.config import Data
+from fastdd.config import Teacher as TeacherConfig
 from fastdd.data import Crop, Resident, open_dataset
 from fastdd.errors import InputError
+from fastdd.models.build import build
 from fastdd.teachers import (
     Card,
     Squeezed,
     Teacher,
     accuracy,
-    build,
     keep,
     load_teacher,
     open_passes,
@@ -37,18 +39,20 @@ from fastdd.teachers import (
     squeeze,
     start,
 )
-from fastdd.teachers.optimise import Average, learning_rate, optimiser
+from fastdd.teachers.optimizer import Average, learning_rate, optimizer
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")
-CONFIG = recipe.Teacher(network="resnet8", mean=(0.305,), std=(0.376,), epochs=4, batch=50, lr=0.1, pad=1, flip=0.0)
+CONFIG = TeacherConfig(
+    network="resnet8", mean=(0.305,), std=(0.376,), epochs=4, batch=50, lr=0.1, pad=1, flip=0.0
+)
 EXPECTED = Card("resnet8", CLASSES, 1, (0.305,), (0.376,), size=(8, 8))
 
 
 def digits(count: int) -> tuple[Tensor, Tensor]:
     data = open_dataset("digits", "train")
     chosen = torch.arange(0, len(data), len(data) // count)[:count]
-    return data.images(None, 1, chosen), data.labels[chosen]
+    return pixels(data, None, 1, chosen), data.labels[chosen]
 
 
 def held(count: int, seed: int | None = 0, batch: int = 50) -> passes.Held:
@@ -56,12 +60,12 @@ def held(count: int, seed: int | None = 0, batch: int = 50) -> passes.Held:
     return passes.Held(Resident(images, labels, torch.arange(count), {}), batch, seed)
 
 
-def train(config: recipe.Teacher, count: int, seed: int = 3, checkpoint: Path | None = None) -> Squeezed:
+def train(config: TeacherConfig, count: int, seed: int = 3, checkpoint: Path | None = None) -> Squeezed:
     test = held(count, None)
     return squeeze(config, CLASSES, held(count, batch=config.batch), test, seed, CPU, checkpoint=checkpoint)
 
 
-def changed(**values: object) -> recipe.Teacher:
+def changed(**values: object) -> TeacherConfig:
     return CONFIG.model_copy(update=values)
 
 
@@ -76,9 +80,13 @@ def same(ours: nn.Module, theirs: nn.Module) -> bool:
 @pytest.mark.parametrize("steps", [7, 10, 137])
 def test_onecycle_is_torchs(steps: int) -> None:
     weights = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.3)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(weights, 0.3, total_steps=steps, pct_start=0.3, cycle_momentum=False)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        weights, 0.3, total_steps=steps, pct_start=0.3, cycle_momentum=False
+    )
     for step in range(steps):
-        assert learning_rate(changed(lr=0.3, warmup=0.3), step, steps) == pytest.approx(theirs.get_last_lr()[0])
+        assert learning_rate(changed(lr=0.3, warmup=0.3), step, steps) == pytest.approx(
+            theirs.get_last_lr()[0]
+        )
         weights.step()
         if step < steps - 1:
             theirs.step()
@@ -105,7 +113,7 @@ def test_what_decays() -> None:
     norms = [p for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
     norms.append(network.linear.bias)
     for every, expected in ((False, 0.0), (True, CONFIG.weight_decay)):
-        groups = optimiser(changed(decay_norms=every), network).param_groups
+        groups = optimizer(changed(decay_norms=every), network).param_groups
         decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
         assert len(decay) == len(list(network.parameters()))
         assert {decay[id(p)] for p in norms} == {expected}
@@ -124,7 +132,9 @@ def test_the_average_is_that_of_weights_and_statistics() -> None:
             value.copy_(torch.randn(value.shape) if value.is_floating_point() else torch.tensor(step))
         average.update(network, step)
         decay = min(0.4, (1 + step) / (10 + step))
-        expected = {k: decay * v + (1 - decay) * network.state_dict()[k].double() for k, v in expected.items()}
+        expected = {
+            k: decay * v + (1 - decay) * network.state_dict()[k].double() for k, v in expected.items()
+        }
     found = average.network.state_dict()
     assert "bn1.running_var" in found
     for name, value in found.items():
@@ -146,7 +156,7 @@ def test_squeeze_learns_and_depends_on_its_seed_alone() -> None:
     network, card = one.teacher.network, one.teacher.card
     assert same(network, two.teacher.network)
     assert not torch.equal(network.conv1.weight, other.teacher.network.conv1.weight)
-    assert card.accuracy == accuracy(network, one.teacher.normalise, *digits(700))
+    assert card.accuracy == accuracy(network, one.teacher.normalize, *digits(700))
     assert card.accuracy is not None
     assert card.accuracy > 0.8
     assert not network.training
@@ -162,7 +172,7 @@ def test_the_average_is_the_teacher() -> None:
     averaged, last = train(config, 700), train(config.model_copy(update={"ema": 0.0}), 700)
     assert averaged.curve[-1]["loss"] == last.curve[-1]["loss"]
     assert averaged.teacher.card.accuracy == accuracy(
-        averaged.teacher.network, averaged.teacher.normalise, *digits(700)
+        averaged.teacher.network, averaged.teacher.normalize, *digits(700)
     )
     assert averaged.curve[-1]["accuracy"] > 0.8
     assert not same(averaged.teacher.network, last.teacher.network)
@@ -175,13 +185,17 @@ def test_squeeze_of_fewer_images_than_a_batch(epochs: int) -> None:
 
 
 def test_divergence_is_named() -> None:
-    with pytest.raises(InputError, match=r"diverged in epoch \d: the mean loss is (nan|inf); lower teacher\.lr = 1e"):
+    with pytest.raises(
+        InputError, match=r"diverged in epoch \d: the mean loss is (nan|inf); lower teacher\.lr = 1e"
+    ):
         train(changed(lr=1e20, warmup=0.0), 200)
 
 
 def test_a_bad_teacher_is_refused_and_kept(tmp_path: Path) -> None:
     squeezed = train(changed(epochs=1), 20)
-    with pytest.raises(InputError, match=r"squeeze reached .*%.*minimum_accuracy = 100\.0%.*teacher-rejected\.safeten"):
+    with pytest.raises(
+        InputError, match=r"squeeze reached .*%.*minimum_accuracy = 100\.0%.*teacher-rejected\.safeten"
+    ):
         keep(tmp_path, squeezed, 1.0)
     assert not (tmp_path / "teacher.safetensors").exists()
     again = load_teacher(tmp_path / "teacher-rejected.safetensors", CONFIG, CLASSES, 1, CPU)
@@ -198,7 +212,7 @@ def both(monkeypatch: pytest.MonkeyPatch, pets: Path, **options: Any) -> list[li
     found = []
     for budget, kind in ((10**9, passes.Held), (0, passes.Streamed)):
         monkeypatch.setattr(passes, "device_budget", lambda device, budget=budget: budget)
-        opened = open_passes(open_dataset(str(pets), "train"), recipe.Data(size=6, resize=7), 5, CPU, **options)
+        opened = open_passes(open_dataset(str(pets), "train"), Data(size=6, resize=7), 5, CPU, **options)
         assert isinstance(opened, kind)
         assert (opened.shape, opened.batch) == ((3, 6, 6), 5)
         found.append([batch for epoch in (1, 0) for batch in opened.epoch(epoch)])
@@ -207,11 +221,13 @@ def both(monkeypatch: pytest.MonkeyPatch, pets: Path, **options: Any) -> list[li
 
 
 @pytest.mark.parametrize("seed", [None, 7])
-def test_memory_does_not_change_the_batches(pets: Path, monkeypatch: pytest.MonkeyPatch, seed: int | None) -> None:
+def test_memory_does_not_change_the_batches(
+    pets: Path, monkeypatch: pytest.MonkeyPatch, seed: int | None
+) -> None:
     one, two = both(monkeypatch, pets, seed=seed)
     assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, two, strict=True))
     count = 16 if seed is None else 15  # full batches only, where they are shuffled
-    whole = open_dataset(str(pets), "train").images((6, 6))
+    whole = pixels(open_dataset(str(pets), "train"), (6, 6))
     seen = torch.cat([labels for _, labels in two])
     assert len(seen) == 2 * count
     if seed is None:
@@ -222,7 +238,7 @@ def test_memory_does_not_change_the_batches(pets: Path, monkeypatch: pytest.Monk
 
 
 def test_windows_are_cut_anew_each_epoch(pets: Path) -> None:
-    data, size = open_dataset(str(pets), "train"), recipe.Data()
+    data, size = open_dataset(str(pets), "train"), Data()
     opened = open_passes(data, size, 4, CPU, 1, Crop((0.2, 0.5)))
     assert isinstance(opened, passes.Streamed)
     first, second, again = (torch.cat([x.flatten(1) for x, _ in opened.epoch(e)]) for e in (0, 1, 0))
@@ -255,7 +271,10 @@ def test_training_starts_with_the_given_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("classes", "expected"),
-    [(tuple("abc"), "made for 3 classes, but the data has 10"), (tuple("012345678x"), "class 9 is 'x' there and '9'")],
+    [
+        (tuple("abc"), "made for 3 classes, but the data has 10"),
+        (tuple("012345678x"), "class 9 is 'x' there and '9'"),
+    ],
 )
 def test_a_new_head_where_classes_differ(tmp_path: Path, classes: tuple[str, ...], expected: str) -> None:
     path, network = given(tmp_path / "t.safetensors", classes)
@@ -278,12 +297,14 @@ def test_weights_that_cannot_be_a_start(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"teacher\.init: .*nowhere.* does not exist"):
         start(changed(init=str(tmp_path / "nowhere.safetensors")), EXPECTED, 0)
     path, _ = given(tmp_path / "t.safetensors", network="resnet20")
-    with pytest.raises(InputError, match=r"teacher\.init: .* was made for network resnet20, but this run has resnet8"):
+    with pytest.raises(
+        InputError, match=r"teacher\.init: .* was made for network resnet20, but this run has resnet8"
+    ):
         start(changed(init=str(path), new_head=True), EXPECTED, 0)
     with pytest.raises(ValueError, match="give one of the two"):
-        recipe.Teacher(weights="a.safetensors", init="b.safetensors")
+        TeacherConfig(weights="a.safetensors", init="b.safetensors")
     with pytest.raises(ValueError, match="scale must be"):
-        recipe.Teacher(scale=(0.0, 1.0))
+        TeacherConfig(scale=(0.0, 1.0))
 
 
 # -- killed and continued -------------------------------------------------------------------------
@@ -387,7 +408,9 @@ def test_fine_tuning_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(SQUEEZE)
     first, second = tmp_path / "first", tmp_path / "second"
     with pytest.raises(InputError, match=r"minimum_accuracy = 100\.0%"):
-        fastdd.run(tmp_path / "s.yaml", first, ["teacher.epochs=3", "teacher.minimum_accuracy=1"], until="squeeze")
+        fastdd.run(
+            tmp_path / "s.yaml", first, ["teacher.epochs=3", "teacher.minimum_accuracy=1"], until="squeeze"
+        )
     rejected = first / "teacher-rejected.safetensors"
     overrides = [f"teacher.init={rejected}", "teacher.epochs=1", "teacher.lr=0.01"]
     fastdd.run(tmp_path / "s.yaml", second, overrides, until="squeeze")

@@ -1,4 +1,4 @@
-"""Students: augmentation, optimisers, losses and test passes against independent references; networks for students."""
+"""Students: augmentation, optimizers, losses and test passes against independent references; networks for students."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torchvision.transforms.v2.functional as V
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor, nn
 
-from fastdd import labels, recipe
+from fastdd import labels
+from fastdd.config import RandAugment, Student
 from fastdd.errors import InputError
 from fastdd.evaluate import Augmented, Batch, Replayed, train_student
 from fastdd.evaluate.batches import shuffle_patches
 from fastdd.evaluate.randaugment import TABLES, randaugment
-from fastdd.evaluate.student import _backward, _distillation, _optimiser
-from fastdd.recipe import RandAugment, Student
-from fastdd.teachers import Card, Teacher, build, outline
+from fastdd.evaluate.student import _backward, _distillation, _optimizer
+from fastdd.models.build import build, outline
+from fastdd.teachers import Card, Teacher
 
 CLASSES = 4
 CONFIG = Student(network="convnet1", steps=2, batch=6, pad=1, flip=0.0, mix="none", evaluations=1, lr=0.01)
@@ -62,10 +63,13 @@ def batches(config: Student, teacher: Teacher, images: Tensor, hard: Tensor | No
 
 # -- RandAugment ----------------------------------------------------------------------------------
 
-GRADIENT = torch.stack([
-    torch.arange(256, dtype=torch.uint8).view(16, 16), torch.arange(255, -1, -1).to(torch.uint8).view(16, 16),
-    (torch.arange(256) * 3 % 256).to(torch.uint8).view(16, 16),
-])  # fmt: skip
+GRADIENT = torch.stack(
+    [
+        torch.arange(256, dtype=torch.uint8).view(16, 16),
+        torch.arange(255, -1, -1).to(torch.uint8).view(16, 16),
+        (torch.arange(256) * 3 % 256).to(torch.uint8).view(16, 16),
+    ]
+)
 PIL_OPERATIONS = {
     "autocontrast": lambda image, m: ImageOps.autocontrast(image),
     "equalize": lambda image, m: ImageOps.equalize(image),
@@ -82,7 +86,7 @@ PIL_OPERATIONS = {
 
 @pytest.mark.parametrize("name", PIL_OPERATIONS)
 @pytest.mark.parametrize("magnitude", [0.6, 0.75])
-def test_timms_colour_operations_are_pils(name: str, magnitude: float) -> None:
+def test_timms_color_operations_are_pils(name: str, magnitude: float) -> None:
     ours = TABLES["timm"][name](GRADIENT[None], magnitude, 1.0)[0]
     theirs = PIL_OPERATIONS[name](Image.fromarray(GRADIENT.permute(1, 2, 0).numpy()), magnitude)
     wanted = torch.frombuffer(bytearray(theirs.tobytes()), dtype=torch.uint8).view(16, 16, 3).permute(2, 0, 1)
@@ -93,8 +97,13 @@ def test_timms_colour_operations_are_pils(name: str, magnitude: float) -> None:
 @pytest.mark.parametrize("name", ["shear_x", "shear_y", "translate_x", "translate_y", "rotate"])
 def test_timms_geometry_is_pils(name: str, sign: float) -> None:
     smooth = (128 + 100 * torch.sin(torch.arange(32) / 5)).to(torch.uint8)
-    picture = torch.stack([smooth.expand(32, 32), smooth[:, None].expand(32, 32), smooth.expand(32, 32).T.flip(0)])
-    amounts = {"shear": sign * 0.3 * 0.6, "translate": -round(sign * 0.45 * 0.6 * 32)}  # PIL's are of the source
+    picture = torch.stack(
+        [smooth.expand(32, 32), smooth[:, None].expand(32, 32), smooth.expand(32, 32).T.flip(0)]
+    )
+    amounts = {
+        "shear": sign * 0.3 * 0.6,
+        "translate": -round(sign * 0.45 * 0.6 * 32),
+    }  # PIL's are of the source
     kind, _, axis = name.partition("_")
     image = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
     if name == "rotate":
@@ -109,7 +118,10 @@ def test_timms_geometry_is_pils(name: str, sign: float) -> None:
     ours = TABLES["timm"][name](picture[None], 0.6, sign)[0]
     gap = (ours.int() - wanted.int()).abs().float()
     assert float(gap.mean()) < 4, f"{name}: {axis}"  # PIL samples half a pixel away
-    assert float((TABLES["timm"][name](picture[None], 0.6, -sign)[0].int() - wanted.int()).abs().float().mean()) > 8
+    assert (
+        float((TABLES["timm"][name](picture[None], 0.6, -sign)[0].int() - wanted.int()).abs().float().mean())
+        > 8
+    )
 
 
 def test_torchvisions_table_is_torchvisions() -> None:
@@ -123,12 +135,27 @@ def test_torchvisions_table_is_torchvisions() -> None:
             "posterize": V.posterize(reference, 7),
             "solarize": V.solarize(reference, 178.5),
             "rotate": V.rotate(reference, sign * 9.0, nearest, fill=[0.0]),
-            "shear_x": V.affine(reference, 0.0, [0, 0], 1.0, [math.degrees(math.atan(sign * 0.09)), 0.0], nearest,
-                                fill=[0.0], center=[0.0, 0.0]),
-            "translate_y": V.affine(reference, 0.0, [0, int(sign * round(150 / 331 * 32 * 0.3))], 1.0, [0.0, 0.0],
-                                    nearest, fill=[0.0]),
+            "shear_x": V.affine(
+                reference,
+                0.0,
+                [0, 0],
+                1.0,
+                [math.degrees(math.atan(sign * 0.09)), 0.0],
+                nearest,
+                fill=[0.0],
+                center=[0.0, 0.0],
+            ),
+            "translate_y": V.affine(
+                reference,
+                0.0,
+                [0, int(sign * round(150 / 331 * 32 * 0.3))],
+                1.0,
+                [0.0, 0.0],
+                nearest,
+                fill=[0.0],
+            ),
             "identity": reference,
-        }  # fmt: skip
+        }
         for name, value in wanted.items():
             assert torch.equal(table[name](reference, 0.3, sign), value), name
     assert len(table) == 14
@@ -172,11 +199,11 @@ def test_patches_are_shuffled_whole(side: int, count: int) -> None:
 
 
 def test_black_padding_is_what_torchvisions_random_crop_pads_with(teacher: Teacher, images: Tensor) -> None:
-    """Shifted images, found again among all 9 shifts of the padded levels, normalised afterwards."""
+    """Shifted images, found again among all 9 shifts of the padded levels, normalized afterwards."""
     (batch,) = batches(changed(padding="black", batch=12), teacher, images)
     padded = F.pad(images, (1, 1, 1, 1))
     shifts = [padded[:, :, y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
-    known = torch.stack([teacher.normalise(shifted) for shifted in shifts]).flatten(0, 1)
+    known = torch.stack([teacher.normalize(shifted) for shifted in shifts]).flatten(0, 1)
     gaps = (batch.images[:, None] - known[None]).abs().amax((2, 3, 4)).min(1).values
     assert float(gaps.max()) < 1e-5
     (mean,) = batches(changed(batch=12), teacher, images)
@@ -186,14 +213,14 @@ def test_black_padding_is_what_torchvisions_random_crop_pads_with(teacher: Teach
 def test_a_crop_of_the_whole_image_is_the_image(teacher: Teacher, images: Tensor) -> None:
     """RDED's crop where the mosaic is one patch."""
     (batch,) = batches(changed(scale=[1.0, 1.0], batch=12), teacher, images)
-    gaps = (batch.images[:, None] - teacher.normalise(images)[None]).abs().amax((2, 3, 4)).min(1).values
+    gaps = (batch.images[:, None] - teacher.normalize(images)[None]).abs().amax((2, 3, 4)).min(1).values
     assert float(gaps.max()) < 1e-5
     (cropped,) = batches(changed(scale=[0.3, 0.5], batch=12), teacher, images)
     assert cropped.images.shape == (12, 3, 8, 8)
     assert not torch.allclose(cropped.images, batch.images)
 
 
-def test_a_set_too_large_to_keep_normalised_gives_the_same_batches(
+def test_a_set_too_large_to_keep_normalized_gives_the_same_batches(
     teacher: Teacher, images: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = changed(mix="cutmix", flip=0.5)
@@ -208,7 +235,7 @@ def test_classes_stay_with_their_images(teacher: Teacher, images: Tensor) -> Non
     flat = (torch.arange(12, dtype=torch.uint8) * 20).view(12, 1, 1, 1).expand(12, 3, 8, 8).contiguous()
     found = batches(changed(scale=[0.5, 1.0], batch=5), teacher, flat, torch.arange(12))
     hard = torch.cat([batch.hard for batch in found if batch.hard is not None])
-    levels = teacher.denormalise(torch.cat([batch.images for batch in found]))[:, 0, 4, 4] * 255 / 20
+    levels = teacher.denormalize(torch.cat([batch.images for batch in found]))[:, 0, 4, 4] * 255 / 20
     assert torch.equal(hard, levels.round().long())
     assert hard.sort().values.tolist() == list(range(12))
 
@@ -216,7 +243,9 @@ def test_classes_stay_with_their_images(teacher: Teacher, images: Tensor) -> Non
 # -- labels that come with their views ------------------------------------------------------------
 
 
-def test_stored_views_are_labelled_as_the_student_sees_them(teacher: Teacher, images: Tensor, tmp_path: Path) -> None:
+def test_stored_views_are_labelled_as_the_student_sees_them(
+    teacher: Teacher, images: Tensor, tmp_path: Path
+) -> None:
     how = labels.Augmentation((8, 8), scale=(0.3, 1.0), mix="cutmix", batch=5)
     facts = labels.Facts(labels.fingerprint(images), ("t",), CLASSES, 12, 2, how)
     stored = labels.label_views({"t": teacher}, images, tmp_path / "labels", facts, "x")
@@ -230,12 +259,12 @@ def test_stored_views_are_labelled_as_the_student_sees_them(teacher: Teacher, im
     assert [step for step, _ in result.curve] == [2]
 
 
-# -- loss and optimiser ---------------------------------------------------------------------------
+# -- loss and optimizer ---------------------------------------------------------------------------
 
 
 def test_losses_are_the_formulas_written_out(teacher: Teacher, images: Tensor) -> None:
     torch.manual_seed(1)
-    student, batch = build("convnet1", CLASSES), teacher.normalise(images)
+    student, batch = build("convnet1", CLASSES), teacher.normalize(images)
     hard = torch.arange(12) % CLASSES
     out, wanted = student(batch).double(), teacher.network(batch).double()
     p, q = F.softmax(wanted / 20, 1), F.softmax(out / 20, 1)
@@ -256,7 +285,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient(teacher: Teacher, images: Tenso
     """InstanceNorm has no statistics of the batch; a part counts by its images."""
     torch.manual_seed(1)
     student, found = build("convnet1", CLASSES), []
-    batch = Batch(teacher.normalise(images), None, torch.arange(12) % CLASSES)
+    batch = Batch(teacher.normalize(images), None, torch.arange(12) % CLASSES)
     for count in (1, parts):
         student.zero_grad()
         _backward(_distillation, student, teacher.network, batch, changed(accumulate=count, hard_weight=0.3))
@@ -267,7 +296,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient(teacher: Teacher, images: Tenso
 
 def test_only_weights_of_two_dimensions_decay_where_it_is_split() -> None:
     network = build("vit_small32", CLASSES)
-    decayed, others = _optimiser(changed(split_decay=True, weight_decay=0.3), network).param_groups
+    decayed, others = _optimizer(changed(split_decay=True, weight_decay=0.3), network).param_groups
     names = {id(p): name for name, p in network.named_parameters()}
     inside, outside = ({names[id(p)] for p in group["params"]} for group in (decayed, others))
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
@@ -275,10 +304,12 @@ def test_only_weights_of_two_dimensions_decay_where_it_is_split() -> None:
     assert "encoder.layers.encoder_layer_0.self_attention.in_proj_weight" in inside
     assert {"class_token", "encoder.pos_embedding", "encoder.ln.weight", "conv_proj.bias"} <= outside
     assert inside | outside == set(names.values())
-    assert len(_optimiser(changed(), network).param_groups) == 1
+    assert len(_optimizer(changed(), network).param_groups) == 1
 
 
-def test_sgd_takes_the_step_written_out(teacher: Teacher, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sgd_takes_the_step_written_out(
+    teacher: Teacher, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[dict[str, Tensor]] = []
 
     def look(network: nn.Module, *rest: Any) -> float:
@@ -286,11 +317,13 @@ def test_sgd_takes_the_step_written_out(teacher: Teacher, images: Tensor, monkey
         return 0.0
 
     monkeypatch.setattr("fastdd.evaluate.student._test", look)
-    config = changed(optimiser="sgd", lr=0.1, weight_decay=0.5, schedule="constant", batch=12, pad=0, evaluations=2)
+    config = changed(
+        optimizer="sgd", lr=0.1, weight_decay=0.5, schedule="constant", batch=12, pad=0, evaluations=2
+    )
     train_student(config, teacher, images, None, (images, torch.zeros(12, dtype=torch.int64)), 1, Silent())
     student = build("convnet1", CLASSES)
     student.load_state_dict(seen[0])
-    loss = _distillation(student, teacher.network, teacher.normalise(images), None, config)
+    loss = _distillation(student, teacher.network, teacher.normalize(images), None, config)
     loss.backward()
     # the second step gives the momentum after the first, and that where the first began: for norms at 1 and 0
     for name, p in student.named_parameters():
@@ -321,18 +354,28 @@ def test_the_average_is_tested(teacher: Teacher, images: Tensor, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("changes", "steps"),
-    [({"epochs": 5, "steps": None, "test_every": 2}, [4, 8, 10]), ({"steps": 9, "test_every": 2}, [4, 8, 9]),
-     ({"steps": 10, "evaluations": 5, "best_from": 0.4}, [6, 8, 10]), ({"steps": 3, "test_every": 9}, [3])],
-)  # fmt: skip
+    [
+        ({"epochs": 5, "steps": None, "test_every": 2}, [4, 8, 10]),
+        ({"steps": 9, "test_every": 2}, [4, 8, 9]),
+        ({"steps": 10, "evaluations": 5, "best_from": 0.4}, [6, 8, 10]),
+        ({"steps": 3, "test_every": 9}, [3]),
+    ],
+)
 def test_test_passes(
-    teacher: Teacher, images: Tensor, changes: dict[str, Any], steps: list[int], monkeypatch: pytest.MonkeyPatch
+    teacher: Teacher,
+    images: Tensor,
+    changes: dict[str, Any],
+    steps: list[int],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("fastdd.evaluate.student._test", lambda *arguments: 0.25)
     result = train_student(changed(**changes), teacher, images, None, (images, images), 1, Silent())
     assert [step for step, _ in result.curve] == steps
 
 
-def test_a_compiled_step_is_the_plain_one(teacher: Teacher, images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_step_is_the_plain_one(
+    teacher: Teacher, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Tensor] = []
 
     def look(network: nn.Module, *rest: Any) -> float:
@@ -348,7 +391,9 @@ def test_a_compiled_step_is_the_plain_one(teacher: Teacher, images: Tensor, monk
     monkeypatch.setattr(torch, "compile", compiled)
     for compiling in (False, True):
         config = changed(compile=compiling, batch=12, steps=4, mix="mixup", hard_weight=0.1)
-        train_student(config, teacher, images, None, (images, images), 1, Silent(), torch.arange(12) % CLASSES)
+        train_student(
+            config, teacher, images, None, (images, images), 1, Silent(), torch.arange(12) % CLASSES
+        )
     torch.testing.assert_close(*seen, rtol=1e-4, atol=1e-5)
     assert len(graphs) == 1  # teacher, student and loss, for all steps
 
@@ -356,14 +401,18 @@ def test_a_compiled_step_is_the_plain_one(teacher: Teacher, images: Tensor, monk
 # -- bad input ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("count", "changes"), [(1, {}), (9, {"batch": 4}), (12, {"batch": 4, "accumulate": 4})])
+@pytest.mark.parametrize(
+    ("count", "changes"), [(1, {}), (9, {"batch": 4}), (12, {"batch": 4, "accumulate": 4})]
+)
 def test_a_batch_of_one_image_has_no_statistics(
     teacher: Teacher, images: Tensor, count: int, changes: dict[str, Any]
 ) -> None:
     test = (images, torch.zeros(12, dtype=torch.int64))
     with pytest.raises(InputError, match=r"resnet8 has BatchNorm.*student.batch=.*single one"):
         train_student(changed(network="resnet8", **changes), teacher, images[:count], None, test, 1, Silent())
-    train_student(changed(**changes), teacher, images[:count], None, test, 1, Silent())  # InstanceNorm needs none
+    train_student(
+        changed(**changes), teacher, images[:count], None, test, 1, Silent()
+    )  # InstanceNorm needs none
 
 
 def test_labels_that_do_not_fit(teacher: Teacher, images: Tensor) -> None:
@@ -385,9 +434,16 @@ def test_labels_that_do_not_fit(teacher: Teacher, images: Tensor) -> None:
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("convnet3", 320_010), ("convnet3_bn", 320_010), ("resnet18_small", 11_173_962), ("vgg11_bn_small", 9_231_114),
-     ("vgg16_small", 14_719_818), ("mobilenet_v2_small", 2_236_682), ("resnet50_small", 23_520_842)],
-)  # fmt: skip
+    [
+        ("convnet3", 320_010),
+        ("convnet3_bn", 320_010),
+        ("resnet18_small", 11_173_962),
+        ("vgg11_bn_small", 9_231_114),
+        ("vgg16_small", 14_719_818),
+        ("mobilenet_v2_small", 2_236_682),
+        ("resnet50_small", 23_520_842),
+    ],
+)
 def test_networks_have_the_known_sizes(name: str, parameters: int) -> None:
     network = outline("x", name, 10, (3, 32, 32))
     assert sum(p.numel() for p in network.parameters()) == parameters
@@ -395,9 +451,14 @@ def test_networks_have_the_known_sizes(name: str, parameters: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "side"),
-    [("mobilenet_v2_small", 4), ("efficientnet_b0_small", 2), ("shufflenet_v2_x1_0_small", 4), ("vgg16_bn_small", 1),
-     ("resnet18_small", 4)],
-)  # fmt: skip
+    [
+        ("mobilenet_v2_small", 4),
+        ("efficientnet_b0_small", 2),
+        ("shufflenet_v2_x1_0_small", 4),
+        ("vgg16_bn_small", 1),
+        ("resnet18_small", 4),
+    ],
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_small_variants_keep_pixels(name: str, side: int, channels: int) -> None:
     """Pixels that the last convolution leaves of 32; torchvision's own leave 1."""
@@ -423,6 +484,8 @@ def test_the_convnet_is_the_matching_methods() -> None:
 
 @pytest.mark.parametrize(("name", "side"), [("convnet3", 64), ("convnet4", 32), ("vit_small32", 64)])
 def test_networks_of_one_size_refuse_others(name: str, side: int) -> None:
-    with pytest.raises(InputError, match=rf"student.network: {name} cannot take images of 3 x {side} x {side}"):
+    with pytest.raises(
+        InputError, match=rf"student.network: {name} cannot take images of 3 x {side} x {side}"
+    ):
         outline("student.network", name, 10, (3, side, side))
-    assert recipe.Student(network=name).network == name
+    assert Student(network=name).network == name

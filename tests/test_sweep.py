@@ -16,11 +16,11 @@ from test_run import kill_when, results
 
 import fastdd
 from fastdd import cli
+from fastdd.config import Recipe, as_plain
+from fastdd.config.naming import folder_name, shown, tails
 from fastdd.errors import InputError
-from fastdd.grid import Grid, expand, parse_grid
-from fastdd.recipe import Recipe, as_plain
-from fastdd.recipe.sweep import folder_name, shown, tails
-from fastdd.sweep import sweep
+from fastdd.recipes.grid import Grid, expand, parse_grid
+from fastdd.runs.sweep import sweep
 
 GAMMA = "method.terms.gaussian.gamma"
 
@@ -42,16 +42,30 @@ def test_every_point_is_what_its_values_give_alone() -> None:
     (run,) = grid("method.gamma=0,10", "method.augment.scale=[0.5,1],null").runs
     assert (run.folder, run.at) == ("", {})
     assert list(run.recipe.arms) == [
-        "sre2l-scale-0_5_1", "sre2l-scale-null",
-        "deda-gamma-0-scale-0_5_1", "deda-gamma-0-scale-null", "deda-gamma-10-scale-0_5_1", "deda-gamma-10-scale-null",
-        "sre2l+dire-scale-0_5_1", "sre2l+dire-scale-null",
-    ]  # fmt: skip
-    for arm, gamma, scale in (("deda-gamma-10-scale-0_5_1", 10, "[0.5, 1]"), ("deda-gamma-0-scale-null", 0, "null")):
-        alone = fastdd.resolve("digits", [f"method.gamma={gamma}", f"method.augment.scale={scale}"]).arms["deda"]
+        "sre2l-scale-0_5_1",
+        "sre2l-scale-null",
+        "deda-gamma-0-scale-0_5_1",
+        "deda-gamma-0-scale-null",
+        "deda-gamma-10-scale-0_5_1",
+        "deda-gamma-10-scale-null",
+        "sre2l+dire-scale-0_5_1",
+        "sre2l+dire-scale-null",
+    ]
+    for arm, gamma, scale in (
+        ("deda-gamma-10-scale-0_5_1", 10, "[0.5, 1]"),
+        ("deda-gamma-0-scale-null", 0, "null"),
+    ):
+        alone = fastdd.resolve("digits", [f"method.gamma={gamma}", f"method.augment.scale={scale}"]).arms[
+            "deda"
+        ]
         title = f"DEDA, gamma = {gamma}, scale = {scale}"
         assert run.recipe.arms[arm] == alone.model_copy(update={"title": title})
     point = run.recipe.sweep.points["deda-gamma-10-scale-0_5_1"]
-    assert (point.of, point.title, point.at) == ("deda", "DEDA", {GAMMA: 10.0, "method.augment.scale": [0.5, 1.0]})
+    assert (point.of, point.title, point.at) == (
+        "deda",
+        "DEDA",
+        {GAMMA: 10.0, "method.augment.scale": [0.5, 1.0]},
+    )
     assert run.recipe.sweep.keys == (GAMMA, "method.augment.scale")
 
 
@@ -112,7 +126,10 @@ def test_a_recipe_without_a_sweep_is_saved_as_before() -> None:
         (["method.gama=1,2"], "unknown key 'method.gama' .did you mean 'gamma'"),
         (["method.gamma=1", "arms.deda.gamma=3"], "both set arms.deda.terms.gaussian.gamma; use one"),
         (["ipc=1", "ipc=2"], "--grid ipc and --grid ipc both set ipc"),
-        (["terms.dire=null,{}", "terms.dire.r_cos=1"], "--grid terms.dire.r_cos and --grid terms.dire both set"),
+        (
+            ["terms.dire=null,{}", "terms.dire.r_cos=1"],
+            "--grid terms.dire.r_cos and --grid terms.dire both set",
+        ),
         (["method.gamma="], "has no values"),
         (["method.gamma=[1"], "is no list of YAML values"),
         (["method.gamma"], "must look like KEY=VALUE"),
@@ -121,12 +138,17 @@ def test_a_recipe_without_a_sweep_is_saved_as_before() -> None:
         (["ipc=1,0"], "ipc: input should be greater than or equal to 1, got 0"),
         (["lr=1"], "'lr' is ambiguous"),
         (["sweep.keys=a"], "unknown key 'sweep.keys'"),
-        (["method.terms.bn=null", "terms.conv={patch: 2},{patch: 4}"], "the sweep of digits: a run has one bank"),
-        ([f"method.steps={','.join(map(str, range(40)))}", f"seed={','.join(map(str, range(26)))}"],
-         "the grid has 1040 points, at most 1000"),
+        (
+            ["method.terms.bn=null", "terms.conv={patch: 2},{patch: 4}"],
+            "the sweep of digits: a run has one bank",
+        ),
+        (
+            [f"method.steps={','.join(map(str, range(40)))}", f"seed={','.join(map(str, range(26)))}"],
+            "the grid has 1040 points, at most 1000",
+        ),
         ([], "a sweep needs a grid"),
     ],
-)  # fmt: skip
+)
 def test_bad_grids(texts: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         grid(*texts)
@@ -146,7 +168,9 @@ def test_names_and_values_as_text() -> None:
 SCORES = ("last", "best", "coverage", "vendi", "cosine")
 
 
-def test_a_sweep_of_a_method_is_one_run(recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_of_a_method_is_one_run(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert cli.main(["sweep", recipe, "--grid", "method.gamma=0,50", "--out", str(out), "--seeds", "2"]) == 0
     metrics = json.loads((out / "metrics.json").read_text())
@@ -159,8 +183,12 @@ def test_a_sweep_of_a_method_is_one_run(recipe: str, tmp_path: Path, capsys: pyt
         assert all(metrics["arms"][arm][key] == values[key] for key in SCORES)
         assert len(values["last"]) == 2
     assert [arm["at"] for arm in run["arms"].values()] == [{GAMMA: 0.0}, {GAMMA: 50.0}, {}]
-    units = [json.loads((out / f"recover/deda-gamma-{g}/unit_00000.json").read_text())["losses"] for g in (0, 50)]
-    assert units[0][0]["gaussian"] < units[1][0]["gaussian"]  # the same images, another weight on the covariances
+    units = [
+        json.loads((out / f"recover/deda-gamma-{g}/unit_00000.json").read_text())["losses"] for g in (0, 50)
+    ]
+    assert (
+        units[0][0]["gaussian"] < units[1][0]["gaussian"]
+    )  # the same images, another weight on the covariances
     assert "by <b>gamma</b>" in (out / "report.html").read_text()
     assert "<svg" in (out / "sweep.svg").read_text()
     saved = fastdd.resolve(str(out / "recipe.yaml"))
@@ -206,7 +234,11 @@ def test_several_runs(recipe: str, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in out.rglob("seed_0.json")}
     shutil.rmtree(out / "ipc-3")
     assert sweep(recipe, texts, out) == content
-    assert len([path for path, time in before.items() if path.stat().st_mtime_ns == time]) == len(before) / 2 == 5
+    assert (
+        len([path for path, time in before.items() if path.stat().st_mtime_ns == time])
+        == len(before) / 2
+        == 5
+    )
 
 
 def test_a_bad_run_is_refused_before_the_first_begins(recipe: str, tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ GAMMA = "method.terms.gaussian.gamma"
 
 def swept(title: str, last: float, **at: float | str | None) -> SweptSet:
     return SweptSet(
-        title, {{"gamma": GAMMA}.get(key, key): value for key, value in at.items()}, [last - 0.01, last + 0.01]
+        title,
+        {{"gamma": GAMMA}.get(key, key): value for key, value in at.items()},
+        [last - 0.01, last + 0.01],
     )
 
 
@@ -37,7 +39,9 @@ def test_zero_stands_apart_from_a_logarithm() -> None:
     assert axis(0) == FIRST
     assert axis(10) == AFTER_ZERO
     assert axis(1000) == pytest.approx(LAST)
-    assert (axis(50) - axis(10)) / (axis(1000) - axis(10)) == pytest.approx(0.349485, abs=1e-6)  # log 5 / log 100
+    assert (axis(50) - axis(10)) / (axis(1000) - axis(10)) == pytest.approx(
+        0.349485, abs=1e-6
+    )  # log 5 / log 100
     assert axis.broken is not None
     assert FIRST < axis.broken < AFTER_ZERO
     assert [text for _, text in axis.ticks] == ["0", "10", "50", "1000"]
@@ -97,7 +101,10 @@ def test_marks_are_drawn_to_scale() -> None:
 
 
 def test_the_control_of_runs_goes_from_run_to_run() -> None:
-    runs = [SweptRun({"ipc": n}, [c], [swept("DEDA", c + 0.1, ipc=n)]) for n, c in ((50, 0.5), (1, 0.1), (10, 0.3))]
+    runs = [
+        SweptRun({"ipc": n}, [c], [swept("DEDA", c + 0.1, ipc=n)])
+        for n, c in ((50, 0.5), (1, 0.1), (10, 0.3))
+    ]
     figure = accuracy_by_key(runs, ["ipc"])
     (panel,) = figure.panels
     path = numbers(panel.control)
@@ -108,7 +115,9 @@ def test_the_control_of_runs_goes_from_run_to_run() -> None:
 
 
 def test_further_keys_of_runs_have_panels() -> None:
-    runs = [SweptRun({"ipc": n}, [n / 100], [swept("DEDA", 0.5, ipc=n, gamma=g) for g in (0, 1)]) for n in (1, 10)]
+    runs = [
+        SweptRun({"ipc": n}, [n / 100], [swept("DEDA", 0.5, ipc=n, gamma=g) for g in (0, 1)]) for n in (1, 10)
+    ]
     figure = accuracy_by_key(runs, [GAMMA, "ipc"])
     assert [panel.title for panel in figure.panels] == ["ipc = 1", "ipc = 10"]
     assert [line.label for panel in figure.panels for line in panel.lines] == ["DEDA", "DEDA"]

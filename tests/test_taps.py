@@ -10,17 +10,14 @@ from torch import Tensor, nn
 from torchvision import models
 
 from fastdd.errors import InputError
-from fastdd.teachers import (
-    Taps,
-    build,
-    layer_names,
-)
+from fastdd.models.build import build
+from fastdd.teachers import Taps, layer_names
 
 NAMES = ("resnet8", "resnet18_small", "resnet18", "vgg11_bn")
 KINDS = {"vgg11_bn": ("bn_inputs",)}
 
 
-def randomise(network: nn.Module) -> nn.Module:
+def randomize(network: nn.Module) -> nn.Module:
     """Weights and running statistics that make every layer count."""
     torch.manual_seed(0)
     for module in network.modules():
@@ -49,8 +46,10 @@ def make(name: str) -> tuple[nn.Module, Tensor]:
         network.to_empty(device="cpu")
     else:
         network = build(name, 10)
-    images = torch.randn(3, 3, *((33, 32) if name != "resnet8" else (9, 8)), generator=torch.Generator().manual_seed(1))
-    return randomise(network), images
+    images = torch.randn(
+        3, 3, *((33, 32) if name != "resnet8" else (9, 8)), generator=torch.Generator().manual_seed(1)
+    )
+    return randomize(network), images
 
 
 def all_layers(network: nn.Module, name: str) -> dict[str, str]:
@@ -68,7 +67,9 @@ def test_logits_are_the_networks(name: str, moments: bool) -> None:
     plain = network.eval()(images)
     features = Taps(network, all_layers(network, name), moments)(images)
     if moments:  # the fused BatchNorm rounds in another order
-        torch.testing.assert_close(features.logits, plain, rtol=1e-4, atol=1e-5 * float(plain.detach().abs().max()))
+        torch.testing.assert_close(
+            features.logits, plain, rtol=1e-4, atol=1e-5 * float(plain.detach().abs().max())
+        )
     else:
         assert torch.equal(features.logits, plain)
     assert bool(features.moments) is moments

@@ -10,31 +10,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from galleries import pixels
 from torch import Tensor, nn
 from torchvision import models
 
-from fastdd import recipe
+from fastdd.config import Teacher as TeacherConfig
 from fastdd.data import open_dataset
 from fastdd.errors import InputError
-from fastdd.files import write_tensors
-from fastdd.teachers import (
-    Card,
-    Teacher,
-    accuracy,
-    build,
-    differences,
-    fingerprint,
-    load_teacher,
-    outline,
-    save_teacher,
-)
+from fastdd.models.build import build, outline
+from fastdd.runtime.files import write_tensors
+from fastdd.teachers import Card, Teacher, accuracy, differences, fingerprint, load_teacher, save_teacher
 
 CPU = torch.device("cpu")
 
 # -- networks -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("resnet20", 269_722), ("resnet8", 75_290), ("resnet32", 464_154)])
+@pytest.mark.parametrize(
+    ("name", "parameters"), [("resnet20", 269_722), ("resnet8", 75_290), ("resnet32", 464_154)]
+)
 def test_cifar_resnets_have_the_papers_size(name: str, parameters: int) -> None:
     assert sum(p.numel() for p in build(name, 10).parameters()) == parameters
 
@@ -65,7 +59,9 @@ def test_unknown_networks_and_channels() -> None:
         build("resnet18", 10, channels=1)
 
 
-@pytest.mark.parametrize("name", ["googlenet", "inception_v3", "regnet_y_400mf", "efficientnet_b0", "convnext_tiny"])
+@pytest.mark.parametrize(
+    "name", ["googlenet", "inception_v3", "regnet_y_400mf", "efficientnet_b0", "convnext_tiny"]
+)
 def test_torchvision_networks_give_logits_in_training_too(name: str) -> None:
     network = outline("teacher.network", name, 7, (3, 96, 96)).train()
     assert network(torch.zeros(2, 3, 96, 96, device="meta")).shape == (2, 7)
@@ -77,7 +73,7 @@ def test_auxiliary_classifiers_of_a_file_are_left_out(tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         theirs = models.get_model("googlenet", num_classes=10, aux_logits=True)
     write_tensors(tmp_path / "t.safetensors", theirs.state_dict())
-    config = recipe.Teacher(network="googlenet")
+    config = TeacherConfig(network="googlenet")
     loaded = load_teacher(tmp_path / "t.safetensors", config, CLASSES, 3, CPU)
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(loaded.network(x), theirs.eval()(x))
@@ -86,7 +82,9 @@ def test_auxiliary_classifiers_of_a_file_are_left_out(tmp_path: Path) -> None:
 def test_outline_pushes_an_image_through() -> None:
     assert isinstance(outline("teacher.network", "resnet8", 10, (1, 8, 8)), nn.Module)
     for name in ("vgg11_bn", "vit_b_16"):
-        with pytest.raises(InputError, match=rf"student\.network: {name} cannot take images of 3 x 8 x 8.*data\.size"):
+        with pytest.raises(
+            InputError, match=rf"student\.network: {name} cannot take images of 3 x 8 x 8.*data\.size"
+        ):
             outline("student.network", name, 10, (3, 8, 8))
 
 
@@ -101,22 +99,26 @@ def teacher(**changes: object) -> Teacher:
 
 def test_every_grey_value_survives() -> None:
     values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
-    colours = teacher(channels=3, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
-    normalised = colours.normalise(values)
-    assert normalised.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal((colours.denormalise(normalised) * 255).round(), values.float())
-    low, high = colours.bounds(CPU)
-    torch.testing.assert_close(normalised[0, :, 0, 0], low.flatten())
-    torch.testing.assert_close(normalised[0, :, -1, -1], high.flatten())
+    colors = teacher(channels=3, mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010))
+    normalized = colors.normalize(values)
+    assert normalized.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal((colors.denormalize(normalized) * 255).round(), values.float())
+    low, high = colors.bounds(CPU)
+    torch.testing.assert_close(normalized[0, :, 0, 0], low.flatten())
+    torch.testing.assert_close(normalized[0, :, -1, -1], high.flatten())
 
 
 # -- weights and cards ----------------------------------------------------------------------------
 
-CONFIG = recipe.Teacher(network="resnet8", mean=(0.305,), std=(0.376,), epochs=4, batch=50, lr=0.1, pad=1, flip=0.0)
+CONFIG = TeacherConfig(
+    network="resnet8", mean=(0.305,), std=(0.376,), epochs=4, batch=50, lr=0.1, pad=1, flip=0.0
+)
 CLASSES = tuple("0123456789")
 
 
-def load(path: Path, config: recipe.Teacher = CONFIG, classes: tuple[str, ...] = CLASSES, channels: int = 1) -> Teacher:
+def load(
+    path: Path, config: TeacherConfig = CONFIG, classes: tuple[str, ...] = CLASSES, channels: int = 1
+) -> Teacher:
     return load_teacher(path, config, classes, channels, CPU)
 
 
@@ -180,7 +182,7 @@ def test_a_whole_card_and_one_of_an_earlier_version(tmp_path: Path) -> None:
     assert not differences(teacher().card, card, ("size",))
 
 
-@pytest.mark.parametrize("card", ["{", "3", '{"network": "resnet8"}', '{"colour": "red"}'])
+@pytest.mark.parametrize("card", ["{", "3", '{"network": "resnet8"}', '{"color": "red"}'])
 def test_a_damaged_card(tmp_path: Path, card: str) -> None:
     write_tensors(tmp_path / "t.safetensors", teacher().network.state_dict(), {"fastdd": card})
     with pytest.raises(InputError, match=r"the card in .*t\.safetensors cannot be read"):
@@ -198,7 +200,9 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         return str(caught.value)
 
     state = teacher().network.state_dict()
-    assert "'conv1.weight' is missing (1 in all)" in message({k: v for k, v in state.items() if k != "conv1.weight"})
+    assert "'conv1.weight' is missing (1 in all)" in message(
+        {k: v for k, v in state.items() if k != "conv1.weight"}
+    )
     assert "unknown tensor 'extra' (1 in all)" in message({**state, "extra": torch.zeros(1)})
     wrong = message({**state, "conv1.weight": torch.zeros(16, 3, 3, 3)})
     assert "conv1.weight is [16, 3, 3, 3], expected [16, 1, 3, 3]" in wrong
@@ -220,10 +224,10 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
 
 
 def test_a_foreign_teacher_on_real_images(test_data: Callable[[str], Path]) -> None:
-    config = recipe.Teacher(network="resnet20", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    config = TeacherConfig(network="resnet20", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     data = open_dataset(test_data("cifar10.tar.xz"), "test")
     chosen = torch.arange(0, 10000, 50)
     loaded = load(test_data("teachers/cifar10jpeg_resnet20.safetensors"), config, data.classes, 3)
-    images, labels = data.images(None, 3, chosen), data.labels[chosen]
+    images, labels = pixels(data, None, 3, chosen), data.labels[chosen]
     # 87.9 % of all 10,000: of 200 of them, five standard deviations below
-    assert accuracy(loaded.network, loaded.normalise, images, labels) > 0.879 - 5 * (0.88 * 0.12 / 200) ** 0.5
+    assert accuracy(loaded.network, loaded.normalize, images, labels) > 0.879 - 5 * (0.88 * 0.12 / 200) ** 0.5

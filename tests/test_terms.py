@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from laboratory import CLASSES, IPC, METHODS, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
-from fastdd.recipe import Batch, BatchNorm, CrossEntropy, DiRe, Gaussian, Recover, Terms
+from fastdd.config import Batch, BatchNorm, CrossEntropy, DiRe, Gaussian, Recover, Terms
 from fastdd.recover import plan
 from fastdd.recover.augment import draws
 from fastdd.teachers import layer_names
@@ -46,7 +46,9 @@ def released_batch_norm_loss(network: nn.Module, images: Tensor, first: float) -
 
 
 def test_batch_norm_term_is_the_released_loss_of_each_batch(lab: Lab) -> None:
-    sre2l = method("sre2l", batch=Batch(classes=2, slots=3), terms=Terms(bn=BatchNorm(weight=0.3, first=10.0)))
+    sre2l = method(
+        "sre2l", batch=Batch(classes=2, slots=3), terms=Terms(bn=BatchNorm(weight=0.3, first=10.0))
+    )
     units = plan(CLASSES, IPC, sre2l.batch, 12)
     assert [unit.shape for unit in units] == [(2, 2, 3)] * 2
     network = lab.double()
@@ -129,7 +131,9 @@ def test_dire_terms_are_the_formula_of_each_class(lab: Lab, reading: Any) -> Non
     assert unit.rows[0] == (0, 3)
     images = lab.start(sre2l, unit)
     wanted = torch.zeros(3, dtype=torch.float64)
-    for c, rows in zip(unit.groups, lab.features(sre2l, unit, images).embedding.double().split(3), strict=True):
+    for c, rows in zip(
+        unit.groups, lab.features(sre2l, unit, images).embedding.double().split(3), strict=True
+    ):
         real = lab.bank.embeddings(c).double()
         n, m = len(rows), len(real)
         within = F.cosine_similarity(rows[:, None], rows[None], dim=2)
@@ -173,7 +177,9 @@ def test_gradient_of_a_unit_is_that_of_one_batch_at_a_time(lab: Lab, name: str) 
         # the same sums in float32, in another order
         assert float((together[row] - grad).abs().max()) <= 1e-4 * float(grad.abs().max()), row
     mixed = lab.gradients(chosen.model_copy(update={"batch": Batch(classes="all", slots="all")}), 1000)
-    assert any(float((mixed[row] - grad).abs().max()) > 0.01 * float(grad.abs().max()) for row, grad in alone.items())
+    assert any(
+        float((mixed[row] - grad).abs().max()) > 0.01 * float(grad.abs().max()) for row, grad in alone.items()
+    )
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -199,10 +205,16 @@ def test_initial_images_and_draws_do_not_depend_on_the_unit_size(lab: Lab, name:
 @pytest.mark.parametrize("name", METHODS)
 def test_final_images_do_not_depend_on_the_unit_size(lab: Lab, name: str) -> None:
     chosen = METHODS[name]().model_copy(update={"steps": 8, "lr": 0.02})
-    alone, together = (lab.optimised(chosen, Recover(unit_images=size)) for size in (1, 1000))
+    alone, together = (lab.optimized(chosen, Recover(unit_images=size)) for size in (1, 1000))
     difference = torch.stack([(together[row] - image).abs() for row, image in alone.items()])
-    moved = torch.stack([image - lab.start(chosen, unit)[i] for unit in plan(CLASSES, IPC, chosen.batch, 1)
-                         for i, row in enumerate(unit.rows) for image in (alone[row],)]).abs()  # fmt: skip
+    moved = torch.stack(
+        [
+            image - lab.start(chosen, unit)[i]
+            for unit in plan(CLASSES, IPC, chosen.batch, 1)
+            for i, row in enumerate(unit.rows)
+            for image in (alone[row],)
+        ]
+    ).abs()
     # Adam divides by the gradient's size: where that is near zero its rounding error is all there is, up to lr a step
     assert float(moved.mean()) > 0.02
     assert float(difference.mean()) < 1e-4

@@ -16,7 +16,9 @@ SHIFT = Augmentation((SIZE, SIZE), pad=3, mix="mixup", mix_alpha=0.8, mix_per="s
 
 def random_images() -> Tensor:
     """uint8 [N, 3, SIZE, SIZE]."""
-    return torch.randint(256, (N, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return torch.randint(
+        256, (N, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
 
 
 def one_by_one(images: Tensor, how: Augmentation, epoch: int, seed: int = 5) -> dict[int, Tensor]:

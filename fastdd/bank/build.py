@@ -11,9 +11,8 @@ Memory beside the teacher: the rows of the open class, its covariances, and one 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, groupby
 from pathlib import Path
@@ -22,53 +21,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import recipe
-from ..data.loader import Batch
-from ..distributed import barrier, is_main, rank, world_size
+from ..config import Bank
+from ..data.real import RealImages
 from ..errors import InputError
-from ..files import write_json
-from ..progress import progress
+from ..runtime.distributed import barrier, is_main, rank, world_size
+from ..runtime.files import write_json
+from ..runtime.progress import progress
 from ..teachers import Taps, Teacher, hooked_layers, layer_names
-from .collect import Finished, collect, forward
-from .gather import OpenClass
+from .class_statistics import OpenClass
+from .finish import complete, is_whole
+from .forward_pass import Finished, collect, forward
 from .store import PLAN, SCHEMA, shards, write_shard
-from .whole import complete, is_whole
-
-Stream = Callable[[range], Iterable[Batch]]
-"""positions in the data set -> their images in order, in batches of ``bank.batch``"""
-
-
-@dataclass(frozen=True)
-class RealImages:
-    """The data set as the bank sees it.
-
-    Attributes:
-        shape: (C, H, W) of an image.
-        labels: int64 [N], ascending.
-        names: of the images, for the list of those that were skipped.
-        fingerprint: of the data set.
-        transform: what was done to the images, for the manifest: backend, size, ...
-        stream: reads a range of positions.
-    """
-
-    shape: tuple[int, int, int]
-    labels: Tensor
-    names: Sequence[str]
-    fingerprint: str
-    transform: dict[str, Any]
-    stream: Stream
-
-    @classmethod
-    def in_memory(cls, images: Tensor, labels: Tensor, batch: int, fingerprint: str = "") -> RealImages:
-        """Decoded images, uint8 [N, C, H, W] in class order, read in batches of ``batch``."""
-
-        def stream(positions: range) -> Iterator[Batch]:
-            for rows in torch.arange(positions.start, positions.stop).split(batch):
-                yield Batch(images[rows], labels[rows], rows)
-
-        names = [f"{c}/{index}" for index, c in enumerate(labels.tolist())]
-        _, channels, height, width = images.shape
-        return cls((channels, height, width), labels, names, fingerprint, {"size": [height, width]}, stream)
 
 
 def build(
@@ -76,7 +39,7 @@ def build(
     teacher: Teacher,
     fingerprint: str,
     data: RealImages,
-    config: recipe.Bank,
+    config: Bank,
     layers: Collection[str],
     seed: int,
     classes: range | None = None,
@@ -98,7 +61,10 @@ def build(
     batch_norms = list(layer_names(teacher.network, "bn_inputs")) if config.class_bn != "none" else []
     hooked = hooked_layers(teacher.network) if config.patch else []
     taps = Taps(
-        teacher.network, {*layers, *batch_norms, *hooked}, moments=bool(batch_norms or hooked), patch=config.patch or 1
+        teacher.network,
+        {*layers, *batch_norms, *hooked},
+        moments=bool(batch_norms or hooked),
+        patch=config.patch or 1,
     )
     gaussians = [layer for layer in taps.layers if layer in set(layers)]
     device = next(taps.parameters()).device
@@ -128,18 +94,28 @@ def build(
 
 
 def _opened(
-    config: recipe.Bank, layers: list[str], running: dict[str, tuple[Tensor, Tensor]],
-    shifts: dict[str, Tensor | None], seed: int, c: int,
-) -> OpenClass:  # fmt: skip
+    config: Bank,
+    layers: list[str],
+    running: dict[str, tuple[Tensor, Tensor]],
+    shifts: dict[str, Tensor | None],
+    seed: int,
+    c: int,
+) -> OpenClass:
     return OpenClass(config, layers, running, (seed, c), shifts)
 
 
 def _plan(
-    taps: Taps, layers: list[str], teacher: Teacher, fingerprint: str, data: RealImages, config: recipe.Bank,
-    counts: list[int], device: torch.device,
-) -> dict[str, Any]:  # fmt: skip
+    taps: Taps,
+    layers: list[str],
+    teacher: Teacher,
+    fingerprint: str,
+    data: RealImages,
+    config: Bank,
+    counts: list[int],
+    device: torch.device,
+) -> dict[str, Any]:
     """All that the bank's content depends on."""
-    features = taps(teacher.normalise(torch.zeros(1, *data.shape, dtype=torch.uint8, device=device)))
+    features = taps(teacher.normalize(torch.zeros(1, *data.shape, dtype=torch.uint8, device=device)))
     return {
         "schema": SCHEMA,
         "classes": list(teacher.card.classes),

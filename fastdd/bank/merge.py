@@ -22,19 +22,31 @@ from torch import Tensor
 from fastdd_kernels import pack_symmetric
 
 from ..errors import InputError
-from ..files import write_json
+from ..runtime.files import write_json
+from .finish import complete
 from .store import MANIFEST, PLAN, Shard, shards, write_shard
-from .whole import complete
 
 SAME = (
-    "schema", "classes", "layers", "embedding", "teacher", "transform", "precision", "form", "rank", "dtype",
-    "class_bn", "patch",
-)  # fmt: skip
+    "schema",
+    "classes",
+    "layers",
+    "embedding",
+    "teacher",
+    "transform",
+    "precision",
+    "form",
+    "rank",
+    "dtype",
+    "class_bn",
+    "patch",
+)
 
 SPREADS = (
-    ("mean", "covariance"), ("class_mean", "class_var"), ("image_mean", "image_between"),
+    ("mean", "covariance"),
+    ("class_mean", "class_var"),
+    ("image_mean", "image_between"),
     ("patch_mean", "patch_between"),
-)  # fmt: skip
+)
 """tensors of a layer: a mean over images, and what lies about it"""
 
 
@@ -63,7 +75,11 @@ def merge(parts: Sequence[Path], out: Path) -> bool:
             raise InputError(f"{part} differs from {parts[0]} in {what}; only alike banks can be merged")
     found = [(plan, shard) for part, plan in zip(parts, plans, strict=True) for shard in shards(part)]
     apart = len({plan["data"] for plan in plans}) == len(plans) > 1
-    images = [sum(n) for n in zip(*(plan["images"] for plan in plans), strict=True)] if apart else plans[0]["images"]
+    images = (
+        [sum(n) for n in zip(*(plan["images"] for plan in plans), strict=True)]
+        if apart
+        else plans[0]["images"]
+    )
     data = plans[0]["data"]
     if apart:
         data = hashlib.sha256("\n".join(sorted(plan["data"] for plan in plans)).encode()).hexdigest()
@@ -71,7 +87,9 @@ def merge(parts: Sequence[Path], out: Path) -> bool:
     for c, name in enumerate(plans[0]["classes"]):
         having = [(plan, shard) for plan, shard in found if shard.first <= c <= shard.last]
         if len({plan["data"] for plan, _ in having}) < len(having):
-            raise InputError(f"two of the banks hold class {name!r} of the same data set; its images would count twice")
+            raise InputError(
+                f"two of the banks hold class {name!r} of the same data set; its images would count twice"
+            )
         if having and (len(having) == len(plans) or not apart):
             write_shard(out, c, c, *_merged([_one(shard, c) for _, shard in having], plans[0]))
     return complete(out)
@@ -89,7 +107,10 @@ def _one(shard: Shard, c: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     facts, at = shard.facts(), c - shard.first
     start = sum(facts["embeddings"][:at])
     with safe_open(str(shard.path), framework="pt") as file:
-        rows = {name: (start, facts["embeddings"][at]) if name == "embeddings" else (at, 1) for name in file.keys()}  # noqa: SIM118
+        rows = {
+            name: (start, facts["embeddings"][at]) if name == "embeddings" else (at, 1)
+            for name in file.keys()  # noqa: SIM118
+        }
         tensors = {name: file.get_slice(name)[begin : begin + count] for name, (begin, count) in rows.items()}
     return tensors, {key: [value[at]] for key, value in facts.items()}
 

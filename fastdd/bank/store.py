@@ -4,7 +4,7 @@ classes-00000-00009.safetensors   statistics of classes 0 to 9, stacked along th
     <layer>/mean [k, D]            <layer>/covariance [k, D (D + 1) / 2] (packed) or [k, D, D] (full), or
     <layer>/factor [k, D, r], <layer>/diagonal [k, D] and <layer>/discarded [k] (lowrank)
     <layer>/class_mean, <layer>/class_var [k, channels], class-wise BatchNorm statistics
-    <layer>/image_mean, _within, _between [k, channels] and <layer>/patch_mean, ... [k, patches] (see patches.py)
+    <layer>/image_mean, _within, _between [k, channels] and <layer>/patch_mean, ... [k, patches] (see image_statistics.py)
     embeddings [sum of the k classes' n, D] float16
 plan.json       what is being built, while it is; a class that is finished is a file of its own
 manifest.json   written last, so a bank with a manifest is whole: the plan, and counts, ranges and skipped images
@@ -26,8 +26,8 @@ from torch import Tensor
 from fastdd_kernels import LowRankCovariance
 
 from ..errors import InputError
-from ..files import write_tensors
-from .patches import Spread
+from ..runtime.files import write_tensors
+from .image_statistics import Spread
 
 SCHEMA = 2
 MANIFEST, PLAN = "manifest.json", "plan.json"
@@ -71,7 +71,9 @@ def shards(folder: Path) -> list[Shard]:
     return kept
 
 
-def write_shard(folder: Path, first: int, last: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+def write_shard(
+    folder: Path, first: int, last: int, tensors: dict[str, Tensor], facts: dict[str, Any]
+) -> None:
     """Write the statistics of classes first to last; facts as Shard.facts gives them."""
     write_tensors(shard_path(folder, first, last), tensors, {"fastdd": json.dumps(facts, ensure_ascii=False)})
 
@@ -109,7 +111,9 @@ class Bank:
             self.manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
         except FileNotFoundError:
             begun = " (it was begun; the same command finishes it)" if (path / PLAN).is_file() else ""
-            raise InputError(f"{path} holds no finished bank{begun}; build it with `fastdd bank RECIPE`") from None
+            raise InputError(
+                f"{path} holds no finished bank{begun}; build it with `fastdd bank RECIPE`"
+            ) from None
         if self.manifest["schema"] != SCHEMA:
             raise InputError(
                 f"{path} has bank schema {self.manifest['schema']}, this version reads {SCHEMA}; build it again"
@@ -158,7 +162,9 @@ class Bank:
             InputError: the bank has no such layer.
         """
         if layer not in self.layers:
-            raise InputError(f"bank {self.path} has no layer {layer!r}, only {', '.join(self.layers)}; build it again")
+            raise InputError(
+                f"bank {self.path} has no layer {layer!r}, only {', '.join(self.layers)}; build it again"
+            )
         mean = self._stack(f"{layer}/mean", classes)
         if self.manifest["form"] != "lowrank":
             return mean, self._stack(f"{layer}/covariance", classes)
@@ -177,7 +183,9 @@ class Bank:
             )
         return self._stack(f"{layer}/class_mean", classes), self._stack(f"{layer}/class_var", classes)
 
-    def spread(self, layer: str, kind: Literal["image", "patch"], classes: Sequence[int], patch: int) -> Spread:
+    def spread(
+        self, layer: str, kind: Literal["image", "patch"], classes: Sequence[int], patch: int
+    ) -> Spread:
         """Statistics of single images of some classes: of a layer's channels, or of its patches of side ``patch``.
 
         Raises:

@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .. import __version__
 from ..errors import InputError
+from ..version import __version__
 from . import banks, data, evaluate, export, folder, labels, metrics, recipes, robust, stages, sweep
 
 
@@ -25,7 +25,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Arguments; overrides may also stand after options, where argparse alone would not take them."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    if rest and (any(text.startswith("-") or "=" not in text for text in rest) or "overrides" not in arguments):
+    if rest and (
+        any(text.startswith("-") or "=" not in text for text in rest) or "overrides" not in arguments
+    ):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         arguments.overrides += rest

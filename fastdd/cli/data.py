@@ -9,10 +9,14 @@ from .console import console
 
 
 def add(commands: Any) -> None:
-    data = commands.add_parser("data", help="work on data sets").add_subparsers(dest="data_command", required=True)
+    data = commands.add_parser("data", help="work on data sets").add_subparsers(
+        dest="data_command", required=True
+    )
     check = data.add_parser("check", help="list every problem of a data set")
     check.add_argument("root", metavar="ROOT")
-    check.add_argument("--quick", action="store_true", help="look at both ends of each file instead of decoding it")
+    check.add_argument(
+        "--quick", action="store_true", help="look at both ends of each file instead of decoding it"
+    )
     check.set_defaults(run=_check)
     index = data.add_parser("show", help="print the index of a data set: classes, counts, fingerprint")
     index.add_argument("root", metavar="ROOT")
@@ -36,7 +40,9 @@ def _show(arguments: argparse.Namespace) -> None:
         if name not in ("split", "counts", "classes"):
             rows.add_row(name.replace("_", " "), str(train[name]), str(test[name]))
     rows.add_row("classes", *(str(len(split["classes"])) for split in (train, test)))
-    rows.add_row("images a class", *(f"{min(split['counts'])} to {max(split['counts'])}" for split in (train, test)))
+    rows.add_row(
+        "images a class", *(f"{min(split['counts'])} to {max(split['counts'])}" for split in (train, test))
+    )
     console().print(rows)
 
 
@@ -47,5 +53,9 @@ def _check(arguments: argparse.Namespace) -> int:
     problems = check(root, arguments.quick)
     for problem in problems:
         print(problem)
-    print(f"{root}: {len(problems)} problem{'' if len(problems) == 1 else 's'}" if problems else f"{root}: no problems")
+    print(
+        f"{root}: {len(problems)} problem{'' if len(problems) == 1 else 's'}"
+        if problems
+        else f"{root}: no problems"
+    )
     return 1 if problems else 0

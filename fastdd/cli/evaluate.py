@@ -15,29 +15,43 @@ from .sets import question_of, set_arguments
 from .stages import run_arguments, run_stage
 
 if TYPE_CHECKING:
-    from ..judge import Judgement
+    from ..evaluate.evaluation import Judgement
 
 TEXT = "Students and metrics of a recipe's run; or of a distilled set, with the controls beside it."
 OF_A_RECIPE = ("add", "out", "fresh")
 OF_A_SET = (
-    "student", "protocol", "teacher", "data", "resize", "arm", "seeds", "seed", "no_control", "no_full_set", "json",
-)  # fmt: skip
+    "student",
+    "protocol",
+    "teacher",
+    "data",
+    "resize",
+    "arm",
+    "seeds",
+    "seed",
+    "no_control",
+    "no_full_set",
+    "json",
+)
 """options of one form that the other refuses"""
 
 
 def add(commands: Any) -> None:
-    evaluate = commands.add_parser("evaluate", help="stop after students and metrics; or judge SET", description=TEXT)
+    evaluate = commands.add_parser(
+        "evaluate", help="stop after students and metrics; or judge SET", description=TEXT
+    )
     run_arguments(evaluate)
     of_set = evaluate.add_argument_group("of a set", "RECIPE is a run's folder, or a folder of class folders")
     set_arguments(of_set)
     of_set.add_argument("--no-control", action="store_true", help="leave out the random real images")
     of_set.add_argument("--no-full-set", action="store_true", help="leave out the whole real training set")
-    of_set.add_argument("--json", metavar="FILE", help="where the results go (default: evaluation-HASH.json in SET)")
+    of_set.add_argument(
+        "--json", metavar="FILE", help="where the results go (default: evaluation-HASH.json in SET)"
+    )
     evaluate.set_defaults(run=_evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from ..catalogue import recipe_names
+    from ..recipes.presets import recipe_names
 
     name = arguments.recipe
     is_recipe = name.endswith((".yaml", ".yml")) or name in recipe_names()
@@ -51,18 +65,23 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _refuse(arguments: argparse.Namespace, options: tuple[str, ...], why: str) -> None:
     given = [
-        f"--{option.replace('_', '-')}" for option in options if getattr(arguments, option) not in (None, [], False)
+        f"--{option.replace('_', '-')}"
+        for option in options
+        if getattr(arguments, option) not in (None, [], False)
     ]
     if given:
         raise InputError(f"{why}, so {given[0]} says nothing; see `fastdd evaluate --help`")
 
 
 def _judge(arguments: argparse.Namespace) -> None:
-    from ..devices import device_of
-    from ..judge import Judgement
+    from ..evaluate.evaluation import Judgement
+    from ..runtime.devices import device_of
 
     question = question_of(
-        arguments, arguments.recipe, control=not arguments.no_control, full=False if arguments.no_full_set else "auto"
+        arguments,
+        arguments.recipe,
+        control=not arguments.no_control,
+        full=False if arguments.no_full_set else "auto",
     )
     _print(Judgement(question, device_of(arguments.device)))
 
@@ -71,16 +90,18 @@ def _print(judgement: Judgement) -> None:
     """Train, and print a row a student and a column a set."""
     from rich.table import Table
 
+    from ..config import FULL
     from ..evaluate import protocol_hash, protocol_text
     from ..protocols import settled
-    from ..recipe import FULL
 
     answer, card = judgement.answer(), judgement.teacher.card
     columns = [f"{arm.name} {which} %" for arm in judgement.arms for which in ("last", "best")]
     rows = Table("student", "protocol", *columns, box=None, header_style="bold")
     settled_ones = [settled(config, len(judgement.images), len(card.classes)) for config in judgement.configs]
     for config in settled_ones:
-        found = [answer[config.network][arm.name][which] for arm in judgement.arms for which in ("last", "best")]
+        found = [
+            answer[config.network][arm.name][which] for arm in judgement.arms for which in ("last", "best")
+        ]
         rows.add_row(config.network, protocol_hash(config), *map(spread, found))
     out, first = console(), settled_ones[0]
     reached = f" {100 * card.accuracy:.1f} % on the full real set" if card.accuracy is not None else ""

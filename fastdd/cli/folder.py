@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from ..status import status
+    from ..runs.status import status
 
     print("\n".join(map(str, status(Path(arguments.folder)))))
 

@@ -20,21 +20,35 @@ def add(commands: Any) -> None:
     show.add_argument("labels", metavar="LABELS", help="labels/ARM or labels/ARM.safetensors of a run")
     show.set_defaults(run=_show)
     out = labels.add_parser("export-fkd", help="write labels in the layout of the released FKD code")
-    out.add_argument("labels", metavar="LABELS", help="a folder labels/ARM of a run, made with labels.order=fkd")
+    out.add_argument(
+        "labels", metavar="LABELS", help="a folder labels/ARM of a run, made with labels.order=fkd"
+    )
     out.add_argument("--out", metavar="DIR", required=True, help="a new folder")
-    out.add_argument("--indices", action="store_true", help="also the places of the samples, as G-VBSM and EDC do")
+    out.add_argument(
+        "--indices", action="store_true", help="also the places of the samples, as G-VBSM and EDC do"
+    )
     out.set_defaults(run=_export)
-    into = labels.add_parser("import-fkd", help="read labels of the released FKD code; nothing in them is executed")
+    into = labels.add_parser(
+        "import-fkd", help="read labels of the released FKD code; nothing in them is executed"
+    )
     into.add_argument("fkd", metavar="FKD", help="the folder that holds epoch_0")
     into.add_argument("set", metavar="SET", help="the distilled images that were labelled")
     into.add_argument("--arm", metavar="NAME", help="of SET, where that is a run of several")
     into.add_argument("--out", metavar="DIR", required=True, help="a new folder")
-    into.add_argument("--classes", type=int, metavar="N", help="of a label; as many as SET has folders if not given")
-    into.add_argument("--form", default="fp16", choices=("fp16", "bf16", "topk", "int8", "int4"), help="of the logits")
+    into.add_argument(
+        "--classes", type=int, metavar="N", help="of a label; as many as SET has folders if not given"
+    )
+    into.add_argument(
+        "--form", default="fp16", choices=("fp16", "bf16", "topk", "int8", "int4"), help="of the logits"
+    )
     into.add_argument("--k", type=int, default=10, metavar="K", help="classes that topk keeps")
     into.add_argument("--temperature", type=float, default=20.0, metavar="T", help="of the student, for topk")
     into.add_argument(
-        "--permutations", type=int, default=2, choices=(1, 2), help="1: of a torch before 2022, whose order differs"
+        "--permutations",
+        type=int,
+        default=2,
+        choices=(1, 2),
+        help="1: of a torch before 2022, whose order differs",
     )
     into.set_defaults(run=_import)
 
@@ -80,7 +94,11 @@ def _of_views(path: Path) -> Rows:
     count, size = facts.pool.labels, labels.bytes
     fkd = facts.epochs * facts.samples * (2 * facts.classes + 25)
     form = f"{facts.form}, k {facts.k} at T {facts.temperature:g}" if facts.form == "topk" else facts.form
-    cut = f"pad {how.pad} px" if how.scale is None else f"windows of {how.scale[0]:g} to {how.scale[1]:g} of the area"
+    cut = (
+        f"pad {how.pad} px"
+        if how.scale is None
+        else f"windows of {how.scale[0]:g} to {how.scale[1]:g} of the area"
+    )
     mixing = "none" if how.mix == "none" else f"{how.mix}({how.mix_alpha:g}), one ratio a {how.mix_per}"
     return [
         ("images", f"{facts.samples} of {how.size[0]} x {how.size[1]}, fingerprint {facts.images[:12]}"),
@@ -89,7 +107,10 @@ def _of_views(path: Path) -> Rows:
         ("teacher mode", f"{facts.mode}, batches of {how.batch} in {facts.parts} parts, {facts.average}"),
         ("views", "stored, as imported" if facts.source else f"{cut}, flip {how.flip:g}"),
         ("mixing", how.mix if facts.source else mixing),
-        ("epochs", f"{facts.epochs}, {100 * facts.keep:g} % of the batches kept ({facts.choice}), order {how.order}"),
+        (
+            "epochs",
+            f"{facts.epochs}, {100 * facts.keep:g} % of the batches kept ({facts.choice}), order {how.order}",
+        ),
         ("labels", f"{count} in {form}, {size / 1e6:.2f} MB, {size / count:.1f} bytes each"),
         ("against FKD", f"{fkd / 1e6:.2f} MB for all epochs, {fkd / size:.1f} times as much"),
     ]

@@ -17,15 +17,23 @@ def add(commands: Any) -> None:
     metrics = commands.add_parser(
         "metrics", help="coverage, density, precision, recall, Vendi score and cosine of any set"
     )
-    metrics.add_argument("set", metavar="SET", help="a run, new000/class000_id000.jpg folders, or an ImageFolder")
+    metrics.add_argument(
+        "set", metavar="SET", help="a run, new000/class000_id000.jpg folders, or an ImageFolder"
+    )
     metrics.add_argument("--arm", metavar="NAME", help="of a run with several")
     metrics.add_argument("--real", metavar="ROOT", help="the real set (default: that of the run)")
     metrics.add_argument("--split", default="train", help="of the real set (default: train)")
-    metrics.add_argument("--teacher", metavar="FILE", help="features: its embedding (default: the run's teacher)")
-    metrics.add_argument("--features", metavar="NETWORK", help="features of another network: torchvision:NAME")
+    metrics.add_argument(
+        "--teacher", metavar="FILE", help="features: its embedding (default: the run's teacher)"
+    )
+    metrics.add_argument(
+        "--features", metavar="NETWORK", help="features of another network: torchvision:NAME"
+    )
     metrics.add_argument("--weights", metavar="FILE", help="of --features, a local .safetensors or .pth")
     metrics.add_argument("--random-weights", action="store_true", help="of --features, instead of a file")
-    metrics.add_argument("--size", type=int, metavar="PIXELS", help="side of all images (default: as the set has them)")
+    metrics.add_argument(
+        "--size", type=int, metavar="PIXELS", help="side of all images (default: as the set has them)"
+    )
     metrics.add_argument("--k", type=int, default=5, help="neighbours (default: 5)")
     metrics.add_argument("--json", metavar="FILE", help="write everything, class by class")
     metrics.set_defaults(run=_metrics)
@@ -33,11 +41,11 @@ def add(commands: Any) -> None:
 
 def _metrics(arguments: argparse.Namespace) -> None:
     from ..data import open_dataset
-    from ..data.index import split_named
+    from ..data.open import split_named
     from ..distilled import open_set
     from ..errors import InputError
     from ..evaluate import measure
-    from ..files import write_json
+    from ..runtime.files import write_json
 
     extractor = _extractor(arguments)
     distilled = open_set(arguments.set, arguments.arm, arguments.size, extractor.channels)
@@ -56,9 +64,14 @@ def _metrics(arguments: argparse.Namespace) -> None:
     measured = measure(embedded_real, truth, embedded, labels.to(extractor.device), arguments.k)
     if arguments.json:
         facts = {
-            "set": str(distilled.path), "real": str(root), "split": real.split, "fingerprint": real.fingerprint,
-            "features": extractor.text, "size": [height, width], "class_names": list(real.classes),
-        }  # fmt: skip
+            "set": str(distilled.path),
+            "real": str(root),
+            "split": real.split,
+            "fingerprint": real.fingerprint,
+            "features": extractor.text,
+            "size": [height, width],
+            "class_names": list(real.classes),
+        }
         write_json(Path(arguments.json), facts | measured.as_plain())
     _print(distilled, str(root), extractor, measured)
 
@@ -93,16 +106,24 @@ def _print(distilled: DistilledSet, root: str, extractor: Extractor, measured: M
     from ..evaluate.scores import NAMES
 
     whole, by_class = measured.whole, measured.by_class
-    rows = Table("", "whole set", "mean of classes", "least", "most", "classes", box=None, header_style="bold")
+    rows = Table(
+        "", "whole set", "mean of classes", "least", "most", "classes", box=None, header_style="bold"
+    )
     for name in NAMES:
         values = measured.values(name)
-        shown = (getattr(whole, name), measured.mean(name), min(values, default=None), max(values, default=None))
+        shown = (
+            getattr(whole, name),
+            measured.mean(name),
+            min(values, default=None),
+            max(values, default=None),
+        )
         cells = ("-" if value is None else f"{value:.4g}" for value in shown)
         rows.add_row(name.replace("_", " of order "), *cells, str(len(values)))
     out = console()
     out.print(f"{distilled.path}: {whole.synthetic} images against {whole.real} of {root}", soft_wrap=True)
     sizes = (
-        f"{min(counts)} to {max(counts)}" for counts in zip(*((s.synthetic, s.real) for s in by_class), strict=True)
+        f"{min(counts)} to {max(counts)}"
+        for counts in zip(*((s.synthetic, s.real) for s in by_class), strict=True)
     )
     out.print("a class: {} against {}".format(*sizes))
     out.print(f"features: {extractor.text}, {measured.dimension} values; k = {measured.k}", soft_wrap=True)

@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from ..resolution import resolve, table
+    from ..recipes.resolve import resolve, table
 
     rows = Table("key", "value", "set by", "source", title=None, box=None, header_style="bold")
     for path, value, origin, source in table(resolve(arguments.recipe, arguments.overrides, arguments.add)):
@@ -30,12 +30,14 @@ def _show(arguments: argparse.Namespace) -> None:
 def _recipes(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from ..catalogue import NAMES, data_set, dataset_names, single_names
-    from ..resolution import resolve
+    from ..recipes.presets import NAMES, data_set, dataset_names, single_names
+    from ..recipes.resolve import resolve
 
     rows = Table("recipe", "what it does", box=None, header_style="bold")
     for name in single_names():
         rows.add_row(name, resolve(name).recipe.description)
     for name in dataset_names():
-        rows.add_row(f"{name}-METHOD", f"{data_set(name, name)['description']}, METHOD one of: {', '.join(NAMES)}")
+        rows.add_row(
+            f"{name}-METHOD", f"{data_set(name, name)['description']}, METHOD one of: {', '.join(NAMES)}"
+        )
     console().print(rows)

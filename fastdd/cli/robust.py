@@ -9,7 +9,7 @@ from .console import console, spread
 from .sets import question_of, set_arguments
 
 if TYPE_CHECKING:
-    from ..robustness import Robust, Robustness
+    from ..evaluate.robustness import Robust, Robustness
 
 TEXT = (
     "What a distilled set is worth beside its soft labels and its augmentation (DD-Ranking's scores). Trains students "
@@ -32,22 +32,28 @@ def add(commands: Any) -> None:
         "robust", help="label- and augmentation-robust scores of a distilled set", description=TEXT
     )
     robust.add_argument("set", metavar="SET", help="a run's folder, or a folder of class folders")
-    robust.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the protocol, for example steps=500")
+    robust.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="of the protocol, for example steps=500"
+    )
     set_arguments(robust)
     robust.add_argument(
-        "--weight", type=float, default=0.5, metavar="W",
+        "--weight",
+        type=float,
+        default=0.5,
+        metavar="W",
         help="of the gain over random against the hard-label loss, and of augmented against plain (default: 0.5)",
-    )  # fmt: skip
+    )
     robust.add_argument(
-        "--json", metavar="FILE",
+        "--json",
+        metavar="FILE",
         help="where the scores go (default: robust-HASH.json in SET); of X.json the students are in X-students.json",
-    )  # fmt: skip
+    )
     robust.set_defaults(run=_robust)
 
 
 def _robust(arguments: argparse.Namespace) -> None:
-    from ..devices import device_of
-    from ..robustness import Robustness
+    from ..evaluate.robustness import Robustness
+    from ..runtime.devices import device_of
 
     asked = Robustness(question_of(arguments, arguments.set), device_of(arguments.device), arguments.weight)
     for network, robust in asked.answer().items():

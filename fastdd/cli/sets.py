@@ -7,21 +7,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..judge import Question
+    from ..evaluate.evaluation import Question
 
 
 def set_arguments(group: Any) -> None:
     """Add what says how a set is judged; ``group`` is a parser or one of its groups."""
     group.add_argument(
-        "--student", metavar="NETWORKS", help="one or several, such as resnet18,convnet; papers: those of their tables"
+        "--student",
+        metavar="NETWORKS",
+        help="one or several, such as resnet18,convnet; papers: those of their tables",
     )
-    group.add_argument("--protocol", metavar="NAME", help="how papers train students, such as sre2l-cifar or rded")
+    group.add_argument(
+        "--protocol", metavar="NAME", help="how papers train students, such as sre2l-cifar or rded"
+    )
     group.add_argument("--teacher", metavar="FILE", help="weights with a card (default: the run's)")
     group.add_argument("--data", metavar="ROOT", help="the real images (default: the run's)")
-    group.add_argument("--resize", type=int, metavar="PIXELS", help="their shorter side before the centre is cut out")
+    group.add_argument(
+        "--resize", type=int, metavar="PIXELS", help="their shorter side before the center is cut out"
+    )
     group.add_argument("--arm", metavar="NAME", help="of a run with several")
     group.add_argument("--seeds", type=int, metavar="N", help="students a network (default: the protocol's)")
-    group.add_argument("--seed", type=int, metavar="SEED", help="of controls and students (default: the run's, or 0)")
+    group.add_argument(
+        "--seed", type=int, metavar="SEED", help="of controls and students (default: the run's, or 0)"
+    )
     group.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
@@ -31,7 +39,7 @@ def question_of(arguments: argparse.Namespace, path: str, **more: Any) -> Questi
     Args:
         more: further attributes of the question.
     """
-    from ..judge import Question
+    from ..evaluate.evaluation import Question
 
     return Question(
         Path(path),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ..distributed import is_main
+from ..runtime.distributed import is_main
 from .console import console, spread
 
 if TYPE_CHECKING:
-    from ..pipeline import RunResult
+    from ..runs.pipeline import RunResult
 
 STAGE_HELP = {
     "run": "distil, label, train students and report (continues an interrupted run)",
@@ -27,9 +27,12 @@ def add(commands: Any) -> None:
         run_arguments(stage)
         if name in PARTS:
             stage.add_argument(
-                f"--{PARTS[name]}", dest="part", metavar="FIRST:STOP", type=_range,
+                f"--{PARTS[name]}",
+                dest="part",
+                metavar="FIRST:STOP",
+                type=_range,
                 help=f"only these {PARTS[name]}: one of many jobs on one run folder",
-            )  # fmt: skip
+            )
         stage.set_defaults(run=run_stage)
 
 
@@ -40,7 +43,9 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="a built-in recipe (see `fastdd recipes`) or a .yaml file")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="a built-in recipe (see `fastdd recipes`) or a .yaml file"
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="KEY=VALUE", help="override a value, for example method.steps=500"
     )
@@ -65,15 +70,28 @@ def _print_result(result: RunResult) -> None:
 
     metrics, stages = result.metrics, result.manifest["stages"]
     rows = Table(
-        "", "last %", "best %", f"coverage (k={metrics['k']})", "Vendi", "cosine", "recover s", "students s", box=None,
+        "",
+        "last %",
+        "best %",
+        f"coverage (k={metrics['k']})",
+        "Vendi",
+        "cosine",
+        "recover s",
+        "students s",
+        box=None,
         header_style="bold",
-    )  # fmt: skip
+    )
     for arm, values in metrics["arms"].items():
         seconds = (stages.get(f"{stage} {arm}", {}).get("seconds", 0.0) for stage in ("recover", "students"))
         rows.add_row(
-            values["title"], spread(values["last"]), spread(values["best"]), f"{values['coverage']:.3f}",
-            f"{values['vendi']:.2f}", f"{values['cosine']:.3f}", *(f"{s:.1f}" for s in seconds),
-        )  # fmt: skip
+            values["title"],
+            spread(values["last"]),
+            spread(values["best"]),
+            f"{values['coverage']:.3f}",
+            f"{values['vendi']:.2f}",
+            f"{values['cosine']:.3f}",
+            *(f"{s:.1f}" for s in seconds),
+        )
     if full := metrics.get("full_set"):
         seconds = stages.get("students full", {}).get("seconds", 0.0)
         rows.add_row(full["title"], spread(full["last"]), spread(full["best"]), *("-" * 4), f"{seconds:.1f}")
@@ -103,9 +121,14 @@ def run_stage(arguments: argparse.Namespace) -> None:
     until = "report" if arguments.command == "run" else arguments.command
     part = getattr(arguments, "part", None)
     result = fastdd.run(
-        arguments.recipe, arguments.out, arguments.overrides, arguments.add, fresh=arguments.fresh, until=until,
+        arguments.recipe,
+        arguments.out,
+        arguments.overrides,
+        arguments.add,
+        fresh=arguments.fresh,
+        until=until,
         part=part,
-    )  # fmt: skip
+    )
     if result.metrics:
         _print_result(result)
     elif is_main():

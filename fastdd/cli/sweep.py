@@ -21,20 +21,28 @@ def add(commands: Any) -> None:
     sweep = commands.add_parser("sweep", help=HELP, description=TEXT)
     run_arguments(sweep)
     sweep.add_argument(
-        "--grid", action="append", required=True, metavar="KEY=VALUES",
+        "--grid",
+        action="append",
+        required=True,
+        metavar="KEY=VALUES",
         help="for example method.gamma=0,10,50; several: every combination",
-    )  # fmt: skip
+    )
     sweep.add_argument("--seeds", type=int, metavar="N", help="students of every set (default: the recipe's)")
     sweep.set_defaults(run=_sweep)
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
-    from ..sweep import sweep
+    from ..runs.sweep import sweep
 
     content = sweep(
-        arguments.recipe, arguments.grid, arguments.out, arguments.overrides, arguments.add, arguments.seeds,
+        arguments.recipe,
+        arguments.grid,
+        arguments.out,
+        arguments.overrides,
+        arguments.add,
+        arguments.seeds,
         arguments.fresh,
-    )  # fmt: skip
+    )
     if content:
         _print(content, Path(arguments.out or f"runs/{content['recipe']}-sweep"))
 
@@ -43,18 +51,25 @@ def _print(content: dict[str, Any], folder: Path) -> None:
     """A row a set, first the control of its run; a column a key of the grid."""
     from rich.table import Table
 
-    from ..recipe.sweep import shown, tails
+    from ..config.naming import shown, tails
 
     names = tails(content["keys"])
-    rows = Table("", *names.values(), "last %", "best %", "coverage", "Vendi", "cosine", box=None, header_style="bold")
+    rows = Table(
+        "", *names.values(), "last %", "best %", "coverage", "Vendi", "cosine", box=None, header_style="bold"
+    )
     for run in content["runs"]:
         control = {"title": "random real images", "at": {}, **run["control"]}
         for arm in (control, *run["arms"].values()):
             at = run["at"] | arm["at"]
             rows.add_row(
-                arm["title"], *(shown(at[key]) if key in at else "" for key in names), spread(arm["last"]),
-                spread(arm["best"]), f"{arm['coverage']:.3f}", f"{arm['vendi']:.2f}", f"{arm['cosine']:.3f}",
-            )  # fmt: skip
+                arm["title"],
+                *(shown(at[key]) if key in at else "" for key in names),
+                spread(arm["last"]),
+                spread(arm["best"]),
+                f"{arm['coverage']:.3f}",
+                f"{arm['vendi']:.2f}",
+                f"{arm['cosine']:.3f}",
+            )
     out = console()
     out.print(rows)
     for run in content["runs"]:

@@ -5,25 +5,26 @@
     for batch in open_loader(dataset, 64, (32, 32), order="shuffled", crop=Crop()): ...
     kept = resident(dataset, (32, 32), device="cuda")
 
-index.py opens, dataset.py is what it gives, summary.py tells it in plain values; check.py lists all that is
-wrong, scan.py the images that cannot be read. Below them: source.py (which layout a root has) and tree.py
-(the rules of all); folder.py, archive.py on tar.py, tiny.py, shards.py on shard_paths.py (where bytes come
-from, for the reader of encoded.py); digits.py, and cifar.py on inert_pickle.py (images that come decoded);
-verify.py and decode.py (from bytes to pixels), memory.py (how many may be held). loader.py reads in
-batches: schedule.py (which images, in which order), crops.py (which window), stream.py (the pass), and the
-backends torch_loader.py and dali_loader.py with dali_pipeline.py; resident.py keeps a set on the device,
-augment.py augments it there.
+open.py opens, dataset.py is what it gives, dataset.py tells it in plain values; check.py lists all that is
+wrong, unreadable.py the images that cannot be read. Below them: sources/detect.py (which layout a root has) and sources/layout.py
+(the rules of all); sources/folder.py, sources/tar_archive.py on sources/tar_headers.py, sources/tiny_imagenet.py, sources/webdataset.py on sources/webdataset_paths.py (where bytes come
+from, for the reader of sources/encoded.py); sources/digits.py, and sources/cifar.py on sources/inert_pickle.py (images that come decoded);
+loading/verify.py and loading/decode.py (from bytes to pixels), runtime/memory.py (how many may be held). loading/loader.py reads in
+batches: loading/order.py (which images, in which order), loading/crops.py (which window), loading/stream.py (the pass), and the
+backends loading/torchvision_backend.py and loading/dali_backend.py with loading/dali_graph.py; loading/resident.py keeps a set on the device,
+loading/augment.py augments it there.
 """
 
 from .check import check
-from .crops import Crop
-from .dataset import Dataset, proportional_sample, real_sample
-from .index import open_dataset
-from .loader import Batch, Loader, open_loader
-from .resident import Resident, resident
-from .scan import scan
-from .summary import summary
-from .tree import Problem
+from .dataset import Dataset, summary
+from .loading.batch import Batch, Loader
+from .loading.crops import Crop
+from .loading.loader import open_loader
+from .loading.resident import Resident, resident
+from .open import open_dataset
+from .sampling import proportional_sample, real_sample
+from .sources.layout import Problem
+from .unreadable import scan
 
 __all__ = [
     "Batch",

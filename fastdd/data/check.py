@@ -1,7 +1,7 @@
 """Everything wrong with a data set, in one go: the layout of both splits and a full decode of each image.
 
 A long job must not die in its third hour of one bad file, and nobody wants to find bad files one at a
-time. Cost: one decode of every image on all processors; quick, two small reads of every file (see scan.py).
+time. Cost: one decode of every image on all processors; quick, two small reads of every file (see unreadable.py).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError
-from .index import open_decoded
-from .scan import faults
-from .shard_paths import is_pattern
-from .source import BUILT_IN, existing, open_source
-from .tree import SPLIT_FOLDERS, Problem
+from .open import open_decoded
+from .sources.detect import BUILT_IN, existing, open_source
+from .sources.layout import SPLIT_FOLDERS, Problem
+from .sources.webdataset_paths import is_pattern
+from .unreadable import faults
 
 
 def check(root: str | Path, quick: bool = False) -> list[Problem]:
@@ -41,5 +41,7 @@ def check(root: str | Path, quick: bool = False) -> list[Problem]:
             continue
         problems += source.listing.problems
         folder, files = source.listing.folder, source.listing.files
-        problems += [Problem(f"{folder}/{files[number].path}", reason) for number, reason in faults(source, quick)]
+        problems += [
+            Problem(f"{folder}/{files[number].path}", reason) for number, reason in faults(source, quick)
+        ]
     return list(dict.fromkeys(problems))

@@ -3,28 +3,22 @@
 Class order everywhere: all images of class 0, then all of class 1, and so on, sorted by name inside a
 class, which is the order of ImageFolder. A stream in this order gives exact statistics of a class with
 `index_add_` over the labels, and a class is a slice of a resident set.
-Cost: the index is one `stat` a file (or one pass over an archive); pixels are decoded once for each call,
-by the loader of loader.py.
+Cost: the index is one `stat` a file (or one pass over an archive). The pixels come from loading/.
 """
 
 from __future__ import annotations
 
-import math
-import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from typing import Literal, Protocol
+from collections.abc import Collection, Sequence
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..progress import progress
-from .memory import require_memory
-from .tree import Split
+from .sources.layout import Split
 
 FingerprintOf = Literal["names", "contents"]
-CHUNK = 256  # images decoded between two steps of the progress bar
 
 
 class Reader(Protocol):
@@ -100,123 +94,26 @@ class Dataset:
         left = Counter(int(c) for c in self.labels[kept].tolist())
         counts = {name: left[c] for c, name in enumerate(self.classes)}
         if bare := [name for name, count in counts.items() if not count]:
-            raise InputError(f"no image of class {bare[0]!r} of {self.split} can be read; mend or remove the class")
+            raise InputError(
+                f"no image of class {bare[0]!r} of {self.split} can be read; mend or remove the class"
+            )
         names, reader = [self.names[index] for index in kept], _Part(self.reader, kept)
         return Dataset(self.split, counts, names, self.fingerprint, reader, self.fingerprint_of)
 
-    def images(
-        self,
-        size: tuple[int, int] | None,
-        channels: Literal[1, 3] = 3,
-        indices: Sequence[int] | Tensor | None = None,
-    ) -> Tensor:
-        """Decode images into memory, with a progress bar.
 
-        Args:
-            size: (H, W): images of another size are resized to cover it, with antialias, and cropped to
-                their centre (see decode.fit); None: as stored.
-            channels: 3 for RGB, 1 for luminance.
-            indices: which images, in which order; None for all.
-
-        Returns:
-            uint8 [N, channels, H, W], contiguous.
-
-        Raises:
-            InputError: an unreadable image, different sizes with size None, or not enough memory.
-        """
-        from .loader import open_loader
-
-        loader = open_loader(self, CHUNK, size, channels, indices=indices, backend="torchvision")
-        needed = len(loader) * loader.shape.numel()
-        require_memory(needed, f"to hold {len(loader)} images of {self.split}", "set a smaller data.size")
-        out = torch.empty((len(loader), *loader.shape), dtype=torch.uint8)
-        done = 0
-        with progress(f"read {self.split}", len(loader)) as bar:
-            for batch in loader:
-                out[done : done + len(batch.images)] = batch.images
-                done += len(batch.images)
-                bar.advance(len(batch.images))
-        return out
-
-    def batches(
-        self, batch_size: int, size: tuple[int, int] | None, channels: Literal[1, 3] = 3
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Stream the split once in class order; every image exactly once, the last batch may be smaller.
-
-        The next batch is decoded while this one is used; two batches are in memory.
-
-        Args:
-            batch_size: images a batch, at least 1.
-            size, channels: as for images().
-
-        Yields:
-            (uint8 [B, channels, H, W], int64 [B] labels)
-
-        Raises:
-            InputError: an unreadable image, or different sizes with size None.
-        """
-        from .loader import open_loader
-
-        for batch in open_loader(self, batch_size, size, channels, backend="torchvision"):
-            yield batch.images, batch.labels
-
-
-def processors() -> int:
-    """Processors this process may use: under a scheduler fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def real_sample(dataset: Dataset, per_class: int, seed: int) -> Tensor:
-    """Draw real images without replacement, the same number of each class.
-
-    A smaller per_class with the same seed draws a prefix of each class's sample, so that 1, 10 and 50
-    images a class are nested.
-
-    Args:
-        dataset: where from.
-        per_class: images a class, at least 1.
-        seed: of the draw.
+def summary(dataset: Dataset) -> dict[str, Any]:
+    """What a split holds, ready for JSON.
 
     Returns:
-        int64 [classes * per_class] indices, class 0 first.
-
-    Raises:
-        InputError: a class holds fewer than per_class images.
+        layout (in words), split, images (their number), classes (names in the order of the labels), counts
+        (images of each class), fingerprint (hex) and fingerprint_of ("names" or "contents").
     """
-    if per_class < 1:
-        raise InputError(f"{per_class} images per class is too few; expected at least 1")
-    for name, count in zip(dataset.classes, dataset.counts, strict=True):
-        if per_class > count:
-            raise InputError(
-                f"class {name!r} holds {count} images of {dataset.split}, fewer than the {per_class} "
-                f"asked for; set ipc to {min(dataset.counts)} or less"
-            )
-    generator = torch.Generator().manual_seed(seed)
-    first = 0
-    drawn = []
-    for count in dataset.counts:
-        # A whole permutation whatever per_class is: this is what makes the samples nested.
-        drawn.append(first + torch.randperm(count, generator=generator)[:per_class])
-        first += count
-    return torch.cat(drawn)
-
-
-def proportional_sample(dataset: Dataset, wanted: int, seed: int) -> Tensor:
-    """Draw real images without replacement, of each class its share of the set.
-
-    Args:
-        dataset: where from.
-        wanted: images in all, at least 1.
-        seed: of the draw.
-
-    Returns:
-        int64 indices in class order: ``wanted`` of them, and less than one a class more; all where the set has no more.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    first = 0
-    drawn = []
-    for count in dataset.counts:
-        share = min(count, math.ceil(count * wanted / len(dataset)))
-        drawn.append(first + torch.randperm(count, generator=generator)[:share].sort().values)
-        first += count
-    return torch.cat(drawn)
+    return {
+        "layout": dataset.reader.layout,
+        "split": dataset.split,
+        "images": len(dataset),
+        "classes": list(dataset.classes),
+        "counts": list(dataset.counts),
+        "fingerprint": dataset.fingerprint,
+        "fingerprint_of": dataset.fingerprint_of,
+    }

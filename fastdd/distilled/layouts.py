@@ -15,8 +15,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ..data.folder import two_levels
-from ..data.tree import IMAGE_SUFFIXES, Entry, Listing, Problem, arrange
+from ..data.sources.folder import two_levels
+from ..data.sources.layout import IMAGE_SUFFIXES, Entry, Listing, Problem, arrange
 from ..errors import InputError
 
 RELEASED_FOLDER = re.compile(r"new(\d+)")
@@ -61,7 +61,9 @@ def list_files(folder: Path) -> Files:
         place = {number: i for i, number in enumerate(sorted(set(keys)))}
         return Files(folder, tuple(map(str, place)), files, [place[number] for number in keys])
     names = {name: i for i, name in enumerate(listing.counts)}
-    return Files(folder, tuple(names), listing.files, [names[entry.path.partition("/")[0]] for entry in listing.files])
+    return Files(
+        folder, tuple(names), listing.files, [names[entry.path.partition("/")[0]] for entry in listing.files]
+    )
 
 
 def _beside(entry: Entry) -> bool:
@@ -79,7 +81,9 @@ def _released_numbers(listing: Listing) -> list[tuple[int, int]]:
             what = "has a name without its class; expected class000_id000.jpg"
             listing.problems.append(Problem(entry.path, what))
         elif int(found[1]) != int(folder.removeprefix("new")):
-            what = f"is of class {int(found[1])} by its name and {int(folder.removeprefix('new'))} by its folder"
+            what = (
+                f"is of class {int(found[1])} by its name and {int(folder.removeprefix('new'))} by its folder"
+            )
             listing.problems.append(Problem(entry.path, f"{what}; put it into the right one"))
         else:
             numbers.append((int(found[1]), int(found[2])))

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import yaml
 
+from ..config import CONTROL
 from ..errors import InputError, suggestion
-from ..recipe import CONTROL
 
 RECIPE, MANIFEST = "recipe.yaml", "manifest.json"
 

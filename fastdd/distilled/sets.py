@@ -15,17 +15,16 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import rgb_to_grayscale
 
-from ..data.dataset import processors
-from ..data.decode import decode, fit
-from ..data.folder import read_part
-from ..data.memory import require_memory
-from ..data.stream import decoding_threads
-from ..data.tree import Entry, some
-from ..data.verify import BadImage
+from ..config import Formation
+from ..data.loading.decode import decode, fit
+from ..data.loading.stream import decoding_threads
+from ..data.loading.verify import BadImage
+from ..data.sources.folder import read_part
+from ..data.sources.layout import Entry, some
 from ..errors import InputError
-from ..formation import formation_of, unpack
-from ..progress import progress
-from ..recipe import Formation
+from ..runtime.memory import processors, require_memory
+from ..runtime.progress import progress
+from .formation import formation_of, unpack
 from .layouts import Files, list_files
 from .runs import arm_of, channels_of, facts, run_of
 
@@ -41,7 +40,7 @@ class DistilledSet:
         ids: path of each image below ``path``; of formations with the place in the file, as in 3/00001.png#2.
         path: the folder that holds the class folders.
         source: of a run's set: its arm, recipe, manifest, metrics and data (see runs.facts); else None.
-        formed: images in a file; more than one of formations (fastdd/formation.py).
+        formed: images in a file; more than one of formations (distilled/formation.py).
     """
 
     images: Tensor
@@ -75,7 +74,9 @@ class DistilledSet:
         else:
             raise self._other_classes(real)
         if len(set(order)) < len(order):
-            raise InputError(f"{str(self.path)!r}: two of the classes {some(self.classes)} are the same number")
+            raise InputError(
+                f"{str(self.path)!r}: two of the classes {some(self.classes)} are the same number"
+            )
         return torch.tensor(order, dtype=torch.int64)[self.labels]
 
     def _other_classes(self, real: Sequence[str]) -> InputError:
@@ -93,13 +94,15 @@ class DistilledSet:
         )
 
 
-def open_set(path: str | Path, arm: str | None = None, size: int | None = None, channels: int = 3) -> DistilledSet:
+def open_set(
+    path: str | Path, arm: str | None = None, size: int | None = None, channels: int = 3
+) -> DistilledSet:
     """Read a distilled set, of a run or in any layout of layouts.py.
 
     Args:
         path: a run's folder, or a folder of class folders.
         arm: of a run with several.
-        size: side in pixels to which images are resized, so that they cover it, and cut at their centre; None: as
+        size: side in pixels to which images are resized, so that they cover it, and cut at their center; None: as
             stored.
         channels: 3 for RGB, 1 for luminance.
 
@@ -109,7 +112,9 @@ def open_set(path: str | Path, arm: str | None = None, size: int | None = None, 
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise InputError(f"no distilled set at {str(path)!r}; expected a run's folder or a folder of class folders")
+        raise InputError(
+            f"no distilled set at {str(path)!r}; expected a run's folder or a folder of class folders"
+        )
     if channels not in (1, 3):
         raise InputError(f"channels {channels!r} is not possible; expected 1 (grey) or 3 (RGB)")
     if size is not None and size < 1:
@@ -118,7 +123,9 @@ def open_set(path: str | Path, arm: str | None = None, size: int | None = None, 
     if belongs:
         run, named = belongs
         if arm is not None and named not in (None, arm):
-            raise InputError(f"{str(path)!r} is arm {named!r}, but arm {arm!r} is asked for; give the run's folder")
+            raise InputError(
+                f"{str(path)!r} is arm {named!r}, but arm {arm!r} is asked for; give the run's folder"
+            )
         chosen = arm_of(run, arm or named)
         folder, source = run / "images" / chosen, facts(run, chosen)
     elif arm is not None:
@@ -149,7 +156,9 @@ def _formation(source: dict[str, Any] | None) -> Formation | None:
 def _require_whole(found: Files, source: dict[str, Any]) -> None:
     """Refuse an arm that is not recovered to its end: it lacks classes, or some have fewer images."""
     classes = source["data"][0]["classes"] if source["data"] else found.classes
-    extra, missing = (sorted(set(a) - set(b)) for a, b in ((found.classes, classes), (classes, found.classes)))
+    extra, missing = (
+        sorted(set(a) - set(b)) for a, b in ((found.classes, classes), (classes, found.classes))
+    )
     if extra:
         raise InputError(
             f"{found.folder} has class folder {extra[0]!r}, but the run's {len(classes)} classes have none of that "

@@ -1,8 +1,8 @@
-"""Batches of a resident set for students: gathered, augmented, normalised and mixed on the device, one draw a batch.
+"""Batches of a resident set for students: gathered, augmented, normalized and mixed on the device, one draw a batch.
 
-The set is normalised once where that takes little memory, else batch by batch; the numbers are the same. The order is
+The set is normalized once where that takes little memory, else batch by batch; the numbers are the same. The order is
 the released loaders': RandAugment of the levels, patches shuffled, crop or shift, flip, and the mixture of the
-normalised batch. What an epoch draws comes from one generator in the order of use.
+normalized batch. What an epoch draws comes from one generator in the order of use.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from torch import Tensor
 
 from fastdd_kernels import resample, resample_parameters
 
-from ..data.augment import shift_and_flip
-from ..recipe import Student
-from ..seeds import generator
+from ..config import Student
+from ..data.loading.augment import shift_and_flip
+from ..runtime.seeds import generator
 from ..teachers import Teacher
+from .batch_norm_check import smallest_batch
 from .mix import mix
 from .randaugment import randaugment
-from .statistics import smallest_batch
 
 ONCE = 1 << 28
-"""bytes up to which a normalised set is kept"""
+"""bytes up to which a normalized set is kept"""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Batch:
     """A step's images.
 
     Attributes:
-        images: float32 [B, C, H, W], normalised and mixed.
+        images: float32 [B, C, H, W], normalized and mixed.
         targets: soft labels (logits) [B, classes] of these very images, or with hard labels the shares of the classes
             in them, which sum to 1; None: the teacher is asked.
         hard: int64 [B], classes of the images, whatever was mixed in; None where the loss has no use for them.
@@ -73,7 +73,7 @@ class Augmented:
 
     Args:
         config: settled protocol.
-        teacher: whose normalisation the images get.
+        teacher: whose normalization the images get.
         images: uint8 [N, C, H, W], on the device to train on.
         logits: one soft label an image [N, classes], or None.
         hard: int64 [N] classes, for protocols that learn them, or None.
@@ -82,14 +82,20 @@ class Augmented:
     """
 
     def __init__(
-        self, config: Student, teacher: Teacher, images: Tensor, logits: Tensor | None, hard: Tensor | None, seed: int,
+        self,
+        config: Student,
+        teacher: Teacher,
+        images: Tensor,
+        logits: Tensor | None,
+        hard: Tensor | None,
+        seed: int,
         epoch_images: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         assert config.batch != "by_ipc"  # settled
         self.config, self.teacher, self.images, self.batch = config, teacher, images, config.batch
         self.logits, self.hard, self.draw = logits, hard, generator(seed, "batches")
         once = config.randaugment is None and 4 * images.numel() <= ONCE
-        self.normalised = teacher.normalise(images) if once else None
+        self.normalized = teacher.normalize(images) if once else None
         self.black = teacher.bounds(images.device)[0]
         self.share = len(images) if epoch_images is None else epoch_images
         self.waiting = torch.empty(0, dtype=torch.int64)
@@ -125,18 +131,20 @@ class Augmented:
 
     def _augmented(self, index: Tensor) -> Tensor:
         config, draw = self.config, self.draw
-        if self.normalised is not None:
-            batch = self.normalised[index]
+        if self.normalized is not None:
+            batch = self.normalized[index]
         else:
             levels = self.images[index]
             if config.randaugment is not None:
                 levels = randaugment(levels, config.randaugment, draw)
-            batch = self.teacher.normalise(levels)
+            batch = self.teacher.normalize(levels)
         if config.shuffle_patches > 1:
             batch = shuffle_patches(batch, config.shuffle_patches, draw)
         if config.scale is not None:
             height, width = batch.shape[2:]
-            windows = resample_parameters(len(batch), height, width, config.scale, flip=config.flip, generator=draw)
+            windows = resample_parameters(
+                len(batch), height, width, config.scale, flip=config.flip, generator=draw
+            )
             return resample(batch, windows).contiguous(memory_format=torch.channels_last)
         if config.padding == "black":
             return shift_and_flip(batch - self.black, config.pad, config.flip, draw) + self.black

@@ -13,20 +13,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .. import recipe
+from ..config import Teacher as TeacherConfig
 from ..data import Dataset, open_loader
-from ..data.loader import OnError
+from ..data.loading.batch import OnError
 from ..errors import InputError
-from ..progress import progress
-from ..teachers import Card, Taps, Teacher, build, fingerprint, load_teacher
+from ..models.build import AUXILIARY, build
+from ..runtime.progress import progress
+from ..teachers import Card, Taps, Teacher, fingerprint, load_teacher
 from ..teachers.load import check_state, read_weights
-from ..teachers.networks import AUXILIARY
 
 BATCH = 500
 PIXELS = 1 << 21
 """most pixels of a forward pass: activations of large images are large"""
 PREFIX = "torchvision:"
-IMAGENET = recipe.Teacher().mean, recipe.Teacher().std
+IMAGENET = TeacherConfig().mean, TeacherConfig().std
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Extractor:
     """A network whose embeddings are compared.
 
     Attributes:
-        network: with the card that says how images are normalised.
+        network: with the card that says how images are normalized.
         text: network and weights in words, for the record.
     """
 
@@ -61,7 +61,9 @@ class Extractor:
             return embed(self.network, images.to(self.device))
         except (RuntimeError, AssertionError) as error:
             H, W = images.shape[2:]
-            raise InputError(f"{self.text} cannot take images of {H} x {W} ({error}); give another size") from error
+            raise InputError(
+                f"{self.text} cannot take images of {H} x {W} ({error}); give another size"
+            ) from error
 
     def of_dataset(
         self, dataset: Dataset, size: tuple[int, int], resize: int | None = None, on_error: OnError = "fail"
@@ -76,7 +78,13 @@ class Extractor:
         """
         rows, labels = [], []
         batches = open_loader(
-            dataset, _batch(*size), size, self.channels, resize=resize, on_error=on_error, backend="torchvision"
+            dataset,
+            _batch(*size),
+            size,
+            self.channels,
+            resize=resize,
+            on_error=on_error,
+            backend="torchvision",
         )
         with progress(f"embed {dataset.split}", len(dataset)) as bar:
             for batch in batches:
@@ -96,7 +104,7 @@ def embed(teacher: Teacher, images: Tensor) -> Tensor:
     """Embeddings [N, D] float32 of uint8 images [N, C, H, W]."""
     taps = Taps(teacher.network)
     parts = images.split(_batch(*images.shape[2:]))
-    return torch.cat([taps(teacher.normalise(part)).embedding.flatten(1) for part in parts])
+    return torch.cat([taps(teacher.normalize(part)).embedding.flatten(1) for part in parts])
 
 
 def teacher_features(path: Path, device: torch.device) -> Extractor:
@@ -107,8 +115,10 @@ def teacher_features(path: Path, device: torch.device) -> Extractor:
     """
     _, card = read_weights("--teacher", path, "")
     if card is None:
-        raise InputError(f"--teacher: {path} has no card; name its network with --features NETWORK --weights {path}")
-    config = recipe.Teacher(network=card.network, mean=card.mean, std=card.std)
+        raise InputError(
+            f"--teacher: {path} has no card; name its network with --features NETWORK --weights {path}"
+        )
+    config = TeacherConfig(network=card.network, mean=card.mean, std=card.std)
     teacher = load_teacher(path, config, card.classes, card.channels, device)
     return Extractor(teacher, f"teacher {card.network} (weights {fingerprint(path)[:12]})")
 
@@ -128,7 +138,7 @@ def network_features(
         name: ``torchvision:MODEL``, or a small-image network such as ``resnet20``; it takes RGB.
         weights: a local file, .safetensors or torchvision's own .pth; it may know any number of classes.
         random_weights: take random weights, of seed 0, instead.
-        mean, std: of the normalisation of images in [0, 1].
+        mean, std: of the normalization of images in [0, 1].
 
     Raises:
         InputError: no such network or file, weights that do not fit, or neither weights nor random_weights.
@@ -143,7 +153,9 @@ def network_features(
         network = build(short, 1000)
     last = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
     if not last:
-        raise InputError(f"--features: {name} has no linear layer to take embeddings from; choose another network")
+        raise InputError(
+            f"--features: {name} has no linear layer to take embeddings from; choose another network"
+        )
     classes, text = 1000, f"{name} (random weights, seed 0)"
     if weights is not None:
         state = _state(weights, short)
@@ -167,7 +179,11 @@ def _state(path: Path, network: str) -> dict[str, Tensor]:
         raise InputError(f"--weights: {path} does not exist; give a local file") from error
     except Exception as error:  # what torch refuses and what is damaged comes as errors of many types
         reason = str(error).partition("\n")[0]
-        raise InputError(f"--weights: {path} is no file of plain weights ({reason}); save it as safetensors") from error
+        raise InputError(
+            f"--weights: {path} is no file of plain weights ({reason}); save it as safetensors"
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise InputError(f"--weights: {path} holds more than tensors by name; save its state_dict as safetensors")
+        raise InputError(
+            f"--weights: {path} holds more than tensors by name; save its state_dict as safetensors"
+        )
     return {key: tensor for key, tensor in state.items() if not key.startswith(AUXILIARY.get(network, ()))}

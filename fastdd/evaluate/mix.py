@@ -43,7 +43,7 @@ def _beta(alpha: float, generator: torch.Generator) -> float:
 
 
 def _box(height: int, width: int, ratio: float, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """A box of share 1 - ratio around a uniform centre, clipped to the image."""
+    """A box of share 1 - ratio around a uniform center, clipped to the image."""
     h, w = int(height * math.sqrt(1 - ratio)), int(width * math.sqrt(1 - ratio))
     y = int(torch.randint(height, (), generator=generator))
     x = int(torch.randint(width, (), generator=generator))

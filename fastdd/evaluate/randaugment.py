@@ -14,7 +14,7 @@ import torch
 import torchvision.transforms.v2.functional as V
 from torch import Tensor
 
-from ..recipe import RandAugment
+from ..config import RandAugment
 
 Operation = Callable[[Tensor, float, float], Tensor]
 """of uint8 images, a magnitude from 0 to 1 and a sign"""
@@ -40,8 +40,12 @@ def _geometry(fill: float, interpolation: V.InterpolationMode, shift: float) -> 
         "rotate": rotate,
         "shear_x": lambda images, m, sign: affine(images, [0.0, 0.0], [degrees(m, sign), 0.0]),
         "shear_y": lambda images, m, sign: affine(images, [0.0, 0.0], [0.0, degrees(m, sign)]),
-        "translate_x": lambda images, m, sign: affine(images, [pixels(m, sign, images.shape[3]), 0.0], [0.0, 0.0]),
-        "translate_y": lambda images, m, sign: affine(images, [0.0, pixels(m, sign, images.shape[2])], [0.0, 0.0]),
+        "translate_x": lambda images, m, sign: affine(
+            images, [pixels(m, sign, images.shape[3]), 0.0], [0.0, 0.0]
+        ),
+        "translate_y": lambda images, m, sign: affine(
+            images, [0.0, pixels(m, sign, images.shape[2])], [0.0, 0.0]
+        ),
     }
 
 
@@ -79,9 +83,11 @@ def _plain(kernel: Callable[[Tensor], Tensor]) -> Operation:
 
 
 ENHANCE: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "brightness": V.adjust_brightness, "contrast": V.adjust_contrast, "color": V.adjust_saturation,
+    "brightness": V.adjust_brightness,
+    "contrast": V.adjust_contrast,
+    "color": V.adjust_saturation,
     "sharpness": V.adjust_sharpness,
-}  # fmt: skip
+}
 TABLES: dict[str, dict[str, Operation]] = {
     "torchvision": {
         **_geometry(0.0, V.InterpolationMode.NEAREST, 150 / 331),

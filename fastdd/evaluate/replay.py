@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from ..config import Student
 from ..labels import Replay, StoredLabels, show
-from ..recipe import Student
 from ..teachers import Teacher
+from .batch_norm_check import smallest_batch
 from .batches import ONCE, Batch
-from .statistics import smallest_batch
 
 
 class Replayed:
@@ -18,7 +18,7 @@ class Replayed:
 
     Args:
         config: settled protocol.
-        teacher: whose normalisation the images get.
+        teacher: whose normalization the images get.
         images: uint8 [N, C, H, W], on the device to train on; those that were labelled.
         stored: their labels.
         hard: int64 [N] classes, or None.
@@ -27,15 +27,21 @@ class Replayed:
     """
 
     def __init__(
-        self, config: Student, teacher: Teacher, images: Tensor, stored: StoredLabels, hard: Tensor | None, seed: int,
+        self,
+        config: Student,
+        teacher: Teacher,
+        images: Tensor,
+        stored: StoredLabels,
+        hard: Tensor | None,
+        seed: int,
         replay: Replay = "shuffle",
-    ) -> None:  # fmt: skip
+    ) -> None:
         assert config.batch != "by_ipc"  # settled
         self.stored, self.hard, self.seed, self.replay = stored, hard, seed, replay
         self.batch = config.batch if replay == "shuffle" else stored.facts.augmentation.batch
         once = 4 * images.numel() <= ONCE
-        self.images = teacher.normalise(images) if once else images
-        self.prepare = None if once else teacher.normalise
+        self.images = teacher.normalize(images) if once else images
+        self.prepare = None if once else teacher.normalize
 
     def __len__(self) -> int:
         return self.stored.steps(self.replay, self.batch)

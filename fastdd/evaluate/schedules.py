@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 
-from ..recipe import Student
+from ..config import Student
 
 
 def learning_rate(config: Student, step: int, steps: int, batches: int) -> float:
@@ -37,7 +37,9 @@ def factor(config: Student, done: float, total: float) -> float:
     if config.schedule == "constant":
         return 1.0
     if config.schedule == "multistep":
-        return config.milestone_factor ** sum(done >= part * total - 1e-9 * total for part in config.milestones)
+        return config.milestone_factor ** sum(
+            done >= part * total - 1e-9 * total for part in config.milestones
+        )
     if config.schedule == "cos2" and 6 * done > 5 * total:
         return _cosine(5, 6, config.stretch) * (1 - done / total)
     return _cosine(done, total, config.stretch)

@@ -105,7 +105,9 @@ def measure(
         InputError: shapes or labels that do not fit, features that are not finite, no distilled image, or k of the
             number of real images or more. A class with too few images is no error, see Scores.missing.
     """
-    real, synthetic = (x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (real, synthetic))
+    real, synthetic = (
+        x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (real, synthetic)
+    )
     _check(real, real_labels, synthetic, labels, k)
     whole = _scores(real, synthetic, k, real_radii)
     classes = range(int(real_labels.max()) + 1)
@@ -120,7 +122,9 @@ def _scores(real: Tensor, synthetic: Tensor, k: int, radii: Tensor | None) -> Sc
     missing = []
     values: dict[str, Tensor] = {"vendi": vendi_score(synthetic), "vendi_2": vendi_score(synthetic, 2)}
     if n <= k:
-        missing.append(f"coverage, density, precision and recall with k = {k} need {k + 1} real images, there are {n}")
+        missing.append(
+            f"coverage, density, precision and recall with k = {k} need {k + 1} real images, there are {n}"
+        )
     elif m <= k:
         missing.append(f"recall with k = {k} needs {k + 1} distilled images, there are {m}")
         for name, function in (("coverage", coverage), ("density", density), ("precision", precision)):
@@ -140,7 +144,9 @@ def _check(real: Tensor, real_labels: Tensor, synthetic: Tensor, labels: Tensor,
             shapes = f"got {list(x.shape)} and {list(truth.shape)}"
             raise InputError(f"{name} features must be [N, D] with labels [N] and N > 0, {shapes}")
         if not torch.stack(x.aminmax()).isfinite().all():
-            raise InputError(f"{name} features hold NaN or infinite values; check the network and its weights")
+            raise InputError(
+                f"{name} features hold NaN or infinite values; check the network and its weights"
+            )
     if real.shape[1] != synthetic.shape[1]:
         raise InputError(
             f"real features are {real.shape[1]} wide, distilled ones {synthetic.shape[1]}; use one network"
@@ -151,3 +157,33 @@ def _check(real: Tensor, real_labels: Tensor, synthetic: Tensor, labels: Tensor,
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high > last:
         raise InputError(f"label {low if low < 0 else high} is none of the real set's classes 0 to {last}")
+
+
+@dataclass(frozen=True)
+class Diversity:
+    """Metrics of one set; the lists have one value a class."""
+
+    coverage: float
+    vendi: float
+    cosine: float
+    vendi_by_class: list[float]
+    cosine_by_class: list[float]
+
+
+def diversity(real: Tensor, radii: Tensor, synthetic: Tensor, labels: Tensor, k: int) -> Diversity:
+    """Metrics of synthetic embeddings [n, D] with labels [n] against all real ones [N, D].
+
+    ``radii`` are ``knn_radii(real, k)``, which depend on the real images alone.
+
+    With one image a class the cosine is not defined and reported as 1.
+    """
+    by_class = [synthetic[labels == c] for c in labels.unique().tolist()]
+    vendi = [float(vendi_score(rows)) for rows in by_class]
+    cosine = [float(intra_class_cosine(rows)) if len(rows) > 1 else 1.0 for rows in by_class]
+    return Diversity(
+        float(coverage(real, synthetic, k, real_radii=radii)),
+        sum(vendi) / len(vendi),
+        sum(cosine) / len(cosine),
+        vendi,
+        cosine,
+    )

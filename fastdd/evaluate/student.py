@@ -18,17 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..config import Student
 from ..errors import InputError
-from ..precision import autocast
-from ..progress import Bar
+from ..models.build import build
 from ..protocols import settled, steps_of
-from ..recipe import Student
-from ..seeds import derive
-from ..teachers import Teacher, accuracy, build
-from ..teachers.optimise import Average, decay_groups
+from ..runtime.precision import autocast
+from ..runtime.progress import Bar
+from ..runtime.seeds import derive
+from ..teachers import Teacher, accuracy
+from ..teachers.optimizer import Average, decay_groups
+from .batch_norm_check import require_statistics
 from .batches import Augmented, Batch, Batches
 from .schedules import learning_rate
-from .statistics import require_statistics
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def train_student(
     torch.manual_seed(derive(seed, "student"))  # also for dropout, whatever was trained before
     network = build(config.network, classes, images.shape[1])
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = _optimiser(config, network)
+    optimizer = _optimizer(config, network)
     average = Average(network, config.ema) if config.ema else None
     tested = network if average is None else average.network
     labeller = copy.deepcopy(teacher.network).train(config.teacher_mode == "train")
@@ -83,10 +84,10 @@ def train_student(
         source = Augmented(config, teacher, images, labels, hard, seed, epoch_images)
     else:
         source = labels
-    normalising = {config.network: network}
+    normalizing = {config.network: network}
     if config.labels != "hard":
-        normalising["the teacher in train mode"] = labeller
-    require_statistics(config, normalising, source.smallest())
+        normalizing["the teacher in train mode"] = labeller
+    require_statistics(config, normalizing, source.smallest())
     loss_of: Callable[..., Tensor] = _distillation
     if config.compile:
         torch.compiler.reset()  # torch gives up on a function after the graphs of eight networks and sizes
@@ -95,11 +96,11 @@ def train_student(
     curve: list[tuple[int, float]] = []
     for step, batch in enumerate(_endless(source)):
         rate = learning_rate(config, step, steps, len(source))
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = _backward(loss_of, network, labeller, batch, config)
-        optimiser.step()
+        optimizer.step()
         if average is not None:
             average.update(network, step)
         bar.advance(len(batch.images))
@@ -121,7 +122,9 @@ def _checked(
             "a class of the teacher; label the set again with this teacher"
         )
     if config.labels == "hard" and labels is not None:
-        raise InputError("student.labels=hard learns the classes of the images, but soft labels are given; give none")
+        raise InputError(
+            "student.labels=hard learns the classes of the images, but soft labels are given; give none"
+        )
     if config.labels != "hard" and not config.hard_weight:
         return None
     if hard is None:
@@ -136,12 +139,14 @@ def _checked(
     return hard
 
 
-def _optimiser(config: Student, network: nn.Module) -> torch.optim.Optimizer:
+def _optimizer(config: Student, network: nn.Module) -> torch.optim.Optimizer:
     assert config.lr != "by_network"  # settled
     groups = decay_groups(
-        network, config.weight_decay, lambda name, p: not config.split_decay or ("weight" in name and p.ndim > 1)
+        network,
+        config.weight_decay,
+        lambda name, p: not config.split_decay or ("weight" in name and p.ndim > 1),
     )
-    if config.optimiser == "adamw":
+    if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, config.lr)
     return torch.optim.SGD(groups, config.lr, config.momentum)
 
@@ -227,6 +232,6 @@ def _test(network: nn.Module, teacher: Teacher, test: tuple[Tensor, Tensor], con
     training = network.training
     network.eval()
     with autocast(test[0].device, config.precision):
-        reached = accuracy(network, teacher.normalise, *test)
+        reached = accuracy(network, teacher.normalize, *test)
     network.train(training)
     return reached

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..progress import progress
-from .facts import Facts, fingerprint
+from ..runtime.progress import progress
+from .encoding import Form
 from .fkd_files import Record, batch_path, list_batches, read_record, write_record
-from .forms import Form
-from .label import check_finite
-from .store import StoredLabels, begin
+from .labelling import check_finite
+from .manifest import Facts, fingerprint
+from .per_view import StoredLabels, begin
 from .views import FKD_PERMUTATIONS, Augmentation, Views, fkd_orders, mixed
 
 NEAR = 1e-2
@@ -123,9 +123,20 @@ def import_fkd(
         mix = "mixup" if first.box is None else "cutmix"
     how = Augmentation((size[0], size[1]), mix=mix, batch=batch, order="fkd")
     facts = Facts(
-        fingerprint(foreign.images), (), foreign.classes, samples, len(counts), how, keep=keep, views="stored",
-        form=form, k=k, temperature=temperature, mode="unknown", source="fkd",
-    )  # fmt: skip
+        fingerprint(foreign.images),
+        (),
+        foreign.classes,
+        samples,
+        len(counts),
+        how,
+        keep=keep,
+        views="stored",
+        form=form,
+        k=k,
+        temperature=temperature,
+        mode="unknown",
+        source="fkd",
+    )
     writer = begin(folder, facts)
     with progress("import fkd", facts.pool.labels) as bar:
         bar.line(f"{facts.pool.labels} labels in {facts.form}, {facts.bytes / 1e6:.1f} MB in {folder}")
@@ -164,9 +175,13 @@ def _batches(
         record = read_record(path)
         ids = order[b] if record.indices is None else record.indices
         if len(ids) != len(record.flips):
-            raise InputError(f"{path} labels {len(record.flips)} images, expected {len(ids)}; give the set it is of")
+            raise InputError(
+                f"{path} labels {len(record.flips)} images, expected {len(ids)}; give the set it is of"
+            )
         if int(ids.min()) < 0 or int(ids.max()) >= facts.samples:
-            raise InputError(f"{path} labels image {int(ids.max())} of a set of {facts.samples}; give the set it is of")
+            raise InputError(
+                f"{path} labels image {int(ids.max())} of a set of {facts.samples}; give the set it is of"
+            )
         if record.logits.shape[1] != facts.classes:
             raise InputError(
                 f"{path} has logits of {record.logits.shape[1]} classes, expected {facts.classes}; give the set that "
@@ -184,7 +199,9 @@ def _to_views(path: Path, epoch: int, number: int, ids: Tensor, record: Record, 
     whole = corners.round()
     inside = (whole[:, :2] >= 0) & (whole[:, :2] < whole[:, 2:]) & (whole[:, 2:] <= torch.tensor(how.size))
     if bool(((corners - whole).abs() > NEAR).any()) or not bool(inside.all()):
-        raise InputError(f"{path} has windows of images of another size than {height} x {width}; give the set it is of")
+        raise InputError(
+            f"{path} has windows of images of another size than {height} x {width}; give the set it is of"
+        )
     flips, windows = record.flips.long(), whole.long()
     zero = torch.zeros_like(flips)
     shape = windows[:, 2:] - windows[:, :2]
@@ -195,7 +212,9 @@ def _to_views(path: Path, epoch: int, number: int, ids: Tensor, record: Record, 
     if (record.box is None) != (how.mix == "mixup"):
         raise InputError(f"{path} is mixed otherwise than the first batch; copy the FKD folder again")
     boxes = None if record.box is None else torch.tensor([record.box]).repeat(len(ids), 1)
-    return mixed(views, record.partners, torch.tensor(record.ratio, dtype=torch.float64).repeat(len(ids)), boxes)
+    return mixed(
+        views, record.partners, torch.tensor(record.ratio, dtype=torch.float64).repeat(len(ids)), boxes
+    )
 
 
 def _joined(parts: list[Views]) -> Views:

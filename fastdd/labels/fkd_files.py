@@ -26,13 +26,14 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import write_bytes
+from ..runtime.files import write_bytes
 
 SCALAR: Any = np.float64().__reduce__()[0]
 NUMBERS: list[Any] = [
-    *((SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")), np.dtype,
+    *((SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")),
-]  # fmt: skip
+]
 """names that files give to numpy's constructor of scalars, before numpy 2 and since, and what it needs"""
 FIELDS = ("windows", "flips", "partners", "ratio", "box", "logits", "indices")
 
@@ -67,9 +68,13 @@ def write_record(path: Path, record: Record) -> None:
     """Write a batch."""
     box = record.box
     content: list[Any] = [
-        record.windows, record.flips, record.partners, record.ratio,
-        None if box is None else [box[0], box[2], box[1], box[3]], record.logits.half(),
-    ]  # fmt: skip
+        record.windows,
+        record.flips,
+        record.partners,
+        record.ratio,
+        None if box is None else [box[0], box[2], box[1], box[3]],
+        record.logits.half(),
+    ]
     file = io.BytesIO()
     torch.save(content if record.indices is None else [*content, record.indices], file)
     write_bytes(path, file.getvalue())
@@ -88,7 +93,9 @@ def read_record(path: Path) -> Record:
         raise InputError(f"{path} is missing; copy the FKD folder again") from error
     except Exception as error:  # torch's reader fails on foreign files in many ways
         reason = str(error).strip().split("\n", 1)[0]
-        raise InputError(f"{path} is no FKD batch, or holds more than tensors and numbers ({reason})") from error
+        raise InputError(
+            f"{path} is no FKD batch, or holds more than tensors and numbers ({reason})"
+        ) from error
     try:
         return _record(content)
     except (TypeError, ValueError, AttributeError) as error:
@@ -104,7 +111,9 @@ def _record(content: Any) -> Record:
     flips = torch.as_tensor(flips).bool()
     B = len(flips)
     if windows.shape != (B, 4) or logits.ndim != 2 or len(logits) != B:
-        raise ValueError(f"windows {list(windows.shape)}, flips {list(flips.shape)}, logits {list(logits.shape)}")
+        raise ValueError(
+            f"windows {list(windows.shape)}, flips {list(flips.shape)}, logits {list(logits.shape)}"
+        )
     if partners is not None:
         partners = torch.as_tensor(partners).long()
         if not torch.equal(partners.sort().values, torch.arange(B)):

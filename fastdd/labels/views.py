@@ -27,7 +27,7 @@ from torch import Tensor
 from fastdd_kernels import resample_parameters
 
 from ..errors import InputError
-from ..seeds import generator
+from ..runtime.seeds import generator
 
 FKD_SEED, FKD_PERMUTATIONS = 42, 2
 
@@ -40,7 +40,7 @@ class Augmentation:
         size: (H, W) of the stored images, in pixels, which is that of the views too.
         scale: range of the window's share of the area; None: no resizing.
         ratio: range of the window's width / height.
-        pad: without scale: windows of the image's own size out of the image with so many pixels of the mean colour
+        pad: without scale: windows of the image's own size out of the image with so many pixels of the mean color
             around it.
         flip: probability of a horizontal flip.
         mix, mix_alpha: the ratio of a mixture is Beta(alpha, alpha).
@@ -66,7 +66,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.pad and self.scale is not None:
-            raise InputError(f"pad and scale are two kinds of crop, got pad {self.pad} and scale {list(self.scale)}")
+            raise InputError(
+                f"pad and scale are two kinds of crop, got pad {self.pad} and scale {list(self.scale)}"
+            )
         if self.batch < 1:
             raise InputError(f"batch must be 1 or more samples, got {self.batch}")
 
@@ -79,7 +81,7 @@ class Views:
         epoch: of the views.
         ids: int64 [B], positions in the distilled set.
         groups: int64 [B], the labelling batch of each.
-        pad: pixels of the mean colour around an image before windows are cut.
+        pad: pixels of the mean color around an image before windows are cut.
         windows: int64 [B, 7] of fastdd_kernels.resample: flip, 0, 0, top, left, height, width, in pixels.
         partners: int64 [B], the positions of the samples that are mixed in; None: nothing is mixed.
         partner_windows: int64 [B, 7], the windows of those.
@@ -123,7 +125,9 @@ class Views:
         found = order[torch.searchsorted(known, ids).clamp(max=len(known) - 1)]
         if not torch.equal(self.ids[found], ids):
             absent = int(ids[self.ids[found] != ids][0])
-            raise InputError(f"sample {absent} has no view in epoch {self.epoch}; ask for samples that were kept")
+            raise InputError(
+                f"sample {absent} has no view in epoch {self.epoch}; ask for samples that were kept"
+            )
         return found
 
     @cached_property
@@ -153,7 +157,9 @@ def draw_views(seed: int, epoch: int, samples: int, augmentation: Augmentation) 
     views = Views(epoch, order, groups, config.pad, windows[order])
     if config.mix == "none":
         return views
-    shuffled = (groups + torch.rand(samples, dtype=torch.float64, generator=draw)).argsort()  # within each group
+    shuffled = (
+        groups + torch.rand(samples, dtype=torch.float64, generator=draw)
+    ).argsort()  # within each group
     count = samples if config.mix_per == "sample" else -(-samples // config.batch)
     row = torch.arange(samples) if config.mix_per == "sample" else groups
     ratios = _ratios(count, config.mix_alpha, draw)
@@ -169,9 +175,16 @@ def mixed(views: Views, shuffled: Tensor, ratios: Tensor, boxes: Tensor | None) 
         ratios, boxes: as in Views.
     """
     return Views(
-        views.epoch, views.ids, views.groups, views.pad, views.windows, views.ids[shuffled], views.windows[shuffled],
-        ratios, boxes,
-    )  # fmt: skip
+        views.epoch,
+        views.ids,
+        views.groups,
+        views.pad,
+        views.windows,
+        views.ids[shuffled],
+        views.windows[shuffled],
+        ratios,
+        boxes,
+    )
 
 
 def fkd_orders(samples: int, permutations: int = FKD_PERMUTATIONS) -> Iterator[Tensor]:
@@ -190,7 +203,9 @@ def fkd_orders(samples: int, permutations: int = FKD_PERMUTATIONS) -> Iterator[T
 def _windows(samples: int, config: Augmentation, draw: torch.Generator) -> Tensor:
     height, width = config.size
     if config.scale is not None:
-        return resample_parameters(samples, height, width, config.scale, config.ratio, flip=config.flip, generator=draw)
+        return resample_parameters(
+            samples, height, width, config.scale, config.ratio, flip=config.flip, generator=draw
+        )
     drawn = resample_parameters(samples, height, width, None, flip=config.flip, generator=draw)
     start = torch.randint(2 * config.pad + 1, (samples, 2), generator=draw)
     return torch.cat((drawn, start, torch.tensor([[height, width]]).expand(samples, 2)), dim=1)
@@ -203,9 +218,9 @@ def _ratios(count: int, alpha: float, draw: torch.Generator) -> Tensor:
 
 
 def _boxes(ratios: Tensor, size: tuple[int, int], draw: torch.Generator) -> Tensor:
-    """Boxes of share 1 - ratio around uniform centres, clipped to the image: int64 [count, 4]."""
+    """Boxes of share 1 - ratio around uniform centers, clipped to the image: int64 [count, 4]."""
     sides = torch.tensor(size)
     half = (sides * (1 - ratios).sqrt()[:, None]).long() // 2
-    centre = (torch.rand(len(ratios), 2, dtype=torch.float64, generator=draw) * sides).long()
-    low, high = (centre - half).clamp(min=0), torch.minimum(centre + half, sides)
+    center = (torch.rand(len(ratios), 2, dtype=torch.float64, generator=draw) * sides).long()
+    low, high = (center - half).clamp(min=0), torch.minimum(center + half, sides)
     return torch.stack((low[:, 0], high[:, 0], low[:, 1], high[:, 1]), dim=1)

@@ -5,7 +5,7 @@ it gets there at the last step. The authors released no script for images of 32 
 their Tiny-ImageNet script's, but for its 4,000 steps.
 """
 
-from ..provenance import code, ours, paper
+from ..config.sources import code, ours, paper
 from .declaration import Patch
 
 METHOD = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..provenance import Source, Sourced, code, ours
+from ..config.sources import Source, Sourced, code, ours
 
 Members = dict[str, dict[str, Any]]
 

@@ -4,7 +4,7 @@ The released code draws the two anew for each slot, and keeps them over its step
 that all slots hear all teachers. It also knows weights by the teachers' accuracy, which are not offered.
 """
 
-from ..provenance import code, ours
+from ..config.sources import code, ours
 from . import sre2lpp
 
 METHOD = {**sre2lpp.METHOD, "title": code("CV-DD"), "voters": ours(2)}

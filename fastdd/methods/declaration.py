@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..provenance import Sourced, ours
+from ..config.sources import Sourced, ours
 
 Patch = dict[str, Any]
 """nested mapping with Sourced leaves"""

@@ -1,4 +1,4 @@
-"""DEDA (Li et al., ICCV 2025): class-wise Gaussian alignment and a covariance regulariser.
+"""DEDA (Li et al., ICCV 2025): class-wise Gaussian alignment and a covariance regularizer.
 
     L = CE + sum_{l<L} (||mu_S - mu_T||^2 + gamma ||Cov_S - Cov_T||_F^2) + lambda1 L_Var + lambda2 L_Cov   (eq. 9)
 
@@ -14,7 +14,7 @@ step the statistics move to the class's and the images stay images, so that is t
 larger images are SRe2L's. One image has no covariance, so with one a class the mean alone is matched.
 """
 
-from ..provenance import code, ours, paper
+from ..config.sources import code, ours, paper
 from .declaration import Patch
 
 METHOD = {
@@ -31,7 +31,12 @@ METHOD = {
             "cov_norm": paper("none"),
             "cov_unbiased": paper(False),
         },
-        "covariance": {"lambda_var": paper(0.2), "lambda_cov": paper(4.0), "eps": ours(1e-4), "unbiased": paper(False)},
+        "covariance": {
+            "lambda_var": paper(0.2),
+            "lambda_cov": paper(4.0),
+            "eps": ours(1e-4),
+            "unbiased": paper(False),
+        },
     },
     "steps": code(1000),
     "lr": ours(0.02),
@@ -51,5 +56,5 @@ ON: dict[str, Patch] = {
 
 
 def at(dataset: str | None, ipc: int) -> Patch:
-    """One image a class: no covariance to match, nor to regularise."""
+    """One image a class: no covariance to match, nor to regularize."""
     return {"terms": {"gaussian": {"gamma": ours(0.0)}, "covariance": ours(None)}} if ipc == 1 else {}

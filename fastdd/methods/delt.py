@@ -5,7 +5,7 @@ at IPC 50 (``batch.classes``). Crops run from easy to hard as in CDA; there is n
 steps, so eight rounds; one image a class has none. The released program takes the same settings for every data set.
 """
 
-from ..provenance import code, paper
+from ..config.sources import code, paper
 from .declaration import Patch
 
 METHOD = {

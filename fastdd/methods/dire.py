@@ -1,4 +1,4 @@
-"""DiRe (arXiv 2512.13083): a diversity regulariser that can be added to any method.
+"""DiRe (arXiv 2512.13083): a diversity regularizer that can be added to any method.
 
     L += sum_c r_cos (CD + CDM) + r_euc EDM
 
@@ -11,14 +11,19 @@ start is per-class tensors that were not released, where the paper says noise: r
 of 224 pixels is as large as SRe2L's.
 """
 
-from ..provenance import code, ours
+from ..config.sources import code, ours
 from .declaration import Patch, borrowed
 
 ADDITION = {
     "title": "DiRe",
     "several_slots": code(10),
     "terms": {
-        "dire": {"r_cos": code(0.1), "r_euc": code(0.001), "reading": ours("clean"), "real_per_class": ours("all")}
+        "dire": {
+            "r_cos": code(0.1),
+            "r_euc": code(0.001),
+            "reading": ours("clean"),
+            "real_per_class": ours("all"),
+        }
     },
 }
 RELEASED: Patch = {

@@ -5,7 +5,7 @@ the norm of the variances counts 11 times. Images start from real ones. METHOD i
 released code never takes the teacher's weights back (``perturb.restore: false``).
 """
 
-from ..provenance import code, paper
+from ..config.sources import code, paper
 from .declaration import Patch
 
 METHOD = {
@@ -13,7 +13,10 @@ METHOD = {
     "init": code("real"),
     "batch": {"classes": code(100), "slots": code(1)},
     "augment": {"scale": code(None), "flip": code(0.0), "roll": code([0, 4])},
-    "terms": {"ce": {"weight": paper(1.0)}, "bn": {"weight": code(0.01), "first": code(10.0), "variance": code(11.0)}},
+    "terms": {
+        "ce": {"weight": paper(1.0)},
+        "bn": {"weight": code(0.01), "first": code(10.0), "variance": code(11.0)},
+    },
     "perturb": {"steps": paper(12), "rho": paper(0.015), "restore": paper(True)},
     "steps": code(1000),
     "lr": code(0.25),

@@ -12,7 +12,7 @@ the CIFAR-100 script PNG. Batches are G-VBSM's. Images of 224 pixels start as RD
 were released for ten other classes of ImageNet.
 """
 
-from ..provenance import code, ours, paper
+from ..config.sources import code, ours, paper
 from . import gvbsm
 from .declaration import Patch
 

@@ -2,17 +2,17 @@
 
     L = CE + r sum_l w_l ||statistics of the real images - s_l||_2 + KL of each class's spectrum        w_first = 10
 
-See recover/conv_terms.py and recover/diversity_term.py. A batch of 100 is class-major, so that the images of a class
+See recover/terms/convolution.py and recover/terms/spectrum.py. A batch of 100 is class-major, so that the images of a class
 lie together: with 10 images a class it is 10 classes times 10, with 50 it is 2 whole classes. METHOD is the CIFAR-10
 script with 10 images a class. Its five teachers are a ResNet-18, a ConvNet of width 128, a MobileNetV2, a WRN-16-2 and
 a ShuffleNetV2 0.5, one a step in turns; where one teacher is given, it has all steps.
 
 What differs from the released code, and why, at 32 pixels: the real statistics are of the images as they are and not of
-one pass over random crops, in the mean over all orders of the mini-batches (bank/patches.py); the memory does not go
-over from one batch to the next (recover/conv_terms.py); grey levels are rounded.
+one pass over random crops, in the mean over all orders of the mini-batches (bank/image_statistics.py); the memory does not go
+over from one batch to the next (recover/terms/convolution.py); grey levels are rounded.
 """
 
-from ..provenance import code, ours, paper
+from ..config.sources import code, ours, paper
 from .declaration import Patch
 
 METHOD = {

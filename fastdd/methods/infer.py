@@ -7,7 +7,7 @@ the CIFAR script. The released code drops one BatchNorm of its third teacher; al
 for which there is no script: CIFAR's weight of the statistics, and the crops and steps of ImageNet.
 """
 
-from ..provenance import code, ours, paper
+from ..config.sources import code, ours, paper
 from .declaration import Patch
 
 METHOD = {

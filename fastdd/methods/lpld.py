@@ -6,7 +6,7 @@ are running averages over mini-batches that hold about one image of a class, and
 4,000 steps and batches of up to 100; the paper has no set of 32-pixel images.
 """
 
-from ..provenance import code, ours, paper
+from ..config.sources import code, ours, paper
 from .declaration import Patch
 
 METHOD = {

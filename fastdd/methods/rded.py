@@ -1,10 +1,10 @@
 """RDED (Sun et al., CVPR 2024): images tiled from the crops of real ones that the teacher is surest of.
 
-Nothing is optimised: the initial images (see recover/mosaic.py) are the result. A batch is a class, so that a class is
+Nothing is optimized: the initial images (see recover/init/rded.py) are the result. A batch is a class, so that a class is
 scored by one process. ``factor: auto`` is the released choice: 2 for images of 224 pixels, else 1.
 """
 
-from ..provenance import code, ours, paper
+from ..config.sources import code, ours, paper
 
 METHOD = {
     "title": paper("RDED"),

@@ -7,7 +7,7 @@ slot of many classes. The image kept is the last iterate. METHOD is the CIFAR-10
 others run on CIFAR-10 too (the authors released none for it). Nothing depends on the number of images a class.
 """
 
-from ..provenance import code, paper
+from ..config.sources import code, paper
 from .declaration import Patch
 
 METHOD = {

@@ -4,7 +4,7 @@ The released start is patches of medium ease; whole images of medium ease here. 
 all ten of CIFAR-10 and Imagenette.
 """
 
-from ..provenance import code, ours, paper
+from ..config.sources import code, ours, paper
 from .declaration import Patch
 
 METHOD = {

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..config.sources import Sourced, code
 from ..errors import InputError, suggestion
-from ..provenance import Sourced, code
 from . import cvdd, gvbsm, rded, sre2l
 from .rules import images_seen, settled, steps_of
 
@@ -48,7 +48,9 @@ def declaration(name: str) -> dict[str, Any]:
         InputError: no such protocol; the nearest is named.
     """
     if name not in PROTOCOLS:
-        raise InputError(f"unknown protocol {name!r}{suggestion(name, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}")
+        raise InputError(
+            f"unknown protocol {name!r}{suggestion(name, PROTOCOLS)}; known: {', '.join(PROTOCOLS)}"
+        )
     declared = PROTOCOLS[name]
     return {"steps": code(None), **declared} if "epochs" in declared else declared
 

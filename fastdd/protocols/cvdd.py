@@ -1,16 +1,29 @@
-"""CV-DD's and SRe2L++'s post-training: small batches, and a teacher that normalises by their statistics.
+"""CV-DD's and SRe2L++'s post-training: small batches, and a teacher that normalizes by their statistics.
 
 The released labels were stored, of halves of 8 images each; here the teacher sees the whole batch of 16. ``stretch`` is
 the papers' eta: 1 on CIFAR-10, 2 for a ResNet-18 at 10 images a class of CIFAR-100 or more of Tiny-ImageNet.
 """
 
-from ..provenance import code, ours
+from ..config.sources import code, ours
 
 CVDD = {
-    "network": code("resnet18_small"), "epochs": code(300), "batch": code(16),
-    "optimiser": code("adamw"), "lr": code(1e-3), "weight_decay": code(0.01), "split_decay": code(True),
-    "schedule": code("cosine"), "stretch": code(1.0), "rate_per": code("epoch"),
-    "labels": ours("online"), "teacher_mode": code("train"), "temperature": code(20.0),
-    "scale": code([0.08, 1.0]), "flip": code(0.5), "mix": code("cutmix"), "mix_alpha": code(1.0),
-    "test_every": ours(50), "reports": code("last"),
-}  # fmt: skip
+    "network": code("resnet18_small"),
+    "epochs": code(300),
+    "batch": code(16),
+    "optimizer": code("adamw"),
+    "lr": code(1e-3),
+    "weight_decay": code(0.01),
+    "split_decay": code(True),
+    "schedule": code("cosine"),
+    "stretch": code(1.0),
+    "rate_per": code("epoch"),
+    "labels": ours("online"),
+    "teacher_mode": code("train"),
+    "temperature": code(20.0),
+    "scale": code([0.08, 1.0]),
+    "flip": code(0.5),
+    "mix": code("cutmix"),
+    "mix_alpha": code(1.0),
+    "test_every": ours(50),
+    "reports": code("last"),
+}

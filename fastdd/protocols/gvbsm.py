@@ -5,46 +5,100 @@ here it is the teacher of the run. EDC tests a moving average of the parameters 
 statistics; ours averages those too.
 """
 
-from ..provenance import code, ours
+from ..config.sources import code, ours
 
 SHARED = {
-    "labels": ours("online"), "teacher_mode": code("eval"), "loss": code("mse"),
-    "split_decay": code(True), "rate_per": code("epoch"),
-    "scale": code([0.08, 1.0]), "flip": code(0.5), "mix": code("cutmix"), "mix_alpha": code(1.0),
-    "test_every": code(10), "reports": code("best"),
-}  # fmt: skip
-SGD = {"optimiser": code("sgd"), "lr": code(0.1), "momentum": code(0.9), "weight_decay": code(5e-4)}
+    "labels": ours("online"),
+    "teacher_mode": code("eval"),
+    "loss": code("mse"),
+    "split_decay": code(True),
+    "rate_per": code("epoch"),
+    "scale": code([0.08, 1.0]),
+    "flip": code(0.5),
+    "mix": code("cutmix"),
+    "mix_alpha": code(1.0),
+    "test_every": code(10),
+    "reports": code("best"),
+}
+SGD = {"optimizer": code("sgd"), "lr": code(0.1), "momentum": code(0.9), "weight_decay": code(5e-4)}
 
 GVBSM_CIFAR10 = {
-    **SHARED, "network": code("resnet18_small"), "epochs": code(1000), "batch": code(100),
-    "optimiser": code("adamw"), "lr": code(1e-3), "weight_decay": code(0.0), "schedule": code("cosine"),
+    **SHARED,
+    "network": code("resnet18_small"),
+    "epochs": code(1000),
+    "batch": code(100),
+    "optimizer": code("adamw"),
+    "lr": code(1e-3),
+    "weight_decay": code(0.0),
+    "schedule": code("cosine"),
     "hard_weight": code(0.15),
-}  # fmt: skip
+}
 GVBSM_CIFAR100 = {
-    **SHARED, **SGD, "network": code("convnet3_bn"), "epochs": code(1000), "batch": code(64),
-    "schedule": code("cosine"), "hard_weight": code(0.15),
-}  # fmt: skip
+    **SHARED,
+    **SGD,
+    "network": code("convnet3_bn"),
+    "epochs": code(1000),
+    "batch": code(64),
+    "schedule": code("cosine"),
+    "hard_weight": code(0.15),
+}
 GVBSM_TINY = {
-    **SHARED, **SGD, "network": code("resnet18_small"), "epochs": code(100), "batch": code(100), "accumulate": code(2),
-    "schedule": code("cosine"), "hard_weight": code(0.1),
-}  # fmt: skip
+    **SHARED,
+    **SGD,
+    "network": code("resnet18_small"),
+    "epochs": code(100),
+    "batch": code(100),
+    "accumulate": code(2),
+    "schedule": code("cosine"),
+    "hard_weight": code(0.1),
+}
 GVBSM_IMAGENET = {
-    **SHARED, "network": code("resnet18"), "epochs": code(300), "batch": code(1024), "optimiser": code("adamw"),
-    "lr": code(1e-3), "weight_decay": ours(0.01), "schedule": code("cosine"), "hard_weight": code(0.1),
-}  # fmt: skip
+    **SHARED,
+    "network": code("resnet18"),
+    "epochs": code(300),
+    "batch": code(1024),
+    "optimizer": code("adamw"),
+    "lr": code(1e-3),
+    "weight_decay": ours(0.01),
+    "schedule": code("cosine"),
+    "hard_weight": code(0.1),
+}
 
 RANDAUGMENT = {
-    "table": code("torchvision"), "operations": code(2), "magnitude": code(3.0), "probability": code(1.0),
-}  # fmt: skip
+    "table": code("torchvision"),
+    "operations": code(2),
+    "magnitude": code(3.0),
+    "probability": code(1.0),
+}
 
 EDC_CIFAR10 = {
-    **SHARED, "network": code("resnet18_small"), "epochs": code(1000), "batch": code(10), "labels": code("online"),
-    "optimiser": code("adamw"), "lr": code(1e-3), "weight_decay": code(0.01),
-    "schedule": code("multistep"), "milestones": code([0.8, 0.9, 0.95]), "milestone_factor": code(0.5),
-    "hard_weight": code(0.025), "ema": code(0.99), "randaugment": RANDAUGMENT, "best_from": code(0.8),
-}  # fmt: skip
+    **SHARED,
+    "network": code("resnet18_small"),
+    "epochs": code(1000),
+    "batch": code(10),
+    "labels": code("online"),
+    "optimizer": code("adamw"),
+    "lr": code(1e-3),
+    "weight_decay": code(0.01),
+    "schedule": code("multistep"),
+    "milestones": code([0.8, 0.9, 0.95]),
+    "milestone_factor": code(0.5),
+    "hard_weight": code(0.025),
+    "ema": code(0.99),
+    "randaugment": RANDAUGMENT,
+    "best_from": code(0.8),
+}
 EDC_CIFAR100 = {
-    **SHARED, **SGD, "network": code("resnet18_small"), "epochs": code(1000), "batch": code(50),
-    "schedule": code("cos2"), "stretch": code(2.0), "scale": code([0.5, 1.0]),
-    "hard_weight": code(0.025), "ema": code(0.99), "randaugment": RANDAUGMENT, "test_every": code(100),
-}  # fmt: skip
+    **SHARED,
+    **SGD,
+    "network": code("resnet18_small"),
+    "epochs": code(1000),
+    "batch": code(50),
+    "schedule": code("cos2"),
+    "stretch": code(2.0),
+    "scale": code([0.5, 1.0]),
+    "hard_weight": code(0.025),
+    "ema": code(0.99),
+    "randaugment": RANDAUGMENT,
+    "test_every": code(100),
+}

@@ -5,31 +5,54 @@ student (rules.py). RDED's mosaics are of 2 x 2 patches at 224 pixels and of one
 share of 1 is the whole image. Every tenth epoch is tested, and with RDED the last fifth alone counts.
 """
 
-from ..provenance import code, ours
+from ..config.sources import code, ours
 
 SHARED = {
-    "epochs": code(300), "batch": code("by_ipc"),
-    "optimiser": code("adamw"), "lr": code("by_network"), "weight_decay": code(0.01), "split_decay": code(True),
-    "schedule": code("cosine"), "stretch": code(2.0), "rate_per": code("epoch"),
-    "labels": code("online"), "teacher_mode": code("eval"), "temperature": code(20.0),
-    "flip": code(0.5), "mix": code("cutmix"), "mix_alpha": code(1.0),
-    "test_every": code(10), "reports": code("best"),
-}  # fmt: skip
+    "epochs": code(300),
+    "batch": code("by_ipc"),
+    "optimizer": code("adamw"),
+    "lr": code("by_network"),
+    "weight_decay": code(0.01),
+    "split_decay": code(True),
+    "schedule": code("cosine"),
+    "stretch": code(2.0),
+    "rate_per": code("epoch"),
+    "labels": code("online"),
+    "teacher_mode": code("eval"),
+    "temperature": code(20.0),
+    "flip": code(0.5),
+    "mix": code("cutmix"),
+    "mix_alpha": code(1.0),
+    "test_every": code(10),
+    "reports": code("best"),
+}
 
 RDED = {
-    **SHARED, "network": code("resnet18"), "shuffle_patches": code(2), "scale": code([0.5, 1.0]),
+    **SHARED,
+    "network": code("resnet18"),
+    "shuffle_patches": code(2),
+    "scale": code([0.5, 1.0]),
     "best_from": code(0.8),
-}  # fmt: skip
+}
 RDED_SMALL = {
-    **SHARED, "network": code("resnet18_small"), "shuffle_patches": code(1), "scale": code([1.0, 1.0]),
+    **SHARED,
+    "network": code("resnet18_small"),
+    "shuffle_patches": code(1),
+    "scale": code([1.0, 1.0]),
     "best_from": code(0.8),
-}  # fmt: skip
+}
 
 DELT = {
-    **SHARED, "network": code("resnet18"), "scale": code([0.25, 1.0]), "seeds": code(3),
+    **SHARED,
+    "network": code("resnet18"),
+    "scale": code([0.25, 1.0]),
+    "seeds": code(3),
     "randaugment": {
-        "table": code("timm"), "operations": code(2), "magnitude": code(6.0), "deviation": code(1.0),
+        "table": code("timm"),
+        "operations": code(2),
+        "magnitude": code(6.0),
+        "deviation": code(1.0),
         "probability": code(0.5),
     },
-}  # fmt: skip
+}
 DELT_SMALL = {**DELT, "network": ours("resnet18_small")}

@@ -9,14 +9,20 @@ from __future__ import annotations
 
 import math
 
+from ..config import Student
 from ..errors import InputError, suggestion
-from ..recipe import Student
 
 BATCHES = {1: 10, 10: 50, 50: 100}
 RATES = {
-    "conv": 1e-3, "resnet": 1e-3, "efficientnet_b0": 2e-3, "mobilenet_v2": 2.5e-3, "vgg11": 5e-4, "alexnet": 1e-4,
-    "vit_b_16": 1e-4, "swin_v2_t": 1e-4,
-}  # fmt: skip
+    "conv": 1e-3,
+    "resnet": 1e-3,
+    "efficientnet_b0": 2e-3,
+    "mobilenet_v2": 2.5e-3,
+    "vgg11": 5e-4,
+    "alexnet": 1e-4,
+    "vit_b_16": 1e-4,
+    "swin_v2_t": 1e-4,
+}
 OWN_RATES = {"vgg16": 5e-4, "shufflenet_v2": 1e-3, "vit_small": 1e-4}
 """of students that RDED does not have; as its nearest relatives"""
 
@@ -78,7 +84,7 @@ def images_seen(config: Student, images: int) -> int:
 
 
 def steps_of(config: Student, images: int) -> int:
-    """Optimisation steps on a set of so many images."""
+    """Optimization steps on a set of so many images."""
     if config.steps is not None:
         return config.steps
     assert config.epochs is not None  # one of the two

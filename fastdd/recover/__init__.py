@@ -1,20 +1,37 @@
-"""Recover: optimise synthetic images through the frozen teacher.
+"""Recover: optimize synthetic images through the frozen teacher.
 
-initial.py says what images start from, plan.py cuts the work into units, augment.py draws what happens to the images at
-each step, objective.py and the terms say what is minimised, loop.py minimises it, stage.py does the units that a run
-folder lacks, images.py writes them.
+init/initial.py says what images start from, plan.py cuts the work into units, augment.py draws what happens to the images at
+each step, objective.py and the terms say what is minimized, loop.py minimizes it, stage.py does the units that a run
+folder lacks, distilled/images.py writes them.
 """
 
-from .images import load_images, load_recovered, save_images
-from .initial import Chosen, decoder, repeated
-from .offset import all_units, real_slots, seen_slots
-from .plan import Batch, Unit, plan
+from ..distilled.images import load_images, load_recovered, save_images
+from .init.initial import Chosen, decoder, repeated
+from .plan import Batch, Unit, all_units, plan, real_slots, seen_slots
 from .stage import Recovery, recover, unfinished, unit_path, units_of
-from .terms import banked_layers, tapped, tapped_layers
-from .voters import speakers
+from .teacher_choice import speakers
+from .terms.registry import banked_layers, tapped, tapped_layers
 
 __all__ = [
-    "Batch", "Chosen", "Recovery", "Unit", "all_units", "banked_layers", "decoder", "load_images", "load_recovered",
-    "plan", "real_slots", "recover", "repeated", "save_images", "seen_slots", "speakers", "tapped", "tapped_layers",
-    "unfinished", "unit_path", "units_of",
-]  # fmt: skip
+    "Batch",
+    "Chosen",
+    "Recovery",
+    "Unit",
+    "all_units",
+    "banked_layers",
+    "decoder",
+    "load_images",
+    "load_recovered",
+    "plan",
+    "real_slots",
+    "recover",
+    "repeated",
+    "save_images",
+    "seen_slots",
+    "speakers",
+    "tapped",
+    "tapped_layers",
+    "unfinished",
+    "unit_path",
+    "units_of",
+]

@@ -1,7 +1,7 @@
 """The augmentation of every step, drawn before the loop: random (resized) crop, flip and roll as one operator.
 
 A draw belongs to a batch, or to an image where ``per_image`` says so, and comes from the generator of its first class
-and slot: how batches are put into units, and who optimises them, changes nothing.
+and slot: how batches are put into units, and who optimizes them, changes nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor
 
 from fastdd_kernels import resample, resample_parameters
 
-from .. import recipe
-from ..seeds import generator
+from ..config import Augment
+from ..runtime.seeds import generator
 from .plan import Unit
 
 
-def smallest_scale(config: recipe.Augment, steps: int) -> Tensor:
+def smallest_scale(config: Augment, steps: int) -> Tensor:
     """Low end of the crop's area range at each step, [steps] float64: CDA's curriculum from easy to hard.
 
     cosine: low + (high - low) (1 + cos(pi t / (m T))) / 2 for t < m T, then low
@@ -36,7 +36,7 @@ def smallest_scale(config: recipe.Augment, steps: int) -> Tensor:
     return low + (high - low) * torch.where(progress < 1, share, 0.0)
 
 
-def draws(config: recipe.Augment, unit: Unit, steps: int, size: tuple[int, int], seed: int) -> Tensor | None:
+def draws(config: Augment, unit: Unit, steps: int, size: tuple[int, int], seed: int) -> Tensor | None:
     """Augmentation of every step [steps, batches or images, k] for images of (H, W), or None where there is none."""
     if config.scale is None and config.pad == 0 and config.flip == 0 and config.roll == (0, 0):
         return None
@@ -58,7 +58,7 @@ def draws(config: recipe.Augment, unit: Unit, steps: int, size: tuple[int, int],
 
 
 def augmented(images: Tensor, drawn: Tensor | None, pad: int) -> Tensor:
-    """Images [N, C, H, W] after one step's draws, padded before by ``pad`` pixels of the mean colour, which is 0."""
+    """Images [N, C, H, W] after one step's draws, padded before by ``pad`` pixels of the mean color, which is 0."""
     if drawn is None:
         return images
     return resample(F.pad(images, (pad,) * 4) if pad else images, drawn, (images.shape[2], images.shape[3]))

@@ -1,13 +1,13 @@
-"""How many images may be optimised at once: the free memory over what one image's step keeps."""
+"""How many images may be optimized at once: the free memory over what one image's step keeps."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from ..data.memory import memory_budget
-from ..precision import autocast
-from ..recipe import Precision
+from ..config import Precision
+from ..runtime.memory import memory_budget
+from ..runtime.precision import autocast
 from ..teachers import Taps
 
 SHARE = 0.7  # of a GPU's free memory
@@ -29,7 +29,9 @@ def bytes_per_image(taps: Taps, shape: tuple[int, int, int], precision: Precisio
             seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    image = torch.zeros(1, *shape, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+    image = (
+        torch.zeros(1, *shape, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
+    )
     kept = []  # alive until all are counted, or a storage's address could come twice
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), autocast(device, precision):
         kept.append(taps(image))

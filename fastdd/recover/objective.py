@@ -13,31 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import recipe
-from ..precision import autocast
-from ..teachers import Features, Taps
+from ..config import Recover
+from ..runtime.precision import autocast
+from ..teachers import Taps
 from .augment import augmented
 from .plan import Unit
-
-Shape = tuple[int, int, int]
-"""batches, classes a batch, slots a batch"""
-Values = dict[str, Tensor]
-"""named, weighted values, each summed over the unit"""
-
-
-class Term(Protocol):
-    """One part of the objective, for units of one shape."""
-
-    def targets(self, unit: Unit) -> Any:
-        """What the unit's classes ask for: a nest of tensors on the teacher's device, of one shape for all units."""
-
-    def __call__(self, features: Features, images: Tensor, targets: Any) -> Values:
-        """Its values for the features of the augmented images; traced by the compiler."""
+from .terms.base import Term, Values
 
 
 @dataclass
@@ -52,7 +38,7 @@ class Objective:
 
     terms: Sequence[Term]
     taps: Taps
-    config: recipe.Recover
+    config: Recover
     pad: int = 0
     step: Callable[..., Values] = field(init=False)
 
@@ -79,8 +65,3 @@ class Objective:
         for term, wanted in zip(self.terms, targets, strict=True):
             values |= term(features, images, wanted)
         return values
-
-
-def by_class(x: Tensor, shape: Shape) -> Tensor:
-    """[N, D] -> [classes in all batches, slots, D]"""
-    return x.view(-1, shape[2], x.shape[1])

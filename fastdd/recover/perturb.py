@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from fastdd_kernels import resample
 
-from .. import recipe
+from ..config import Perturb
 from ..teachers import Taps
 
 Climb = tuple[Tensor, Tensor | None, Tensor]
 """initial images [N, C, H, W], the first step's draws, labels [N]"""
 
 
-def climb(network: nn.Module, batch: Climb, config: recipe.Perturb) -> None:
+def climb(network: nn.Module, batch: Climb, config: Perturb) -> None:
     """K ascent steps of all weights of a network in eval mode, in place."""
     images, draws, labels = batch
     images = images if draws is None else resample(images, draws)
@@ -41,7 +41,7 @@ def climb(network: nn.Module, batch: Climb, config: recipe.Perturb) -> None:
 
 
 @contextmanager
-def perturbed(taps: Taps, network: nn.Module, batches: Sequence[Climb], config: recipe.Perturb) -> Iterator[None]:
+def perturbed(taps: Taps, network: nn.Module, batches: Sequence[Climb], config: Perturb) -> Iterator[None]:
     """Taps with weights that have climbed the batches, one after the other; as they were when the block ends.
 
     Args:

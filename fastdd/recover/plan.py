@@ -1,6 +1,6 @@
 """How the work is cut: batches, as the method means them, and units, as the machine likes them.
 
-A *batch* is what a method optimises together: k classes times s slots. Global statistics span a batch, class
+A *batch* is what a method optimizes together: k classes times s slots. Global statistics span a batch, class
 statistics the s images of one class in it. A *unit* holds several batches of one shape with grouped
 statistics: the teacher is frozen and Adam works element by element, so that gives the same images as one batch
 after another, and fills the machine. Units are the atom of saving and resuming.
@@ -8,10 +8,12 @@ after another, and fills the machine. Units are the atom of saving and resuming.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
-from .. import recipe
+from ..config import Batch as BatchConfig
+from ..config import Method
+from .offset import first_slots
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Unit:
-    """Batches of one shape, optimised together.
+    """Batches of one shape, optimized together.
 
     part: of a set with offsets (offset.py), 0 for untouched images, m for those with an offset of the m-th teacher.
     """
@@ -51,7 +53,10 @@ class Unit:
     def earlier(batch: Batch) -> list[Batch]:
         """The batches of its slots with lower classes, and the batch itself, last."""
         size = len(batch.classes)
-        return [Batch(tuple(range(first, first + size)), batch.slots) for first in range(0, batch.classes[0] + 1, size)]
+        return [
+            Batch(tuple(range(first, first + size)), batch.slots)
+            for first in range(0, batch.classes[0] + 1, size)
+        ]
 
     @property
     def groups(self) -> list[int]:
@@ -63,7 +68,7 @@ def _blocks(count: int, size: int) -> list[tuple[int, ...]]:
     return [tuple(range(start, min(start + size, count))) for start in range(0, count, size)]
 
 
-def plan(num_classes: int, ipc: int, batch: recipe.Batch, unit_images: int) -> list[Unit]:
+def plan(num_classes: int, ipc: int, batch: BatchConfig, unit_images: int) -> list[Unit]:
     """All units of a distilled set: slot block after slot block, and in each, class block after class block.
 
     Args:
@@ -79,3 +84,32 @@ def plan(num_classes: int, ipc: int, batch: recipe.Batch, unit_images: int) -> l
         for start in range(0, len(alike), together):
             units.append(Unit(len(units), tuple(alike[start : start + together])))
     return units
+
+
+def real_slots(method: Method, ipc: int, classes: int, teachers: int) -> int:
+    """Images a class that start from one of their own: IPC, of formations all, with offsets the untouched ones."""
+    formed = 1 if method.formation is None else method.formation.images
+    return formed * ipc if method.offset is None else first_slots(ipc, classes, teachers)
+
+
+def seen_slots(method: Method, ipc: int, classes: int, teachers: int) -> int:
+    """Images a class that students see: IPC, but for offsets, as many as above, and formations."""
+    slots = real_slots(method, ipc, classes, teachers)
+    return slots if method.offset is None else slots * (teachers + 1)
+
+
+def all_units(method: Method, ipc: int, classes: int, teachers: int, unit_images: int) -> list[Unit]:
+    """All units of a method; with offsets, those of a teacher after those of the one before, and none holds two's."""
+    if method.offset is None:
+        # A perturbed teacher belongs to one batch, so its unit holds no other.
+        slots = real_slots(method, ipc, classes, teachers)
+        return plan(classes, slots, method.batch, 1 if method.perturb else unit_images)
+    slots = first_slots(ipc, classes, teachers)
+    found: list[Unit] = []
+    for part in range(teachers + 1):
+        for unit in plan(classes, slots, method.batch, unit_images):
+            batches = tuple(
+                Batch(b.classes, tuple(slot + part * slots for slot in b.slots)) for b in unit.batches
+            )
+            found.append(replace(unit, index=len(found), batches=batches, part=part))
+    return found

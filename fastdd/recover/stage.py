@@ -1,6 +1,6 @@
 """Recover a distilled set, unit by unit: each is saved whole or not at all, and never done twice.
 
-    images/<arm>/<class>/<slot>.png      see images.py
+    images/<arm>/<class>/<slot>.png      see distilled/images.py
     recover/<arm>/plan.json              images a unit, where that was chosen for the run
     recover/<arm>/unit_<index>.json      rows and losses of a unit; written last, so it marks the unit finished
 
@@ -19,43 +19,43 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import recipe
 from ..bank import Bank
-from ..distributed import barrier, claims, is_main
+from ..config import Method, Recover
+from ..distilled.images import save_recovered
 from ..errors import InputError
-from ..files import write_json
-from ..progress import Bar, progress
-from ..seeds import generator
+from ..runtime.distributed import barrier, claims, is_main
+from ..runtime.files import write_json
+from ..runtime.progress import Bar, progress
+from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
 from .augment import draws
-from .compiling import compiles
-from .images import save_recovered
-from .loop import Losses, UnitError, optimise
+from .compile_policy import compiles
+from .early_late import iterations
+from .loop import Losses, UnitError, optimize
 from .memory import images_that_fit
-from .objective import Objective, Shape
-from .offset import all_units
+from .objective import Objective
 from .perturb import Climb, perturbed
-from .plan import Batch, Unit
-from .rounds import iterations
-from .terms import build_terms, tapped
+from .plan import Batch, Unit, all_units
+from .terms.base import Shape
+from .terms.registry import build_terms, tapped
 
 Rows = Sequence[tuple[int, int]]
 
 
 @dataclass
 class Recovery:
-    """An arm's optimisation: its method, its teachers with their banks, and what its units have in common.
+    """An arm's optimization: its method, its teachers with their banks, and what its units have in common.
 
     Attributes:
-        method, config: what is optimised, and how.
-        teachers, banks: one or several; the images are in the normalisation of the first.
+        method, config: what is optimized, and how.
+        teachers, banks: one or several; the images are in the normalization of the first.
         real: (class, slot) rows -> uint8 images, the initial images where the method does not start from noise.
         shape: (C, H, W) of an image.
         seed: of all randomness.
     """
 
-    method: recipe.Method
-    config: recipe.Recover
+    method: Method
+    config: Recover
     teachers: Sequence[Teacher]
     banks: Sequence[Bank]
     real: Callable[[Rows], Tensor]
@@ -93,20 +93,24 @@ class Recovery:
         return self.objectives[shape]
 
     def initial(self, rows: Rows) -> Tensor:
-        """Normalised initial images [N, C, H, W]: noise N(0, 1) or real; each depends on its class and slot alone."""
+        """Normalized initial images [N, C, H, W]: noise N(0, 1) or real; each depends on its class and slot alone."""
         if self.method.init != "noise":
-            return self.teachers[0].normalise(self.real(rows)).to(self.device)
-        noise = [torch.randn(self.shape, generator=generator(self.seed, "noise", c, slot)) for c, slot in rows]
+            return self.teachers[0].normalize(self.real(rows)).to(self.device)
+        noise = [
+            torch.randn(self.shape, generator=generator(self.seed, "noise", c, slot)) for c, slot in rows
+        ]
         return torch.stack(noise).to(self.device)
 
-    def optimise(self, unit: Unit, bar: Bar) -> tuple[Tensor, Losses]:
+    def optimize(self, unit: Unit, bar: Bar) -> tuple[Tensor, Losses]:
         """Recovered images of a unit in [0, 1], and the log of its losses."""
         teacher, images = self.teachers[0], self.initial(unit.rows)
         if not iterations(self.method, unit):
-            return teacher.denormalise(images), []
+            return teacher.denormalize(images), []
         with self._perturbed(unit):
-            images, losses = optimise(images, unit, self.method, self.config, teacher, self.objective, self.seed, bar)
-        return teacher.denormalise(images), losses
+            images, losses = optimize(
+                images, unit, self.method, self.config, teacher, self.objective, self.seed, bar
+            )
+        return teacher.denormalize(images), losses
 
     def _perturbed(self, unit: Unit) -> AbstractContextManager[None]:
         config = self.method.perturb
@@ -134,7 +138,8 @@ def units_of(arm: str, recovery: Recovery, num_classes: int, ipc: int, out: Path
         if is_main() and not path.is_file():
             taps, shape = recovery.taps[0], recovery.shape
             write_json(
-                path, {"unit_images": images_that_fit(taps, shape, recovery.config.precision, num_classes * ipc)}
+                path,
+                {"unit_images": images_that_fit(taps, shape, recovery.config.precision, num_classes * ipc)},
             )
         barrier()
         size = json.loads(path.read_text())["unit_images"]
@@ -172,7 +177,7 @@ def recover(arm: str, units: Sequence[Unit], recovery: Recovery, classes: Sequen
     with progress(f"recover {arm}", total) as bar:
         for unit in _taken(arm, units):
             try:
-                images, losses = recovery.optimise(unit, bar)
+                images, losses = recovery.optimize(unit, bar)
             except UnitError as error:
                 failed.append(str(error))
                 continue

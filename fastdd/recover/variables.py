@@ -9,27 +9,27 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .. import recipe
-from ..formation import LowFrequencies
+from ..config import Formation, Offset
+from ..distilled.formation import LowFrequencies
 from .plan import Unit
 
 Bounds = tuple[Tensor, Tensor]
-"""normalised black and white, each [C, 1, 1]"""
+"""normalized black and white, each [C, 1, 1]"""
 
 
 class Variable(Protocol):
-    """Images of a unit [N, C, H, W], normalised, as a function of a free tensor."""
+    """Images of a unit [N, C, H, W], normalized, as a function of a free tensor."""
 
     free: Tensor
 
     def images(self, rows: Tensor | None) -> Tensor:
         """Those in some rows of the unit, or all."""
 
-    def step(self, optimiser: torch.optim.Optimizer) -> None:
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Move by the gradient that has been accumulated."""
 
     def result(self) -> Tensor:
-        """All images, detached, inside the box of valid colours."""
+        """All images, detached, inside the box of valid colors."""
 
 
 class Pixels:
@@ -41,8 +41,8 @@ class Pixels:
     def images(self, rows: Tensor | None) -> Tensor:
         return self.free if rows is None else self.free[rows]
 
-    def step(self, optimiser: torch.optim.Optimizer) -> None:
-        optimiser.step()
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.step()
         with torch.no_grad():
             self.free.clamp_(*self.bounds)
 
@@ -53,13 +53,13 @@ class Pixels:
 class Formed(Pixels):
     """Images of formations, put back to the frequencies that those keep at the start and after each step."""
 
-    def __init__(self, images: Tensor, bounds: Bounds, formation: recipe.Formation) -> None:
+    def __init__(self, images: Tensor, bounds: Bounds, formation: Formation) -> None:
         super().__init__(images, bounds)
         self.keep = LowFrequencies(formation, images)
         self._put_back()
 
-    def step(self, optimiser: torch.optim.Optimizer) -> None:
-        super().step(optimiser)
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        super().step(optimizer)
         self._put_back()
 
     @torch.no_grad()
@@ -76,7 +76,7 @@ class Offsets:
     images of the last forward pass, which the last step comes after (``before_last_step``).
     """
 
-    def __init__(self, images: Tensor, bounds: Bounds, unit: Unit, config: recipe.Offset) -> None:
+    def __init__(self, images: Tensor, bounds: Bounds, unit: Unit, config: Offset) -> None:
         self.real, self.bounds, self.config = images, bounds, config
         self.free = torch.zeros(len(unit.batches), *images.shape[1:], device=images.device).requires_grad_()
         self.before = torch.zeros_like(self.free)
@@ -88,9 +88,11 @@ class Offsets:
         images = self._moved(self.free)
         return images if rows is None else images[rows]
 
-    def step(self, optimiser: torch.optim.Optimizer) -> None:
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
         self.before.copy_(self.free.detach())
-        optimiser.step()
+        optimizer.step()
 
     def result(self) -> Tensor:
-        return self._moved(self.before if self.config.before_last_step else self.free.detach()).clamp(*self.bounds)
+        return self._moved(self.before if self.config.before_last_step else self.free.detach()).clamp(
+            *self.bounds
+        )

@@ -1,7 +1,6 @@
 """Report: figures and one self-contained page, made from a finished run folder alone; the figure of a sweep."""
 
 from .page import report
-from .sweep_figure import SweepFigure, SweptRun, SweptSet, accuracy_by_key
-from .sweep_file import sweep_svg
+from .sweep_figure import SweepFigure, SweptRun, SweptSet, accuracy_by_key, sweep_svg
 
 __all__ = ["SweepFigure", "SweptRun", "SweptSet", "accuracy_by_key", "report", "sweep_svg"]

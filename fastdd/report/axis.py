@@ -43,7 +43,9 @@ def linear_axis(values: Sequence[float], ticks: int = 5, from_zero: bool = False
     low, high = (0.0 if from_zero else min(values)), max(values)
     if high - low < 1e-9 * max(abs(high), 1e-3):
         low, high = (
-            (0.0, high or 1.0) if from_zero else (low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(high) or 1.0))
+            (0.0, high or 1.0)
+            if from_zero
+            else (low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(high) or 1.0))
         )
     margin = MARGIN * (high - low)
     low, high = (low if from_zero else low - margin), high + margin
@@ -72,6 +74,8 @@ def log_axis(values: Sequence[float], decades: int = 6) -> Axis:
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     every = max(1, math.ceil((last - first + 1) / 5))
     powers = [10.0**e for e in range(first, last + 1, every)]
-    marks = powers if len(powers) > 1 else [m * 10.0**e for e in range(first - 1, last + 1) for m in (1, 2, 5)]
+    marks = (
+        powers if len(powers) > 1 else [m * 10.0**e for e in range(first - 1, last + 1) for m in (1, 2, 5)]
+    )
     inside = [v for v in marks if low <= v <= high]
     return Axis(low, high, tuple((_fraction(v, low, high, True), f"{v:g}") for v in inside), log=True)

@@ -68,7 +68,10 @@ def embedding_map(run: Run) -> EmbeddingMap:
         len(chosen),
         ["".join(f"M{x:g} {y:g}h0" for x, y in map(_xy, group)) for group in groups],
         _labels(groups, run.shown_classes),
-        [(arm, [(*_xy(p), i // slots) for i, p in enumerate(s)]) for arm, s in zip(run.arms, sets, strict=True)],
+        [
+            (arm, [(*_xy(p), i // slots) for i, p in enumerate(s)])
+            for arm, s in zip(run.arms, sets, strict=True)
+        ],
     )
 
 
@@ -100,7 +103,9 @@ def _project(points: np.ndarray) -> tuple[str, np.ndarray]:
         reduced = PCA(kept, svd_solver="full").fit_transform(points)
         if len(np.unique(reduced.astype(np.float32), axis=0)) < FEWEST or kept < 2:
             return "the first two principal components", np.pad(reduced, ((0, 0), (0, 2)))[:, :2]
-        model = TSNE(2, perplexity=min(PERPLEXITY, len(points) / 4), max_iter=ITERATIONS, init="pca", random_state=0)
+        model = TSNE(
+            2, perplexity=min(PERPLEXITY, len(points) / 4), max_iter=ITERATIONS, init="pca", random_state=0
+        )
         return f"t-SNE, perplexity {model.perplexity:g}", model.fit_transform(reduced.astype(np.float32))
 
 
@@ -125,7 +130,9 @@ def _labels(groups: Sequence[np.ndarray], names: Sequence[str]) -> list[tuple[fl
         half_height = 2.5 * float(np.median(abs(group[:, 1] - middle))) + LABEL_GAP  # stragglers do not count
         above, below = middle - half_height, middle + half_height
         for y in (above, below) if above + below < HEIGHT else (below, above):
-            apart = all(abs(y - v) > LABEL_GAP or abs(x - u) > half + len(t) * LETTER_WIDTH / 2 for u, v, t in placed)
+            apart = all(
+                abs(y - v) > LABEL_GAP or abs(x - u) > half + len(t) * LETTER_WIDTH / 2 for u, v, t in placed
+            )
             if apart and LABEL_GAP <= y <= HEIGHT - LABEL_GAP:
                 placed.append((*_xy((x, y)), text))
                 break

@@ -117,7 +117,7 @@ class LossLine:
     """One term's curve: an SVG path, and where its label stands."""
 
     term: str
-    colour: int
+    color: int
     path: str
     label_y: float
 
@@ -164,7 +164,9 @@ def _lines(arm: Arm, terms: Sequence[str], x: Axis, y: Axis) -> list[LossLine]:
                 continue
             end = BOTTOM - y(value) * (BOTTOM - TOP)
             # the "h0" lets a curve of a single point show as a dot
-            path.append(f"{pen}{LEFT + x(step) * (RIGHT - LEFT):.1f} {end:.1f}" + ("h0" if pen == "M" else ""))
+            path.append(
+                f"{pen}{LEFT + x(step) * (RIGHT - LEFT):.1f} {end:.1f}" + ("h0" if pen == "M" else "")
+            )
             pen = "L"
         if path:
             lines.append((term, "".join(path)))
@@ -205,5 +207,7 @@ def stage_rows(stages: dict[str, dict[str, Any]]) -> list[StageRow]:
     rows = []
     for name, stage in timed.items():
         seconds, images = float(stage["seconds"]), stage.get("images") or 0
-        rows.append(StageRow(name, 100 * seconds / longest, seconds, images / seconds if images and seconds else None))
+        rows.append(
+            StageRow(name, 100 * seconds / longest, seconds, images / seconds if images and seconds else None)
+        )
     return rows

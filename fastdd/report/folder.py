@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from ..config import Formation, Sweep
+from ..distilled.formation import formation_of
 from ..errors import InputError
-from ..formation import formation_of
-from ..recipe import Formation, Sweep
 from .sheets import Tile
 
 CONTROL = "random"
@@ -43,7 +43,7 @@ class Arm:
 
     Attributes:
         label: its title, followed by its key where two arms share a title.
-        index: 0 for the control; picks colour and marker.
+        index: 0 for the control; picks color and marker.
         metrics: its entry in metrics.json.
         settings: how its images were made, in a line; empty for the control.
         formation: of several images in the pixels of one; None where files hold one image each.
@@ -133,11 +133,20 @@ def read_run(path: Path) -> Run:
     for key, values in metrics["arms"].items():
         _require(path / "metrics.json", values, ARM_KEYS, f"arms.{key}.")
     if next(iter(metrics["arms"]), None) != CONTROL:
-        raise InputError(f"{path / 'metrics.json'} does not list the control {CONTROL!r} first among its arms; {AGAIN}")
+        raise InputError(
+            f"{path / 'metrics.json'} does not list the control {CONTROL!r} first among its arms; {AGAIN}"
+        )
     arms = _arms(path, metrics, manifest, recipe)
     whole = _whole(path / "metrics.json", metrics.get("full_set"))
     return Run(
-        path, recipe_text, manifest, metrics, arms, _embeddings(path, metrics), _sweep(path, recipe, arms), whole
+        path,
+        recipe_text,
+        manifest,
+        metrics,
+        arms,
+        _embeddings(path, metrics),
+        _sweep(path, recipe, arms),
+        whole,
     )
 
 
@@ -243,7 +252,11 @@ def _embeddings(path: Path, metrics: dict[str, Any]) -> dict[str, np.ndarray]:
         wanted[arm] = len(metrics["classes"]) * values.get("stored", metrics["ipc"])
     for name, count in wanted.items():
         if len(tensors[name]) != count:
-            raise InputError(f"{file}: {name!r} has {len(tensors[name])} rows, expected {count}; delete it and {AGAIN}")
+            raise InputError(
+                f"{file}: {name!r} has {len(tensors[name])} rows, expected {count}; delete it and {AGAIN}"
+            )
         if not np.isfinite(tensors[name]).all():
-            raise InputError(f"{file}: {name!r} holds NaN or infinite values; check the teacher and start with --fresh")
+            raise InputError(
+                f"{file}: {name!r} holds NaN or infinite values; check the teacher and start with --fresh"
+            )
     return tensors

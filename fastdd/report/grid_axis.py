@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..recipe.sweep import shown
+from ..config.naming import shown
 
 FIRST, LAST = 0.05, 0.95
 """places of the lowest and the highest value, as parts of the axis"""

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from ..files import write_text
+from ..runtime.files import write_text
 from . import figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
 from .folder import Arm, Run, WholeSet, read_run
 from .sheets import Sheet, sheet
+from .templates import environment
 
 
 def report(out: Path) -> Path:
@@ -34,37 +33,6 @@ def report(out: Path) -> Path:
     content = environment().get_template("page.html").render(_context(read_run(out)))
     write_text(out / "report.html", content)
     return out / "report.html"
-
-
-def environment() -> Environment:
-    """Where templates come from, and how they write numbers."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"duration": duration, "signed": signed, "percent": lambda v: f"{v:.2f}%"}
-    return environment
-
-
-def duration(seconds: float) -> str:
-    """For example 0.4 s, 12 s, 2 min 22 s, 1 h 05 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def signed(value: float) -> str:
-    """One decimal with a sign, a true minus, and no sign for zero."""
-    text = f"{value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
 
 
 # -- the table ---------------------------------------------------------------------------------------
@@ -117,7 +85,9 @@ def _scatter(accuracies: Sequence[float]) -> str:
 
 def _whole(whole: WholeSet, columns: int) -> list[Cell]:
     """Cells of the whole training set, which has accuracies alone and is best in nothing."""
-    reached = [Cell(f"{100 * mean(values):.1f}", _scatter(values), False) for values in (whole.last, whole.best)]
+    reached = [
+        Cell(f"{100 * mean(values):.1f}", _scatter(values), False) for values in (whole.last, whole.best)
+    ]
     return reached + [Cell("–", "", False)] * (columns - len(reached))
 
 
@@ -155,7 +125,9 @@ def _sweep(run: Run) -> sweep_figure.SweepFigure | None:
         point = run.sweep.points.get(arm.key)
         title, at = (point.title, point.at) if point else (arm.label, {})
         sets.append(sweep_figure.SweptSet(title, at, arm.metrics["last"]))
-    return sweep_figure.accuracy_by_key([sweep_figure.SweptRun({}, control.metrics["last"], sets)], run.sweep.keys)
+    return sweep_figure.accuracy_by_key(
+        [sweep_figure.SweptRun({}, control.metrics["last"], sets)], run.sweep.keys
+    )
 
 
 # -- the page ----------------------------------------------------------------------------------------
@@ -164,7 +136,10 @@ def _sweep(run: Run) -> sweep_figure.SweepFigure | None:
 def _sheets(run: Run) -> list[tuple[Arm, Sheet]]:
     """For each arm, rows of classes and columns of slots."""
     slots = range(run.shown_slots)
-    return [(arm, sheet([[run.image(arm, c, slot) for slot in slots] for c in run.shown_classes])) for arm in run.arms]
+    return [
+        (arm, sheet([[run.image(arm, c, slot) for slot in slots] for c in run.shown_classes]))
+        for arm in run.arms
+    ]
 
 
 def _strips(run: Run) -> list[tuple[Arm, Sheet]]:

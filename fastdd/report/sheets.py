@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from ..config import Formation
+from ..distilled.formation import unpack
 from ..errors import InputError
-from ..formation import unpack
-from ..recipe import Formation
 
 LARGEST = 64
 
 
 @dataclass(frozen=True)
 class Tile:
-    """An image of a sheet: its file, and where that holds several (fastdd/formation.py) the place among them."""
+    """An image of a sheet: its file, and where that holds several (distilled/formation.py) the place among them."""
 
     file: Path
     formation: Formation | None = None

@@ -10,15 +10,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..recipe.sweep import described, tails
+from ..config.naming import described, tails
+from . import sweep_figure as geometry
 from .axis import Axis, linear_axis
 from .figures import mean, spread
 from .grid_axis import GridAxis, grid_axis
+from .templates import environment
 
 PANEL_WIDTH, PANEL_HEIGHT = 440.0, 272.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 432.0, 10.0, 222.0  # the frame inside a panel
 SLANTED = 44.0  # more height, where the values are too long to stand side by side
-LETTERS, LETTER, GAP = 16, 6.2, 6.0  # of the text under the axis: most of a slanted one, width of one, between two
+LETTERS, LETTER, GAP = (
+    16,
+    6.2,
+    6.0,
+)  # of the text under the axis: most of a slanted one, width of one, between two
 APART = 9.0  # between the markers of two lines at a value that is no number
 
 
@@ -62,7 +68,7 @@ class Line:
     """An arm under one choice of the other keys.
 
     Attributes:
-        index: from 1; picks colour and marker.
+        index: from 1; picks color and marker.
         path: joins the marks; straight across for an arm that the key does not concern; empty between words.
         level: whether the arm is such a one.
     """
@@ -109,7 +115,9 @@ def accuracy_by_key(runs: Sequence[SweptRun], keys: Sequence[str]) -> SweepFigur
     """
     sets = [each for run in runs for each in run.sets]
     x = grid_axis(_once(each.at[keys[0]] for each in sets if keys[0] in each.at))
-    y = linear_axis([end for run in runs for last in (run.control, *(s.last for s in run.sets)) for end in _ends(last)])
+    y = linear_axis(
+        [end for run in runs for last in (run.control, *(s.last for s in run.sets)) for end in _ends(last)]
+    )
     frame = _Frame(keys[0], tails(keys), frozenset(runs[0].at), x, y)
     labels = _once(map(frame.label, sets))
     panels = [
@@ -210,12 +218,18 @@ class _Frame:
         spans = [(LEFT, RIGHT, runs[0].control)]
         if self.key in self.of_runs:
             half = 0.0 if self.x.numbers else 0.4 * (RIGHT - LEFT) / len(self.x.values)
-            spans = sorted(((self.spot(run.at) - half, self.spot(run.at) + half, run.control) for run in runs),
-                           key=lambda span: span[0])  # fmt: skip
+            spans = sorted(
+                ((self.spot(run.at) - half, self.spot(run.at) + half, run.control) for run in runs),
+                key=lambda span: span[0],
+            )
         middle = band = ""
         for piece in [spans] if self.x.numbers else [[span] for span in spans]:
-            corners = [(at, *_ends(last)) for left, right, last in piece for at in dict.fromkeys((left, right))]
-            middle += "M" + "L".join(f"{at:.1f} {_down(self.y((low + high) / 2))}" for at, low, high in corners)
+            corners = [
+                (at, *_ends(last)) for left, right, last in piece for at in dict.fromkeys((left, right))
+            ]
+            middle += "M" + "L".join(
+                f"{at:.1f} {_down(self.y((low + high) / 2))}" for at, low, high in corners
+            )
             upper = [f"{at:.1f} {_down(self.y(high))}" for at, _, high in corners]
             lower = [f"{at:.1f} {_down(self.y(low))}" for at, low, _ in reversed(corners)]
             band += f"M{'L'.join(upper + lower)}Z"
@@ -233,3 +247,35 @@ def _texts(x: GridAxis) -> tuple[list[str], bool]:
     if x.numbers or all(kept):
         return kept, False
     return [text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…" for _, text in x.ticks], True
+
+
+COLUMNS = 2
+
+
+HEADING = 26.0  # room over a panel for its title
+
+
+LEGEND = 18.0  # height of a line
+
+
+def sweep_svg(figure: SweepFigure) -> str:
+    """The content of the file: two panels a row, beneath them the legend."""
+    across, height = min(COLUMNS, len(figure.panels)), figure.height + HEADING
+    places = [
+        (panel, n % COLUMNS * geometry.PANEL_WIDTH, HEADING + n // COLUMNS * height)
+        for n, panel in enumerate(figure.panels)
+    ]
+    end = -(-len(figure.panels) // COLUMNS) * height + LEGEND / 2
+    return (
+        environment()
+        .get_template("sweep_file.html")
+        .render(
+            figure=figure,
+            geometry=geometry,
+            places=places,
+            legend=[(line, end + n * LEGEND) for n, line in enumerate(figure.legend)],
+            note=end + len(figure.legend) * LEGEND,
+            width=across * geometry.PANEL_WIDTH,
+            height=end + (len(figure.legend) + 1) * LEGEND,
+        )
+    )

@@ -22,10 +22,10 @@ class Card:
     """What a teacher expects and knows.
 
     Attributes:
-        network: a name of networks.py.
+        network: a name of models/build.py.
         classes: names, in the order of the logits.
         channels: of an image, 1 or 3.
-        mean, std: of the normalisation of images in [0, 1], one value a channel.
+        mean, std: of the normalization of images in [0, 1], one value a channel.
         accuracy: top-1 on the test split, a fraction.
         size: (H, W) in pixels of the images it was trained or tested on.
         data: fingerprint of the images it was trained on.
@@ -45,7 +45,9 @@ class Card:
     @staticmethod
     def from_json(text: str) -> Card:
         """The card in a file's metadata; fields that came later may be absent."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()
+        }
         return Card(**values)
 
 
@@ -63,7 +65,9 @@ def read_card(key: str, path: Path, metadata: dict[str, str]) -> Card | None:
     try:
         return Card.from_json(metadata[KEY])
     except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{key}: the card in {path} cannot be read ({error}); save the file again") from error
+        raise InputError(
+            f"{key}: the card in {path} cannot be read ({error}); save the file again"
+        ) from error
 
 
 def check_card(key: str, path: Path, card: Card, expected: Card, fields: Sequence[str]) -> None:

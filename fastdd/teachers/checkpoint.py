@@ -16,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..errors import InputError
-from ..files import write_tensors
+from ..runtime.files import write_tensors
 from .card import KEY
-from .optimise import Average
+from .optimizer import Average
 
 MOMENTUM = "momentum_buffer"  # torch.optim.SGD's name
 
@@ -33,7 +33,7 @@ def save(
     owner: str,
     curve: list[dict[str, float]],
     network: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     average: Average | None,
 ) -> None:
     """Write a checkpoint after ``len(curve)`` epochs.
@@ -46,13 +46,13 @@ def save(
     if average is not None:
         tensors |= {f"average/{name}": value for name, value in average.network.state_dict().items()}
     for name, parameter in network.named_parameters():
-        if MOMENTUM in optimiser.state[parameter]:
-            tensors[f"{MOMENTUM}/{name}"] = optimiser.state[parameter][MOMENTUM]
+        if MOMENTUM in optimizer.state[parameter]:
+            tensors[f"{MOMENTUM}/{name}"] = optimizer.state[parameter][MOMENTUM]
     write_tensors(path, tensors, {KEY: json.dumps({"owner": owner, "curve": curve})})
 
 
 def restore(
-    path: Path, owner: str, network: nn.Module, optimiser: torch.optim.Optimizer, average: Average | None
+    path: Path, owner: str, network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
 ) -> list[dict[str, float]]:
     """Continue from a checkpoint; returns the curve so far, empty where there is no file.
 
@@ -82,5 +82,5 @@ def restore(
         average.network.load_state_dict(groups["average"])
     for name, parameter in network.named_parameters():
         if name in groups[MOMENTUM]:
-            optimiser.state[parameter][MOMENTUM] = groups[MOMENTUM][name].to(parameter.device)
+            optimizer.state[parameter][MOMENTUM] = groups[MOMENTUM][name].to(parameter.device)
     return curve

@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .. import recipe
+from ..config import Teacher as TeacherConfig
 from ..errors import InputError
-from ..files import write_tensors
+from ..models.build import AUXILIARY, build
+from ..runtime.files import write_tensors
 from .card import KEY, Card, check_card, read_card
-from .networks import AUXILIARY, build
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,18 @@ class Teacher:
     network: nn.Module
     card: Card
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 [N, C, H, W] -> float32, channels-last, normalised with the teacher's constants."""
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 [N, C, H, W] -> float32, channels-last, normalized with the teacher's constants."""
         mean, std = (self._constant(v, images.device) for v in (self.card.mean, self.card.std))
         return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
-    def denormalise(self, images: Tensor) -> Tensor:
-        """The inverse of normalise, but for the 255 levels: black is 0, white is 1."""
+    def denormalize(self, images: Tensor) -> Tensor:
+        """The inverse of normalize, but for the 255 levels: black is 0, white is 1."""
         mean, std = (self._constant(v, images.device) for v in (self.card.mean, self.card.std))
         return images * std + mean
 
     def bounds(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Normalised values of black and white, each [C, 1, 1]: the box to which images are clipped."""
+        """Normalized values of black and white, each [C, 1, 1]: the box to which images are clipped."""
         mean, std = (self._constant(v, device) for v in (self.card.mean, self.card.std))
         return -mean / std, (1 - mean) / std
 
@@ -80,7 +80,7 @@ def read_weights(key: str, path: Path, network: str) -> tuple[dict[str, Tensor],
 
 
 def load_teacher(
-    path: Path, config: recipe.Teacher, classes: tuple[str, ...], channels: int, device: torch.device
+    path: Path, config: TeacherConfig, classes: tuple[str, ...], channels: int, device: torch.device
 ) -> Teacher:
     """Load a teacher and check that it fits the recipe and the data.
 
@@ -117,7 +117,7 @@ def open_teacher(path: Path, device: torch.device) -> Teacher:
             f"{key}: {path} has no card, so its network and classes are unknown; give it to a run as teacher.weights "
             "and take the teacher.safetensors of that run's folder"
         )
-    config = recipe.Teacher(network=card.network, mean=card.mean, std=card.std)
+    config = TeacherConfig(network=card.network, mean=card.mean, std=card.std)
     return load_teacher(path, config, card.classes, card.channels, device)
 
 
@@ -128,9 +128,13 @@ def check_state(key: str, path: Path, name: str, wanted: dict[str, Tensor], give
         InputError: a tensor is missing, unknown or of another shape.
     """
     if missing := sorted(wanted.keys() - given.keys()):
-        raise InputError(f"{key}: {path} is no {name}: tensor {missing[0]!r} is missing ({len(missing)} in all)")
+        raise InputError(
+            f"{key}: {path} is no {name}: tensor {missing[0]!r} is missing ({len(missing)} in all)"
+        )
     if extra := sorted(given.keys() - wanted.keys()):
-        raise InputError(f"{key}: {path} is no {name}: it holds an unknown tensor {extra[0]!r} ({len(extra)} in all)")
+        raise InputError(
+            f"{key}: {path} is no {name}: it holds an unknown tensor {extra[0]!r} ({len(extra)} in all)"
+        )
     for tensor_name, tensor in wanted.items():
         if given[tensor_name].shape != tensor.shape:
             last = list(wanted)[-1].rpartition(".")[0]

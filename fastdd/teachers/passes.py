@@ -13,9 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .. import recipe
+from ..config import Data
 from ..data import Crop, Dataset, Loader, Resident, open_loader, resident
-from ..data.memory import device_budget
+from ..runtime.memory import device_budget
 
 
 class Passes(Protocol):
@@ -86,7 +86,7 @@ class Streamed:
 
 def open_passes(
     dataset: Dataset,
-    data: recipe.Data,
+    data: Data,
     batch: int,
     device: torch.device,
     seed: int | None = None,
@@ -109,10 +109,19 @@ def open_passes(
 
     def loader(size: tuple[int, int] | None) -> Loader:
         return open_loader(
-            dataset, batch, size, data.channels, order="class" if seed is None else "shuffled", crop=crop,
-            resize=data.resize if crop is None else None, seed=seed or 0, drop_last=seed is not None,
-            on_error=data.on_error, backend=data.backend, device=device,
-        )  # fmt: skip
+            dataset,
+            batch,
+            size,
+            data.channels,
+            order="class" if seed is None else "shuffled",
+            crop=crop,
+            resize=data.resize if crop is None else None,
+            seed=seed or 0,
+            drop_last=seed is not None,
+            on_error=data.on_error,
+            backend=data.backend,
+            device=device,
+        )
 
     if crop is not None:
         H, W = open_loader(dataset, 1, size, data.channels, on_error=data.on_error).shape[1:]
@@ -121,6 +130,12 @@ def open_passes(
     if len(dataset) * stream.shape.numel() > device_budget(device):
         return Streamed(stream, batch)
     kept = resident(
-        dataset, size, data.channels, resize=data.resize, device=device, on_error=data.on_error, backend=data.backend
+        dataset,
+        size,
+        data.channels,
+        resize=data.resize,
+        device=device,
+        on_error=data.on_error,
+        backend=data.backend,
     )
     return Held(kept, batch, seed)

@@ -7,7 +7,7 @@ was killed ends with the same bytes as one that was not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,21 +15,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import recipe
-from ..data.augment import shift_and_flip
+from ..config import Teacher as TeacherConfig
+from ..data.loading.augment import shift_and_flip
 from ..errors import InputError
-from ..files import write_json
-from ..precision import autocast
-from ..progress import Bar, progress
-from ..seeds import derive, generator
+from ..runtime.files import write_json
+from ..runtime.precision import autocast
+from ..runtime.progress import Bar, progress
+from ..runtime.seeds import derive, generator
+from .accuracy import streamed_accuracy
 from .card import Card
 from .checkpoint import identity, restore, save
+from .initial_weights import start
 from .load import Teacher, fingerprint, save_teacher
-from .optimise import Average, learning_rate, optimiser
+from .optimizer import Average, learning_rate, optimizer
 from .passes import Passes
-from .start import start
 
-EVALUATION_BATCH = 500
 UNTRAINED = ("network", "weights", "mean", "std", "minimum_accuracy")
 """settings of a teacher that do not say how it is trained"""
 
@@ -48,30 +48,8 @@ class Squeezed:
     images: int
 
 
-def accuracy(
-    network: Callable[[Tensor], Tensor], normalise: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
-) -> float:
-    """Top-1 accuracy of a classifier on uint8 images [N, C, H, W], as a fraction."""
-    pairs = zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
-    return streamed_accuracy(network, normalise, pairs)
-
-
-@torch.no_grad()
-def streamed_accuracy(
-    network: Callable[[Tensor], Tensor],
-    normalise: Callable[[Tensor], Tensor],
-    batches: Iterable[tuple[Tensor, Tensor]],
-) -> float:
-    """Top-1 accuracy of a classifier on batches of uint8 images and labels, as a fraction."""
-    hits, seen = [], 0
-    for images, labels in batches:
-        hits.append((network(normalise(images)).argmax(1) == labels).sum())
-        seen += len(labels)
-    return int(torch.stack(hits).sum()) / seen if seen else 0.0
-
-
 def squeeze(
-    config: recipe.Teacher,
+    config: TeacherConfig,
     classes: tuple[str, ...],
     train: Passes,
     test: Passes,
@@ -83,7 +61,7 @@ def squeeze(
     """Train a teacher.
 
     Args:
-        config: network, start, normalisation and training settings.
+        config: network, start, normalization and training settings.
         classes: class names in order.
         train: shuffled passes over the training images.
         test: passes over the held-out images; the accuracy on them goes on the card.
@@ -102,25 +80,27 @@ def squeeze(
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = _settings(config)
     run = _Training(config, network, Teacher(network, card), len(train), seed, device)
-    owner = identity(settings, config.network, classes, config.mean, config.std, seed, data, [C, H, W], len(train))
-    curve = [] if checkpoint is None else restore(checkpoint, owner, network, run.optimiser, run.average)
+    owner = identity(
+        settings, config.network, classes, config.mean, config.std, seed, data, [C, H, W], len(train)
+    )
+    curve = [] if checkpoint is None else restore(checkpoint, owner, network, run.optimizer, run.average)
     images = (config.epochs - len(curve)) * len(train) * train.batch
     with progress("squeeze", images) as bar:
         for note in notes if not curve else [f"squeeze continues after epoch {len(curve)}"]:
             bar.line(note)
         for epoch in range(len(curve), config.epochs):
             loss = run.epoch(epoch, train.epoch(epoch), bar)
-            reached = streamed_accuracy(run.tested.eval(), run.teacher.normalise, test.epoch(0))
+            reached = streamed_accuracy(run.tested.eval(), run.teacher.normalize, test.epoch(0))
             rate = learning_rate(config, (epoch + 1) * len(train) - 1, config.epochs * len(train))
             curve.append({"epoch": epoch + 1, "lr": rate, "loss": loss, "accuracy": reached})
             bar.line(f"epoch {epoch + 1}/{config.epochs}: lr {rate:.3g}, loss {loss:.4f}, test {reached:.2%}")
             if checkpoint is not None:
-                save(checkpoint, owner, curve, network, run.optimiser, run.average)
+                save(checkpoint, owner, curve, network, run.optimizer, run.average)
     card = replace(card, accuracy=curve[-1]["accuracy"], training=settings)
     return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, images)
 
 
-def _settings(config: recipe.Teacher) -> dict[str, object]:
+def _settings(config: TeacherConfig) -> dict[str, object]:
     """How the teacher is trained, JSON-like; the file of ``init`` by its name and content."""
     settings = config.model_dump(mode="json", exclude=set(UNTRAINED))
     if config.init is not None:
@@ -129,19 +109,25 @@ def _settings(config: recipe.Teacher) -> dict[str, object]:
 
 
 class _Training:
-    """A network with its optimiser and its average."""
+    """A network with its optimizer and its average."""
 
     def __init__(
         self,
-        config: recipe.Teacher,
+        config: TeacherConfig,
         network: nn.Module,
         teacher: Teacher,
         batches: int,
         seed: int,
         device: torch.device,
     ) -> None:
-        self.config, self.network, self.teacher, self.seed, self.device = config, network, teacher, seed, device
-        self.optimiser = optimiser(config, network)
+        self.config, self.network, self.teacher, self.seed, self.device = (
+            config,
+            network,
+            teacher,
+            seed,
+            device,
+        )
+        self.optimizer = optimizer(config, network)
         self.average = Average(network, config.ema) if config.ema else None
         self.batches, self.note = batches, ""
 
@@ -161,17 +147,17 @@ class _Training:
         self.network.train()
         losses = []
         for step, (images, labels) in enumerate(batches, epoch * self.batches):
-            for group in self.optimiser.param_groups:
+            for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(config, step, config.epochs * self.batches)
-            batch = self.teacher.normalise(images)
+            batch = self.teacher.normalize(images)
             if config.scale is None:
                 batch = shift_and_flip(batch, config.pad, config.flip, draw)
             with autocast(self.device, config.precision):
                 logits = self.network(batch)
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
             if self.average is not None:
                 self.average.update(self.network, step)
             losses.append(loss.detach())
@@ -195,7 +181,10 @@ def keep(folder: Path, squeezed: Squeezed, minimum: float, suffix: str = "") -> 
     Raises:
         InputError: the accuracy is below ``minimum``; the weights are then in ``teacher-rejected.safetensors``.
     """
-    write_json(folder / f"squeeze{suffix}.json", {"settings": squeezed.teacher.card.training, "epochs": squeezed.curve})
+    write_json(
+        folder / f"squeeze{suffix}.json",
+        {"settings": squeezed.teacher.card.training, "epochs": squeezed.curve},
+    )
     reached = squeezed.curve[-1]["accuracy"]
     if reached < minimum:
         rejected = folder / f"teacher{suffix}-rejected.safetensors"

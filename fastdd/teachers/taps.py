@@ -2,7 +2,7 @@
 
 The tapped modules are replaced by thin wrappers that note their statistics on the way, so there are no
 hooks, the whole step compiles as one graph, and nothing is noted that no term asked for. A BatchNorm that notes its
-moments also does the work of the ReLU module behind it (rectified.py).
+moments also does the work of the ReLU module behind it (fused_relu.py).
 
     bn.<i>      input of the i-th BatchNorm2d, in module order: per-image mean and shifted mean square
     conv.<i>    input of the i-th Conv2d, in module order: per-image mean and mean square, of channels and of patches
@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from fastdd_kernels import frozen_batch_norm
 
 from ..errors import InputError
-from .patches import Moments, image_moments
-from .rectified import rectified
+from .fused_relu import rectified
+from .patch_moments import Moments, image_moments
 
 KINDS = {"bn": "bn_inputs", "conv": "conv_inputs", "blocks": "blocks", "stages": "stages"}
 
@@ -67,9 +67,11 @@ class _BatchNormTap(nn.Module):
             self.notes.pooled[self.name] = x.mean((2, 3), dtype=torch.float32)
             return bn(x)
         # One read of x for all.
+        assert bn.running_mean is not None
+        assert bn.running_var is not None  # Taps looked
         y, mean, mean_square = frozen_batch_norm(
-            x, bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.eps, self.relu  # type: ignore[arg-type]
-        )  # fmt: skip
+            x, bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.eps, self.relu
+        )
         if self.relu:
             self.notes.positive = y
         self.notes.moments[self.name] = (mean, mean_square)
@@ -135,7 +137,9 @@ def layer_names(network: nn.Module, kind: str) -> dict[str, str]:
         found = [path for path, m in network.named_modules() if isinstance(m, nn.Conv2d)]
         prefix = "conv"
     elif kind == "blocks":
-        found = [path for path, m in network.named_modules() if type(m).__name__ in ("BasicBlock", "Bottleneck")]
+        found = [
+            path for path, m in network.named_modules() if type(m).__name__ in ("BasicBlock", "Bottleneck")
+        ]
         prefix = "blocks"
     else:
         found = [path for path, _ in network.named_children() if path.startswith("layer")]
@@ -147,7 +151,9 @@ def layer_names(network: nn.Module, kind: str) -> dict[str, str]:
             "blocks": "residual blocks",
             "stages": "stages layer1, layer2, ...",
         }
-        raise InputError(f"{type(network).__name__} has no {what[kind]}; choose other layers or another network")
+        raise InputError(
+            f"{type(network).__name__} has no {what[kind]}; choose other layers or another network"
+        )
     return {f"{prefix}.{i}": path for i, path in enumerate(found)}
 
 
@@ -177,7 +183,9 @@ class Taps(nn.Module):
         running: BatchNorm layer name -> (running mean, running variance), each [channels].
     """
 
-    def __init__(self, network: nn.Module, layers: Collection[str] = (), moments: bool = False, patch: int = 4) -> None:
+    def __init__(
+        self, network: nn.Module, layers: Collection[str] = (), moments: bool = False, patch: int = 4
+    ) -> None:
         super().__init__()
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.notes = _Notes()
@@ -198,10 +206,14 @@ class Taps(nn.Module):
             module = network.get_submodule(paths[name])
             if isinstance(module, nn.BatchNorm2d):
                 if module.running_mean is None:
-                    raise InputError(f"{name} ({paths[name]}) has track_running_stats=False: no statistics to match")
+                    raise InputError(
+                        f"{name} ({paths[name]}) has track_running_stats=False: no statistics to match"
+                    )
                 self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
                 _replace(
-                    network, paths[name], _BatchNormTap(module, name, self.notes, moments, paths[name] in followed)
+                    network,
+                    paths[name],
+                    _BatchNormTap(module, name, self.notes, moments, paths[name] in followed),
                 )
             elif isinstance(module, nn.Conv2d):
                 _replace(network, paths[name], _ConvolutionTap(module, name, self.notes, patch))

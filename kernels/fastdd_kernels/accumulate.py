@@ -7,7 +7,7 @@ tile joins the n_a rows of mean m_a seen before by Chan's rule
     m   <- m_a + d n_b / (n_a + n_b)
     M2  <- M2 + sum_k (x_k - m_b)(x_k - m_b)t + w d dt
 
-and the covariance is M2 / n. Rows are centred on their own tile before they are multiplied, and
+and the covariance is M2 / n. Rows are centered on their own tile before they are multiplied, and
 means are kept in float64, so float32 sums stay exact to about 1e-6 however far the mean is
 from zero. The last term rides along as one more row, sqrt(w) d, of the tile's matrix product.
 
@@ -20,7 +20,7 @@ the data in class order: in random order a batch touches a covariance for almost
 Memory: num_classes staircases (on a CPU the pages of a class are first taken when it first comes).
 
 With Triton one launch updates all classes of a batch. Labels are read on the host, so labels that
-are on the GPU cost a synchronisation each batch, and labels on the CPU none.
+are on the GPU cost a synchronization each batch, and labels on the CPU none.
 """
 
 from __future__ import annotations
@@ -116,7 +116,9 @@ class ClassGaussian:
         self.num_classes, self.dim = num_classes, dim
         self.counts = torch.zeros(num_classes, dtype=torch.int64)  # [classes], on the CPU: read every batch
         self._means = torch.zeros(num_classes, dim, dtype=torch.float64, device=device)
-        self._sums = torch.zeros(num_classes, staircase_size(dim), dtype=dtype, device=device)  # covariance times count
+        self._sums = torch.zeros(
+            num_classes, staircase_size(dim), dtype=dtype, device=device
+        )  # covariance times count
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
@@ -130,14 +132,19 @@ class ClassGaussian:
                 f"features must be a floating-point [B, {self.dim}], got {tuple(features.shape)} {features.dtype}"
             )
         if labels.shape != features.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
-            raise ValueError(f"labels must be integers [{features.shape[0]}], got {tuple(labels.shape)} {labels.dtype}")
+            raise ValueError(
+                f"labels must be integers [{features.shape[0]}], got {tuple(labels.shape)} {labels.dtype}"
+            )
         labels = labels.cpu()
         in_order = bool((labels[1:] >= labels[:-1]).all())  # then rows need not be moved
         ordered, order = (labels, torch.arange(len(labels))) if in_order else labels.sort(stable=True)
         present, sizes = torch.stack(ordered.long().unique_consecutive(return_counts=True)).tolist()
         for label in (present[0], present[-1]) if present else ():
             self._check_class(label)
-        features, order = features.detach().to(self._means.device), order.to(self._means.device, non_blocking=True)
+        features, order = (
+            features.detach().to(self._means.device),
+            order.to(self._means.device, non_blocking=True),
+        )
         if uses_triton(features) and self._sums.dtype == torch.float32 and features.dtype != torch.float64:
             join_tiles(self._sums, self._means, self.counts, features, order, present, sizes)
             self.counts[present] += torch.tensor(sizes, dtype=torch.int64)
@@ -146,9 +153,9 @@ class ClassGaussian:
         for c, tile in zip(present, tiles, strict=True):
             # About the first row: in float32 the mean itself would lose what rows far from zero differ by.
             tile = tile.to(torch.promote_types(tile.dtype, self._sums.dtype))
-            centred = tile - tile[0]
-            offset = centred.mean(0)
-            self._join(c, len(tile), tile[0].double() + offset, centred.sub_(offset).to(self._sums.dtype))
+            centered = tile - tile[0]
+            offset = centered.mean(0)
+            self._join(c, len(tile), tile[0].double() + offset, centered.sub_(offset).to(self._sums.dtype))
 
     @torch.no_grad()
     def merge(self, other: ClassGaussian) -> None:
@@ -167,12 +174,12 @@ class ClassGaussian:
             self._join(c, other.count(c), mean, self._sums.new_empty(0, self.dim))
             self._sums[c] += other._sums[c].to(self._sums)
 
-    def _join(self, c: int, count: int, mean: Tensor, centred: Tensor) -> None:
-        """Chan's rule for class c and ``count`` rows of the given mean, with their centred rows [k, D]."""
+    def _join(self, c: int, count: int, mean: Tensor, centered: Tensor) -> None:
+        """Chan's rule for class c and ``count`` rows of the given mean, with their centered rows [k, D]."""
         before = self.count(c)
         step = mean - self._means[c]
         row = (before * count / (before + count)) ** 0.5 * step
-        rows = torch.cat((centred, row.to(centred.dtype)[None]))
+        rows = torch.cat((centered, row.to(centered.dtype)[None]))
         with torch.autocast(rows.device.type, enabled=False):
             _add_product(self._sums[c], rows)
         self._means[c] += step * (count / (before + count))

@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-_CHUNK = 1 << 20  # numbers worked on at a time, of the input or the output, whichever is more: 4 MB of float32
+_CHUNK = (
+    1 << 20
+)  # numbers worked on at a time, of the input or the output, whichever is more: 4 MB of float32
 
 # -- reference -------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
     y = (x - running_mean) * weight / sqrt(running_var + eps) + bias
 
-A teacher in eval mode reads each activation twice when its statistics are wanted: once to normalise, once to measure.
+A teacher in eval mode reads each activation twice when its statistics are wanted: once to normalize, once to measure.
 Here one pass does both, and one backward pass merges the gradients of y and of the statistics (``moments.py``).
 """
 
@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .batch_norm_loss import batch_norm_loss_from_moments
-from .moments import affine_moments, check_activation, check_channels, spatial_moments_reference, statistics_dtype
+from .moments import (
+    affine_moments,
+    check_activation,
+    check_channels,
+    spatial_moments_reference,
+    statistics_dtype,
+)
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -27,7 +33,7 @@ def frozen_batch_norm_reference(
     eps: float = 1e-5,
     relu: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The definition: batch normalisation in eval mode, and the moments of its input."""
+    """The definition: batch normalization in eval mode, and the moments of its input."""
     y = F.batch_norm(x, running_mean, running_var, weight, bias, training=False, eps=eps)
     return (F.relu(y) if relu else y, *spatial_moments_reference(x, running_mean))
 
@@ -49,7 +55,7 @@ def frozen_batch_norm(
     eps: float = 1e-5,
     relu: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Batch normalisation in eval mode, with optional ReLU, and the moments of its input.
+    """Batch normalization in eval mode, with optional ReLU, and the moments of its input.
 
     Differentiable in x alone, twice in eager mode: the layer is frozen, its parameters are constants.
 
@@ -112,7 +118,7 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The normalised activation [N, C, H, W] in the dtype of x; sets ``moments``."""
+        """The normalized activation [N, C, H, W] in the dtype of x; sets ``moments``."""
         check_activation(x)
         check_channels("running_mean", self.running_mean, x.shape[1])
         dtype = statistics_dtype(x)

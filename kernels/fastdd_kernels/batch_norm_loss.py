@@ -16,7 +16,9 @@ from .moments import check_activation, check_channels, spatial_moments
 # -- reference -------------------------------------------------------------------------------------
 
 
-def batch_norm_loss_reference(x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1) -> Tensor:
+def batch_norm_loss_reference(
+    x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1
+) -> Tensor:
     """The definition: mean and biased variance of each group of images, then two plain norms."""
     grouped = x.unflatten(0, (groups, -1))
     variance, mean = torch.var_mean(grouped, (1, 3, 4), correction=0)

@@ -176,7 +176,9 @@ def cosine_sum(
     check_precision(precision)
     if y_unit_sum is not None:
         if y is not None or exclude_diagonal or absolute:
-            raise ValueError("y_unit_sum stands in for y and knows no single row: drop y, exclude_diagonal, absolute")
+            raise ValueError(
+                "y_unit_sum stands in for y and knows no single row: drop y, exclude_diagonal, absolute"
+            )
         if y_unit_sum.shape != (x.shape[0], x.shape[2]):
             wanted, got = (x.shape[0], x.shape[2]), tuple(y_unit_sum.shape)
             raise ValueError(f"y_unit_sum must be {wanted} to match x {tuple(x.shape)}, got {got}")

@@ -1,10 +1,10 @@
-"""Keeping a few rows from collapsing (DEDA): their covariance in Gram form, and its regulariser.
+"""Keeping a few rows from collapsing (DEDA): their covariance in Gram form, and its regularizer.
 
     variance hinge  mean_i max(0, 1 - sqrt(Cov[i, i] + eps))               (DEDA, eq. 7)
     off-diagonal    1 / (D (D - 1)) * sum_{i != j} Cov[i, j]^2             (DEDA, eq. 8)
 
 n rows of D features, few rows of many features as a rule. Their D x D covariance is then never
-formed: with Z the centred rows, it has the Frobenius norm of the n x n Gram matrix,
+formed: with Z the centered rows, it has the Frobenius norm of the n x n Gram matrix,
 
     ||Cov||_F = ||Z Zt||_F / n,   sum_{i != j} Cov[i, j]^2 = ||Cov||_F^2 - sum_i Cov[i, i]^2
 
@@ -30,8 +30,8 @@ from .product import matmul
 
 def covariance_reference(features: Tensor, unbiased: bool = False) -> Tensor:
     """The definition, [G, D, D]; one row has covariance zero, unbiased or not."""
-    centred = features - features.mean(1, keepdim=True)
-    return centred.mT @ centred / max(features.shape[1] - int(unbiased), 1)
+    centered = features - features.mean(1, keepdim=True)
+    return centered.mT @ centered / max(features.shape[1] - int(unbiased), 1)
 
 
 def covariance_regularizer_reference(
@@ -53,8 +53,8 @@ def covariance_regularizer_reference(
 # -- a few rows ------------------------------------------------------------------------------------
 
 
-def centre(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean [G, D] and centred rows [G, n, D], in at least float32.
+def center(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean [G, D] and centered rows [G, n, D], in at least float32.
 
     Raises:
         ValueError: features is not a floating-point [G, n, D] with at least one row and one feature.
@@ -69,14 +69,14 @@ def centre(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean.squeeze(1), features - mean
 
 
-def divisor(centred: Tensor, unbiased: bool) -> int:
+def divisor(centered: Tensor, unbiased: bool) -> int:
     """n or n - 1; one row has covariance zero either way."""
-    return max(centred.shape[1] - int(unbiased), 1)
+    return max(centered.shape[1] - int(unbiased), 1)
 
 
-def row_covariance(centred: Tensor, unbiased: bool) -> Tensor:
-    """Covariance of centred rows, [G, D, D]."""
-    return matmul(centred.mT, centred) / divisor(centred, unbiased)
+def row_covariance(centered: Tensor, unbiased: bool) -> Tensor:
+    """Covariance of centered rows, [G, D, D]."""
+    return matmul(centered.mT, centered) / divisor(centered, unbiased)
 
 
 class _SquareNorm(torch.autograd.Function):
@@ -105,13 +105,13 @@ def _smaller_gram(rows: Tensor) -> Tensor:
     return matmul(rows, rows.mT) if rows.shape[1] < rows.shape[2] else matmul(rows.mT, rows)
 
 
-def covariance_square_norm(centred: Tensor, unbiased: bool) -> Tensor:
-    """||Cov||_F^2 of centred rows, [G], from the smaller of the two matrices that have this norm."""
-    return _SquareNorm.apply(centred)[0] / divisor(centred, unbiased) ** 2
+def covariance_square_norm(centered: Tensor, unbiased: bool) -> Tensor:
+    """||Cov||_F^2 of centered rows, [G], from the smaller of the two matrices that have this norm."""
+    return _SquareNorm.apply(centered)[0] / divisor(centered, unbiased) ** 2
 
 
-def _variances(centred: Tensor, unbiased: bool) -> Tensor:
-    return centred.square().sum(1) / divisor(centred, unbiased)
+def _variances(centered: Tensor, unbiased: bool) -> Tensor:
+    return centered.square().sum(1) / divisor(centered, unbiased)
 
 
 def _hinge(variances: Tensor, eps: float) -> Tensor:
@@ -125,13 +125,13 @@ def _hinge(variances: Tensor, eps: float) -> Tensor:
     return (1 - deviation).relu().mean(1)
 
 
-def _off_diagonal(centred: Tensor, variances: Tensor, unbiased: bool) -> Tensor:
-    _, n, dim = centred.shape
+def _off_diagonal(centered: Tensor, variances: Tensor, unbiased: bool) -> Tensor:
+    _, n, dim = centered.shape
     if n < dim:
-        total = covariance_square_norm(centred, unbiased) - variances.square().sum(1)
+        total = covariance_square_norm(centered, unbiased) - variances.square().sum(1)
     else:
-        diagonal = torch.eye(dim, dtype=torch.bool, device=centred.device)
-        total = row_covariance(centred, unbiased).masked_fill(diagonal, 0.0).square().sum((1, 2))
+        diagonal = torch.eye(dim, dtype=torch.bool, device=centered.device)
+        total = row_covariance(centered, unbiased).masked_fill(diagonal, 0.0).square().sum((1, 2))
     return total / max(dim * (dim - 1), 1)  # one feature has no pair: total is 0
 
 
@@ -153,7 +153,7 @@ def variance_hinge(features: Tensor, eps: float = 1e-4, unbiased: bool = False) 
     Raises:
         ValueError: features is not [G, n, D], or eps is negative.
     """
-    return _hinge(_variances(centre(features)[1], unbiased), eps)
+    return _hinge(_variances(center(features)[1], unbiased), eps)
 
 
 def off_diagonal_covariance(features: Tensor, unbiased: bool = False) -> Tensor:
@@ -169,8 +169,8 @@ def off_diagonal_covariance(features: Tensor, unbiased: bool = False) -> Tensor:
     Raises:
         ValueError: features is not [G, n, D].
     """
-    _, centred = centre(features)
-    return _off_diagonal(centred, _variances(centred, unbiased), unbiased)
+    _, centered = center(features)
+    return _off_diagonal(centered, _variances(centered, unbiased), unbiased)
 
 
 def covariance_regularizer(
@@ -184,6 +184,6 @@ def covariance_regularizer(
 
     Arguments are theirs, with the paper's weights by default; returns [G].
     """
-    _, centred = centre(features)
-    variances = _variances(centred, unbiased)
-    return lambda_var * _hinge(variances, eps) + lambda_cov * _off_diagonal(centred, variances, unbiased)
+    _, centered = center(features)
+    variances = _variances(centered, unbiased)
+    return lambda_var * _hinge(variances, eps) + lambda_cov * _off_diagonal(centered, variances, unbiased)

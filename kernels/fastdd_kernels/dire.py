@@ -1,4 +1,4 @@
-"""DiRe, the diversity regulariser (arXiv 2512.13083): three terms on the embeddings of a class.
+"""DiRe, the diversity regularizer (arXiv 2512.13083): three terms on the embeddings of a class.
 
 With S the n synthetic and R the m real embeddings of one class, for each of G classes at once,
 
@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .cosine import cosine_sum, to_float, unit_rows
-from .distance import shared_centre
+from .distance import shared_center
 from .pairs import pair_sums
 from .product import Precision, check_precision
 
@@ -77,17 +77,17 @@ class RealEmbeddings:
     Build it once with ``prepare``; all fields are constants to autograd.
 
     Attributes:
-        centred: rows minus the centre of their class, [G, M, D]; padding rows are 0.
+        centered: rows minus the center of their class, [G, M, D]; padding rows are 0.
         square: squared norms of those, [G, M].
-        centre: mean row, [G, 1, D].
+        center: mean row, [G, 1, D].
         unit_sum: sum of the rows divided by their norms, [G, D].
         count: rows of each class, [G], int64.
         weight: [G, M], 1 for a row and 0 for padding; None if the classes are equally large.
     """
 
-    centred: Tensor
+    centered: Tensor
     square: Tensor
-    centre: Tensor
+    center: Tensor
     unit_sum: Tensor
     count: Tensor
     weight: Tensor | None = None
@@ -114,34 +114,40 @@ class RealEmbeddings:
                 raise ValueError(f"real must be matrices [m, D] with m > 0, one a class, got {shapes}")
             parts = list(to_float(*(part.detach() for part in real)))
             length = max(*sizes, padded_to or 0)
-            rows = pad_sequence([*parts, parts[0].new_zeros(length, parts[0].shape[1])], batch_first=True)[:-1]
+            rows = pad_sequence([*parts, parts[0].new_zeros(length, parts[0].shape[1])], batch_first=True)[
+                :-1
+            ]
             weight = None
             if min(sizes) < length:
                 weight = (torch.arange(length) < torch.tensor(sizes)[:, None]).to(rows)
-        centre = shared_centre(rows, weight)
-        centred = rows - centre if weight is None else (rows - centre) * weight.unsqueeze(2)
+        center = shared_center(rows, weight)
+        centered = rows - center if weight is None else (rows - center) * weight.unsqueeze(2)
         count = torch.tensor(sizes, device=rows.device)
         # A padding row is zero, and so adds nothing to the sum of unit rows.
-        return RealEmbeddings(centred, centred.square().sum(2), centre, unit_rows(rows).sum(1), count, weight)
+        return RealEmbeddings(
+            centered, centered.square().sum(2), center, unit_rows(rows).sum(1), count, weight
+        )
 
     def __len__(self) -> int:
-        return self.centred.shape[0]
+        return self.centered.shape[0]
 
     def select(self, groups: Tensor | Sequence[int] | slice) -> RealEmbeddings:
         """Some of the classes, by index; a slice shares memory, anything else copies."""
         if not isinstance(groups, slice):
-            groups = torch.as_tensor(groups, device=self.centred.device)
+            groups = torch.as_tensor(groups, device=self.centered.device)
         weight = None if self.weight is None else self.weight[groups]
         return RealEmbeddings(
-            self.centred[groups],
+            self.centered[groups],
             self.square[groups],
-            self.centre[groups],
+            self.center[groups],
             self.unit_sum[groups],
             self.count[groups],
             weight,
         )
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> RealEmbeddings:
+    def to(
+        self, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> RealEmbeddings:
         """On another device, or in another precision; itself where nothing changes.
 
         Raises:
@@ -149,11 +155,11 @@ class RealEmbeddings:
         """
         if dtype not in (torch.float32, torch.float64, None):
             raise TypeError(f"real embeddings are kept in float32 or float64, got {dtype}")
-        dtype = dtype or self.centred.dtype
+        dtype = dtype or self.centered.dtype
         return RealEmbeddings(
-            self.centred.to(device, dtype),
+            self.centered.to(device, dtype),
             self.square.to(device, dtype),
-            self.centre.to(device, dtype),
+            self.center.to(device, dtype),
             self.unit_sum.to(device, dtype),
             self.count.to(device),
             None if self.weight is None else self.weight.to(device, dtype),
@@ -161,7 +167,7 @@ class RealEmbeddings:
 
     def first_units(self, n: int) -> Tensor:
         """Unit vectors of the first n rows of each class, [G, min(n, M), D]; padding stays 0."""
-        rows = self.centred[:, :n] + self.centre
+        rows = self.centered[:, :n] + self.center
         return unit_rows(rows if self.weight is None else rows * self.weight[:, :n].unsqueeze(2))
 
 
@@ -172,7 +178,7 @@ def _check(synthetic: Tensor, real: RealEmbeddings, reading: str, precision: Pre
     if reading not in get_args(Reading):
         raise ValueError(f"reading must be one of {get_args(Reading)}, got {reading!r}")
     check_precision(precision)
-    wanted = (len(real), real.centred.shape[2])
+    wanted = (len(real), real.centered.shape[2])
     if synthetic.ndim != 3 or (synthetic.shape[0], synthetic.shape[2]) != wanted:
         got = tuple(synthetic.shape)
         raise ValueError(f"synthetic must be [{wanted[0]}, n, {wanted[1]}] to match the real side, got {got}")
@@ -218,7 +224,7 @@ def dire_terms(
     if isinstance(real, Tensor):
         real = RealEmbeddings.prepare(real)
     _check(synthetic, real, reading, precision)
-    synthetic, _ = to_float(synthetic, real.centred[:0])
+    synthetic, _ = to_float(synthetic, real.centered[:0])
     real = real.to(dtype=synthetic.dtype)
     units = unit_rows(synthetic)
     cosine = (units.sum(1) * real.unit_sum).sum(1)
@@ -227,9 +233,13 @@ def dire_terms(
         first = real.first_units(synthetic.shape[1])
         cosine = cosine - (units[:, : first.shape[1]] * first).sum((1, 2))
     distance = pair_sums(
-        synthetic - real.centre, real.centred, real.square, real.weight,
-        exclude_diagonal=drop_diagonal, precision=precision,
-    ).sum(1)  # fmt: skip
+        synthetic - real.center,
+        real.centered,
+        real.square,
+        real.weight,
+        exclude_diagonal=drop_diagonal,
+        precision=precision,
+    ).sum(1)
     pairs = synthetic.shape[1] * real.count if reading != "paper" else 1
     return DireTerms(_cosine_diversity(synthetic, reading), 1 - cosine / pairs, distance / pairs)
 

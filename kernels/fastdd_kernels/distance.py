@@ -3,7 +3,7 @@
     d_ij = sqrt(max(||x_i||^2 + ||y_j||^2 - 2 <x_i, y_j>, 0))        one matrix product
     d/dx_i sum_j d_ij = sum_j (x_i - y_j) / d_ij
 
-The expanded square cancels, so both sides are first shifted by one shared centre c, which changes no distance: the
+The expanded square cancels, so both sides are first shifted by one shared center c, which changes no distance: the
 error of d^2 is then at most 5e-7 (||x - c||^2 + ||y - c||^2) in float32 whatever the common offset. Below that two
 points cannot be told apart: they count as coincident, with distance 0 and gradient 0.
 
@@ -40,7 +40,7 @@ def distance_sum_reference(
 # -- public functions --------------------------------------------------------------------------------
 
 
-def shared_centre(y: Tensor, y_weight: Tensor | None = None) -> Tensor:
+def shared_center(y: Tensor, y_weight: Tensor | None = None) -> Tensor:
     """Mean row of y [..., m, D], [..., 1, D], a constant; weighted where padding must not count."""
     y = y.detach()
     if y_weight is None:
@@ -84,20 +84,16 @@ def distance_sum(
         raise ValueError(f"y_weight must be {tuple(other.shape[:2])}, got {tuple(y_weight.shape)}")
     x, other = to_float(x, other)
     y_weight = None if y_weight is None else y_weight.detach().to(x.dtype)
-    centre = shared_centre(other, y_weight)
-    centred = x - centre
-    other = centred if y is None else other - centre
+    center = shared_center(other, y_weight)
+    centered = x - center
+    other = centered if y is None else other - center
     return pair_sums(
-        centred, other, y_weight=y_weight, exclude_diagonal=exclude_diagonal_pairs, precision=precision
+        centered, other, y_weight=y_weight, exclude_diagonal=exclude_diagonal_pairs, precision=precision
     ).sum(1)
 
 
 def distance_mean(
-    x: Tensor,
-    y: Tensor | None = None,
-    *,
-    exclude_diagonal_pairs: bool = False,
-    precision: Precision = "high",
+    x: Tensor, y: Tensor | None = None, *, exclude_diagonal_pairs: bool = False, precision: Precision = "high"
 ) -> Tensor:
     """:func:`distance_sum` over the number of pairs that count; 0 where there are none. Arguments as there."""
     total = distance_sum(x, y, exclude_diagonal_pairs=exclude_diagonal_pairs, precision=precision)
@@ -136,8 +132,8 @@ def pairwise_euclidean_distance(
     check_precision(precision)
     without_diagonal = y is None if zero_diagonal is None else zero_diagonal
     x, other = to_float(x, x if y is None else y)
-    centre = shared_centre(other)
-    x, other = x - centre, other - centre
+    center = shared_center(other)
+    x, other = x - center, other - center
     if reduction in ("mean", "sum"):
         sums = pair_sums(x[None], other[None], exclude_diagonal=without_diagonal, precision=precision)[0]
         return sums / other.shape[0] if reduction == "mean" else sums

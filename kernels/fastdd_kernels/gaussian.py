@@ -3,7 +3,7 @@
     alignment       ||mu_S - mu_T||^2 + gamma * ||Cov_S - Cov_T||_F^2        (DEDA, eq. 6)
 
 The synthetic side S has n rows of D features, few rows of many features as a rule. Its D x D
-covariance is then never formed: with Z the centred rows and K = Z Zt / n their n x n Gram matrix,
+covariance is then never formed: with Z the centered rows and K = Z Zt / n their n x n Gram matrix,
 
     ||Cov_S - Cov_T||_F^2 = ||K||_F^2 - 2 sum((Z Cov_T) * Z) / n + ||Cov_T||_F^2
 
@@ -24,7 +24,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from .covariance import centre, covariance_reference, covariance_square_norm, divisor, row_covariance
+from .covariance import center, covariance_reference, covariance_square_norm, divisor, row_covariance
 from .symmetric import (
     Covariance,
     LowRankCovariance,
@@ -57,7 +57,10 @@ def gaussian_alignment_reference(
 
 
 def _check_targets(
-    shape: tuple[int, ...], class_mean: Tensor | None, class_cov: Covariance | None, square: Tensor | None = None
+    shape: tuple[int, ...],
+    class_mean: Tensor | None,
+    class_cov: Covariance | None,
+    square: Tensor | None = None,
 ) -> None:
     """Raise a ValueError unless the given targets fit G groups of D features; shape is (G, D)."""
     groups, dim = shape
@@ -69,7 +72,10 @@ def _check_targets(
             raise ValueError(f"class_cov.factor must be [{groups}, {dim}, r], got {tuple(factor.shape)}")
         if diagonal is not None and diagonal.shape != shape:
             raise ValueError(f"class_cov.diagonal must be [{groups}, {dim}], got {tuple(diagonal.shape)}")
-    elif class_cov is not None and class_cov.shape not in ((groups, dim, dim), (groups, dim * (dim + 1) // 2)):
+    elif class_cov is not None and class_cov.shape not in (
+        (groups, dim, dim),
+        (groups, dim * (dim + 1) // 2),
+    ):
         raise ValueError(
             f"class_cov must be [{groups}, {dim}, {dim}] or packed [{groups}, {dim * (dim + 1) // 2}], "
             f"got {tuple(class_cov.shape)}"
@@ -83,19 +89,19 @@ def _mean_term(mean: Tensor, class_mean: Tensor) -> Tensor:
 
 
 def _covariance_term(
-    centred: Tensor, class_cov: Covariance, square: Tensor | None, normalize: Normalize, unbiased: bool
+    centered: Tensor, class_cov: Covariance, square: Tensor | None, normalize: Normalize, unbiased: bool
 ) -> Tensor:
-    _, n, dim = centred.shape
+    _, n, dim = centered.shape
     if normalize not in ("none", "dim"):
         raise ValueError(f"normalize must be 'none' or 'dim', got {normalize!r}")
     if n < dim or isinstance(class_cov, LowRankCovariance):
-        square = square_norm(class_cov, centred.dtype) if square is None else square
-        inner = quadratic_form(centred, class_cov) / divisor(centred, unbiased)
-        distance = covariance_square_norm(centred, unbiased) - 2 * inner + square.to(centred.dtype)
+        square = square_norm(class_cov, centered.dtype) if square is None else square
+        inner = quadratic_form(centered, class_cov) / divisor(centered, unbiased)
+        distance = covariance_square_norm(centered, unbiased) - 2 * inner + square.to(centered.dtype)
     else:
         # D^2 numbers to write a packed target out, beside the 2 n D^2 operations of the covariance.
         target = unpack_symmetric(class_cov) if class_cov.ndim == 2 else class_cov
-        distance = (row_covariance(centred, unbiased) - target.to(centred.dtype)).square().sum((1, 2))
+        distance = (row_covariance(centered, unbiased) - target.to(centered.dtype)).square().sum((1, 2))
     return distance / dim if normalize == "dim" else distance
 
 
@@ -115,7 +121,7 @@ def mean_alignment(features: Tensor, class_mean: Tensor) -> Tensor:
     Raises:
         ValueError: shapes do not fit.
     """
-    mean, _ = centre(features)
+    mean, _ = center(features)
     _check_targets(mean.shape, class_mean, None)
     return _mean_term(mean, class_mean)
 
@@ -131,9 +137,9 @@ def covariance_alignment(
 
     Arguments, result and errors are those of :func:`gaussian_alignment`.
     """
-    mean, centred = centre(features)
+    mean, centered = center(features)
     _check_targets(mean.shape, None, class_cov, class_cov_square)
-    return _covariance_term(centred, class_cov, class_cov_square, normalize, unbiased)
+    return _covariance_term(centered, class_cov, class_cov_square, normalize, unbiased)
 
 
 def gaussian_alignment(
@@ -164,9 +170,9 @@ def gaussian_alignment(
     Raises:
         ValueError: shapes do not fit or normalize is unknown.
     """
-    mean, centred = centre(features)
+    mean, centered = center(features)
     _check_targets(mean.shape, class_mean, class_cov, class_cov_square)
-    covariance_term = _covariance_term(centred, class_cov, class_cov_square, normalize, unbiased)
+    covariance_term = _covariance_term(centered, class_cov, class_cov_square, normalize, unbiased)
     return _mean_term(mean, class_mean) + gamma * covariance_term
 
 
@@ -207,14 +213,24 @@ class GaussianAlignment(nn.Module):
         matrix, diagonal = class_cov if isinstance(class_cov, LowRankCovariance) else (class_cov, None)
         self.register_buffer("class_mean", class_mean.detach(), persistent=False)
         self.register_buffer("class_cov", matrix.detach(), persistent=False)  # or the factor of it
-        self.register_buffer("class_cov_diagonal", None if diagonal is None else diagonal.detach(), persistent=False)
+        self.register_buffer(
+            "class_cov_diagonal", None if diagonal is None else diagonal.detach(), persistent=False
+        )
         self.register_buffer("class_cov_square", square_norm(class_cov).detach(), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [G, n, D] of any float dtype -> [G]."""
-        class_cov = LowRankCovariance(self.class_cov, self.class_cov_diagonal) if self.low_rank else self.class_cov
+        class_cov = (
+            LowRankCovariance(self.class_cov, self.class_cov_diagonal) if self.low_rank else self.class_cov
+        )
         return gaussian_alignment(
-            features, self.class_mean, class_cov, self.gamma, self.normalize, self.unbiased, self.class_cov_square
+            features,
+            self.class_mean,
+            class_cov,
+            self.gamma,
+            self.normalize,
+            self.unbiased,
+            self.class_cov_square,
         )
 
     def extra_repr(self) -> str:

@@ -57,12 +57,14 @@ def _torch_fwd(
     buffers: list[Tensor] = []
     for block in _blocks(x):
         buffers = buffers or [torch.empty_like(x[block], dtype=shift.dtype) for _ in range(2)]
-        centred, square = (buffer[: block.stop - block.start] for buffer in buffers)
-        torch.sub(x[block], shift[:, None], out=centred)
-        torch.sum(centred, 2, out=mean[block])
-        torch.sum(torch.mul(centred, centred, out=square), 2, out=mean_square[block])
+        centered, square = (buffer[: block.stop - block.start] for buffer in buffers)
+        torch.sub(x[block], shift[:, None], out=centered)
+        torch.sum(centered, 2, out=mean[block])
+        torch.sum(torch.mul(centered, centered, out=square), 2, out=mean_square[block])
         if scale is not None and bias is not None:
-            affine = torch.addcmul(bias[:, None], centred, scale[:, None], out=y[block] if direct else centred)
+            affine = torch.addcmul(
+                bias[:, None], centered, scale[:, None], out=y[block] if direct else centered
+            )
             if relu:
                 affine.clamp_min_(0)
             if not direct:
@@ -71,9 +73,15 @@ def _torch_fwd(
 
 
 def _torch_bwd(
-    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
-    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    shift: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+    grad_y: Tensor | None,
+    grad_mean: Tensor,
+    grad_mean_square: Tensor,
+) -> Tensor:
     grad_x = torch.empty_like(x)
     offset, slope = grad_mean[..., None] / x.shape[2], grad_mean_square[..., None] * (2 / x.shape[2])
     direct = x.dtype == shift.dtype
@@ -98,16 +106,22 @@ def _torch_bwd(
 
 
 def _gradient(
-    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
-    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    shift: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+    grad_y: Tensor | None,
+    grad_mean: Tensor,
+    grad_mean_square: Tensor,
+) -> Tensor:
     """The gradient as one differentiable expression, for double backward."""
-    centred = x.to(shift.dtype) - shift[:, None]
-    grad = (grad_mean[..., None] + 2 * grad_mean_square[..., None] * centred) / x.shape[2]
+    centered = x.to(shift.dtype) - shift[:, None]
+    grad = (grad_mean[..., None] + 2 * grad_mean_square[..., None] * centered) / x.shape[2]
     if scale is not None and bias is not None and grad_y is not None:
         grad_y = grad_y.to(shift.dtype)
         if relu:
-            grad_y = torch.where(centred * scale[:, None] + bias[:, None] <= 0, 0.0, grad_y)
+            grad_y = torch.where(centered * scale[:, None] + bias[:, None] <= 0, 0.0, grad_y)
         grad = grad + grad_y * scale[:, None]
     return grad.to(x.dtype)
 
@@ -122,9 +136,15 @@ def _forward(
 
 
 def _backward(
-    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
-    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    shift: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+    grad_y: Tensor | None,
+    grad_mean: Tensor,
+    grad_mean_square: Tensor,
+) -> Tensor:
     run = moments_bwd if uses_triton(x) and x.numel() else _torch_bwd
     return run(x, shift, scale, bias, relu, grad_y, grad_mean, grad_mean_square)
 
@@ -146,9 +166,15 @@ def _moments_fake(
 
 @torch.library.custom_op("fastdd_kernels::moments_backward", mutates_args=())
 def _moments_backward_op(
-    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
-    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    shift: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+    grad_y: Tensor | None,
+    grad_mean: Tensor,
+    grad_mean_square: Tensor,
+) -> Tensor:
     return _backward(x, shift, scale, bias, relu, grad_y, grad_mean, grad_mean_square)
 
 
@@ -163,7 +189,9 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.set_materialize_grads(False)
 
 
-def _merge(run: Callable[..., Tensor], ctx: Any, grads: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+def _merge(
+    run: Callable[..., Tensor], ctx: Any, grads: tuple[Tensor | None, ...]
+) -> tuple[Tensor | None, ...]:
     """The gradient of x from those of the outputs there are; nothing else has one."""
     if all(grad is None for grad in grads):
         return (None,) * 5
@@ -220,7 +248,9 @@ def statistics_dtype(x: Tensor) -> torch.dtype:
 def check_activation(x: Tensor) -> None:
     """Raise a ValueError unless x is a floating-point [N, C, H, W] with pixels."""
     if x.ndim != 4 or 0 in x.shape[2:] or not x.is_floating_point():
-        raise ValueError(f"x must be a floating-point [N, C, H, W] with H, W > 0, got {tuple(x.shape)} {x.dtype}")
+        raise ValueError(
+            f"x must be a floating-point [N, C, H, W] with H, W > 0, got {tuple(x.shape)} {x.dtype}"
+        )
 
 
 def check_channels(name: str, value: Tensor | None, channels: int) -> None:

@@ -2,7 +2,7 @@
 
     r_i = distance of x_i to its k-th nearest other row of x, found by index, not by value
 
-Squared distances come in tiles from a centred matrix product. The k + 2 rows that may be nearest are kept, and those
+Squared distances come in tiles from a centered matrix product. The k + 2 rows that may be nearest are kept, and those
 alone computed again, by differences in float64: equal distances are equal, never "smaller" by rounding.
 
 Cost: n^2 D operations for the radii of n rows, since the pairs of a set are formed once for both; 2 n m D for the
@@ -41,35 +41,37 @@ def knn_radii_reference(x: Tensor, k: int) -> Tensor:
 
 
 class Rows(NamedTuple):
-    """Features, the centre they are shifted by where they are multiplied, and the squared norms then, [n]."""
+    """Features, the center they are shifted by where they are multiplied, and the squared norms then, [n]."""
 
     features: Tensor
-    centre: Tensor
+    center: Tensor
     square: Tensor
 
     def part(self, index: slice | Tensor) -> Rows:
-        return Rows(self.features[index], self.centre, self.square[index])
+        return Rows(self.features[index], self.center, self.square[index])
 
-    def centred(self) -> Tensor:
-        return self.features - self.centre
+    def centered(self) -> Tensor:
+        return self.features - self.center
 
 
-def centred_rows(features: Tensor, centre: Tensor) -> Rows:
-    # Part by part: a tile is centred when its turn comes, and no second copy of the features is kept.
-    return Rows(features, centre, torch.cat([_square_norms(part - centre) for part in features.split(_TILE)]))
+def centered_rows(features: Tensor, center: Tensor) -> Rows:
+    # Part by part: a tile is centered when its turn comes, and no second copy of the features is kept.
+    return Rows(features, center, torch.cat([_square_norms(part - center) for part in features.split(_TILE)]))
 
 
 def tile_of_squares(x: Rows, y: Rows) -> tuple[Tensor, Tensor]:
     """Squared distances [n, m] and a bound on their error, over three times the worst observed."""
     scale = x.square[:, None] + y.square[None]
-    squares = torch.sub(scale, matmul(x.centred(), y.centred().mT), alpha=2)
+    squares = torch.sub(scale, matmul(x.centered(), y.centered().mT), alpha=2)
     return squares, scale.mul_(16 * torch.finfo(scale.dtype).eps)
 
 
 def exact_squares(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """||x_i - y_j||^2 of single pairs [p], by differences in float64."""
     step = max(1, _GATHER // max(x.shape[1], 1))
-    return torch.cat([_square_norms(x[a].double() - y[b]) for a, b in zip(i.split(step), j.split(step), strict=True)])
+    return torch.cat(
+        [_square_norms(x[a].double() - y[b]) for a, b in zip(i.split(step), j.split(step), strict=True)]
+    )
 
 
 def _square_norms(difference: Tensor) -> Tensor:
@@ -92,7 +94,9 @@ class _Nearest(NamedTuple):
 
     @staticmethod
     def none(x: Tensor, n: int, keep: int) -> _Nearest:
-        return _Nearest(x.new_full((n, keep), torch.inf), torch.zeros(n, keep, dtype=torch.int64, device=x.device))
+        return _Nearest(
+            x.new_full((n, keep), torch.inf), torch.zeros(n, keep, dtype=torch.int64, device=x.device)
+        )
 
     def merge(self, rows: slice, tile: Tensor, start: int) -> None:
         """Takes in the lower bounds [rows, columns] of the pairs with rows start, start + 1, ..."""
@@ -156,8 +160,8 @@ def kth_squares(x: Tensor, y: Tensor | None, k: int) -> Tensor:
     targets = x if y is None else y
     limit = len(targets) - (y is None)
     keep = min(k + _SPARE, limit)
-    centre = targets.mean(0)
-    rows, others = centred_rows(x, centre), centred_rows(targets, centre)
+    center = targets.mean(0)
+    rows, others = centered_rows(x, center), centered_rows(targets, center)
     nearest = _search_within(rows, keep) if y is None else _search(rows, others, keep, None)
     squares, known = _kth(x, targets, nearest, k, limit)
     unknown = (~known).nonzero().flatten()

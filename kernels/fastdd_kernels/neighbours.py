@@ -27,7 +27,7 @@ from torch import Tensor
 
 from .cosine import check_pair, to_float
 from .nearest import (
-    centred_rows,
+    centered_rows,
     check_features,
     check_neighbours,
     exact_squares,
@@ -94,8 +94,8 @@ def _count(real: Tensor, synthetic: Tensor, real_radii: Tensor | None, syn_radii
         torch.zeros(m, dtype=torch.int64, device=device),
         *(torch.zeros(n, dtype=torch.bool, device=device) for _ in range(2)),
     )
-    centre = real.mean(0)
-    x, y = centred_rows(real, centre), centred_rows(synthetic, centre)
+    center = real.mean(0)
+    x, y = centered_rows(real, center), centered_rows(synthetic, center)
     for rows in slices(n):
         for columns in slices(m):
             mine, other = x.part(rows), y.part(columns)
@@ -119,7 +119,7 @@ def _count(real: Tensor, synthetic: Tensor, real_radii: Tensor | None, syn_radii
 
 def _crowded(x: Tensor, limit: Tensor, k: int) -> Tensor:
     """Whether at least k other rows of x are within sqrt(limit) [n, float64] of each row; a tie is within."""
-    n, rows = len(x), centred_rows(x, x.mean(0))
+    n, rows = len(x), centered_rows(x, x.mean(0))
     reach = limit.to(x.dtype)
     eps = torch.finfo(x.dtype).eps
     error = 16 * eps * (rows.square + rows.square.max()) + eps * reach
@@ -131,7 +131,9 @@ def _crowded(x: Tensor, limit: Tensor, k: int) -> Tensor:
             tile, _ = tile_of_squares(rows.part(mine), rows.part(other))
             if mine == other:
                 tile.fill_diagonal_(torch.inf)
-            flags = flags if flags.shape == tile.shape else torch.empty_like(tile)  # numbers add up faster than bools
+            flags = (
+                flags if flags.shape == tile.shape else torch.empty_like(tile)
+            )  # numbers add up faster than bools
             for count, bound in ((sure, low), (possible, high)):
                 count[mine] += torch.lt(tile, bound[mine, None], out=flags).sum(1).long()
                 if mine != other:

@@ -34,7 +34,7 @@ def _diagonal(pairs: Tensor, first: int) -> Tensor:
 
 
 def distances(x: Tensor, y: Tensor, diagonal: int | None = None, precision: str = "high") -> Tensor:
-    """Distances [..., n, k] of centred rows as an expression that autograd can differentiate any number of times.
+    """Distances [..., n, k] of centered rows as an expression that autograd can differentiate any number of times.
 
     ``diagonal`` is the index of the first row of y among all of y, and makes the distance of pairs of equal index 0.
     """
@@ -61,7 +61,9 @@ def slope(x: Tensor, y: Tensor, weight: Tensor, kind: str, diagonal: int | None,
 # -- without autograd, in place ------------------------------------------------------------------------
 
 
-def _squares(x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, precision: str) -> tuple[Tensor, Tensor | None]:
+def _squares(
+    x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, precision: str
+) -> tuple[Tensor, Tensor | None]:
     """d^2 [G, n, k], and the pairs that are at no distance; None if there are none.
 
     In float32 the product errs in proportion to <x, y>. Only near pairs, where that is most of the scale, could miss
@@ -83,9 +85,16 @@ def _squares(x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, precision
 
 
 def torch_tile(
-    x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, weight: Tensor | None,
-    kind: str, diagonal: int | None, precision: str, need_slope: bool,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    x: Tensor,
+    y: Tensor,
+    x_square: Tensor,
+    y_square: Tensor,
+    weight: Tensor | None,
+    kind: str,
+    diagonal: int | None,
+    precision: str,
+    need_slope: bool,
+) -> tuple[Tensor, Tensor | None]:
     """Sums [G, n] over a block of y, and W [G, n, k]."""
     if kind == "absolute":
         pairs = multiply(x, y.mT, precision)

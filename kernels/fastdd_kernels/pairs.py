@@ -10,7 +10,7 @@ the pairs and their gradient. With W = w / d (0 at coincident points) or W = w s
 Cost: 4 n m D operations with that gradient, 2 n m D without; a gradient to y as well is one more sweep, in the
 backward pass. Memory: n + m rows and a block. The order of all sums is fixed: two runs agree bitwise.
 
-Precision of distances: ||x||^2 + ||y||^2 - 2 <x, y> cancels, so callers centre both sides on one point, and then
+Precision of distances: ||x||^2 + ||y||^2 - 2 <x, y> cancels, so callers center both sides on one point, and then
 "high" keeps the error of d^2 within 5e-7 (||x||^2 + ||y||^2). Points that the same bound cannot tell apart count as
 coincident: distance 0, gradient 0.
 """
@@ -41,7 +41,11 @@ _PAIRS = 1 << 22  # pairs alive at a time; a few temporaries of this many number
 
 
 def pair_sums_reference(
-    x: Tensor, y: Tensor, y_weight: Tensor | None = None, kind: Kind = "distance", exclude_diagonal: bool = False
+    x: Tensor,
+    y: Tensor,
+    y_weight: Tensor | None = None,
+    kind: Kind = "distance",
+    exclude_diagonal: bool = False,
 ) -> Tensor:
     """The definition, every pair written out; NaN gradient at coincident points."""
     distance = (x.unsqueeze(-2) - y.unsqueeze(-3)).square().sum(-1).sqrt()
@@ -59,7 +63,9 @@ def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice, slice]]:
     (G, n, D), m = x.shape, y.shape[1]
     whole = x.is_cuda  # a GPU is filled by large blocks, whatever its cache
     rows = min(n, _PAIRS // 16)
-    columns = min(m, max(16, _PAIRS // max(rows, 1) if whole else min(_PAIRS // max(rows, 1), _CACHED // max(D, 1))))
+    columns = min(
+        m, max(16, _PAIRS // max(rows, 1) if whole else min(_PAIRS // max(rows, 1), _CACHED // max(D, 1)))
+    )
     limit = _PAIRS // max(rows * columns, 1)
     groups = max(1, limit if whole else min(limit, _CACHED // max(columns * D, 1)))
     for group in range(0, G, groups):
@@ -69,9 +75,15 @@ def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice, slice]]:
 
 
 def _sweep(
-    x: Tensor, y: Tensor, y_square: Tensor, y_weight: Tensor | None,
-    kind: str, exclude_diagonal: bool, precision: str, need_slope: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    x: Tensor,
+    y: Tensor,
+    y_square: Tensor,
+    y_weight: Tensor | None,
+    kind: str,
+    exclude_diagonal: bool,
+    precision: str,
+    need_slope: bool,
+) -> tuple[Tensor, Tensor]:
     """Sums [G, n], and their gradients by x [G, n, D] (empty where not needed)."""
     sums = x.new_zeros(x.shape[:2])
     grad = x.new_zeros(x.shape if need_slope else 0)
@@ -111,7 +123,13 @@ class _Slope(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        x: Tensor, y: Tensor, weight: Tensor, known: Tensor | None, kind: str, exclude_diagonal: bool, precision: str
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor,
+        known: Tensor | None,
+        kind: str,
+        exclude_diagonal: bool,
+        precision: str,
     ) -> Tensor:
         if known is not None:
             return known.clone()
@@ -146,17 +164,29 @@ def _squares(y: Tensor, kind: str) -> Tensor:
 
 @torch.library.custom_op("fastdd_kernels::pair_sums", mutates_args=())
 def _pair_sums_op(
-    x: Tensor, y: Tensor, y_square: Tensor, y_weight: Tensor | None,
-    kind: str, exclude_diagonal: bool, precision: str, need_slope: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    x: Tensor,
+    y: Tensor,
+    y_square: Tensor,
+    y_weight: Tensor | None,
+    kind: str,
+    exclude_diagonal: bool,
+    precision: str,
+    need_slope: bool,
+) -> tuple[Tensor, Tensor]:
     return _sweep(x, y, y_square, y_weight, kind, exclude_diagonal, precision, need_slope)
 
 
 @_pair_sums_op.register_fake
 def _pair_sums_fake(
-    x: Tensor, y: Tensor, y_square: Tensor, y_weight: Tensor | None,
-    kind: str, exclude_diagonal: bool, precision: str, need_slope: bool,
-) -> tuple[Tensor, Tensor]:  # fmt: skip
+    x: Tensor,
+    y: Tensor,
+    y_square: Tensor,
+    y_weight: Tensor | None,
+    kind: str,
+    exclude_diagonal: bool,
+    precision: str,
+    need_slope: bool,
+) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape[:2]), x.new_empty(x.shape if need_slope else 0)
 
 
@@ -201,15 +231,21 @@ class _PairSums(torch.autograd.Function):
 
 
 def pair_sums(
-    x: Tensor, y: Tensor, y_square: Tensor | None = None, y_weight: Tensor | None = None, *,
-    kind: Kind = "distance", exclude_diagonal: bool = False, precision: str = "high",
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    y: Tensor,
+    y_square: Tensor | None = None,
+    y_weight: Tensor | None = None,
+    *,
+    kind: Kind = "distance",
+    exclude_diagonal: bool = False,
+    precision: str = "high",
+) -> Tensor:
     """Sums s [G, n] over the pairs of each row of x with all rows of y; see the top of the file.
 
     Differentiable in x and y, twice in eager mode; in bounded memory always.
 
     Args:
-        x, y: [G, n, D] and [G, m, D] of one dtype, float32 or float64; for distances centred on one point.
+        x, y: [G, n, D] and [G, m, D] of one dtype, float32 or float64; for distances centered on one point.
         y_square: [G, m], ||y||^2 where it is known already.
         y_weight: [G, m], the constants w.
         kind: "distance" or "absolute".

@@ -51,7 +51,11 @@ def _parts(x: Tensor, reduced: str) -> list[Tensor]:
     parts: list[Tensor] = []
     for _ in range(1 if reduced == "tf32" else 2):
         # Adding half of the last place kept, then cutting: TF32 keeps 10 bits of the fraction.
-        high = ((x.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32) if reduced == "tf32" else x.bfloat16()
+        high = (
+            ((x.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+            if reduced == "tf32"
+            else x.bfloat16()
+        )
         parts.append(high.to(x.dtype))
         x = x - parts[-1]
     return [*parts, x]

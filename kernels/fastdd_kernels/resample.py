@@ -8,7 +8,7 @@ it an output row reads. In units of 1 / (2 S_h) of a pixel all distances are int
 
     Wy[r, j] ~ max(0, 2 max(h, S_h) - |(2 (j - top) + 1) S_h - (2 r + 1) h|)   for top <= j < top + h
 
-normalised to sum one, so the weights are exact up to that one division, and a crop of its own
+normalized to sum one, so the weights are exact up to that one division, and a crop of its own
 size is exactly the identity.
 
 Shapes do not depend on the draw, so nothing recompiles, and the gradient is two more matrix
@@ -31,7 +31,9 @@ from .banded import banded_product
 from .product import matmul
 
 TRIES = 10  # of torchvision's RandomResizedCrop, before it settles for a central crop
-SMALL = 20_000_000  # multiply-adds of a group up to which a CPU is faster with one dense product for all groups
+SMALL = (
+    20_000_000  # multiply-adds of a group up to which a CPU is faster with one dense product for all groups
+)
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -40,7 +42,9 @@ def resample_reference(x: Tensor, parameters: Tensor, size: tuple[int, int] | No
     """The definition: crop, interpolate, flip and roll, one group after the other."""
     size = size or (x.shape[2], x.shape[3])
     groups = []
-    for images, (flip, roll_y, roll_x, *crop) in zip(x.tensor_split(len(parameters)), parameters.tolist(), strict=True):
+    for images, (flip, roll_y, roll_x, *crop) in zip(
+        x.tensor_split(len(parameters)), parameters.tolist(), strict=True
+    ):
         top, left, height, width = crop or (0, 0, *x.shape[2:])
         images = images[:, :, top : top + height, left : left + width]
         images = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
@@ -231,9 +235,7 @@ def resample(x: Tensor, parameters: Tensor, size: tuple[int, int] | None = None)
     top, left, crop_height, crop_width = crop or (zero, zero, zero + height, zero + width)
     dtype = torch.promote_types(x.dtype, torch.float32)
     return _apply(
-        x,
-        _weights(rows, top, crop_height, height, dtype),
-        _weights(columns, left, crop_width, width, dtype),
+        x, _weights(rows, top, crop_height, height, dtype), _weights(columns, left, crop_width, width, dtype)
     )
 
 

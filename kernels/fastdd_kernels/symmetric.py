@@ -36,7 +36,7 @@ _BAND = 1 << 20  # numbers of packed matrices written out at a time on a CPU, 4 
 class LowRankCovariance(NamedTuple):
     """The covariances F Ft + diag(d) of G classes; made by :func:`low_rank_covariance`, or by hand.
 
-    The m centred real rows of a class, transposed and divided by sqrt(m), are an exact factor of rank m.
+    The m centered real rows of a class, transposed and divided by sqrt(m), are an exact factor of rank m.
 
     Attributes:
         factor: F, [G, D, r], r >= 0, any float dtype.
@@ -241,7 +241,9 @@ def low_rank_covariance(covariance: Tensor, rank: int) -> tuple[LowRankCovarianc
         ValueError: the shape is none of those, or the rank is not in 0..D.
     """
     if covariance.ndim not in (2, 3) or (covariance.ndim == 3 and covariance.shape[1] != covariance.shape[2]):
-        raise ValueError(f"covariance must be [G, D, D] or packed [G, D(D+1)/2], got {tuple(covariance.shape)}")
+        raise ValueError(
+            f"covariance must be [G, D, D] or packed [G, D(D+1)/2], got {tuple(covariance.shape)}"
+        )
     dense = _at_least(dense_covariance(covariance), torch.float32)
     dim = dense.shape[2]
     if not 0 <= rank <= dim:

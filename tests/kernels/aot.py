@@ -3,7 +3,7 @@
     python tests/kernels/aot.py cuda:90 > report.json
 
 Each specimen calls a launcher with ordinary CPU tensors; the launch is caught, and compiled with the very
-specialisation (types, 16-byte alignment, ones, constants) that it would have had. Run as a program of its own,
+specialization (types, 16-byte alignment, ones, constants) that it would have had. Run as a program of its own,
 without TRITON_INTERPRET, since the interpreter replaces the compiler for a whole process.
 """
 
@@ -33,9 +33,16 @@ TARGETS = {
     "hip:gfx942": GPUTarget("hip", "gfx942", 64),
 }
 TYPES = {
-    torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.float64: "*fp64",
-    torch.int32: "*i32", torch.int64: "*i64", torch.bool: "*i1", torch.int8: "*i8", torch.uint8: "*u8",
-}  # fmt: skip
+    torch.float32: "*fp32",
+    torch.float16: "*fp16",
+    torch.bfloat16: "*bf16",
+    torch.float64: "*fp64",
+    torch.int32: "*i32",
+    torch.int64: "*i64",
+    torch.bool: "*i1",
+    torch.int8: "*i8",
+    torch.uint8: "*u8",
+}
 OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
 CUOBJDUMP = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
 
@@ -62,7 +69,7 @@ def caught_launches() -> Iterator[list[Launch]]:
 
 
 def source(launch: Launch) -> tuple[ASTSource, dict[str, Any]]:
-    """What Triton would compile for a launch: the kernel, specialised as the arguments have it."""
+    """What Triton would compile for a launch: the kernel, specialized as the arguments have it."""
     kernel = launch.kernel
     options = {name: value for name, value in launch.kwargs.items() if name in OPTIONS}
     named = {name: value for name, value in launch.kwargs.items() if name not in OPTIONS}
@@ -97,7 +104,9 @@ def nvidia_report(compiled: Any) -> dict[str, Any]:
         "registers": int(re.findall(r"REG:(\d+)", text)[0]),
         "spills": sum(int(n) for n in re.findall(r"(?:STACK|LOCAL):(\d+)", text)),
         "tensor_cores": len(re.findall(r"wgmma\.mma_async|mma\.sync|tcgen05\.mma", ptx)),
-        "wide_loads": len(re.findall(r"ld\.global\S*\.v4\.[bf]32|ld\.global\S*\.v2\.[bf]64|cp\.async\.cg", ptx)),
+        "wide_loads": len(
+            re.findall(r"ld\.global\S*\.v4\.[bf]32|ld\.global\S*\.v2\.[bf]64|cp\.async\.cg", ptx)
+        ),
         "narrow_loads": len(re.findall(r"ld\.global\S*\.(?:v2\.)?[bfu](?:16|32|64)\b", ptx)),
         "float_atomics": len(re.findall(r"(?:atom|red)\.global\S*\.add\S*\.f(?:16|32|64)", ptx)),
     }
@@ -108,7 +117,9 @@ def amd_report(compiled: Any) -> dict[str, Any]:
     return {
         "registers": int(re.findall(r"\.vgpr_count:\s*(\d+)", text)[0]),
         # Scalar registers spill to vector registers; it is scratch memory that would cost.
-        "spills": sum(int(n) for n in re.findall(r"(?:vgpr_spill_count|private_segment_fixed_size):\s*(\d+)", text)),
+        "spills": sum(
+            int(n) for n in re.findall(r"(?:vgpr_spill_count|private_segment_fixed_size):\s*(\d+)", text)
+        ),
         "tensor_cores": len(re.findall(r"v_mfma", text)),
         "wide_loads": len(re.findall(r"(?:global|buffer)_load_dwordx4", text)),
         "narrow_loads": len(re.findall(r"(?:global|buffer)_load_(?:dword\b|dwordx2|short|ushort)", text)),

@@ -21,37 +21,39 @@ from fastdd_kernels.gpu.pairs import TILES, pair_tile
 ACTIVATIONS = [(64, 1024), (256, 64), (512, 16), (64, 12544), (33, 77)]
 
 
-def _moments(channels: int, pixels: int, dtype: torch.dtype, last: bool, normalise: bool) -> None:
+def _moments(channels: int, pixels: int, dtype: torch.dtype, last: bool, normalize: bool) -> None:
     shape = (4, pixels, channels) if last else (4, channels, pixels)
     x = torch.empty(shape, dtype=dtype)
     x = x.mT if last else x
     vector, row = torch.empty(channels), torch.empty(4, channels)
-    scale = vector if normalise else None
-    moments_fwd(x, vector, scale, scale, normalise)
-    grad_y: Tensor | None = x if normalise else None
-    moments_bwd(x, vector, scale, scale, normalise, grad_y, row, row)
+    scale = vector if normalize else None
+    moments_fwd(x, vector, scale, scale, normalize)
+    grad_y: Tensor | None = x if normalize else None
+    moments_bwd(x, vector, scale, scale, normalize, grad_y, row, row)
 
 
-def _moments_name(channels: int, pixels: int, dtype: torch.dtype, last: bool, normalise: bool) -> str:
-    kind = "batch norm" if normalise else "moments"
+def _moments_name(channels: int, pixels: int, dtype: torch.dtype, last: bool, normalize: bool) -> str:
+    kind = "batch norm" if normalize else "moments"
     odd = " odd" if channels % 2 else ""
     return f"{kind}{odd} {channels}x{pixels} {str(dtype)[6:]} {'channels-last' if last else 'contiguous'}"
 
 
 _MOMENTS = [
-    (channels, pixels, dtype, last, normalise)
+    (channels, pixels, dtype, last, normalize)
     for channels, pixels in ACTIVATIONS
     for dtype in (torch.float32, torch.bfloat16)
     for last in (True, False)
-    for normalise in (True, False)
-    if normalise or (channels, pixels) == ACTIVATIONS[0]
+    for normalize in (True, False)
+    if normalize or (channels, pixels) == ACTIVATIONS[0]
 ]
 
 
 def _pairs(rows: int, kind: str, precision: str, weighted: bool, dim: int = 512) -> None:
     x, y = torch.empty(2, rows, dim), torch.empty(2, 1000, dim)
     squares = torch.empty(2, rows), torch.empty(2, 1000)
-    pair_tile(x, y, *squares, squares[1] if weighted else None, kind, 16 if weighted else None, precision, True)
+    pair_tile(
+        x, y, *squares, squares[1] if weighted else None, kind, 16 if weighted else None, precision, True
+    )
 
 
 def _accumulate(dim: int, dtype: torch.dtype) -> None:

@@ -20,7 +20,9 @@ def dataset(rows: int, dim: int, classes: int, distance: float = 1.0, seed: int 
     return features, labels
 
 
-def accumulated(features: Tensor, labels: Tensor, classes: int, batch: int, **options: object) -> ClassGaussian:
+def accumulated(
+    features: Tensor, labels: Tensor, classes: int, batch: int, **options: object
+) -> ClassGaussian:
     state = ClassGaussian(classes, features.shape[1], features.device, **options)  # type: ignore[arg-type]
     for start in range(0, len(labels), batch):
         state.update(features[start : start + batch], labels[start : start + batch])
@@ -36,7 +38,9 @@ def assert_equals_two_pass(state: ClassGaussian, features: Tensor, labels: Tenso
         torch.testing.assert_close(
             state.mean(c).double().cpu(), mean, rtol=1e-7, atol=tolerance * variance**0.5
         )  # the returned mean is itself rounded
-        torch.testing.assert_close(state.covariance(c).double().cpu(), covariance, rtol=0, atol=tolerance * variance)
+        torch.testing.assert_close(
+            state.covariance(c).double().cpu(), covariance, rtol=0, atol=tolerance * variance
+        )
 
 
 @pytest.mark.parametrize("order", ["random", "sorted", "reversed"])
@@ -56,7 +60,9 @@ def test_odd_widths_and_batches_of_one_row(dim: int, device: torch.device) -> No
     features, labels = dataset(40, dim, classes=3, distance=1e3)
     state = accumulated(features.to(device), labels, classes=3, batch=40)
     state.update(features[:1].to(device), labels[:1])
-    assert_equals_two_pass(state, torch.cat((features, features[:1])), torch.cat((labels, labels[:1])), tolerance=1e-5)
+    assert_equals_two_pass(
+        state, torch.cat((features, features[:1])), torch.cat((labels, labels[:1])), tolerance=1e-5
+    )
 
 
 @pytest.mark.parametrize("dim", [1, 63, 64, 65, 200])

@@ -25,7 +25,8 @@ def band(groups: int, size: int, extent: int, seed: int, width: int = 3) -> Tens
 
 
 @pytest.mark.parametrize(
-    ("G", "P", "size", "out"), [(1, 1, (1, 1), (1, 1)), (2, 20, (33, 7), (40, 130)), (3, 2, (90, 64), (70, 33))]
+    ("G", "P", "size", "out"),
+    [(1, 1, (1, 1), (1, 1)), (2, 20, (33, 7), (40, 130)), (3, 2, (90, 64), (70, 33))],
 )
 def test_equals_the_dense_product(G: int, P: int, size: tuple[int, int], out: tuple[int, int]) -> None:
     x, rows, columns = leaf(randn(G, P, *size)), band(G, out[0], size[0], 1), band(G, out[1], size[1], 2)

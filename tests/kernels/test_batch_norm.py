@@ -58,7 +58,9 @@ def test_upstream_gradient_of_another_layout(layout: str, device: torch.device) 
     for upstream in upstreams:
         reference, ours = leaf(x), leaf(x.float().to(device))
         frozen_batch_norm_reference(reference, *constants)[0].backward(upstream)
-        frozen_batch_norm(ours, *(c.float().to(device) for c in constants))[0].backward(upstream.float().to(device))
+        frozen_batch_norm(ours, *(c.float().to(device) for c in constants))[0].backward(
+            upstream.float().to(device)
+        )
         assert ours.grad is not None
         assert reference.grad is not None
         assert_within([ours.grad], [reference.grad], roundings=16)
@@ -108,7 +110,9 @@ def test_compiles_as_one_graph_whatever_the_number_of_images(backend: str, devic
 
 def test_converted_network_is_the_same_network(device: torch.device) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 5, 3), nn.BatchNorm2d(5))
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 5, 3), nn.BatchNorm2d(5)
+    )
     network(torch.randn(64, 3, 9, 9) * 3)  # statistics that are not the initial ones
     network.eval().requires_grad_(False)
     x = randn(4, 3, 9, 9, dtype=torch.float32)
@@ -117,7 +121,9 @@ def test_converted_network_is_the_same_network(device: torch.device) -> None:
         bn.register_forward_hook(lambda _, args, __: inputs.append(args[0]))
     expected = network(x)
     statistics = [(bn.running_mean.clone(), bn.running_var.clone()) for bn in (network[1], network[4])]
-    losses = [batch_norm_loss(*arguments) for arguments in zip(inputs, *zip(*statistics, strict=True), strict=True)]
+    losses = [
+        batch_norm_loss(*arguments) for arguments in zip(inputs, *zip(*statistics, strict=True), strict=True)
+    ]
     layers = FrozenBatchNorm2d.convert(network)
     assert [network[1], network[4]] == layers
     with pytest.raises(RuntimeError, match="no forward pass"):

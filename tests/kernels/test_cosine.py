@@ -31,7 +31,9 @@ def leaf(tensor: Tensor) -> Tensor:
 @pytest.mark.parametrize(("n", "m"), [(5, None), (5, 3), (3, 5), (4, 4), (1, 1)])
 @pytest.mark.parametrize("reduction", [None, "none", "mean", "sum"])
 @pytest.mark.parametrize("zero_diagonal", [None, True, False])
-def test_matrix_is_torchmetrics(n: int, m: int | None, reduction: Reduction, zero_diagonal: bool | None) -> None:
+def test_matrix_is_torchmetrics(
+    n: int, m: int | None, reduction: Reduction, zero_diagonal: bool | None
+) -> None:
     x, y = leaf(randn(n, 6)), None if m is None else leaf(randn(m, 6, seed=1))
     ours = pairwise_cosine_similarity(x, y, reduction, zero_diagonal)
     theirs = torchmetrics_cosine(x, y, reduction, zero_diagonal)
@@ -112,7 +114,9 @@ def test_second_derivative() -> None:
 
 def test_views_and_empty_sides() -> None:
     x, y = randn(6, 3, 9).transpose(0, 1)[..., ::2], randn(3, 1, 5, seed=1).expand(3, 4, 5)
-    torch.testing.assert_close(cosine_sum(x, y), cosine_sum(x.contiguous(), y.contiguous()), rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        cosine_sum(x, y), cosine_sum(x.contiguous(), y.contiguous()), rtol=0, atol=1e-13
+    )
     assert (cosine_sum(x[:, :0], y) == 0).all()
     assert (cosine_sum(x, y[:, :0], exclude_diagonal=True) == 0).all()
     assert pairwise_cosine_similarity(x[0], y[0, :0]).shape == (6, 0)

@@ -1,4 +1,4 @@
-"""The covariance regulariser in Gram and in covariance form, and where rows have no variance."""
+"""The covariance regularizer in Gram and in covariance form, and where rows have no variance."""
 
 from __future__ import annotations
 

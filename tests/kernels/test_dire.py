@@ -47,7 +47,9 @@ def test_golden_loss_of_the_released_code() -> None:
 
 
 @pytest.mark.parametrize("reading", READINGS)
-@pytest.mark.parametrize(("n", "m", "D"), [(1, 1, 1), (1, 6, 4), (6, 1, 4), (5, 5, 9), (4, 30, 3), (30, 4, 70)])
+@pytest.mark.parametrize(
+    ("n", "m", "D"), [(1, 1, 1), (1, 6, 4), (6, 1, 4), (5, 5, 9), (4, 30, 3), (30, 4, 70)]
+)
 def test_terms_and_gradients_are_the_definition(reading: Reading, n: int, m: int, D: int) -> None:
     # Features of either sign, so that |cos| acts.
     x, real = leaf(randn(3, n, D)), randn(3, m, D, seed=1) + 0.3
@@ -73,7 +75,9 @@ def test_classes_of_unequal_size(reading: Reading) -> None:
         alone = dire_terms(x[index : index + 1], real[index][None], reading)
         for term, expected in zip(together, alone, strict=True):
             torch.testing.assert_close(term[index], expected[0], rtol=1e-12, atol=1e-12)
-            ours, theirs = (torch.autograd.grad(v, x, retain_graph=True)[0] for v in (term[index], expected[0]))
+            ours, theirs = (
+                torch.autograd.grad(v, x, retain_graph=True)[0] for v in (term[index], expected[0])
+            )
             torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
 
 
@@ -134,12 +138,12 @@ def test_released_call_on_a_batch() -> None:
 def test_precision_follows_the_inputs() -> None:
     x, real = randn(2, 3, 8), randn(2, 5, 8, seed=1)
     bank = RealEmbeddings.prepare(real.half())
-    assert bank.centred.dtype == torch.float32
+    assert bank.centered.dtype == torch.float32
     assert dire_loss(x.half(), bank).dtype == torch.float32
     assert dire_loss(x, bank).dtype == torch.float64
     assert dire_loss(x.half(), bank.to(dtype=torch.float64)).dtype == torch.float64
     assert bank.to("meta").square.is_meta
-    assert not RealEmbeddings.prepare(leaf(real)).centred.requires_grad
+    assert not RealEmbeddings.prepare(leaf(real)).centered.requires_grad
 
 
 def test_second_derivative() -> None:

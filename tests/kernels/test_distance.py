@@ -35,7 +35,9 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     + [(n, m, keep) for n, m in [(5, 3), (3, 5), (4, 4), (1, 1)] for keep in (None, True, False)],
 )
 @pytest.mark.parametrize("reduction", [None, "none", "mean", "sum"])
-def test_matrix_is_torchmetrics(n: int, m: int | None, reduction: Reduction, zero_diagonal: bool | None) -> None:
+def test_matrix_is_torchmetrics(
+    n: int, m: int | None, reduction: Reduction, zero_diagonal: bool | None
+) -> None:
     x, y = leaf(randn(n, 6)), None if m is None else leaf(randn(m, 6, seed=1))
     ours = pairwise_euclidean_distance(x, y, reduction, zero_diagonal)
     theirs = torchmetrics_distance(x, y, reduction, zero_diagonal)

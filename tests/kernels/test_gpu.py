@@ -44,13 +44,17 @@ def clouds(dim: int) -> dict[str, Tensor]:
 def test_error_contract_of_squared_distances(kind: str, dim: int, precision: Precision, bound: float) -> None:
     x = clouds(dim)[kind].float()
     x = torch.cat((x, x[:9], x[:9] * (1 + 1e-6)))
-    centred = (x - x.mean(0)).cuda()
+    centered = (x - x.mean(0)).cuda()
     one = torch.eye(len(x), device="cuda")
     # A weight of one for a single y: the sum is that one distance.
-    columns = [pair_sums(centred[None], centred[None], y_weight=w[None], precision=precision)[0] for w in one]
+    columns = [
+        pair_sums(centered[None], centered[None], y_weight=w[None], precision=precision)[0] for w in one
+    ]
     sums = torch.stack(columns, 1)
-    truth = torch.cdist(centred.double(), centred.double(), compute_mode="donot_use_mm_for_euclid_dist").square()
-    size = centred.double().square().sum(1)
+    truth = torch.cdist(
+        centered.double(), centered.double(), compute_mode="donot_use_mm_for_euclid_dist"
+    ).square()
+    size = centered.double().square().sum(1)
     assert ((sums.double().square() - truth).abs() <= bound * (size[:, None] + size)).all()
 
 
@@ -62,7 +66,10 @@ def steps() -> dict[str, Callable[[Tensor], Tensor]]:
     draw = resample_parameters(1, 8, 8).cuda()
 
     def batch_norm(x: Tensor) -> Tensor:
-        return frozen_batch_norm(x, ones, ones, ones, ones, relu=True)[0].sum() + batch_norm_loss(x, ones, ones).sum()
+        return (
+            frozen_batch_norm(x, ones, ones, ones, ones, relu=True)[0].sum()
+            + batch_norm_loss(x, ones, ones).sum()
+        )
 
     return {
         "batch norm": batch_norm,

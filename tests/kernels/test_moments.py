@@ -16,7 +16,9 @@ SHAPES = [(1, 1, 1, 1), (3, 5, 7, 3), (2, 130, 33, 1), (6, 17, 4, 9), (4, 64, 14
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "strided", "sliced"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_moments_and_gradient_equal_the_definition(shape: tuple[int, ...], layout: str, device: torch.device) -> None:
+def test_moments_and_gradient_equal_the_definition(
+    shape: tuple[int, ...], layout: str, device: torch.device
+) -> None:
     x = activation(*shape, layout=layout)
     shift = torch.linspace(2.5, 3.5, shape[1], dtype=torch.float64)
     truth = with_gradient(lambda x: spatial_moments_reference(x, shift), x)
@@ -26,7 +28,9 @@ def test_moments_and_gradient_equal_the_definition(shape: tuple[int, ...], layou
 
 
 @pytest.mark.parametrize(("layout", "side"), [("channels_last", 66), ("contiguous", 130)])
-def test_an_image_too_large_for_one_program_is_put_together(layout: str, side: int, device: torch.device) -> None:
+def test_an_image_too_large_for_one_program_is_put_together(
+    layout: str, side: int, device: torch.device
+) -> None:
     x = activation(2, 3, side, side, layout=layout)
     truth = with_gradient(lambda x: spatial_moments_reference(x, torch.full((3,), 3.0)), x)
     shift = torch.full((3,), 3.0, device=device)
@@ -46,7 +50,9 @@ def test_blocks_of_images_are_put_together(monkeypatch: pytest.MonkeyPatch) -> N
 def test_float64_stays_float64(device: torch.device) -> None:
     x = activation(3, 5, 7, 3)
     actual = with_gradient(spatial_moments, x.to(device))
-    for a, b in zip(actual, with_gradient(lambda x: spatial_moments_reference(x, torch.zeros(5)), x), strict=True):
+    for a, b in zip(
+        actual, with_gradient(lambda x: spatial_moments_reference(x, torch.zeros(5)), x), strict=True
+    ):
         torch.testing.assert_close(a.cpu(), b, rtol=1e-13, atol=1e-15)
 
 
@@ -112,14 +118,14 @@ def test_two_runs_are_bitwise_equal(device: torch.device) -> None:
         assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_operators_are_well_formed(layout: str, normalise: bool, device: torch.device) -> None:
+def test_operators_are_well_formed(layout: str, normalize: bool, device: torch.device) -> None:
     x = activation(3, 4, 5, 5, layout=layout).float().flatten(2).to(device).requires_grad_()
     shift = torch.full((4,), 3.0, device=device)
-    scale, bias = (shift.cos(), shift.sin()) if normalise else (None, None)
+    scale, bias = (shift.cos(), shift.sin()) if normalize else (None, None)
     torch.library.opcheck(module._moments_op, (x, shift, scale, bias, True))
-    gradients = (torch.rand_like(x.detach()) if normalise else None, *(torch.rand(3, 4, device=device),) * 2)
+    gradients = (torch.rand_like(x.detach()) if normalize else None, *(torch.rand(3, 4, device=device),) * 2)
     torch.library.opcheck(module._moments_backward_op, (x.detach(), shift, scale, bias, True, *gradients))
 
 

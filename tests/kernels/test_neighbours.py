@@ -9,14 +9,7 @@ from torch import Tensor
 
 from fastdd_kernels import nearest as module
 from fastdd_kernels.nearest import knn_radii, knn_radii_reference
-from fastdd_kernels.neighbours import (
-    coverage,
-    density,
-    prdc,
-    prdc_reference,
-    precision,
-    recall,
-)
+from fastdd_kernels.neighbours import coverage, density, prdc, prdc_reference, precision, recall
 
 X = torch.tensor([0.0, 1, 3, 7]).unsqueeze(1)
 Y = torch.tensor([0.5, 6.5]).unsqueeze(1)
@@ -50,8 +43,12 @@ def test_golden() -> None:
 def test_random_points_agree_with_the_package_and_the_definition(k: int, dtype: torch.dtype) -> None:
     real, synthetic = (5 + randn(61, 6)).to(dtype), (5.3 + 0.8 * randn(23, 6, seed=1)).to(dtype)
     ours = {name: value.item() for name, value in prdc(real, synthetic, k)._asdict().items()}
-    assert ours == {name: value.item() for name, value in prdc_reference(real, synthetic, k)._asdict().items()}
-    assert coverage(real, synthetic, k).item() == pytest.approx(ours["coverage"], abs=1e-12)  # by counting, no radii
+    assert ours == {
+        name: value.item() for name, value in prdc_reference(real, synthetic, k)._asdict().items()
+    }
+    assert coverage(real, synthetic, k).item() == pytest.approx(
+        ours["coverage"], abs=1e-12
+    )  # by counting, no radii
     assert ours == pytest.approx(compute_prdc(real.numpy(), synthetic.numpy(), k), abs=1e-12)
     torch.testing.assert_close(knn_radii(real, k), knn_radii_reference(real, k), rtol=1e-14, atol=0)
 

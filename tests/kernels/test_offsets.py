@@ -34,7 +34,10 @@ def spread(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> Callable[[T
 def test_images_channels_and_pixels(spread: Callable[[Tensor], Tensor]) -> None:
     rows = randn(ROWS, 6, dtype=torch.float16)
     far, ones = spread(rows), torch.ones(6)
-    views = (far.view(ROWS, 6, 1, 1), rows.view(ROWS, 6, 1, 1)), (far.mT[None, ..., None], rows.mT[None, ..., None])
+    views = (
+        (far.view(ROWS, 6, 1, 1), rows.view(ROWS, 6, 1, 1)),
+        (far.mT[None, ..., None], rows.mT[None, ..., None]),
+    )
     for view, plain in (*views, (far.view(1, ROWS, 2, 3), rows.view(1, ROWS, 2, 3))):
         for a, b in zip(spatial_moments(view), spatial_moments(plain), strict=True):
             torch.testing.assert_close(a, b)

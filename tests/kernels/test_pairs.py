@@ -36,7 +36,9 @@ def test_sums_and_gradients(
     x, y = randn(G, n, D), randn(G, m, D, seed=1)
     weight = randn(G, m, seed=3) if weighted else None
     reference = leaf(x.float().double()), leaf(y.float().double())
-    truth = pair_sums_reference(*reference, None if weight is None else weight.float().double(), kind, exclude)
+    truth = pair_sums_reference(
+        *reference, None if weight is None else weight.float().double(), kind, exclude
+    )
     ours = leaf(x.float().to(device)), leaf(y.float().to(device))
     single = None if weight is None else weight.float().to(device)
     sums = pair_sums(*ours, y_weight=single, kind=kind, exclude_diagonal=exclude)
@@ -62,7 +64,9 @@ def test_blocks_are_put_together(kind: Kind, exclude: bool) -> None:
 
 @pytest.mark.parametrize("kind", ["distance", "absolute"])
 @pytest.mark.parametrize("shape", [(1, 3, 4, 2000), (200, 3, 5, 4), (2, 3000, 70, 3)])
-def test_blocks_cover_every_pair_once(shape: tuple[int, ...], kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_cover_every_pair_once(
+    shape: tuple[int, ...], kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_PAIRS", 4096)
     monkeypatch.setattr(module, "_CACHED", 1000)
     G, n, m, D = shape
@@ -160,7 +164,9 @@ def test_compiles_once_for_any_number_of_rows(backend: str, device: torch.device
         x, y = (leaf(randn(2, k, 6, seed=k, dtype=torch.float32).to(device)) for k in (n, m))
         eager, compiled = plain(x, y), loss(x, y)
         torch.testing.assert_close(compiled, eager, rtol=1e-6, atol=0)
-        for a, b in zip(torch.autograd.grad(compiled, (x, y)), torch.autograd.grad(eager, (x, y)), strict=True):
+        for a, b in zip(
+            torch.autograd.grad(compiled, (x, y)), torch.autograd.grad(eager, (x, y)), strict=True
+        ):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=64 * EPS32 * m)
     assert counter.frame_count <= 2  # the second makes the numbers of rows variables
 

@@ -70,7 +70,9 @@ def test_consecutive_images_share_a_draw(count: int) -> None:
 @pytest.mark.parametrize("flip", [0, 1])
 @pytest.mark.parametrize(("roll_y", "roll_x"), [(0, 0), (3, -2), (-1, 0), (100, -77)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_without_a_crop_pixels_are_moved_bitwise(dtype: torch.dtype, roll_y: int, roll_x: int, flip: int) -> None:
+def test_without_a_crop_pixels_are_moved_bitwise(
+    dtype: torch.dtype, roll_y: int, roll_x: int, flip: int
+) -> None:
     x = images(4, (7, 10)).to(dtype).requires_grad_()
     y = resample(x, torch.tensor([[flip, roll_y, roll_x]]))
     moved = torch.roll(x.flip(3) if flip else x, (roll_y, roll_x), (2, 3))
@@ -113,7 +115,8 @@ def test_gradient_equals_torchvision_and_repeats_bitwise() -> None:
     )
     single = x.detach().float().requires_grad_()
     first, again = (
-        torch.autograd.grad(resample(single, parameters, (16, 16)), single, upstream.float())[0] for _ in range(2)
+        torch.autograd.grad(resample(single, parameters, (16, 16)), single, upstream.float())[0]
+        for _ in range(2)
     )
     assert torch.equal(first, again)
 
@@ -161,7 +164,9 @@ def test_compiles_once_for_all_draws(columns: int) -> None:
         y, expected = compiled(x, parameters), resample(x, parameters, (12, 12))
         torch.testing.assert_close(y, expected, rtol=0, atol=1e-14)
         gradient = torch.autograd.grad(y.square().sum(), x)[0]
-        torch.testing.assert_close(gradient, torch.autograd.grad(expected.square().sum(), x)[0], rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            gradient, torch.autograd.grad(expected.square().sum(), x)[0], rtol=0, atol=1e-12
+        )
     assert counter.frame_count == 1
 
 

@@ -145,7 +145,9 @@ def test_low_rank_keeps_variances_and_reports_what_it_loses(rank: int, packed: b
     low_rank, lost = s.low_rank_covariance(s.pack_symmetric(cov) if packed else cov, rank)
     assert low_rank.factor.shape == (3, 7, rank)
     dense = s.dense_covariance(low_rank)
-    torch.testing.assert_close(dense.diagonal(dim1=1, dim2=2), cov.diagonal(dim1=1, dim2=2), rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        dense.diagonal(dim1=1, dim2=2), cov.diagonal(dim1=1, dim2=2), rtol=1e-12, atol=0
+    )
     truth = (dense - cov).square().sum((1, 2)) / cov.square().sum((1, 2))
     torch.testing.assert_close(lost, truth, rtol=1e-9, atol=1e-25)
     if rank == 0:
@@ -155,7 +157,7 @@ def test_low_rank_keeps_variances_and_reports_what_it_loses(rank: int, packed: b
 
 
 def test_low_rank_of_few_rows_and_of_none() -> None:
-    rows = randn(2, 4, 30)  # 4 centred rows span 3 dimensions
+    rows = randn(2, 4, 30)  # 4 centered rows span 3 dimensions
     rows = rows - rows.mean(1, keepdim=True)
     cov = rows.mT @ rows / 4
     by_hand = s.LowRankCovariance(rows.mT / 2)

@@ -1,7 +1,7 @@
 """Triton kernel that joins all classes of a batch to their running sums in one launch.
 
 See ``..accumulate`` for the formulas. A program owns one tile of the lower half of one class's covariance: it finds
-the means of its columns, centres, multiplies, and adds to the stored half; no atomics, a fixed order.
+the means of its columns, centers, multiplies, and adds to the stored half; no atomics, a fixed order.
 """
 
 from __future__ import annotations
@@ -21,8 +21,17 @@ _ROWS = 16  # rows of the batch multiplied at a time
 
 @triton.jit
 def _mean_in_two_parts(
-    x_ptr, order_ptr, start, stop, columns, in_columns, stride_b, stride_d, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr
-):  # fmt: skip
+    x_ptr,
+    order_ptr,
+    start,
+    stop,
+    columns,
+    in_columns,
+    stride_b,
+    stride_d,
+    BLOCK_R: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
     """First row of a class in this batch, and the mean of its rows about that one, [BLOCK_D] each.
 
     In float32 the mean itself would lose what the rows differ by when they are far from zero.
@@ -41,9 +50,20 @@ def _mean_in_two_parts(
 
 @triton.jit
 def _join_dot_kernel(
-    x_ptr, order_ptr, table_ptr, mean_ptr, new_mean_ptr, sums_ptr, D, stairs, stride_b, stride_d,
-    PRECISION: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    order_ptr,
+    table_ptr,
+    mean_ptr,
+    new_mean_ptr,
+    sums_ptr,
+    D,
+    stairs,
+    stride_b,
+    stride_d,
+    PRECISION: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
     segment = tl.program_id(1)
     c = tl.load(table_ptr + 4 * segment)  # class, first and last row in order, rows seen before; int64
     start = tl.load(table_ptr + 4 * segment + 1)
@@ -71,7 +91,9 @@ def _join_dot_kernel(
         row = tl.load(order_ptr + r, mask=r < stop, other=0)
         inside = (r < stop)[None, :] & in_low[:, None]
         x = tl.load(x_ptr + row[None, :] * stride_b + low[:, None] * stride_d, mask=inside, other=0.0)
-        a = tl.where(inside, x.to(tl.float32) - pivot_low[:, None] - offset_low[:, None], 0.0)  # [BLOCK_D, BLOCK_R]
+        a = tl.where(
+            inside, x.to(tl.float32) - pivot_low[:, None] - offset_low[:, None], 0.0
+        )  # [BLOCK_D, BLOCK_R]
         inside = (r < stop)[:, None] & in_left[None, :]
         x = tl.load(x_ptr + row[:, None] * stride_b + left[None, :] * stride_d, mask=inside, other=0.0)
         b = tl.where(inside, x.to(tl.float32) - pivot_left[None, :] - offset_left[None, :], 0.0)
@@ -98,7 +120,13 @@ def _join_dot_kernel(
 
 
 def join_tiles(
-    sums: Tensor, means: Tensor, counts: Tensor, features: Tensor, order: Tensor, present: list[int], sizes: list[int]
+    sums: Tensor,
+    means: Tensor,
+    counts: Tensor,
+    features: Tensor,
+    order: Tensor,
+    present: list[int],
+    sizes: list[int],
 ) -> None:
     """Joins a batch to the running statistics of its classes, in place.
 
@@ -117,7 +145,18 @@ def join_tiles(
     side = triton.cdiv(dim, TILE)
     with torch.cuda.device_of(features):
         _join_dot_kernel[(side * (side + 1) // 2, len(present))](
-            features, order, table, means, new_means, sums, dim, sums.shape[1], *features.stride(),
-            PRECISION=dot_precision("high"), BLOCK_R=_ROWS, BLOCK_D=TILE, num_warps=8,
-        )  # fmt: skip
+            features,
+            order,
+            table,
+            means,
+            new_means,
+            sums,
+            dim,
+            sums.shape[1],
+            *features.stride(),
+            PRECISION=dot_precision("high"),
+            BLOCK_R=_ROWS,
+            BLOCK_D=TILE,
+            num_warps=8,
+        )
     means.index_copy_(0, table[:, 0], new_means)

@@ -21,11 +21,30 @@ _WALK = 16  # tiles that a program walks over before another program takes the r
 
 @triton.jit
 def _moments_fwd_kernel(
-    x_ptr, shift_ptr, scale_ptr, bias_ptr, y_ptr, mean_ptr, mean_square_ptr, N, C, HW,
-    stride_xn, stride_xc, stride_xs, stride_yn, stride_yc, stride_ys,
-    NORMALISE: tl.constexpr, RELU: tl.constexpr, WHOLE: tl.constexpr, SPAN: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    shift_ptr,
+    scale_ptr,
+    bias_ptr,
+    y_ptr,
+    mean_ptr,
+    mean_square_ptr,
+    N,
+    C,
+    HW,
+    stride_xn,
+    stride_xc,
+    stride_xs,
+    stride_yn,
+    stride_yc,
+    stride_ys,
+    NORMALIZE: tl.constexpr,
+    RELU: tl.constexpr,
+    WHOLE: tl.constexpr,
+    SPAN: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    ACC: tl.constexpr,
+):
     # One program owns BLOCK_C channels of one image and a span of space: no atomics, so the
     # sums are taken in the same order every time.
     n = tl.program_id(0).to(tl.int64)
@@ -33,7 +52,7 @@ def _moments_fwd_kernel(
     part = tl.program_id(2)
     in_c = c < C
     shift = tl.load(shift_ptr + c, mask=in_c, other=0.0).to(ACC)
-    if NORMALISE:
+    if NORMALIZE:
         scale = tl.load(scale_ptr + c, mask=in_c, other=0.0).to(ACC)
         bias = tl.load(bias_ptr + c, mask=in_c, other=0.0).to(ACC)
     x_ptr += n * stride_xn + c.to(tl.int64)[:, None] * stride_xc
@@ -44,11 +63,11 @@ def _moments_fwd_kernel(
         s = part * SPAN + start + tl.arange(0, BLOCK_S)
         inside = in_c[:, None] & (s < HW)[None, :]
         x = tl.load(x_ptr + s.to(tl.int64)[None, :] * stride_xs, mask=inside, other=0.0)
-        centred = tl.where(inside, x.to(ACC) - shift[:, None], 0.0)  # [BLOCK_C, BLOCK_S]
-        total += centred
-        total_square += centred * centred
-        if NORMALISE:
-            y = centred * scale[:, None] + bias[:, None]
+        centered = tl.where(inside, x.to(ACC) - shift[:, None], 0.0)  # [BLOCK_C, BLOCK_S]
+        total += centered
+        total_square += centered * centered
+        if NORMALIZE:
+            y = centered * scale[:, None] + bias[:, None]
             if RELU:
                 y = tl.where(y <= 0.0, 0.0, y)  # NaN stays NaN
             at = y_ptr + s.to(tl.int64)[None, :] * stride_ys
@@ -63,11 +82,32 @@ def _moments_fwd_kernel(
 
 @triton.jit
 def _moments_bwd_kernel(
-    x_ptr, shift_ptr, scale_ptr, bias_ptr, grad_y_ptr, grad_mean_ptr, grad_mean_square_ptr, grad_x_ptr, C, HW,
-    stride_xn, stride_xc, stride_xs, stride_yn, stride_yc, stride_ys, stride_gn, stride_gc, stride_gs,
-    NORMALISE: tl.constexpr, RELU: tl.constexpr, SPAN: tl.constexpr,
-    BLOCK_C: tl.constexpr, BLOCK_S: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    shift_ptr,
+    scale_ptr,
+    bias_ptr,
+    grad_y_ptr,
+    grad_mean_ptr,
+    grad_mean_square_ptr,
+    grad_x_ptr,
+    C,
+    HW,
+    stride_xn,
+    stride_xc,
+    stride_xs,
+    stride_yn,
+    stride_yc,
+    stride_ys,
+    stride_gn,
+    stride_gc,
+    stride_gs,
+    NORMALIZE: tl.constexpr,
+    RELU: tl.constexpr,
+    SPAN: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    ACC: tl.constexpr,
+):
     n = tl.program_id(0).to(tl.int64)
     c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
     part = tl.program_id(2)
@@ -76,7 +116,7 @@ def _moments_bwd_kernel(
     shift = tl.load(shift_ptr + c, mask=in_c, other=0.0).to(ACC)
     offset = tl.load(grad_mean_ptr + row, mask=in_c, other=0.0).to(ACC) / HW
     slope = 2.0 * tl.load(grad_mean_square_ptr + row, mask=in_c, other=0.0).to(ACC) / HW
-    if NORMALISE:
+    if NORMALIZE:
         scale = tl.load(scale_ptr + c, mask=in_c, other=0.0).to(ACC)
         bias = tl.load(bias_ptr + c, mask=in_c, other=0.0).to(ACC)
     channel = c.to(tl.int64)[:, None]
@@ -87,12 +127,12 @@ def _moments_bwd_kernel(
         s = part * SPAN + start + tl.arange(0, BLOCK_S)
         inside = in_c[:, None] & (s < HW)[None, :]
         pixel = s.to(tl.int64)[None, :]
-        centred = tl.load(x_ptr + pixel * stride_xs, mask=inside, other=0.0).to(ACC) - shift[:, None]
-        grad = offset[:, None] + slope[:, None] * centred
-        if NORMALISE:
+        centered = tl.load(x_ptr + pixel * stride_xs, mask=inside, other=0.0).to(ACC) - shift[:, None]
+        grad = offset[:, None] + slope[:, None] * centered
+        if NORMALIZE:
             grad_y = tl.load(grad_y_ptr + pixel * stride_ys, mask=inside, other=0.0).to(ACC)
             if RELU:
-                grad_y = tl.where(centred * scale[:, None] + bias[:, None] <= 0.0, 0.0, grad_y)
+                grad_y = tl.where(centered * scale[:, None] + bias[:, None] <= 0.0, 0.0, grad_y)
             grad += grad_y * scale[:, None]
         tl.store(grad_x_ptr + pixel * stride_gs, grad.to(grad_x_ptr.dtype.element_ty), mask=inside)
 
@@ -126,25 +166,59 @@ def moments_fwd(
     mean, mean_square = (shift.new_empty(grid[2], N, C) for _ in range(2))
     with torch.cuda.device_of(x):
         _moments_fwd_kernel[grid](
-            x, shift, scale, bias, y, mean, mean_square, N, C, HW, *x.stride(), *(y.stride() * 3)[:3],
-            NORMALISE=scale is not None, RELU=relu, WHOLE=grid[2] == 1, **meta,
-        )  # fmt: skip
+            x,
+            shift,
+            scale,
+            bias,
+            y,
+            mean,
+            mean_square,
+            N,
+            C,
+            HW,
+            *x.stride(),
+            *(y.stride() * 3)[:3],
+            NORMALIZE=scale is not None,
+            RELU=relu,
+            WHOLE=grid[2] == 1,
+            **meta,
+        )
     if grid[2] == 1:
         return y, mean[0], mean_square[0]
     return y, mean.sum(0) + shift, mean_square.sum(0)
 
 
 def moments_bwd(
-    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool,
-    grad_y: Tensor | None, grad_mean: Tensor, grad_mean_square: Tensor,
-) -> Tensor:  # fmt: skip
+    x: Tensor,
+    shift: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+    grad_y: Tensor | None,
+    grad_mean: Tensor,
+    grad_mean_square: Tensor,
+) -> Tensor:
     _, C, HW = x.shape
     grid, meta = _launch(x)
     grad_x = torch.empty_like(x)
     upstream = x if grad_y is None else grad_y
     with torch.cuda.device_of(x):
         _moments_bwd_kernel[grid](
-            x, shift, scale, bias, upstream, grad_mean.contiguous(), grad_mean_square.contiguous(), grad_x, C, HW,
-            *x.stride(), *upstream.stride(), *grad_x.stride(), NORMALISE=grad_y is not None, RELU=relu, **meta,
-        )  # fmt: skip
+            x,
+            shift,
+            scale,
+            bias,
+            upstream,
+            grad_mean.contiguous(),
+            grad_mean_square.contiguous(),
+            grad_x,
+            C,
+            HW,
+            *x.stride(),
+            *upstream.stride(),
+            *grad_x.stride(),
+            NORMALIZE=grad_y is not None,
+            RELU=relu,
+            **meta,
+        )
     return grad_x

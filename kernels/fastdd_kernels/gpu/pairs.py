@@ -30,12 +30,39 @@ def _round_to_tf32(x):
 
 @triton.jit
 def _pair_dot_kernel(
-    x_ptr, y_ptr, x_square_ptr, y_square_ptr, weight_ptr, sums_ptr, slope_ptr, n, k, D, diagonal,
-    stride_xg, stride_xn, stride_xd, stride_yg, stride_yk, stride_yd,
-    stride_xsg, stride_xsn, stride_ysg, stride_ysk, stride_wg, stride_wk, tolerance,
-    DISTANCE: tl.constexpr, EXCLUDE: tl.constexpr, WEIGHTED: tl.constexpr, SLOPE: tl.constexpr,
-    PRECISION: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BLOCK_D: tl.constexpr,
-):  # fmt: skip
+    x_ptr,
+    y_ptr,
+    x_square_ptr,
+    y_square_ptr,
+    weight_ptr,
+    sums_ptr,
+    slope_ptr,
+    n,
+    k,
+    D,
+    diagonal,
+    stride_xg,
+    stride_xn,
+    stride_xd,
+    stride_yg,
+    stride_yk,
+    stride_yd,
+    stride_xsg,
+    stride_xsn,
+    stride_ysg,
+    stride_ysk,
+    stride_wg,
+    stride_wk,
+    tolerance,
+    DISTANCE: tl.constexpr,
+    EXCLUDE: tl.constexpr,
+    WEIGHTED: tl.constexpr,
+    SLOPE: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+):
     # One program owns a tile of pairs and the only entry of its rows in its column of sums: no atomics.
     g = tl.program_id(2).to(tl.int64)
     i = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -92,14 +119,25 @@ def tiles(n: int, dim: int) -> dict[str, Any]:
     block_n = next(size for size in TILES if size >= min(n, max(TILES)))
     block_k, warps, stages = TILES[block_n]
     return {
-        "BLOCK_N": block_n, "BLOCK_K": block_k, "BLOCK_D": block_d, "num_warps": warps, "num_stages": stages,
-    }  # fmt: skip
+        "BLOCK_N": block_n,
+        "BLOCK_K": block_k,
+        "BLOCK_D": block_d,
+        "num_warps": warps,
+        "num_stages": stages,
+    }
 
 
 def pair_tile(
-    x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, weight: Tensor | None,
-    kind: str, diagonal: int | None, precision: str, need_slope: bool,
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    x: Tensor,
+    y: Tensor,
+    x_square: Tensor,
+    y_square: Tensor,
+    weight: Tensor | None,
+    kind: str,
+    diagonal: int | None,
+    precision: str,
+    need_slope: bool,
+) -> tuple[Tensor, Tensor | None]:
     """Sums [G, n] over a block of y [G, k, D], and W [G, n, k]; all float32, any strides."""
     (G, n, D), k = x.shape, y.shape[1]
     meta = tiles(n, D)
@@ -111,9 +149,28 @@ def pair_tile(
     weight_strides = (0, 0) if weight is None else weight.stride()
     with torch.cuda.device_of(x):
         _pair_dot_kernel[grid](
-            x, y, x_square, y_square, weight, sums, slope, n, k, D, diagonal or 0, *x.stride(), *y.stride(),
-            *x_square.stride(), *y_square.stride(), *weight_strides, 4 * torch.finfo(torch.float32).eps,
-            DISTANCE=kind == "distance", EXCLUDE=diagonal is not None, WEIGHTED=weight is not None, SLOPE=need_slope,
-            PRECISION=dot_precision(precision), **meta,
-        )  # fmt: skip
+            x,
+            y,
+            x_square,
+            y_square,
+            weight,
+            sums,
+            slope,
+            n,
+            k,
+            D,
+            diagonal or 0,
+            *x.stride(),
+            *y.stride(),
+            *x_square.stride(),
+            *y_square.stride(),
+            *weight_strides,
+            4 * torch.finfo(torch.float32).eps,
+            DISTANCE=kind == "distance",
+            EXCLUDE=diagonal is not None,
+            WEIGHTED=weight is not None,
+            SLOPE=need_slope,
+            PRECISION=dot_precision(precision),
+            **meta,
+        )
     return sums.sum(-1), slope

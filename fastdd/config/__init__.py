@@ -1,0 +1,56 @@
+"""A run described by typed, validated values.
+
+The types below are the whole vocabulary: every recipe, override and Python call is checked against
+them, and an unknown key is an error that names the nearest known one. Lengths are in pixels, times in
+optimization steps, and rates and weights are plain numbers.
+"""
+
+from .base import All, Config, Count, Layers, Precision
+from .controls import CONTROL, FULL, RANDOM_REAL
+from .data import Data, Teacher
+from .labels import Labels
+from .method import Augment, Batch, EarlyLate, Formation, Method, Mosaic, Offset, Perturb, Save
+from .recipe import Bank, Metrics, Recipe, Recover, as_plain
+from .student import RandAugment, Student
+from .sweep import Point, Sweep
+from .terms import BatchNorm, Convolution, Covariance, CrossEntropy, DiRe, Gaussian, Spectrum, Terms
+
+__all__ = [
+    "CONTROL",
+    "FULL",
+    "RANDOM_REAL",
+    "All",
+    "Augment",
+    "Bank",
+    "Batch",
+    "BatchNorm",
+    "Config",
+    "Convolution",
+    "Count",
+    "Covariance",
+    "CrossEntropy",
+    "Data",
+    "DiRe",
+    "EarlyLate",
+    "Formation",
+    "Gaussian",
+    "Labels",
+    "Layers",
+    "Method",
+    "Metrics",
+    "Mosaic",
+    "Offset",
+    "Perturb",
+    "Point",
+    "Precision",
+    "RandAugment",
+    "Recipe",
+    "Recover",
+    "Save",
+    "Spectrum",
+    "Student",
+    "Sweep",
+    "Teacher",
+    "Terms",
+    "as_plain",
+]

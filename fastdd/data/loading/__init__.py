@@ -1,0 +1,1 @@
+"""From the bytes of images to batches on a device."""

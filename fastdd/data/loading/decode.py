@@ -1,0 +1,105 @@
+"""From the encoded bytes of one image to uint8 pixels [C, H, W], and from any size to the one asked for.
+
+Decoding is libjpeg-turbo's and libpng's (through torchvision), without EXIF rotation, so the pixels
+are those of ImageFolder with the PIL loader. Resizing is torchvision's evaluation transform: shorter
+side to the size asked for, bilinear with antialias, then the center; or its training transform: a window,
+resized and perhaps mirrored.
+Cost on one core: 40 us for a 32 x 32 JPEG, 0.4 ms for 224 x 224, 1.6 ms for 500 x 375 with the resize.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+import torchvision.transforms.v2.functional as functional
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image
+
+from .crops import Window
+from .verify import BadImage, verify
+
+MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
+
+
+def decode(data: bytearray, channels: int) -> Tensor:
+    """Decode a JPEG or PNG.
+
+    Args:
+        data: the whole file.
+        channels: 3 for RGB (grey is repeated, CMYK converted, transparency dropped), 1 for luminance.
+
+    Returns:
+        uint8 [channels, H, W]; 16-bit PNGs are rounded to the nearest of 256 levels.
+
+    Raises:
+        BadImage: the bytes are no whole image (see verify).
+    """
+    verify(data)
+    encoded = torch.frombuffer(data, dtype=torch.uint8)
+    try:
+        image = decode_image(encoded, mode=MODES[channels], apply_exif_orientation=False)
+    except RuntimeError as error:
+        # "function, file.cpp:line, reason" and a C++ stack: only the reason is for people.
+        reason = re.sub(r"^.*?\.(cpp|h):\d+, ", "", str(error).partition("\n")[0])
+        raise BadImage(f"cannot be decoded ({reason})") from error
+    if image.dtype == torch.uint16:
+        # round(x * 255 / 65535) in integers
+        image = ((image.to(torch.int32) * 255 + 32767) // 65535).to(torch.uint8)
+    return image
+
+
+def placement(
+    height: int, width: int, size: tuple[int, int], resize: int | None
+) -> tuple[tuple[int, int], ...]:
+    """Where the center of an image comes to lie; torchvision's rounding, which every backend must follow.
+
+    Args:
+        height, width: of the image. size: (H, W) asked for.
+        resize: the shorter side before the crop; None: whatever just covers the size.
+
+    Returns:
+        (height, width) to resize to, and (top, left) of the crop in it.
+    """
+    H, W = size
+    # The long side is rounded down, as torchvision does; it is never below the size asked for.
+    if resize is not None:
+        short = min(height, width)
+        cover = (resize * height // short, resize * width // short)
+    else:
+        cover = (H, H * width // height) if H * width >= W * height else (W * height // width, W)
+    return cover, (round((cover[0] - H) / 2), round((cover[1] - W) / 2))
+
+
+def fit(image: Tensor, size: tuple[int, int], resize: int | None = None) -> Tensor:
+    """Resize so that the image just covers ``size``, then crop its center; an equal size is untouched.
+
+    Args:
+        image: uint8 [C, h, w].
+        size: (H, W). For H = W the result is bit for bit that of torchvision's Resize(H) and CenterCrop(H).
+        resize: the shorter side in pixels before the crop, at least max(size): Resize(resize) instead.
+
+    Returns:
+        uint8 [C, H, W].
+    """
+    h, w = image.shape[-2:]
+    cover, (top, left) = placement(h, w, size, resize)
+    if cover != (h, w):
+        image = functional.resize(image, list(cover), antialias=True)
+    return image[..., top : top + size[0], left : left + size[1]]
+
+
+def cut(image: Tensor, window: Window, size: tuple[int, int]) -> Tensor:
+    """Crop a window, resize it to ``size`` and mirror it if it says so: torchvision's resized_crop and hflip.
+
+    Args:
+        image: uint8 [C, h, w].
+        window: inside the image.
+        size: (H, W).
+
+    Returns:
+        uint8 [C, H, W].
+    """
+    top, left, height, width, flip = window
+    image = functional.resized_crop(image, top, left, height, width, list(size), antialias=True)
+    return image.flip(-1) if flip else image

@@ -1,0 +1,116 @@
+"""Batches of decoded images behind one interface, whoever decodes them.
+
+    for batch in open_loader(dataset, 64, (224, 224), resize=256):
+        bank.add(batch.images.to(torch.float32), batch.labels)
+
+Two backends, torchvision (torchvision_backend.py) and NVIDIA DALI (dali_backend.py), read the same images in the
+same order (order.py) through the same windows (crops.py), and on a CPU give the same pixels to one
+level of 255. On a GPU DALI decodes with nvJPEG, whose colors differ by more: ``loader.backend`` says who
+decoded, and belongs in what is recorded of a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ...errors import InputError, suggestion
+from ..dataset import Dataset
+from .batch import Backend, Loader, OnError
+from .crops import Crop
+from .order import Order, Schedule
+
+BACKENDS, ON_ERROR = ("auto", "dali", "torchvision"), ("fail", "skip")
+
+
+def open_loader(
+    dataset: Dataset,
+    batch_size: int,
+    size: tuple[int, int] | None,
+    channels: Literal[1, 3] = 3,
+    *,
+    order: Order = "class",
+    crop: Crop | None = None,
+    resize: int | None = None,
+    indices: Sequence[int] | Tensor | None = None,
+    seed: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    drop_last: bool = False,
+    on_error: OnError = "fail",
+    backend: Backend = "auto",
+    threads: int | None = None,
+    device: str | torch.device = "cpu",
+) -> Loader:
+    """Open a dataset for reading in batches; two batches are in memory.
+
+    Args:
+        dataset: made by open_dataset.
+        batch_size: images a batch; the last of a pass may hold fewer.
+        size: (H, W) in pixels; None: as stored, which must be the same for all.
+        channels: 3 for RGB, 1 for luminance.
+        order: "class": all images of class 0 (or the first of ``indices``) first; "shuffled": a new
+            permutation each epoch, of (seed, epoch) alone.
+        crop: draw a random window of each image in each epoch; None for the center (see decode.fit).
+        resize: of the center: the shorter side in pixels before the crop, such as 256 for a size of 224;
+            None: just cover the size.
+        indices: a part of the dataset, in that order.
+        seed: of the order and of the crops.
+        shard: (rank, world), each image is read by exactly one rank.
+        drop_last: leave out a last batch that is not full.
+        on_error: "fail" raises at an image that cannot be read; "skip" leaves it out and records it.
+        backend: "auto" is DALI for JPEGs on a GPU where it is installed, torchvision everywhere else.
+        threads: that decode; None for the processors of this process (1 for small images).
+        device: where images and labels are delivered.
+
+    Raises:
+        InputError: an argument is not possible; while iterating, an image that cannot be read (by name), or
+            images of different sizes with size None.
+    """
+    for name, value, known in (("backend", backend, BACKENDS), ("on_error", on_error, ON_ERROR)):
+        if value not in known:
+            expected = ", ".join(map(repr, known))
+            raise InputError(
+                f"{name} {value!r} is unknown{suggestion(str(value), known)}; expected one of {expected}"
+            )
+    if threads is not None and threads < 1:
+        raise InputError(f"threads {threads} is too few; expected at least 1")
+    if crop is not None and (size is None or resize is not None):
+        raise InputError("a random crop goes with a size and without resize; set size=(H, W) and resize=None")
+    if resize is not None and (size is None or resize < max(size)):
+        raise InputError(
+            f"resize {resize} does not cover the size {size!r}; expected at least its longer side"
+        )
+    schedule = Schedule(len(dataset), indices, order, seed, shard, batch_size, drop_last)
+    device = torch.device(device)
+    if _use_dali(backend, dataset, schedule, device):
+        from .dali_backend import DaliLoader
+
+        return DaliLoader(dataset, schedule, size, channels, crop, resize, on_error, threads, device)
+    from .torchvision_backend import TorchLoader
+
+    return TorchLoader(dataset, schedule, size, channels, crop, resize, on_error, threads, device)
+
+
+def dali_installed() -> bool:
+    """Whether NVIDIA DALI can be imported; does not import it."""
+    return find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
+
+
+def _use_dali(backend: Backend, dataset: Dataset, schedule: Schedule, device: torch.device) -> bool:
+    if backend == "dali" and not dali_installed():
+        raise InputError(
+            "backend 'dali' is not installed; pip install 'fastdd[dali]', or set backend 'torchvision'"
+        )
+    if backend != "auto":
+        return backend == "dali"
+    if device.type != "cuda" or not dali_installed() or not len(schedule.chosen):
+        return False
+    try:
+        data = dataset.reader.encoded(int(schedule.chosen[0]))
+    except InputError:
+        return True
+    return data is not None and data.startswith(b"\xff\xd8")

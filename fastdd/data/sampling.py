@@ -1,0 +1,67 @@
+"""Seeded choices of real images."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .dataset import Dataset
+
+
+def real_sample(dataset: Dataset, per_class: int, seed: int) -> Tensor:
+    """Draw real images without replacement, the same number of each class.
+
+    A smaller per_class with the same seed draws a prefix of each class's sample, so that 1, 10 and 50
+    images a class are nested.
+
+    Args:
+        dataset: where from.
+        per_class: images a class, at least 1.
+        seed: of the draw.
+
+    Returns:
+        int64 [classes * per_class] indices, class 0 first.
+
+    Raises:
+        InputError: a class holds fewer than per_class images.
+    """
+    if per_class < 1:
+        raise InputError(f"{per_class} images per class is too few; expected at least 1")
+    for name, count in zip(dataset.classes, dataset.counts, strict=True):
+        if per_class > count:
+            raise InputError(
+                f"class {name!r} holds {count} images of {dataset.split}, fewer than the {per_class} "
+                f"asked for; set ipc to {min(dataset.counts)} or less"
+            )
+    generator = torch.Generator().manual_seed(seed)
+    first = 0
+    drawn = []
+    for count in dataset.counts:
+        # A whole permutation whatever per_class is: this is what makes the samples nested.
+        drawn.append(first + torch.randperm(count, generator=generator)[:per_class])
+        first += count
+    return torch.cat(drawn)
+
+
+def proportional_sample(dataset: Dataset, wanted: int, seed: int) -> Tensor:
+    """Draw real images without replacement, of each class its share of the set.
+
+    Args:
+        dataset: where from.
+        wanted: images in all, at least 1.
+        seed: of the draw.
+
+    Returns:
+        int64 indices in class order: ``wanted`` of them, and less than one a class more; all where the set has no more.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    first = 0
+    drawn = []
+    for count in dataset.counts:
+        share = min(count, math.ceil(count * wanted / len(dataset)))
+        drawn.append(first + torch.randperm(count, generator=generator)[:share].sort().values)
+        first += count
+    return torch.cat(drawn)

@@ -1,0 +1,210 @@
+"""The layout that every other is turned into, `SPLIT/CLASS/IMAGE`, and everything that can be wrong with it.
+
+A folder and an archive are both turned into a flat list of entries; the rules are here, once:
+training images in `train/`, held-out images in `test/` (or `val/` where there is no `test/`), one
+folder a class, images directly inside it. Hidden files, `Thumbs.db`, `.txt`, `.json` and `.csv` are
+ignored; any other file that is no image is a problem, so that nothing is left out unnoticed.
+Cost: O(N log N) in the number of files; no file is opened.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal, NamedTuple, Protocol
+
+from ...errors import InputError
+
+Split = Literal["train", "test"]
+SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IGNORED_SUFFIXES = (".txt", ".json", ".csv")
+IGNORED_NAMES = ("Thumbs.db", "desktop.ini", "__MACOSX")
+
+
+class Entry(NamedTuple):
+    """One file or folder found in a split.
+
+    path is relative to the split's folder, '/'-separated ("cat/1.jpg"). kind is "file", "folder", or
+    for what is rejected a phrase that says what it is. size is in bytes; offset is where the bytes
+    begin in an archive (0 in a folder), and part which archive of several.
+    """
+
+    path: str
+    kind: str
+    size: int = 0
+    offset: int = 0
+    part: int = 0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with the data: where (a path inside the root) and what, with what to do."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where!r} {self.what}"
+
+
+@dataclass
+class Listing:
+    """One split: its folder's name, its images sorted by (class, name), and what is wrong with it."""
+
+    folder: str
+    files: list[Entry] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+class Source(Protocol):
+    """Where encoded images come from.
+
+    Attributes:
+        layout: of which kind the data set is, in words.
+        listing: the open split.
+    """
+
+    layout: str
+    listing: Listing
+
+    def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
+        """The encoded bytes of one image, or ``size`` of them from the byte ``first`` on; fewer where it is shorter.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+
+
+def split_folder(found: Collection[str], split: Split, root: str) -> str:
+    """The name of the split's folder among the folders found.
+
+    Raises:
+        InputError: there is none; the message says what was found.
+    """
+    for name in SPLIT_FOLDERS[split]:
+        if name in found:
+            return name
+    wanted = " or ".join(f"{name}/" for name in SPLIT_FOLDERS[split])
+    raise InputError(
+        f"{root!r} has no {wanted} folder; found {some(sorted(found))}. "
+        "Expected train/CLASS/IMAGE and test/CLASS/IMAGE (or val/CLASS/IMAGE)"
+    )
+
+
+def arrange(
+    folder: str, entries: Iterable[Entry], other: tuple[str, Collection[str]] | None, problems: list[Problem]
+) -> Listing:
+    """Apply the rules of the layout to the entries of one split.
+
+    Args:
+        folder: the split's folder name, used in messages.
+        entries: what lies below it, in any order.
+        other: folder name and class names of the other split, or None if there is no other split.
+        problems: what was already found wrong; kept in front of what is found here.
+    """
+    listing = Listing(folder, problems=list(problems))
+    classes: set[str] = set()
+    for entry in entries:
+        _place(entry, listing, classes)
+    listing.problems = list(dict.fromkeys(listing.problems))  # a nested folder is met once a file
+    settle(listing, classes, other)
+    return listing
+
+
+def settle(listing: Listing, classes: Collection[str], other: tuple[str, Collection[str]] | None) -> None:
+    """Sort and count the images of a listing, and check its classes.
+
+    Args:
+        listing: with all files and the problems so far; completed in place.
+        classes: names of the classes, also of those without images.
+        other: as for arrange.
+    """
+    listing.files.sort(key=lambda entry: entry.path.partition("/")[::2])
+    counted = Counter(entry.path.partition("/")[0] for entry in listing.files)
+    listing.counts = {name: counted[name] for name in sorted(classes)}
+    for first, second in pairwise(listing.files):
+        if first.path == second.path:
+            where = f"{listing.folder}/{first.path}"
+            listing.problems.append(Problem(where, "occurs more than once; keep one of them"))
+    _check_classes(listing, other)
+
+
+def _place(entry: Entry, listing: Listing, classes: set[str]) -> None:
+    """Add the entry to the images, ignore it, or say what is wrong with it."""
+    parts = entry.path.split("/")
+    if any(part.startswith(".") or part in IGNORED_NAMES for part in parts):
+        return
+    name = parts[-1].lower()
+    where = f"{listing.folder}/{entry.path}"
+    what = ""
+    if entry.kind not in ("file", "folder"):
+        what = f"is {entry.kind}; expected plain files: replace it or remove it"
+    elif len(parts) > 2 or (len(parts) == 2 and entry.kind == "folder"):
+        classes.add(parts[0])
+        where = f"{listing.folder}/{parts[0]}/{parts[1]}"
+        what = "is a folder inside a class folder; put the images directly below the class"
+    elif entry.kind == "folder":
+        classes.add(parts[0])
+    elif name.endswith(IGNORED_SUFFIXES):
+        return
+    elif len(parts) == 1:
+        what = "lies in no class folder; move it into one or remove it"
+    elif name.endswith(IMAGE_SUFFIXES):
+        classes.add(parts[0])
+        listing.files.append(entry)
+    else:
+        what = f"is not an image; expected {', '.join(IMAGE_SUFFIXES)}: convert it or remove it"
+    if what:
+        listing.problems.append(Problem(where, what))
+
+
+def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) -> None:
+    """Empty classes, too few classes, and classes that only one split has."""
+    problems = listing.problems
+    for name, count in listing.counts.items():
+        if not count:
+            problems.append(
+                Problem(f"{listing.folder}/{name}", "holds no images; fill the class or remove it")
+            )
+    if len(listing.counts) < 2:
+        what = f"holds {len(listing.counts)} class folders ({some(listing.counts)}); expected at least 2"
+        problems.append(Problem(listing.folder, what))
+    if other is None:
+        return
+    # The same words whichever split is open, so that a check of both says it once.
+    sides = sorted([(listing.folder, set(listing.counts)), (other[0], set(other[1]))], reverse=True)
+    for (here, these), (there, those) in (sides, sides[::-1]):
+        if missing := sorted(these - those):
+            problems.append(
+                Problem(there, f"lacks classes that {here} has: {some(missing)}; both need the same")
+            )
+
+
+def is_class_folder(name: str) -> bool:
+    """Whether a folder of this name counts as a class (hidden ones do not)."""
+    return not name.startswith(".") and name not in IGNORED_NAMES
+
+
+def class_name_fault(name: str) -> str:
+    """Why a name from a list of classes cannot be one, or "": the images of a class go into a folder of its name."""
+    if (
+        not name
+        or name[0] == "."
+        or not name.isprintable()
+        or "/" in name
+        or "\\" in name
+        or len(name.encode()) > 255
+    ):
+        return f"names a class {name!r}; expected a name that a folder can have, without '/' and not beginning with '.'"
+    return ""
+
+
+def some(names: Iterable[str], limit: int = 5) -> str:
+    """Up to ``limit`` names, quoted, and how many more there are; "nothing" for none."""
+    listed = list(names)
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(repr(name) for name in listed[:limit]) + more or "nothing"

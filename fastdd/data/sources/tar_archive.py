@@ -1,0 +1,141 @@
+"""A tar archive (plain, .gz or .xz) of an image folder, read in place: nothing is ever unpacked to disk.
+
+A plain archive is indexed by its headers and its images are read through a memory map, so it may be
+larger than the memory. A compressed one is streamed once, and the encoded images of the wanted split
+(and of no other) stay in one buffer. Every member is judged by its name and type before its bytes are
+used; links, devices and names that would lead out of the archive are problems.
+Cost: about 30 us a member for the headers, plus the decompression.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from typing import IO
+
+from ...errors import InputError
+from ...runtime.memory import memory_budget, require_memory
+from . import tiny_imagenet as tiny
+from .layout import IMAGE_SUFFIXES, SPLIT_FOLDERS, Entry, Listing, Problem, Split, arrange, split_folder
+from .tar_headers import damaged, mapped, members, opened, unsafe
+
+ALL_SPLIT_FOLDERS = tuple(name for names in SPLIT_FOLDERS.values() for name in names)
+
+
+class Archive:
+    """One split of an archive with members `[TOP/]SPLIT/CLASS/IMAGE`, or of Tiny-ImageNet (see tiny_imagenet.py).
+
+    Args:
+        path: a .tar, .tar.gz or .tar.xz file; recognized by its first bytes, not by its suffix.
+        split: "train" or "test".
+
+    Raises:
+        InputError: not such an archive, damaged, no such split, or (compressed) larger than the memory.
+    """
+
+    def __init__(self, path: Path, split: Split) -> None:
+        self.path = path
+        self.top: str | None = None  # the folder above train/, "" for none, None until one is met
+        self.problems: list[Problem] = []
+        self.found: set[str] = set()
+        self.entries: dict[str, list[Entry]] = {name: [] for name in ALL_SPLIT_FOLDERS}
+        self.kept: dict[str, bytearray] = {name: bytearray() for name in SPLIT_FOLDERS[split]}
+        self.texts: dict[str, str] = {}  # the two files that make a Tiny-ImageNet
+        self.budget = memory_budget()
+        with opened(path) as (stream, compressed):
+            self._index(stream, compressed)
+        self.listing: Listing = self._tiny(split) if self._is_tiny() else self._tree(split)
+        self.layout = ("Tiny-ImageNet" if self._is_tiny() else "ImageFolder") + ", tar"
+        self.bytes = memoryview(self.kept[self.listing.folder] if compressed else mapped(path))
+        last = max((entry.offset + entry.size for entry in self.listing.files), default=0)
+        if last > len(self.bytes):
+            raise damaged(path, f"a member ends {last - len(self.bytes)} bytes after the end of the file")
+        del self.entries, self.kept  # the other split's names and bytes
+
+    def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
+        """The encoded bytes of one image, or ``size`` of them from the byte ``first`` on."""
+        stop = entry.size if size is None else min(entry.size, first + size)
+        return bytearray(self.bytes[entry.offset + first : entry.offset + stop])
+
+    def _tree(self, split: Split) -> Listing:
+        present = [name for name in ALL_SPLIT_FOLDERS if self.entries[name]]
+        folder = split_folder(present or self.found, split, str(self.path))
+        return arrange(folder, self.entries[folder], self._other(present, split), self.problems)
+
+    def _is_tiny(self) -> bool:
+        folders = (entry.path.split("/") for entry in self.entries["train"])
+        return tiny.CLASSES in self.texts and any(
+            len(parts) > 1 and parts[1] == tiny.IMAGES for parts in folders
+        )
+
+    def _tiny(self, split: Split) -> Listing:
+        folder = tiny.FOLDERS[split]
+        entries, annotations = self.entries[folder], self.texts.get(tiny.ANNOTATIONS)
+        if not entries:
+            raise InputError(
+                f"{str(self.path)!r} has no {folder}/ folder; expected the whole of Tiny-ImageNet"
+            )
+        return tiny.arrange(folder, entries, self.texts[tiny.CLASSES], annotations, self.problems)
+
+    def _index(self, stream: IO[bytes], compressed: bool) -> None:
+        for member in members(stream):
+            parts = self._parts(member)
+            if not parts:
+                continue
+            self.found.add(parts[0])
+            for text, depth in ((tiny.CLASSES, 2), (tiny.ANNOTATIONS, 3)):
+                if member.name.endswith(text) and len(parts) <= depth and member.size <= tiny.MAX_TEXT:
+                    stream.seek(member.offset_data)
+                    self.texts[text] = stream.read(member.size).decode("utf-8", "replace")
+            inside = self._inside(parts, member)
+            if inside is None:
+                continue
+            folder, path = inside
+            entry = Entry(path, "folder" if member.isdir() else "file", member.size, member.offset_data)
+            if compressed and folder in self.kept and path.lower().endswith(IMAGE_SUFFIXES):
+                entry = entry._replace(offset=len(self.kept[folder]))
+                self._keep(stream, member, self.kept[folder])
+            if path:
+                self.entries[folder].append(entry)
+
+    def _parts(self, member: tarfile.TarInfo) -> list[str]:
+        """The name as a list of folders and a file; empty, and a problem, for what is not safe."""
+        if what := unsafe(member):
+            self.problems.append(Problem(member.name, what))
+            return []
+        return [part for part in member.name.split("/") if part not in ("", ".")]
+
+    def _inside(self, parts: list[str], member: tarfile.TarInfo) -> tuple[str, str] | None:
+        """(split folder, path below it), or None for a member outside of the split folders."""
+        for depth in (0, 1):
+            is_folder = member.isdir() or len(parts) > depth + 1
+            if len(parts) > depth and parts[depth] in ALL_SPLIT_FOLDERS and is_folder:
+                break
+        else:
+            return None
+        top = "/".join(parts[:depth])
+        if self.top is None:
+            self.top = top
+        elif self.top != top:
+            what = f"is a second tree in the archive, beside {self.top or '.'!r}; expected one"
+            self.problems.append(Problem("/".join(parts[: depth + 1]), what))
+            return None
+        return parts[depth], "/".join(parts[depth + 1 :])
+
+    def _keep(self, stream: IO[bytes], member: tarfile.TarInfo, buffer: bytearray) -> None:
+        needed = len(buffer) + member.size
+        if needed > self.budget:
+            require_memory(
+                needed, f"to hold {str(self.path)!r} decompressed", "store it as a plain .tar instead"
+            )
+        stream.seek(member.offset_data)
+        before = len(buffer)
+        buffer += stream.read(member.size)
+        if len(buffer) - before < member.size:
+            raise damaged(self.path, f"it ends inside {member.name!r}")
+
+    def _other(self, present: list[str], split: Split) -> tuple[str, set[str]] | None:
+        for name in SPLIT_FOLDERS["test" if split == "train" else "train"]:
+            if name in present:
+                return name, set(arrange(name, self.entries[name], None, []).counts)
+        return None

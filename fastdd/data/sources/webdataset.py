@@ -1,0 +1,175 @@
+"""WebDataset shards: plain .tar files of samples, indexed by their headers and read in place.
+
+    train/00000.tar, val/00000.tar           one folder a split
+    train-0000.tar, val-0000.tar             or the split in the name
+    {split}-{0000..0099}.tar, {split}-*.tar  or a pattern (see webdataset_paths.py)
+
+Members that share a key (the name up to the first dot of the file) are one sample: an image `jpg`, `jpeg`
+or `png` and its label `cls`; other members are left alone. A label is a number, or the name of a class.
+`classes.txt` (one name a line) or `classes.json` (a list) beside the shards gives the numbers names: a
+number is a position in it, from 0. Without it the labels are the names, padded with zeros so that their
+sorted order is that of the numbers, and the shards of both splits are read for either.
+
+Images are given in class order as those of a folder are; an image is called CLASS/SHARD/KEY.jpg.
+Cost: about 30 us a member; one `open` and one read an image. Images that lie far apart in their shards
+are far apart on the disk too: shards that hold one class after the other read fastest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ...errors import InputError
+from .folder import read_part
+from .layout import IGNORED_NAMES, IMAGE_SUFFIXES, Entry, Listing, Problem, Split, class_name_fault, settle
+from .tar_headers import damaged, members, opened, unsafe
+from .webdataset_paths import class_names, shard_paths
+
+MAX_LABEL = 256  # bytes of a .cls member that are read: no class has a longer name
+
+
+class Sample(NamedTuple):
+    """One image of a shard: its key with the suffix, where it is, and its label as text."""
+
+    name: str
+    part: int
+    size: int
+    offset: int
+    label: str
+
+
+class Shards:
+    """One split of a set of shards.
+
+    Args:
+        root: a folder, or a pattern with {split}.
+        split: "train" or "test".
+
+    Raises:
+        InputError: no such shards, or the list of classes cannot be read.
+    """
+
+    layout = "WebDataset"
+
+    def __init__(self, root: str | Path, split: Split) -> None:
+        name, self.paths = shard_paths(root, split)
+        self.listing = Listing(name)
+        samples = _samples(self.paths, self.listing.problems)
+        names = class_names(root)
+        other = None
+        if names is None:
+            other = _labels_of_other(root, split)
+            labels = {sample.label for sample in samples}
+            naming = _padded(labels | (other[1] if other else set()))
+            classes = {naming[label] for label in labels}
+        else:
+            naming = {name: name for name in names if not name.isdecimal()}
+            naming |= {str(number): name for number, name in enumerate(names)}
+            classes = set(names)
+        for sample in samples:
+            self._place(sample, naming)
+        settle(self.listing, classes, other and (other[0], {naming[label] for label in other[1]}))
+
+    def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
+        """The encoded bytes of one image, or a part (see Source)."""
+        return read_part(str(self.paths[entry.part]), entry.offset + first, entry.size - first, size)
+
+    def _place(self, sample: Sample, naming: dict[str, str]) -> None:
+        shard = self.paths[sample.part].stem
+        if sample.label in naming:
+            path = f"{naming[sample.label]}/{shard}/{sample.name}"
+            self.listing.files.append(Entry(path, "file", sample.size, sample.offset, sample.part))
+        else:
+            what = (
+                f"has the label {sample.label!r}, none of the {len(set(naming.values()))} classes of the list"
+            )
+            self.listing.problems.append(Problem(f"{shard}/{sample.name}", f"{what}; correct one of the two"))
+
+
+def _samples(paths: Sequence[Path], problems: list[Problem]) -> list[Sample]:
+    """The samples of all shards; what is wrong is added to the problems."""
+    samples: list[Sample] = []
+    for part, path in enumerate(paths):
+        try:
+            samples += _shard(path, part, problems)
+        except InputError as error:
+            problems.append(Problem(path.name, f"cannot be used: {error}"))
+    return samples
+
+
+def _shard(path: Path, part: int, problems: list[Problem]) -> list[Sample]:
+    """The samples of one shard."""
+    images: dict[str, tuple[str, int, int]] = {}
+    labels: dict[str, str] = {}
+    others: dict[str, str] = {}  # key to suffix of what is neither
+
+    def fault(name: str, what: str) -> None:
+        problems.append(Problem(f"{path.stem}/{name}", what))
+
+    length = path.stat().st_size
+    with opened(path) as (stream, compressed):
+        if compressed:
+            raise InputError(
+                f"{str(path)!r} is compressed; store shards as plain .tar: images hardly get smaller"
+            )
+        for member in members(stream):
+            folder, _, file = member.name.removeprefix("./").rpartition("/")
+            if what := unsafe(member):
+                fault(member.name, what)
+                continue
+            if member.isdir() or file.startswith(".") or file in IGNORED_NAMES:
+                continue
+            if member.offset_data + member.size > length:
+                raise damaged(path, f"it ends inside {member.name!r}")
+            stem, _, suffix = file.partition(".")
+            key, suffix = f"{folder}/{stem}".lstrip("/"), suffix.lower()
+            if f".{suffix}" in IMAGE_SUFFIXES:
+                if key in images:
+                    fault(member.name, "is a second image of its sample; keep one of them")
+                images[key] = (f"{key}.{suffix}", member.size, member.offset_data)
+            elif suffix == "cls":
+                if key in labels:
+                    fault(member.name, "is a second label of its sample; keep one of them")
+                stream.seek(member.offset_data)
+                labels[key] = _label(stream.read(min(member.size, MAX_LABEL)))
+            else:
+                others[key] = suffix
+    samples = []
+    for key, (name, size, offset) in images.items():
+        label = labels.pop(key, None)
+        if label is None:
+            fault(name, "has no label; add a .cls member with its class, or remove it")
+        elif what := class_name_fault(label):
+            fault(f"{key}.cls", what)
+        else:
+            samples.append(Sample(name, part, size, offset, label))
+    for key in labels:
+        found = f", only .{others[key]}" if key in others else ""
+        fault(
+            key,
+            f"has a label but no image{found}; expected .jpg, .jpeg or .png after the first dot of the name",
+        )
+    return samples
+
+
+def _label(content: bytes) -> str:
+    """The text of a .cls member; a number without its leading zeros."""
+    text = content.decode("utf-8", "replace").strip()
+    return str(int(text)) if text.isdecimal() else text
+
+
+def _labels_of_other(root: str | Path, split: Split) -> tuple[str, set[str]] | None:
+    """What the split that is not open is called, and its labels; None where there is none."""
+    try:
+        name, paths = shard_paths(root, "test" if split == "train" else "train")
+    except InputError:
+        return None
+    return name, {sample.label for sample in _samples(paths, [])}
+
+
+def _padded(labels: set[str]) -> dict[str, str]:
+    """Label to class name: numbers are padded to one width, so that they sort as numbers."""
+    width = max(map(len, labels), default=0) if all(label.isdecimal() for label in labels) else 0
+    return {label: label.zfill(width) for label in labels}

@@ -1,0 +1,117 @@
+"""A protocol in words, and its hash: what stands beside every accuracy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from ..config import Student
+
+FIRST = {
+    "network",
+    "steps",
+    "batch",
+    "lr",
+    "weight_decay",
+    "temperature",
+    "labels",
+    "teacher_mode",
+    "mix",
+    "mix_alpha",
+    "pad",
+    "flip",
+    "evaluations",
+    "precision",
+}
+"""parts that are always hashed; others, which came later, where they differ from their default, so that hashes stay"""
+UNHASHED = {"protocol", "seeds", "reports", "compile"}
+"""parts that do not change what a student learns or what is measured"""
+
+
+def protocol_hash(config: Student) -> str:
+    """Eight hex digits that change with any part of the protocol but its name and the number of seeds."""
+    defaults = {name: field.default for name, field in Student.model_fields.items()}
+    values = config.model_dump(mode="json", exclude=UNHASHED)
+    kept = {name: v for name, v in values.items() if name in FIRST or getattr(config, name) != defaults[name]}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def protocol_text(config: Student) -> str:
+    """The protocol in a line; parts that do nothing are left out."""
+    length = f"{config.steps} steps" if config.steps is not None else f"{config.epochs} epochs"
+    length += f" of {config.batch} images" if config.epochs is None else f" in batches of {config.batch}"
+    parts = [
+        config.network,
+        length + (f" in {config.accumulate} parts" if config.accumulate > 1 else ""),
+        _optimizer(config),
+        _schedule(config),
+        _augmentation(config),
+        _labels(config),
+        _loss(config),
+        *([f"weights averaged with {config.ema:g}"] if config.ema else []),
+        *([f"best from {config.best_from:.0%} on"] if config.best_from else []),
+        config.precision,
+    ]
+    return ", ".join(parts)
+
+
+def _optimizer(config: Student) -> str:
+    name = "AdamW" if config.optimizer == "adamw" else f"SGD {config.momentum:g}"
+    rate = config.lr if isinstance(config.lr, str) else f"{config.lr:g}"
+    return f"{name} lr {rate} wd {config.weight_decay:g}" + (" of weights" if config.split_decay else "")
+
+
+def _schedule(config: Student) -> str:
+    text: str = config.schedule
+    if config.schedule == "multistep":
+        text += f" x{config.milestone_factor:g} after " + ", ".join(f"{part:g}" for part in config.milestones)
+    if config.stretch != 1 and config.schedule in ("cosine", "cos2"):
+        text += f" stretched {config.stretch:g}"
+    if config.warmup:
+        text += f" after a warm-up of {config.warmup:g} from {config.warmup_start:g}"
+    return text + (" an epoch" if config.rate_per == "epoch" else "")
+
+
+def _augmentation(config: Student) -> str:
+    texts = []
+    if config.randaugment is not None:
+        values = config.randaugment
+        texts.append(
+            f"RandAugment({values.table}, {values.operations} of {values.magnitude:g}±{values.deviation:g} "
+            f"at {values.probability:g})"
+        )
+    if config.shuffle_patches > 1:
+        texts.append(f"{config.shuffle_patches} x {config.shuffle_patches} patches shuffled")
+    if config.scale is None:
+        texts.append(f"shift {config.pad} px" + (" in black" if config.padding == "black" else ""))
+    else:
+        texts.append(f"crop {config.scale[0]:g} to {config.scale[1]:g}")
+    mixing = "no mixing" if config.mix == "none" else f"{config.mix}({config.mix_alpha:g})"
+    return ", ".join([*texts, f"flip {config.flip:g}", mixing])
+
+
+def _labels(config: Student) -> str:
+    if config.labels == "hard":
+        return "hard labels" + ("" if config.mix == "none" else ", mixed as the images")
+    return f"{config.labels} labels of the teacher in {config.teacher_mode} mode"
+
+
+def _loss(config: Student) -> str:
+    text = f"KL at T = {config.temperature:g}" + (" times T^2" if config.t_squared else "")
+    if config.labels == "hard":
+        text = "cross-entropy"
+    elif config.loss == "mse":
+        text = "MSE of logits"
+    return text + (f" + {config.hard_weight:g} CE" if config.hard_weight else "")
+
+
+def protocol_record(config: Student) -> dict[str, Any]:
+    """Name, line, hash, and every value, JSON-like."""
+    return {
+        "name": config.protocol,
+        "text": protocol_text(config),
+        "hash": protocol_hash(config),
+        "reports": config.reports,
+        "values": config.model_dump(mode="json"),
+    }

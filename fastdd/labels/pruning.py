@@ -1,0 +1,102 @@
+"""Pruned pools: which labelling batches are kept of E epochs, and which of those an epoch of training sees.
+
+LPLD keeps floor(keep E B) of the B batches of each of E epochs; a last batch that is short counts only where nothing
+is pruned. ``first``, as released: the first ones; ``random``: a seeded choice among all.
+
+An epoch of training sees B of the kept batches. ``draw``, LPLD's: uniformly with replacement, and instead of a short
+one the one before it. ``cycle``: in turn, which without pruning is epoch after epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..runtime.seeds import generator
+
+Choice = Literal["first", "random"]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The labelling batches that are kept.
+
+    Args:
+        samples, batch: of the set, and of a labelling batch.
+        epochs: labelled in full.
+        keep: share of the batches that is kept, 0 < keep <= 1; 1 keeps the short ones too.
+        choice, seed: which ones.
+
+    Raises:
+        InputError: keep is out of range, or so small that nothing would be left.
+    """
+
+    samples: int
+    batch: int
+    epochs: int
+    keep: float = 1.0
+    choice: Choice = "first"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1:
+            raise InputError(f"labels.keep must be a share in (0, 1], got {self.keep}")
+        if not self.kept:
+            raise InputError(
+                f"labels.keep {self.keep} of {self.epochs} epochs of {self.samples} samples in batches of {self.batch} "
+                "leaves no batch; raise keep, or use smaller batches"
+            )
+
+    @property
+    def candidates(self) -> int:
+        """Batches of an epoch that may be kept: with pruning full ones alone, unless there is no full one."""
+        return -(-self.samples // self.batch) if self.keep == 1 else max(1, self.samples // self.batch)
+
+    @cached_property
+    def kept(self) -> list[tuple[int, int]]:
+        """(epoch, batch) of all that are kept, in order."""
+        B = self.candidates
+        count = int(self.keep * self.epochs * B + 1e-9)  # floor, but not one less where the product is whole
+        if self.choice == "first" or self.keep == 1:
+            numbers = range(count)
+            return [divmod(number, B) for number in numbers]
+        chosen = torch.randperm(self.epochs * B, generator=generator(self.seed, "pool"))[:count]
+        return [divmod(number, B) for number in chosen.sort().values.tolist()]
+
+    @cached_property
+    def labelled(self) -> list[int]:
+        """Epochs of which something is kept, in order."""
+        return sorted({epoch for epoch, _ in self.kept})
+
+    def groups(self, epoch: int) -> list[int]:
+        """Kept batches of an epoch."""
+        return [b for e, b in self.kept if e == epoch]
+
+    def rows(self, epoch: int) -> Tensor:
+        """Kept rows of the epoch's labelling order, int64."""
+        parts = [
+            torch.arange(b * self.batch, min((b + 1) * self.batch, self.samples)) for b in self.groups(epoch)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64)
+
+    @property
+    def labels(self) -> int:
+        """Number of labels that are kept."""
+        return sum(min((b + 1) * self.batch, self.samples) - b * self.batch for _, b in self.kept)
+
+    def draw(self, seed: int, epoch: int) -> list[tuple[int, int]]:
+        """LPLD's epoch of training: as many batches as the set has, drawn with replacement from the kept ones."""
+        kept, B = self.kept, self.candidates
+        drawn = torch.randint(len(kept), (B,), generator=generator(seed, "draw", epoch)).tolist()
+        short = B - 1 if self.samples % self.batch else -1
+        return [kept[max(0, i - 1)] if kept[i][1] == short and B > 1 else kept[i] for i in drawn]
+
+    def cycle(self, epoch: int) -> list[tuple[int, int]]:
+        """An epoch of training that takes the kept batches in turn, from where the epoch before ended."""
+        kept, B = self.kept, self.candidates
+        return [kept[i % len(kept)] for i in range(epoch * B, (epoch + 1) * B)]

@@ -1,0 +1,1 @@
+"""Networks by name. Nothing here knows of teachers, students or data."""

@@ -1,0 +1,1 @@
+"""What images start from: noise, or real images and how they are chosen."""

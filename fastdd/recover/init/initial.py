@@ -1,0 +1,149 @@
+"""Initial images: noise, a random choice of real images, real images that a rule chooses, or RDED's mosaics.
+
+A rule chooses once a run and class, and its choice is written down, so that whoever optimizes a slot, and whenever,
+starts it from the same image:
+
+    recover/<arm>/initial/<class>.json   a row a slot (or a crop): position in the training set, and the crop's window
+
+Ranks and clusters come from the embeddings in the bank, whose logits are one matrix product away, so only the chosen
+images are read. RDED also reads those whose crops it scores.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...bank import Bank
+from ...config import Data, Method
+from ...data import Dataset
+from ...data.loading.loader import open_loader
+from ...errors import InputError
+from ...runtime.files import write_json
+from ...runtime.seeds import derive
+from ...teachers import Teacher
+from .rded import Decode, Mosaic
+from .selection import SELECTIONS, select
+
+Rows = Sequence[tuple[int, int]]
+"""(class, slot)"""
+CHUNK = 256  # images decoded together
+
+
+def decoder(dataset: Dataset, data: Data, device: torch.device) -> Decode:
+    """Reads images of a data set as the run sees them, at ``times`` its size; as stored where the run does so."""
+
+    def decode(positions: Tensor, times: int = 1) -> Tensor:
+        size = None if data.size is None else (times * data.size,) * 2
+        resize = None if data.resize is None else times * data.resize
+        loader = open_loader(
+            dataset,
+            min(CHUNK, len(positions)),
+            size,
+            data.channels,
+            resize=resize,
+            indices=positions,
+            backend="torchvision",
+            device=device,
+        )
+        return torch.cat([batch.images for batch in loader])
+
+    return decode
+
+
+@dataclass
+class Chosen:
+    """(class, slot) rows -> uint8 images [N, C, H, W] by the rule ``method.init``.
+
+    Attributes:
+        method: whose ``init`` is one of the selections or rded.
+        slots: images of each class that start from real ones.
+        names: of all training images, in class order.
+        decode: reads them.
+        teacher, bank: that rank.
+        size: (H, W) of an image.
+        seed: of all choices.
+        folder: where choices are written down.
+    """
+
+    method: Method
+    slots: int
+    names: Sequence[str]
+    decode: Decode
+    teacher: Teacher
+    bank: Bank
+    size: tuple[int, int]
+    seed: int
+    folder: Path
+    choices: dict[int, Tensor] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.mosaic = Mosaic(self.method.rded, self.teacher, self.decode, self.size, self.seed)
+
+    def __call__(self, rows: Rows) -> Tensor:
+        if self.method.init == "rded":
+            return self._mosaics(rows)
+        return self.decode(torch.tensor([int(self.choice(c)[slot, 0]) for c, slot in rows]), 1)
+
+    def _mosaics(self, rows: Rows) -> Tensor:
+        by_class: dict[int, list[int]] = {}
+        for place, (c, _) in enumerate(rows):
+            by_class.setdefault(c, []).append(place)
+        images: list[Tensor] = [torch.empty(0)] * len(rows)
+        for c, places in by_class.items():
+            cut = self.mosaic.cut(self.choice(c), self.slots, [rows[place][1] for place in places])
+            for place, image in zip(places, cut, strict=True):
+                images[place] = image
+        return torch.stack(images)
+
+    def choice(self, c: int) -> Tensor:
+        """int64 [slots, 1] or, of crops, [slots f^2, 8]: what the class starts from, best first.
+
+        Raises:
+            InputError: the class has too few images, or the bank lacks some of their embeddings.
+        """
+        if c not in self.choices:
+            path = self.folder / f"{c:05d}.json"
+            if not path.is_file():
+                write_json(path, self._choose(c).tolist())
+            self.choices[c] = torch.tensor(json.loads(path.read_text()))
+        return self.choices[c]
+
+    def _choose(self, c: int) -> Tensor:
+        positions = self.readable(c)
+        if self.method.init == "rded":
+            return self.mosaic.choose(c, positions, self.slots)
+        kind, name = self.method.init, self.bank.classes[c]
+        assert kind in SELECTIONS
+        kept = self.bank.manifest["embeddings"][c]
+        if kept != len(positions):
+            raise InputError(
+                f"init {kind} ranks all images of a class, but the bank {self.bank.path} holds {kept} embeddings of "
+                f"the {len(positions)} images of {name!r}; build it with bank.embeddings=all"
+            )
+        if self.slots > kept:
+            raise InputError(
+                f"init {kind} needs {self.slots} images of class {name!r}, which has {kept}; lower ipc"
+            )
+        seed = derive(self.seed, kind, c)
+        ranked = select(kind, self.bank.embeddings(c), c, self.teacher.network, self.slots, seed)
+        return positions[ranked][:, None]
+
+    def readable(self, c: int) -> Tensor:
+        """Positions in the training set of the images of a class, without those that the bank could not read."""
+        ends = [0, *accumulate(self.bank.manifest["images"])]
+        skipped = set(self.bank.manifest["skipped"])
+        return torch.tensor(
+            [i for i in range(ends[c], ends[c + 1]) if not skipped or self.names[i] not in skipped]
+        )
+
+
+def repeated(rows_of: Callable[[Rows], Tensor], slots: int) -> Callable[[Rows], Tensor]:
+    """The images of the first ``slots`` slots again for those after them."""
+    return lambda rows: rows_of([(c, slot % slots) for c, slot in rows])

@@ -1,0 +1,1 @@
+"""The terms of an objective, one a file."""

@@ -1,0 +1,57 @@
+"""G-VBSM's diversity of the images of a class: the spectrum of their Gram matrix is flattened.
+
+    X [s, 3 * 32 * 32]: the augmented images of a class in a batch, pooled to 32 x 32        l = eigenvalues of X Xt
+    KL(stop[softmax(l / tau)] || softmax(l))        summed over the classes of the unit
+
+The eigenvalues are those of a symmetric matrix, so their gradient is a product with the eigenvectors, and equal ones do
+no harm. A single image gives 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastdd_kernels.product import matmul
+
+from ...config import Spectrum
+from ...teachers import Features
+from ..plan import Unit
+from .base import Shape, Values, by_class
+
+SIDE = 32
+
+
+@dataclass
+class SpectrumTerm:
+    """Diversity of each class in each batch."""
+
+    config: Spectrum
+    shape: Shape
+
+    def targets(self, unit: Unit) -> None:
+        return None
+
+    def __call__(self, features: Features, images: Tensor, targets: None) -> Values:
+        rows = by_class(pooled(images).flatten(1), self.shape)
+        eigenvalues = torch.linalg.eigvalsh(matmul(rows, rows.mT))
+        wanted = (eigenvalues.detach() / self.config.tau).log_softmax(1)
+        divergence = (wanted.exp() * (wanted - eigenvalues.log_softmax(1))).sum()
+        return {"nuc": self.config.weight * divergence}
+
+
+def pooled(images: Tensor) -> Tensor:
+    """``adaptive_avg_pool2d`` of images [N, C, H, W] to 32 x 32, as matrix products, whose gradient has one order."""
+    if images.shape[2:] == (SIDE, SIDE):
+        return images
+    rows, columns = (_pooling(side, images) for side in images.shape[2:])
+    return rows @ images @ columns.T
+
+
+def _pooling(side: int, images: Tensor) -> Tensor:
+    """Row i averages the pixels from floor(i side / 32) up to ceil((i + 1) side / 32), [32, side]."""
+    i, pixel = torch.arange(SIDE, device=images.device)[:, None], torch.arange(side, device=images.device)
+    inside = (pixel >= i * side // SIDE) & (pixel < -((-(i + 1) * side) // SIDE))
+    return (inside / inside.sum(1, keepdim=True)).to(images.dtype)

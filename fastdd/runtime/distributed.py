@@ -1,0 +1,79 @@
+"""The thin layer on torchrun: which process of how many this is, and a barrier.
+
+    torchrun --nproc-per-node 2 -m fastdd bank cifar10-deda
+
+Without torchrun's environment there is one process and nothing to wait for. Processes share work through files in
+the run folder and a counter in torchrun's store, never through collectives: what one finished, the others find there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from datetime import timedelta
+
+from ..errors import InputError
+
+PATIENCE = timedelta(days=7)  # a barrier may have to wait for a whole teacher
+_uses: Counter[str] = Counter()
+"""times that this process has come to a queue of a name: a sweep's runs have the same names one after another"""
+
+
+def rank() -> int:
+    """0 to world_size() - 1."""
+    return _environment("RANK", 0)
+
+
+def world_size() -> int:
+    """Number of processes that torchrun started."""
+    return _environment("WORLD_SIZE", 1)
+
+
+def local_rank() -> int:
+    """Number of this process on its machine: which of its GPUs to take."""
+    return _environment("LOCAL_RANK", 0)
+
+
+def is_main() -> bool:
+    """Whether this process writes what the run has only one of, such as its manifest."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until all processes are here."""
+    if world_size() == 1:
+        return
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        store, number, size = next(dist.rendezvous("env://", timeout=PATIENCE))
+        # The launcher's store may outlive its processes: those of another life must not find their addresses there.
+        life = dist.PrefixStore(f"life_{_environment('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        dist.init_process_group("gloo", store=life, rank=number, world_size=size, timeout=PATIENCE)
+    dist.barrier()
+
+
+def claims(queue: str, count: int) -> Iterator[int]:
+    """Numbers 0 to count - 1, each given to the one process that comes for it first.
+
+    All processes come to the same queues in the same order. A queue of a name is new each time, and when torchrun
+    starts the processes again.
+    """
+    if world_size() == 1:
+        yield from range(count)
+        return
+    import torch.distributed as dist
+
+    _uses[queue] += 1
+    barrier()
+    store = dist.distributed_c10d._get_default_store()
+    while (number := store.add(f"queue/{queue}/{_uses[queue]}", 1) - 1) < count:
+        yield number
+
+
+def _environment(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal():
+        raise InputError(f"environment variable {name} is {text!r}, expected a number as torchrun sets it")
+    return int(text)

@@ -1,0 +1,101 @@
+"""Things by name that anybody may add to: the terms, methods, protocols, data layouts, networks and exports of fastdd.
+
+A registry knows the things of three origins, under one rule, that no name is given twice:
+
+    its own      modules of one package of fastdd, which register what they define when they are imported
+    of others    entry points of the registry's group, in any installed distribution
+    registered   at run time, by ``register``
+
+So a new term is one new file, and a package of somebody else's is found without an import. The modules and entry
+points are read when the registry is first asked, not when fastdd is imported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from typing import Generic, TypeVar
+
+from ..errors import InputError, suggestion
+
+T = TypeVar("T")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+class Registry(Generic[T]):
+    """Things of one kind by their names, in the order in which they were registered.
+
+    Args:
+        kind: what a thing is called in messages, such as ``term``.
+        package: the package of fastdd whose modules register their own things.
+        group: the entry-point group of other distributions' things, such as ``fastdd.terms``.
+    """
+
+    def __init__(self, kind: str, package: str, group: str) -> None:
+        self.kind, self.package, self.group = kind, package, group
+        self._things: dict[str, T] = {}
+        self._loaded = False
+
+    def register(self, name: str, thing: T) -> None:
+        """Add a thing.
+
+        Raises:
+            InputError: the name is taken, or is not made of letters, digits and ``_ . + -``.
+        """
+        self._load()
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise InputError(
+                f"{name!r} cannot name a {self.kind}; use letters, digits, '_', '.', '+' and '-'"
+            )
+        if name in self._things:
+            raise InputError(f"there is a {self.kind} {name!r} already; register yours under another name")
+        self._check(name, thing)
+        self._things[name] = thing
+
+    def _check(self, name: str, thing: T) -> None:
+        """Refuse a thing that could not work; for registries whose things can be judged beforehand."""
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True  # from here on the modules register what they define
+        package = import_module(self.package)
+        for module in sorted(iter_modules(package.__path__), key=lambda module: module.name):
+            import_module(f"{self.package}.{module.name}")
+        for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
+            try:
+                thing = point.load()
+            except Exception as error:
+                of = point.dist.name if point.dist else point.value
+                raise InputError(
+                    f"the entry point {point.name!r} of {of} ({self.group}) cannot be loaded: {error}; mend or "
+                    f"uninstall {of}"
+                ) from error
+            self.register(point.name, thing)
+
+    def __getitem__(self, name: str) -> T:
+        """The thing of a name.
+
+        Raises:
+            InputError: there is none; the nearest name is told.
+        """
+        self._load()
+        if name not in self._things:
+            known = ", ".join(self._things)
+            raise InputError(f"unknown {self.kind} {name!r}{suggestion(name, self._things)}; known: {known}")
+        return self._things[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load()
+        return iter(self._things)
+
+    def __len__(self) -> int:
+        self._load()
+        return len(self._things)
+
+    def __contains__(self, name: object) -> bool:
+        self._load()
+        return name in self._things

@@ -27,21 +27,47 @@ from typing import Any
 
 import yaml
 
-from ..version import __version__
-from ..runtime.distributed import barrier, is_main
-from ..errors import InputError
-from ..runtime.files import TEMPORARY, append_line, remove_leftovers, write_json, write_text
 from ..config import Recipe, as_plain
+from ..errors import InputError
+from ..runtime.distributed import barrier, is_main
+from ..runtime.files import TEMPORARY, append_line, remove_leftovers, write_json, write_text
+from ..version import __version__
 
 RECIPE, MANIFEST, LOG = "recipe.yaml", "manifest.json", "log.jsonl"
 MADE = (
-    "data.json", "squeeze.safetensors", "squeeze.json", "teacher-rejected.safetensors", "teacher.safetensors", "bank",
-    "recover", "images", "labels", "students", "embeddings.safetensors", "metrics.json", "report.html",
-    "sweep.json", "sweep.svg", MANIFEST, LOG,
+    "data.json",
+    "squeeze.safetensors",
+    "squeeze.json",
+    "teacher-rejected.safetensors",
+    "teacher.safetensors",
+    "bank",
+    "recover",
+    "images",
+    "labels",
+    "students",
+    "embeddings.safetensors",
+    "metrics.json",
+    "report.html",
+    "sweep.json",
+    "sweep.svg",
+    MANIFEST,
+    LOG,
 )
 
 
-SECTIONS = {"name", "description", "ipc", "seed", "device", "data", "teacher", "arms", "recover", "student", "metrics"}
+SECTIONS = {
+    "name",
+    "description",
+    "ipc",
+    "seed",
+    "device",
+    "data",
+    "teacher",
+    "arms",
+    "recover",
+    "student",
+    "metrics",
+}
 """in the recipe of every run; one of an earlier version may lack others, and is told so when it is compared"""
 
 LATER = {"metrics.full_set"}
@@ -142,7 +168,9 @@ def _prepare(path: Path, recipe: Recipe, fresh: bool, shared: bool) -> None:
 def _flat(node: Any, path: str = "") -> dict[str, Any]:
     if not isinstance(node, dict) or not node:
         return {path: node}
-    return {k: v for key, value in node.items() for k, v in _flat(value, f"{path}.{key}" if path else key).items()}
+    return {
+        k: v for key, value in node.items() for k, v in _flat(value, f"{path}.{key}" if path else key).items()
+    }
 
 
 def _earlier_recipe(path: Path) -> dict[str, Any] | None:
@@ -169,8 +197,13 @@ def _delete_run(path: Path, committee: Iterable[str]) -> None:
     further = [
         name
         for member in committee
-        for name in (f"teacher-{member}.safetensors", f"teacher-{member}-rejected.safetensors", f"bank-{member}",
-                     f"squeeze-{member}.json", f"squeeze-{member}.safetensors")
+        for name in (
+            f"teacher-{member}.safetensors",
+            f"teacher-{member}-rejected.safetensors",
+            f"bank-{member}",
+            f"squeeze-{member}.json",
+            f"squeeze-{member}.safetensors",
+        )
     ]
     for name in (*MADE, *further, RECIPE):
         if (path / name).is_dir():
@@ -189,7 +222,9 @@ def _require_same(path: Path, earlier: dict[str, Any], recipe: Recipe) -> None:
         if theirs.get(k, absent) != ours.get(k, absent) and (k in theirs or k not in LATER)
     ]
     if keys:
-        shown = "; ".join(f"{k}: {theirs.get(k, 'absent')} there, {ours.get(k, 'absent')} now" for k in keys[:5])
+        shown = "; ".join(
+            f"{k}: {theirs.get(k, 'absent')} there, {ours.get(k, 'absent')} now" for k in keys[:5]
+        )
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
         raise InputError(
             f"{path} holds a run of another recipe ({shown}{more}); choose another folder with --out, "

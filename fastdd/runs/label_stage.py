@@ -17,9 +17,9 @@ from pathlib import Path
 from torch import Tensor
 
 from .. import labels
+from ..config import Recipe, Student
 from ..evaluate import Replayed, protocol_hash, protocol_text
 from ..evaluate.batches import Batches
-from ..config import Recipe, Student
 from ..teachers import Teacher
 
 
@@ -65,9 +65,13 @@ class SoftLabels:
 
     def _facts(self, images: Tensor, student: Student) -> labels.Facts:
         classes = len(next(iter(self.voters.values())).card.classes)
-        return labels.planned(self.recipe.labels, student, images, classes, self.fingerprints, self.recipe.seed)
+        return labels.planned(
+            self.recipe.labels, student, images, classes, self.fingerprints, self.recipe.seed
+        )
 
-    def read(self, arm: str, images: Tensor, student: Student, truth: Tensor, seed: int) -> Tensor | Batches | None:
+    def read(
+        self, arm: str, images: Tensor, student: Student, truth: Tensor, seed: int
+    ) -> Tensor | Batches | None:
         """What a student of an arm learns from: rows of logits, batches of labelled views, or None where nothing is
         stored.
 
@@ -90,6 +94,12 @@ class SoftLabels:
         if student.labels != "stored" or not self.by_view:
             return text, digest
         config = self.recipe.labels
-        kept = "" if config.keep == 1 else f", {config.keep:.0%} of the batches ({config.choice}, {config.replay})"
+        kept = (
+            ""
+            if config.keep == 1
+            else f", {config.keep:.0%} of the batches ({config.choice}, {config.replay})"
+        )
         joined = digest + json.dumps(config.model_dump(mode="json"), sort_keys=True)
-        return f"{text}, labels by view in {config.form}{kept}", hashlib.sha256(joined.encode()).hexdigest()[:8]
+        return f"{text}, labels by view in {config.form}{kept}", hashlib.sha256(joined.encode()).hexdigest()[
+            :8
+        ]

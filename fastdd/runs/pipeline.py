@@ -4,8 +4,6 @@ Each stage asks the run folder what is missing and does only that.
 """
 
 from __future__ import annotations
-from ..distilled.images import load_recovered
-from ..models.build import outline
 
 import json
 from collections.abc import Callable, Sequence
@@ -20,25 +18,27 @@ from torch import Tensor
 
 from fastdd_kernels import knn_radii
 
-from .. import evaluate, recover, teachers
+from .. import evaluate, recover
 from ..bank import Bank
+from ..config import CONTROL, RANDOM_REAL, Recipe, Student, Terms
 from ..data import summary
+from ..data.real import Real
+from ..distilled.formation import planes
+from ..distilled.images import load_recovered
+from ..errors import InputError
+from ..evaluate.full_set import FullSet
+from ..models.build import outline
+from ..protocols import settled as settled_protocol
 from ..runtime.devices import device_of
 from ..runtime.distributed import is_main
-from ..errors import InputError
 from ..runtime.files import write_json, write_tensors
-from ..distilled.formation import planes
-from ..evaluate.full_set import FullSet
-from .teacher_stage import Member
 from ..runtime.precision import settled
-from ..protocols import settled as settled_protocol
-from ..data.real import Real
-from ..config import CONTROL, RANDOM_REAL, Recipe, Student, Terms
-from .folder import RunFolder, open_run
 from ..runtime.seeds import seed_everything
+from ..teachers import Teacher
+from .folder import RunFolder, open_run
 from .label_stage import SoftLabels
 from .student_stage import LEFT_OUT, Students
-from ..teachers import Teacher
+from .teacher_stage import Member
 
 Rows = Sequence[tuple[int, int]]
 """(class, slot)"""
@@ -101,7 +101,9 @@ class Pipeline:
             smallest = evaluate.smallest_batch(self._seen(arm) * classes, config.batch)
             evaluate.require_statistics(config, normalizing, smallest)
         if self.recipe.metrics.k >= images:
-            raise InputError(f"metrics.k is {self.recipe.metrics.k}, expected less than the {images} real images")
+            raise InputError(
+                f"metrics.k is {self.recipe.metrics.k}, expected less than the {images} real images"
+            )
 
     def _speakers(self, arm: str) -> int:
         """How many of the teachers, from the first on, the arm's method listens to."""
@@ -146,8 +148,13 @@ class Pipeline:
         """Recover what the run folder lacks of the arm's distilled images, or of some of its units."""
         recipe, classes, many = self.recipe, self.real.classes, self._speakers(arm)
         recovery = recover.Recovery(
-            self.arms[arm], recipe.recover, self.teachers[:many], self.banks[:many], self._initial_rows(arm),
-            self.real.shape, recipe.seed,
+            self.arms[arm],
+            recipe.recover,
+            self.teachers[:many],
+            self.banks[:many],
+            self._initial_rows(arm),
+            self.real.shape,
+            recipe.seed,
         )
         left = recover.unfinished(arm, recovery, len(classes), recipe.ipc, self.run.path, units)
         if left:
@@ -161,8 +168,15 @@ class Pipeline:
         rows_of = self._real_rows(slots)
         if method.init not in ("noise", "real"):
             rows_of = recover.Chosen(
-                method, slots, self.real.train.names, recover.decoder(self.real.train, recipe.data, self.device),
-                self.teacher, self.bank, self.real.shape[1:], recipe.seed, self.run.path / "recover" / arm / "initial",
+                method,
+                slots,
+                self.real.train.names,
+                recover.decoder(self.real.train, recipe.data, self.device),
+                self.teacher,
+                self.bank,
+                self.real.shape[1:],
+                recipe.seed,
+                self.run.path / "recover" / arm / "initial",
             )
         return rows_of if method.offset is None else recover.repeated(rows_of, slots)
 
@@ -173,7 +187,9 @@ class Pipeline:
 
     def _seen(self, arm: str) -> int:
         """Images a class that the arm's students see: ipc, but for methods that count otherwise."""
-        return recover.seen_slots(self.arms[arm], self.recipe.ipc, len(self.real.classes), self._speakers(arm))
+        return recover.seen_slots(
+            self.arms[arm], self.recipe.ipc, len(self.real.classes), self._speakers(arm)
+        )
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """uint8 images and labels of an arm, in class order."""
@@ -188,11 +204,17 @@ class Pipeline:
         """Who labels, and where labels are."""
         several = self.recipe.labels.teachers == "all"
         voters = {
-            member.name or "teacher": number for number, member in enumerate(self.members) if several or not number
+            member.name or "teacher": number
+            for number, member in enumerate(self.members)
+            if several or not number
         }
-        fingerprints = (self.run.manifest["fingerprints"][f"teacher{self.members[n].suffix}"] for n in voters.values())
+        fingerprints = (
+            self.run.manifest["fingerprints"][f"teacher{self.members[n].suffix}"] for n in voters.values()
+        )
         return SoftLabels(
-            self.recipe, self.run.path / "labels", {name: self.teachers[n] for name, n in voters.items()},
+            self.recipe,
+            self.run.path / "labels",
+            {name: self.teachers[n] for name, n in voters.items()},
             tuple(fingerprints),
         )
 
@@ -216,8 +238,16 @@ class Pipeline:
     def _students(self) -> Students:
         """The students' stage; what it decodes lives as long as it does."""
         return Students(
-            self.run, list(self.arms), self.recipe.seed, self.recipe.student.seeds, self._protocol, self.distilled,
-            self.soft_labels, self.teacher, self.real.test, self._full_set(),
+            self.run,
+            list(self.arms),
+            self.recipe.seed,
+            self.recipe.student.seeds,
+            self._protocol,
+            self.distilled,
+            self.soft_labels,
+            self.teacher,
+            self.real.test,
+            self._full_set(),
         )
 
     def embeddings(self) -> dict[str, Tensor]:
@@ -249,17 +279,30 @@ class Pipeline:
                 truth = torch.arange(len(card.classes)).repeat_interleave(stored)
                 diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, recipe.metrics.k)
                 arms[arm] = {
-                    "title": method.title, "stored": stored, **students.measured(arm), **asdict(diversity),
+                    "title": method.title,
+                    "stored": stored,
+                    **students.measured(arm),
+                    **asdict(diversity),
                 }
             work.images = len(real)
         text, digest = self.soft_labels.protocol(self._protocol(CONTROL))
         protocol = {"text": text, "hash": digest, "seeds": recipe.student.seeds}
         return {
-            "recipe": recipe.name, "description": recipe.description, "classes": list(card.classes), "ipc": recipe.ipc,
+            "recipe": recipe.name,
+            "description": recipe.description,
+            "classes": list(card.classes),
+            "ipc": recipe.ipc,
             "seed": recipe.seed,
-            "data": {"root": recipe.data.root, "train": len(self.real.train), "test": len(self.real.test_set)},
+            "data": {
+                "root": recipe.data.root,
+                "train": len(self.real.train),
+                "test": len(self.real.test_set),
+            },
             "teacher": {"network": card.network, "accuracy": card.accuracy},
-            "protocol": protocol, "k": recipe.metrics.k, "arms": arms, **students.measured_full(),
+            "protocol": protocol,
+            "k": recipe.metrics.k,
+            "arms": arms,
+            **students.measured_full(),
         }
 
     def through(self, last: str, part: range | None = None) -> None:
@@ -287,7 +330,9 @@ class Pipeline:
                 report(self.run.path)
 
 
-def run(recipe: Recipe, out: Path, fresh: bool = False, until: str = "report", part: range | None = None) -> RunResult:
+def run(
+    recipe: Recipe, out: Path, fresh: bool = False, until: str = "report", part: range | None = None
+) -> RunResult:
     """Run a recipe into a folder; see fastdd.run."""
     if until not in STAGES:
         raise InputError(f"until must be one of {', '.join(STAGES)}, got {until!r}")

@@ -11,8 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from ..bank import store
-from ..errors import InputError
 from ..config import CONTROL, FULL, RANDOM_REAL, Recipe
+from ..errors import InputError
 from ..recover import all_units, speakers
 from .folder import MANIFEST, RECIPE
 from .student_stage import LEFT_OUT
@@ -29,7 +29,9 @@ class Progress:
 
     def __str__(self) -> str:
         state = "done" if self.done == self.total else "to do" if not self.done else "in part"
-        return f"{self.stage:<28} {state:<8} {self.done}/{'?' if self.total is None else self.total} {self.unit}"
+        return (
+            f"{self.stage:<28} {state:<8} {self.done}/{'?' if self.total is None else self.total} {self.unit}"
+        )
 
 
 def status(folder: Path) -> list[Progress]:
@@ -48,10 +50,16 @@ def status(folder: Path) -> list[Progress]:
         taught = int((folder / f"teacher{suffix}.safetensors").is_file())
         rows += [Progress(f"squeeze{suffix}", taught, 1, "teacher"), _bank(folder, suffix)[0]]
     for arm in (CONTROL, *recipe.arms):
-        rows.append(Progress(f"recover {arm}", *_units(folder / "recover" / arm, recipe, arm, classes), "units"))
-        rows.append(Progress(f"students {arm}", _files(folder / "students" / arm), recipe.student.seeds, "students"))
+        rows.append(
+            Progress(f"recover {arm}", *_units(folder / "recover" / arm, recipe, arm, classes), "units")
+        )
+        rows.append(
+            Progress(f"students {arm}", _files(folder / "students" / arm), recipe.student.seeds, "students")
+        )
     if _facts(folder).get(LEFT_OUT, "") is None:
-        rows.append(Progress(f"students {FULL}", _files(folder / "students" / FULL), recipe.student.seeds, "students"))
+        rows.append(
+            Progress(f"students {FULL}", _files(folder / "students" / FULL), recipe.student.seeds, "students")
+        )
     rows.append(Progress("report", int((folder / "report.html").is_file()), 1, "page"))
     return rows
 
@@ -80,7 +88,9 @@ def _bank(run: Path, suffix: str) -> tuple[Progress, int | None]:
 def _units(folder: Path, recipe: Recipe, arm: str, classes: int | None) -> tuple[int, int | None]:
     done = len(list(folder.glob("unit_*.json")))
     method, size = {CONTROL: RANDOM_REAL, **recipe.arms}[arm], recipe.recover.unit_images
-    planned: dict[str, Any] = json.loads((folder / "plan.json").read_text()) if (folder / "plan.json").is_file() else {}
+    planned: dict[str, Any] = (
+        json.loads((folder / "plan.json").read_text()) if (folder / "plan.json").is_file() else {}
+    )
     size = planned.get("unit_images", size)
     if classes is None or size == "auto":
         return done, None

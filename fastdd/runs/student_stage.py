@@ -15,17 +15,17 @@ from typing import Any
 
 from torch import Tensor
 
-from ..runtime.distributed import barrier, claims
-from ..evaluate import train_student
-from ..runtime.files import write_json
-from ..evaluate.full_set import FullSet
-from ..runtime.progress import progress
-from ..protocols import images_seen
 from ..config import FULL, Student
-from .folder import MANIFEST, RunFolder
+from ..evaluate import train_student
+from ..evaluate.full_set import FullSet
+from ..protocols import images_seen
+from ..runtime.distributed import barrier, claims
+from ..runtime.files import write_json
+from ..runtime.progress import progress
 from ..runtime.seeds import derive
-from .label_stage import SoftLabels
 from ..teachers import Teacher
+from .folder import MANIFEST, RunFolder
+from .label_stage import SoftLabels
 
 FULL_SET = "full_set"
 LEFT_OUT = "full_set_left_out"
@@ -80,7 +80,9 @@ class Students:
             size, source = len(images), self.labels.read(name, images, config, truth, identity)
         total = images_seen(config, size)
         with self.run.stage(f"students {name}") as work, progress(f"student {name} {seed}", total) as bar:
-            result = train_student(config, self.teacher, images, source, self.test, identity, bar, truth, size)
+            result = train_student(
+                config, self.teacher, images, source, self.test, identity, bar, truth, size
+            )
             work.images = total
         write_json(self._path(name, seed), {"seed": seed, **asdict(result)})
 

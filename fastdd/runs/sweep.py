@@ -13,16 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..runtime.distributed import is_main
-from ..errors import InputError
-from ..runtime.files import write_json, write_text
-from ..recipes.grid import Grid, GridRun, expand, parse_grid
-from .pipeline import Pipeline
-from .pipeline import run as run_pipeline
 from ..config import CONTROL
 from ..config.naming import labels
+from ..errors import InputError
+from ..recipes.grid import Grid, GridRun, expand, parse_grid
 from ..report import SweptRun, SweptSet, accuracy_by_key, sweep_svg
+from ..runtime.distributed import is_main
+from ..runtime.files import write_json, write_text
 from .folder import RECIPE
+from .pipeline import Pipeline
+from .pipeline import run as run_pipeline
 
 SCORES = ("last", "best", "coverage", "vendi", "cosine")
 
@@ -57,7 +57,9 @@ def sweep(
     found = expand(recipe, axes, [*overrides, *counted], add)
     folder = Path(out or f"runs/{found.runs[0].recipe.name}-sweep")
     if found.runs[0].folder and (folder / RECIPE).exists():
-        raise InputError(f"{folder} is the folder of one run, but this sweep has several; choose another with --out")
+        raise InputError(
+            f"{folder} is the folder of one run, but this sweep has several; choose another with --out"
+        )
     if len(found.runs) > 1:
         for run in found.runs:
             Pipeline(run.recipe, folder / run.folder, fresh)
@@ -87,7 +89,9 @@ def _content(grid: Grid, metrics: Sequence[dict[str, Any]]) -> dict[str, Any]:
             sets[arm] = place | {key: scores[key] for key in SCORES}
         control = {key: measured["arms"][CONTROL][key] for key in SCORES}
         protocol = measured["protocol"]
-        runs.append({"folder": run.folder, "at": run.at, "protocol": protocol, "control": control, "arms": sets})
+        runs.append(
+            {"folder": run.folder, "at": run.at, "protocol": protocol, "control": control, "arms": sets}
+        )
     return {"recipe": grid.runs[0].recipe.name, "keys": list(grid.keys), "runs": runs}
 
 

@@ -5,7 +5,6 @@ ones, the recipe's ``committee``, speak in methods that listen to several; their
 """
 
 from __future__ import annotations
-from ..models.build import outline
 
 import sys
 from collections.abc import Collection
@@ -16,15 +15,16 @@ from pathlib import Path
 from .. import bank as banks
 from .. import recover, teachers
 from ..bank import Bank
-from ..data import Crop
-from ..runtime.distributed import barrier, is_main
-from ..errors import InputError
-from ..data.real import Real
 from ..config import Recipe, Terms
 from ..config import Teacher as TeacherConfig
-from .folder import RunFolder, Work
+from ..data import Crop
+from ..data.real import Real
+from ..errors import InputError
+from ..models.build import outline
+from ..runtime.distributed import barrier, is_main
 from ..runtime.seeds import derive
 from ..teachers import Card, Teacher
+from .folder import RunFolder, Work
 
 
 @dataclass
@@ -69,12 +69,16 @@ class Member:
             recover.tapped_layers(each, network)
         if self.config.weights is not None:
             self._load(Path(self.config.weights))
-        if self.config.init is not None and (fresh or not (out / f"teacher{self.suffix}.safetensors").is_file()):
+        if self.config.init is not None and (
+            fresh or not (out / f"teacher{self.suffix}.safetensors").is_file()
+        ):
             teachers.start(self.config, self.expected_card, self.recipe.seed)
         for name in ("weights", "init"):
             path = getattr(self.config, name)
             if fresh and path is not None and out.resolve() in Path(path).resolve().parents:
-                raise InputError(f"{self.key}.{name} {path} lies in {out}, which --fresh would delete; move it")
+                raise InputError(
+                    f"{self.key}.{name} {path} lies in {out}, which --fresh would delete; move it"
+                )
 
     def _load(self, path: Path) -> Teacher:
         real = self.real
@@ -110,7 +114,14 @@ class Member:
         train = teachers.open_passes(real.train, real.data, config.batch, real.device, seed, crop)
         test = teachers.open_passes(real.test_set, real.data, teachers.EVALUATION_BATCH, real.device)
         squeezed = teachers.squeeze(
-            config, real.classes, train, test, seed, real.device, real.train.fingerprint, self._checkpoint(run)
+            config,
+            real.classes,
+            train,
+            test,
+            seed,
+            real.device,
+            real.train.fingerprint,
+            self._checkpoint(run),
         )
         work.images = squeezed.images
         teachers.keep(run.path, squeezed, config.minimum_accuracy, self.suffix)

@@ -16,7 +16,7 @@ from fastdd.config.sources import Sourced
 from fastdd.errors import InputError
 from fastdd.evaluate import protocol_hash, protocol_text
 from fastdd.evaluate.schedules import factor, learning_rate
-from fastdd.protocols import PROTOCOLS, declaration, plain, settled, steps_of
+from fastdd.protocols import PROTOCOLS, SettledStudent, declaration, plain, settle_student
 from fastdd.recipes.resolve import resolve, table
 from fastdd.recover.loop import cosine
 
@@ -131,7 +131,7 @@ def test_every_preset_is_valid_and_every_value_has_a_source() -> None:
 
     for name in PROTOCOLS:
         assert all(isinstance(leaf, Sourced) for leaf in leaves(declaration(name)))
-        config = settled(preset(name), 500, 10)
+        config = settle_student(preset(name), 500, 10)
         assert protocol_hash(config) == protocol_hash(config.model_copy(update={"protocol": "x", "seeds": 9}))
         assert config.network in protocol_text(config)
 
@@ -170,17 +170,17 @@ def test_presets_do_not_need_torch() -> None:
     ],
 )
 def test_rdeds_batch(ipc: int, classes: int, batch: int) -> None:
-    config = settled(preset("rded"), ipc * classes, classes)
+    config = settle_student(preset("rded"), ipc * classes, classes)
     assert config.batch == batch
-    assert steps_of(config, ipc * classes) == 300 * -(-ipc * classes // batch)
+    assert config.training_steps == 300 * -(-ipc * classes // batch)
 
 
 def test_rdeds_batch_knows_three_numbers_of_images() -> None:
     with pytest.raises(
         InputError, match=r"student.batch=by_ipc is known for 1, 10 and 50 .* set student.batch"
     ):
-        settled(preset("rded"), 200, 10)
-    assert settled(preset("rded", batch=7), 200, 10).batch == 7
+        settle_student(preset("rded"), 200, 10)
+    assert settle_student(preset("rded", batch=7), 200, 10).batch == 7
 
 
 @pytest.mark.parametrize(
@@ -198,12 +198,24 @@ def test_rdeds_batch_knows_three_numbers_of_images() -> None:
     ],
 )
 def test_rdeds_rates(network: str, rate: float) -> None:
-    assert settled(preset("rded", network=network), 100, 10).lr == rate
+    assert settle_student(preset("rded", network=network), 100, 10).lr == rate
 
 
 def test_rdeds_rates_name_an_unknown_network() -> None:
     with pytest.raises(InputError, match=r"no learning rate for 'densenet121'.* set student.lr"):
-        settled(preset("rded", network="densenet121"), 100, 10)
+        settle_student(preset("rded", network="densenet121"), 100, 10)
+
+
+def test_a_settled_student_has_numbers_alone_and_is_hashed_as_its_protocol() -> None:
+    """So accuracies of students settled on sets of different sizes stay comparable by hash where the values agree."""
+    given = preset("sre2l-cifar")
+    config = settle_student(given, 300, 10)
+    assert isinstance(config, SettledStudent)
+    assert (config.batch, config.lr, config.training_steps, config.images_seen) == (128, 1e-3, 1200, 153600)
+    assert protocol_hash(config) == protocol_hash(given)
+    assert config.model_dump() == given.model_dump()
+    assert settle_student(Student(steps=7, batch=50), 20, 10).images_seen == 140
+    assert settle_student(config, 300, 10) == config
 
 
 # -- values ---------------------------------------------------------------------------------------

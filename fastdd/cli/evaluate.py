@@ -92,12 +92,14 @@ def _print(judgement: Judgement) -> None:
 
     from ..config import FULL
     from ..evaluate import protocol_hash, protocol_text
-    from ..protocols import settled
+    from ..protocols import settle_student
 
     answer, card = judgement.answer(), judgement.teacher.card
     columns = [f"{arm.name} {which} %" for arm in judgement.arms for which in ("last", "best")]
     rows = Table("student", "protocol", *columns, box=None, header_style="bold")
-    settled_ones = [settled(config, len(judgement.images), len(card.classes)) for config in judgement.configs]
+    settled_ones = [
+        settle_student(config, len(judgement.images), len(card.classes)) for config in judgement.configs
+    ]
     for config in settled_ones:
         found = [
             answer[config.network][arm.name][which] for arm in judgement.arms for which in ("last", "best")

@@ -28,7 +28,7 @@ from ..errors import InputError, suggestion
 from ..labels import fingerprint
 from ..models.build import outline
 from ..models.student_names import students
-from ..protocols import declaration, plain, settled
+from ..protocols import declaration, plain, settle_student
 from ..runtime.precision import has_fast_bf16
 from ..runtime.seeds import seed_everything
 from ..teachers.card import check_card
@@ -106,11 +106,11 @@ class Judgement:
         for config in self.configs:
             channels, height, width = self.images.shape[1:]
             outline("--student", config.network, len(card.classes), (channels, height, width))
-            settled(config, len(self.images), len(card.classes))
+            settle_student(config, len(self.images), len(card.classes))
         self.real = self._real()
         self.full = FullSet(
             self.real,
-            settled(self.configs[0], len(self.images), len(card.classes)),
+            settle_student(self.configs[0], len(self.images), len(card.classes)),
             len(self.images),
             self.seed,
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..config import Student
 from ..errors import InputError
 from ..labels import label
-from ..protocols import images_seen, settled
+from ..protocols import images_seen, settle_student
 from ..runtime.files import write_json
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
@@ -49,7 +49,7 @@ class Arm:
 
     def settled(self, config: Student, classes: int) -> Student:
         """The protocol of its students."""
-        here = settled(config, self.size, classes)
+        here = settle_student(config, self.size, classes)
         stored = self.epoch_images is not None and here.labels == "stored"
         return here.model_copy(update={"labels": "online"}) if stored else here
 

@@ -25,7 +25,7 @@ import torch
 
 from ..config import CONTROL, FULL, Student
 from ..errors import InputError
-from ..protocols import settled, steps_of
+from ..protocols import settle_student, steps_of
 from ..runtime.files import write_json
 from . import AugmentationRobust, LabelRobust, augmentation_robust, label_robust, protocol_hash, protocol_text
 from .evaluation import Judgement, Question
@@ -119,7 +119,7 @@ class Robustness:
         table = judgement.table
         self.path = own or table.path.with_name(f"robust-{table.path.name.removeprefix('evaluation-')}")
         _require_scores(self.path, table.content["of"])
-        first = settled(judgement.configs[0], len(judgement.images), self._classes)
+        first = settle_student(judgement.configs[0], len(judgement.images), self._classes)
         assert first.batch != "by_ipc"  # settled
         self.steps, self.batch = steps_of(first, len(judgement.images)), first.batch
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..config import Student
 from ..errors import InputError
 from ..models.build import build
-from ..protocols import settled, steps_of
+from ..protocols import settle_student, steps_of
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar
 from ..runtime.seeds import derive
@@ -70,7 +70,7 @@ def train_student(
     """
     device, classes = images.device, len(teacher.card.classes)
     size = len(images) if epoch_images is None else epoch_images
-    config = settled(config, size, classes)
+    config = settle_student(config, size, classes)
     hard = _checked(config, classes, len(images), labels, hard)
     torch.manual_seed(derive(seed, "student"))  # also for dropout, whatever was trained before
     network = build(config.network, classes, images.shape[1])

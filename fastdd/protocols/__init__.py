@@ -12,7 +12,7 @@ from typing import Any
 from ..config.sources import Sourced, code
 from ..errors import InputError, suggestion
 from . import cvdd, gvbsm, rded, sre2l
-from .rules import images_seen, settled, steps_of
+from .rules import SettledStudent, images_seen, settle_student, steps_of
 
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "house": {},
@@ -38,7 +38,7 @@ PROTOCOLS: dict[str, dict[str, Any]] = {
     "cvdd": cvdd.CVDD,
 }
 
-__all__ = ["PROTOCOLS", "declaration", "images_seen", "plain", "settled", "steps_of"]
+__all__ = ["PROTOCOLS", "SettledStudent", "declaration", "images_seen", "plain", "settle_student", "steps_of"]
 
 
 def declaration(name: str) -> dict[str, Any]:

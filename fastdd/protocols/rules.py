@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 
-from ..config import Student
+from pydantic import Field
+
+from ..config import Count, Student
+from ..config.base import Positive
 from ..errors import InputError, suggestion
 
 BATCHES = {1: 10, 10: 50, 50: 100}
@@ -27,22 +30,41 @@ OWN_RATES = {"vgg16": 5e-4, "shufflenet_v2": 1e-3, "vit_small": 1e-4}
 """of students that RDED does not have; as its nearest relatives"""
 
 
-def settled(config: Student, images: int, classes: int) -> Student:
-    """The protocol in numbers.
+class SettledStudent(Student):
+    """A student's protocol on a set of known size: batch and learning rate are numbers, and so is the length."""
+
+    batch: Count
+    lr: Positive
+    images: Count = Field(exclude=True)
+    """images an epoch; it belongs to the set, not to the protocol, so neither hash nor record has it"""
+
+    @property
+    def training_steps(self) -> int:
+        """Optimization steps: ``steps``, or those of ``epochs`` passes over the set."""
+        if self.epochs is None:
+            return self.steps or 0
+        return self.epochs * math.ceil(self.images / self.batch)
+
+    @property
+    def images_seen(self) -> int:
+        """About how many images a student is shown in all; what its progress bar counts."""
+        return self.training_steps * min(self.batch, self.images)
+
+
+def settle_student(config: Student, images: int, classes: int) -> SettledStudent:
+    """Put numbers in place of the values of a protocol that depend on the set and on the network.
 
     Args:
-        images: of the distilled set.
-        classes: of the distilled set.
+        config: the protocol, with the student's network.
+        images: number of images in the set.
+        classes: number of classes in the set.
 
     Raises:
         InputError: a rule says nothing of this many images a class, or of this network.
     """
-    changes: dict[str, object] = {}
-    if config.batch == "by_ipc":
-        changes["batch"] = rded_batch(images, classes)
-    if config.lr == "by_network":
-        changes["lr"] = rded_rate(config.network)
-    return config.model_copy(update=changes) if changes else config
+    batch = rded_batch(images, classes) if config.batch == "by_ipc" else config.batch
+    lr = rded_rate(config.network) if config.lr == "by_network" else config.lr
+    return SettledStudent.model_validate({**dict(config), "batch": batch, "lr": lr, "images": images})
 
 
 def rded_batch(images: int, classes: int) -> int:

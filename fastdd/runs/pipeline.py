@@ -20,7 +20,7 @@ from fastdd_kernels import knn_radii
 
 from .. import evaluate, recover
 from ..bank import Bank
-from ..config import CONTROL, RANDOM_REAL, Recipe, Student, Terms
+from ..config import CONTROL, RANDOM_REAL, Recipe, Terms
 from ..data import summary
 from ..data.real import Real
 from ..distilled.formation import planes
@@ -28,7 +28,7 @@ from ..distilled.images import load_recovered
 from ..errors import InputError
 from ..evaluate.full_set import FullSet
 from ..models.build import outline
-from ..protocols import settled as settled_protocol
+from ..protocols import SettledStudent, settle_student
 from ..runtime.devices import device_of
 from ..runtime.distributed import is_main
 from ..runtime.files import write_json, write_tensors
@@ -94,7 +94,6 @@ class Pipeline:
             normalizing["the teacher in train mode"] = labeller
         for arm in self.arms:
             config = self._protocol(arm)
-            assert isinstance(config.batch, int)  # settled
             if (formation := self.arms[arm].formation) is not None:
                 planes(formation, self.real.shape)
                 self.real.choose(self._seen(arm))
@@ -226,10 +225,10 @@ class Pipeline:
                 self.soft_labels.write(arm, images, self._protocol(arm))
                 work.images = len(images)
 
-    def _protocol(self, arm: str) -> Student:
+    def _protocol(self, arm: str) -> SettledStudent:
         """What the arm's students go through, with everything that depends on its number of images settled."""
         classes = len(self.real.classes)
-        return settled_protocol(self.recipe.student, self._seen(arm) * classes, classes)
+        return settle_student(self.recipe.student, self._seen(arm) * classes, classes)
 
     def _full_set(self) -> FullSet:
         classes = len(self.real.classes)

@@ -15,10 +15,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..config import FULL, Student
+from ..config import FULL
 from ..evaluate import train_student
 from ..evaluate.full_set import FullSet
-from ..protocols import images_seen
+from ..protocols import SettledStudent, images_seen
 from ..runtime.distributed import barrier, claims
 from ..runtime.files import write_json
 from ..runtime.progress import progress
@@ -40,7 +40,7 @@ class Students:
         run: the folder.
         arms: names, in the order of the table.
         seed, count: of the run; students an arm.
-        protocol: settled, of an arm.
+        protocol: settled protocol of an arm.
         distilled: uint8 images and classes of an arm, on the device.
         labels: who labels those, and where labels are.
         teacher: whose normalization all images get, and who labels online.
@@ -52,7 +52,7 @@ class Students:
     arms: Sequence[str]
     seed: int
     count: int
-    protocol: Callable[[str], Student]
+    protocol: Callable[[str], SettledStudent]
     distilled: Callable[[str], tuple[Tensor, Tensor]]
     labels: SoftLabels
     teacher: Teacher

@@ -1,10 +1,12 @@
-"""Exports: each is loaded by the library it is for, with the code of its own card, and gives the same images."""
+"""Exports: each form is loaded by its library, with the code of its own card, and gives the same images."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,11 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
 
-from fastdd.cli import export as command
 from fastdd.cli import main
 from fastdd.distilled import DistilledSet, channels_of, open_set
 from fastdd.errors import InputError
-from fastdd.export.forms import FORMS, export
+from fastdd.export import FORMS, Form, export
+from fastdd.export.content import Content, write_new
 from fastdd.runtime.files import write_json, write_tensors, write_text
 
 CLASSES = ("cat", "dog", "emu")
@@ -31,7 +33,7 @@ IPC = 3
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run's folder with an arm ``deda`` of nine images, with soft labels, metrics and paths of this machine."""
+    """A run's folder whose arm ``deda`` has nine images and soft labels, with metrics and private paths."""
     run = tmp_path / "pets-run"
     for c, name in enumerate(CLASSES):
         for slot in range(IPC):
@@ -234,7 +236,7 @@ def test_nothing_is_overwritten_or_left_half(
         export(distilled, "parket", out)
     with pytest.raises(InputError, match="expected more than 0"):
         export(distilled, "webdataset", out, shard_mb=0)
-    monkeypatch.setattr("fastdd.export.forms.card", lambda *arguments: 1 / 0)
+    monkeypatch.setattr("fastdd.export.forms.card", lambda *arguments, **named: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         export(distilled, "imagefolder", out)
     assert os.listdir(tmp_path) == ["pets-run"]
@@ -265,7 +267,6 @@ def test_labels_that_do_not_fit_are_refused_and_pools_stay(run: Path, tmp_path: 
 def test_the_command(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tuple(FORMS) == command.FORMS
     monkeypatch.chdir(tmp_path)
     assert main(["export", str(run), "--to", "imagefolder"]) == 0
     assert "pets-run-deda-imagefolder: 9 images" in capsys.readouterr().out
@@ -277,3 +278,35 @@ def test_the_command(
     assert (channels_of(run), channels_of(tmp_path)) == (1, 3)
     assert main(["export", str(run), "--to", "webdataset", "--size", "4", "--out", "small"]) == 0
     assert "| pixels | 4 x 4, grey, PNG |" in (tmp_path / "small/README.md").read_text()
+
+
+def test_a_form_is_a_file_that_registers_itself(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def write_names(content: Content, folder: Path, shard_bytes: int) -> None:
+        write_new(folder / "names.txt", " ".join(content.names).encode())
+
+    assert sorted(FORMS) == ["hf", "imagefolder", "parquet", "webdataset"]
+    monkeypatch.setattr(FORMS, "_things", dict(FORMS._things))
+    FORMS.register("names", Form("class names", write_names, files="names.txt", loading="a\nb\nc"))
+    assert main(["export", str(run), "--to", "names", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/names.txt").read_text() == "cat dog emu"
+    assert "| form | class names, with the teacher's logits" in (tmp_path / "out/README.md").read_text()
+    capsys.readouterr()
+    monkeypatch.setattr("fastdd.distilled.open_set", lambda *arguments, **named: 1 / 0)
+    assert main(["export", str(run), "--to", "web-dataset"]) == 2  # before any image is read
+    assert "unknown form 'web-dataset' (did you mean 'webdataset'?); known: " in capsys.readouterr().err
+
+
+def test_the_help_of_the_command_needs_no_torch() -> None:
+    code = """
+import sys
+from fastdd.cli import main
+try:
+    main(["export", "--help"])
+except SystemExit:
+    assert "torch" not in sys.modules
+    print("without torch")
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "without torch" in process.stdout, process.stderr

@@ -1,8 +1,8 @@
-"""Distilled sets, written out for other libraries.
+"""Distilled sets written out for other libraries, one form a file.
 
 export(distilled, "hf", "digits-deda")    # with a card, for datasets.load_dataset
 """
 
-from .forms import FORMS, export
+from .forms import FORMS, Form, export
 
-__all__ = ["FORMS", "export"]
+__all__ = ["FORMS", "Form", "export"]

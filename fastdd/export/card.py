@@ -1,7 +1,7 @@
-"""The dataset card: what a set was distilled from and how, what it is worth, whose licence goes for it, how to load it.
+"""The dataset card: what a set was distilled from and how, its results, its licence, and how to load it.
 
-The card of a run's set is made of what its folder says; that of another set says that this is not known. Folders of
-the machine are left out: of a path only the last name is kept.
+The card of a run's set is made from the run's folder; the card of any other set says that this is not
+recorded. Paths of the machine are not shown: only their last name is kept.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from ..version import __version__
 from .content import Content
 
 LICENCE = (
-    "The images derive from {source}: its licence and terms of use, such as a restriction to research, go for them too."
-    " Check them before you share or use this set."
+    "The images derive from {source}: its licence and terms of use, such as a restriction to research, go "
+    "for them too. Check them before you share or use this set."
 )
 PATHS = ("root", "weights", "init")
 """keys of a recipe that may name a file"""
 
 
-def card(content: Content, form: str, files: str, loading: str) -> str:
+def card(content: Content, form: str, *, files: str, loading: str) -> str:
     """Markdown with a YAML header.
 
     Args:
@@ -127,7 +127,8 @@ def _results(source: dict[str, Any] | None) -> str:
     if whole := _under(metrics, "full_set", "last"):
         rows.append(f"| {_under(metrics, 'full_set', 'title')} | {_accuracy(whole)} | - | - | - |")
     protocol = _under(metrics, "protocol") or {}
-    said = f"Protocol {protocol.get('hash', '?')}: {protocol.get('text', '?')}. Coverage with k = {metrics.get('k', '?')}."
+    said = f"Protocol {protocol.get('hash', '?')}: {protocol.get('text', '?')}."
+    said += f" Coverage with k = {metrics.get('k', '?')}."
     return "\n".join(["## Results", "", *rows, "", said])
 
 

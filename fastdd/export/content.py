@@ -1,15 +1,16 @@
-"""What every export writes: the images as PNG, with labels, class names, origins and stored soft labels."""
+"""What every form of export writes: images as PNG, labels, class names, ids and stored soft labels."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
+from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torchvision.io import encode_png
@@ -19,11 +20,20 @@ from ..errors import InputError
 from ..runtime.progress import progress
 
 OVERHEAD = 8 << 10
-"""bytes of an image's entry beside pixels and soft labels: headers, names, padding"""
+"""most bytes that an image's entry takes beside pixels and soft labels: headers, names, padding"""
 
 
 class Sample(NamedTuple):
-    """One image: its number in the set, PNG, class and class name, its place in the class, and its path in the set."""
+    """One image as it is written.
+
+    Attributes:
+        number: place of the image in the set, from 0.
+        png: the encoded image.
+        label: place of its class among the class names.
+        class_name: name of its class.
+        slot: place of the image in its class, from 0.
+        id: path of the image below the set's folder.
+    """
 
     number: int
     png: bytes
@@ -39,8 +49,9 @@ class Content:
 
     Attributes:
         distilled: the set.
-        names: of the classes; they sort in the order of the labels, so numbers are padded with zeros.
-        logits: float16 [N, classes], the run's stored soft labels of the images as they are; None where there are none.
+        names: class names that sort in the order of the labels: numbers are padded with zeros.
+        logits: the run's stored soft labels, one row an image, float16 [N, classes]; None where there are
+            none.
     """
 
     distilled: DistilledSet
@@ -51,43 +62,42 @@ class Content:
         return len(self.distilled)
 
     def samples(self) -> Iterator[Sample]:
-        """The images one by one, class after class, with a progress bar."""
+        """Yield the images one by one, class after class, with a progress bar."""
         seen: Counter[int] = Counter()
         images, labels, ids = self.distilled.images, self.distilled.labels.tolist(), self.distilled.ids
         with progress("export", len(self)) as bar:
             for number, (image, label, name) in enumerate(zip(images, labels, ids, strict=True)):
                 png = encode_png(image).numpy().tobytes()
-                bar.advance(1)  # before it is handed over: who counts images never comes back after the last
-                yield Sample(number, png, label, self.names[label], seen[label], name)
+                bar.advance(1)  # islice never resumes the generator after the last item, so advance first
+                yield Sample(number, png, label, self.names[label], slot=seen[label], id=name)
                 seen[label] += 1
 
     def shards(self, shard_bytes: int) -> list[range]:
-        """Numbers of the images of each file, so that none is larger than ``shard_bytes`` unless one image is."""
-        width = 0 if self.logits is None else 4 * self.logits.shape[1]
-        each = max(1, shard_bytes // (self.distilled.images[0].numel() + width + OVERHEAD))
+        """Image numbers of each file, such that no file exceeds ``shard_bytes`` unless one image does."""
+        logits = 0 if self.logits is None else 4 * self.logits.shape[1]
+        each = max(1, shard_bytes // (self.distilled.images[0].numel() + logits + OVERHEAD))
         return [range(first, min(first + each, len(self))) for first in range(0, len(self), each)]
 
 
-def content(distilled: DistilledSet) -> Content:
-    """Gather what is written.
+def gather(distilled: DistilledSet) -> Content:
+    """Gather what is written of a set.
 
     Raises:
-        InputError: the stored soft labels cannot be read, or are of another number of images.
+        InputError: the stored soft labels cannot be read, or are those of another number of images.
     """
-    return Content(distilled, _sorted_names(distilled.classes), _stored_logits(distilled))
+    return Content(distilled, _sortable(distilled.classes), _stored_logits(distilled))
 
 
-def _sorted_names(classes: tuple[str, ...]) -> tuple[str, ...]:
+def _sortable(classes: tuple[str, ...]) -> tuple[str, ...]:
+    """Class names that sort in the order of the labels; only numbers (layouts.py) ever have another order."""
     if list(classes) == sorted(classes):
         return classes
     width = max(map(len, classes))
-    return tuple(
-        name.zfill(width) for name in classes
-    )  # only numbers are in another order than that of their names
+    return tuple(name.zfill(width) for name in classes)
 
 
 def _stored_logits(distilled: DistilledSet) -> Tensor | None:
-    """Logits of whole images; a pool of augmented views is no property of an image, and stays with the run."""
+    """Logits of whole images; those of augmented views belong to no single image and stay with the run."""
     if distilled.source is None:
         return None
     file = distilled.path.parents[1] / "labels" / f"{distilled.source['arm']}.safetensors"
@@ -101,24 +111,25 @@ def _stored_logits(distilled: DistilledSet) -> Tensor | None:
     if logits is None or logits.ndim != 2:
         return None
     if logits.shape != (len(distilled), len(distilled.classes)):
+        expected = [len(distilled), len(distilled.classes)]
         raise InputError(
-            f"{file} holds labels {list(logits.shape)}, expected [{len(distilled)}, {len(distilled.classes)}]; "
+            f"{file} holds labels {list(logits.shape)}, expected {expected}; "
             "delete it and start the run again"
         )
     return logits.to(torch.float16)
 
 
-def metadata(sample: Sample) -> dict[str, Any]:
+def metadata(sample: Sample) -> dict[str, JsonValue]:
     """What is said of an image beside it."""
     return {"label": sample.label, "class": sample.class_name, "id": sample.id}
 
 
-def line(values: dict[str, Any]) -> bytes:
-    """One line of JSON."""
+def json_line(values: Mapping[str, JsonValue]) -> bytes:
+    """One line of a .jsonl file."""
     return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file of a folder that is not yet in its place."""
+    """Write a file of a new folder; it need not be atomic, since the whole folder is renamed at the end."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

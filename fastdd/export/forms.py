@@ -1,29 +1,36 @@
-"""A distilled set written out for other libraries, with a card that says what it is.
+"""The forms in which a distilled set is written out for other libraries, and ``export``, which writes one.
 
-The folder is written beside its place and then renamed, so it is whole or absent. Cost: one PNG an image.
+A form is one file: it declares a ``Form`` and registers it in ``FORMS``. A package of somebody else's adds
+its own with an entry point of the group ``fastdd.exports``, whose value is a ``Form``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from ..distilled.sets import DistilledSet
-from ..errors import InputError, suggestion
+from ..errors import InputError
 from ..runtime.files import new_folder
+from ..runtime.registry import Registry
 from .card import card
-from .content import Content, content, write_new
-from .folders import write_image_folder, write_shards
-from .parquet import write_hub_folder, write_parquet
+from .content import Content, gather, write_new
 
-SHARD_MB = 500
+SHARD_MB = 500.0
 
 
-class Form(NamedTuple):
-    """A form: in words, who writes it, its files of images, and how it is loaded.
+@dataclass(frozen=True)
+class Form:
+    """A form of export.
 
-    In loading PATH stands for the folder and LAST for the number of the last shard.
+    Attributes:
+        text: the form in words, for the card.
+        write: the function (content, folder, shard_bytes) that writes the content into a new folder, in files
+            of at most ``shard_bytes``.
+        files: pattern of the files that hold images, relative to the folder, for the card's header.
+        loading: three lines of Python that load the set, for the card. PATH stands for the folder, LAST for
+            the number of the last shard in six digits.
     """
 
     text: str
@@ -32,66 +39,36 @@ class Form(NamedTuple):
     loading: str
 
 
-FORMS = {
-    "imagefolder": Form(
-        "ImageFolder (train/CLASS/IMAGE)",
-        write_image_folder,
-        "train/**",
-        'from torchvision.datasets import ImageFolder\ndata = ImageFolder("PATH/train")\nimage, label = data[0]',
-    ),
-    "webdataset": Form(
-        "WebDataset shards",
-        write_shards,
-        "*.tar",
-        'import webdataset\ndata = webdataset.WebDataset("PATH/train-{000000..LAST}.tar", shardshuffle=False)\n'
-        'image, label = next(iter(data.decode("pil").to_tuple("png", "cls")))',
-    ),
-    "parquet": Form(
-        "Parquet files",
-        write_parquet,
-        "*.parquet",
-        "from datasets import load_dataset\n"
-        'data = load_dataset("parquet", data_files="PATH/*.parquet", split="train")\n'
-        'image, label = data[0]["image"], data[0]["label"]',
-    ),
-    "hf": Form(
-        "Parquet files in a folder for the Hugging Face hub",
-        write_hub_folder,
-        "data/train-*",
-        'from datasets import load_dataset\ndata = load_dataset("PATH", split="train")\n'
-        'image, label = data[0]["image"], data[0]["label"]',
-    ),
-}
+FORMS: Registry[Form] = Registry("form", package="fastdd.export", group="fastdd.exports")
 
 
 def export(distilled: DistilledSet, form: str, out: str | Path, shard_mb: float = SHARD_MB) -> Path:
     """Write a set in another form, with a dataset card.
 
-    Stored soft labels of the run go along where they are one row an image.
+    Soft labels go along where the run stored one row of logits for each image. The folder is written beside
+    its place and then renamed, so it is whole or absent. Cost: one PNG an image.
 
     Args:
-        form: one of FORMS.
-        out: a new folder, or an empty one.
+        distilled: the set.
+        form: a name in ``FORMS``.
+        out: a folder that is absent or empty.
         shard_mb: largest size of a shard or a Parquet file, in MB.
 
     Returns:
         The folder.
 
     Raises:
-        InputError: no such form, out is not empty, a library is missing, or the disk is full.
+        InputError: there is no such form, out is not empty, a library is missing, or the disk is full.
     """
-    if form not in FORMS:
-        raise InputError(
-            f"form {form!r} is unknown{suggestion(form, FORMS)}; expected one of {', '.join(FORMS)}"
-        )
+    chosen = FORMS[form]
     if shard_mb <= 0:
         raise InputError(f"shards of {shard_mb:g} MB are not possible; expected more than 0")
-    out, whole, chosen = Path(out), content(distilled), FORMS[form]
+    out, content = Path(out), gather(distilled)
     shard_bytes = int(shard_mb * 1e6)
-    last = f"{len(whole.shards(shard_bytes)) - 1:06d}"
+    last = f"{len(content.shards(shard_bytes)) - 1:06d}"
     loading = chosen.loading.replace("PATH", out.name).replace("LAST", last)
     with new_folder(out, distilled.images.numel()) as folder:
-        chosen.write(whole, folder, shard_bytes)
-        text = card(whole, chosen.text, chosen.files, loading)
+        chosen.write(content, folder, shard_bytes)
+        text = card(content, chosen.text, files=chosen.files, loading=loading)
         write_new(folder / "README.md", text.encode())
     return out

@@ -1,28 +1,35 @@
-"""Parquet with the features of Hugging Face: image {bytes, path}, label with class names, id, class and logits.
+"""Parquet files with the features of Hugging Face; writing them needs pyarrow.
 
-    parquet   00000.parquet, ...
-    hf        data/train-00000-of-0000N.parquet, which ``datasets.load_dataset`` finds by the card
+00000.parquet, ...    image {bytes, path}, label (with the class names), id and, where the run stored
+                      them, logits
 
-Soft labels are float32 (their float16 values), since not every reader of Parquet knows half precision. Needs pyarrow.
+Logits are written as float32 (of float16 values), since not every reader of Parquet knows half precision.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from ..errors import InputError
 from .content import Content, Sample
+from .forms import FORMS, Form
 
-ROWS = 100
-"""a row group: what a reader that wants one image has to read"""
+if TYPE_CHECKING:
+    import pyarrow
+
+ROW_GROUP = 100
+"""rows of a row group, which a reader that wants one image has to read whole"""
 
 
-def features(content: Content) -> dict[str, Any]:
+def features(content: Content) -> dict[str, JsonValue]:
     """The columns as Hugging Face's libraries describe them."""
-    columns: dict[str, Any] = {
+    columns: dict[str, JsonValue] = {
         "image": {"_type": "Image"},
         "label": {"names": list(content.names), "_type": "ClassLabel"},
         "id": {"dtype": "string", "_type": "Value"},
@@ -34,46 +41,67 @@ def features(content: Content) -> dict[str, Any]:
 
 def write_parquet(content: Content, folder: Path, shard_bytes: int) -> None:
     """Write the files directly into the folder."""
-    _write(content, folder, shard_bytes, "{number:05d}.parquet")
+    write_files(content, folder, shard_bytes=shard_bytes, name="{number:05d}.parquet")
 
 
-def write_hub_folder(content: Content, folder: Path, shard_bytes: int) -> None:
-    """Write the files as data/ of a folder for the hub."""
-    _write(content, folder / "data", shard_bytes, "train-{number:05d}-of-{count:05d}.parquet")
+def write_files(content: Content, folder: Path, *, shard_bytes: int, name: str) -> None:
+    """Write files of at most ``shard_bytes``, unless one image is larger.
 
+    Args:
+        content: what is written.
+        folder: where; it is created.
+        shard_bytes: largest size of a file.
+        name: file name with the fields {number} and {count}.
 
-def _write(content: Content, folder: Path, shard_bytes: int, name: str) -> None:
+    Raises:
+        InputError: pyarrow is not installed.
+    """
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
     except ImportError as error:
         raise InputError(
             "Parquet needs pyarrow, which is not installed; pip install 'fastdd[export]'"
         ) from error
     fields = [
-        ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
-        ("label", pa.int64()),
-        ("id", pa.string()),
+        ("image", pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])),
+        ("label", pyarrow.int64()),
+        ("id", pyarrow.string()),
     ]
     if content.logits is not None:
-        fields.append(("logits", pa.list_(pa.float32())))
-    schema = pa.schema(fields, {"huggingface": json.dumps({"info": {"features": features(content)}})})
-
-    def table(rows: list[Sample]) -> pa.Table:
-        columns: list[Any] = [
-            [{"bytes": row.png, "path": f"{row.class_name}_{row.slot:05d}.png"} for row in rows],
-            [row.label for row in rows],
-            [row.id for row in rows],
-        ]
-        if content.logits is not None:
-            columns.append(content.logits[[row.number for row in rows]].float().numpy().tolist())
-        return pa.table(
-            [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema
-        )
-
+        fields.append(("logits", pyarrow.list_(pyarrow.float32())))
+    schema = pyarrow.schema(fields, {"huggingface": json.dumps({"info": {"features": features(content)}})})
     folder.mkdir(parents=True, exist_ok=True)
-    samples, files = content.samples(), content.shards(shard_bytes)
-    for number, numbers in enumerate(files):
-        with pq.ParquetWriter(folder / name.format(number=number, count=len(files)), schema) as writer:
-            for first in range(0, len(numbers), ROWS):
-                writer.write_table(table(list(islice(samples, len(numbers[first : first + ROWS])))))
+    samples, shards = content.samples(), content.shards(shard_bytes)
+    for number, rows in enumerate(shards):
+        with ParquetWriter(folder / name.format(number=number, count=len(shards)), schema) as writer:
+            for first in range(0, len(rows), ROW_GROUP):
+                group = list(islice(samples, len(rows[first : first + ROW_GROUP])))
+                writer.write_table(_table(content, group, schema))
+
+
+def _table(content: Content, samples: Sequence[Sample], schema: pyarrow.Schema) -> pyarrow.Table:
+    """One row group."""
+    from pyarrow import Table
+
+    columns: dict[str, Sequence[object]] = {
+        "image": [{"bytes": each.png, "path": f"{each.class_name}_{each.slot:05d}.png"} for each in samples],
+        "label": [each.label for each in samples],
+        "id": [each.id for each in samples],
+    }
+    if content.logits is not None:
+        columns["logits"] = content.logits[[each.number for each in samples]].float().numpy().tolist()
+    return Table.from_pydict(columns, schema)
+
+
+FORMS.register(
+    "parquet",
+    Form(
+        text="Parquet files",
+        write=write_parquet,
+        files="*.parquet",
+        loading="from datasets import load_dataset\n"
+        'data = load_dataset("parquet", data_files="PATH/*.parquet", split="train")\n'
+        'image, label = data[0]["image"], data[0]["label"]',
+    ),
+)

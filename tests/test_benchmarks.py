@@ -1,9 +1,10 @@
-"""The step benchmark in tiny shapes: it runs, and both sides of each row compute the same gradient."""
+"""Benchmarks in tiny shapes: they run, and both sides of each row of the step benchmark have the same gradient."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,14 @@ def test_both_sides_of_every_row_have_the_same_gradient(tmp_path: Path) -> None:
         assert row["gradient error"] < 1e-4  # float32
         assert row["ratio"] > 0
         assert all(len(times["wall"]) == 1 for times in row["seconds a step"].values())
+
+
+def test_the_walk_counts_the_files_that_run_for_each_stage() -> None:
+    command = [sys.executable, "benchmarks/walk.py", "--files"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    counts = re.findall(r"^(one .*): (\d+) files, \d+ functions of fastdd; ", done.stdout, re.MULTILINE)
+    assert [stage for stage, _ in counts] == ["one SRe2L unit", "one bank pass", "one student"]
+    assert all(int(files) > 0 for _, files in counts)
+    assert "    fastdd/recover/loop.py: " in done.stdout
+    assert "    fastdd_kernels/resample.py: " in done.stdout

@@ -1,4 +1,4 @@
-"""Formations: against sums of cosines in float64, and through a run, an evaluation, an export and a report."""
+"""Formations: against sums of cosines in float64, and through a run, an evaluation, an export, a report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torchvision.io import decode_image
 from fastdd.cli import main
 from fastdd.config import Batch, Formation, Method
 from fastdd.distilled import open_set
-from fastdd.distilled.formation import LowFrequencies, pack, planes, unpack
+from fastdd.distilled.formation import LowFrequencies, pack, plane_sizes, unpack
 from fastdd.distilled.images import load_recovered
 from fastdd.errors import InputError
 from fastdd.recover.variables import Formed
@@ -57,7 +57,7 @@ def test_what_is_unpacked_is_the_low_frequencies(channels: int, height: int, wid
         + torch.rand(2, channels, height, width).double() * 0.2
     )
     formation = Formation(images=2, luma=0.6, chroma=0.4)
-    sizes = planes(formation, smooth.shape)
+    sizes = plane_sizes(formation, smooth.shape)
     turn = torch.tensor(JPEG if channels == 3 else [[1.0]], dtype=torch.float64)
     turned = torch.einsum("dc,nchw->ndhw", turn, 255 * smooth)
     wanted = torch.stack(
@@ -144,14 +144,18 @@ def test_any_number_of_images(count: int) -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    assert planes(Formation(), (3, 32, 32)) == [(24, 24), (8, 8), (8, 8)]
-    assert planes(Formation(images=8, luma=0.5625, chroma=0.15), (3, 32, 32)) == [(18, 18), (5, 5), (5, 5)]
+    assert plane_sizes(Formation(), (3, 32, 32)) == [(24, 24), (8, 8), (8, 8)]
+    assert plane_sizes(Formation(images=8, luma=0.5625, chroma=0.15), (3, 32, 32)) == [
+        (18, 18),
+        (5, 5),
+        (5, 5),
+    ]
     with pytest.raises(
         InputError, match=r"keeps 24 x 24 and 8 x 8 of images of 32 x 32 pixels, 5 of them take 3520"
     ):
-        planes(Formation(images=5), (3, 32, 32))
+        plane_sizes(Formation(images=5), (3, 32, 32))
     with pytest.raises(InputError, match=r"keeps 0 x 0 of images of 8 x 8 pixels"):
-        planes(Formation(luma=0.05), (1, 8, 8))
+        plane_sizes(Formation(luma=0.05), (1, 8, 8))
 
 
 # -- a run ---------------------------------------------------------------------------------------
@@ -194,7 +198,7 @@ def test_all_readers_see_the_same_images(formed: Path, tmp_path: Path) -> None:
     assert torch.equal(known.images, images)
     assert torch.equal(known.labels, labels)
     assert known.ids[:3] == ("0/00000.png#0", "0/00000.png#1", "0/00001.png#0")
-    assert open_set(formed, "random", channels=1).formed == 1
+    assert open_set(formed, "random", channels=1).images_per_file == 1
     assert (
         main(
             ["export", str(formed), "--arm", "deda", "--to", "imagefolder", "--out", str(tmp_path / "folder")]

@@ -48,7 +48,7 @@ def _metrics(arguments: argparse.Namespace) -> None:
     from ..runtime.files import write_json
 
     extractor = _extractor(arguments)
-    distilled = open_set(arguments.set, arguments.arm, arguments.size, extractor.channels)
+    distilled = open_set(arguments.set, arguments.arm, size=arguments.size, channels=extractor.channels)
     data = distilled.source["recipe"]["data"] if distilled.source else {}
     root = arguments.real or data.get("root")
     if root is None:

@@ -1,10 +1,11 @@
-"""Distilled image sets, whoever made them: opened in any layout.
+"""Distilled image sets, of fastdd's runs and of anybody else, read in any layout.
 
     distilled = open_set("runs/digits", arm="deda")      # or a released folder, or any ImageFolder
     labels = distilled.classes_of(real.classes)          # int64 [N], in the real set's order
 
-layouts.py lists files and says which class each has, runs.py finds the set of a run and what its folder says of it,
-sets.py decodes.
+layouts.py lists the files of a set and the class of each, runs.py finds the set of a run and what the run
+says of it, sets.py decodes the images, formation.py unpacks several images from one, and images.py writes and
+reads the images of a run.
 """
 
 from .runs import channels_of

@@ -1,22 +1,24 @@
-"""Formations: several images in the pixels of one, as their low frequencies.
+"""Formations: a stored image that holds several images, of each its low frequencies.
 
-    plane = A x A',   A = sqrt(l / n) D_l' D_n[:l]          D_n: the orthonormal DCT-II of n points, a row a frequency
-    x~ = B plane B',  B = sqrt(n / l) D_n[:l]' D_l          A B = 1, and x~ is x without its other frequencies
+Students see ``formation.images`` times as many images as the set stores. Each channel x of an image, n x n
+pixels, is reduced to a plane of l x l pixels, from which it is enlarged again when the set is read:
 
-A plane is what is left of a channel, as an image of l x l pixels; luma keeps more of it than the two chromas (JPEG's
-full-range YCbCr). The planes of ``images`` images lie one after the other, row by row, in the bytes of a stored image
-[C, H, W], the rest of it zero. So a set of m formed images takes as many bytes as one of m / images, and looks like
-noise until it is unpacked. After IDC (Kim et al., ICML 2022), which lowers the resolution instead, and FreD (Shin et
-al., NeurIPS 2023), which keeps frequencies.
+    plane = A x A',   A = sqrt(l / n) D_l' D_n[:l]    D_n: orthonormal DCT-II of n points, one row a frequency
+    x~ = B plane B',  B = sqrt(n / l) D_n[:l]' D_l    A B = 1; x~ is x without its frequencies from l on
 
-Cost: two small matrix products a channel and direction.
+Colors are JPEG's full-range YCbCr, and the luma keeps more frequencies than the two chromas. The planes of
+``formation.images`` images lie one after the other, row by row, in the bytes of one stored image [C, H, W];
+the bytes that are left are zero. A stored image therefore looks like noise until it is unpacked.
+
+IDC (Kim et al., ICML 2022) puts several images of lower resolution into one; FreD (Shin et al., NeurIPS 2023)
+keeps frequencies. Cost: two small matrix products a channel, in each direction.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import accumulate, pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,23 +30,23 @@ YCBCR = torch.tensor(
     [[0.299, 0.587, 0.114], [-0.299 / 1.772, -0.587 / 1.772, 0.5], [0.5, -0.587 / 1.402, -0.114 / 1.402]],
     dtype=torch.float64,
 )
-"""of RGB, chroma around zero"""
-Size = tuple[int, int]
+"""RGB to YCbCr with the chromas around zero (ITU-T T.871)"""
 CHUNK = 64
-"""stored images unpacked together, in float64"""
+"""stored images that are unpacked together, in float64"""
+Size = tuple[int, int]
 
 
-def formation_of(method: dict[str, Any]) -> Formation | None:
-    """Of a method as a run's recipe.yaml has it."""
+def formation_of(method: Mapping[str, object]) -> Formation | None:
+    """The formation of a method, as a run's recipe.yaml has it."""
     said = method.get("formation")
     return None if said is None else Formation.model_validate(said)
 
 
-def planes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
-    """(h, w) of what is kept of each channel of images [..., C, H, W].
+def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
+    """(h, w) of the plane of each channel, for images of shape [..., C, H, W].
 
     Raises:
-        InputError: they do not fit into a stored image, or nothing would be left of a channel.
+        InputError: the planes do not fit into a stored image, or nothing would be left of a channel.
     """
     channels, height, width = shape[-3:]
     shares = [formation.luma] if channels == 1 else [formation.luma, formation.chroma, formation.chroma]
@@ -53,30 +55,33 @@ def planes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
     kept = " and ".join(f"{h} x {w}" for h, w in sizes[:2])
     if min(min(size) for size in sizes) < 1 or numbers > room:
         raise InputError(
-            f"method.formation keeps {kept} of images of {height} x {width} pixels, {formation.images} of them take "
-            f"{numbers} bytes and a stored image has {room}; change its images, luma or chroma"
+            f"method.formation keeps {kept} of images of {height} x {width} pixels, {formation.images} of them "
+            f"take {numbers} bytes and a stored image has {room}; change its images, luma or chroma"
         )
     return sizes
 
 
 def pack(images: Tensor, formation: Formation) -> Tensor:
-    """Form images.
+    """Pack images into stored ones.
 
     Args:
-        images: in [0, 1], [N, C, H, W]; N is a multiple of formation.images.
+        images: float [N, C, H, W] in [0, 1], where N is a multiple of ``formation.images``.
 
     Returns:
-        uint8 [N / formation.images, C, H, W] of stored images.
+        The stored images, uint8 [N / formation.images, C, H, W].
+
+    Raises:
+        InputError: see ``plane_sizes``.
     """
-    sizes = planes(formation, images.shape)
-    levels = 255 * _turned(images.double(), YCBCR.to(images.device))
+    sizes = plane_sizes(formation, images.shape)
+    levels = 255 * _in_colors(images.double(), YCBCR.to(images.device))
     levels[:, 1:] += 128
     kept = []
     for channel, (h, w) in enumerate(sizes):
-        down, across = (
-            _down(n, side, images.device) for n, side in zip((h, w), images.shape[2:], strict=True)
+        rows, columns = (
+            _reduction(n, side, images.device) for n, side in zip((h, w), images.shape[2:], strict=True)
         )
-        kept.append((down @ levels[:, channel] @ across.T).flatten(1))
+        kept.append((rows @ levels[:, channel] @ columns.T).flatten(1))
     numbers = torch.cat(kept, dim=1).round().clamp(0, 255).to(torch.uint8)
     stored = numbers.view(len(images) // formation.images, formation.images * numbers.shape[1])
     room = math.prod(images.shape[1:])
@@ -84,15 +89,18 @@ def pack(images: Tensor, formation: Formation) -> Tensor:
 
 
 def unpack(stored: Tensor, formation: Formation) -> Tensor:
-    """The inverse of pack, but for the frequencies that it cuts off.
+    """Unpack stored images: the inverse of ``pack``, without the frequencies that it cuts off.
 
     Args:
         stored: uint8 [M, C, H, W].
 
     Returns:
-        uint8 [M * formation.images, C, H, W], those of a stored image one after the other.
+        The images, uint8 [M * formation.images, C, H, W]; those of one stored image follow each other.
+
+    Raises:
+        InputError: see ``plane_sizes``.
     """
-    sizes = planes(formation, stored.shape)
+    sizes = plane_sizes(formation, stored.shape)
     return torch.cat([_unpack(part, formation.images, sizes) for part in stored.split(CHUNK)])
 
 
@@ -101,56 +109,62 @@ def _unpack(stored: Tensor, images: int, sizes: list[Size]) -> Tensor:
     numbers = stored.flatten(1)[:, : images * ends[-1]].reshape(-1, ends[-1]).double()
     channels = []
     for (h, w), (start, end) in zip(sizes, pairwise(ends), strict=True):
-        down, across = (_up(n, side, stored.device) for n, side in zip((h, w), stored.shape[2:], strict=True))
-        channels.append(down @ numbers[:, start:end].reshape(-1, h, w) @ across.T)
+        rows, columns = (
+            _enlargement(n, side, stored.device) for n, side in zip((h, w), stored.shape[2:], strict=True)
+        )
+        channels.append(rows @ numbers[:, start:end].reshape(-1, h, w) @ columns.T)
     levels = torch.stack(channels, dim=1)
     levels[:, 1:] -= 128
-    return _turned(levels, YCBCR.inverse().to(stored.device)).round().clamp(0, 255).to(torch.uint8)
+    return _in_colors(levels, YCBCR.inverse().to(stored.device)).round().clamp(0, 255).to(torch.uint8)
 
 
 class LowFrequencies:
-    """What unpack(pack(images)) keeps of images, without rounding and clipping: a projection.
+    """The projection of images onto what ``unpack(pack(images))`` keeps, without rounding and clipping.
 
     Args:
-        images: float [N, C, H, W]; of their shape, dtype and device will be what is projected.
+        formation: what is kept.
+        images: float [N, C, H, W], an example of the shape, dtype and device of the images to be projected.
+
+    Raises:
+        InputError: see ``plane_sizes``.
     """
 
     def __init__(self, formation: Formation, images: Tensor) -> None:
         device = images.device
-        self.passes = [
-            [
-                (_up(n, side, device) @ _down(n, side, device)).to(images)
+        self.projections = []
+        for size in plane_sizes(formation, images.shape):
+            rows, columns = (
+                (_enlargement(n, side, device) @ _reduction(n, side, device)).to(images)
                 for n, side in zip(size, images.shape[2:], strict=True)
-            ]
-            for size in planes(formation, images.shape)
-        ]
-        self.turn, self.back = YCBCR.to(images), YCBCR.inverse().to(images)
+            )
+            self.projections.append((rows, columns))
+        self.to_ycbcr, self.to_rgb = YCBCR.to(images), YCBCR.inverse().to(images)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Of float [N, C, H, W], black 0 and white 1."""
-        levels = _turned(images, self.turn)
-        kept = [down @ levels[:, channel] @ across.T for channel, (down, across) in enumerate(self.passes)]
-        return _turned(torch.stack(kept, dim=1), self.back)
+        """Project images, float [N, C, H, W] with black 0 and white 1."""
+        levels = _in_colors(images, self.to_ycbcr)
+        kept = [rows @ levels[:, c] @ columns.T for c, (rows, columns) in enumerate(self.projections)]
+        return _in_colors(torch.stack(kept, dim=1), self.to_rgb)
 
 
-def _turned(levels: Tensor, colors: Tensor) -> Tensor:
-    """Levels [N, C, H, W] in other colors; grey stays grey."""
+def _in_colors(levels: Tensor, colors: Tensor) -> Tensor:
+    """Levels [N, C, H, W] with each pixel multiplied by the matrix ``colors`` [3, 3]; grey stays grey."""
     return levels if levels.shape[1] == 1 else torch.einsum("dc,nchw->ndhw", colors, levels)
 
 
 def _cosines(n: int, device: torch.device) -> Tensor:
-    """D_n, float64 [n, n]."""
+    """The matrix D_n, float64 [n, n]."""
     i = torch.arange(n, dtype=torch.float64, device=device)
     rows = torch.cos(math.pi / (2 * n) * i[:, None] * (2 * i + 1)) * math.sqrt(2 / n)
     rows[0] /= math.sqrt(2)
     return rows
 
 
-def _down(kept: int, side: int, device: torch.device) -> Tensor:
-    """A, float64 [kept, side]."""
+def _reduction(kept: int, side: int, device: torch.device) -> Tensor:
+    """The matrix A, float64 [kept, side]."""
     return math.sqrt(kept / side) * _cosines(kept, device).T @ _cosines(side, device)[:kept]
 
 
-def _up(kept: int, side: int, device: torch.device) -> Tensor:
-    """B, float64 [side, kept]."""
+def _enlargement(kept: int, side: int, device: torch.device) -> Tensor:
+    """The matrix B, float64 [side, kept]."""
     return math.sqrt(side / kept) * _cosines(side, device)[:kept].T @ _cosines(kept, device)

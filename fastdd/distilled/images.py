@@ -68,7 +68,8 @@ def load_images(
     """(uint8 images [K * ipc, C, H, W], labels [K * ipc]) of a distilled set as stored, in class order.
 
     Raises:
-        InputError: an image is missing, damaged or of another size than the first, or there is a folder of no class.
+        InputError: an image is missing, damaged or of another size than the first, or there is a folder of no
+            class.
     """
     others = sorted({entry.name for entry in folder.glob("[!.]*/")} - set(classes))
     if others:

@@ -1,11 +1,11 @@
-"""Which class each image of a folder has, in every layout in which distilled sets are kept.
+"""The files of a distilled set and the class of each, in every layout in which such sets are kept.
 
-    CLASS/IMAGE                    ImageFolder; a run's arm, and RDED's with the folders 00000, 00001, ...
-    train/CLASS/IMAGE              an ImageFolder with splits: its training images
-    new000/class000_id000.jpg      as SRe2L and its successors release it, with any number of digits
+    CLASS/IMAGE                    an ImageFolder: an arm of a run, or RDED's folders 00000, 00001, ...
+    train/CLASS/IMAGE              the training images of an ImageFolder with splits
+    new000/class000_id000.jpg      the released sets of SRe2L and its successors, with any number of digits
 
-In the last the class is the number in the name, never the place in the sort order: with three digits new1000 sorts
-before new101. Cost: one `stat` a file.
+In the last layout the class is the number in the name and not the place in the sort order: new1000 sorts
+before new101. Cost: one ``stat`` a file.
 """
 
 from __future__ import annotations
@@ -23,11 +23,14 @@ RELEASED_FOLDER = re.compile(r"new(\d+)")
 RELEASED_FILE = re.compile(r"class(\d+)_id(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
 
 
-class Files(NamedTuple):
-    """The images of a set, class after class.
+class ImageFiles(NamedTuple):
+    """The image files of a set, class after class.
 
-    folder: below it are the class folders. classes: names, or numbers in the order of their value. files: paths
-    relative to folder, with sizes. labels: of each file, its place in classes.
+    Attributes:
+        folder: the folder that holds the class folders.
+        classes: class names; in the released layout the numbers, in rising order.
+        files: paths relative to the folder, with their sizes in bytes.
+        labels: place of each file's class among ``classes``.
     """
 
     folder: Path
@@ -36,16 +39,17 @@ class Files(NamedTuple):
     labels: list[int]
 
 
-def list_files(folder: Path) -> Files:
-    """List a set.
+def list_image_files(folder: Path) -> ImageFiles:
+    """List the image files of a set.
 
     Raises:
-        InputError: no class folders, or something among them that is no image; the first problem is named.
+        InputError: there are no class folders, or they hold something other than images; the first problem is
+            named.
     """
     train = folder / "train"
     if train.is_dir() and any(child.is_dir() for child in train.iterdir()):
         folder = train
-    entries = [entry for entry in two_levels(folder, os.path.realpath(folder)) if not _beside(entry)]
+    entries = [entry for entry in two_levels(folder, os.path.realpath(folder)) if not _is_no_image(entry)]
     listing = arrange(folder.name, entries, None, [])
     released = bool(listing.counts) and all(RELEASED_FOLDER.fullmatch(name) for name in listing.counts)
     numbers = _released_numbers(listing) if released else []
@@ -59,20 +63,22 @@ def list_files(folder: Path) -> Files:
         ordered = sorted(zip(numbers, listing.files, strict=True))
         files, keys = [entry for _, entry in ordered], [number for (number, _), _ in ordered]
         place = {number: i for i, number in enumerate(sorted(set(keys)))}
-        return Files(folder, tuple(map(str, place)), files, [place[number] for number in keys])
+        return ImageFiles(folder, tuple(map(str, place)), files, [place[number] for number in keys])
     names = {name: i for i, name in enumerate(listing.counts)}
-    return Files(
-        folder, tuple(names), listing.files, [names[entry.path.partition("/")[0]] for entry in listing.files]
-    )
+    labels = [names[entry.path.partition("/")[0]] for entry in listing.files]
+    return ImageFiles(folder, tuple(names), listing.files, labels)
 
 
-def _beside(entry: Entry) -> bool:
-    """Whether it is a card, metadata or labels beside the class folders."""
+def _is_no_image(entry: Entry) -> bool:
+    """Whether an entry is a card, metadata or labels, which may lie beside the class folders."""
     return entry.kind == "file" and "/" not in entry.path and not entry.path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _released_numbers(listing: Listing) -> list[tuple[int, int]]:
-    """(class, image) of each file; names that say neither, or another class than their folder, become problems."""
+    """(class, image) of each file by its name.
+
+    A name without them, or with another class than its folder's, becomes a problem of the listing.
+    """
     numbers = []
     for entry in listing.files:
         folder, _, name = entry.path.partition("/")

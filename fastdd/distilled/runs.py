@@ -1,4 +1,4 @@
-"""The set of a run: images/ARM of its folder, and what recipe, manifest and results say of it."""
+"""The sets of a run: one for each arm, and what the run's folder says of it."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def _listed(arms: list[str]) -> str:
     return ", ".join(map(repr, arms)) or "no images yet"
 
 
-def facts(run: Path, arm: str) -> dict[str, Any]:
+def read_source(run: Path, arm: str) -> dict[str, Any]:
     """What a run's folder says of an arm's set.
 
     Returns:
-        arm; recipe and manifest; metrics, and data (the index of both splits), each None where the run has not come
-        so far.
+        arm; recipe and manifest; metrics, and data (the index of both splits), each None where the run has
+        not come so far.
 
     Raises:
         InputError: one of them is damaged.

@@ -1,6 +1,6 @@
 """A distilled set in memory: pixels, labels, class names, and where it comes from.
 
-Cost: one decode an image, on all processors; N C H W bytes.
+Cost: each image is decoded once, on all processors; N C H W bytes of memory.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ..errors import InputError
 from ..runtime.memory import processors, require_memory
 from ..runtime.progress import progress
 from .formation import formation_of, unpack
-from .layouts import Files, list_files
-from .runs import arm_of, channels_of, facts, run_of
+from .layouts import ImageFiles, list_image_files
+from .runs import arm_of, channels_of, read_source, run_of
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,13 @@ class DistilledSet:
 
     Attributes:
         images: uint8 [N, C, H, W], on the CPU.
-        labels: int64 [N], places in classes.
-        classes: names of the class folders; of a released new000/ layout the numbers, "0", "1", ...
-        ids: path of each image below ``path``; of formations with the place in the file, as in 3/00001.png#2.
+        labels: int64 [N], the place of each image's class among ``classes``.
+        classes: names of the class folders; in the released layout the class numbers, "0", "1", ...
+        ids: path of each image below ``path``; with a formation its place in the file follows, as in
+            3/00001.png#2.
         path: the folder that holds the class folders.
-        source: of a run's set: its arm, recipe, manifest, metrics and data (see runs.facts); else None.
-        formed: images in a file; more than one of formations (distilled/formation.py).
+        source: what the run says of the set (runs.read_source); None: the set is no run's.
+        images_per_file: images in each file; more than one with a formation (formation.py).
     """
 
     images: Tensor
@@ -49,22 +50,24 @@ class DistilledSet:
     ids: tuple[str, ...]
     path: Path
     source: dict[str, Any] | None
-    formed: int = 1
+    images_per_file: int = 1
 
     def __len__(self) -> int:
         return len(self.images)
 
     def classes_of(self, real: Sequence[str]) -> Tensor:
-        """Labels in the order of a real set's classes: by equal names, or by number where all names are numbers.
+        """Labels in the order of a real set's classes.
+
+        Classes are the same if their names are equal, or, where all names of this set are numbers, by number.
 
         Args:
             real: class names of the real set; the distilled set may have fewer.
 
         Returns:
-            int64 [N].
+            The labels, int64 [N].
 
         Raises:
-            InputError: the classes are others; the first difference is shown.
+            InputError: the real set lacks a class of this set; the first such class is shown.
         """
         place = {name: c for c, name in enumerate(real)}
         if all(name in place for name in self.classes):
@@ -95,20 +98,20 @@ class DistilledSet:
 
 
 def open_set(
-    path: str | Path, arm: str | None = None, size: int | None = None, channels: int = 3
+    path: str | Path, arm: str | None = None, *, size: int | None = None, channels: int = 3
 ) -> DistilledSet:
     """Read a distilled set, of a run or in any layout of layouts.py.
 
     Args:
         path: a run's folder, or a folder of class folders.
-        arm: of a run with several.
-        size: side in pixels to which images are resized, so that they cover it, and cut at their center; None: as
-            stored.
+        arm: the arm to read, of a run with several; None: its only one, the control aside.
+        size: images are resized to cover a square of this side in pixels, and the center is cut out; None:
+            they keep their size.
         channels: 3 for RGB, 1 for luminance.
 
     Raises:
-        InputError: no such folder or arm, an image that cannot be read, images of different sizes with size None, or
-            more than the memory holds.
+        InputError: there is no such folder or arm, an image cannot be read, images differ in size where
+            ``size`` is None, or the images do not fit into the memory.
     """
     folder = Path(path)
     if not folder.is_dir():
@@ -127,55 +130,64 @@ def open_set(
                 f"{str(path)!r} is arm {named!r}, but arm {arm!r} is asked for; give the run's folder"
             )
         chosen = arm_of(run, arm or named)
-        folder, source = run / "images" / chosen, facts(run, chosen)
+        folder, source = run / "images" / chosen, read_source(run, chosen)
     elif arm is not None:
         raise InputError(f"{str(path)!r} is no run folder, so it has no arm {arm!r}; leave the arm out")
-    found = list_files(folder)
+    found = list_image_files(folder)
     if source is not None:
         _require_whole(found, source)
     formation = _formation(source)
-    labels, ids = torch.tensor(found.labels), tuple(entry.path for entry in found.files)
     if formation is None:
-        return DistilledSet(_decoded(found, size, channels), labels, found.classes, ids, found.folder, source)
-    stored, m = _decoded(found, None, channels_of(folder)), formation.images
-    images = _in_channels(unpack(stored, formation), channels)
-    if size is not None:
-        images = torch.stack([fit(image, (size, size)) for image in images])
-    ids = tuple(f"{name}#{place}" for name in ids for place in range(m))
-    return DistilledSet(images, labels.repeat_interleave(m), found.classes, ids, found.folder, source, m)
+        images, per_file = _decoded(found, size, channels), 1
+        ids = [entry.path for entry in found.files]
+    else:
+        stored, per_file = _decoded(found, None, channels_of(folder)), formation.images
+        images = _in_channels(unpack(stored, formation), channels)
+        if size is not None:
+            images = torch.stack([fit(image, (size, size)) for image in images])
+        ids = [f"{entry.path}#{place}" for entry in found.files for place in range(per_file)]
+    return DistilledSet(
+        images,
+        torch.tensor(found.labels).repeat_interleave(per_file),
+        classes=found.classes,
+        ids=tuple(ids),
+        path=found.folder,
+        source=source,
+        images_per_file=per_file,
+    )
 
 
 def _formation(source: dict[str, Any] | None) -> Formation | None:
-    """Of a run's arm."""
+    """The formation of a run's arm, if it has one."""
     if source is None:
         return None
     arms = source["recipe"].get("arms") or {}
     return formation_of(arms.get(source["arm"], {}))
 
 
-def _require_whole(found: Files, source: dict[str, Any]) -> None:
-    """Refuse an arm that is not recovered to its end: it lacks classes, or some have fewer images."""
+def _require_whole(found: ImageFiles, source: dict[str, Any]) -> None:
+    """Refuse an arm whose recovery is not finished: some classes lack images that others have."""
     classes = source["data"][0]["classes"] if source["data"] else found.classes
     extra, missing = (
         sorted(set(a) - set(b)) for a, b in ((found.classes, classes), (classes, found.classes))
     )
     if extra:
         raise InputError(
-            f"{found.folder} has class folder {extra[0]!r}, but the run's {len(classes)} classes have none of that "
-            "name; move it away"
+            f"{found.folder} has class folder {extra[0]!r}, but the run's {len(classes)} classes have none of "
+            "that name; move it away"
         )
     counts = Counter(dict.fromkeys(missing, 0))
     counts.update(found.classes[label] for label in found.labels)
     least, most = min(counts, key=lambda name: counts[name]), max(counts.values())
     if counts[least] < most:
         raise InputError(
-            f"{found.folder} holds {counts[least]} images of class {least!r}, others have {most}, so it is not whole; "
-            "start the run again, it continues where it stopped"
+            f"{found.folder} holds {counts[least]} images of class {least!r}, others have {most}, so it is not "
+            "whole; start the run again, it continues where it stopped"
         )
 
 
-def _decoded(found: Files, size: int | None, channels: int) -> Tensor:
-    """uint8 [N, channels, H, W]."""
+def _decoded(found: ImageFiles, size: int | None, channels: int) -> Tensor:
+    """Decode all files, to uint8 [N, channels, H, W]."""
     files = [(entry, f"{found.folder}/{entry.path}") for entry in found.files]
     shape = _pixels(*files[0], size, channels).shape
     needed = len(files) * shape.numel()
@@ -187,7 +199,8 @@ def _decoded(found: Files, size: int | None, channels: int) -> Tensor:
         if image.shape != shape:
             here, there = (f"{height} x {width}" for _, height, width in (image.shape, shape))
             raise InputError(
-                f"images differ in size: {files[number][1]} is {here} pixels, others are {there}; ask for a size"
+                f"images differ in size: {files[number][1]} is {here} pixels, others are {there}; "
+                "ask for a size"
             )
         images[number] = image
 
@@ -202,14 +215,14 @@ def _decoded(found: Files, size: int | None, channels: int) -> Tensor:
 
 
 def _in_channels(images: Tensor, channels: int) -> Tensor:
-    """Grey images [N, 1, H, W] as RGB, or RGB ones in grey, where other channels are asked for."""
+    """Images [N, C, H, W] in other channels: grey ones repeated to RGB, or the luminance of RGB."""
     if images.shape[1] == channels:
         return images
     return images.expand(-1, channels, -1, -1).contiguous() if channels == 3 else rgb_to_grayscale(images)
 
 
 def _pixels(entry: Entry, where: str, size: int | None, channels: int) -> Tensor:
-    """uint8 [channels, h, w] of one image."""
+    """Decode one file, to uint8 [channels, h, w]."""
     try:
         image = decode(read_part(where, 0, entry.size, None), channels)
     except OSError as error:

@@ -157,7 +157,7 @@ class Judgement:
             changes["resize"] = question.resize
         whole = Recipe(
             name="judgement",
-            ipc=int(self.truth.bincount().max()) // self.set.formed,
+            ipc=int(self.truth.bincount().max()) // self.set.images_per_file,
             seed=self.seed,
             data=data.model_copy(update=changes),
             teacher=Teacher(mean=card.mean, std=card.std),
@@ -208,7 +208,9 @@ class Judgement:
 
     def _control(self) -> Arm:
         """As many random real images of each class as the set stores."""
-        counts = (self.truth.bincount(minlength=len(self.teacher.card.classes)) // self.set.formed).tolist()
+        counts = (
+            self.truth.bincount(minlength=len(self.teacher.card.classes)) // self.set.images_per_file
+        ).tolist()
         most = max(counts)
         rows = torch.tensor([c * most + slot for c, count in enumerate(counts) for slot in range(count)])
         classes = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))

@@ -77,7 +77,7 @@ def _under(values: Any, *keys: str) -> Any:
 def _facts(content: Content, form: str, origin: str) -> str:
     distilled, source = content.distilled, content.distilled.source
     channels, height, width = distilled.images.shape[1:]
-    images, formed = f"{len(content):,} of {len(content.names):,} classes", distilled.formed
+    images, formed = f"{len(content):,} of {len(content.names):,} classes", distilled.images_per_file
     rows = {
         "images": images
         + (f", unpacked; the run stores {formed} in the pixels of one" if formed > 1 else ""),

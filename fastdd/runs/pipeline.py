@@ -23,7 +23,7 @@ from ..bank import Bank
 from ..config import CONTROL, RANDOM_REAL, Recipe, Terms
 from ..data import summary
 from ..data.real import Real
-from ..distilled.formation import planes
+from ..distilled.formation import plane_sizes
 from ..distilled.images import load_recovered
 from ..errors import InputError
 from ..evaluate.full_set import FullSet
@@ -95,7 +95,7 @@ class Pipeline:
         for arm in self.arms:
             config = self._protocol(arm)
             if (formation := self.arms[arm].formation) is not None:
-                planes(formation, self.real.shape)
+                plane_sizes(formation, self.real.shape)
                 self.real.choose(self._seen(arm))
             smallest = evaluate.smallest_batch(self._seen(arm) * classes, config.batch)
             evaluate.require_statistics(config, normalizing, smallest)

@@ -12,11 +12,14 @@ from .covariance import covariance_regularizer, off_diagonal_covariance, varianc
 from .dire import RealEmbeddings, dire_loss, dire_terms, diversity_loss
 from .distance import distance_mean, distance_sum, pairwise_euclidean_distance
 from .gaussian import GaussianAlignment, gaussian_alignment
+from .matching import attention_distance, gradient_distance, mean_distance, trajectory_distance
 from .moments import spatial_moments
 from .nearest import knn_radii
 from .neighbours import coverage, density, prdc, precision, recall
 from .resample import random_resample, resample, resample_parameters
+from .siamese import siamese_augment, siamese_draws
 from .symmetric import LowRankCovariance, low_rank_covariance, pack_symmetric, unpack_symmetric
+from .tangent import kernel_ridge_loss, relu_ntk
 from .vendi import vendi_score
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "GaussianAlignment",
     "LowRankCovariance",
     "RealEmbeddings",
+    "attention_distance",
     "batch_moments",
     "batch_norm_loss",
     "batch_norm_loss_from_moments",
@@ -40,9 +44,12 @@ __all__ = [
     "diversity_loss",
     "frozen_batch_norm",
     "gaussian_alignment",
+    "gradient_distance",
     "intra_class_cosine",
+    "kernel_ridge_loss",
     "knn_radii",
     "low_rank_covariance",
+    "mean_distance",
     "off_diagonal_covariance",
     "pack_symmetric",
     "pairwise_cosine_similarity",
@@ -51,9 +58,13 @@ __all__ = [
     "precision",
     "random_resample",
     "recall",
+    "relu_ntk",
     "resample",
     "resample_parameters",
+    "siamese_augment",
+    "siamese_draws",
     "spatial_moments",
+    "trajectory_distance",
     "unpack_symmetric",
     "variance_hinge",
     "vendi_score",

@@ -368,7 +368,7 @@ def test_stored_labels(
     teacher: Teacher, digits: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastdd.labels.per_image.BATCH", 7)
-    made = labels.label(teacher, digits[0], "x")
+    made = labels.label_images(teacher, digits[0], "x")
     assert made.dtype == torch.float16
     wanted = teacher.network(teacher.normalize(digits[0]))
     torch.testing.assert_close(made.float(), wanted, rtol=2**-10, atol=1e-5)  # half precision

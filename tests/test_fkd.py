@@ -18,17 +18,16 @@ from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.labels import (
     Augmentation,
-    Facts,
-    Foreign,
+    LabelManifest,
     StoredLabels,
     export_fkd,
-    fingerprint,
+    images_fingerprint,
     import_fkd,
     label_views,
-    pil_views,
-    show,
+    mix_views,
+    render_views,
+    render_views_with_pil,
 )
-from fastdd.labels import mix as mix_pixels
 from fastdd.models.build import build
 from fastdd.teachers import Card, Teacher
 
@@ -50,35 +49,35 @@ def images() -> Tensor:
 @pytest.mark.parametrize("indices", [False, True])
 def test_released_labels_replay_exactly(images: Tensor, tmp_path: Path, mix: str, indices: bool) -> None:
     write_released(tmp_path / "fkd", images, mix, indices)
-    labels = import_fkd(tmp_path / "fkd", tmp_path / "l", Foreign(images, CLASSES))
-    assert labels.facts.augmentation.mix == mix
+    labels = import_fkd(tmp_path / "fkd", tmp_path / "l", images, CLASSES)
+    assert labels.manifest.augmentation.mix == mix
     for epoch in range(EPOCHS):
         for number in range(3):
             wanted, logits, samples = read_released(tmp_path / "fkd", images, epoch, number)
             views, seen = labels.get(epoch, torch.tensor(samples))
             assert torch.equal(seen, logits.float())
-            exact = pil_views(images, replace(views, partners=None)).float() / 255
-            shown = show(images.float() / 255, views)
+            exact = render_views_with_pil(images, replace(views, partners=None)).float() / 255
+            shown = render_views(images.float() / 255, views)
             assert float((shown - wanted).abs().max()) < 1.1 / 255  # PIL rounds to whole levels twice
             if mix == "none":
                 assert torch.equal(exact, wanted)
             else:
                 assert views.partners is not None
                 partners = exact[[samples.index(p) for p in views.partners.tolist()]]
-                torch.testing.assert_close(mix_pixels(exact, partners, views), wanted, rtol=0, atol=1e-7)
+                torch.testing.assert_close(mix_views(exact, partners, views), wanted, rtol=0, atol=1e-7)
 
 
 def test_imported_labels_replay_in_any_batch(images: Tensor, tmp_path: Path) -> None:
     write_released(tmp_path / "fkd", images)
-    labels = import_fkd(tmp_path / "fkd", tmp_path / "l", Foreign(images, CLASSES), form="int8")
+    labels = import_fkd(tmp_path / "fkd", tmp_path / "l", images, CLASSES, form="int8")
     whole = labels.views(1)
     _, logits = labels.get(1, whole.ids)
-    shown = show(images.float(), whole)
+    shown = render_views(images.float(), whole)
     for _, ids in labels.batches(1, seed=0, batch=5):
         views, some = labels.get(1, ids)
         rows = whole.find(ids)
         assert torch.equal(some, logits[rows])
-        torch.testing.assert_close(show(images.float(), views), shown[rows], rtol=0, atol=1e-3)
+        torch.testing.assert_close(render_views(images.float(), views), shown[rows], rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("file_bytes", [1, 600])
@@ -87,11 +86,11 @@ def test_an_import_that_was_killed_continues(
 ) -> None:
     monkeypatch.setattr("fastdd.labels.manifest.FILE_BYTES", file_bytes)
     write_released(tmp_path / "fkd", images)
-    import_fkd(tmp_path / "fkd", tmp_path / "l", Foreign(images, CLASSES))
+    import_fkd(tmp_path / "fkd", tmp_path / "l", images, CLASSES)
     before = {path.name: path.read_bytes() for path in (tmp_path / "l").iterdir()}
     assert len(before) > 2
     min((tmp_path / "l").glob("epochs*")).unlink()
-    import_fkd(tmp_path / "fkd", tmp_path / "l", Foreign(images, CLASSES))
+    import_fkd(tmp_path / "fkd", tmp_path / "l", images, CLASSES)
     assert {path.name: path.read_bytes() for path in (tmp_path / "l").iterdir()} == before
 
 
@@ -100,8 +99,8 @@ def test_a_pruned_generation(images: Tensor, tmp_path: Path) -> None:
     for epoch in range(EPOCHS):  # which drops short batches
         (tmp_path / "fkd" / f"epoch_{epoch}" / "batch_2.tar").unlink()
     (tmp_path / "fkd" / f"epoch_{EPOCHS - 1}" / "batch_1.tar").unlink()
-    labels = import_fkd(tmp_path / "fkd", tmp_path / "l", Foreign(images, CLASSES))
-    assert labels.facts.pool.kept == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+    labels = import_fkd(tmp_path / "fkd", tmp_path / "l", images, CLASSES)
+    assert labels.manifest.pool.kept == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
     for epoch, ids in labels.batches(0, 0, "draw"):
         assert ids.tolist() in orders(N, BATCH, EPOCHS)[epoch]
 
@@ -123,7 +122,7 @@ def test_a_file_that_would_run_something_is_refused(images: Tensor, tmp_path: Pa
     torch.load(path, weights_only=False)  # it works
     (tmp_path / "mark").rmdir()
     with pytest.raises(InputError, match=r"epoch_1/batch_0.tar is no FKD batch, or holds more than tensors"):
-        import_fkd(tmp_path / "fkd", tmp_path / "l", Foreign(images, CLASSES))
+        import_fkd(tmp_path / "fkd", tmp_path / "l", images, CLASSES)
     assert not (tmp_path / "mark").exists()
 
 
@@ -132,7 +131,7 @@ def test_damaged_and_missing_files(images: Tensor, tmp_path: Path) -> None:
 
     def refused(message: str, images: Tensor = images, classes: int = CLASSES, **more: Any) -> None:
         with pytest.raises(InputError, match=message):
-            import_fkd(fkd, tmp_path / "l", Foreign(images, classes, **more))
+            import_fkd(fkd, tmp_path / "l", images, classes, **more)
         for made in (tmp_path / "l").glob("*"):
             made.unlink()
 
@@ -170,13 +169,13 @@ def test_another_order_is_found_out(tmp_path: Path) -> None:
     many = torch.randint(256, (120, 3, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     write_released(tmp_path / "fkd", many)
     truth = torch.arange(120) % CLASSES
-    import_fkd(tmp_path / "fkd", tmp_path / "l", Foreign(many, CLASSES, truth))
+    import_fkd(tmp_path / "fkd", tmp_path / "l", many, CLASSES, truth=truth)
     for name, wrong, epoch in (
-        ("set", Foreign(many, CLASSES, truth[torch.randperm(120)]), 0),
-        ("order", Foreign(many, CLASSES, truth, permutations=1), 1),  # the first one of both is the same
+        ("set", {"truth": truth[torch.randperm(120)]}, 0),
+        ("order", {"truth": truth, "permutations": 1}, 1),  # the first one of both is the same
     ):
         with pytest.raises(InputError, match=f"epoch {epoch} of .* fit the images no better than chance"):
-            import_fkd(tmp_path / "fkd", tmp_path / name, wrong)
+            import_fkd(tmp_path / "fkd", tmp_path / name, many, CLASSES, **wrong)
 
 
 # -- out -------------------------------------------------------------------------------------------
@@ -186,8 +185,16 @@ def made_labels(folder: Path, images: Tensor, **changes: Any) -> StoredLabels:
     torch.manual_seed(0)
     card = Card("resnet8", tuple("abcde"), 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25))
     teacher = Teacher(build("resnet8", CLASSES).eval(), card)
-    facts = replace(Facts(fingerprint(images), ("t",), CLASSES, N, EPOCHS, CUTMIX, seed=3), **changes)
-    return label_views({"t": teacher}, images, folder, facts, "x")
+    manifest = LabelManifest(
+        images=images_fingerprint(images),
+        teachers=("t",),
+        classes=CLASSES,
+        samples=N,
+        epochs=EPOCHS,
+        augmentation=CUTMIX,
+        seed=3,
+    )
+    return label_views({"t": teacher}, images, folder, replace(manifest, **changes), name="x")
 
 
 @pytest.mark.parametrize("mix", ["none", "mixup", "cutmix"])
@@ -199,9 +206,9 @@ def test_a_released_reader_replays_what_we_write(images: Tensor, tmp_path: Path,
             seen, logits, samples = read_released(tmp_path / "fkd", images, epoch, number)
             views, wanted = labels.get(epoch, torch.tensor(samples))
             assert torch.equal(logits.float(), wanted)
-            assert float((show(images.float() / 255, views) - seen).abs().max()) < 1.1 / 255
+            assert float((render_views(images.float() / 255, views) - seen).abs().max()) < 1.1 / 255
             if mix == "none":
-                assert torch.equal(pil_views(images, views).float() / 255, seen)
+                assert torch.equal(render_views_with_pil(images, views).float() / 255, seen)
 
 
 def test_out_and_in_again_is_the_same(images: Tensor, tmp_path: Path) -> None:
@@ -209,7 +216,7 @@ def test_out_and_in_again_is_the_same(images: Tensor, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="made in an order of their own"):
         export_fkd(labels, tmp_path / "fkd")
     export_fkd(labels, tmp_path / "fkd", indices=True)
-    again = import_fkd(tmp_path / "fkd", tmp_path / "again", Foreign(images, CLASSES))
+    again = import_fkd(tmp_path / "fkd", tmp_path / "again", images, CLASSES)
     for epoch in range(EPOCHS):
         (views, logits), (seen, same) = (x.get(epoch, torch.arange(N)) for x in (labels, again))
         assert torch.equal(logits, same)
@@ -235,18 +242,18 @@ def test_labels_are_the_same_in_another_process(images: Tensor, tmp_path: Path) 
     torch.save(images, tmp_path / "images.pt")
     program = f"""
 import torch
-from fastdd.labels import StoredLabels, show
+from fastdd.labels import StoredLabels, render_views
 images = torch.load({str(tmp_path / "images.pt")!r}, weights_only=True)
 labels = StoredLabels.open({str(tmp_path / "l")!r})
 views, logits = labels.get(2, torch.tensor([17, 4, 5]))
-torch.save([views.digest(), show(images.float(), views), logits], {str(tmp_path / "seen.pt")!r})
+torch.save([views.digest(), render_views(images.float(), views), logits], {str(tmp_path / "seen.pt")!r})
 """
     subprocess.run([sys.executable, "-c", program], check=True)
     digest, pixels, logits = torch.load(tmp_path / "seen.pt", weights_only=True)
     views, wanted = labels.get(2, torch.tensor([17, 4, 5]))
     assert views.digest() == digest
     assert torch.equal(wanted, logits)
-    torch.testing.assert_close(show(images.float(), views), pixels, rtol=0, atol=1e-3)
+    torch.testing.assert_close(render_views(images.float(), views), pixels, rtol=0, atol=1e-3)
 
 
 # -- the command line ------------------------------------------------------------------------------

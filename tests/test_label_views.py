@@ -12,7 +12,7 @@ from torch import Tensor
 from views import CUTMIX, SHIFT, N, one_by_one, random_images
 
 from fastdd.errors import InputError
-from fastdd.labels import Augmentation, Pool, draw_views, show
+from fastdd.labels import Augmentation, LabelPool, draw_views, render_views
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +93,11 @@ def test_views_are_shown_as_described_in_any_batch(images: Tensor, how: Augmenta
     wanted, views = one_by_one(normal, how, 2), draw_views(5, 2, N, how)
     for size in (1, 6, N):
         for ids in torch.randperm(N, generator=torch.Generator().manual_seed(size)).split(size):
-            shown = show(normal, views.of(ids))
+            shown = render_views(normal, views.of(ids))
             torch.testing.assert_close(
                 shown, torch.stack([wanted[i] for i in ids.tolist()]), rtol=0, atol=2e-6
             )
-            raw = show(images, views.of(ids), lambda batch: batch.float() / 255)
+            raw = render_views(images, views.of(ids), lambda batch: batch.float() / 255)
             assert torch.equal(raw, shown)
 
 
@@ -105,28 +105,28 @@ def test_views_are_shown_as_described_in_any_batch(images: Tensor, how: Augmenta
 
 
 def test_a_pool_keeps_the_first_batches() -> None:
-    pool = Pool(10_000, 128, 300, keep=0.025)
+    pool = LabelPool(10_000, 128, 300, keep=0.025)
     assert len(pool.kept) == int(0.025 * 300 * 78) == 585  # 7.5 epochs' worth
     assert pool.kept[:2] == [(0, 0), (0, 1)]
     assert pool.labelled == list(range(8))
     assert pool.labels == 585 * 128
-    whole = Pool(N, 8, 2)
+    whole = LabelPool(N, 8, 2)
     assert whole.kept == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert whole.labels == 2 * N
     assert whole.rows(1).tolist() == list(range(N))
-    assert len(Pool(100, 10, 10, keep=0.3).kept) == 30  # 0.3 * 100 is 30 but for rounding
+    assert len(LabelPool(100, 10, 10, keep=0.3).kept) == 30  # 0.3 * 100 is 30 but for rounding
 
 
 def test_a_random_pool_is_spread_over_the_epochs() -> None:
-    pool = Pool(1000, 10, 20, keep=0.1, choice="random", seed=1)
+    pool = LabelPool(1000, 10, 20, keep=0.1, choice="random", seed=1)
     assert len(set(pool.kept)) == 200
     assert len(pool.labelled) == 20
-    assert pool.kept == Pool(1000, 10, 20, keep=0.1, choice="random", seed=1).kept
-    assert pool.kept != Pool(1000, 10, 20, keep=0.1, choice="random", seed=2).kept
+    assert pool.kept == LabelPool(1000, 10, 20, keep=0.1, choice="random", seed=1).kept
+    assert pool.kept != LabelPool(1000, 10, 20, keep=0.1, choice="random", seed=2).kept
 
 
 def test_epochs_draw_with_replacement_and_never_a_short_batch() -> None:
-    pool = Pool(N, 8, 4)
+    pool = LabelPool(N, 8, 4)
     drawn = [draw for epoch in range(2000) for draw in pool.draw(0, epoch)]
     counts = Counter(drawn)
     assert len(pool.draw(0, 0)) == 3
@@ -139,6 +139,6 @@ def test_epochs_draw_with_replacement_and_never_a_short_batch() -> None:
 
 def test_keep_is_a_share() -> None:
     with pytest.raises(InputError, match=r"labels.keep must be a share"):
-        Pool(10, 2, 1, keep=0)
+        LabelPool(10, 2, 1, keep=0)
     with pytest.raises(InputError, match="leaves no batch"):
-        Pool(10, 5, 1, keep=0.1)
+        LabelPool(10, 5, 1, keep=0.1)

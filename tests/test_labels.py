@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,18 +17,19 @@ from fastdd.config import Labels, Student
 from fastdd.errors import InputError
 from fastdd.labels import (
     Augmentation,
-    Facts,
+    LabelManifest,
     Replay,
     StoredLabels,
-    averaged,
+    average_logits,
     draw_views,
-    fingerprint,
+    images_fingerprint,
     label_views,
-    planned,
-    show,
+    plan_labels,
+    render_views,
 )
-from fastdd.labels.files import shard_path
+from fastdd.labels.files import label_path
 from fastdd.models.build import build
+from fastdd.protocols import settle_student
 from fastdd.teachers import Card, Teacher
 
 CLASSES = 4
@@ -48,8 +50,17 @@ def small_teacher(seed: int = 0) -> Teacher:
     return Teacher(network, card)
 
 
-def facts(images: Tensor, **changes: Any) -> Facts:
-    return replace(Facts(fingerprint(images), ("t",), CLASSES, N, 3, CUTMIX, seed=5), **changes)
+def planned(images: Tensor, **changes: Any) -> LabelManifest:
+    manifest = LabelManifest(
+        images=images_fingerprint(images),
+        teachers=("t",),
+        classes=CLASSES,
+        samples=N,
+        epochs=3,
+        augmentation=CUTMIX,
+        seed=5,
+    )
+    return replace(manifest, **changes)
 
 
 # -- labels on disk --------------------------------------------------------------------------------
@@ -57,7 +68,7 @@ def facts(images: Tensor, **changes: Any) -> Facts:
 
 def test_labels_are_the_teacher_s_of_what_is_shown(images: Tensor, tmp_path: Path) -> None:
     teacher = small_teacher()
-    labels = label_views({"t": teacher}, images, tmp_path / "l", facts(images), "x")
+    labels = label_views({"t": teacher}, images, tmp_path / "l", planned(images), name="x")
     assert labels.epochs == [0, 1, 2]
     ids = torch.tensor([20, 1, 9, 4, 11])
     for epoch in labels.epochs:
@@ -65,7 +76,9 @@ def test_labels_are_the_teacher_s_of_what_is_shown(images: Tensor, tmp_path: Pat
         shown = one_by_one(teacher.normalize(images), CUTMIX, epoch)
         wanted = teacher.network(torch.stack([shown[i] for i in ids.tolist()]))
         torch.testing.assert_close(logits, wanted, rtol=2**-10, atol=1e-3)
-        torch.testing.assert_close(show(teacher.normalize(images), views)[2], shown[9], rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            render_views(teacher.normalize(images), views)[2], shown[9], rtol=0, atol=1e-5
+        )
     batches = list(labels.batches(4, seed=0, batch=5))
     assert [len(batch) for _, batch in batches] == [5, 5, 5, 5, 3]
     assert labels.steps("shuffle", 5) == 5
@@ -81,18 +94,18 @@ def test_labels_that_were_killed_continue(
 ) -> None:
     monkeypatch.setattr("fastdd.labels.manifest.FILE_BYTES", file_bytes)
     teacher, made = {"t": small_teacher()}, tmp_path / "l"
-    how = facts(images, mode="train", parts=2)
+    how = planned(images, mode="train", parts=2)
     assert how.files == files
-    label_views(teacher, images, made, how, "x")
+    label_views(teacher, images, made, how, name="x")
     before = {path.name: path.read_bytes() for path in made.iterdir()}
-    lost = shard_path(made, files[-1])
+    lost = label_path(made, files[-1])
     lost.unlink()
     with pytest.raises(InputError, match=f"lack 1 of {len(files)} files, the first is {lost.name}"):
         StoredLabels.open(made)
-    label_views(teacher, images, made, how, "x")
+    label_views(teacher, images, made, how, name="x")
     assert {path.name: path.read_bytes() for path in made.iterdir()} == before
     with pytest.raises(InputError, match="with another seed"):
-        label_views(teacher, images, made, facts(images, mode="train", parts=2, seed=6), "x")
+        label_views(teacher, images, made, planned(images, mode="train", parts=2, seed=6), name="x")
 
 
 @pytest.mark.parametrize("file_bytes", [1, 1 << 16])
@@ -101,10 +114,12 @@ def test_stored_views_are_those_of_the_seed(
     images: Tensor, tmp_path: Path, how: Augmentation, monkeypatch: pytest.MonkeyPatch, file_bytes: int
 ) -> None:
     monkeypatch.setattr("fastdd.labels.manifest.FILE_BYTES", file_bytes)
-    made = facts(images, augmentation=how, keep=0.5, choice="random")
-    drawn = label_views({"t": small_teacher()}, images, tmp_path / "seed", made, "x")
-    kept = label_views({"t": small_teacher()}, images, tmp_path / "kept", replace(made, views="stored"), "x")
-    assert len(drawn.facts.pool.kept) == 3
+    made = planned(images, augmentation=how, keep=0.5, choice="random")
+    drawn = label_views({"t": small_teacher()}, images, tmp_path / "seed", made, name="x")
+    kept = label_views(
+        {"t": small_teacher()}, images, tmp_path / "kept", replace(made, views="stored"), name="x"
+    )
+    assert len(drawn.manifest.pool.kept) == 3
     replays: tuple[Replay, ...] = ("draw", "cycle")
     for replay in replays:
         assert drawn.steps(replay) == len(list(drawn.batches(0, 3, replay))) == 2
@@ -120,21 +135,21 @@ def test_stored_views_are_those_of_the_seed(
 def test_a_machine_that_draws_otherwise_is_told(
     images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
+    label_views({"t": small_teacher()}, images, tmp_path / "l", planned(images), name="x")
     monkeypatch.setattr("fastdd.labels.manifest.draw_views", lambda seed, *rest: draw_views(seed + 1, *rest))
     with pytest.raises(InputError, match="drawn otherwise by this machine"):
         StoredLabels.open(tmp_path / "l").views(0)
 
 
 def test_short_epochs_share_a_file_so_that_headers_are_few(images: Tensor, tmp_path: Path) -> None:
-    how = facts(images, epochs=700, form="int4")
-    labels = label_views({"t": small_teacher()}, images, tmp_path / "l", how, "x")
+    how = planned(images, epochs=700, form="int4")
+    labels = label_views({"t": small_teacher()}, images, tmp_path / "l", how, name="x")
     assert len(list((tmp_path / "l").glob("*.safetensors"))) == len(how.files) == 2
     assert (
         how.bytes == 700 * N * 6 < labels.bytes < 1.2 * how.bytes
     )  # 4 classes: 2 bytes of levels, 4 of their range
     exact = label_views(
-        {"t": small_teacher()}, images, tmp_path / "exact", replace(how, form="fp16", epochs=3), "x"
+        {"t": small_teacher()}, images, tmp_path / "exact", replace(how, form="fp16", epochs=3), name="x"
     )
     ids = torch.arange(N)
     (seen, coarse), (same, fine) = labels.get(2, ids), exact.get(2, ids)
@@ -143,9 +158,9 @@ def test_short_epochs_share_a_file_so_that_headers_are_few(images: Tensor, tmp_p
 
 
 def test_labels_of_something_else_are_refused(images: Tensor, tmp_path: Path) -> None:
-    label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
+    label_views({"t": small_teacher()}, images, tmp_path / "l", planned(images), name="x")
     with pytest.raises(InputError, match="of other images: fingerprint"):
-        StoredLabels.open(tmp_path / "l", images=fingerprint(images.flip(0)))
+        StoredLabels.open(tmp_path / "l", images=images_fingerprint(images.flip(0)))
     with pytest.raises(InputError, match="have 4 classes, expected 10"):
         StoredLabels.open(tmp_path / "l", classes=10)
     with pytest.raises(InputError, match="holds no labels"):
@@ -157,14 +172,29 @@ def test_labels_of_something_else_are_refused(images: Tensor, tmp_path: Path) ->
         StoredLabels.open(tmp_path / "l").views(0)
 
 
+def test_a_manifest_that_lacks_something_or_holds_more_is_named(images: Tensor, tmp_path: Path) -> None:
+    label_views({"t": small_teacher()}, images, tmp_path / "l", planned(images), name="x")
+    path = tmp_path / "l" / "manifest.json"
+    content = json.loads(path.read_text())
+    for changed, message in (
+        ({key: value for key, value in content.items() if key != "classes"}, "classes: Field required"),
+        ({**content, "shade": 1}, "shade: .* not allowed|shade: Unexpected"),
+        ({**content, "form": "int5"}, "form: Input should be 'fp16'"),
+        ({**content, "schema": 1}, "is of another version"),
+    ):
+        path.write_text(json.dumps(changed))
+        with pytest.raises(InputError, match=f"manifest.json:? ({message})"):
+            StoredLabels.open(tmp_path / "l")
+
+
 def test_a_full_disk_is_told_before(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 * N * 2 * CLASSES - 1))
     with pytest.raises(InputError, match=r"labels take .* GB and .* has .* GB left"):
-        label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
+        label_views({"t": small_teacher()}, images, tmp_path / "l", planned(images), name="x")
     assert not (tmp_path / "l").exists()
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 * N * 2 * CLASSES))
-    label_views({"t": small_teacher()}, images, tmp_path / "l", facts(images), "x")
+    label_views({"t": small_teacher()}, images, tmp_path / "l", planned(images), name="x")
 
 
 # -- teachers --------------------------------------------------------------------------------------
@@ -174,14 +204,14 @@ def test_a_full_disk_is_told_before(images: Tensor, tmp_path: Path, monkeypatch:
 def test_a_teacher_in_train_mode_sees_each_part_alone(images: Tensor, tmp_path: Path, parts: int) -> None:
     teacher = small_teacher()
     state = {name: value.clone() for name, value in teacher.network.state_dict().items()}
-    made = facts(images, mode="train", parts=parts)
-    labels = label_views({"t": teacher}, images, tmp_path / "l", made, "x")
+    made = planned(images, mode="train", parts=parts)
+    labels = label_views({"t": teacher}, images, tmp_path / "l", made, name="x")
     assert not teacher.network.training
     assert all(torch.equal(value, state[name]) for name, value in teacher.network.state_dict().items())
     views = labels.views(0)
     ids = views.ids[views.groups == 1]
     shown, logits = labels.get(0, ids)
-    batch = show(teacher.normalize(images), shown)
+    batch = render_views(teacher.normalize(images), shown)
     teacher.network.train()
     wanted = torch.cat([teacher.network(part) for part in batch.split(8 // parts)])
     torch.testing.assert_close(logits, wanted, rtol=2**-10, atol=2e-3)
@@ -189,11 +219,11 @@ def test_a_teacher_in_train_mode_sees_each_part_alone(images: Tensor, tmp_path: 
 
 def test_several_teachers_are_averaged() -> None:
     small, large = torch.randn(6, 4), 50 * torch.randn(6, 4)
-    torch.testing.assert_close(averaged([small, large], "mean"), (small + large) / 2)
+    torch.testing.assert_close(average_logits([small, large], "mean"), (small + large) / 2)
     sizes = [float(z.double().square().sum().sqrt()) for z in (small, large)]
     size = sum(sizes) / 2
     wanted = sum(z.double() * size / s for z, s in zip((small, large), sizes, strict=True)) / 2
-    torch.testing.assert_close(averaged([small, large], "norm").double(), wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(average_logits([small, large], "norm").double(), wanted, rtol=1e-6, atol=1e-6)
 
 
 def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,11 +246,11 @@ def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path, monkeypatch: p
         def normalize(self, images: Tensor) -> Tensor:
             return images.float()
 
-    made = facts(images)
-    sample = int(made.drawn(1).ids[11])
-    voters: Any = {"well": small_teacher(), "sick": Member(Sick(), small_teacher().card)}
+    made = planned(images)
+    sample = int(made.draw(1).ids[11])
+    teachers: Any = {"well": small_teacher(), "sick": Member(Sick(), small_teacher().card)}
     with pytest.raises(InputError, match=f"teacher sick gives logits .* for sample {sample} in epoch 1"):
-        label_views(voters, images, tmp_path / "l", made, "x")
+        label_views(teachers, images, tmp_path / "l", made, name="x")
     assert [path.name for path in sorted((tmp_path / "l").glob("epoch*"))] == [
         "epochs-00000-00000.safetensors"
     ]
@@ -231,18 +261,21 @@ def test_a_teacher_s_nan_is_named(images: Tensor, tmp_path: Path, monkeypatch: p
 
 def test_a_recipe_says_what_is_labelled(images: Tensor) -> None:
     config = Labels(per="view", form="topk", topk=3, keep=0.5, replay="draw", parts=2)
-    student = Student(steps=50, batch=10, scale=(0.25, 1), mix="cutmix", mix_alpha=1.0, teacher_mode="train")
-    made = planned(config, student, images, CLASSES, ("a",), 7)
-    how = Augmentation((16, 16), (0.25, 1), flip=0.5, mix="cutmix", mix_alpha=1.0, batch=10)
-    assert made == Facts(
-        fingerprint(images),
-        ("a",),
-        CLASSES,
-        N,
-        17,
-        how,
-        7,
-        0.5,
+    protocol = Student(steps=50, batch=10, scale=(0.25, 1), mix="cutmix", mix_alpha=1.0, teacher_mode="train")
+
+    def made(config: Labels, protocol: Student) -> LabelManifest:
+        student = settle_student(protocol, N, CLASSES)
+        return plan_labels(config, student, images, classes=CLASSES, teachers=("a",), seed=7)
+
+    assert made(config, protocol) == LabelManifest(
+        images=images_fingerprint(images),
+        teachers=("a",),
+        classes=CLASSES,
+        samples=N,
+        epochs=17,
+        augmentation=Augmentation((16, 16), scale=(0.25, 1), flip=0.5, mix="cutmix", mix_alpha=1.0, batch=10),
+        seed=7,
+        keep=0.5,
         form="topk",
         k=3,
         temperature=30,
@@ -250,6 +283,6 @@ def test_a_recipe_says_what_is_labelled(images: Tensor) -> None:
         parts=2,
     )
     with pytest.raises(InputError, match=r"set labels.replay to draw or cycle"):
-        planned(Labels(keep=0.5), student, images, CLASSES, ("a",), 7)
+        made(Labels(keep=0.5), protocol)
     with pytest.raises(InputError, match="records crops, flips and mixing alone"):
-        planned(config, Student(shuffle_patches=2), images, CLASSES, ("a",), 7)
+        made(config, Student(shuffle_patches=2))

@@ -247,8 +247,15 @@ def test_stored_views_are_labelled_as_the_student_sees_them(
     teacher: Teacher, images: Tensor, tmp_path: Path
 ) -> None:
     how = labels.Augmentation((8, 8), scale=(0.3, 1.0), mix="cutmix", batch=5)
-    facts = labels.Facts(labels.fingerprint(images), ("t",), CLASSES, 12, 2, how)
-    stored = labels.label_views({"t": teacher}, images, tmp_path / "labels", facts, "x")
+    manifest = labels.LabelManifest(
+        images=labels.images_fingerprint(images),
+        teachers=("t",),
+        classes=CLASSES,
+        samples=12,
+        epochs=2,
+        augmentation=how,
+    )
+    stored = labels.label_views({"t": teacher}, images, tmp_path / "labels", manifest, name="x")
     source = Replayed(changed(batch=7), teacher, images, stored, torch.arange(12) % CLASSES, 3)
     assert (len(source), source.smallest()) == (2, 5)
     for batch in source.epoch(1):

@@ -90,10 +90,14 @@ def _of_views(path: Path) -> Rows:
     from ..labels import StoredLabels
 
     labels = StoredLabels.open(path)
-    facts, how = labels.facts, labels.facts.augmentation
-    count, size = facts.pool.labels, labels.bytes
-    fkd = facts.epochs * facts.samples * (2 * facts.classes + 25)
-    form = f"{facts.form}, k {facts.k} at T {facts.temperature:g}" if facts.form == "topk" else facts.form
+    manifest, how = labels.manifest, labels.manifest.augmentation
+    count, size = manifest.pool.labels, labels.bytes
+    fkd = manifest.epochs * manifest.samples * (2 * manifest.classes + 25)
+    form = (
+        f"{manifest.form}, k {manifest.k} at T {manifest.temperature:g}"
+        if manifest.form == "topk"
+        else manifest.form
+    )
     cut = (
         f"pad {how.pad} px"
         if how.scale is None
@@ -101,15 +105,21 @@ def _of_views(path: Path) -> Rows:
     )
     mixing = "none" if how.mix == "none" else f"{how.mix}({how.mix_alpha:g}), one ratio a {how.mix_per}"
     return [
-        ("images", f"{facts.samples} of {how.size[0]} x {how.size[1]}, fingerprint {facts.images[:12]}"),
-        ("classes", str(facts.classes)),
-        ("teachers", ", ".join(teacher[:12] for teacher in facts.teachers) or "unknown"),
-        ("teacher mode", f"{facts.mode}, batches of {how.batch} in {facts.parts} parts, {facts.average}"),
-        ("views", "stored, as imported" if facts.source else f"{cut}, flip {how.flip:g}"),
-        ("mixing", how.mix if facts.source else mixing),
+        (
+            "images",
+            f"{manifest.samples} of {how.size[0]} x {how.size[1]}, fingerprint {manifest.images[:12]}",
+        ),
+        ("classes", str(manifest.classes)),
+        ("teachers", ", ".join(teacher[:12] for teacher in manifest.teachers) or "unknown"),
+        (
+            "teacher mode",
+            f"{manifest.mode}, batches of {how.batch} in {manifest.parts} parts, {manifest.average}",
+        ),
+        ("views", "stored, as imported" if manifest.source else f"{cut}, flip {how.flip:g}"),
+        ("mixing", how.mix if manifest.source else mixing),
         (
             "epochs",
-            f"{facts.epochs}, {100 * facts.keep:g} % of the batches kept ({facts.choice}), order {how.order}",
+            f"{manifest.epochs}, {100 * manifest.keep:g} % of the batches kept ({manifest.choice}), order {how.order}",
         ),
         ("labels", f"{count} in {form}, {size / 1e6:.2f} MB, {size / count:.1f} bytes each"),
         ("against FKD", f"{fkd / 1e6:.2f} MB for all epochs, {fkd / size:.1f} times as much"),
@@ -134,12 +144,18 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _import(arguments: argparse.Namespace) -> None:
     from ..distilled import open_set
-    from ..labels import Foreign, import_fkd
+    from ..labels import import_fkd
 
     distilled = open_set(arguments.set, arguments.arm)
-    classes = arguments.classes or len(distilled.classes)
-    foreign = Foreign(distilled.images, classes, distilled.labels, arguments.permutations)
     labels = import_fkd(
-        Path(arguments.fkd), Path(arguments.out), foreign, arguments.form, arguments.k, arguments.temperature
+        Path(arguments.fkd),
+        Path(arguments.out),
+        distilled.images,
+        arguments.classes or len(distilled.classes),
+        truth=distilled.labels,
+        permutations=arguments.permutations,
+        form=arguments.form,
+        k=arguments.k,
+        temperature=arguments.temperature,
     )
-    print(f"{arguments.out}: {labels.facts.pool.labels} labels, {labels.bytes / 1e6:.2f} MB")
+    print(f"{arguments.out}: {labels.manifest.pool.labels} labels, {labels.bytes / 1e6:.2f} MB")

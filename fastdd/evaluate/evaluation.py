@@ -25,7 +25,7 @@ from ..data.real import Real
 from ..distilled import DistilledSet, open_set
 from ..distilled.runs import run_of
 from ..errors import InputError, suggestion
-from ..labels import fingerprint
+from ..labels import images_fingerprint
 from ..models.build import outline
 from ..models.student_names import students
 from ..protocols import declaration, plain, settle_student
@@ -183,7 +183,7 @@ class Judgement:
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "set": fingerprint(self.images),
+            "set": images_fingerprint(self.images),
             "teacher": teachers.fingerprint(self.teacher_path),
             "train": self.real.train.fingerprint,
             "test": self.real.test_set.fingerprint,

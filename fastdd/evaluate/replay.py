@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from ..config import Student
-from ..labels import Replay, StoredLabels, show
+from ..labels import Replay, StoredLabels, render_views
 from ..teachers import Teacher
 from .batch_norm_check import smallest_batch
 from .batches import ONCE, Batch
@@ -38,7 +38,7 @@ class Replayed:
     ) -> None:
         assert config.batch != "by_ipc"  # settled
         self.stored, self.hard, self.seed, self.replay = stored, hard, seed, replay
-        self.batch = config.batch if replay == "shuffle" else stored.facts.augmentation.batch
+        self.batch = config.batch if replay == "shuffle" else stored.manifest.augmentation.batch
         once = 4 * images.numel() <= ONCE
         self.images = teacher.normalize(images) if once else images
         self.prepare = None if once else teacher.normalize
@@ -54,4 +54,4 @@ class Replayed:
             views, logits = self.stored.get(labelled, ids)
             device = self.images.device
             hard = None if self.hard is None else self.hard[ids.to(device)]
-            yield Batch(show(self.images, views, self.prepare), logits.to(device), hard)
+            yield Batch(render_views(self.images, views, self.prepare), logits.to(device), hard)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..config import Student
 from ..errors import InputError
-from ..labels import label
+from ..labels import label_images
 from ..protocols import images_seen, settle_student
 from ..runtime.files import write_json
 from ..runtime.progress import progress
@@ -113,7 +113,7 @@ class Table:
         total = len(left) * images_seen(config, arm.size)
         stored = None
         if left and config.labels == "stored":
-            stored = label(teacher, arm.images, arm.name).float()
+            stored = label_images(teacher, arm.images, arm.name).float()
         with progress(f"{config.network} {arm.name}", total) as bar:
             for number in left:
                 identity = derive(seed, "student", number)

@@ -1,50 +1,54 @@
-"""Soft labels of a distilled set.
+"""Soft labels of a distilled set: the logits that a teacher gives its images, stored for students.
 
-per_image.py: one label of each image as it is. The rest: labels of views, what a student sees of a sample in an epoch.
-views.py draws views, render.py turns them into pixels; encoding.py writes logits in few bytes, pruning.py says which labelling
-batches are kept and seen again, manifest.py, files.py and per_view.py keep them on disk, plan.py takes them from a recipe;
-labelling.py labels, average.py with several teachers; fkd.py reads and writes the released layout.
+One label an image (per_image.py), or one label a view (FKD): a view is what a student sees of a sample in an epoch,
+cropped, flipped and mixed. For labels of views:
+
+    plan.py          takes what is to be labelled from a recipe
+    views.py         draws views; render.py turns them into pixels
+    labelling.py     asks one or several teachers
+    encoding.py      writes logits in few bytes
+    pruning.py       says which labelling batches are kept, and which of them an epoch of training sees
+    manifest.py, files.py, view_records.py, per_view.py    keep labels on disk and read them
+    fkd.py, fkd_files.py    read and write the released FKD layout
 """
 
-from .average import Average, averaged
 from .encoding import Form, bytes_per_label, decode, encode
-from .fkd import Foreign, export_fkd, import_fkd
-from .labelling import label_views
-from .manifest import Facts, fingerprint
-from .per_image import ImageLabels, label, load_labels, read_labels, save_labels
+from .fkd import export_fkd, import_fkd
+from .labelling import average_logits, label_views
+from .manifest import Averaging, LabelManifest, images_fingerprint
+from .per_image import ImageLabels, label_images, load_labels, read_labels, save_labels
 from .per_view import Replay, StoredLabels, is_whole
-from .plan import planned
-from .pruning import Pool
-from .render import mix, pil_views, show
+from .plan import plan_labels
+from .pruning import LabelPool
+from .render import mix_views, render_views, render_views_with_pil
 from .views import Augmentation, Views, draw_views
 
 __all__ = [
     "Augmentation",
-    "Average",
-    "Facts",
-    "Foreign",
+    "Averaging",
     "Form",
     "ImageLabels",
-    "Pool",
+    "LabelManifest",
+    "LabelPool",
     "Replay",
     "StoredLabels",
     "Views",
-    "averaged",
+    "average_logits",
     "bytes_per_label",
     "decode",
     "draw_views",
     "encode",
     "export_fkd",
-    "fingerprint",
+    "images_fingerprint",
     "import_fkd",
     "is_whole",
-    "label",
+    "label_images",
     "label_views",
     "load_labels",
-    "mix",
-    "pil_views",
-    "planned",
+    "mix_views",
+    "plan_labels",
     "read_labels",
+    "render_views",
+    "render_views_with_pil",
     "save_labels",
-    "show",
 ]

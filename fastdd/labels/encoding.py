@@ -1,15 +1,16 @@
-"""How the logits of a label are written: fp16, bf16, the k largest, or 8 or 4 bits each.
+"""Forms in which the C logits z of a label are stored: fp16, bf16, the k largest, or 8 or 4 bits each.
 
-    fp16, bf16   C values                                                  2 C bytes
-    topk         k values fp16, k indices, and one value r for the rest    k (2 + i) + 2, i = 1 up to 256 classes, 2 up
-                                                                           to 32,768, else 4
-    int8, int4   q with z ~ low + scale q, low and scale fp16, a label's   C + 4, ceil(C / 2) + 4
+    form         what is stored                                            bytes a label
+    fp16, bf16   C values                                                  2 C
+    topk         k values in fp16, k indices of i bytes, one value r       k (2 + i) + 2
+    int8, int4   levels q with z ~ low + scale q; low and scale in fp16    C + 4 and ceil(C / 2) + 4
 
-The released FKD layout takes 2 C + 25 (logits, window, flip, partner).
+An index takes i = 1 byte up to 256 classes, 2 up to 32,768, else 4. The released FKD layout takes 2 C + 25 bytes a
+label, with its view.
 
-topk: r is such that, at temperature T, the probability that is left is that of the remaining classes together,
-r = T (logsumexp_rest(z / T) - log(C - k)): it is spread evenly over them, and the k classes keep theirs at T.
-int8, int4: low is rounded down and scale up to fp16, so every logit is within scale / 2 of its decoded value.
+topk gives every class but the k largest the logit r = T (logsumexp_rest(z / T) - log(C - k)): at temperature T the k
+classes keep their probabilities, and what is left is spread evenly over the others. int8 and int4 round low down and
+scale up to fp16, so a decoded logit is at most scale / 2 away.
 """
 
 from __future__ import annotations
@@ -25,23 +26,23 @@ Form = Literal["fp16", "bf16", "topk", "int8", "int4"]
 FLOATS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 LEVELS = {"int8": 255, "int4": 15}
 INDICES = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32))
-"""how many classes each dtype can tell apart"""
+"""(number of classes, dtype): the dtype can tell that many classes apart"""
 Encoded = dict[str, Tensor]
-"""what a file holds of some labels; the first dimension of every tensor is theirs"""
+"""tensors by name, as a file holds them; their first dimension is the labels"""
 
 
 def bytes_per_label(form: Form, classes: int, k: int = 10) -> int:
-    """Bytes that a label takes, without its view."""
+    """How many bytes a label takes, without its view."""
     if form in FLOATS:
         return 2 * classes
     if form == "topk":
         kept = min(k, classes)
-        return kept * (2 + _index(classes).itemsize) + 2
+        return kept * (2 + _index_dtype(classes).itemsize) + 2
     return (classes if form == "int8" else -(-classes // 2)) + 4
 
 
 def shapes(form: Form, labels: int, classes: int, k: int = 10) -> dict[str, list[int]]:
-    """Of the tensors that encode gives, by name."""
+    """Shapes of the tensors that ``encode`` gives, by name."""
     if form in FLOATS:
         return {"logits": [labels, classes]}
     if form == "topk":
@@ -55,19 +56,20 @@ def shapes(form: Form, labels: int, classes: int, k: int = 10) -> dict[str, list
 
 
 def encode(logits: Tensor, form: Form, k: int = 10, temperature: float = 1.0) -> Encoded:
-    """Write logits float [B, C] in a form.
+    """Encode logits.
 
     Args:
-        k, temperature: of topk.
+        logits: float [B, C].
+        form: what is stored; see this module's table.
+        k: number of classes that topk keeps.
+        temperature: T of topk.
 
     Raises:
-        InputError: logits that are no finite numbers, or too large for the form.
+        InputError: a logit is not finite, or too large for the form.
     """
     logits = logits.detach().float().cpu()
     if not logits.isfinite().all():
-        raise InputError(
-            "logits must be finite, got NaN or infinity; look for a teacher that does not fit the images"
-        )
+        raise InputError("logits must be finite, got NaN or infinity; check that the teacher fits the images")
     if form in FLOATS:
         encoded = {"logits": logits.to(FLOATS[form])}
     elif form == "topk":
@@ -76,14 +78,13 @@ def encode(logits: Tensor, form: Form, k: int = 10, temperature: float = 1.0) ->
         encoded = _encode_levels(logits, LEVELS[form])
     if not all(tensor.isfinite().all() for tensor in encoded.values() if tensor.is_floating_point()):
         raise InputError(
-            f"logits up to {float(logits.abs().max()):.3g} do not fit 16-bit floats, which end at 65504; use "
-            "labels.form=bf16"
+            f"logits up to {float(logits.abs().max()):.3g} do not fit fp16, which ends at 65504; set labels.form=bf16"
         )
     return encoded
 
 
 def decode(encoded: Encoded, form: Form, classes: int) -> Tensor:
-    """Logits float32 [B, classes] of what encode gave."""
+    """Decode what ``encode`` gave: logits float32 [B, classes], on the CPU."""
     if form in FLOATS:
         return encoded["logits"].float()
     if form == "topk":
@@ -103,18 +104,18 @@ def _encode_topk(logits: Tensor, k: int, temperature: float) -> Encoded:
         others = logits.scatter(1, index, float("-inf")).double() / temperature
         count = torch.tensor(float(classes - k), dtype=torch.float64)
         rest = temperature * (others.logsumexp(1) - count.log())
-    return {"values": values.half(), "index": index.to(_index(classes)), "rest": rest.half()}
+    return {"values": values.half(), "index": index.to(_index_dtype(classes)), "rest": rest.half()}
 
 
-def _index(classes: int) -> torch.dtype:
-    """The smallest dtype that holds a class."""
+def _index_dtype(classes: int) -> torch.dtype:
+    """The smallest dtype that holds the number of a class."""
     return next(dtype for most, dtype in INDICES if classes <= most)
 
 
 def _encode_levels(logits: Tensor, top: int) -> Encoded:
     low, high = logits.aminmax(dim=1)
-    low = _down(low)
-    scale = -_down(-(high - low.float()) / top)
+    low = _round_down(low)
+    scale = -_round_down(-(high - low.float()) / top)
     levels = ((logits - low.float()[:, None]) / scale.float()[:, None]).round().clamp(0, top).to(torch.uint8)
     if top == LEVELS["int4"]:
         pairs = torch.nn.functional.pad(levels, (0, levels.shape[1] % 2)).unflatten(1, (-1, 2))
@@ -122,6 +123,6 @@ def _encode_levels(logits: Tensor, top: int) -> Encoded:
     return {"levels": levels, "low": low, "scale": scale}
 
 
-def _down(values: Tensor) -> Tensor:
-    """fp16 numbers just below float32 values."""
+def _round_down(values: Tensor) -> Tensor:
+    """Round float32 values to fp16, never up."""
     return (values - values.abs() * 2.0**-10 - 2.0**-24).half()

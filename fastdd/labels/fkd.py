@@ -1,16 +1,15 @@
-"""FKD labels in and out, in the released layout (fkd_files.py).
+"""Export stored labels to the released FKD layout, and import them from it (fkd_files.py).
 
-A released reader finds a batch by its order of samples: torch's RandomSampler with a generator seeded with 42. Labels
-that were drawn with ``order: fkd`` are written out for it; those that come in get the same order, unless their files
-hold indices. Windows come as float32 fractions of the stored image and PIL rounds their corners, so as whole pixels
-they survive both ways unchanged.
+A released reader knows which samples a batch holds by its order: that of torch's RandomSampler with a generator seeded
+with 42. Labels that were drawn with ``order: fkd`` are exported for such a reader; imported ones get that order unless
+their files hold indices. The layout has windows as float32 fractions of the stored image, and PIL rounds their corners
+to whole pixels, so whole pixels survive both ways unchanged.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -22,113 +21,117 @@ from ..runtime.progress import progress
 from .encoding import Form
 from .fkd_files import Record, batch_path, list_batches, read_record, write_record
 from .labelling import check_finite
-from .manifest import Facts, fingerprint
-from .per_view import StoredLabels, begin
-from .views import FKD_PERMUTATIONS, Augmentation, Views, fkd_orders, mixed
+from .manifest import LabelManifest, images_fingerprint
+from .per_view import StoredLabels, begin_labels
+from .views import FKD_PERMUTATIONS, Augmentation, Views, fkd_orders, mix_in
 
 NEAR = 1e-2
-"""pixels that a corner may be off a whole one; float32 fractions of 10,000 pixels are off by less than 0.001"""
+"""pixels by which a corner may miss a whole one; float32 fractions of 10,000 pixels miss it by less than 0.001"""
 ENOUGH = 50
-"""labels that tell an order from chance"""
+"""number of labels that tell a right order from chance"""
 
 
-# -- out -------------------------------------------------------------------------------------------
+# -- export ----------------------------------------------------------------------------------------
 
 
 def export_fkd(labels: StoredLabels, folder: Path, indices: bool = False) -> int:
     """Write labels in the released layout; returns the number of files.
 
     Args:
-        folder: new or empty.
-        indices: also write the samples' places in the set, as G-VBSM and EDC do; any order of labels will do.
+        labels: labels of views.
+        folder: a new or empty folder.
+        indices: also write the samples' positions in the set, as G-VBSM and EDC do; then any order of labels will do.
 
     Raises:
-        InputError: the layout cannot hold these labels, or the folder holds something.
+        InputError: the layout cannot hold these labels, or the folder is not empty.
     """
-    how = labels.facts.augmentation
+    manifest, augmentation = labels.manifest, labels.manifest.augmentation
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder} is not empty; choose a new folder")
-    if how.order != "fkd" and not indices:
+    if augmentation.order != "fkd" and not indices:
         raise InputError(
             f"labels {labels.folder} were made in an order of their own, which a released reader cannot know; label "
             "with labels.order=fkd, or export with indices for a reader that takes them"
         )
-    if how.pad or (how.mix != "none" and how.mix_per != "batch"):
+    if augmentation.pad or (augmentation.mix != "none" and augmentation.mix_per != "batch"):
         raise InputError(
             "FKD holds windows inside of the image and one ratio a batch; label with a crop by scale instead of pad, "
             "and with labels.mix_per=batch"
         )
-    if labels.facts.choice != "first" and labels.facts.keep < 1:
+    if manifest.choice != "first" and manifest.keep < 1:
         raise InputError("FKD numbers batches without gaps; label with labels.choice=first")
     files = 0
-    with progress("export fkd", labels.facts.pool.labels) as bar:
+    with progress("export fkd", manifest.pool.labels) as bar:
         for epoch in labels.epochs:
             whole = labels.views(epoch)
             for batch, group in enumerate(whole.groups.unique().tolist()):
                 views, logits = labels.get(epoch, whole.ids[whole.groups == group])
-                write_record(batch_path(folder, epoch, batch), _to_record(views, logits, how.size, indices))
+                record = _to_record(views, logits, augmentation.size, indices=indices)
+                write_record(batch_path(folder, epoch, batch), record)
                 files += 1
                 bar.advance(len(views))
     return files
 
 
-def _to_record(views: Views, logits: Tensor, size: tuple[int, int], indices: bool) -> Record:
+def _to_record(views: Views, logits: Tensor, size: tuple[int, int], *, indices: bool) -> Record:
     sides = torch.tensor([size[0], size[1], size[0], size[1]], dtype=torch.float64)
     fractions = (views.windows[:, 3:] / sides).float()
-    partners = None if views.partners is None else views.find(views.partners)
-    ratio = None if views.ratios is None else float(views.ratios[0])
-    box = None if views.boxes is None else tuple(views.boxes[0].tolist())
-    ids = views.ids if indices else None
-    return Record(fractions, views.windows[:, 0] != 0, partners, ratio, box, logits, ids)
+    return Record(
+        windows=fractions,
+        flips=views.windows[:, 0] != 0,
+        partners=None if views.partners is None else views.find(views.partners),
+        ratio=None if views.ratios is None else float(views.ratios[0]),
+        box=None if views.boxes is None else tuple(views.boxes[0].tolist()),
+        logits=logits,
+        indices=views.ids if indices else None,
+    )
 
 
-# -- in --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """What a folder of FKD files is to be read as.
-
-    Args:
-        images: uint8 [N, C, H, W] that were labelled, in the order of their files' names.
-        classes: of a label.
-        truth: int64 [N], the class of each image; the labels are compared with it.
-        permutations: see views.fkd_orders.
-    """
-
-    images: Tensor
-    classes: int
-    truth: Tensor | None = None
-    permutations: int = FKD_PERMUTATIONS
+# -- import ----------------------------------------------------------------------------------------
 
 
 def import_fkd(
-    source: Path, folder: Path, foreign: Foreign, form: Form = "fp16", k: int = 10, temperature: float = 20.0
+    source: Path,
+    folder: Path,
+    images: Tensor,
+    classes: int,
+    *,
+    truth: Tensor | None = None,
+    permutations: int = FKD_PERMUTATIONS,
+    form: Form = "fp16",
+    k: int = 10,
+    temperature: float = 20.0,
 ) -> StoredLabels:
     """Read a folder of FKD files into stored labels; an import that was killed continues.
 
     Args:
-        form, k, temperature: see forms.encode.
+        source: the folder that holds epoch_0.
+        folder: where the labels are written, new or to be continued.
+        images: uint8 [N, C, H, W], the images that were labelled, in the order of their files' names.
+        classes: number of classes of a label.
+        truth: int64 [N], the class of each image; labels that do not fit it better than chance are refused. None:
+            they are not compared.
+        permutations: how many permutations the sampler drew an epoch; see views.fkd_orders.
+        form, k, temperature: how logits are stored; see encoding.encode.
 
     Raises:
         InputError: files are missing or damaged, hold more than tensors and numbers, or are of other images, another
             number of images or classes, or another order.
     """
-    counts, samples, size = list_batches(source), len(foreign.images), foreign.images.shape[2:]
+    counts, samples, size = list_batches(source), len(images), images.shape[2:]
     first = read_record(batch_path(source, 0, 0))
-    batch, pruned = len(first.flips), _pruned(source, counts, len(first.flips), samples)
+    batch, pruned = len(first.flips), _is_pruned(source, counts, len(first.flips), samples)
     keep = sum(counts) / (len(counts) * (samples // batch)) if pruned else 1.0
     mix: Literal["none", "mixup", "cutmix"] = "none"
     if first.partners is not None:
         mix = "mixup" if first.box is None else "cutmix"
-    how = Augmentation((size[0], size[1]), mix=mix, batch=batch, order="fkd")
-    facts = Facts(
-        fingerprint(foreign.images),
-        (),
-        foreign.classes,
-        samples,
-        len(counts),
-        how,
+    manifest = LabelManifest(
+        images=images_fingerprint(images),
+        teachers=(),
+        classes=classes,
+        samples=samples,
+        epochs=len(counts),
+        augmentation=Augmentation((size[0], size[1]), mix=mix, batch=batch, order="fkd"),
         keep=keep,
         views="stored",
         form=form,
@@ -137,24 +140,29 @@ def import_fkd(
         mode="unknown",
         source="fkd",
     )
-    writer = begin(folder, facts)
-    with progress("import fkd", facts.pool.labels) as bar:
-        bar.line(f"{facts.pool.labels} labels in {facts.form}, {facts.bytes / 1e6:.1f} MB in {folder}")
-        for epoch, order in zip(range(len(counts)), fkd_orders(samples, foreign.permutations), strict=False):
-            if epoch not in writer.left:
+    writer = begin_labels(folder, manifest)
+    count = manifest.pool.labels
+    with progress("import fkd", count) as bar:
+        bar.line(f"{count} labels in {manifest.form}, {manifest.bytes / 1e6:.1f} MB in {folder}")
+        for epoch, order in zip(range(len(counts)), fkd_orders(samples, permutations), strict=False):
+            if epoch not in writer.missing_epochs:
                 continue
-            parts = list(_batches(source, epoch, counts[epoch], order.split(batch), facts))
-            views = _joined([part for part, _ in parts])
+            parts = list(_read_epoch(source, epoch, order.split(batch)[: counts[epoch]], manifest))
+            views = Views.concatenate([part for part, _ in parts])
             logits = torch.cat([part for _, part in parts])
-            if foreign.truth is not None:
-                _check_order(source, foreign.truth, views, logits)
+            if truth is not None:
+                _check_order(source, truth, views, logits)
             writer.add(views, logits)
             bar.advance(len(views))
-    return StoredLabels(folder, facts.images, facts.classes)
+    return StoredLabels.open(folder, manifest.images, manifest.classes)
 
 
-def _pruned(source: Path, counts: list[int], batch: int, samples: int) -> bool:
-    """Whether the files are the first ones of LPLD's pruned generation, which has full batches alone."""
+def _is_pruned(source: Path, counts: list[int], batch: int, samples: int) -> bool:
+    """Whether the files are the first ones of LPLD's pruned labels, which have only full batches.
+
+    Raises:
+        InputError: neither whole epochs of this many samples nor pruned ones have so many files.
+    """
     last = len(read_record(batch_path(source, 0, counts[0] - 1)).flips)
     found = batch * (counts[0] - 1) + last
     if found == samples and len(set(counts)) == 1:
@@ -167,32 +175,36 @@ def _pruned(source: Path, counts: list[int], batch: int, samples: int) -> bool:
     )
 
 
-def _batches(
-    source: Path, epoch: int, count: int, order: tuple[Tensor, ...], facts: Facts
+def _read_epoch(
+    source: Path, epoch: int, batches: tuple[Tensor, ...], manifest: LabelManifest
 ) -> Iterator[tuple[Views, Tensor]]:
-    for b in range(count):
-        path = batch_path(source, epoch, b)
+    """Yield the views and logits of each batch; ``batches`` are the samples where the files hold no indices."""
+    for number, samples in enumerate(batches):
+        path = batch_path(source, epoch, number)
         record = read_record(path)
-        ids = order[b] if record.indices is None else record.indices
+        ids = samples if record.indices is None else record.indices
         if len(ids) != len(record.flips):
             raise InputError(
                 f"{path} labels {len(record.flips)} images, expected {len(ids)}; give the set it is of"
             )
-        if int(ids.min()) < 0 or int(ids.max()) >= facts.samples:
+        if int(ids.min()) < 0 or int(ids.max()) >= manifest.samples:
             raise InputError(
-                f"{path} labels image {int(ids.max())} of a set of {facts.samples}; give the set it is of"
+                f"{path} labels image {int(ids.max())} of a set of {manifest.samples}; give the set it is of"
             )
-        if record.logits.shape[1] != facts.classes:
+        if record.logits.shape[1] != manifest.classes:
             raise InputError(
-                f"{path} has logits of {record.logits.shape[1]} classes, expected {facts.classes}; give the set that "
+                f"{path} has logits of {record.logits.shape[1]} classes, expected {manifest.classes}; give the set that "
                 "was labelled"
             )
         check_finite(record.logits, str(path), epoch, ids)
-        yield _to_views(path, epoch, b, ids, record, facts.augmentation), record.logits.float()
+        views = _to_views(path, record, epoch=epoch, number=number, ids=ids, how=manifest.augmentation)
+        yield views, record.logits.float()
 
 
-def _to_views(path: Path, epoch: int, number: int, ids: Tensor, record: Record, how: Augmentation) -> Views:
-    """Views of a batch; corners are rounded as PIL does."""
+def _to_views(
+    path: Path, record: Record, *, epoch: int, number: int, ids: Tensor, how: Augmentation
+) -> Views:
+    """Turn a batch into views; windows' corners are rounded as PIL does."""
     height, width = how.size
     top, left, h, w = (record.windows.double() * torch.tensor([height, width, height, width])).unbind(1)
     corners = torch.stack((top, left, top + h, left + w), dim=1)
@@ -206,36 +218,29 @@ def _to_views(path: Path, epoch: int, number: int, ids: Tensor, record: Record, 
     zero = torch.zeros_like(flips)
     shape = windows[:, 2:] - windows[:, :2]
     windows = torch.cat((torch.stack((flips, zero, zero), dim=1), windows[:, :2], shape), dim=1)
-    views = Views(epoch, ids, torch.full_like(ids, number), 0, windows)
+    views = Views(epoch=epoch, ids=ids, groups=torch.full_like(ids, number), pad=0, windows=windows)
     if record.partners is None:
         return views
     if (record.box is None) != (how.mix == "mixup"):
         raise InputError(f"{path} is mixed otherwise than the first batch; copy the FKD folder again")
     boxes = None if record.box is None else torch.tensor([record.box]).repeat(len(ids), 1)
-    return mixed(
-        views, record.partners, torch.tensor(record.ratio, dtype=torch.float64).repeat(len(ids)), boxes
-    )
-
-
-def _joined(parts: list[Views]) -> Views:
-    """Views of one epoch, one after the other."""
-
-    def all_of(name: str) -> Tensor | None:
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else torch.cat(values)
-
-    names = ("ids", "groups", "windows", "partners", "partner_windows", "ratios", "boxes")
-    return Views(epoch=parts[0].epoch, pad=parts[0].pad, **{name: all_of(name) for name in names})  # type: ignore[arg-type]
+    ratios = torch.tensor(record.ratio, dtype=torch.float64).repeat(len(ids))
+    return mix_in(views, record.partners, ratios, boxes)
 
 
 def _check_order(source: Path, truth: Tensor, views: Views, logits: Tensor) -> None:
-    """Refuse an epoch of labels that fit their images no better than others, by three standard deviations.
+    """Refuse an epoch of labels that do not fit their images better than other images.
 
-    A label fits where its strongest class is that of its image or of the image's partner.
+    A label fits where its strongest class is that of its image or of the image's partner. Labels of the right order
+    beat chance by more than three standard deviations.
+
+    Raises:
+        InputError: they do not.
     """
     partners = views.ids if views.partners is None else views.partners
     wanted, top = torch.stack((truth[views.ids], truth[partners])), logits.argmax(1)
-    hits, chance = (int((wanted == dealt).any(0).sum()) for dealt in (top, top.roll(len(top) // 2)))
+    hits = int((wanted == top).any(0).sum())
+    chance = int((wanted == top.roll(len(top) // 2)).any(0).sum())
     if len(top) < ENOUGH or hits - chance > 3 * math.sqrt(len(top) / 2):
         return
     raise InputError(

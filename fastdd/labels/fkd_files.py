@@ -8,18 +8,19 @@
     5  logits     float16 [B, C] of the mixed batch, before the softmax
     6  indices    [B], places in the set; only in G-VBSM's and EDC's
 
-The released writer stores ratio and box as numpy scalars, so a reader needs numpy's constructors of those. They are
-all that is allowed beside tensors and plain Python: a file that names anything else is refused. Ours has plain
-numbers, which every version of every reader takes.
+The released writer stores ratio and box as numpy scalars, so numpy's constructors of scalars may be named in a file
+beside tensors and plain Python; a file that names anything else is refused. We write plain numbers, which every version
+of every reader takes.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -28,27 +29,28 @@ from torch import Tensor
 from ..errors import InputError
 from ..runtime.files import write_bytes
 
-SCALAR: Any = np.float64().__reduce__()[0]
-NUMBERS: list[Any] = [
+SCALAR = cast("Callable[..., object]", np.float64().__reduce__()[0])
+NUMBERS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     *((SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
     np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")),
 ]
-"""names that files give to numpy's constructor of scalars, before numpy 2 and since, and what it needs"""
+"""numpy's constructor of scalars under the names it has before numpy 2 and since, and the dtypes that it takes"""
 FIELDS = ("windows", "flips", "partners", "ratio", "box", "logits", "indices")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """A labelling batch of B samples, as a file has it, in this module's order.
+    """A labelling batch of B samples.
 
     Attributes:
-        windows: float32 [B, 4], fractions.
-        flips: bool [B].
-        partners: int64 [B], or None.
-        ratio, box: of the mixing; box as (top, bottom, left, right).
-        logits: float [B, C].
-        indices: int64 [B], or None.
+        windows: float32 [B, 4], top, left, height and width as fractions of the stored image's sides.
+        flips: bool [B], whether a sample is flipped.
+        partners: int64 [B], positions in the batch of the samples that are mixed in; None: nothing is mixed.
+        ratio: the share of the sample itself in the mixture; None: nothing is mixed.
+        box: the box of CutMix in pixels of the view: top, bottom, left, right; None: no CutMix.
+        logits: float [B, C] of the mixed batch, before the softmax.
+        indices: int64 [B], the samples' positions in the set; None: the loader's order tells them.
     """
 
     windows: Tensor
@@ -61,13 +63,14 @@ class Record:
 
 
 def batch_path(folder: Path, epoch: int, batch: int) -> Path:
+    """The path of a batch's file."""
     return folder / f"epoch_{epoch}" / f"batch_{batch}.tar"
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Write a batch."""
+    """Write a batch; the box is written as top, left, bottom, right."""
     box = record.box
-    content: list[Any] = [
+    content: list[object] = [
         record.windows,
         record.flips,
         record.partners,
@@ -81,10 +84,10 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read a batch without executing anything that it might hold.
+    """Read a batch without executing anything that the file might hold.
 
     Raises:
-        InputError: no such file, one that holds more than tensors and numbers, or that is not of the layout.
+        InputError: there is no such file, it holds more than tensors and numbers, or it is not of the layout.
     """
     try:
         with torch.serialization.safe_globals(NUMBERS):
@@ -97,14 +100,19 @@ def read_record(path: Path) -> Record:
             f"{path} is no FKD batch, or holds more than tensors and numbers ({reason})"
         ) from error
     try:
-        return _record(content)
+        return _to_record(content)
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path} is not of the FKD layout ({error}); expected a list of {', '.join(FIELDS[:6])} and perhaps indices"
         ) from error
 
 
-def _record(content: Any) -> Record:
+def _to_record(content: object) -> Record:
+    """Check the content of a file.
+
+    Raises:
+        TypeError, ValueError, AttributeError: it is not of the layout.
+    """
     if not isinstance(content, list) or len(content) not in (6, 7):
         raise ValueError(f"a {type(content).__name__}")
     windows, flips, partners, ratio, box, logits, indices = [*content, None][:7]
@@ -128,28 +136,37 @@ def _record(content: Any) -> Record:
         indices = torch.as_tensor(indices).long()
         if indices.shape != (B,):
             raise ValueError(f"indices {list(indices.shape)}")
-    return Record(windows.float(), flips, partners, ratio, box, logits, indices)
+    return Record(
+        windows=windows.float(),
+        flips=flips,
+        partners=partners,
+        ratio=ratio,
+        box=box,
+        logits=logits,
+        indices=indices,
+    )
 
 
 def list_batches(folder: Path) -> list[int]:
-    """Number of batches of every epoch; both are numbered from 0 without a gap.
+    """Count the batches of every epoch; epochs and batches are numbered from 0 without a gap.
 
     Raises:
-        InputError: there are none, or some are missing; the first is named.
+        InputError: there are none, or one is missing; the first is named.
     """
     epochs = _numbers(folder, r"epoch_(\d+)")
-    counts = [_numbers(folder / f"epoch_{e}", r"batch_(\d+)\.tar") for e in sorted(epochs)]
-    if not epochs or not counts[0]:
+    found = [_numbers(folder / f"epoch_{e}", r"batch_(\d+)\.tar") for e in sorted(epochs)]
+    if not epochs or not found[0]:
         raise InputError(f"{folder} holds no FKD labels; expected epoch_0/batch_0.tar and so on")
-    for e, batches in enumerate(counts):
+    for e, batches in enumerate(found):
         if e not in epochs:
             raise InputError(f"{folder / f'epoch_{e}'} is missing; copy the FKD folder again")
         if missing := set(range(max(batches, default=0) + 1)) - batches:
             raise InputError(f"{batch_path(folder, e, min(missing))} is missing; copy the FKD folder again")
-    return [len(batches) for batches in counts]
+    return [len(batches) for batches in found]
 
 
 def _numbers(folder: Path, pattern: str) -> set[int]:
+    """The numbers in the names of a folder's entries that match a pattern."""
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give the one that holds epoch_0")
     return {int(match[1]) for entry in folder.iterdir() if (match := re.fullmatch(pattern, entry.name))}

@@ -1,8 +1,14 @@
 """Label views with one or several teachers, epoch by epoch.
 
-A labelling batch is shown as its views say and every teacher sees it, whole or in parts; their logits are averaged. A
-teacher in train mode normalizes by the statistics of what it sees, as released CIFAR scripts do; it works on a copy,
-so the teacher itself is as it was. Cost: a forward pass a teacher and label.
+A labelling batch is rendered as its views say, and every teacher sees it, whole or in parts. Several teachers' logits
+z_m become one label (G-VBSM):
+
+    mean    sum_m z_m / M
+    norm    sum_m z_m (s / |z_m|_F) / M,    s = sum_m |z_m|_F / M,    |.|_F over the labelling batch
+
+With ``norm``, a teacher whose logits are large does not outvote the others. A teacher in train mode normalizes by the
+statistics of what it sees, as released CIFAR scripts do; a copy of it labels, so that the teacher itself does not
+change. Cost: a forward pass a teacher and label.
 """
 
 from __future__ import annotations
@@ -18,44 +24,45 @@ from ..errors import InputError
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from ..teachers import Teacher
-from .average import averaged
-from .manifest import Facts
-from .per_view import StoredLabels, begin
-from .render import show
+from .manifest import Averaging, LabelManifest
+from .per_view import StoredLabels, begin_labels
+from .render import render_views
 from .views import Views
 
 
 def label_views(
-    voters: Mapping[str, Teacher], images: Tensor, folder: Path, facts: Facts, name: str
+    teachers: Mapping[str, Teacher], images: Tensor, folder: Path, manifest: LabelManifest, *, name: str
 ) -> StoredLabels:
-    """Write the labels that a folder lacks; how many bytes they take is said before.
+    """Write the labels that a folder lacks, and announce first how many bytes they take.
 
     Args:
-        voters: those who label, by name; they normalize alike.
+        teachers: the networks that label, by name; all normalize images alike.
         images: uint8 [N, C, H, W], on the device to label on.
-        facts: what is to be written.
-        name: of the set, for the progress.
+        folder: the labels' folder, new or to be continued.
+        manifest: what is to be labelled, and how.
+        name: what the progress bar calls the set.
 
     Raises:
-        InputError: the folder holds other labels, the disk cannot hold these, or a teacher gives no finite numbers.
+        InputError: the folder holds other labels, the disk cannot hold these, or a teacher's logits are not finite.
     """
-    writer = begin(folder, facts)
-    left = writer.left
-    networks = {key: _in_mode(voter.network, facts.mode) for key, voter in voters.items()}
-    prepare = next(iter(voters.values())).normalize
-    with progress(f"label {name}", sum(len(facts.pool.rows(epoch)) for epoch in left)) as bar:
-        if left:
-            bar.line(f"{facts.pool.labels} labels in {facts.form}, {facts.bytes / 1e6:.1f} MB in {folder}")
-        for epoch in left:
-            views, logits = facts.drawn(epoch), []
+    writer = begin_labels(folder, manifest)
+    networks = {key: _in_mode(teacher.network, manifest.mode) for key, teacher in teachers.items()}
+    normalize = next(iter(teachers.values())).normalize
+    epochs, pool = writer.missing_epochs, manifest.pool
+    with progress(f"label {name}", sum(len(pool.rows(epoch)) for epoch in epochs)) as bar:
+        if epochs:
+            bar.line(f"{pool.labels} labels in {manifest.form}, {manifest.bytes / 1e6:.1f} MB in {folder}")
+        for epoch in epochs:
+            views, logits = manifest.draw(epoch), []
             with torch.random.fork_rng():
-                torch.manual_seed(derive(facts.seed, "labels", epoch))  # of dropout, in train mode
+                torch.manual_seed(derive(manifest.seed, "labels", epoch))  # for dropout, in train mode
                 for group in views.groups.unique().tolist():
-                    shown = views.rows(views.groups == group)
-                    logits.append(_label(networks, show(images, shown, prepare), shown, facts))
-                    bar.advance(len(shown))
+                    batch = views.select(views.groups == group)
+                    pixels = render_views(images, batch, normalize)
+                    logits.append(_label(networks, pixels, batch, manifest))
+                    bar.advance(len(batch))
             writer.add(views, torch.cat(logits))
-    return StoredLabels(folder, facts.images, facts.classes)
+    return StoredLabels.open(folder, manifest.images, manifest.classes)
 
 
 def _in_mode(network: nn.Module, mode: str) -> nn.Module:
@@ -63,27 +70,47 @@ def _in_mode(network: nn.Module, mode: str) -> nn.Module:
 
 
 @torch.no_grad()
-def _label(networks: Mapping[str, nn.Module], batch: Tensor, views: Views, facts: Facts) -> Tensor:
+def _label(
+    networks: Mapping[str, nn.Module], pixels: Tensor, views: Views, manifest: LabelManifest
+) -> Tensor:
     """Logits float32 [B, classes] of a labelling batch, on the CPU."""
     logits = []
     for key, network in networks.items():
+        parts = [part for part in pixels.tensor_split(manifest.parts) if len(part)]
         try:
-            seen = torch.cat([network(part).float() for part in batch.tensor_split(facts.parts) if len(part)])
+            given = torch.cat([network(part).float() for part in parts])
         except ValueError as error:  # torch's BatchNorm, of a single value a channel
             raise InputError(
-                f"teacher {key} cannot label sample {int(views.ids[0])} in epoch {views.epoch} in {facts.mode} mode "
-                f"({error}); use larger labelling batches"
+                f"teacher {key} cannot label sample {int(views.ids[0])} in epoch {views.epoch} in {manifest.mode} "
+                f"mode ({error}); use larger labelling batches"
             ) from error
-        check_finite(seen, key, views.epoch, views.ids)
-        logits.append(seen)
-    return averaged(logits, facts.average).cpu()
+        check_finite(given, key, views.epoch, views.ids)
+        logits.append(given)
+    return average_logits(logits, manifest.average).cpu()
+
+
+def average_logits(logits: list[Tensor], averaging: Averaging) -> Tensor:
+    """Average the logits [B, C] of one or several teachers on a labelling batch; the equations stand above."""
+    if len(logits) == 1:
+        return logits[0]
+    stacked = torch.stack(logits)
+    if averaging == "norm":
+        size = torch.linalg.vector_norm(stacked, dim=(1, 2), keepdim=True)
+        stacked = stacked * (size.mean() / size.clamp(min=torch.finfo(size.dtype).tiny))
+    return stacked.mean(0)
 
 
 def check_finite(logits: Tensor, teacher: str, epoch: int, ids: Tensor) -> None:
-    """Refuse logits [B, classes] of the samples ``ids`` that are no finite numbers.
+    """Refuse labels that are not finite.
+
+    Args:
+        logits: float [B, classes].
+        teacher: name of the teacher that gave them.
+        epoch: the labelled epoch.
+        ids: int64 [B], the samples.
 
     Raises:
-        InputError: which names the teacher, the epoch and the first such sample.
+        InputError: a label is not finite; the teacher, the epoch and the first such sample are named.
     """
     bad = ~logits.isfinite().all(1).cpu()
     if bad.any():

@@ -1,4 +1,4 @@
-"""What stored labels are of and how they were made: manifest.json in their folder."""
+"""manifest.json of stored labels: what they are labels of, and how they were made."""
 
 from __future__ import annotations
 
@@ -7,38 +7,50 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from torch import Tensor
 
 from ..errors import InputError
-from .average import Average
 from .encoding import Form, bytes_per_label
-from .pruning import Choice, Pool
+from .pruning import Choice, LabelPool
 from .view_records import BYTES
 from .views import Augmentation, Views, draw_views
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
+Averaging = Literal["mean", "norm"]
+"""how several teachers' logits become one label (labelling.py)"""
 FILE_BYTES = 1 << 16
-"""of labels that a file holds at least, so that its header is a hundredth of them; part of the schema"""
+"""bytes of labels that a file holds at least, so that its header is a hundredth of them; part of the schema"""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What labels are of and how they were made; manifest.json.
+@dataclass(frozen=True, kw_only=True)
+class LabelManifest:
+    """What labels of views are of, and how they were made.
 
     Attributes:
-        images: fingerprint of the distilled images (see fingerprint).
-        teachers: fingerprints of those who labelled, in order.
-        classes, samples: of a label, and of the set.
-        epochs, keep, choice: labelled in full, and what is kept of them (pruning.py).
-        seed, augmentation: of the views (views.py).
-        views: "seed" or "stored".
-        form, k, temperature: of the logits (encoding.py); k and temperature of topk.
-        mode, parts, average: of the labelling (labelling.py).
-        source: where they come from, if from elsewhere.
+        images: fingerprint of the distilled images (see images_fingerprint).
+        teachers: fingerprints of the teachers that labelled, in order.
+        classes: number of classes, hence of logits a label.
+        samples: number of images in the set.
+        epochs: number of epochs of views, before pruning.
+        augmentation: how views are drawn (views.py).
+        seed: seed of the views and of the pool's random choice.
+        keep: share of the labelling batches that is kept, in (0, 1] (pruning.py).
+        choice: which batches are kept (pruning.py).
+        views: "seed", views are drawn again; "stored", they are in the files.
+        form: how logits are stored (encoding.py).
+        k: number of classes that topk keeps.
+        temperature: temperature at which topk keeps probabilities.
+        mode: "eval" or "train", the teachers' mode; "unknown" of imported labels.
+        parts: number of parts of a batch that a teacher sees one by one.
+        average: how several teachers' logits become one label.
+        source: "fkd" of imported labels; "" of labels made here.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # for reading one
 
     images: str
     teachers: tuple[str, ...]
@@ -55,17 +67,24 @@ class Facts:
     temperature: float = 1.0
     mode: str = "eval"
     parts: int = 1
-    average: Average = "mean"
+    average: Averaging = "mean"
     source: str = ""
 
     @cached_property
-    def pool(self) -> Pool:
+    def pool(self) -> LabelPool:
         """Which labelling batches are kept."""
-        return Pool(self.samples, self.augmentation.batch, self.epochs, self.keep, self.choice, self.seed)
+        return LabelPool(
+            self.samples,
+            self.augmentation.batch,
+            self.epochs,
+            keep=self.keep,
+            choice=self.choice,
+            seed=self.seed,
+        )
 
     @property
     def bytes(self) -> int:
-        """Of all labels on disk, but for the files' headers."""
+        """How many bytes all labels take on disk, without the files' headers."""
         each = bytes_per_label(self.form, self.classes, self.k)
         return self.pool.labels * (each + (BYTES if self.views == "stored" else 0))
 
@@ -76,55 +95,44 @@ class Facts:
         each = max(1, -(-FILE_BYTES * len(labelled) // self.bytes))
         return [labelled[start : start + each] for start in range(0, len(labelled), each)]
 
-    def drawn(self, epoch: int) -> Views:
-        """The kept views of an epoch, in labelling order, drawn from the seed."""
-        return draw_views(self.seed, epoch, self.samples, self.augmentation).rows(self.pool.rows(epoch))
+    def draw(self, epoch: int) -> Views:
+        """Draw the kept views of an epoch, in labelling order, from the seed."""
+        return draw_views(self.seed, epoch, self.samples, self.augmentation).select(self.pool.rows(epoch))
 
 
-def fingerprint(images: Tensor) -> str:
-    """sha256 of uint8 images [N, C, H, W] and their shape, hex."""
+def images_fingerprint(images: Tensor) -> str:
+    """sha256 of uint8 images [N, C, H, W] and of their shape, hex."""
     content = hashlib.sha256(str(list(images.shape)).encode())
     content.update(images.cpu().contiguous().numpy().data)
     return content.hexdigest()
 
 
-def as_plain(facts: Facts) -> dict[str, Any]:
+def manifest_content(manifest: LabelManifest) -> dict[str, JsonValue]:
     """The content of manifest.json."""
-    plain: dict[str, Any] = json.loads(json.dumps({"schema": SCHEMA, **asdict(facts)}))
-    return plain
+    content: dict[str, JsonValue] = json.loads(json.dumps({"schema": SCHEMA, **asdict(manifest)}))
+    return content
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The content of a folder's manifest.json; None where there is none.
+def read_manifest(folder: Path) -> LabelManifest | None:
+    """Read a folder's manifest.json; None where there is none.
 
     Raises:
-        InputError: it is damaged, or of another version.
+        InputError: it is damaged, of another version, or lacks something.
     """
     path = folder / MANIFEST
     if not path.is_file():
         return None
     try:
-        known = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path} cannot be read ({error}); delete the folder and label again") from error
-    if not isinstance(known, dict) or known.get("schema") != SCHEMA:
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
         raise InputError(
             f"{path} is of another version, this one reads labels of schema {SCHEMA}; label again"
         )
-    return known
-
-
-def facts_from(folder: Path, known: dict[str, Any]) -> Facts:
-    """The facts in a manifest.
-
-    Raises:
-        InputError: it lacks some.
-    """
-    values = {key: value for key, value in known.items() if key != "schema"}
     try:
-        how: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.pop("augmentation").items()
-        }
-        return Facts(**{**values, "teachers": tuple(values["teachers"]), "augmentation": Augmentation(**how)})
-    except (TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{folder / MANIFEST} lacks what labels need ({error}); label again") from error
+        return TypeAdapter(LabelManifest).validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path}: {where}: {first['msg']}; delete the folder and label again") from error

@@ -1,7 +1,7 @@
-"""Stored soft labels: the teacher's logits of each image of a set, un-augmented.
+"""One stored label an image: the teacher's logits of each image of a set, without augmentation.
 
-labels/<arm>.safetensors    logits [N, classes] float16, in the order of the classes and slots
-                            metadata: fingerprint of the images; files of earlier versions lack it
+labels/<arm>.safetensors    logits [N, classes] float16, in the order of the classes and slots; the metadata hold the
+                            fingerprint of the images, which files of earlier versions lack
 """
 
 from __future__ import annotations
@@ -19,55 +19,61 @@ from ..errors import InputError
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
 from ..teachers import Teacher
-from .average import Average, averaged
-from .files import KEY
-from .labelling import check_finite
-from .manifest import fingerprint
+from .files import METADATA_KEY
+from .labelling import average_logits, check_finite
+from .manifest import Averaging, images_fingerprint
 
 BATCH = 500
+"""images of a forward pass"""
 
 
 @torch.no_grad()
-def label(
-    teacher: Teacher | Mapping[str, Teacher], images: Tensor, name: str, average: Average = "mean"
+def label_images(
+    teacher: Teacher | Mapping[str, Teacher], images: Tensor, name: str, averaging: Averaging = "mean"
 ) -> Tensor:
-    """Logits [N, classes] float16 of uint8 images [N, C, H, W].
+    """Label each image of a set: logits float16 [N, classes].
 
     Args:
-        teacher: one, or several by name, whose logits are averaged (average.py).
+        teacher: one teacher, or several by name, whose logits are averaged.
+        images: uint8 [N, C, H, W], on the teachers' device.
+        name: what the progress bar calls the set.
+        averaging: how several teachers' logits are averaged (labelling.py).
 
     Raises:
-        InputError: a teacher gives no finite numbers.
+        InputError: a teacher's logits are not finite.
     """
-    voters = teacher if isinstance(teacher, Mapping) else {"": teacher}
+    teachers = teacher if isinstance(teacher, Mapping) else {"": teacher}
     logits: list[Tensor] = []
     with progress(f"label {name}", len(images)) as bar:
         for ids in torch.arange(len(images)).split(BATCH):
-            batch, seen = images[ids.to(images.device)], []
-            for key, voter in voters.items():
-                seen.append(voter.network(voter.normalize(batch)))
-                check_finite(seen[-1].half(), key or voter.card.network, 0, ids)
-            logits.append(averaged(seen, average).half())
+            batch, given = images[ids.to(images.device)], []
+            for key, one in teachers.items():
+                given.append(one.network(one.normalize(batch)))
+                check_finite(given[-1].half(), key or one.card.network, 0, ids)
+            logits.append(average_logits(given, averaging).half())
             bar.advance(len(batch))
     return torch.cat(logits)
 
 
 def save_labels(path: Path, logits: Tensor, images: Tensor) -> None:
-    """Write logits [N, classes] of uint8 images [N, C, H, W], with the images' fingerprint."""
-    write_tensors(path, {"logits": logits}, {KEY: json.dumps({"images": fingerprint(images)})})
+    """Write the logits [N, classes] of uint8 images [N, C, H, W], with the images' fingerprint."""
+    metadata = {METADATA_KEY: json.dumps({"images": images_fingerprint(images)})}
+    write_tensors(path, {"logits": logits}, metadata)
 
 
 def load_labels(path: Path, images: Tensor, classes: int) -> Tensor:
-    """Logits [N, classes] float32, on the CPU.
+    """Read the labels of a set: logits float32 [N, classes], on the CPU.
 
     Args:
-        images: uint8 [N, C, H, W], those that are to be learned.
+        path: a file that ``save_labels`` wrote.
+        images: uint8 [N, C, H, W], the set that the labels must be of.
+        classes: number of classes that the labels must have.
 
     Raises:
-        InputError: the file is missing, damaged or something else, the labels are of other images or classes, or not
-            finite.
+        InputError: the file is missing, damaged or something else, or the labels are of other images or classes, or
+            not finite.
     """
-    found, these = read_labels(path), fingerprint(images)
+    found, these = read_labels(path), images_fingerprint(images)
     if found.images not in (None, these):
         raise InputError(
             f"labels {path} are of other images: fingerprint {found.images[:12]}, these are {these[:12]}; delete that "
@@ -90,11 +96,11 @@ def load_labels(path: Path, images: Tensor, classes: int) -> Tensor:
 
 @dataclass(frozen=True)
 class ImageLabels:
-    """What a file of labels holds.
+    """The content of a file of one label an image.
 
     Attributes:
-        logits: [N, classes], as stored.
-        images: fingerprint of the images; None where the file does not say.
+        logits: [N, classes], in the stored dtype.
+        images: fingerprint of the images; None where the file has none.
     """
 
     logits: Tensor
@@ -105,15 +111,15 @@ def read_labels(path: Path) -> ImageLabels:
     """Read a file of one label an image.
 
     Raises:
-        InputError: it is missing, damaged or something else.
+        InputError: the file is missing, damaged or something else.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; make labels with `fastdd label RECIPE`")
     try:
         with safe_open(str(path), framework="pt") as file:
-            names, said = list(file.keys()), (file.metadata() or {}).get(KEY, "{}")
+            names, metadata = list(file.keys()), (file.metadata() or {}).get(METADATA_KEY, "{}")
             logits = file.get_tensor("logits") if "logits" in names else None
-        images = json.loads(said).get("images")
+        images = json.loads(metadata).get("images")
     except (OSError, SafetensorError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path} is damaged ({error}); delete it and start the same command again"

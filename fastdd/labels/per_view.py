@@ -1,10 +1,10 @@
-"""Stored labels: a folder with a manifest and files of whole epochs, keyed by (epoch, sample).
+"""One stored label a view: a folder of files, in which (epoch, sample) finds a label.
 
 manifest.json                     what the labels are of and how they were made (manifest.py)
 epochs-00000-00003.safetensors    labels, and views where they are stored (files.py)
 
-A file is done when it is there, so labelling that was killed continues. Reading maps the files and touches the rows
-that are asked for.
+A file is complete when it exists, so labelling that was killed continues. Files are mapped into memory, and only the
+rows that are asked for are read.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Literal
 
@@ -22,31 +23,32 @@ from ..errors import InputError
 from ..runtime.files import write_json
 from ..runtime.seeds import generator
 from .encoding import decode
-from .files import DIGITS, Shard, Writer, shard_path
-from .manifest import MANIFEST, Facts, as_plain, facts_from, read_manifest
+from .files import DIGITS, LabelFile, LabelWriter, label_path
+from .manifest import MANIFEST, LabelManifest, manifest_content, read_manifest
 from .view_records import unpack_views
 from .views import Views
 
 REMEMBERED = 16
-"""epochs whose views are kept in memory"""
+"""number of epochs whose views are kept in memory"""
 Replay = Literal["shuffle", "cycle", "draw"]
+"""which labelled samples an epoch of training sees; see config.Labels.replay"""
 
 
-def begin(folder: Path, facts: Facts) -> Writer:
-    """Begin labels, or continue those of the same facts; returns what takes those that are still to be written.
+def begin_labels(folder: Path, manifest: LabelManifest) -> LabelWriter:
+    """Begin a folder of labels, or continue one with the same manifest; returns the writer of what is missing.
 
     Raises:
         InputError: the folder holds other labels, or the disk cannot hold these.
     """
     known = read_manifest(folder)
-    plain = as_plain(facts)
-    if known is not None and known != plain:
-        differing = ", ".join(key for key in plain if plain[key] != known.get(key))
+    if known is not None and known != manifest:
+        names = (field.name for field in fields(manifest))
+        differing = ", ".join(name for name in names if getattr(known, name) != getattr(manifest, name))
         raise InputError(
             f"{folder} holds labels with another {differing}; delete that folder, or choose another one for these"
         )
-    writer = Writer(folder, facts)
-    needed = facts.bytes * len(writer.left) // len(facts.pool.labelled)
+    writer = LabelWriter(folder, manifest)
+    needed = manifest.bytes * len(writer.missing_epochs) // len(manifest.pool.labelled)
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -55,77 +57,83 @@ def begin(folder: Path, facts: Facts) -> Writer:
             "or topk, a smaller labels.keep, or free some space"
         )
     if known is None:
-        write_json(folder / MANIFEST, plain)
+        write_json(folder / MANIFEST, manifest_content(manifest))
     return writer
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds finished labels; reads its manifest alone."""
-    known = read_manifest(folder)
-    return known is not None and all(
-        shard_path(folder, epochs).is_file() for epochs in facts_from(folder, known).files
-    )
+    """Whether a folder holds finished labels; only its manifest is read."""
+    manifest = read_manifest(folder)
+    return manifest is not None and all(label_path(folder, epochs).is_file() for epochs in manifest.files)
 
 
 class StoredLabels:
-    """Labels on disk; read only.
+    """Finished labels on disk, to be read.
 
     Attributes:
-        facts: what they are of.
-
-    Raises:
-        InputError: no such labels, some are missing, or they are of other images, classes or samples.
+        folder: the folder that holds them.
+        manifest: what they are of, and how they were made.
+        epochs: the labelled epochs, in order.
     """
 
-    def __init__(self, folder: Path, images: str | None = None, classes: int | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, manifest: LabelManifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.epochs = manifest.pool.labelled
+        self._file_of = {epoch: number for number, epochs in enumerate(manifest.files) for epoch in epochs}
+        self._open: dict[int, LabelFile] = {}
+        self._views: OrderedDict[int, Views] = OrderedDict()
+
+    @classmethod
+    def open(cls, folder: str | Path, images: str | None = None, classes: int | None = None) -> StoredLabels:
+        """Open the labels in a folder.
+
+        Args:
+            folder: a folder that ``label_views`` or ``import_fkd`` wrote.
+            images: fingerprint that the labelled images must have; None: any.
+            classes: number of classes that the labels must have; None: any.
+
+        Raises:
+            InputError: there are no labels, some files are missing, or they are of other images or classes.
+        """
+        folder = Path(folder)
         if folder.is_file():
             raise InputError(
                 f"{folder} is a file, as of one label an image; expected a folder with labels of views, which "
                 "labels.per=view makes"
             )
-        known = read_manifest(folder)
-        if known is None:
+        manifest = read_manifest(folder)
+        if manifest is None:
             raise InputError(
                 f"{folder} holds no labels ({MANIFEST} is missing); make them with `fastdd label RECIPE`"
             )
-        self.facts = facts_from(folder, known)
-        if images is not None and images != self.facts.images:
+        if images is not None and images != manifest.images:
             raise InputError(
-                f"labels {folder} are of other images: fingerprint {self.facts.images[:12]}, these are {images[:12]}; "
+                f"labels {folder} are of other images: fingerprint {manifest.images[:12]}, these are {images[:12]}; "
                 "delete that folder and label these images"
             )
-        if classes is not None and classes != self.facts.classes:
+        if classes is not None and classes != manifest.classes:
             raise InputError(
-                f"labels {folder} have {self.facts.classes} classes, expected {classes}; use labels of these classes"
+                f"labels {folder} have {manifest.classes} classes, expected {classes}; use labels of these classes"
             )
-        self.epochs = self.facts.pool.labelled
-        paths = [shard_path(folder, epochs) for epochs in self.facts.files]
+        paths = [label_path(folder, epochs) for epochs in manifest.files]
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise InputError(
                 f"labels {folder} lack {len(missing)} of {len(paths)} files, the first is {missing[0]}; start the same "
                 "command again to finish them"
             )
-        self._file_of = {epoch: number for number, epochs in enumerate(self.facts.files) for epoch in epochs}
-        self._shards: dict[int, Shard] = {}
-        self._views: OrderedDict[int, Views] = OrderedDict()
-
-    @classmethod
-    def open(cls, folder: str | Path, images: str | None = None, classes: int | None = None) -> StoredLabels:
-        """The labels in a folder, checked against the fingerprint of the images and the number of classes."""
-        return cls(Path(folder), images, classes)
+        return cls(folder, manifest)
 
     @property
     def bytes(self) -> int:
-        """On disk."""
-        return sum(shard_path(self.folder, epochs).stat().st_size for epochs in self.facts.files)
+        """How many bytes the files take on disk."""
+        return sum(label_path(self.folder, epochs).stat().st_size for epochs in self.manifest.files)
 
     def views(self, epoch: int) -> Views:
         """The kept views of a labelled epoch, in labelling order.
 
         Raises:
-            InputError: the epoch is not among self.epochs, or its views cannot be drawn again on this machine.
+            InputError: the epoch is not in ``epochs``, or this machine cannot draw its views again.
         """
         if epoch not in self._views:
             while len(self._views) >= REMEMBERED:
@@ -135,52 +143,53 @@ class StoredLabels:
         return self._views[epoch]
 
     def get(self, epoch: int, ids: Tensor) -> tuple[Views, Tensor]:
-        """Views of some samples in a labelled epoch and their logits float32 [len(ids), classes].
+        """The views of some samples in a labelled epoch, and their logits float32 [len(ids), classes].
 
         Raises:
-            InputError: a sample has no label in that epoch, or one that is no finite number.
+            InputError: a sample has no label in that epoch, or its label is not finite.
         """
         views = self.views(epoch)
         rows = views.find(ids)
-        shard = self._shard(epoch)
-        logits = decode(shard.labels(epoch, rows), self.facts.form, self.facts.classes)
+        file = self._file(epoch)
+        logits = decode(file.labels(epoch, rows), self.manifest.form, self.manifest.classes)
         bad = ~logits.isfinite().all(1)
         if bad.any():
             raise InputError(
-                f"labels {shard.path} are not finite for sample {int(ids[bad][0])} "
+                f"labels {file.path} are not finite for sample {int(ids[bad][0])} "
                 f"({int(bad.sum())} of {len(bad)} in a batch); delete that file and start the same command again"
             )
-        return views.rows(rows), logits
+        return views.select(rows), logits
 
     def steps(self, replay: Replay = "shuffle", batch: int | None = None) -> int:
-        """How many batches ``batches`` gives for an epoch of training."""
+        """How many batches an epoch of training has."""
         if replay != "shuffle":
-            return self.facts.pool.candidates
-        return -(-self.facts.samples // (batch or self.facts.augmentation.batch))
+            return self.manifest.pool.candidates
+        return -(-self.manifest.samples // (batch or self.manifest.augmentation.batch))
 
     def batches(
         self, epoch: int, seed: int, replay: Replay = "shuffle", batch: int | None = None
     ) -> Iterator[tuple[int, Tensor]]:
-        """(labelled epoch, ids) of every batch of an epoch of training; see recipe.Labels.replay.
+        """Yield (labelled epoch, ids) of every batch of an epoch of training.
 
         Args:
-            epoch: of training; labelled epochs are used again after the last one.
-            seed: of orders and draws.
-            batch: samples a batch, for shuffle; None: the labelling batch's.
+            epoch: the epoch of training; after the last labelled epoch the first one follows again.
+            seed: seed of orders and draws.
+            replay: which samples the epoch sees; see config.Labels.replay.
+            batch: samples a batch, for shuffle; None: as many as in a labelling batch.
 
         Raises:
-            InputError: shuffle of labels that were pruned to parts of an epoch.
+            InputError: ``shuffle`` is asked of labels that were pruned to parts of an epoch.
         """
-        pool = self.facts.pool
+        pool = self.manifest.pool
         if replay == "shuffle":
-            if pool.labels != len(self.epochs) * self.facts.samples:
+            if pool.labels != len(self.epochs) * self.manifest.samples:
                 raise InputError(
-                    f"labels {self.folder} hold parts of epochs (keep {self.facts.keep:g}); set labels.replay to draw "
-                    "or cycle"
+                    f"labels {self.folder} hold parts of epochs (keep {self.manifest.keep:g}); set labels.replay to "
+                    "draw or cycle"
                 )
-            order = torch.randperm(self.facts.samples, generator=generator(seed, "order", epoch))
+            order = torch.randperm(self.manifest.samples, generator=generator(seed, "order", epoch))
             labelled = self.epochs[epoch % len(self.epochs)]
-            for ids in order.split(batch or self.facts.augmentation.batch):
+            for ids in order.split(batch or self.manifest.augmentation.batch):
                 yield labelled, ids
             return
         for labelled, group in pool.draw(seed, epoch) if replay == "draw" else pool.cycle(epoch):
@@ -188,23 +197,23 @@ class StoredLabels:
             yield labelled, views.ids[views.groups == group]
 
     def _read_views(self, epoch: int) -> Views:
-        shard, facts = self._shard(epoch), self.facts
-        if facts.views == "stored":
-            views = unpack_views(epoch, shard.views(epoch), facts.augmentation.pad)
+        file, manifest = self._file(epoch), self.manifest
+        if manifest.views == "stored":
+            views = unpack_views(epoch, file.views(epoch), manifest.augmentation.pad)
         else:
-            views = facts.drawn(epoch)
-        if views.digest()[:DIGITS] != shard.digest(epoch):
+            views = manifest.draw(epoch)
+        if views.digest()[:DIGITS] != file.digest(epoch):
             raise InputError(
                 f"the views of epoch {epoch} of {self.folder} are drawn otherwise by this machine or version of torch; "
                 "label with labels.views=stored, or label here"
             )
         return views
 
-    def _shard(self, epoch: int) -> Shard:
+    def _file(self, epoch: int) -> LabelFile:
         if epoch not in self._file_of:
             ends = f"{self.epochs[0]} to {self.epochs[-1]}"
             raise InputError(f"labels {self.folder} have no epoch {epoch}, only some of {ends}")
         number = self._file_of[epoch]
-        if number not in self._shards:
-            self._shards[number] = Shard(self.folder, self.facts, self.facts.files[number])
-        return self._shards[number]
+        if number not in self._open:
+            self._open[number] = LabelFile(self.folder, self.manifest, self.manifest.files[number])
+        return self._open[number]

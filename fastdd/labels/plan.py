@@ -1,34 +1,42 @@
-"""From a recipe to what is to be labelled: the labels' own settings, and the views of the students' protocol."""
+"""Labels of views that a recipe asks for: its labels section says how they are kept, its student how views look."""
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from ..config import Labels, Student
+from ..config import Labels
 from ..errors import InputError
-from .manifest import Facts, fingerprint
+from ..protocols import SettledStudent
+from .manifest import LabelManifest, images_fingerprint
 from .views import Augmentation
 
 
-def planned(
-    config: Labels, student: Student, images: Tensor, classes: int, teachers: tuple[str, ...], seed: int
-) -> Facts:
-    """The facts of the labels of a set.
+def plan_labels(
+    config: Labels,
+    student: SettledStudent,
+    images: Tensor,
+    *,
+    classes: int,
+    teachers: tuple[str, ...],
+    seed: int,
+) -> LabelManifest:
+    """Plan the labels of a set's views.
 
     Args:
-        student: settled protocol, whose batch is a number.
-        images: uint8 [N, C, H, W].
-        teachers: fingerprints of those who label.
+        config: how labels are stored.
+        student: the protocol, which says how views look and how many epochs there are.
+        images: uint8 [N, C, H, W], the set.
+        classes: number of classes of the teachers.
+        teachers: fingerprints of the teachers that label.
+        seed: seed of the views and of the pool's random choice.
 
     Raises:
-        InputError: the protocol shows images in a way that views do not record, or the pool leaves nothing to replay.
+        InputError: the protocol augments in a way that views do not record, or pruning asks for another replay.
     """
-    assert student.batch != "by_ipc"  # settled
-    if (
-        student.randaugment is not None
-        or student.shuffle_patches > 1
-        or (student.pad and student.padding == "black")
-    ):
+    black = bool(student.pad) and student.padding == "black"
+    if student.randaugment is not None or student.shuffle_patches > 1 or black:
         raise InputError(
             "labels.per view records crops, flips and mixing alone, but student has randaugment, shuffle_patches or "
             "black padding; set student.labels=online, or leave those out"
@@ -37,9 +45,9 @@ def planned(
         raise InputError(
             f"labels.keep {config.keep:g} leaves parts of epochs; set labels.replay to draw or cycle, got shuffle"
         )
-    how = Augmentation(
+    augmentation = Augmentation(
         (images.shape[2], images.shape[3]),
-        student.scale,
+        scale=student.scale,
         pad=0 if student.scale else student.pad,
         flip=student.flip,
         mix=student.mix,
@@ -48,22 +56,23 @@ def planned(
         batch=config.batch or student.batch,
         order=config.order,
     )
-    passes = student.epochs or -(-(student.steps or 1) // -(-len(images) // student.batch))
-    return Facts(
-        fingerprint(images),
-        teachers,
-        classes,
-        len(images),
-        config.epochs or passes,
-        how,
-        seed,
-        config.keep,
-        config.choice,
-        config.views,
-        config.form,
-        config.topk,
-        student.temperature,
-        student.teacher_mode,
-        config.parts,
-        config.average,
+    steps_an_epoch = math.ceil(len(images) / student.batch)
+    passes = student.epochs or math.ceil(student.training_steps / steps_an_epoch)
+    return LabelManifest(
+        images=images_fingerprint(images),
+        teachers=teachers,
+        classes=classes,
+        samples=len(images),
+        epochs=config.epochs or passes,
+        augmentation=augmentation,
+        seed=seed,
+        keep=config.keep,
+        choice=config.choice,
+        views=config.views,
+        form=config.form,
+        k=config.topk,
+        temperature=student.temperature,
+        mode=student.teacher_mode,
+        parts=config.parts,
+        average=config.average,
     )

@@ -1,15 +1,15 @@
-"""Pruned pools: which labelling batches are kept of E epochs, and which of those an epoch of training sees.
+"""LPLD's label pool: which labelling batches of E epochs are kept, and which of those an epoch of training sees.
 
-LPLD keeps floor(keep E B) of the B batches of each of E epochs; a last batch that is short counts only where nothing
-is pruned. ``first``, as released: the first ones; ``random``: a seeded choice among all.
+Of E epochs of B batches, floor(keep E B) batches are kept: the first ones as released (``first``), or a seeded choice
+among all (``random``). A last batch that is short counts only where nothing is pruned.
 
-An epoch of training sees B of the kept batches. ``draw``, LPLD's: uniformly with replacement, and instead of a short
-one the one before it. ``cycle``: in turn, which without pruning is epoch after epoch.
+An epoch of training sees B of the kept batches: drawn uniformly with replacement (``draw``, LPLD's; the batch before
+a short one takes its place), or in turn (``cycle``, which without pruning is epoch after epoch).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Literal
 
@@ -23,14 +23,16 @@ Choice = Literal["first", "random"]
 
 
 @dataclass(frozen=True)
-class Pool:
+class LabelPool:
     """The labelling batches that are kept.
 
     Args:
-        samples, batch: of the set, and of a labelling batch.
-        epochs: labelled in full.
-        keep: share of the batches that is kept, 0 < keep <= 1; 1 keeps the short ones too.
-        choice, seed: which ones.
+        samples: number of images in the set.
+        batch: samples of a labelling batch.
+        epochs: number of epochs, before pruning.
+        keep: share of the batches that is kept, in (0, 1]; 1 keeps the short ones too.
+        choice: which batches are kept.
+        seed: seed of the random choice.
 
     Raises:
         InputError: keep is out of range, or so small that nothing would be left.
@@ -39,6 +41,7 @@ class Pool:
     samples: int
     batch: int
     epochs: int
+    _: KW_ONLY
     keep: float = 1.0
     choice: Choice = "first"
     seed: int = 0
@@ -54,12 +57,12 @@ class Pool:
 
     @property
     def candidates(self) -> int:
-        """Batches of an epoch that may be kept: with pruning full ones alone, unless there is no full one."""
+        """Number of batches of an epoch that may be kept: with pruning only full ones, if there are any."""
         return -(-self.samples // self.batch) if self.keep == 1 else max(1, self.samples // self.batch)
 
     @cached_property
     def kept(self) -> list[tuple[int, int]]:
-        """(epoch, batch) of all that are kept, in order."""
+        """(epoch, batch) of all kept batches, in order."""
         B = self.candidates
         count = int(self.keep * self.epochs * B + 1e-9)  # floor, but not one less where the product is whole
         if self.choice == "first" or self.keep == 1:
@@ -70,15 +73,15 @@ class Pool:
 
     @cached_property
     def labelled(self) -> list[int]:
-        """Epochs of which something is kept, in order."""
+        """The epochs of which a batch is kept, in order."""
         return sorted({epoch for epoch, _ in self.kept})
 
     def groups(self, epoch: int) -> list[int]:
-        """Kept batches of an epoch."""
+        """The kept batches of an epoch, in order."""
         return [b for e, b in self.kept if e == epoch]
 
     def rows(self, epoch: int) -> Tensor:
-        """Kept rows of the epoch's labelling order, int64."""
+        """The kept rows of an epoch's labelling order, int64."""
         parts = [
             torch.arange(b * self.batch, min((b + 1) * self.batch, self.samples)) for b in self.groups(epoch)
         ]
@@ -86,17 +89,17 @@ class Pool:
 
     @property
     def labels(self) -> int:
-        """Number of labels that are kept."""
+        """Number of kept labels."""
         return sum(min((b + 1) * self.batch, self.samples) - b * self.batch for _, b in self.kept)
 
     def draw(self, seed: int, epoch: int) -> list[tuple[int, int]]:
-        """LPLD's epoch of training: as many batches as the set has, drawn with replacement from the kept ones."""
+        """Draw an epoch of training as LPLD does: ``candidates`` of the kept batches, with replacement."""
         kept, B = self.kept, self.candidates
         drawn = torch.randint(len(kept), (B,), generator=generator(seed, "draw", epoch)).tolist()
         short = B - 1 if self.samples % self.batch else -1
         return [kept[max(0, i - 1)] if kept[i][1] == short and B > 1 else kept[i] for i in drawn]
 
     def cycle(self, epoch: int) -> list[tuple[int, int]]:
-        """An epoch of training that takes the kept batches in turn, from where the epoch before ended."""
+        """Take an epoch of training from the kept batches in turn, from where the epoch before ended."""
         kept, B = self.kept, self.candidates
         return [kept[i % len(kept)] for i in range(epoch * B, (epoch + 1) * B)]

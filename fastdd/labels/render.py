@@ -1,8 +1,8 @@
-"""Show views: stored images, cut, resized, flipped and mixed as their views say.
+"""Render views: cut, resize, flip and mix stored images as their views say.
 
-Labels and students see images through this one function, so a stored label belongs to the pixels that a student sees.
-A partner that is in the batch anyhow is not computed twice. Windows of an image's own size are a gather, exact on
-every device; others are one matrix product a side (fastdd_kernels.resample).
+Teachers and students see images through ``render_views``, so a stored label belongs to the pixels that a student sees.
+A partner that is itself in the batch is computed once. A window of the image's own size costs a gather, exact on every
+device; any other window costs one matrix product a side (fastdd_kernels.resample).
 """
 
 from __future__ import annotations
@@ -20,42 +20,45 @@ from fastdd_kernels import resample
 from ..data.loading.augment import shifted_and_flipped
 from .views import Views
 
-Prepare = Callable[[Tensor], Tensor]
+Normalize = Callable[[Tensor], Tensor]
 
 
-def show(images: Tensor, views: Views, prepare: Prepare | None = None) -> Tensor:
-    """Views of images of a set.
+def render_views(images: Tensor, views: Views, normalize: Normalize | None = None) -> Tensor:
+    """Render views of a set's images.
 
     Args:
-        images: the whole set [N, C, H, W], normalized (so that zero is the mean color), unless prepare does that.
-        views: of some of its samples; their partners need not be among them.
-        prepare: the teacher's ``normalize``, for a set that is kept as uint8.
+        images: the whole set [N, C, H, W]; normalized (so that zero is the mean color), or uint8 with ``normalize``.
+        views: views of some samples; their partners need not be among them.
+        normalize: the teacher's ``normalize``, for a set that is kept as uint8; None: it is normalized.
 
     Returns:
         [B, C, H, W], channels-last, on the device of images.
     """
-    own = _cut(images, prepare, views.ids, views.windows, views.pad)
+    own = _cut(images, normalize, views.ids, views.windows, views.pad)
     if views.partners is None or views.partner_windows is None:
         return own
     order = views.ids.argsort()
     place = order[torch.searchsorted(views.ids[order], views.partners).clamp(max=len(views) - 1)]
     away = views.ids[place] != views.partners
     if away.any():
-        others = _cut(images, prepare, views.partners[away], views.partner_windows[away], views.pad)
+        others = _cut(images, normalize, views.partners[away], views.partner_windows[away], views.pad)
         source = torch.cat((own, others))
         place[away] = len(own) + torch.arange(len(others))
     else:
         source = own
-    return mix(own, source[place.to(own.device)], views)
+    return mix_views(own, source[place.to(own.device)], views)
 
 
-def mix(own: Tensor, partners: Tensor, views: Views) -> Tensor:
-    """Mix each image with its partner: [B, C, H, W] of both, by the ratios and boxes of the views.
+def mix_views(own: Tensor, partners: Tensor, views: Views) -> Tensor:
+    """Mix each image with its partner, by the ratios (MixUp) or boxes (CutMix) of their views.
 
-    CutMix keeps the drawn ratio, whatever the border clips off the box; the pixels alone count, labels are of those.
+    Args:
+        own: [B, C, H, W], the rendered views before mixing.
+        partners: [B, C, H, W], the rendered views of their partners.
+        views: the views, with partners.
     """
-    assert views.ratios is not None
     if views.boxes is None:
+        assert views.ratios is not None  # MixUp has ratios
         ratio = views.ratios.to(own.device)[:, None, None, None]
         return ratio.to(own.dtype) * own + (1 - ratio).to(own.dtype) * partners
     top, bottom, left, right = (side[:, None] for side in views.boxes.to(own.device).unbind(1))
@@ -64,24 +67,24 @@ def mix(own: Tensor, partners: Tensor, views: Views) -> Tensor:
     return torch.where((down[:, :, None] & across[:, None, :])[:, None], partners, own)
 
 
-def _cut(images: Tensor, prepare: Prepare | None, ids: Tensor, windows: Tensor, pad: int) -> Tensor:
+def _cut(images: Tensor, normalize: Normalize | None, ids: Tensor, windows: Tensor, pad: int) -> Tensor:
     chosen, size = images[ids.to(images.device)], (images.shape[2], images.shape[3])
-    chosen = chosen if prepare is None else prepare(chosen)
+    chosen = chosen if normalize is None else normalize(chosen)
     if bool((windows[:, 5:] == torch.tensor(size)).all()):
         return shifted_and_flipped(chosen, pad, windows[:, 3:5], windows[:, 0] != 0)
     padded = F.pad(chosen, (pad,) * 4) if pad else chosen
     return resample(padded, windows.to(images.device), size).contiguous(memory_format=torch.channels_last)
 
 
-def pil_views(images: Tensor, views: Views) -> Tensor:
-    """Views before mixing exactly as the released FKD reader has them: cut and resized by PIL, bilinear, in uint8.
+def render_views_with_pil(images: Tensor, views: Views) -> Tensor:
+    """Render views, before mixing, exactly as the released FKD reader does: PIL cuts and resizes, bilinear, in uint8.
 
     Args:
         images: the whole set, uint8 [N, C, H, W] with 1 or 3 channels.
-        views: without padding.
+        views: views without padding.
 
     Returns:
-        uint8 [B, C, H, W]. Cost: a PIL call an image; ``show`` differs from it by rounding to whole levels.
+        uint8 [B, C, H, W]. Cost: a PIL call an image; ``render_views`` does not round to whole levels.
     """
     height, width = images.shape[2:]
     seen = []

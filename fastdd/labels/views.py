@@ -1,13 +1,13 @@
-"""Views: what happens to every sample of a distilled set in every epoch; soft labels are keyed by them.
+"""Views: what a student sees of every sample of a distilled set in every epoch; soft labels belong to them.
 
 A view is a window that is cut out of the stored image and resized, a flip, and the partner, ratio and box of a
-mixture. Those of a whole epoch are drawn at once from (seed, epoch); row i of every draw belongs to sample i, so a
-sample has the same view whatever batch, order, worker or machine asks for it. A partner is shown in its own view of
-the same epoch.
+mixture. The views of a whole epoch are drawn at once from (seed, epoch), and row i of every draw belongs to sample i.
+So a sample has the same view whatever batch, order, worker or machine asks for it. A partner is mixed in as its own
+view of the same epoch shows it.
 
-The labelling batches (groups) of an epoch are consecutive rows of its order, the last one smaller where need be; a
-sample's partner is in its group. ``mix_per: batch`` gives a group one ratio and one box, as the SRe2L family does;
-``sample`` draws them for each sample.
+A labelling batch, or group, is a run of rows in the order of an epoch; the last one may be smaller. A sample's partner
+is in its group. With ``mix_per: batch`` a group shares one ratio and one box, as in the SRe2L family; with ``sample``
+every sample has its own.
 
 Cost: 45 ms of processor time for an epoch of 50,000 samples with windows and partners, 9 MB.
 """
@@ -15,11 +15,11 @@ Cost: 45 ms of processor time for an epoch of 50,000 samples with windows and pa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from functools import cached_property
 from itertools import islice
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +29,10 @@ from fastdd_kernels import resample_parameters
 from ..errors import InputError
 from ..runtime.seeds import generator
 
-FKD_SEED, FKD_PERMUTATIONS = 42, 2
+FKD_SEED = 42
+"""seed of the released FKD loader's order"""
+FKD_PERMUTATIONS = 2
+"""permutations that torch's RandomSampler draws an epoch since 2022; before, it drew 1"""
 
 
 @dataclass(frozen=True)
@@ -37,23 +40,25 @@ class Augmentation:
     """How views are drawn.
 
     Args:
-        size: (H, W) of the stored images, in pixels, which is that of the views too.
-        scale: range of the window's share of the area; None: no resizing.
-        ratio: range of the window's width / height.
-        pad: without scale: windows of the image's own size out of the image with so many pixels of the mean color
-            around it.
+        size: (H, W) of the stored images and of the views, in pixels.
+        scale: range of a window's area as a share of the image's; None: windows are not resized.
+        ratio: range of a window's width / height, with ``scale``.
+        pad: without ``scale``, a window has the image's size and lies anywhere in the image with this many pixels of
+            the mean color around it.
         flip: probability of a horizontal flip.
-        mix, mix_alpha: the ratio of a mixture is Beta(alpha, alpha).
-        mix_per: who shares a ratio and a box.
-        batch: samples of a group.
-        order: seed: from (seed, epoch), in any order of epochs; fkd: the released loader's, which alone lets labels be
-            exported in its layout (see fkd.py).
+        mix: how a view is mixed with its partner.
+        mix_alpha: the ratio of a mixture is Beta(alpha, alpha).
+        mix_per: what shares a ratio and a box: a labelling batch, or nothing.
+        batch: samples of a labelling batch.
+        order: "seed", a permutation from (seed, epoch); "fkd", the released loader's order, in which labels can be
+            exported without indices (fkd.py).
 
     Raises:
-        InputError: pad and scale together, or a group of nothing.
+        InputError: pad and scale are both given, or a labelling batch has no samples.
     """
 
     size: tuple[int, int]
+    _: KW_ONLY
     scale: tuple[float, float] | None = None
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     pad: int = 0
@@ -73,20 +78,20 @@ class Augmentation:
             raise InputError(f"batch must be 1 or more samples, got {self.batch}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Views:
-    """What happened to some samples in an epoch; all tensors on the CPU.
+    """Views of some samples in an epoch; all tensors are on the CPU.
 
     Attributes:
-        epoch: of the views.
-        ids: int64 [B], positions in the distilled set.
+        epoch: the epoch that the views belong to.
+        ids: int64 [B], the samples, as positions in the distilled set.
         groups: int64 [B], the labelling batch of each.
         pad: pixels of the mean color around an image before windows are cut.
-        windows: int64 [B, 7] of fastdd_kernels.resample: flip, 0, 0, top, left, height, width, in pixels.
-        partners: int64 [B], the positions of the samples that are mixed in; None: nothing is mixed.
-        partner_windows: int64 [B, 7], the windows of those.
-        ratios: float64 [B], the share of the sample itself.
-        boxes: int64 [B, 4] of CutMix: top, bottom, left, right in the view; None: MixUp.
+        windows: int64 [B, 7], rows of fastdd_kernels.resample: flip, 0, 0, top, left, height, width, in pixels.
+        partners: int64 [B], the samples that are mixed in; None: nothing is mixed.
+        partner_windows: int64 [B, 7], the partners' windows; None without partners.
+        ratios: float64 [B], the share of the sample itself in the mixture; None without partners.
+        boxes: int64 [B, 4], the box of CutMix in the view: top, bottom, left, right; None with MixUp.
     """
 
     epoch: int
@@ -102,24 +107,31 @@ class Views:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def rows(self, index: Tensor | slice) -> Views:
-        """The views at some positions of this batch."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Views(**values | {name: v[index] for name, v in values.items() if isinstance(v, Tensor)})
+    def select(self, index: Tensor) -> Views:
+        """The views in some rows, given as positions or as a mask."""
+        tensors = {name: tensor[index] for name, tensor in self._tensors().items()}
+        return Views(epoch=self.epoch, pad=self.pad, **tensors)
 
     def of(self, ids: Tensor) -> Views:
         """The views of some samples, in the order asked for.
 
         Raises:
-            InputError: one of them has no view here.
+            InputError: a sample has no view here.
         """
-        return self.rows(self.find(ids))
+        return self.select(self.find(ids))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Views]) -> Views:
+        """Join views of one epoch that have the same fields, one after the other."""
+        tensors = [part._tensors() for part in parts]
+        joined = {name: torch.cat([each[name] for each in tensors]) for name in tensors[0]}
+        return cls(epoch=parts[0].epoch, pad=parts[0].pad, **joined)
 
     def find(self, ids: Tensor) -> Tensor:
-        """Positions in this batch of some samples, int64 [len(ids)].
+        """The rows of some samples, int64 [len(ids)].
 
         Raises:
-            InputError: one of them is not here.
+            InputError: a sample has no view here.
         """
         order, known = self._sorted
         found = order[torch.searchsorted(known, ids).clamp(max=len(known) - 1)]
@@ -132,67 +144,65 @@ class Views:
 
     @cached_property
     def _sorted(self) -> tuple[Tensor, Tensor]:
-        """The order by sample, and the samples in that order."""
+        """The order that sorts the samples, and the sorted samples."""
         order = self.ids.argsort()
         return order, self.ids[order]
 
     def digest(self) -> str:
-        """sha256 of everything, hex: equal where the views are equal."""
+        """sha256 of all fields, hex: equal where the views are equal."""
         content = hashlib.sha256(f"{self.epoch} {self.pad}".encode())
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                content.update(field.name.encode() + value.contiguous().numpy().tobytes())
+        for name, tensor in self._tensors().items():
+            content.update(name.encode() + tensor.contiguous().numpy().tobytes())
         return content.hexdigest()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The fields that are tensors, in order; what is None is left out."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def draw_views(seed: int, epoch: int, samples: int, augmentation: Augmentation) -> Views:
-    """The views of all samples in an epoch, in labelling order; ``.of(ids)`` gives those of some."""
+    """Draw the views of all samples in an epoch, in labelling order; ``.of(ids)`` gives those of some samples."""
     config, draw = augmentation, generator(seed, "views", epoch)
     windows = _windows(samples, config, draw)
     order = torch.randperm(samples, generator=draw)
     if config.order == "fkd":
         order = next(islice(fkd_orders(samples), epoch, None))
     groups = torch.arange(samples) // config.batch
-    views = Views(epoch, order, groups, config.pad, windows[order])
+    views = Views(epoch=epoch, ids=order, groups=groups, pad=config.pad, windows=windows[order])
     if config.mix == "none":
         return views
-    shuffled = (
-        groups + torch.rand(samples, dtype=torch.float64, generator=draw)
-    ).argsort()  # within each group
+    within_groups = groups + torch.rand(samples, dtype=torch.float64, generator=draw)
+    shuffled = within_groups.argsort()
     count = samples if config.mix_per == "sample" else -(-samples // config.batch)
     row = torch.arange(samples) if config.mix_per == "sample" else groups
     ratios = _ratios(count, config.mix_alpha, draw)
     boxes = _boxes(ratios, config.size, draw)[row] if config.mix == "cutmix" else None
-    return mixed(views, shuffled, ratios[row], boxes)
+    return mix_in(views, shuffled, ratios[row], boxes)
 
 
-def mixed(views: Views, shuffled: Tensor, ratios: Tensor, boxes: Tensor | None) -> Views:
-    """Views of whole groups with partners.
+def mix_in(views: Views, rows: Tensor, ratios: Tensor, boxes: Tensor | None) -> Views:
+    """Give views of whole groups their partners.
 
     Args:
-        shuffled: int64 [B], the row of each row's partner.
-        ratios, boxes: as in Views.
+        views: views without partners.
+        rows: int64 [B], the row of each row's partner.
+        ratios: float64 [B], as in Views.
+        boxes: int64 [B, 4] or None, as in Views.
     """
-    return Views(
-        views.epoch,
-        views.ids,
-        views.groups,
-        views.pad,
-        views.windows,
-        views.ids[shuffled],
-        views.windows[shuffled],
-        ratios,
-        boxes,
+    return replace(
+        views, partners=views.ids[rows], partner_windows=views.windows[rows], ratios=ratios, boxes=boxes
     )
 
 
 def fkd_orders(samples: int, permutations: int = FKD_PERMUTATIONS) -> Iterator[Tensor]:
-    """The orders of the released FKD loader, int64 [samples] an epoch: torch's RandomSampler with a generator of its
-    own, seeded with 42, whose state runs on from epoch to epoch.
+    """The orders of the released FKD loader, int64 [samples] an epoch.
+
+    They are those of torch's RandomSampler with a generator that is seeded with 42 and runs on from epoch to epoch.
 
     Args:
-        permutations: that are drawn an epoch, of which the first counts; 2 in versions of torch since 2022, 1 before.
+        samples: number of images in the set.
+        permutations: how many the sampler draws an epoch, the first of which counts: 2 since 2022, 1 before.
     """
     draw = torch.Generator().manual_seed(FKD_SEED)
     while True:
@@ -204,7 +214,7 @@ def _windows(samples: int, config: Augmentation, draw: torch.Generator) -> Tenso
     height, width = config.size
     if config.scale is not None:
         return resample_parameters(
-            samples, height, width, config.scale, config.ratio, flip=config.flip, generator=draw
+            samples, height, width, config.scale, ratio=config.ratio, flip=config.flip, generator=draw
         )
     drawn = resample_parameters(samples, height, width, None, flip=config.flip, generator=draw)
     start = torch.randint(2 * config.pad + 1, (samples, 2), generator=draw)
@@ -212,13 +222,13 @@ def _windows(samples: int, config: Augmentation, draw: torch.Generator) -> Tenso
 
 
 def _ratios(count: int, alpha: float, draw: torch.Generator) -> Tensor:
-    """Beta(alpha, alpha) as ratios of two gamma variables, float64 [count]."""
+    """Draw Beta(alpha, alpha) as ratios of two gamma variables, float64 [count]."""
     gammas = torch._standard_gamma(torch.full((count, 2), alpha, dtype=torch.float64), generator=draw)
     return gammas[:, 0] / gammas.sum(1).clamp(min=torch.finfo(torch.float64).tiny)
 
 
 def _boxes(ratios: Tensor, size: tuple[int, int], draw: torch.Generator) -> Tensor:
-    """Boxes of share 1 - ratio around uniform centers, clipped to the image: int64 [count, 4]."""
+    """Draw boxes of share 1 - ratio around uniform centers, clipped to the image: int64 [count, 4]."""
     sides = torch.tensor(size)
     half = (sides * (1 - ratios).sqrt()[:, None]).long() // 2
     center = (torch.rand(len(ratios), 2, dtype=torch.float64, generator=draw) * sides).long()

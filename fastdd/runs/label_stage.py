@@ -17,9 +17,10 @@ from pathlib import Path
 from torch import Tensor
 
 from .. import labels
-from ..config import Recipe, Student
+from ..config import Recipe
 from ..evaluate import Replayed, protocol_hash, protocol_text
 from ..evaluate.batches import Batches
+from ..protocols import SettledStudent
 from ..teachers import Teacher
 
 
@@ -50,7 +51,7 @@ class SoftLabels:
         """Whether there is something left to label."""
         return not (labels.is_whole(self.path(arm)) if self.by_view else self.path(arm).is_file())
 
-    def write(self, arm: str, images: Tensor, student: Student) -> None:
+    def write(self, arm: str, images: Tensor, student: SettledStudent) -> None:
         """Label what is lacking of an arm.
 
         Args:
@@ -58,19 +59,25 @@ class SoftLabels:
             student: settled protocol, which says how views look.
         """
         if self.by_view:
-            labels.label_views(self.voters, images, self.path(arm), self._facts(images, student), arm)
+            planned = self._planned(images, student)
+            labels.label_views(self.voters, images, self.path(arm), planned, name=arm)
         else:
-            rows = labels.label(self.voters, images, arm, self.recipe.labels.average)
+            rows = labels.label_images(self.voters, images, arm, self.recipe.labels.average)
             labels.save_labels(self.path(arm), rows, images)
 
-    def _facts(self, images: Tensor, student: Student) -> labels.Facts:
-        classes = len(next(iter(self.voters.values())).card.classes)
-        return labels.planned(
-            self.recipe.labels, student, images, classes, self.fingerprints, self.recipe.seed
+    def _planned(self, images: Tensor, student: SettledStudent) -> labels.LabelManifest:
+        """The labels of an arm's views that the recipe asks for."""
+        return labels.plan_labels(
+            self.recipe.labels,
+            student,
+            images,
+            classes=len(next(iter(self.voters.values())).card.classes),
+            teachers=self.fingerprints,
+            seed=self.recipe.seed,
         )
 
     def read(
-        self, arm: str, images: Tensor, student: Student, truth: Tensor, seed: int
+        self, arm: str, images: Tensor, student: SettledStudent, truth: Tensor, seed: int
     ) -> Tensor | Batches | None:
         """What a student of an arm learns from: rows of logits, batches of labelled views, or None where nothing is
         stored.
@@ -84,11 +91,11 @@ class SoftLabels:
         classes = len(teacher.card.classes)
         if not self.by_view:
             return labels.load_labels(self.path(arm), images, classes).to(images.device)
-        stored = labels.StoredLabels.open(self.path(arm), labels.fingerprint(images), classes)
+        stored = labels.StoredLabels.open(self.path(arm), labels.images_fingerprint(images), classes)
         hard = truth if student.hard_weight else None
         return Replayed(student, teacher, images, stored, hard, seed, self.recipe.labels.replay)
 
-    def protocol(self, student: Student) -> tuple[str, str]:
+    def protocol(self, student: SettledStudent) -> tuple[str, str]:
         """A settled protocol in a line, and its hash; with the stored labels where they are by view."""
         text, digest = protocol_text(student), protocol_hash(student)
         if student.labels != "stored" or not self.by_view:

@@ -71,7 +71,7 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
     def bank() -> None:
         data = RealImages(tuple(shape), dataset.labels, dataset.names, "", {}, stream)
         with tempfile.TemporaryDirectory() as folder:
-            build(Path(folder), teacher, "", data, config, layers, 0, classes)
+            build(Path(folder), teacher, data, config, layers=layers, fingerprint="", seed=0, classes=classes)
 
     rates, work = interleaved({"forward": forward, "bank": bank}, images, options.rounds)
     shares = [b / f for b, f in zip(rates["bank"], rates["forward"], strict=True)]
@@ -125,7 +125,9 @@ def peak(network: str, kind: str, classes: int, per_class: int, batch: int) -> d
     with torch.no_grad():
         teacher.network(teacher.normalize(next(iter(data.stream(range(batch)))).images))
     with tempfile.TemporaryDirectory() as folder:
-        used = peak_mb(lambda: build(Path(folder), teacher, "", data, config, layers, 0), CPU)
+        used = peak_mb(
+            lambda: build(Path(folder), teacher, data, config, layers=layers, fingerprint="", seed=0), CPU
+        )
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
     return {
         "work": f"bank of {classes} classes x {per_class} images, {network}, {kind}",

@@ -49,7 +49,7 @@ def make_bank(teacher: Teacher, folder: Path) -> banks.Bank:
     labels = torch.arange(CLASSES).repeat_interleave(20)
     layers = [name for kind in ("blocks", "bn_inputs") for name in layer_names(teacher.network, kind)]
     data = RealImages.in_memory(images, labels, len(images))
-    banks.build(folder, teacher, "", data, Bank(batch=len(images)), layers, 0)
+    banks.build(folder, teacher, data, Bank(batch=len(images)), layers=layers, fingerprint="", seed=0)
     return banks.Bank(folder)
 
 

@@ -4,17 +4,16 @@
     python benchmarks/walk.py --files      # and the functions of each file
 
 A small run on the built-in digits is traced with ``sys.setprofile``, background threads included. What is
-counted are the functions (code objects) that execute between the call of a stage's work and its return, by the
-file that defines them:
+counted are the functions (code objects) that execute between the call of a stage's work and its return, by
+the file that defines them:
 
     one SRe2L unit    Recovery.optimize    all steps of one unit's images, from their initial values
     one bank pass     build                from a teacher and real images to the files of a bank
     one student       train_student        a network trained on labels of the teacher, and tested
 
-Files below fastdd/ and below fastdd_kernels/ are counted apart. Where the run calls the same work several times, the
-call that runs the most functions is reported. Lambdas and comprehensions are not counted: they belong to the
-function that holds them.
-"""
+Files below fastdd/ and below fastdd_kernels/ are counted apart. Where the run calls the same work several
+times, the call that runs the most functions is reported. Lambdas and comprehensions are not counted: they
+belong to the function that holds them."""
 
 from __future__ import annotations
 

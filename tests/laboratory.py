@@ -123,7 +123,7 @@ def make_lab(folder: Path) -> Lab:
         real_images(images, labels, len(images)),
         BankConfig(batch=len(images), class_bn="true", patch=4),
     )
-    build_bank(folder, teacher, "t", data, config, layers, 0)
+    build_bank(folder, teacher, data, config, layers=layers, fingerprint="t", seed=0)
     first = [sum(counts[:c]) for c in range(CLASSES)]
     return Lab(teacher, Bank(folder), lambda rows: images[[first[c] + slot for c, slot in rows]])
 

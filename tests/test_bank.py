@@ -56,7 +56,9 @@ def config(**changes: Any) -> BankConfig:
 def made(
     folder: Path, teacher: Teacher, data: RealImages, settings: BankConfig | None = None, **more: Any
 ) -> Bank:
-    assert build(folder, teacher, "t", data, settings or config(), layers(teacher), 0, **more)
+    assert build(
+        folder, teacher, data, settings or config(), layers=layers(teacher), fingerprint="t", seed=0, **more
+    )
     return Bank.open(folder)
 
 
@@ -145,7 +147,7 @@ def test_running_statistics_are_lplds_recursion(group: int) -> None:
     maps = torch.randn(7, 4, 3, 3, dtype=torch.float64) + torch.randn(7, 4, 1, 1, dtype=torch.float64)
     shift = torch.randn(4, dtype=torch.float64)
     means, squares = maps.mean((2, 3)), (maps - shift[:, None, None]).square().mean((2, 3))
-    got = running_statistics(means, squares, shift, group, torch.Generator().manual_seed(3))
+    got = running_statistics(means, squares, shift, group=group, random=torch.Generator().manual_seed(3))
     mean, var = torch.zeros(4, dtype=torch.float64), torch.ones(4, dtype=torch.float64)
     for rows in torch.randperm(7, generator=torch.Generator().manual_seed(3)).split(group):
         pixels = maps[rows].transpose(0, 1).flatten(1)
@@ -208,7 +210,7 @@ def test_any_other_order_is_right_too(
     ordered = real_images(images, labels, BATCH)
     shuffled = replace(ordered, stream=lambda _: real_images_at(images, labels, order))
     a = made(tmp_path / "a", teacher, ordered)
-    assert build(tmp_path / "b", teacher, "t", shuffled, config(), layers(teacher), 0)
+    assert build(tmp_path / "b", teacher, shuffled, config(), layers=layers(teacher), fingerprint="t", seed=0)
     b = Bank(tmp_path / "b")
     for c in range(len(CLASSES)):
         for name, tensor in a[c].tensors.items():
@@ -280,13 +282,22 @@ def test_no_bank_and_an_unfinished_one(
     with pytest.raises(InputError, match="holds no finished bank; build it with `fastdd bank RECIPE`"):
         Bank(tmp_path)
     data = real_images(*pictures, BATCH)
-    assert not build(tmp_path, teacher, "t", data, config(), layers(teacher), 0, classes=range(1, 3))
+    assert not build(
+        tmp_path,
+        teacher,
+        data,
+        config(),
+        layers=layers(teacher),
+        fingerprint="t",
+        seed=0,
+        classes=range(1, 3),
+    )
     with pytest.raises(InputError, match="it was begun; the same command finishes it"):
         Bank(tmp_path)
     with pytest.raises(InputError, match='begun with another form: "packed" there, "full" now'):
-        build(tmp_path, teacher, "t", data, config(form="full"), layers(teacher), 0)
+        build(tmp_path, teacher, data, config(form="full"), layers=layers(teacher), fingerprint="t", seed=0)
     with pytest.raises(InputError, match='begun with another teacher: "t" there, "u" now'):
-        build(tmp_path, teacher, "u", data, config(), layers(teacher), 0)
+        build(tmp_path, teacher, data, config(), layers=layers(teacher), fingerprint="u", seed=0)
 
 
 # -- images that cannot be read ----------------------------------------------------------------------
@@ -313,7 +324,7 @@ def test_a_class_without_a_readable_image(
 ) -> None:
     data = real_images(*pictures, BATCH, unreadable=(22,))
     with pytest.raises(InputError, match="none of the 1 images of class 3 could be read"):
-        build(tmp_path, teacher, "t", data, config(), layers(teacher), 0)
+        build(tmp_path, teacher, data, config(), layers=layers(teacher), fingerprint="t", seed=0)
 
 
 # -- resuming, sharing, merging ----------------------------------------------------------------------
@@ -326,7 +337,16 @@ def test_array_jobs_give_the_same_bytes(
     wanted = content(made(tmp_path / "one", teacher, data).path)
     for job in (range(3, 5), range(1), range(1, 3)):
         assert not is_whole(tmp_path / "jobs")
-        build(tmp_path / "jobs", teacher, "t", data, config(), layers(teacher), 0, classes=job)
+        build(
+            tmp_path / "jobs",
+            teacher,
+            data,
+            config(),
+            layers=layers(teacher),
+            fingerprint="t",
+            seed=0,
+            classes=job,
+        )
     assert content(tmp_path / "jobs") == wanted
 
 
@@ -343,7 +363,7 @@ from fastdd.bank import build, is_whole
 teacher, data = random_teacher("resnet8", CLASSES), real_images(*gallery(COUNTS), BATCH)
 
 def make(path):
-    return build(path, teacher, "t", data, config(), layers(teacher), 0)
+    return build(path, teacher, data, config(), layers=layers(teacher), fingerprint="t", seed=0)
 
 if __name__ == "__main__" and not kills:
     make(Path(folder))
@@ -399,7 +419,16 @@ def test_banks_of_other_classes_merge_to_the_same_bytes(
     data = real_images(*pictures, BATCH)
     wanted = content(made(tmp_path / "one", teacher, data).path)
     for name, job in (("a", range(2)), ("b", range(2, 5))):
-        build(tmp_path / name, teacher, "t", data, config(), layers(teacher), 0, classes=job)
+        build(
+            tmp_path / name,
+            teacher,
+            data,
+            config(),
+            layers=layers(teacher),
+            fingerprint="t",
+            seed=0,
+            classes=job,
+        )
     assert merge([tmp_path / "b", tmp_path / "a"], tmp_path / "merged")
     assert content(tmp_path / "merged") == wanted
     assert not merge([tmp_path / "a"], tmp_path / "half")
@@ -461,7 +490,9 @@ def test_photographs_through_a_resnet18(test_data: Callable[[str], Path], tmp_pa
 
     data = RealImages((3, 224, 224), dataset.labels, dataset.names, "d", {}, stream)
     blocks = list(layer_names(teacher.network, "blocks"))
-    assert build(tmp_path / "bank", teacher, "t", data, BankConfig(batch=16), blocks, 0)
+    assert build(
+        tmp_path / "bank", teacher, data, BankConfig(batch=16), layers=blocks, fingerprint="t", seed=0
+    )
     bank, exact = Bank(tmp_path / "bank"), {}
     network = copy.deepcopy(teacher.network).double()
     for name, path in layer_names(network, "blocks").items():

@@ -1,4 +1,4 @@
-"""Benchmarks in tiny shapes: they run, and both sides of each row of the step benchmark have the same gradient."""
+"""Benchmarks in tiny shapes: they run, and both sides of each step benchmark have the same gradient."""
 
 from __future__ import annotations
 

@@ -239,7 +239,16 @@ def test_jobs_and_merging_keep_the_statistics_of_single_images(tmp_path: Path) -
 
     def made(name: str, rows: Tensor, **more: Any) -> Path:
         data = real_images(images[rows], labels[rows], 4, name[:4])
-        build(tmp_path / name, teacher, "t", data, BankConfig(batch=4, patch=4), [], 0, **more)
+        build(
+            tmp_path / name,
+            teacher,
+            data,
+            BankConfig(batch=4, patch=4),
+            layers=[],
+            fingerprint="t",
+            seed=0,
+            **more,
+        )
         return tmp_path / name
 
     every = torch.ones(len(labels), dtype=torch.bool)
@@ -262,7 +271,7 @@ def test_a_bank_without_patches_or_with_others_is_refused(lab: Lab, tmp_path: Pa
     ):
         lab.bank.spread("conv.0", "patch", [0], 8)
     data = real_images(*gallery((2, 2, 2, 2)), 8)
-    build(tmp_path, lab.teacher, "t", data, BankConfig(batch=8), [], 0)
+    build(tmp_path, lab.teacher, data, BankConfig(batch=8), layers=[], fingerprint="t", seed=0)
     with pytest.raises(InputError, match="has no patches, expected patches of 4"):
         Bank(tmp_path).spread("conv.0", "image", [0], 4)
 
@@ -425,7 +434,15 @@ def test_several_teachers_take_turns_with_a_memory_each(lab: Lab, tmp_path: Path
     other = Teacher(network, lab.teacher.card)
     everything = torch.cat([lab.real([(c, slot) for slot in range(COUNTS[c])]) for c in range(CLASSES)])
     labels = torch.arange(CLASSES).repeat_interleave(torch.tensor(COUNTS))
-    build(tmp_path, other, "other", real_images(everything, labels, 38), BankConfig(batch=38, patch=4), [], 0)
+    build(
+        tmp_path,
+        other,
+        real_images(everything, labels, 38),
+        BankConfig(batch=38, patch=4),
+        layers=[],
+        fingerprint="other",
+        seed=0,
+    )
     chosen = method("gvbsm", batch=Batch(classes=2, slots=3), steps=5, lr=0.02)
     recovery = Recovery(
         chosen, Recover(), [lab.teacher, other], [lab.bank, Bank(tmp_path)], lab.real, SHAPE, SEED

@@ -1,91 +1,95 @@
-"""Build the bank: one pass over the real images in class order, resumable at every class, shared by processes.
+"""Build the bank: one pass of the frozen teacher over the real images in class order.
 
-A class that is finished is written at once, as a file of its own, while the teacher goes on with the next. The batches
-lie on one grid over the whole data set, whatever part of it a process sees: an image is always in the same company,
-so a bank that was killed and continued, or built by many processes, has the same bytes as one built in one go. At the
-end the files of single classes are joined to files of ``shard_mb``.
+The pass is resumable at every class and shared by processes: a class that is finished is written at once, as
+a file of its own, while the teacher goes on with the next. The batches lie on one grid over the whole data
+set, whatever part of it a process sees: an image is always in the same company, so a bank that was killed and
+continued, or built by many processes, has the same bytes as one built in one go. At the end the files of
+single classes are joined to files of ``shard_mb``.
 
-Memory beside the teacher: the rows of the open class, its covariances, and one class on its way to the disk.
+The number of images of each class is known, so a stream in class order holds the rows of the class it is in,
+and of no other; in any other order the result is the same, and what is held grows with the classes that are
+open. Memory beside the teacher: the rows of the open class, its covariances, and one class on its way to the
+disk.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass
 from itertools import accumulate, groupby
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from ..config import Bank
+from ..config import Bank as BankConfig
+from ..data.loading.batch import Batch
 from ..data.real import RealImages
 from ..errors import InputError
 from ..runtime.distributed import barrier, is_main, rank, world_size
 from ..runtime.files import write_json
-from ..runtime.progress import progress
-from ..teachers import Taps, Teacher, hooked_layers, layer_names
-from .class_statistics import OpenClass
-from .finish import complete, is_whole
-from .forward_pass import Finished, collect, forward
-from .store import PLAN, SCHEMA, shards, write_shard
+from ..runtime.precision import autocast
+from ..runtime.progress import Bar, progress
+from ..teachers import Features, Taps, Teacher, hooked_layers, layer_names
+from .class_statistics import Kept, OpenClass
+from .store import PLAN, SCHEMA, ImageCounts, Plan, complete, is_whole, shards, write_shard
+
+Forward = Callable[[Tensor], Features]
+"""uint8 images [B, C, H, W] to their features"""
 
 
 def build(
     folder: Path,
     teacher: Teacher,
-    fingerprint: str,
     data: RealImages,
-    config: Bank,
+    config: BankConfig,
+    *,
     layers: Collection[str],
+    fingerprint: str,
     seed: int,
     classes: range | None = None,
 ) -> bool:
     """Build what the folder does not hold yet; the processes of torchrun share the classes.
 
     Args:
-        fingerprint: of the teacher.
-        layers: names of the tapped layers (see teachers.taps).
-        seed: of the choice of embeddings.
-        classes: only these, for a job that is one of many; all if None.
+        folder: where the bank is, or will be.
+        teacher: the network whose features are gathered.
+        data: the real images.
+        config: forms of the statistics, batch size and precision.
+        layers: names of the tapped layers whose mean and covariance are kept (see teachers.taps).
+        fingerprint: fingerprint of the teacher.
+        seed: seed of the choice of embeddings.
+        classes: only these, for a job that is one of many; None: all.
 
     Returns:
         Whether the bank is whole now.
 
     Raises:
-        InputError: the folder was begun with other settings, or an image cannot be read.
+        InputError: the folder was begun with other settings, or no image of a class can be read.
     """
     batch_norms = list(layer_names(teacher.network, "bn_inputs")) if config.class_bn != "none" else []
     hooked = hooked_layers(teacher.network) if config.patch else []
-    taps = Taps(
-        teacher.network,
-        {*layers, *batch_norms, *hooked},
-        moments=bool(batch_norms or hooked),
-        patch=config.patch or 1,
+    tapped = {*layers, *batch_norms, *hooked}
+    taps = Taps(teacher.network, tapped, moments=bool(batch_norms or hooked), patch=config.patch or 1)
+    running_mean = {layer: mean for layer, (mean, _) in taps.running.items()}
+    kept = Kept(
+        config,
+        pooled=[layer for layer in taps.layers if layer in set(layers)],
+        class_bn={layer: running_mean[layer] for layer in batch_norms},
+        single={layer: running_mean.get(layer) for layer in hooked},
+        seed=seed,
     )
-    gaussians = [layer for layer in taps.layers if layer in set(layers)]
-    device = next(taps.parameters()).device
     counts = torch.bincount(data.labels, minlength=len(teacher.card.classes)).tolist()
-    plan = _plan(taps, gaussians, teacher, fingerprint, data, config, counts, device)
     if is_main():
-        _begin(folder, plan)
+        _begin(folder, _plan(kept, taps, teacher, data, counts=counts, fingerprint=fingerprint))
     barrier()
-    step = forward(taps, teacher, config)
-    running = {layer: taps.running[layer] for layer in batch_norms}
-    shifts = {layer: taps.running[layer][0] if layer in taps.running else None for layer in hooked}
-    opened = partial(_opened, config, gaussians, running, shifts, seed)
+    forward = _forward(taps, teacher, config)
     wanted = _unfinished(folder, _share(counts, classes or range(len(counts)), rank(), world_size()))
-    first = [0, *accumulate(counts)]
-    with progress("bank", sum(counts[c] for c in wanted)) as bar, _Writer(folder, data.names) as writer:
-        for run in _runs(wanted):
-            ends = first[run[0]], first[run[-1] + 1]
-            start, stop = ends[0] // config.batch * config.batch, -(-ends[1] // config.batch) * config.batch
-            batches = data.stream(range(start, min(stop, len(data.labels))))
-            for finished in collect(step, batches, data.labels, run, opened, device, bar):
-                writer.write(finished)
+    with progress("bank", sum(counts[c] for c in wanted)) as bar:
+        _write(folder, _finished(forward, data, kept, counts, wanted=wanted, bar=bar), data.names)
     barrier()
     if is_main():
         complete(folder)
@@ -93,59 +97,47 @@ def build(
     return is_whole(folder)
 
 
-def _opened(
-    config: Bank,
-    layers: list[str],
-    running: dict[str, tuple[Tensor, Tensor]],
-    shifts: dict[str, Tensor | None],
-    seed: int,
-    c: int,
-) -> OpenClass:
-    return OpenClass(config, layers, running, (seed, c), shifts)
+# -- what is left to do, and by whom ---------------------------------------------------------------
 
 
 def _plan(
-    taps: Taps,
-    layers: list[str],
-    teacher: Teacher,
-    fingerprint: str,
-    data: RealImages,
-    config: Bank,
-    counts: list[int],
-    device: torch.device,
-) -> dict[str, Any]:
-    """All that the bank's content depends on."""
+    kept: Kept, taps: Taps, teacher: Teacher, data: RealImages, *, counts: list[int], fingerprint: str
+) -> Plan:
+    """All that the bank's content depends on; one black image through the network tells the widths."""
+    device = next(taps.parameters()).device
     features = taps(teacher.normalize(torch.zeros(1, *data.shape, dtype=torch.uint8, device=device)))
-    return {
+    plan = {
         "schema": SCHEMA,
         "classes": list(teacher.card.classes),
         "images": counts,
-        "layers": {layer: features.pooled[layer].shape[1] for layer in layers},
+        "layers": {layer: features.pooled[layer].shape[1] for layer in kept.pooled},
         "embedding": features.embedding.shape[1],
         "teacher": fingerprint,
         "data": data.fingerprint,
         "transform": {**data.transform, "mean": list(teacher.card.mean), "std": list(teacher.card.std)},
-        **config.model_dump(mode="json", exclude={"layers", "embeddings"}),
-        "embeddings_per_class": config.embeddings,
+        **kept.config.model_dump(mode="json", exclude={"layers", "embeddings"}),
+        "embeddings_per_class": kept.config.embeddings,
     }
+    return cast(Plan, plan)  # the recipe's section has the keys that the type lists
 
 
-def _begin(folder: Path, plan: dict[str, Any]) -> None:
+def _begin(folder: Path, plan: Plan) -> None:
     """Write the plan, or check it against the one that is there."""
     path = folder / PLAN
     if not path.is_file():
         write_json(path, plan)
         return
-    earlier = json.loads(path.read_text())
-    if different := [key for key in {**earlier, **plan} if earlier.get(key) != plan.get(key)]:
+    earlier: dict[str, object] = json.loads(path.read_text())
+    now: dict[str, object] = {**plan}
+    if different := [key for key in {**earlier, **now} if earlier.get(key) != now.get(key)]:
         key = different[0]
         raise InputError(
             f"the bank in {folder} was begun with another {key}: {_short(earlier.get(key))} there, "
-            f"{_short(plan.get(key))} now; delete that folder, or choose another run folder"
+            f"{_short(now.get(key))} now; delete that folder, or choose another run folder"
         )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -171,30 +163,136 @@ def _runs(classes: Sequence[int]) -> Iterator[list[int]]:
         yield [c for _, c in group]
 
 
-class _Writer:
-    """Writes classes in the background, one at a time, so that the teacher does not wait for the disk."""
+# -- the pass --------------------------------------------------------------------------------------
 
-    def __init__(self, folder: Path, names: Sequence[str]) -> None:
-        self.folder, self.names = folder, names
-        self.pool = ThreadPoolExecutor(1, thread_name_prefix="bank")
-        self.pending: Future[None] | None = None
 
-    def write(self, finished: Finished) -> None:
-        if self.pending is not None:
-            self.pending.result()
-        embeddings = finished.statistics.get("embeddings")
-        facts = {
-            "counts": [finished.count],
-            "embeddings": [0 if embeddings is None else len(embeddings)],
-            "skipped": [[self.names[index] for index in finished.skipped]],
-        }
-        c = finished.label
-        self.pending = self.pool.submit(write_shard, self.folder, c, c, finished.statistics, facts)
+@dataclass(frozen=True)
+class FinishedClass:
+    """A class of which all images have been seen.
 
-    def __enter__(self) -> _Writer:
-        return self
+    Attributes:
+        c: number of the class.
+        count: number of images that the statistics are made of.
+        statistics: name -> tensor, as in store.py.
+        skipped: positions in the data set of the images that could not be read, ascending.
+    """
 
-    def __exit__(self, *failed: object) -> None:
-        self.pool.shutdown()
-        if self.pending is not None and failed[0] is None:
-            self.pending.result()
+    c: int
+    count: int
+    statistics: dict[str, Tensor]
+    skipped: list[int]
+
+
+def _forward(taps: Taps, teacher: Teacher, config: BankConfig) -> Forward:
+    """The teacher's features; compiled for batches of one size, the last one filled up."""
+    device = next(taps.parameters()).device
+
+    def step(images: Tensor) -> Features:
+        with autocast(images.device, config.precision):
+            return taps(teacher.normalize(images))
+
+    compiled = torch.compile(step, fullgraph=True, dynamic=False) if config.compile else step
+
+    def forward(images: Tensor) -> Features:
+        images = images.to(device, non_blocking=True)
+        missing = config.batch - len(images) if config.compile else 0
+        if missing:
+            # Rows of a frozen network do not see each other, so those that fill the batch change nothing.
+            images = torch.cat((images, images[-1:].expand(missing, -1, -1, -1)))
+        return compiled(images)
+
+    return forward
+
+
+def _finished(
+    forward: Forward, data: RealImages, kept: Kept, counts: Sequence[int], *, wanted: Sequence[int], bar: Bar
+) -> Iterator[FinishedClass]:
+    """The wanted classes as they are finished, read on the grid of batches over the whole data set."""
+    first, batch = [0, *accumulate(counts)], kept.config.batch
+    for run in _runs(wanted):
+        start = first[run[0]] // batch * batch
+        stop = -(-first[run[-1] + 1] // batch) * batch
+        batches = data.stream(range(start, min(stop, len(data.labels))))
+        yield from _collected(
+            forward, batches, data.labels, kept, wanted={c: counts[c] for c in run}, bar=bar
+        )
+
+
+@torch.no_grad()
+def _collected(
+    forward: Forward,
+    batches: Iterable[Batch],
+    labels: Tensor,
+    kept: Kept,
+    *,
+    wanted: dict[int, int],
+    bar: Bar,
+) -> Iterator[FinishedClass]:
+    """The wanted classes of a stream as they are finished.
+
+    Args:
+        forward: images to features.
+        batches: images of the wanted classes, each once, and perhaps of others.
+        labels: int64 [N], class of each image of the data set.
+        kept: which statistics are wanted.
+        wanted: class -> number of its images.
+        bar: counts the images.
+
+    Raises:
+        InputError: no image of a class could be read.
+    """
+    left = dict(wanted)
+    open_classes: dict[int, OpenClass] = {}
+    skipped: dict[int, list[int]] = {}
+    for batch in batches:
+        for index in batch.skipped:
+            skipped.setdefault(int(labels[index]), []).append(index)
+        features = forward(batch.images) if len(batch.indices) else None
+        own = labels[batch.indices]  # on the host, wherever the batch is
+        for c, rows in _by_class(own):
+            if c in left and features is not None:
+                if c not in open_classes:
+                    open_classes[c] = OpenClass(kept, c)
+                open_classes[c].add(features, rows, batch.indices[rows])
+        bar.advance(len(own))
+        touched = {*own.tolist(), *(int(labels[index]) for index in batch.skipped)}
+        for c in sorted(touched & left.keys()):
+            used = open_classes[c].count if c in open_classes else 0
+            if used + len(skipped.get(c, ())) == left[c]:
+                if not used:
+                    raise InputError(
+                        f"none of the {left[c]} images of class {c} could be read; mend or remove them"
+                    )
+                yield FinishedClass(c, used, open_classes.pop(c).close(), sorted(skipped.pop(c, [])))
+                del left[c]
+    assert not left, f"the stream ended before classes {sorted(left)[:5]} were complete"
+
+
+def _by_class(labels: Tensor) -> Iterator[tuple[int, slice | Tensor]]:
+    """Each class of a batch with its rows: slices where the batch is in class order."""
+    if not len(labels):
+        return
+    in_order = bool((labels[1:] >= labels[:-1]).all())
+    ordered, order = (labels, None) if in_order else labels.sort(stable=True)
+    start = 0
+    for c, count in zip(*(t.tolist() for t in ordered.unique_consecutive(return_counts=True)), strict=True):
+        yield c, slice(start, start + count) if order is None else order[start : start + count]
+        start += count
+
+
+def _write(folder: Path, finished: Iterator[FinishedClass], names: Sequence[str]) -> None:
+    """Write classes in the background, one at a time, so that the teacher does not wait for the disk."""
+    pending: Future[None] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="bank") as pool:
+        for each in finished:
+            if pending is not None:
+                pending.result()
+            embeddings = each.statistics.get("embeddings")
+            images: ImageCounts = {
+                "counts": [each.count],
+                "embeddings": [0 if embeddings is None else len(embeddings)],
+                "skipped": [[names[index] for index in each.skipped]],
+            }
+            pending = pool.submit(write_shard, folder, each.c, each.c, each.statistics, images=images)
+        if pending is not None:
+            pending.result()

@@ -2,7 +2,7 @@
 
 A class that one bank alone has is copied; one that several have is joined by Chan's rule,
 
-    d = m_b - m_a,   m = m_a + d n_b / n,   C = (n_a C_a + n_b C_b) / n + n_a n_b / n^2 d dt
+    d = m_b - m_a,   m = m_a + d n_b / n,   C = (n_a C_a + n_b C_b) / n + n_a n_b / n^2 d d^T
 
 in float64. One class is in memory at a time.
 """
@@ -13,7 +13,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -23,8 +22,7 @@ from fastdd_kernels import pack_symmetric
 
 from ..errors import InputError
 from ..runtime.files import write_json
-from .finish import complete
-from .store import MANIFEST, PLAN, Shard, shards, write_shard
+from .store import MANIFEST, PLAN, ImageCounts, Plan, Shard, complete, shards, write_shard
 
 SAME = (
     "schema",
@@ -40,6 +38,7 @@ SAME = (
     "class_bn",
     "patch",
 )
+"""settings in which banks must agree to be merged"""
 
 SPREADS = (
     ("mean", "covariance"),
@@ -47,14 +46,17 @@ SPREADS = (
     ("image_mean", "image_between"),
     ("patch_mean", "patch_between"),
 )
-"""tensors of a layer: a mean over images, and what lies about it"""
+"""pairs of a layer's tensors: a mean over images, and the (co)variance about it"""
+
+OneClass = tuple[dict[str, Tensor], ImageCounts]
+"""the statistics of one class of a bank, and what its file says of the images"""
 
 
 def merge(parts: Sequence[Path], out: Path) -> bool:
     """Merge banks of one teacher.
 
-    Images of one class in several banks need covariances in full or packed form, and class-wise BatchNorm statistics
-    in their true form.
+    Images of one class in several banks need covariances in full or packed form, and class-wise BatchNorm
+    statistics in their true form.
 
     Args:
         parts: folders with banks, whole or with some of their classes.
@@ -74,67 +76,75 @@ def merge(parts: Sequence[Path], out: Path) -> bool:
             what = ", ".join(different)
             raise InputError(f"{part} differs from {parts[0]} in {what}; only alike banks can be merged")
     found = [(plan, shard) for part, plan in zip(parts, plans, strict=True) for shard in shards(part)]
-    apart = len({plan["data"] for plan in plans}) == len(plans) > 1
-    images = (
-        [sum(n) for n in zip(*(plan["images"] for plan in plans), strict=True)]
-        if apart
-        else plans[0]["images"]
-    )
-    data = plans[0]["data"]
-    if apart:
-        data = hashlib.sha256("\n".join(sorted(plan["data"] for plan in plans)).encode()).hexdigest()
-    write_json(out / PLAN, {**plans[0], "data": data, "images": images})
-    for c, name in enumerate(plans[0]["classes"]):
+    other_images = len({plan["data"] for plan in plans}) == len(plans) > 1
+    merged: Plan = {**plans[0]}
+    if other_images:
+        data = "\n".join(sorted(plan["data"] for plan in plans))
+        merged["data"] = hashlib.sha256(data.encode()).hexdigest()
+        merged["images"] = [sum(counts) for counts in zip(*(plan["images"] for plan in plans), strict=True)]
+    write_json(out / PLAN, merged)
+    for c, name in enumerate(merged["classes"]):
         having = [(plan, shard) for plan, shard in found if shard.first <= c <= shard.last]
         if len({plan["data"] for plan, _ in having}) < len(having):
             raise InputError(
                 f"two of the banks hold class {name!r} of the same data set; its images would count twice"
             )
-        if having and (len(having) == len(plans) or not apart):
-            write_shard(out, c, c, *_merged([_one(shard, c) for _, shard in having], plans[0]))
+        if having and (len(having) == len(plans) or not other_images):
+            tensors, images = _merged([_one_class(shard, c) for _, shard in having], merged)
+            write_shard(out, c, c, tensors, images=images)
     return complete(out)
 
 
-def _plan(part: Path) -> dict[str, Any]:
+def _plan(part: Path) -> Plan:
+    """The settings of a bank, whole or begun."""
     for name in (MANIFEST, PLAN):
         if (part / name).is_file():
-            return {"shard_mb": 32, **json.loads((part / name).read_text())}
+            plan: Plan = json.loads((part / name).read_text())
+            plan.setdefault("shard_mb", 32)  # a manifest does not have it
+            return plan
     raise InputError(f"{part} holds no bank (it has neither {MANIFEST} nor {PLAN})")
 
 
-def _one(shard: Shard, c: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and facts of one class of a file."""
-    facts, at = shard.facts(), c - shard.first
-    start = sum(facts["embeddings"][:at])
+def _one_class(shard: Shard, c: int) -> OneClass:
+    """One class of a file."""
+    images, at = shard.images(), c - shard.first
+    start = sum(images["embeddings"][:at])
     with safe_open(str(shard.path), framework="pt") as file:
         rows = {
-            name: (start, facts["embeddings"][at]) if name == "embeddings" else (at, 1)
-            for name in file.keys()  # noqa: SIM118
+            name: (start, images["embeddings"][at]) if name == "embeddings" else (at, 1)
+            for name in file.keys()  # noqa: SIM118 (safe_open is no mapping)
         }
         tensors = {name: file.get_slice(name)[begin : begin + count] for name, (begin, count) in rows.items()}
-    return tensors, {key: [value[at]] for key, value in facts.items()}
+    own: ImageCounts = {
+        "counts": [images["counts"][at]],
+        "embeddings": [images["embeddings"][at]],
+        "skipped": [images["skipped"][at]],
+    }
+    return tensors, own
 
 
-def _merged(
-    several: Sequence[tuple[dict[str, Tensor], dict[str, Any]]], plan: dict[str, Any]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, facts = several[0]
+def _merged(several: Sequence[OneClass], plan: Plan) -> OneClass:
+    """One class of several banks."""
+    tensors, images = several[0]
     for other, more in several[1:]:
         if plan["form"] == "lowrank" or plan["class_bn"] == "running":
             raise InputError(
-                "banks that hold images of the same class can be merged only with form full or packed and class_bn "
-                "none or true; build them so"
+                "banks that hold images of the same class can be merged only with form full or packed and "
+                "class_bn none or true; build them so"
             )
-        tensors = _chan(tensors, facts["counts"][0], other, more["counts"][0], plan["form"] == "packed")
-        facts = {
-            "counts": [facts["counts"][0] + more["counts"][0]],
-            "embeddings": [facts["embeddings"][0] + more["embeddings"][0]],
-            "skipped": [facts["skipped"][0] + more["skipped"][0]],
+        n_a, n_b = images["counts"][0], more["counts"][0]
+        tensors = _chan(tensors, other, n_a=n_a, n_b=n_b, packed=plan["form"] == "packed")
+        images = {
+            "counts": [n_a + n_b],
+            "embeddings": [images["embeddings"][0] + more["embeddings"][0]],
+            "skipped": [images["skipped"][0] + more["skipped"][0]],
         }
-    return tensors, facts
+    return tensors, images
 
 
-def _chan(a: dict[str, Tensor], n_a: int, b: dict[str, Tensor], n_b: int, packed: bool) -> dict[str, Tensor]:
+def _chan(
+    a: dict[str, Tensor], b: dict[str, Tensor], *, n_a: int, n_b: int, packed: bool
+) -> dict[str, Tensor]:
     """Statistics of n_a + n_b images from those of each part."""
     n = n_a + n_b
     merged = {"embeddings": torch.cat((a["embeddings"], b["embeddings"]))} if "embeddings" in a else {}
@@ -153,6 +163,6 @@ def _chan(a: dict[str, Tensor], n_a: int, b: dict[str, Tensor], n_b: int, packed
 
 
 def _outer(step: Tensor, packed: bool) -> Tensor:
-    """step stept [1, D, D], or its lower triangle."""
+    """Outer product of step [1, D] with itself, [1, D, D], or its lower triangle."""
     outer = step.mT @ step
     return pack_symmetric(outer)[None] if packed else outer[None]

@@ -1,37 +1,109 @@
-"""The bank on disk: safetensors files by range of classes and a JSON manifest; a class is read without the others.
+"""The bank on disk: safetensors files of ranges of classes, ``shard_mb`` each, and a JSON manifest.
 
 classes-00000-00009.safetensors   statistics of classes 0 to 9, stacked along the first dimension:
     <layer>/mean [k, D]            <layer>/covariance [k, D (D + 1) / 2] (packed) or [k, D, D] (full), or
     <layer>/factor [k, D, r], <layer>/diagonal [k, D] and <layer>/discarded [k] (lowrank)
-    <layer>/class_mean, <layer>/class_var [k, channels], class-wise BatchNorm statistics
-    <layer>/image_mean, _within, _between [k, channels] and <layer>/patch_mean, ... [k, patches] (see image_statistics.py)
+    <layer>/class_mean, <layer>/class_var [k, channels]: class-wise BatchNorm statistics
+    <layer>/image_mean, _within, _between [k, channels], <layer>/patch_... [k, patches]: of single images
     embeddings [sum of the k classes' n, D] float16
 plan.json       what is being built, while it is; a class that is finished is a file of its own
-manifest.json   written last, so a bank with a manifest is whole: the plan, and counts, ranges and skipped images
+manifest.json   written last, so a bank with a manifest is whole: the plan, counts, ranges and skipped images
+
+class_statistics.py defines the statistics, reader.py reads them one class at a time.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import NotRequired, TypedDict, cast
 
 import torch
+from pydantic import JsonValue
 from safetensors import safe_open
 from torch import Tensor
 
-from fastdd_kernels import LowRankCovariance
-
-from ..errors import InputError
-from ..runtime.files import write_tensors
-from .image_statistics import Spread
+from ..runtime.files import write_json, write_tensors
 
 SCHEMA = 2
 MANIFEST, PLAN = "manifest.json", "plan.json"
 FILE = re.compile(r"classes-(\d+)-(\d+)\.safetensors")
+MEGABYTE = 1_000_000
+
+
+class Settings(TypedDict):
+    """Everything that the content of a bank depends on; from ``batch`` on, the recipe's section ``bank``.
+
+    Attributes:
+        schema: version of this layout.
+        classes: names in order.
+        images: number of images of each class, readable or not.
+        layers: name -> width of the layers with mean and covariance.
+        embedding: width of the embeddings.
+        teacher, data: fingerprints.
+        transform: what was done to the images before the network saw them.
+    """
+
+    schema: int
+    classes: list[str]
+    images: list[int]
+    layers: dict[str, int]
+    embedding: int
+    teacher: str
+    data: str
+    transform: dict[str, JsonValue]
+    batch: int
+    precision: str
+    compile: bool
+    form: str
+    rank: int
+    dtype: str
+    class_bn: str
+    class_bn_group: int
+    patch: int | None
+    embeddings_per_class: int | str
+
+
+class Plan(Settings):
+    """What plan.json says while a bank is built."""
+
+    shard_mb: float
+
+
+class Manifest(Settings):
+    """What manifest.json says of a whole bank.
+
+    Attributes:
+        counts: number of images of each class that the statistics are made of.
+        embeddings: number of embeddings kept of each class.
+        skipped: names of the images that could not be read.
+        discarded: layer -> mean and largest part of ||C||_F^2 that the low rank discards, over the classes.
+        shards: first and last class of each file.
+    """
+
+    counts: list[int]
+    embeddings: list[int]
+    skipped: list[str]
+    discarded: NotRequired[dict[str, dict[str, float]]]
+    shards: list[tuple[int, int]]
+
+
+class ImageCounts(TypedDict):
+    """What a file says of the images of its classes, one entry a class.
+
+    Attributes:
+        counts: images that the statistics are made of.
+        embeddings: embeddings kept.
+        skipped: names of the images that could not be read.
+    """
+
+    counts: list[int]
+    embeddings: list[int]
+    skipped: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -42,23 +114,25 @@ class Shard:
     first: int
     last: int
 
-    def facts(self) -> dict[str, Any]:
-        """counts, embeddings (number a class) and skipped (names and reasons) of its classes, by class."""
+    def images(self) -> ImageCounts:
+        """What the file says of the images of its classes."""
         with safe_open(str(self.path), framework="pt") as file:
-            facts: dict[str, Any] = json.loads(file.metadata()["fastdd"])
-        return facts
+            counts: ImageCounts = json.loads(file.metadata()["fastdd"])
+        return counts
 
     def tensors(self) -> dict[str, Tensor]:
+        """All statistics of its classes, by name."""
         with safe_open(str(self.path), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
 
 
 def shard_path(folder: Path, first: int, last: int) -> Path:
+    """The file of classes first to last."""
     return folder / f"classes-{first:05d}-{last:05d}.safetensors"
 
 
 def shards(folder: Path) -> list[Shard]:
-    """The files of a bank, in class order; where one is part of another, only the larger."""
+    """The files of a bank in class order; where one's classes are part of another's, only the larger."""
     found = [
         Shard(path, int(match[1]), int(match[2]))
         for path in (folder.iterdir() if folder.is_dir() else ())
@@ -72,170 +146,93 @@ def shards(folder: Path) -> list[Shard]:
 
 
 def write_shard(
-    folder: Path, first: int, last: int, tensors: dict[str, Tensor], facts: dict[str, Any]
+    folder: Path, first: int, last: int, tensors: Mapping[str, Tensor], *, images: ImageCounts
 ) -> None:
-    """Write the statistics of classes first to last; facts as Shard.facts gives them."""
-    write_tensors(shard_path(folder, first, last), tensors, {"fastdd": json.dumps(facts, ensure_ascii=False)})
+    """Write the statistics of classes first to last, whole or not at all."""
+    metadata = {"fastdd": json.dumps(images, ensure_ascii=False)}
+    write_tensors(shard_path(folder, first, last), dict(tensors), metadata)
 
 
-@dataclass(frozen=True)
-class ClassStatistics:
-    """What the bank knows of one class.
+def is_whole(folder: Path) -> bool:
+    """Whether the folder holds a bank of which nothing is left to do."""
+    return (folder / MANIFEST).is_file() and not (folder / PLAN).is_file()
 
-    Attributes:
-        name, count: of the class, and the number of its images.
-        tensors: as in the file, without the dimension of classes.
+
+def complete(folder: Path) -> bool:
+    """Join the classes to files of ``shard_mb`` and write the manifest, if all classes are there.
+
+    Where this was killed at any moment, the next call ends with the same files.
+
+    Returns:
+        Whether the bank is whole.
     """
+    if not (folder / PLAN).is_file():
+        return (folder / MANIFEST).is_file()
+    plan: Plan = json.loads((folder / PLAN).read_text())
+    number = len(plan["classes"])
+    found = shards(folder)
+    if sum(shard.last - shard.first + 1 for shard in found) < number:
+        return False
+    together = max(1, int(plan["shard_mb"] * MEGABYTE / _class_bytes(found[0])))
+    ranges = [(first, min(first + together, number) - 1) for first in range(0, number, together)]
+    for first, last in ranges:
+        parts = [shard for shard in found if first <= shard.first <= last]
+        if len(parts) > 1:
+            _join(folder, parts)
+    whole = [Shard(shard_path(folder, *ends), *ends) for ends in ranges]
+    for path in folder.glob("classes-*.safetensors"):
+        if path not in {shard.path for shard in whole}:
+            path.unlink(missing_ok=True)
+    write_json(folder / MANIFEST, _manifest(plan, whole))
+    (folder / PLAN).unlink(missing_ok=True)
+    return True
 
-    name: str
-    count: int
-    tensors: dict[str, Tensor]
+
+def _manifest(plan: Plan, whole: Sequence[Shard]) -> Manifest:
+    """The manifest of a bank of these files: the plan without the size of files, and what was found."""
+    images = joined([shard.images() for shard in whole])
+    manifest = cast(Manifest, {key: value for key, value in plan.items() if key != "shard_mb"})
+    manifest["counts"], manifest["embeddings"] = images["counts"], images["embeddings"]
+    manifest["skipped"] = [name for names in images["skipped"] for name in names]
+    if plan["form"] == "lowrank":
+        manifest["discarded"] = {layer: _discarded(whole, layer) for layer in plan["layers"]}
+    manifest["shards"] = [(shard.first, shard.last) for shard in whole]
+    return manifest
 
 
-class Bank:
-    """Read-only statistics of the real data; ``bank[c]`` reads one class from disk and no other.
+def _class_bytes(shard: Shard) -> float:
+    """Size of a class without its embeddings, whose number differs from class to class."""
+    with safe_open(str(shard.path), framework="pt") as file:
+        names = [name for name in file.keys() if name != "embeddings"]  # noqa: SIM118 (safe_open is no mapping)
+        total = sum(file.get_tensor(name).nbytes for name in names)
+    return max(1.0, total / (shard.last - shard.first + 1))
 
-    Attributes:
-        classes: class names in order.
-        counts: images of each class that the statistics are made of.
-        layers: name -> width of the tapped layers.
-        manifest: all of manifest.json.
 
-    Raises:
-        InputError: no finished bank in that folder, or one of another version.
-    """
+def _join(folder: Path, parts: Sequence[Shard]) -> None:
+    """Write files of consecutive classes as one file, and delete them."""
+    tensors = [part.tensors() for part in parts]
+    stacked = {name: torch.cat([each[name] for each in tensors]) for name in tensors[0]}
+    images = joined([part.images() for part in parts])
+    write_shard(folder, parts[0].first, parts[-1].last, stacked, images=images)
+    for part in parts:
+        with suppress(FileNotFoundError):  # another job may have joined them too, to the same bytes
+            part.path.unlink()
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
-        except FileNotFoundError:
-            begun = " (it was begun; the same command finishes it)" if (path / PLAN).is_file() else ""
-            raise InputError(
-                f"{path} holds no finished bank{begun}; build it with `fastdd bank RECIPE`"
-            ) from None
-        if self.manifest["schema"] != SCHEMA:
-            raise InputError(
-                f"{path} has bank schema {self.manifest['schema']}, this version reads {SCHEMA}; build it again"
-            )
-        self.classes: tuple[str, ...] = tuple(self.manifest["classes"])
-        self.counts: tuple[int, ...] = tuple(self.manifest["counts"])
-        self.layers: dict[str, int] = self.manifest["layers"]
-        self._shards = [Shard(shard_path(path, *ends), *ends) for ends in self.manifest["shards"]]
-        self._open: dict[Path, Any] = {}
 
-    @classmethod
-    def open(cls, path: str | Path) -> Bank:
-        """The bank in a folder."""
-        return cls(Path(path))
+def joined(parts: Sequence[ImageCounts]) -> ImageCounts:
+    """What files of consecutive classes say together."""
+    return {
+        "counts": [count for part in parts for count in part["counts"]],
+        "embeddings": [count for part in parts for count in part["embeddings"]],
+        "skipped": [names for part in parts for names in part["skipped"]],
+    }
 
-    def __len__(self) -> int:
-        return len(self.classes)
 
-    def __getitem__(self, c: int) -> ClassStatistics:
-        """All statistics of class c."""
-        shard = self._shard(c)
-        names = [name for name in self._file(shard).keys() if name != "embeddings"]  # noqa: SIM118
-        tensors = {name: self._rows(name, c)[0] for name in names}
-        if self.manifest["embeddings"][c]:
-            tensors["embeddings"] = self._embeddings(c)
-        return ClassStatistics(self.classes[c], self.counts[c], tensors)
-
-    def require(self, teacher: str, data: str) -> None:
-        """Refuse a bank of another teacher or data set.
-
-        Raises:
-            InputError: a fingerprint differs; both are named.
-        """
-        for what, ours in (("teacher", teacher), ("data", data)):
-            theirs = self.manifest[what]
-            if ours != theirs:
-                raise InputError(
-                    f"bank {self.path} belongs to another {what}: its fingerprint is {theirs[:12]}, this run's is "
-                    f"{ours[:12]}; use another run folder, or --fresh"
-                )
-
-    def gaussian(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor | LowRankCovariance]:
-        """(mean [k, D] float32, biased covariance) of some classes, in the form and dtype in which it is stored.
-
-        Raises:
-            InputError: the bank has no such layer.
-        """
-        if layer not in self.layers:
-            raise InputError(
-                f"bank {self.path} has no layer {layer!r}, only {', '.join(self.layers)}; build it again"
-            )
-        mean = self._stack(f"{layer}/mean", classes)
-        if self.manifest["form"] != "lowrank":
-            return mean, self._stack(f"{layer}/covariance", classes)
-        factor, diagonal = (self._stack(f"{layer}/{name}", classes) for name in ("factor", "diagonal"))
-        return mean, LowRankCovariance(factor, diagonal)
-
-    def class_batch_norm(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(mean, variance) [k, channels] float32 of a BatchNorm's input over each class.
-
-        Raises:
-            InputError: the bank was built without them.
-        """
-        if self.manifest["class_bn"] == "none":
-            raise InputError(
-                f"bank {self.path} has no class-wise BatchNorm statistics; build it with bank.class_bn=true"
-            )
-        return self._stack(f"{layer}/class_mean", classes), self._stack(f"{layer}/class_var", classes)
-
-    def spread(
-        self, layer: str, kind: Literal["image", "patch"], classes: Sequence[int], patch: int
-    ) -> Spread:
-        """Statistics of single images of some classes: of a layer's channels, or of its patches of side ``patch``.
-
-        Raises:
-            InputError: the bank was built without them, or with patches of another side.
-        """
-        if self.manifest.get("patch") != patch:
-            has = f"patches of {self.manifest['patch']}" if self.manifest.get("patch") else "no patches"
-            raise InputError(
-                f"bank {self.path} has {has}, expected patches of {patch}; build it with bank.patch={patch}"
-            )
-        return Spread(*(self._stack(f"{layer}/{kind}_{name}", classes) for name in Spread._fields))
-
-    def embeddings(self, c: int) -> Tensor:
-        """[n, D] float32 embeddings of the images of class c, or of those that were kept.
-
-        Raises:
-            InputError: the bank was built without them.
-        """
-        if not self.manifest["embeddings"][c]:
-            raise InputError(f"bank {self.path} has no embeddings; build it with bank.embeddings=all")
-        return self._embeddings(c).float()
-
-    def _embeddings(self, c: int) -> Tensor:
-        shard = self._shard(c)
-        sizes = self.manifest["embeddings"]
-        start = sum(sizes[shard.first : c])
-        rows: Tensor = self._file(shard).get_slice("embeddings")[start : start + sizes[c]]
-        return rows
-
-    def _stack(self, name: str, classes: Sequence[int]) -> Tensor:
-        return torch.cat([self._rows(name, c) for c in classes])
-
-    def _rows(self, name: str, c: int) -> Tensor:
-        """[1, ...] of class c."""
-        shard = self._shard(c)
-        rows: Tensor = self._file(shard).get_slice(name)[c - shard.first : c - shard.first + 1]
-        return rows
-
-    def _shard(self, c: int) -> Shard:
-        if not 0 <= c < len(self.classes):
-            raise IndexError(f"class {c} is outside of the {len(self.classes)} classes of {self.path}")
-        return next(shard for shard in self._shards if c <= shard.last)
-
-    def _file(self, shard: Shard) -> Any:
-        """The mapped file; its pages are read when they are touched."""
-        if shard.path not in self._open:
-            try:
-                self._open[shard.path] = safe_open(str(shard.path), framework="pt")
-            except (OSError, ValueError) as error:
-                raise InputError(
-                    f"{shard.path} is missing or damaged ({error}); delete {self.path} and start the same command again"
-                ) from error
-        return self._open[shard.path]
+def _discarded(whole: Sequence[Shard], layer: str) -> dict[str, float]:
+    """Part of ||C||_F^2 that the low rank discards in a layer: mean and largest over the classes."""
+    parts = []
+    for shard in whole:
+        with safe_open(str(shard.path), framework="pt") as file:
+            parts.append(file.get_tensor(f"{layer}/discarded"))
+    values = torch.cat(parts).double()
+    return {"mean": values.mean().item(), "largest": values.max().item()}

@@ -162,7 +162,16 @@ class Member:
             fingerprint = run.manifest["fingerprints"][f"teacher{self.suffix}"]
             work.images = sum(train.counts[c] for c in classes or range(len(train.classes)))
             seed = derive(self.recipe.seed, "bank")
-            return banks.build(path, teacher, fingerprint, self.real.stream(), config, layers, seed, classes)
+            return banks.build(
+                path,
+                teacher,
+                self.real.stream(),
+                config,
+                layers=layers,
+                fingerprint=fingerprint,
+                seed=seed,
+                classes=classes,
+            )
 
     def bank(self, run: RunFolder) -> Bank:
         """The finished bank.

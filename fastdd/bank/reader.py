@@ -1,0 +1,192 @@
+"""Reading a finished bank: one class is read from disk, and no other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from fastdd_kernels import LowRankCovariance
+
+from ..errors import InputError
+from .class_statistics import Spread
+from .store import MANIFEST, PLAN, SCHEMA, Manifest, Shard, shard_path
+
+
+@dataclass(frozen=True)
+class ClassStatistics:
+    """What the bank knows of one class.
+
+    Attributes:
+        name: name of the class.
+        count: number of images that the statistics are made of.
+        tensors: name -> statistic, as in the file (store.py) without the dimension of classes.
+    """
+
+    name: str
+    count: int
+    tensors: dict[str, Tensor]
+
+
+class Bank:
+    """Read-only statistics of the real data; ``bank[c]`` reads one class from disk and no other.
+
+    Attributes:
+        path: the bank's folder.
+        classes: class names in order.
+        counts: number of images of each class that the statistics are made of.
+        layers: name -> width of the layers with mean and covariance.
+        manifest: all of manifest.json.
+
+    Raises:
+        InputError: the folder holds no finished bank, or one of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.manifest: Manifest = json.loads((path / MANIFEST).read_text())
+        except FileNotFoundError:
+            begun = " (it was begun; the same command finishes it)" if (path / PLAN).is_file() else ""
+            raise InputError(
+                f"{path} holds no finished bank{begun}; build it with `fastdd bank RECIPE`"
+            ) from None
+        if self.manifest["schema"] != SCHEMA:
+            raise InputError(
+                f"{path} has bank schema {self.manifest['schema']}, this version reads {SCHEMA}; build it "
+                "again"
+            )
+        self.classes: tuple[str, ...] = tuple(self.manifest["classes"])
+        self.counts: tuple[int, ...] = tuple(self.manifest["counts"])
+        self.layers = self.manifest["layers"]
+        self._shards = [Shard(shard_path(path, *ends), *ends) for ends in self.manifest["shards"]]
+        self._open: dict[Path, safe_open] = {}
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bank:
+        """The bank in a folder."""
+        return cls(Path(path))
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def __getitem__(self, c: int) -> ClassStatistics:
+        """All statistics of class c."""
+        shard = self._shard(c)
+        names = [name for name in self._file(shard).keys() if name != "embeddings"]  # noqa: SIM118
+        tensors = {name: self._rows(name, c)[0] for name in names}
+        if self.manifest["embeddings"][c]:
+            tensors["embeddings"] = self._embeddings(c)
+        return ClassStatistics(self.classes[c], self.counts[c], tensors)
+
+    def require(self, teacher: str, data: str) -> None:
+        """Refuse a bank of another teacher or data set than those with these fingerprints.
+
+        Raises:
+            InputError: a fingerprint differs; both are named.
+        """
+        theirs = {"teacher": self.manifest["teacher"], "data": self.manifest["data"]}
+        for what, ours in (("teacher", teacher), ("data", data)):
+            if ours != theirs[what]:
+                raise InputError(
+                    f"bank {self.path} belongs to another {what}: its fingerprint is {theirs[what][:12]}, "
+                    f"this run's is {ours[:12]}; use another run folder, or --fresh"
+                )
+
+    def gaussian(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor | LowRankCovariance]:
+        """(mean [k, D] float32, biased covariance in its stored form and dtype) of some classes.
+
+        Raises:
+            InputError: the bank has no such layer.
+        """
+        if layer not in self.layers:
+            raise InputError(
+                f"bank {self.path} has no layer {layer!r}, only {', '.join(self.layers)}; build it again"
+            )
+        mean = self._stack(f"{layer}/mean", classes)
+        if self.manifest["form"] != "lowrank":
+            return mean, self._stack(f"{layer}/covariance", classes)
+        factor, diagonal = (self._stack(f"{layer}/{name}", classes) for name in ("factor", "diagonal"))
+        return mean, LowRankCovariance(factor, diagonal)
+
+    def class_batch_norm(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(mean, variance) [k, channels] float32 of a BatchNorm's input over each class.
+
+        Raises:
+            InputError: the bank was built without them.
+        """
+        if self.manifest["class_bn"] == "none":
+            raise InputError(
+                f"bank {self.path} has no class-wise BatchNorm statistics; build it with bank.class_bn=true"
+            )
+        return self._stack(f"{layer}/class_mean", classes), self._stack(f"{layer}/class_var", classes)
+
+    def spread(
+        self, layer: str, kind: Literal["image", "patch"], classes: Sequence[int], patch: int
+    ) -> Spread:
+        """Statistics of single images of some classes: of a layer's channels or of its patches.
+
+        Args:
+            layer: name of a tapped layer.
+            kind: whether of channels or of patches.
+            classes: numbers of the k classes.
+            patch: side of the patches in pixels, which the bank must have been built with.
+
+        Raises:
+            InputError: the bank was built without them, or with patches of another side.
+        """
+        if self.manifest.get("patch") != patch:
+            has = f"patches of {self.manifest['patch']}" if self.manifest.get("patch") else "no patches"
+            raise InputError(
+                f"bank {self.path} has {has}, expected patches of {patch}; build it with bank.patch={patch}"
+            )
+        return Spread(*(self._stack(f"{layer}/{kind}_{name}", classes) for name in Spread._fields))
+
+    def embeddings(self, c: int) -> Tensor:
+        """Embeddings [n, D] float32 of the images of class c, all or those kept, in the data set's order.
+
+        Raises:
+            InputError: the bank was built without them.
+        """
+        if not self.manifest["embeddings"][c]:
+            raise InputError(f"bank {self.path} has no embeddings; build it with bank.embeddings=all")
+        return self._embeddings(c).float()
+
+    def _embeddings(self, c: int) -> Tensor:
+        shard = self._shard(c)
+        sizes = self.manifest["embeddings"]
+        start = sum(sizes[shard.first : c])
+        rows: Tensor = self._file(shard).get_slice("embeddings")[start : start + sizes[c]]
+        return rows
+
+    def _stack(self, name: str, classes: Sequence[int]) -> Tensor:
+        return torch.cat([self._rows(name, c) for c in classes])
+
+    def _rows(self, name: str, c: int) -> Tensor:
+        """The tensor of a name, [1, ...] of class c."""
+        shard = self._shard(c)
+        rows: Tensor = self._file(shard).get_slice(name)[c - shard.first : c - shard.first + 1]
+        return rows
+
+    def _shard(self, c: int) -> Shard:
+        if not 0 <= c < len(self.classes):
+            raise IndexError(f"class {c} is outside of the {len(self.classes)} classes of {self.path}")
+        return next(shard for shard in self._shards if c <= shard.last)
+
+    def _file(self, shard: Shard) -> safe_open:
+        """The mapped file; its pages are read when they are touched."""
+        if shard.path not in self._open:
+            try:
+                self._open[shard.path] = safe_open(str(shard.path), framework="pt")
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"{shard.path} is missing or damaged ({error}); delete {self.path} and start the same "
+                    "command again"
+                ) from error
+        return self._open[shard.path]

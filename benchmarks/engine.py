@@ -25,11 +25,12 @@ import torch
 from settings import Silent
 
 from fastdd import bank as banks
-from fastdd.config import Bank, Batch, CrossEntropy, Method, Recover, Terms
+from fastdd.config import Bank, Batch, Method, Recover, Terms
 from fastdd.data.real import RealImages
 from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, plan
+from fastdd.recover.terms.cross_entropy import CrossEntropy
 from fastdd.teachers import Card, Teacher, layer_names
 
 CLASSES = 10

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastdd.config import Gaussian, Method, Recover, Terms
+from fastdd.config import Method, Recover, Terms
 from fastdd.models.build import build
 from fastdd.recover import Recovery, Unit, tapped
 from fastdd.recover.augment import draws
 from fastdd.recover.loop import optimize
 from fastdd.recover.objective import Objective
 from fastdd.recover.terms.base import Shape, Values
+from fastdd.recover.terms.gaussian import Gaussian
 from fastdd.runtime.seeds import generator
 from fastdd.teachers import Card, Teacher
 from fastdd_kernels import pack_symmetric

@@ -10,10 +10,13 @@ from released import ReleasedLoop
 from settings import OurStep, RandomBank, Setting, random_teacher
 from torch import Tensor
 
-from fastdd.config import BatchNorm, DiRe, Gaussian, Method, Precision, Recover, Terms
+from fastdd.config import Method, Precision, Recover, Terms
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Batch, Unit
 from fastdd.recover.terms.base import Shape
+from fastdd.recover.terms.batch_norm import BatchNorm
+from fastdd.recover.terms.dire import DiRe
+from fastdd.recover.terms.gaussian import Gaussian
 
 BUDGET = {"fp32": 2e-2, "bf16": 0.3}
 """of a gradient's error: a few ReLUs sit so near zero that rounding decides them; in float32 the released form of a
@@ -137,7 +140,7 @@ def statistics_row(bench: Bench) -> Row:
     together, alone = of(everything), of(Terms())
 
     def error() -> float:
-        terms = {name: getattr(everything, name) for name in ("bn", "gaussian", "dire")}
+        terms = {name: everything[name] for name in ("bn", "gaussian", "dire")}
         single = [alone, *(of(Terms(ce=None, **{name: term}), eager=True) for name, term in terms.items())]
         return difference(together.gradient(), torch.stack([one.gradient() for one in single]).sum(0))
 
@@ -154,7 +157,7 @@ def dire_row(bench: Bench) -> Row:
     method = declared("cifar10-dire", bench.steps)
     assert method.terms.dire is not None
     as_released = method.terms.dire.model_copy(update={"reading": "code"})
-    terms = method.terms.model_copy(update={"dire": as_released})
+    terms = Terms(**{**method.terms, "dire": as_released})
     return bench.against_released(method.model_copy(update={"terms": terms}), bench.setting.dire, 4.0)
 
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
 if TYPE_CHECKING:
     from .config import Recipe
+    from .recover import Term
     from .runs.pipeline import RunResult
 
-__all__ = ["__version__", "resolve", "run"]
+__all__ = ["__version__", "register_term", "resolve", "run"]
 
 
 def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Recipe:
@@ -68,3 +69,14 @@ def run(
     else:
         resolved = recipe
     return run_pipeline(resolved, Path(out or f"runs/{resolved.name}"), fresh, until, part)
+
+
+def register_term(name: str, term: type[Term[Any, Any]]) -> None:
+    """Make a term of your own known: recipes may then say ``terms.<name>`` (see ``fastdd.recover.Term``).
+
+    Raises:
+        fastdd.errors.InputError: the name is taken, or the class is no term; the message says what it lacks.
+    """
+    from .recover import register_term as register
+
+    register(name, term)

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from fastdd.bank import Bank
 from fastdd.bank import build as build_bank
 from fastdd.config import Bank as BankConfig
-from fastdd.config import Batch, BatchNorm, Gaussian, Method, Recover, Terms
+from fastdd.config import Batch, Method, Recover, Terms
 from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, plan, tapped
 from fastdd.recover.augment import augmented, draws
 from fastdd.recover.loop import optimize
 from fastdd.recover.objective import Objective
-from fastdd.recover.terms.base import Term
+from fastdd.recover.terms.base import AnyTerm, Context, Shape
+from fastdd.recover.terms.batch_norm import BatchNorm
+from fastdd.recover.terms.gaussian import Gaussian
 from fastdd.teachers import Features, Taps, Teacher, layer_names
 
 CPU = torch.device("cpu")
@@ -57,6 +59,10 @@ class Lab:
 
     def taps(self, terms: Terms) -> Taps:
         return tapped(terms, self.teacher.network)
+
+    def context(self, shape: Shape) -> Context:
+        """What a term that needs no layers is computed for."""
+        return Context(shape, self.taps(Terms()), self.bank, SEED)
 
     def start(self, method: Method, unit: Unit) -> Tensor:
         return self.recovery(method).initial(unit.rows)
@@ -93,7 +99,7 @@ class Lab:
         return found
 
     def optimize(
-        self, method: Method, config: Recover, unit: Unit, terms: list[Term] | None = None
+        self, method: Method, config: Recover, unit: Unit, terms: list[AnyTerm] | None = None
     ) -> tuple[Tensor, list[dict[str, float]]]:
         """Final images, normalized, and losses; with terms of one's own if given."""
         recovery = self.recovery(method, config)

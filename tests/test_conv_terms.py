@@ -15,15 +15,15 @@ from laboratory import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
 from fastdd.bank import Bank, Spread, build, merge, over_all
-from fastdd.config import Augment, Batch, Convolution, Method, Recipe, Recover, Spectrum, Terms
+from fastdd.config import Augment, Batch, Method, Recipe, Recover, Terms
 from fastdd.config import Bank as BankConfig
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
-from fastdd.recover import Recovery, plan
+from fastdd.recover import Context, Needs, Recovery, needs, plan
 from fastdd.recover.augment import augmented, draws
 from fastdd.recover.loop import cosine
-from fastdd.recover.terms.convolution import ConvolutionTerm
-from fastdd.recover.terms.spectrum import SpectrumTerm
+from fastdd.recover.terms.convolution import Convolution, ConvolutionTerm
+from fastdd.recover.terms.spectrum import Spectrum, SpectrumTerm
 from fastdd.teachers import Taps, Teacher, hooked_layers, layer_names
 from fastdd.teachers.patch_moments import image_moments
 
@@ -332,7 +332,7 @@ def test_the_term_is_the_released_loss_of_each_batch_step_by_step(
     unit = plan(CLASSES, IPC, Batch(classes=2, slots=3), 12)[0]
     assert unit.shape == (2, 2, 3)
     taps = lab.recovery(Method(terms=terms)).taps[0]
-    term = ConvolutionTerm(config, unit.shape, taps, lab.bank, SEED)
+    term = ConvolutionTerm(config, Context(unit.shape, taps, lab.bank, SEED))
     targets = term.targets(unit)
     released = [Released(lab, config, [mean_of(single[c]) for c in batch.classes]) for batch in unit.batches]
     random = torch.Generator().manual_seed(3)
@@ -357,7 +357,9 @@ def test_layers_are_dropped_as_often_as_asked_and_batch_by_batch(lab: Lab) -> No
     taps = lab.recovery(Method(terms=Terms(conv=Convolution()))).taps[0]
     chosen = [
         [
-            ConvolutionTerm(Convolution(drop=0.4), unit.shape, taps, lab.bank, SEED).targets(unit)[1].chosen
+            ConvolutionTerm(Convolution(drop=0.4), Context(unit.shape, taps, lab.bank, SEED))
+            .targets(unit)[1]
+            .chosen
             for unit in each
         ]
         for each in units
@@ -375,7 +377,7 @@ def test_the_memory_starts_at_zero_and_anew_for_each_unit(lab: Lab) -> None:
     config = Convolution(drop=0.0, momentum=0.8)
     (unit,) = plan(CLASSES, IPC, Batch(slots="all"), 100)
     taps = lab.recovery(Method(terms=Terms(conv=config))).taps[0]
-    term = ConvolutionTerm(config, unit.shape, taps, lab.bank, SEED)
+    term = ConvolutionTerm(config, Context(unit.shape, taps, lab.bank, SEED))
     images = torch.randn(CLASSES * IPC, *SHAPE, generator=torch.Generator().manual_seed(3))
     _, memory = targets = term.targets(unit)
     features = taps(images)
@@ -476,11 +478,11 @@ def test_several_teachers_take_turns_with_a_memory_each(lab: Lab, tmp_path: Path
 
 
 @pytest.mark.parametrize("size", [(8, 8), (32, 32), (48, 33)])
-def test_the_spectrum_is_the_released_loss_of_each_class(size: tuple[int, int]) -> None:
+def test_the_spectrum_is_the_released_loss_of_each_class(lab: Lab, size: tuple[int, int]) -> None:
     unit = plan(4, 3, Batch(classes=2, slots="all"), 100)[0]
     assert unit.shape == (2, 2, 3)
     images = 0.05 * torch.randn(12, 3, *size, generator=torch.Generator().manual_seed(0))
-    term = SpectrumTerm(Spectrum(weight=0.7, tau=4.0), unit.shape)
+    term = SpectrumTerm(Spectrum(weight=0.7, tau=4.0), lab.context(unit.shape))
     images.requires_grad_()
     got = term(None, images, None)["nuc"]  # type: ignore[arg-type]
     double = images.detach().double().requires_grad_()
@@ -494,10 +496,10 @@ def test_the_spectrum_is_the_released_loss_of_each_class(size: tuple[int, int]) 
     assert_close(torch.autograd.grad(got, images)[0], torch.autograd.grad(wanted, double)[0], 1e-3)
 
 
-def test_one_image_a_class_has_no_spectrum() -> None:
+def test_one_image_a_class_has_no_spectrum(lab: Lab) -> None:
     (unit,) = plan(2, 1, Batch(), 100)
     images = torch.randn(2, 3, 8, 8).requires_grad_()
-    value = SpectrumTerm(Spectrum(), unit.shape)(None, images, None)["nuc"]  # type: ignore[arg-type]
+    value = SpectrumTerm(Spectrum(), lab.context(unit.shape))(None, images, None)["nuc"]  # type: ignore[arg-type]
     assert value.item() == 0
     assert not torch.autograd.grad(value, images)[0].any()
 
@@ -572,7 +574,6 @@ def test_the_methods_are_declared_with_the_scripts_values(tmp_path: Path) -> Non
             "arms: {g: {method: gvbsm, perturb: {steps: 2}}}",
             "perturb climbs on images without padding, got augment.pad 4",
         ),
-        ("arms: {g: {method: gvbsm}}\nbank: {patch: 16}", r"with patches of one side, got \[4, 16\]"),
         (
             "arms: {g: {method: gvbsm, terms: {conv: {drop: 1.0}}}}",
             r"terms\.conv\.drop: input should be less than 1",
@@ -582,3 +583,14 @@ def test_the_methods_are_declared_with_the_scripts_values(tmp_path: Path) -> Non
 def test_what_does_not_go_together(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         resolved(tmp_path, text)
+
+
+def test_patches_of_two_sides_are_refused(lab: Lab) -> None:
+    network = lab.teacher.network
+    four, sixteen = (needs(Terms(conv=Convolution(patch=side)), network) for side in (4, 16))
+    with pytest.raises(InputError, match=r"with patches of one side, got \[4, 16\]"):
+        Needs.together([four, sixteen])
+    with pytest.raises(InputError, match=r"bank\.patch is 16 and the arms' terms need 4"):
+        four.of_bank(BankConfig(patch=16))
+    assert Needs.together([four, four]).of_bank(BankConfig()).patch == 4
+    assert Needs.together([]).of_bank(BankConfig(patch=16)).patch == 16

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from laboratory import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor, nn
 
-from fastdd.config import Augment, Batch, BatchNorm, EarlyLate, Method, Recover, Terms
+from fastdd.config import Augment, Batch, EarlyLate, Method, Recover, Terms
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
 from fastdd.recipes.resolve import resolve
@@ -20,6 +20,7 @@ from fastdd.recover import Recovery, Unit, plan, recover, unfinished
 from fastdd.recover.augment import draws
 from fastdd.recover.early_late import active_slots, iterations, rounds_of
 from fastdd.recover.teacher_choice import voters
+from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.teachers import Features
 from fastdd_kernels import resample
 

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from laboratory import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
-from fastdd.config import Augment, Batch, BatchNorm, CrossEntropy, Method, Perturb, Recover, Terms
+from fastdd.config import Augment, Batch, Method, Perturb, Recover, Terms
 from fastdd.recover import plan, units_of
 from fastdd.recover.augment import draws, smallest_scale
 from fastdd.recover.perturb import climb, perturbed
+from fastdd.recover.terms.batch_norm import BatchNorm
+from fastdd.recover.terms.cross_entropy import CrossEntropy
 from fastdd.teachers import layer_names
 from fastdd_kernels import resample
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from laboratory import CLASSES, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor
 
-from fastdd.config import Augment, Batch, BatchNorm, EarlyLate, Method, Offset, Recover, Terms
+from fastdd.config import Augment, Batch, EarlyLate, Method, Offset, Recover, Terms
 from fastdd.distilled.images import load_images
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
@@ -21,6 +21,7 @@ from fastdd.recover import Recovery, Unit, all_units, real_slots, recover, repea
 from fastdd.recover.augment import draws
 from fastdd.recover.early_late import iterations
 from fastdd.recover.offset import first_slots
+from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.runtime.progress import Bar
 from fastdd.teachers import Teacher
 from fastdd_kernels import resample

@@ -15,12 +15,13 @@ from laboratory import CLASSES, CPU, IPC, METHODS, SEED, SHAPE, Lab, make_lab, m
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
-from fastdd.config import Augment, Batch, CrossEntropy, Method, Recover, Save, Terms
+from fastdd.config import Augment, Batch, Method, Recover, Save, Terms
 from fastdd.distilled.images import load_images, save_images, to_levels
 from fastdd.errors import InputError
 from fastdd.recover import Unit, plan, recover, unfinished
 from fastdd.recover.augment import draws
 from fastdd.recover.loop import cosine
+from fastdd.recover.terms.cross_entropy import CrossEntropy
 from fastdd.teachers import Features
 
 

@@ -139,10 +139,6 @@ def test_a_recipe_without_a_sweep_is_saved_as_before() -> None:
         (["lr=1"], "'lr' is ambiguous"),
         (["sweep.keys=a"], "unknown key 'sweep.keys'"),
         (
-            ["method.terms.bn=null", "terms.conv={patch: 2},{patch: 4}"],
-            "the sweep of digits: a run has one bank",
-        ),
-        (
             [f"method.steps={','.join(map(str, range(40)))}", f"seed={','.join(map(str, range(26)))}"],
             "the grid has 1040 points, at most 1000",
         ),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -11,10 +12,19 @@ import torch.nn.functional as F
 from laboratory import CLASSES, IPC, METHODS, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
-from fastdd.config import Batch, BatchNorm, CrossEntropy, DiRe, Gaussian, Recover, Terms
-from fastdd.recover import plan
+import fastdd
+from fastdd.config import Bank as BankConfig
+from fastdd.config import Batch, Config, Recover, Terms, as_plain
+from fastdd.config.terms import TERMS, term_labels
+from fastdd.errors import InputError
+from fastdd.recover import Term, Unit, needs, plan
 from fastdd.recover.augment import draws
-from fastdd.teachers import layer_names
+from fastdd.recover.terms.base import Values
+from fastdd.recover.terms.batch_norm import BatchNorm
+from fastdd.recover.terms.cross_entropy import CrossEntropy
+from fastdd.recover.terms.dire import DiRe
+from fastdd.recover.terms.gaussian import Gaussian
+from fastdd.teachers import Features, layer_names
 from fastdd_kernels import resample
 
 
@@ -228,3 +238,119 @@ def test_methods_with_dire_have_its_terms(lab: Lab) -> None:
         names = set(lab.values(chosen, unit, lab.start(chosen, unit)))
         assert {"ce", "cd", "cdm", "edm"} < names
         assert ("bn" in names) is ("sre2l" in name)
+
+
+# -- the registry ----------------------------------------------------------------------------------
+
+
+def test_every_value_of_every_method_has_a_label(lab: Lab) -> None:
+    labels = term_labels()
+    for name in METHODS:
+        chosen = METHODS[name]()
+        (unit,) = plan(CLASSES, IPC, chosen.batch, 1000)
+        assert labels.keys() >= lab.values(chosen, unit, lab.start(chosen, unit)).keys(), name
+    assert labels["conv"] == "convolution statistics"
+    assert labels["nuc"] == "diversity of the spectrum"
+
+
+def test_terms_are_added_up_in_one_order_however_they_are_written() -> None:
+    names = ["dire", "gaussian", "ce"]
+    assert list(Terms(**{name: {} for name in names})) == list(
+        Terms(**{name: {} for name in reversed(names)})
+    )
+    assert list(Terms(**{name: {} for name in names})) == ["ce", "gaussian", "dire"]
+    assert Terms() == Terms(ce=CrossEntropy(), bn=None)
+    assert list(Terms.none()) == list(Terms(ce=None)) == []
+
+
+class Brightness(Config):
+    """Squared distance of each image's mean from a value."""
+
+    weight: float = 1.0
+    level: float = 0.0
+
+
+class BrightnessTerm(Term[Brightness, None]):
+    """A term of a user's own."""
+
+    configuration = Brightness
+    labels: ClassVar = {"brightness": "brightness of the images"}
+
+    def targets(self, unit: Unit) -> None:
+        return None
+
+    def __call__(self, features: Features, images: Tensor, targets: None) -> Values:
+        return {
+            "brightness": self.config.weight * (images.mean((1, 2, 3)) - self.config.level).square().sum()
+        }
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The term above, until the test ends."""
+    TERMS.in_order()
+    monkeypatch.setattr(TERMS, "_things", dict(TERMS._things))
+    fastdd.register_term("brightness", BrightnessTerm)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_term_of_ones_own_is_a_key_of_recipes_and_is_optimized(lab: Lab, tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("arms: {a: {method: sre2l, terms: {brightness: {weight: 2}}}}")
+    recipe = fastdd.resolve(str(file), ["brightness.level=0.5"])
+    assert recipe.arms["a"].terms["brightness"] == Brightness(weight=2, level=0.5)
+    assert as_plain(recipe)["arms"]["a"]["terms"]["brightness"] == {"weight": 2, "level": 0.5}
+    assert "brightness" not in as_plain(fastdd.resolve("digits"))["arms"]["deda"]["terms"]
+    assert list(recipe.arms["a"].terms) == ["ce", "bn", "brightness"]
+    assert term_labels()["brightness"] == "brightness of the images"
+    chosen = method("sre2l", terms=Terms(ce=None, brightness=Brightness(level=0.5)), steps=20, lr=0.1)
+    (unit,) = plan(CLASSES, IPC, Batch(slots="all"), 1000)
+    _, losses = lab.optimize(chosen, Recover(), unit)
+    assert losses[-1]["brightness"] < 0.1 * losses[0]["brightness"]
+    with pytest.raises(
+        InputError, match=r"unknown key .*brightnes\.level.*did you mean '.*brightness\.level'"
+    ):
+        fastdd.resolve(str(file), ["method.terms.brightnes.level=1"])
+
+
+class Unfinished(Term[Brightness, None]):
+    configuration = Brightness
+    labels: ClassVar = {"x": "x"}
+
+    def __call__(self, features: Features, images: Tensor, targets: None) -> Values:
+        return {}
+
+
+class Unconfigured(BrightnessTerm):
+    configuration = dict  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("name", "term", "expected"),
+    [
+        ("own", Unfinished, r"term 'own': the class Unfinished has no `targets`"),
+        (
+            "own",
+            Unconfigured,
+            r"Unconfigured\.configuration must be a class derived from fastdd\.config\.Config",
+        ),
+        ("own", object(), r"term 'own' must be a class derived from fastdd\.recover\.Term"),
+        ("bn", BrightnessTerm, r"there is a term 'bn' already"),
+        ("my-own", BrightnessTerm, r"'my-own' cannot name a term"),
+    ],
+)
+def test_a_class_that_is_no_term_is_refused_when_it_is_registered(
+    name: str, term: Any, expected: str
+) -> None:
+    with pytest.raises(InputError, match=expected):
+        fastdd.register_term(name, term)
+    assert "own" not in TERMS
+
+
+def test_a_bank_without_embeddings_is_refused_before_any_work(lab: Lab) -> None:
+    needed = needs(Terms(dire=DiRe()), lab.teacher.network)
+    with pytest.raises(InputError, match=r"bank\.embeddings is 0; set it to all"):
+        needed.of_bank(BankConfig(embeddings=0))
+    needed = needs(Terms(bn=BatchNorm(target="class")), lab.teacher.network)
+    assert needed.of_bank(BankConfig()).class_bn == "true"
+    assert needed.of_bank(BankConfig(class_bn="running")).class_bn == "running"

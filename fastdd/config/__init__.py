@@ -5,7 +5,7 @@ them, and an unknown key is an error that names the nearest known one. Lengths a
 optimization steps, and rates and weights are plain numbers.
 """
 
-from .base import All, Config, Count, Layers, Precision
+from .base import All, Config, Count, LayerKind, Layers, Precision
 from .controls import CONTROL, FULL, RANDOM_REAL
 from .data import Data, Teacher
 from .labels import Labels
@@ -13,7 +13,7 @@ from .method import Augment, Batch, EarlyLate, Formation, Method, Mosaic, Offset
 from .recipe import Bank, Metrics, Recipe, Recover, as_plain
 from .student import RandAugment, Student
 from .sweep import Point, Sweep
-from .terms import BatchNorm, Convolution, Covariance, CrossEntropy, DiRe, Gaussian, Spectrum, Terms
+from .terms import Terms
 
 __all__ = [
     "CONTROL",
@@ -23,18 +23,13 @@ __all__ = [
     "Augment",
     "Bank",
     "Batch",
-    "BatchNorm",
     "Config",
-    "Convolution",
     "Count",
-    "Covariance",
-    "CrossEntropy",
     "Data",
-    "DiRe",
     "EarlyLate",
     "Formation",
-    "Gaussian",
     "Labels",
+    "LayerKind",
     "Layers",
     "Method",
     "Metrics",
@@ -47,7 +42,6 @@ __all__ = [
     "Recipe",
     "Recover",
     "Save",
-    "Spectrum",
     "Student",
     "Sweep",
     "Teacher",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -14,7 +14,21 @@ Count = Annotated[int, Field(ge=1)]
 All = Literal["all"]
 Precision = Literal["auto", "fp32", "bf16"]
 """auto: bf16 autocast where the hardware multiplies it (CUDA; x86 with AMX or AVX512-BF16), else fp32"""
-Layers = Literal["stages", "blocks", "bn_inputs"]
+LayerKind = Literal["stages", "blocks", "bn_inputs"]
+
+
+def _kind_or_paths(layers: object) -> object:
+    paths = isinstance(layers, list | tuple) and layers and all(isinstance(path, str) for path in layers)
+    if paths or layers in get_args(LayerKind):
+        return layers
+    kinds = ", ".join(get_args(LayerKind))
+    raise ValueError(
+        f"expected one of {kinds}, or a list of module paths such as ['features.*'], got {layers!r}"
+    )
+
+
+Layers = Annotated[LayerKind | tuple[str, ...], BeforeValidator(_kind_or_paths)]
+"""a kind of layers, or module paths such as "features.*" with * for one part of a path and ** for any number"""
 
 
 class Config(BaseModel):

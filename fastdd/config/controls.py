@@ -9,7 +9,7 @@ CONTROL = "random"
 
 
 RANDOM_REAL = Method(
-    title="random real images", init="real", batch=Batch(slots="all"), terms=Terms(ce=None), steps=0
+    title="random real images", init="real", batch=Batch(slots="all"), terms=Terms.none(), steps=0
 )
 """the control that is run beside every arm"""
 

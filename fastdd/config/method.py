@@ -124,7 +124,7 @@ class Method(Config):
     rded: Mosaic = Mosaic()
     batch: Batch = Batch()
     augment: Augment = Augment()
-    terms: Terms = Terms()
+    terms: Terms = Field(default_factory=Terms)
     perturb: Perturb | None = None
     voters: Count | Literal["first", "all", "round_robin"] = "first"
     """of several teachers, those that speak at a step: the run's own, all, one in turn, or so many drawn anew"""
@@ -138,7 +138,7 @@ class Method(Config):
 
     @model_validator(mode="after")
     def _something_to_optimize(self) -> Method:
-        if self.steps and all(term is None for _, term in self.terms):
+        if self.steps and not self.terms:
             raise ValueError(
                 "terms are all null: give at least one, or set steps to 0 to keep the initial images"
             )

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from .base import All, Config, Count, Layers, Positive, Precision
+from .base import All, Config, Count, LayerKind, Positive, Precision
 from .controls import CONTROL, FULL
 from .data import Data, Teacher
 from .labels import Labels
@@ -23,7 +23,7 @@ class Bank(Config):
     precision: Precision = "fp32"
     """of the forward pass; statistics are always float32"""
     compile: bool = False
-    layers: tuple[Layers, ...] = ()
+    layers: tuple[LayerKind, ...] = ()
     """kinds of layers to be kept beside those that the terms ask for"""
     form: Literal["full", "packed", "lowrank"] = "packed"
     """of covariances: D x D, its lower triangle, or the leading eigenpairs and the diagonal of the rest"""
@@ -105,14 +105,6 @@ class Recipe(Config):
             if not name.replace("-", "").replace("+", "").replace("_", "").isalnum()
         ]:
             raise ValueError(f"arms: {bad[0]!r} becomes a folder name; use letters, digits, '+', '-' and '_'")
-        sides = {arm.terms.conv.patch for arm in self.arms.values() if arm.terms.conv}
-        if self.bank.patch is not None:
-            sides.add(self.bank.patch)
-        if len(sides) > 1:
-            raise ValueError(
-                f"a run has one bank, with patches of one side, got {sorted(sides)}; give all terms.conv.patch "
-                "and bank.patch one value"
-            )
         ranked = [
             name
             for name, arm in self.arms.items()

@@ -1,104 +1,161 @@
-"""The terms of an objective, with the switches where paper and released code differ."""
+"""The objective of a recipe: terms by name, each with the configuration type that the term itself declares.
+
+The terms stand in fastdd/recover/terms/, one a file, and in other distributions. ``TERMS`` finds them by name; it
+imports them when a recipe first names a term, so this module needs none of them.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Protocol
 
-from pydantic import model_validator
+from pydantic import GetCoreSchemaHandler, JsonValue, create_model
+from pydantic_core import CoreSchema, core_schema
 
-from .base import All, BelowOne, Config, Count, Layers, NotNegative, Positive, Probability
+from ..errors import InputError
+from ..runtime.registry import Registry
+from .base import Config
 
-
-class CrossEntropy(Config):
-    weight: NotNegative = 1.0
-
-
-class BatchNorm(Config):
-    """SRe2L: sum over layers of ||var - running_var||_2 + ||mean - running_mean||_2 of BatchNorm inputs."""
-
-    weight: NotNegative = 0.01
-    first: NotNegative = 10.0
-    """factor on the first layer"""
-    variance: NotNegative = 1.0
-    """factor on the norm of the variances (DWA: 11)"""
-    target: Literal["global", "class"] = "global"
-    """class: statistics of the slots of a class against those of its real images (LPLD)"""
+DEFAULT = "ce"
+"""name of the term that is present where a recipe says nothing of it: cross-entropy"""
 
 
-class Gaussian(Config):
-    """DEDA eq. 6: sum over layers of ||mean - class mean||^2 + gamma ||Cov - class Cov||_F^2."""
+class DeclaredTerm(Protocol):
+    """What a recipe has to know of a term; ``fastdd.recover.terms.base.Term`` explains each part."""
 
-    weight: NotNegative = 1.0
-    gamma: NotNegative = 50.0
-    layers: Layers = "blocks"
-    cov_norm: Literal["none", "dim"] = "none"
-    """dim: the squared covariance difference is divided by the layer's width"""
-    cov_unbiased: bool = False
+    configuration: type[Config]
+    labels: Mapping[str, str]
+    position: int
+    excludes: Mapping[str, str]
 
 
-class Covariance(Config):
-    """DEDA eq. 7 and 8 on the last features: variance hinge and squared off-diagonal covariance."""
+class _TermRegistry(Registry[DeclaredTerm]):
+    """All terms by name."""
 
-    lambda_var: NotNegative = 0.2
-    lambda_cov: NotNegative = 4.0
-    eps: NotNegative = 1e-4
-    """inside the root of the hinge; 0 is the paper's formula to the letter"""
-    unbiased: bool = False
+    def _check(self, name: str, thing: DeclaredTerm) -> None:
+        if not name.isidentifier():
+            raise InputError(
+                f"{name!r} cannot name a term, which is a key of recipes; use letters, digits and '_'"
+            )
+        if not isinstance(thing, type):
+            raise InputError(f"term {name!r} must be a class derived from fastdd.recover.Term, got {thing!r}")
+        has = {member for base in thing.__mro__[:-1] for member in vars(base)}
+        has -= getattr(thing, "__abstractmethods__", frozenset())
+        parts = ("configuration", "labels", "position", "excludes", "needs", "targets", "__call__")
+        if missing := [part for part in parts if part not in has]:
+            raise InputError(
+                f"term {name!r}: the class {thing.__name__} has no `{missing[0]}`; derive it from fastdd.recover.Term "
+                f"and give it one"
+            )
+        if not (isinstance(thing.configuration, type) and issubclass(thing.configuration, Config)):
+            raise InputError(
+                f"term {name!r}: {thing.__name__}.configuration must be a class derived from fastdd.config.Config, "
+                f"got {thing.configuration!r}"
+            )
 
-
-class DiRe(Config):
-    """DiRe: r_cos (CD + CDM) + r_euc EDM, summed over the classes of the batch."""
-
-    r_cos: NotNegative = 0.1
-    r_euc: NotNegative = 0.001
-    reading: Literal["paper", "code", "clean"] = "clean"
-    real_per_class: Count | All = "all"
-    """real embeddings a class, a seeded choice"""
-
-
-class Convolution(Config):
-    """G-VBSM: sum of ||var - s_var||_2 + ||mean - s_mean||_2 over the inputs of all BatchNorm2d and Conv2d layers and
-    the latter's patches; s is a running average over the steps, with the gradient of the present one."""
-
-    weight: NotNegative = 0.01
-    first: NotNegative = 10.0
-    """factor on the first layer, which is the first convolution: its input is the images"""
-    patch: Count = 4
-    """side of the patches in pixels; 16 for images of 224"""
-    drop: BelowOne = 0.4
-    """probability that a convolution is left out of a step"""
-    momentum: BelowOne = 0.8
-    """of the running average; 0: the statistics of the step alone"""
-    start: Literal["zero", "first"] = "zero"
-    """of the running average: from 0, as released, or from its first value"""
-    real_batch: Count | All = 64
-    """images of the mini-batches of which the real variances are an average; all: one variance over all images"""
-    category: Probability = 0.0
-    """part of the loss that is against the mean statistics of single images of the batch's classes (EDC: 0.5)"""
-    swap: bool = False
-    """true: as EDC released, mean and variance of the category's patches change places"""
+    def in_order(self) -> list[str]:
+        """The names, in the order in which an objective adds the terms up; floats depend on it."""
+        return sorted(self, key=lambda name: (self[name].position, name))
 
 
-class Spectrum(Config):
-    """G-VBSM's diversity of a class: KL(stop[softmax(l / tau)] || softmax(l)), l eigenvalues of its images' X Xt."""
-
-    weight: NotNegative = 1.0
-    tau: Positive = 4.0
+TERMS = _TermRegistry("term", "fastdd.recover.terms", "fastdd.terms")
 
 
-class Terms(Config):
-    """The objective; a term that is null is absent."""
+class Terms(Mapping[str, Config]):
+    """The terms of an objective by name, in the order in which they are added up.
 
-    ce: CrossEntropy | None = CrossEntropy()
-    bn: BatchNorm | None = None
-    gaussian: Gaussian | None = None
-    covariance: Covariance | None = None
-    dire: DiRe | None = None
-    conv: Convolution | None = None
-    nuc: Spectrum | None = None
+    ``Terms(bn=BatchNorm(weight=0.05))`` is cross-entropy and BatchNorm statistics; ``ce=None`` leaves the former out. A
+    term that is absent has no key, and is None as an attribute.
 
-    @model_validator(mode="after")
-    def _batch_norms_once(self) -> Terms:
-        if self.bn is not None and self.conv is not None:
-            raise ValueError("conv matches the BatchNorm layers too: set bn to null, or conv")
-        return self
+    Args:
+        terms: name -> configuration, or its values as a mapping, or None for a term that is absent.
+
+    Raises:
+        pydantic.ValidationError: an unknown term or key, or a value of the wrong type or out of range.
+        ValueError: two terms that exclude each other.
+    """
+
+    def __init__(self, **terms: Config | Mapping[str, JsonValue] | None) -> None:
+        self._terms = _validated(terms)
+
+    @classmethod
+    def none(cls) -> Terms:
+        """No term at all, for a method that optimizes nothing; unlike ``Terms(ce=None)`` it asks for no registry."""
+        made = cls.__new__(cls)
+        made._terms = {}
+        return made
+
+    def __getitem__(self, name: str) -> Config:
+        return self._terms[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._terms)
+
+    def __len__(self) -> int:
+        return len(self._terms)
+
+    def __repr__(self) -> str:
+        return f"Terms({', '.join(f'{name}={config!r}' for name, config in self._terms.items())})"
+
+    def __getattr__(
+        self, name: str
+    ) -> Any:  # the type of a term's configuration is known to the registry alone
+        if name.startswith("_") or name not in TERMS:
+            raise AttributeError(f"Terms has no attribute {name!r}")
+        return self._terms.get(name)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(cls._plain)
+        return core_schema.no_info_plain_validator_function(cls._read, serialization=written)
+
+    @classmethod
+    def _read(cls, given: object) -> Terms:
+        if isinstance(given, Terms):
+            return given
+        if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+            raise ValueError(
+                f"terms must be a mapping of terms by name, such as {{bn: {{weight: 0.01}}}}, got {given!r}"
+            )
+        return cls(**given)
+
+    def _plain(self) -> dict[str, JsonValue]:
+        """Values as in a recipe file: null for a term of fastdd that is absent.
+
+        Terms of other distributions are written where they are present, so that who lacks them can read a run
+        that does not use them.
+        """
+        own = (name for name in TERMS.in_order() if TERMS[name].__module__.startswith(f"{TERMS.package}."))
+        present = {name: config.model_dump(mode="json") for name, config in self._terms.items()}
+        return dict.fromkeys(own) | present
+
+
+def term_labels() -> dict[str, str]:
+    """Name of a value in logs of losses -> what figures call it, of all terms."""
+    return {value: label for name in TERMS.in_order() for value, label in TERMS[name].labels.items()}
+
+
+def vocabulary() -> type[Config]:
+    """The keys under ``terms`` of a recipe, as a configuration type with one field for each term there is."""
+    return _vocabulary(tuple(TERMS.in_order()))
+
+
+@cache
+def _vocabulary(names: tuple[str, ...]) -> type[Config]:
+    fields: dict[str, Any] = {}  # pydantic's pairs of a type and a default
+    for name in names:
+        configuration = TERMS[name].configuration
+        fields[name] = (configuration | None, configuration() if name == DEFAULT else None)
+    return create_model("Terms", __base__=Config, **fields)
+
+
+def _validated(terms: Mapping[str, object]) -> dict[str, Config]:
+    """The terms that are present, validated by their types."""
+    checked = dict(vocabulary().model_validate(dict(terms)))
+    present = {name: config for name, config in checked.items() if config is not None}
+    for name in present:
+        for other, why in TERMS[name].excludes.items():
+            if other in present:
+                raise ValueError(f"{why}: set {other} to null, or {name}")
+    return present

@@ -8,13 +8,16 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ..errors import InputError, suggestion
-from . import Method, Recipe, Teacher
+from . import Method, Recipe, Teacher, Terms
+from .terms import vocabulary
 
 NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher}  # sections of named configurations
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
     """The configuration type in an annotation such as ``Gaussian | None``."""
+    if annotation is Terms:
+        return vocabulary()
     for candidate in (annotation, *get_args(annotation)):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate

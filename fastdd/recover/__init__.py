@@ -10,27 +10,30 @@ from .init.initial import Chosen, decoder, repeated
 from .plan import Batch, Unit, all_units, plan, real_slots, seen_slots
 from .stage import Recovery, recover, unfinished, unit_path, units_of
 from .teacher_choice import speakers
-from .terms.registry import banked_layers, tapped, tapped_layers
+from .terms.base import Context, Needs, Term, needs, register_term, tapped
 
 __all__ = [
     "Batch",
     "Chosen",
+    "Context",
+    "Needs",
     "Recovery",
+    "Term",
     "Unit",
     "all_units",
-    "banked_layers",
     "decoder",
     "load_images",
     "load_recovered",
+    "needs",
     "plan",
     "real_slots",
     "recover",
+    "register_term",
     "repeated",
     "save_images",
     "seen_slots",
     "speakers",
     "tapped",
-    "tapped_layers",
     "unfinished",
     "unit_path",
     "units_of",

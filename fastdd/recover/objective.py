@@ -23,7 +23,7 @@ from ..runtime.precision import autocast
 from ..teachers import Taps
 from .augment import augmented
 from .plan import Unit
-from .terms.base import Term, Values
+from .terms.base import AnyTerm, Values
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Objective:
         pad: of the images before they are cropped.
     """
 
-    terms: Sequence[Term]
+    terms: Sequence[AnyTerm]
     taps: Taps
     config: Recover
     pad: int = 0

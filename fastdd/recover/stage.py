@@ -36,8 +36,7 @@ from .memory import images_that_fit
 from .objective import Objective
 from .perturb import Climb, perturbed
 from .plan import Batch, Unit, all_units
-from .terms.base import Shape
-from .terms.registry import build_terms, tapped
+from .terms.base import Context, Shape, build_terms, tapped
 
 Rows = Sequence[tuple[int, int]]
 
@@ -83,7 +82,7 @@ class Recovery:
         if shape not in self.objectives:
             self.objectives[shape] = [
                 Objective(
-                    build_terms(self.method.terms, shape, taps, bank, self.seed, self.device),
+                    build_terms(self.method.terms, Context(shape, taps, bank, self.seed)),
                     taps,
                     self.config,
                     self.method.augment.pad,

@@ -11,23 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..config.terms import term_labels
 from .axis import Axis, linear_axis, log_axis
 from .folder import Arm, Run, WholeSet
 
 PANEL_WIDTH, PANEL_HEIGHT = 360.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 292.0, 10.0, 200.0  # the frame inside a panel; line labels stand right of it
 LABEL_GAP = 13.0
-
-TERMS = {
-    "ce": "cross-entropy",
-    "bn": "BatchNorm statistics",
-    "gaussian": "Gaussian alignment",
-    "variance": "variance hinge",
-    "covariance": "off-diagonal covariance",
-    "cd": "cosine diversity",
-    "cdm": "cosine distribution matching",
-    "edm": "Euclidean distribution matching",
-}
 
 
 def spread(values: Sequence[float]) -> float:
@@ -144,11 +134,12 @@ def loss_figure(run: Run) -> LossFigure | None:
     x = linear_axis([step for step, _ in points], ticks=4, from_zero=True)
     y = log_axis([value for _, value in points])
     terms = list(dict.fromkeys(term for arm in arms for term in arm.losses))
+    names = term_labels()
     return LossFigure(
         [(arm, _lines(arm, terms, x, y)) for arm in arms],
         [(round(LEFT + t * (RIGHT - LEFT), 1), label) for t, label in x.ticks],
         [(round(BOTTOM - t * (BOTTOM - TOP), 1), label) for t, label in y.ticks],
-        [(term, TERMS.get(term, term)) for term in terms],
+        [(term, names.get(term, term)) for term in terms],
         any(value < y.low for _, value in points),
     )
 

@@ -65,8 +65,7 @@ class Member:
             InputError: weights that do not fit or would be deleted, or a network without what the terms need.
         """
         network = outline(f"{self.key}.network", self.config.network, len(self.real.classes), self.real.shape)
-        for each in terms:
-            recover.tapped_layers(each, network)
+        recover.Needs.together(recover.needs(each, network) for each in terms).of_bank(self.recipe.bank)
         if self.config.weights is not None:
             self._load(Path(self.config.weights))
         if self.config.init is not None and (
@@ -149,15 +148,13 @@ class Member:
         self, run: RunFolder, teacher: Teacher, terms: Collection[Terms], classes: range | None = None
     ) -> bool:
         """Build what the bank lacks, or only some classes of it; returns whether it is whole."""
-        path, config, train = run.path / f"bank{self.suffix}", self.recipe.bank, self.real.train
+        path, train = run.path / f"bank{self.suffix}", self.real.train
         if banks.is_whole(path):
             return True
-        if config.class_bn == "none" and any(each.bn and each.bn.target == "class" for each in terms):
-            config = config.model_copy(update={"class_bn": "true"})
-        if sides := {each.conv.patch for each in terms if each.conv}:  # one for all, or the recipe is refused
-            config = config.model_copy(update={"patch": sides.pop()})
-        layers = {name for each in terms for name in recover.banked_layers(each, teacher.network)}
-        layers |= {name for kind in config.layers for name in teachers.layer_names(teacher.network, kind)}
+        needed = recover.Needs.together(recover.needs(each, teacher.network) for each in terms)
+        config = needed.of_bank(self.recipe.bank)
+        kept = (name for kind in config.layers for name in teachers.layer_names(teacher.network, kind))
+        layers = {*needed.gaussians, *kept}
         with run.stage(f"bank{self.suffix}") as work:
             fingerprint = run.manifest["fingerprints"][f"teacher{self.suffix}"]
             work.images = sum(train.counts[c] for c in classes or range(len(train.classes)))

@@ -124,7 +124,7 @@ class _EmbeddingTap(nn.Module):
         return self.linear(x)
 
 
-def layer_names(network: nn.Module, kind: str) -> dict[str, str]:
+def layer_names(network: nn.Module, kind: str | tuple[str, ...]) -> dict[str, str]:
     """Layer name -> module path for a kind of layer: ``bn_inputs``, ``conv_inputs``, ``blocks`` or ``stages``.
 
     Raises:
@@ -152,7 +152,7 @@ def layer_names(network: nn.Module, kind: str) -> dict[str, str]:
             "stages": "stages layer1, layer2, ...",
         }
         raise InputError(
-            f"{type(network).__name__} has no {what[kind]}; choose other layers or another network"
+            f"{type(network).__name__} has no {what[str(kind)]}; choose other layers or another network"
         )
     return {f"{prefix}.{i}": path for i, path in enumerate(found)}
 

@@ -1,40 +1,71 @@
-"""SRe2L's BatchNorm statistics, of the batch or of each class (LPLD)."""
+"""SRe2L's BatchNorm statistics, of the batch or of each class (LPLD).
+
+    sum_l w_l (||mean_l - target mean_l||_2 + v ||var_l - target var_l||_2)        w_first = 10
+
+over the inputs of all BatchNorm2d layers, with plain (unsquared) norms and the biased variance.
+"""
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastdd_kernels import batch_norm_loss_from_moments
 
-from ...bank import Bank
-from ...config import BatchNorm
-from ...teachers import Features, Taps, layer_names
+from ...config import Config
+from ...config.base import NotNegative
+from ...teachers import Features, layer_names
 from ..plan import Unit
-from .base import Shape, Values
+from .base import Context, Needs, Term, Values, register_term
+
+Pairs = list[tuple[Tensor, Tensor]]
+"""(mean, variance) of each layer, each [classes, channels]"""
 
 
-class BatchNormTerm:
-    """SRe2L's statistics of a batch against the teacher's running ones, or against those of its class (LPLD)."""
+class BatchNorm(Config):
+    """SRe2L: sum over layers of ||var - running_var||_2 + ||mean - running_mean||_2 of BatchNorm inputs."""
 
-    def __init__(self, config: BatchNorm, shape: Shape, taps: Taps, bank: Bank) -> None:
-        self.config, self.shape, self.bank = config, shape, bank
-        self.layers = list(layer_names(taps.network, "bn_inputs"))
-        self.running = taps.running
+    weight: NotNegative = 0.01
+    first: NotNegative = 10.0
+    """factor on the first layer"""
+    variance: NotNegative = 1.0
+    """factor on the norm of the variances (DWA: 11)"""
+    target: Literal["global", "class"] = "global"
+    """global: the batch against the teacher's running statistics; class: the slots of each class against the
+    statistics of its real images (LPLD)"""
+
+
+class BatchNormTerm(Term[BatchNorm, Pairs | None]):
+    """BatchNorm statistics; targets are None where they are the teacher's running ones."""
+
+    configuration = BatchNorm
+    labels: ClassVar = {"bn": "BatchNorm statistics"}
+    position = 10
+
+    def __init__(self, config: BatchNorm, context: Context) -> None:
+        super().__init__(config, context)
+        self.layers = list(layer_names(context.taps.network, "bn_inputs"))
+        self.running = context.taps.running
         self.factors = [config.weight * (config.first if i == 0 else 1.0) for i in range(len(self.layers))]
+        batches, classes, _ = context.shape
         # Class statistics span the slots of a class, global ones the whole batch.
-        self.groups = shape[0] * shape[1] if config.target == "class" else shape[0]
+        self.groups = batches * classes if config.target == "class" else batches
 
-    def targets(self, unit: Unit) -> list[tuple[Tensor, Tensor]] | None:
+    @classmethod
+    def needs(cls, config: BatchNorm, network: nn.Module) -> Needs:
+        layers = tuple(layer_names(network, "bn_inputs"))
+        return Needs(moments=layers, class_batch_norm=config.target == "class")
+
+    def targets(self, unit: Unit) -> Pairs | None:
         if self.config.target == "global":
             return None
-        device = self.running[self.layers[0]][0].device
-        pairs = (self.bank.class_batch_norm(layer, unit.groups) for layer in self.layers)
+        device = self.context.device
+        pairs = (self.context.bank.class_batch_norm(layer, unit.groups) for layer in self.layers)
         return [(mean.to(device), var.to(device)) for mean, var in pairs]
 
-    def __call__(
-        self, features: Features, images: Tensor, targets: list[tuple[Tensor, Tensor]] | None
-    ) -> Values:
+    def __call__(self, features: Features, images: Tensor, targets: Pairs | None) -> Values:
         values = []
         for i, (layer, factor) in enumerate(zip(self.layers, self.factors, strict=True)):
             running_mean, running_var = self.running[layer]
@@ -49,3 +80,6 @@ class BatchNormTerm:
             )
             values.append(factor * loss.sum())
         return {"bn": torch.stack(values).sum()}
+
+
+register_term("bn", BatchNormTerm)

@@ -1,7 +1,8 @@
 """G-VBSM's statistics of all convolutions and BatchNorms, matched with a memory of the steps before (and EDC's).
 
-Of the input of every BatchNorm2d and Conv2d, in module order: mean m and variance v of each channel over the batch and
-all pixels, and of a convolution's patches likewise (see teachers/patch_moments.py). Each such vector u is matched as
+The input of every BatchNorm2d and Conv2d, in module order, has a mean m and a variance v of each channel over the batch
+and all pixels; a convolution's input has them of its patches too (see teachers/patch_moments.py). Each such vector u is
+matched as
 
     EMA <- a EMA + (1 - a) stop(u)        s = EMA + u - stop(u)        loss = sum_layers w ||target - s||_2
 
@@ -12,7 +13,8 @@ distance to the mean statistics of single images of the batch's classes.
 The memory is a tensor among a unit's targets, updated in place inside the step, which still compiles as one graph. It
 starts anew with each unit, and each batch and teacher has its own. The released memory lives on from one batch to the
 next, which is not offered, for it would make units wait for one another; with one batch in all, as for 10 images a
-class of CIFAR-10, that is no difference. It starts at 0, where a test for the type int misses a float: ``start``.
+class of CIFAR-10, that is no difference. The released memory starts at 0, because a test for the type int misses a
+float; ``start`` decides.
 
 Cost: all layers' numbers are one row of D (9,194 for a ResNet-18 at 32 pixels), so a step adds a few operations on
 [batches, D] and one norm a layer.
@@ -20,19 +22,43 @@ Cost: all layers' numbers are one row of D (9,194 for a ResNet-18 at 32 pixels),
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...bank import Bank, over_all
-from ...config import Convolution
+from ...bank import over_all
+from ...config import All, Config, Count
+from ...config.base import BelowOne, NotNegative, Probability
 from ...runtime.seeds import generator
-from ...teachers import Features, Taps, hooked_layers
+from ...teachers import Features, hooked_layers
 from ..plan import Unit
-from .base import Shape, Values
+from .base import Context, Needs, Term, Values, register_term
 
 DRAWS = 1000  # choices of layers a batch, used round and round
+
+
+class Convolution(Config):
+    """G-VBSM: sum of ||var - s_var||_2 + ||mean - s_mean||_2 over the inputs of all BatchNorm2d and Conv2d layers and
+    the latter's patches; s is a running average over the steps, with the gradient of the present one."""
+
+    weight: NotNegative = 0.01
+    first: NotNegative = 10.0
+    """factor on the first layer, which is the first convolution: its input is the images"""
+    patch: Count = 4
+    """side of the patches in pixels; 16 for images of 224"""
+    drop: BelowOne = 0.4
+    """probability that a convolution is left out of a step"""
+    momentum: BelowOne = 0.8
+    """decay of the running average; 0: the statistics of the step alone"""
+    start: Literal["zero", "first"] = "zero"
+    """value that the running average starts from. zero: 0, as released; first: its first value"""
+    real_batch: Count | All = 64
+    """images of the mini-batches whose variances are averaged on the real side; all: one variance over all images"""
+    category: Probability = 0.0
+    """share of the loss that compares with the mean statistics of single images of the batch's classes (EDC: 0.5)"""
+    swap: bool = False
+    """true: reproduce a bug of EDC's release, which swaps mean and variance of the patch statistics of a category"""
 
 
 class Memory(NamedTuple):
@@ -48,18 +74,27 @@ class Memory(NamedTuple):
     """int64 [1]"""
 
 
-class ConvolutionTerm:
+Targets = tuple[Tensor | None, Memory]
+"""statistics of each batch's category [2, batches, D], and the memory"""
+
+
+class ConvolutionTerm(Term[Convolution, Targets]):
     """The statistics of a batch against those of the real images."""
 
-    def __init__(self, config: Convolution, shape: Shape, taps: Taps, bank: Bank, seed: int) -> None:
-        self.config, self.shape, self.bank, self.seed = config, shape, bank, seed
-        self.layers = hooked_layers(taps.network)
-        self.device = next(taps.parameters()).device
+    configuration = Convolution
+    labels: ClassVar = {"bn": "BatchNorm statistics", "conv": "convolution statistics"}
+    position = 50
+    excludes: ClassVar = {"bn": "conv matches the BatchNorm layers too"}
+
+    def __init__(self, config: Convolution, context: Context) -> None:
+        super().__init__(config, context)
+        self.layers = hooked_layers(context.taps.network)
+        self.device = context.device
         parts, shifts, self.widths, owners = [], [], [], []
         for i, layer in enumerate(self.layers):
-            for mean, var in self._real(taps, layer):
+            for mean, var in self._real(layer):
                 parts.append(torch.stack((mean, var)))
-                shifts.append(mean if layer in taps.running else torch.zeros_like(mean))
+                shifts.append(mean if layer in context.taps.running else torch.zeros_like(mean))
                 self.widths.append(len(mean))
                 owners.append(i)
         self.real = torch.cat(parts, dim=1)[:, None]
@@ -72,18 +107,23 @@ class ConvolutionTerm:
             [layer.startswith("conv.") for layer in self.layers], device=self.device
         )
 
-    def _real(self, taps: Taps, layer: str) -> list[tuple[Tensor, Tensor]]:
+    @classmethod
+    def needs(cls, config: Convolution, network: nn.Module) -> Needs:
+        return Needs(moments=tuple(hooked_layers(network)), patch=config.patch)
+
+    def _real(self, layer: str) -> list[tuple[Tensor, Tensor]]:
         """(mean, variance) over all classes of the layer's channels and, for a convolution, of its patches."""
-        if layer in taps.running:
-            return [taps.running[layer]]
-        bank, every, pairs = self.bank, range(len(self.bank)), []
+        if layer in self.context.taps.running:
+            return [self.context.taps.running[layer]]
+        bank = self.context.bank
+        every, pairs = range(len(bank)), []
         for kind in ("image", "patch"):
             spread = bank.spread(layer, kind, every, self.config.patch)
             mean, var = over_all(spread, bank.counts, self.config.real_batch)
             pairs.append((mean.to(self.device), var.to(self.device)))
         return pairs
 
-    def targets(self, unit: Unit) -> tuple[Tensor | None, Memory]:
+    def targets(self, unit: Unit) -> Targets:
         """The statistics of each batch's category [2, batches, D], and an empty memory."""
         batches, layers = unit.shape[0], len(self.layers)
         chosen = torch.stack(
@@ -98,7 +138,8 @@ class ConvolutionTerm:
         return self._category(unit) if self.config.category else None, memory
 
     def _chosen(self, c: int, slot: int) -> Tensor:
-        random = generator(self.seed, "drop", self.bank.manifest["teacher"], c, slot)
+        teacher = self.context.bank.manifest["teacher"]
+        random = generator(self.context.seed, "drop", teacher, c, slot)
         kept = torch.rand(DRAWS, len(self.layers), generator=random) >= self.config.drop
         return kept | ~self.of_convolutions.cpu()
 
@@ -106,12 +147,12 @@ class ConvolutionTerm:
         parts = []
         for layer in self.layers:
             for kind in ("image", "patch") if layer.startswith("conv.") else ("image",):
-                mean, within, _ = self.bank.spread(layer, kind, unit.groups, self.config.patch)
+                mean, within, _ = self.context.bank.spread(layer, kind, unit.groups, self.config.patch)
                 swapped = self.config.swap and kind == "patch"
                 parts.append(torch.stack((within, mean) if swapped else (mean, within)))
         return torch.cat(parts, dim=2).unflatten(1, (unit.shape[0], -1)).mean(2).to(self.device)
 
-    def __call__(self, features: Features, images: Tensor, targets: tuple[Tensor | None, Memory]) -> Values:
+    def __call__(self, features: Features, images: Tensor, targets: Targets) -> Values:
         category, memory = targets
         present = self._present(features)
         chosen = memory.chosen.index_select(0, memory.step % DRAWS)[0]
@@ -138,7 +179,7 @@ class ConvolutionTerm:
             if layer in features.patches:
                 rows.append(features.patches[layer])
         mean, mean_square = (
-            torch.cat([row[i] for row in rows], dim=1).unflatten(0, (self.shape[0], -1)).mean(1)
+            torch.cat([row[i] for row in rows], dim=1).unflatten(0, (self.context.shape[0], -1)).mean(1)
             for i in (0, 1)
         )
         return torch.stack((mean, mean_square - (mean - self.shift).square()))
@@ -146,3 +187,6 @@ class ConvolutionTerm:
     def _distances(self, matched: Tensor, target: Tensor) -> Tensor:
         """Norm of each vector's difference, [2, batches, vectors]."""
         return torch.stack([part.norm(dim=2) for part in (target - matched).split(self.widths, dim=2)], dim=2)
+
+
+register_term("conv", ConvolutionTerm)

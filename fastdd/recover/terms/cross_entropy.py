@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...config import CrossEntropy
+from ...config import Config
+from ...config.base import NotNegative
 from ...teachers import Features
 from ..plan import Unit
-from .base import Shape, Values
+from .base import Term, Values, register_term
 
 
-@dataclass
-class CrossEntropyTerm:
-    """Mean cross-entropy of a batch, with the class of each image."""
+class CrossEntropy(Config):
+    """Cross-entropy of the teacher's logits with the class of each image, as a mean over the batch."""
 
-    config: CrossEntropy
-    shape: Shape
-    device: torch.device
+    weight: NotNegative = 1.0
+
+
+class CrossEntropyTerm(Term[CrossEntropy, Tensor]):
+    """Mean cross-entropy of each batch; its targets are the classes [N] of the images."""
+
+    configuration = CrossEntropy
+    labels: ClassVar = {"ce": "cross-entropy"}
+    position = 0
 
     def targets(self, unit: Unit) -> Tensor:
-        return torch.tensor([c for c, _ in unit.rows], device=self.device)
+        return torch.tensor([c for c, _ in unit.rows], device=self.context.device)
 
     def __call__(self, features: Features, images: Tensor, targets: Tensor) -> Values:
-        weight = self.config.weight / (self.shape[1] * self.shape[2])
+        _, classes, slots = self.context.shape
+        weight = self.config.weight / (classes * slots)
         return {"ce": weight * F.cross_entropy(features.logits, targets, reduction="sum")}
+
+
+register_term("ce", CrossEntropyTerm)

@@ -1,49 +1,76 @@
-"""DiRe: diversity of a class's embeddings, and their match with the real ones."""
+"""DiRe: diversity of a class's embeddings, and their match with the real ones.
+
+r_cos (CD + CDM) + r_euc EDM        summed over the classes of the batch; see fastdd_kernels/dire.py
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastdd_kernels import RealEmbeddings, dire_terms
 
-from ...bank import Bank
-from ...config import DiRe
+from ...config import All, Config, Count
+from ...config.base import NotNegative
 from ...runtime.seeds import generator
 from ...teachers import Features
 from ..plan import Unit
-from .base import Shape, Values, by_class
+from .base import Needs, Term, Values, by_class, register_term
 
 
-@dataclass
-class DiReTerm:
+class DiRe(Config):
+    """DiRe: r_cos (CD + CDM) + r_euc EDM, summed over the classes of the batch."""
+
+    r_cos: NotNegative = 0.1
+    """weight of cosine diversity and cosine distribution matching"""
+    r_euc: NotNegative = 0.001
+    """weight of Euclidean distribution matching"""
+    reading: Literal["paper", "code", "clean"] = "clean"
+    """which of the three formulas of fastdd_kernels/dire.py"""
+    real_per_class: Count | All = "all"
+    """real embeddings of a class that are compared with, a seeded choice"""
+
+
+class DiReTerm(Term[DiRe, RealEmbeddings]):
     """DiRe on the embeddings, against all real ones of a class or a seeded choice of them."""
 
-    config: DiRe
-    shape: Shape
-    bank: Bank
-    seed: int
-    device: torch.device
+    configuration = DiRe
+    labels: ClassVar = {
+        "cd": "cosine diversity",
+        "cdm": "cosine distribution matching",
+        "edm": "Euclidean distribution matching",
+    }
+    position = 40
+
+    @classmethod
+    def needs(cls, config: DiRe, network: nn.Module) -> Needs:
+        return Needs(embeddings=True)
 
     def targets(self, unit: Unit) -> RealEmbeddings:
         # Padded alike for all units, so that the step is compiled once.
-        longest = max(self.bank.manifest["embeddings"])
-        longest = longest if self.config.real_per_class == "all" else min(longest, self.config.real_per_class)
-        return RealEmbeddings.prepare([self._real(c).to(self.device) for c in unit.groups], padded_to=longest)
+        longest = max(self.context.bank.manifest["embeddings"])
+        wanted = self.config.real_per_class
+        longest = longest if wanted == "all" else min(longest, wanted)
+        real = [self._real(c).to(self.context.device) for c in unit.groups]
+        return RealEmbeddings.prepare(real, padded_to=longest)
 
     def _real(self, c: int) -> Tensor:
-        embeddings, wanted = self.bank.embeddings(c), self.config.real_per_class
+        embeddings, wanted = self.context.bank.embeddings(c), self.config.real_per_class
         if wanted == "all" or wanted >= len(embeddings):
             return embeddings
-        return embeddings[torch.randperm(len(embeddings), generator=generator(self.seed, "dire", c))[:wanted]]
+        order = torch.randperm(len(embeddings), generator=generator(self.context.seed, "dire", c))
+        return embeddings[order[:wanted]]
 
     def __call__(self, features: Features, images: Tensor, targets: RealEmbeddings) -> Values:
-        config = self.config
-        cd, cdm, edm = dire_terms(by_class(features.embedding, self.shape), targets, reading=config.reading)
+        config, embedding = self.config, by_class(features.embedding, self.context.shape)
+        cd, cdm, edm = dire_terms(embedding, targets, reading=config.reading)
         return {
             "cd": config.r_cos * cd.sum(),
             "cdm": config.r_cos * cdm.sum(),
             "edm": config.r_euc * edm.sum(),
         }
+
+
+register_term("dire", DiReTerm)

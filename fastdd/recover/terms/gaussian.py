@@ -1,43 +1,76 @@
-"""Terms of a class: Gaussian alignment and covariance regularizer (DEDA), diversity and matching (DiRe)."""
+"""DEDA's Gaussian alignment of each class, on the spatial means of some layers (eq. 6).
+
+sum_l ||mean_l - class mean_l||_2^2 + gamma ||Cov_l - class Cov_l||_F^2
+"""
 
 from __future__ import annotations
+
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from fastdd_kernels import GaussianAlignment
 
-from ...bank import Bank
-from ...config import Gaussian
-from ...teachers import Features, Taps, layer_names
+from ...config import Config, Layers
+from ...config.base import NotNegative
+from ...teachers import Features, layer_names
 from ..plan import Unit
-from .base import Shape, Values, by_class
+from .base import Context, Needs, Term, Values, by_class, register_term
 
 
-def aligned_layers(config: Gaussian, network: nn.Module) -> list[str]:
-    """Layers of DEDA's alignment: all of the kind but the last, whose place the embedding takes (l < L)."""
-    return list(layer_names(network, config.layers))[:-1]
+class Gaussian(Config):
+    """DEDA eq. 6: sum over layers of ||mean - class mean||^2 + gamma ||Cov - class Cov||_F^2."""
+
+    weight: NotNegative = 1.0
+    gamma: NotNegative = 50.0
+    layers: Layers = "blocks"
+    """a kind of layers, of which all but the last are aligned (l < L; the embedding takes its place); or a list of
+    module paths, all of them, with * for one part of a path and ** for any number, such as ["features.*"]"""
+    cov_norm: Literal["none", "dim"] = "none"
+    """dim: the squared covariance difference is divided by the layer's width"""
+    cov_unbiased: bool = False
+    """false: covariances are divided by n; true: by n - 1"""
 
 
-class GaussianTerm:
-    """DEDA eq. 6 over the aligned layers."""
+class GaussianTerm(Term[Gaussian, list[GaussianAlignment]]):
+    """Gaussian alignment; its targets are the distributions of the unit's classes, one a layer."""
 
-    def __init__(self, config: Gaussian, shape: Shape, taps: Taps, bank: Bank, device: torch.device) -> None:
-        self.config, self.shape, self.bank, self.device = config, shape, bank, device
-        self.layers = aligned_layers(config, taps.network)
+    configuration = Gaussian
+    labels: ClassVar = {"gaussian": "Gaussian alignment"}
+    position = 20
+
+    def __init__(self, config: Gaussian, context: Context) -> None:
+        super().__init__(config, context)
+        self.layers = aligned_layers(config, context.taps.network)
+
+    @classmethod
+    def needs(cls, config: Gaussian, network: nn.Module) -> Needs:
+        layers = tuple(aligned_layers(config, network))
+        return Needs(pooled=layers, gaussians=layers)
 
     def targets(self, unit: Unit) -> list[GaussianAlignment]:
-        config = self.config
-        return [
-            GaussianAlignment(
-                *self.bank.gaussian(layer, unit.groups), config.gamma, config.cov_norm, config.cov_unbiased
-            ).to(self.device)
-            for layer in self.layers
-        ]
+        config, found = self.config, []
+        for layer in self.layers:
+            mean, covariance = self.context.bank.gaussian(layer, unit.groups)
+            target = GaussianAlignment(
+                mean, covariance, config.gamma, normalize=config.cov_norm, unbiased=config.cov_unbiased
+            )
+            found.append(target.to(self.context.device))
+        return found
 
     def __call__(self, features: Features, images: Tensor, targets: list[GaussianAlignment]) -> Values:
         values = [
-            align(by_class(features.pooled[layer], self.shape)).sum()
+            align(by_class(features.pooled[layer], self.context.shape)).sum()
             for layer, align in zip(self.layers, targets, strict=True)
         ]
         return {"gaussian": self.config.weight * torch.stack(values).sum()}
+
+
+def aligned_layers(config: Gaussian, network: nn.Module) -> list[str]:
+    """Names of the layers that are aligned: of a kind all but the last, whose place the embedding takes (l < L)."""
+    names = list(layer_names(network, config.layers))
+    return names[:-1] if isinstance(config.layers, str) else names
+
+
+register_term("gaussian", GaussianTerm)

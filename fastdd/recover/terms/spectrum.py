@@ -9,33 +9,42 @@ no harm. A single image gives 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from fastdd_kernels.product import matmul
 
-from ...config import Spectrum
+from ...config import Config
+from ...config.base import NotNegative, Positive
 from ...teachers import Features
 from ..plan import Unit
-from .base import Shape, Values, by_class
+from .base import Term, Values, by_class, register_term
 
-SIDE = 32
+SIDE = 32  # pixels
 
 
-@dataclass
-class SpectrumTerm:
-    """Diversity of each class in each batch."""
+class Spectrum(Config):
+    """G-VBSM's diversity of a class: KL(stop[softmax(l / tau)] || softmax(l)), l eigenvalues of its images' X Xt."""
 
-    config: Spectrum
-    shape: Shape
+    weight: NotNegative = 1.0
+    tau: Positive = 4.0
+    """temperature of the flattened spectrum that the spectrum is drawn to"""
+
+
+class SpectrumTerm(Term[Spectrum, None]):
+    """Diversity of each class in each batch; it has no targets."""
+
+    configuration = Spectrum
+    labels: ClassVar = {"nuc": "diversity of the spectrum"}
+    position = 60
 
     def targets(self, unit: Unit) -> None:
         return None
 
     def __call__(self, features: Features, images: Tensor, targets: None) -> Values:
-        rows = by_class(pooled(images).flatten(1), self.shape)
+        rows = by_class(pooled(images).flatten(1), self.context.shape)
         eigenvalues = torch.linalg.eigvalsh(matmul(rows, rows.mT))
         wanted = (eigenvalues.detach() / self.config.tau).log_softmax(1)
         divergence = (wanted.exp() * (wanted - eigenvalues.log_softmax(1))).sum()
@@ -55,3 +64,6 @@ def _pooling(side: int, images: Tensor) -> Tensor:
     i, pixel = torch.arange(SIDE, device=images.device)[:, None], torch.arange(side, device=images.device)
     inside = (pixel >= i * side // SIDE) & (pixel < -((-(i + 1) * side) // SIDE))
     return (inside / inside.sum(1, keepdim=True)).to(images.dtype)
+
+
+register_term("nuc", SpectrumTerm)

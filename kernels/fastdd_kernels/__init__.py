@@ -20,6 +20,7 @@ from .resample import random_resample, resample, resample_parameters
 from .siamese import siamese_augment, siamese_draws
 from .symmetric import LowRankCovariance, low_rank_covariance, pack_symmetric, unpack_symmetric
 from .tangent import kernel_ridge_loss, relu_ntk
+from .trajectory import trajectory_match
 from .vendi import vendi_score
 
 __all__ = [
@@ -65,6 +66,7 @@ __all__ = [
     "siamese_draws",
     "spatial_moments",
     "trajectory_distance",
+    "trajectory_match",
     "unpack_symmetric",
     "variance_hinge",
     "vendi_score",

@@ -13,7 +13,7 @@ from test_report import Page, make_run
 from fastdd.errors import InputError
 from fastdd.report import SweptRun, SweptSet, accuracy_by_key, report, sweep_svg
 from fastdd.report.grid_axis import AFTER_ZERO, FIRST, LAST, grid_axis
-from fastdd.report.sweep_figure import BOTTOM, LEFT, PANEL_HEIGHT, RIGHT, TOP
+from fastdd.report.sweep_figure import PANEL
 
 GAMMA = "method.terms.gaussian.gamma"
 
@@ -80,8 +80,9 @@ def test_lines_of_arms_and_of_the_second_key() -> None:
         f"DEDA, steps = 1, gamma = {g}: {v:.1f} ± 1.4 %" for g, v in ((0, 40), (10, 42), (50, 41))
     ]
     assert numbers(first.path) == [number for mark in first.marks for number in (mark.x, mark.y)]
-    assert all(LEFT < mark.x < RIGHT and TOP < mark.high < mark.y < mark.low < BOTTOM for mark in first.marks)
-    assert (level.level, numbers(level.path)) == (True, [LEFT, level.marks[0].y, RIGHT])
+    assert all(PANEL.left < mark.x < PANEL.right for mark in first.marks)
+    assert all(PANEL.top < mark.high < mark.y < mark.low < PANEL.bottom for mark in first.marks)
+    assert (level.level, numbers(level.path)) == (True, [PANEL.left, level.marks[0].y, PANEL.right])
     assert figure.key == "gamma"
 
 
@@ -93,7 +94,7 @@ def test_marks_are_drawn_to_scale() -> None:
     point = (low.y - high.y) / 4
     assert low.low - low.y == pytest.approx(point * 2**0.5, abs=0.11)
     left, y, right, _ = numbers(panel.control)
-    assert (left, right) == (LEFT, RIGHT)
+    assert (left, right) == (PANEL.left, PANEL.right)
     assert y - low.y == pytest.approx(10 * point, abs=0.2)
     corners = numbers(panel.band)
     assert (corners[1] + corners[5]) / 2 == pytest.approx(y, abs=0.1)
@@ -135,7 +136,7 @@ def test_words_are_not_joined_and_stand_side_by_side() -> None:
     sets = [swept("A", 0.4, init=f"selection number {n}") for n in range(5)]
     figure = accuracy_by_key([SweptRun({}, [0.3], sets)], ["init"])
     assert figure.slanted
-    assert figure.height > PANEL_HEIGHT
+    assert figure.height > PANEL.height
     assert [text for _, text in figure.x_ticks] == ["selection numbe…"] * 5
 
 

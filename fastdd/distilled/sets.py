@@ -173,16 +173,16 @@ def _require_whole(found: ImageFiles, source: dict[str, Any]) -> None:
     )
     if extra:
         raise InputError(
-            f"{found.folder} has class folder {extra[0]!r}, but the run's {len(classes)} classes have none of "
-            "that name; move it away"
+            f"{found.folder} has class folder {extra[0]!r}, but the run's {len(classes)} classes have none "
+            "of that name; move it away"
         )
     counts = Counter(dict.fromkeys(missing, 0))
     counts.update(found.classes[label] for label in found.labels)
     least, most = min(counts, key=lambda name: counts[name]), max(counts.values())
     if counts[least] < most:
         raise InputError(
-            f"{found.folder} holds {counts[least]} images of class {least!r}, others have {most}, so it is not "
-            "whole; start the run again, it continues where it stopped"
+            f"{found.folder} holds {counts[least]} images of class {least!r}, others have {most}, so it is "
+            "not whole; start the run again, it continues where it stopped"
         )
 
 

@@ -1,4 +1,4 @@
-"""Report: figures and one self-contained page, made from a finished run folder alone; the figure of a sweep."""
+"""The report: one self-contained page, made from a finished run folder alone, and the figure of a sweep."""
 
 from .page import report
 from .sweep_figure import SweepFigure, SweptRun, SweptSet, accuracy_by_key, sweep_svg

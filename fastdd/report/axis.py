@@ -1,8 +1,8 @@
-"""Axes: from values to positions in a figure, linear or logarithmic, with round ticks.
+"""Axes, which turn values into positions in a figure, and the geometry of a panel.
 
     linear  t = (v - low) / (high - low)            log  t = (log v - log low) / (log high - log low)
 
-Positions are fractions of the axis, 0 at its low end.
+The position t is a fraction of the axis, 0 at its low end and 1 at its high end.
 """
 
 from __future__ import annotations
@@ -11,12 +11,39 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MARGIN = 0.04  # of the span, so that no marker sits on the frame
+MARGIN = 0.04
+"""empty share of the span at each end, so that no marker sits on the frame"""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Size of a panel and of the frame inside it, in units of its viewBox; y points down."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+    def x(self, fraction: float) -> float:
+        """Horizontal position of a fraction of the axis across."""
+        return self.left + fraction * (self.right - self.left)
+
+    def y(self, fraction: float) -> float:
+        """Vertical position of a fraction of the upright axis."""
+        return self.bottom - fraction * (self.bottom - self.top)
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis from low to high; ticks are (fraction, label)."""
+    """An axis from low to high.
+
+    Attributes:
+        low, high: values at its ends.
+        ticks: (fraction, label) of each tick.
+        log: whether the axis is logarithmic.
+    """
 
     low: float
     high: float
@@ -24,58 +51,62 @@ class Axis:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Fraction of the axis at a value; values outside land outside 0 to 1."""
-        return _fraction(value, self.low, self.high, self.log)
+        """Fraction of the axis at a value; below 0 or above 1 for values outside the axis."""
+        return _fraction(value, self.low, self.high, log=self.log)
 
 
-def _fraction(value: float, low: float, high: float, log: bool) -> float:
+def _fraction(value: float, low: float, high: float, *, log: bool) -> float:
     if log:
         value, low, high = math.log(value), math.log(low), math.log(high)
     return (value - low) / (high - low)
 
 
 def linear_axis(values: Sequence[float], ticks: int = 5, from_zero: bool = False) -> Axis:
-    """An axis that holds all values, with about ``ticks`` ticks at 1, 2 or 5 times a power of ten.
+    """A linear axis that holds all values, with ticks at multiples of 1, 2 or 5 times a power of ten.
 
     Args:
-        from_zero: begin at exactly zero, as bars must; values are then >= 0.
+        values: at least one.
+        ticks: about how many ticks.
+        from_zero: whether the axis begins at exactly zero, as bars need it; values are then at least 0.
     """
     low, high = (0.0 if from_zero else min(values)), max(values)
     if high - low < 1e-9 * max(abs(high), 1e-3):
-        low, high = (
-            (0.0, high or 1.0)
-            if from_zero
-            else (low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(high) or 1.0))
-        )
+        if from_zero:
+            high = high or 1.0
+        else:
+            low, high = low - 0.05 * (abs(low) or 1.0), high + 0.05 * (abs(high) or 1.0)
     margin = MARGIN * (high - low)
     low, high = (low if from_zero else low - margin), high + margin
     step = _round_step((high - low) / ticks)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     marks = [i * step for i in range(first, last + 1)]
-    return Axis(
-        low,
-        high,
-        tuple((_fraction(v, low, high, False), f"{v:,.{decimals}f}".replace("-", "−")) for v in marks),
-    )
+    labels = [f"{value:,.{decimals}f}".replace("-", "−") for value in marks]
+    places = [_fraction(value, low, high, log=False) for value in marks]
+    return Axis(low, high, tuple(zip(places, labels, strict=True)))
 
 
 def _round_step(step: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is at least step."""
+    """The smallest of 1, 2 and 5 times a power of ten that is at least ``step``."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))
 
 
 def log_axis(values: Sequence[float], decades: int = 6) -> Axis:
-    """A logarithmic axis over the positive values, one decade to ``decades`` long: smaller values fall off it."""
+    """A logarithmic axis over the positive values, one to ``decades`` decades long.
+
+    Values below its low end, such as zero, are left out.
+    """
     positive = [v for v in values if v > 0] or [1.0]
     high = max(positive) * 1.3
     low = min(max(min(positive) / 1.3, max(positive) * 10.0**-decades), high / 10)
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     every = max(1, math.ceil((last - first + 1) / 5))
     powers = [10.0**e for e in range(first, last + 1, every)]
-    marks = (
-        powers if len(powers) > 1 else [m * 10.0**e for e in range(first - 1, last + 1) for m in (1, 2, 5)]
-    )
-    inside = [v for v in marks if low <= v <= high]
-    return Axis(low, high, tuple((_fraction(v, low, high, True), f"{v:g}") for v in inside), log=True)
+    if len(powers) > 1:
+        marks = powers
+    else:
+        marks = [m * 10.0**e for e in range(first - 1, last + 1) for m in (1, 2, 5)]
+    inside = [value for value in marks if low <= value <= high]
+    ticks = tuple((_fraction(value, low, high, log=True), f"{value:g}") for value in inside)
+    return Axis(low, high, ticks, log=True)

@@ -1,9 +1,9 @@
-"""A joint two-dimensional map of real and distilled embeddings.
+"""A two-dimensional map of real and distilled embeddings, the same for all sets.
 
-t-SNE (van der Maaten and Hinton, 2008) of all sets at once, from a PCA start with a fixed seed on one
-thread: the same run folder gives the same map, and every panel has the same axes. Cost O(n log n) for n
-points; n is held to about 1000 real points and 10 distilled ones a class and set. Too few points for
-neighbourhoods are shown by their first two principal components.
+The map is a t-SNE (van der Maaten and Hinton, 2008) of all sets at once, which starts from their principal
+components, with a fixed seed and on one thread: the same run folder gives the same map. Where the points are
+too few to have neighbourhoods, the map is their first two principal components. Cost: O(n log n) for n
+points, at most about 1000 real ones and ten a class of each set.
 """
 
 from __future__ import annotations
@@ -19,21 +19,23 @@ from .folder import Arm, Run
 REAL_POINTS = 1000
 ITERATIONS = 500
 PERPLEXITY = 30
-FEWEST = 60  # below this many different points t-SNE has no neighbourhoods to keep
+FEWEST = 60
+"""different points that t-SNE needs to have neighbourhoods to keep"""
 WIDTH, HEIGHT, MARGIN = 360.0, 300.0, 22.0
 LETTERS, LETTER_WIDTH, LABEL_GAP = 14, 6.4, 11.0
+"""most letters of a label, the width of one, and the space between two labels"""
 
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """The map in panel coordinates (0 to 360 across, 0 to 300 down).
+    """The map in panel coordinates, 0 to 360 across and 0 to 300 down.
 
     Attributes:
-        method: what made it, for the caption.
-        real_points: how many real points are drawn.
-        clouds: for each shown class, an SVG path of dots.
-        labels: (x, y, class name) beside the class's real points, where there is room.
-        panels: for each arm, its (x, y, class index) markers.
+        method: what made the map, for the caption.
+        real_points: number of real points that are drawn.
+        clouds: the real points of each shown class, as an SVG path of dots.
+        labels: (x, y, class name) of each class whose real points leave room for its name.
+        panels: each arm with the (x, y, class) of its points.
     """
 
     method: str
@@ -44,10 +46,10 @@ class EmbeddingMap:
 
 
 def embedding_map(run: Run) -> EmbeddingMap:
-    """The map of a run's first classes: real points stratified by class, and each arm's first slots.
+    """The map of a run's first classes: as many real points of each class, and each arm's first slots.
 
-    The control's images are real training images, so they are drawn where their real points are: a second
-    copy of a point would push the first one aside.
+    The control's images are real training images, so they are drawn at their real points: t-SNE would push
+    two copies of one point apart.
     """
     classes = range(len(run.shown_classes))
     labels = run.embeddings["real_labels"]
@@ -76,23 +78,23 @@ def embedding_map(run: Run) -> EmbeddingMap:
 
 
 def _twins(control: np.ndarray, classes: np.ndarray, real: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """For each control row, the index of the nearest real row of its class: itself, up to rounding."""
+    """Index of the real row nearest to each control row in its class: the same image, up to rounding."""
     found = []
     for row, c in zip(control.astype(np.float32), classes, strict=True):
-        members = np.flatnonzero(labels == c)
-        found.append(members[np.square(real[members].astype(np.float32) - row).sum(1).argmin()])
+        of_class = np.flatnonzero(labels == c)
+        found.append(of_class[np.square(real[of_class].astype(np.float32) - row).sum(1).argmin()])
     return np.array(found)
 
 
 def _stratified(labels: np.ndarray, classes: int, most: int) -> np.ndarray:
-    """Indices of at most ``most`` rows, at most as many of each class as fit for all; a seeded choice."""
+    """Indices of a seeded choice of at most ``most`` rows, at most ``most // classes`` of each class."""
     random = np.random.RandomState(0)
     each = max(1, most // classes)
     return np.concatenate([random.permutation(np.flatnonzero(labels == c))[:each] for c in range(classes)])
 
 
 def _project(points: np.ndarray) -> tuple[str, np.ndarray]:
-    """(method, points [n, 2]) of embeddings [n, D]."""
+    """Project embeddings [n, D] to two dimensions: (the method in words, points [n, 2])."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -110,7 +112,7 @@ def _project(points: np.ndarray) -> tuple[str, np.ndarray]:
 
 
 def _fit(points: np.ndarray) -> np.ndarray:
-    """Points moved and scaled, alike in both directions, to fill the panel inside its margin."""
+    """Points moved, and scaled alike in both directions, so that they fill the panel inside its margin."""
     low, high = points.min(0), points.max(0)
     room = np.array([WIDTH, HEIGHT]) - 2 * MARGIN
     scale = (room / np.maximum(high - low, 1e-12)).min()
@@ -118,7 +120,7 @@ def _fit(points: np.ndarray) -> np.ndarray:
 
 
 def _labels(groups: Sequence[np.ndarray], names: Sequence[str]) -> list[tuple[float, float, str]]:
-    """Names above or below their clouds, shortened to 14 letters; where neither has room, none."""
+    """Class names above or below their clouds, cut to 14 letters; a name without room is left out."""
     placed: list[tuple[float, float, str]] = []
     for group, name in zip(groups, names, strict=True):
         if not len(group):

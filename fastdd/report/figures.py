@@ -1,7 +1,7 @@
-"""What the figures draw: positions computed from a run, in percent of a plot's width or in panel coordinates.
+"""What the figures of the page draw: positions, computed from a run.
 
-Bars and dots are placed in percent, so that a plot stretches with the page while its text keeps its size;
-curves live in panels of 360 x 230. The template turns both into SVG.
+Bars and dots have positions in percent of the plot's width, so that a plot stretches with the page while its
+text keeps its size. Curves have positions in a panel of 360 x 230. The template turns both into SVG.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..config.terms import term_labels
-from .axis import Axis, linear_axis, log_axis
+from .axis import Axis, Geometry, linear_axis, log_axis
 from .folder import Arm, Run, WholeSet
 
-PANEL_WIDTH, PANEL_HEIGHT = 360.0, 230.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 292.0, 10.0, 200.0  # the frame inside a panel; line labels stand right of it
+PANEL = Geometry(width=360.0, height=230.0, left=46.0, right=292.0, top=10.0, bottom=200.0)
+"""panel of the loss curves, whose labels stand right of the frame"""
 LABEL_GAP = 13.0
+"""least distance between two labels of curves"""
 
 
 def spread(values: Sequence[float]) -> float:
@@ -31,7 +32,14 @@ def mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Marks:
-    """The students of one set: positions in percent of the axis, accuracies in percent."""
+    """The students of one set.
+
+    Attributes:
+        dots: place of each student's accuracy, in percent of the axis.
+        whisker: places of one standard deviation below and above the mean.
+        mean: place of the mean.
+        value, spread: mean and standard deviation of the accuracies, in percent.
+    """
 
     dots: list[float]
     whisker: tuple[float, float]
@@ -42,18 +50,24 @@ class Marks:
 
 @dataclass(frozen=True)
 class AccuracyRow:
-    """An arm."""
+    """An arm in the figure of accuracies.
+
+    Attributes:
+        marks: its students.
+        bar: start and width of the bar between the control's mean and the arm's, in percent of the axis.
+        gain: percentage points above the control.
+    """
 
     arm: Arm
     marks: Marks
     bar: tuple[float, float]
-    """start and width in percent of the axis, from the control to the mean"""
     gain: float
-    """points above the control"""
 
 
 @dataclass(frozen=True)
 class AccuracyFigure:
+    """Accuracies of all arms; ``control`` is the place of the control's mean in percent of the axis."""
+
     axis: Axis
     control: float
     rows: list[AccuracyRow]
@@ -61,30 +75,36 @@ class AccuracyFigure:
 
 
 def accuracy_figure(run: Run) -> AccuracyFigure:
-    """Last accuracy of every arm, with bars from the control's mean to the arm's; and of the whole training set."""
+    """Accuracy after the last step of every arm, with a bar from the control's, and of the full set."""
     scores = [[100 * float(v) for v in arm.metrics["last"]] for arm in run.arms]
     above = [[100 * v for v in run.whole.last]] if run.whole else []
-    ends = [mean(s) + sign * spread(s) for s in scores + above for sign in (-1, 1)]
-    axis = linear_axis([v for s in scores + above for v in s] + ends)
+    measured = scores + above
+    ends = [mean(each) + sign * spread(each) for each in measured for sign in (-1, 1)]
+    axis = linear_axis([value for each in measured for value in each] + ends)
     reference = mean(scores[0])
     rows = []
     for arm, values in zip(run.arms, scores, strict=True):
         marks = _marks(values, axis)
         start, end = sorted((100 * axis(reference), marks.mean))
-        rows.append(AccuracyRow(arm, marks, (start, end - start), marks.value - reference))
+        rows.append(AccuracyRow(arm, marks, bar=(start, end - start), gain=marks.value - reference))
     whole = (run.whole, _marks(above[0], axis)) if run.whole else None
     return AccuracyFigure(axis, 100 * axis(reference), rows, whole)
 
 
 def _marks(scores: Sequence[float], axis: Axis) -> Marks:
     value, deviation = mean(scores), spread(scores)
-    whisker = (100 * axis(value - deviation), 100 * axis(value + deviation))
-    return Marks([100 * axis(score) for score in scores], whisker, 100 * axis(value), value, deviation)
+    return Marks(
+        dots=[100 * axis(score) for score in scores],
+        whisker=(100 * axis(value - deviation), 100 * axis(value + deviation)),
+        mean=100 * axis(value),
+        value=value,
+        spread=deviation,
+    )
 
 
 @dataclass(frozen=True)
 class ClassDots:
-    """One quantity by class: rows of (class, [(arm, percent)])."""
+    """One metric by class: a row for each class, with each arm's place in percent of the axis."""
 
     title: str
     axis: Axis
@@ -104,7 +124,14 @@ def class_dots(run: Run, key: str, title: str) -> ClassDots:
 
 @dataclass(frozen=True)
 class LossLine:
-    """One term's curve: an SVG path, and where its label stands."""
+    """The curve of one term.
+
+    Attributes:
+        term: key of the term.
+        color: place of the term among those of the figure.
+        path: SVG path.
+        label_y: vertical position of its label.
+    """
 
     term: str
     color: int
@@ -114,19 +141,24 @@ class LossLine:
 
 @dataclass(frozen=True)
 class LossFigure:
-    """One panel an arm on the same axes; ticks are (position, label)."""
+    """Loss curves: a panel for each arm, on the same axes.
+
+    Attributes:
+        panels: each arm with its curves.
+        x_ticks, y_ticks: (position, text) of each tick.
+        terms: key and name of each term that is drawn.
+        hidden: whether values are left out because they lie below the axis, as zero and negative ones do.
+    """
 
     panels: list[tuple[Arm, list[LossLine]]]
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     terms: list[tuple[str, str]]
-    """(term, what it is) of those drawn"""
     hidden: bool
-    """whether values at or below the low end, zero and negative ones among them, are left out"""
 
 
 def loss_figure(run: Run) -> LossFigure | None:
-    """Loss curves of the arms that recorded any; None where no arm did."""
+    """Loss curves of the arms that recorded losses; None where no arm did."""
     arms = [arm for arm in run.arms if any(arm.losses.values())]
     if not arms:
         return None
@@ -136,11 +168,11 @@ def loss_figure(run: Run) -> LossFigure | None:
     terms = list(dict.fromkeys(term for arm in arms for term in arm.losses))
     names = term_labels()
     return LossFigure(
-        [(arm, _lines(arm, terms, x, y)) for arm in arms],
-        [(round(LEFT + t * (RIGHT - LEFT), 1), label) for t, label in x.ticks],
-        [(round(BOTTOM - t * (BOTTOM - TOP), 1), label) for t, label in y.ticks],
-        [(term, names.get(term, term)) for term in terms],
-        any(value < y.low for _, value in points),
+        panels=[(arm, _lines(arm, terms, x, y)) for arm in arms],
+        x_ticks=[(round(PANEL.x(place), 1), text) for place, text in x.ticks],
+        y_ticks=[(round(PANEL.y(place), 1), text) for place, text in y.ticks],
+        terms=[(term, names.get(term, term)) for term in terms],
+        hidden=any(value < y.low for _, value in points),
     )
 
 
@@ -148,28 +180,29 @@ def _lines(arm: Arm, terms: Sequence[str], x: Axis, y: Axis) -> list[LossLine]:
     lines, ends = [], []
     for term, curve in arm.losses.items():
         path, pen = [], "M"
-        end = BOTTOM
+        end = PANEL.bottom
         for step, value in curve:
             if value < y.low:
                 pen = "M"
                 continue
-            end = BOTTOM - y(value) * (BOTTOM - TOP)
-            # the "h0" lets a curve of a single point show as a dot
-            path.append(
-                f"{pen}{LEFT + x(step) * (RIGHT - LEFT):.1f} {end:.1f}" + ("h0" if pen == "M" else "")
-            )
+            end = PANEL.y(y(value))
+            dot = (
+                "h0" if pen == "M" else ""
+            )  # a line of length 0 lets a curve of a single point show as a dot
+            path.append(f"{pen}{PANEL.x(x(step)):.1f} {end:.1f}{dot}")
             pen = "L"
         if path:
             lines.append((term, "".join(path)))
             ends.append(end)
+    labels = _apart(ends, LABEL_GAP, low=PANEL.top, high=PANEL.bottom)
     return [
-        LossLine(term, terms.index(term), path, round(label, 1))
-        for (term, path), label in zip(lines, _apart(ends, LABEL_GAP, TOP, BOTTOM), strict=True)
+        LossLine(term, color=terms.index(term), path=path, label_y=round(label, 1))
+        for (term, path), label in zip(lines, labels, strict=True)
     ]
 
 
-def _apart(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions moved to be at least gap apart, in their order, and inside low to high if they fit."""
+def _apart(positions: Sequence[float], gap: float, *, low: float, high: float) -> list[float]:
+    """Positions in their order, at least ``gap`` apart, and inside low to high if they fit."""
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     moved = [positions[i] for i in order]
     for i in range(1, len(moved)):
@@ -183,22 +216,26 @@ def _apart(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 @dataclass(frozen=True)
 class StageRow:
+    """A stage in the figure of times.
+
+    Attributes:
+        bar: its seconds in percent of the longest stage's.
+        rate: images a second, of recover image-iterations; None: the stage sees no images.
+    """
+
     name: str
     bar: float
-    """percent of the longest"""
     seconds: float
     rate: float | None
-    """images (recover: image-iterations) a second"""
 
 
 def stage_rows(stages: dict[str, dict[str, Any]]) -> list[StageRow]:
-    """Stages in the order they ran; the report's own time is not known while it is written."""
+    """Stages in their order, without the report, whose time is not known while it is written."""
     timed = {name: stage for name, stage in stages.items() if name != "report"}
     longest = max((float(stage["seconds"]) for stage in timed.values()), default=0.0) or 1.0
     rows = []
     for name, stage in timed.items():
         seconds, images = float(stage["seconds"]), stage.get("images") or 0
-        rows.append(
-            StageRow(name, 100 * seconds / longest, seconds, images / seconds if images and seconds else None)
-        )
+        rate = images / seconds if images and seconds else None
+        rows.append(StageRow(name, bar=100 * seconds / longest, seconds=seconds, rate=rate))
     return rows

@@ -162,7 +162,7 @@ def _context(run: Run) -> dict[str, Any]:
         "sheets": _sheets(run),
         "accuracy": accuracy_figure(run),
         "sweep": _sweep(run),
-        "sweep_geometry": sweep_figure,
+        "sweep_geometry": sweep_figure.PANEL,
         "losses": loss_figure(run),
         "by_class": [
             class_dots(run, "cosine_by_class", "Cosine within the class ↓"),
@@ -170,7 +170,7 @@ def _context(run: Run) -> dict[str, Any]:
         ],
         "map": embedding_map(run),
         "map_size": (WIDTH, HEIGHT),
-        "geometry": figures,
+        "geometry": figures.PANEL,
         "stages": stages,
         "seconds": sum(stage.seconds for stage in stages),
     }

@@ -1,7 +1,7 @@
-"""Contact sheets: images pasted edge to edge, pixel for pixel, as one data URI.
+"""Contact sheets: images pasted edge to edge into one picture, as a data URI.
 
-Pixels stay as they are (lossless WebP) up to 64 pixels a side; the page enlarges them without smoothing and
-rules the grid over them. Larger images are reduced to 64 pixels, which keeps a page of many within a few MB.
+Images of up to 64 pixels a side keep their pixels (lossless WebP); the page enlarges them without smoothing
+and draws a grid over them. Larger images are reduced to 64 pixels, so that a page of many has a few MB.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ LARGEST = 64
 
 @dataclass(frozen=True)
 class Tile:
-    """An image of a sheet: its file, and where that holds several (distilled/formation.py) the place among them."""
+    """An image of a sheet.
+
+    Attributes:
+        file: the file that holds it.
+        formation: how the file holds several images (distilled/formation.py); None: it holds one.
+        place: place of the image among those of the file, from 0.
+    """
 
     file: Path
     formation: Formation | None = None
@@ -39,8 +45,8 @@ class Sheet:
     Attributes:
         uri: data URI of the picture.
         rows, columns: images down and across.
-        width, height: of the picture in pixels.
-        reduced: whether the images are smaller than the files.
+        width, height: size of the picture in pixels.
+        reduced: whether the images are smaller than in their files.
     """
 
     uri: str
@@ -52,7 +58,10 @@ class Sheet:
 
 
 def sheet(tiles: Sequence[Sequence[Tile]]) -> Sheet:
-    """Paste images, given row by row, into one picture; all take the size of the first.
+    """Paste images into one picture; all take the size of the first.
+
+    Args:
+        tiles: rows of images.
 
     Raises:
         InputError: an image is missing or unreadable; the file is named.
@@ -76,21 +85,20 @@ def sheet(tiles: Sequence[Sequence[Tile]]) -> Sheet:
 
 
 def _open(tile: Tile) -> Image.Image:
-    file = tile.file
+    file, again = tile.file, "start the same `fastdd run` command with --fresh"
     try:
         with Image.open(file) as image:
-            return image.convert("RGB") if tile.formation is None else _unpacked(image, tile)
+            if tile.formation is None:
+                return image.convert("RGB")
+            return _unpacked(image, tile.formation, tile.place)
     except FileNotFoundError as error:
-        raise InputError(f"{file} is missing; start the same `fastdd run` command with --fresh") from error
+        raise InputError(f"{file} is missing; {again}") from error
     except (OSError, UnidentifiedImageError) as error:
-        raise InputError(
-            f"{file} is not a readable image ({error}); start the same `fastdd run` command with --fresh"
-        ) from error
+        raise InputError(f"{file} is not a readable image ({error}); {again}") from error
 
 
-def _unpacked(image: Image.Image, tile: Tile) -> Image.Image:
-    """The image at a place of a stored one; grey or RGB, as that is."""
-    assert tile.formation is not None
+def _unpacked(image: Image.Image, formation: Formation, place: int) -> Image.Image:
+    """The image at one place of a stored image, as RGB."""
     stored = torch.from_numpy(np.atleast_3d(np.asarray(image).copy())).permute(2, 0, 1)
-    levels = unpack(stored[None], tile.formation)[tile.place].expand(3, -1, -1)
+    levels = unpack(stored[None], formation)[place].expand(3, -1, -1)
     return Image.fromarray(levels.permute(1, 2, 0).numpy())

@@ -1,60 +1,75 @@
-"""Accuracy against the value of a swept key: the figure of ``fastdd sweep``, on the page and in a file of its own.
+"""Accuracy against the value of a swept key: the figure of ``fastdd sweep``, for the page and as a file.
 
-The first key of the grid goes across; every combination of an arm and the values of the methods' other keys is a line.
-Runs that differ in further keys of their own, such as ``ipc``, have panels of their own, because their controls differ.
+The first key of the grid goes across. Every combination of an arm and the values of its method's other keys
+is a line. Runs that differ in further keys of the run, such as ``ipc``, have a panel each, because their
+controls differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
+
+from pydantic import JsonValue
 
 from ..config.naming import described, tails
-from . import sweep_figure as geometry
-from .axis import Axis, linear_axis
+from .axis import Axis, Geometry, linear_axis
 from .figures import mean, spread
 from .grid_axis import GridAxis, grid_axis
 from .templates import environment
 
-PANEL_WIDTH, PANEL_HEIGHT = 440.0, 272.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 432.0, 10.0, 222.0  # the frame inside a panel
-SLANTED = 44.0  # more height, where the values are too long to stand side by side
-LETTERS, LETTER, GAP = (
-    16,
-    6.2,
-    6.0,
-)  # of the text under the axis: most of a slanted one, width of one, between two
-APART = 9.0  # between the markers of two lines at a value that is no number
+PANEL = Geometry(width=440.0, height=272.0, left=46.0, right=432.0, top=10.0, bottom=222.0)
+SLANTED = 44.0
+"""further height of a panel where the values are too long to stand side by side and so are slanted"""
+LETTERS, LETTER_WIDTH, GAP = 16, 6.2, 6.0
+"""most letters of a slanted value, the width of a letter, and the space between two values"""
+APART = 9.0
+"""distance between the markers of two lines at a value that is no number"""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class SweptSet:
-    """A set of a run.
+    """A set of a sweep's run.
 
     Attributes:
-        title: of the recipe's arm.
-        at: the keys of the grid that it was made or judged with, the run's own among them, and their values.
-        last: accuracies of the seeds, as fractions.
+        title: title of its arm in the recipe.
+        at: keys of the grid, those of the run among them, and the values with which the set was made and
+            evaluated.
+        last: accuracies of the seeds after the last step, as fractions.
     """
 
     title: str
-    at: Mapping[str, Any]
+    at: Mapping[str, JsonValue]
     last: Sequence[float]
 
 
 @dataclass(frozen=True)
 class SweptRun:
-    """A run: the keys of the grid that are its own, its control's accuracies, and its sets."""
+    """A run of a sweep.
 
-    at: Mapping[str, Any]
+    Attributes:
+        at: the keys of the grid that concern the whole run, and their values.
+        control: accuracies of the control's seeds, as fractions.
+        sets: its other sets.
+    """
+
+    at: Mapping[str, JsonValue]
     control: Sequence[float]
     sets: Sequence[SweptSet]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A set in panel coordinates: its mean, one standard deviation up and down, and all that in words."""
+    """A set in panel coordinates.
+
+    Attributes:
+        x, y: place of its mean accuracy.
+        high, low: places of one standard deviation above and below.
+        text: all that in words.
+    """
 
     x: float
     y: float
@@ -65,12 +80,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class Line:
-    """An arm under one choice of the other keys.
+    """An arm with one choice of the keys that do not go across.
 
     Attributes:
-        index: from 1; picks color and marker.
-        path: joins the marks; straight across for an arm that the key does not concern; empty between words.
-        level: whether the arm is such a one.
+        index: number of the line, from 1; it picks color and marker.
+        label: the arm and the choice in words.
+        marks: its sets, from left to right.
+        path: SVG path of the line through the marks; empty where the values are no numbers.
+        level: whether the key across does not concern the arm, so that the line is level.
+        control: False; the marker's template asks it of every arm.
     """
 
     index: int
@@ -83,7 +101,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Runs that differ in the key across alone: paths of the control's mean and deviation, and the lines."""
+    """Runs that differ in nothing but the key across.
+
+    Attributes:
+        title: the further keys of the runs and their values; empty where there are none.
+        control, band: SVG paths of the control's mean and of one standard deviation about it.
+        lines: the other arms.
+    """
 
     title: str
     control: str
@@ -93,7 +117,17 @@ class Panel:
 
 @dataclass(frozen=True)
 class SweepFigure:
-    """Panels on the same axes; ticks are (position, text), and a text that has no room is empty."""
+    """Panels on the same axes.
+
+    Attributes:
+        panels: at least one.
+        legend: the lines of all panels, without marks.
+        key: short name of the key across.
+        x_ticks, y_ticks: (position, text) of each tick; a text that has no room is empty.
+        broken: position of the break between zero and the logarithmic part of the axis; None: it has none.
+        slanted: whether the texts under the axis are slanted.
+        height: height of a panel.
+    """
 
     panels: list[Panel]
     legend: list[Line]
@@ -101,7 +135,6 @@ class SweepFigure:
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     broken: float | None
-    """where the axis is broken, between zero and the logarithmic part"""
     slanted: bool
     height: float
 
@@ -110,36 +143,35 @@ def accuracy_by_key(runs: Sequence[SweptRun], keys: Sequence[str]) -> SweepFigur
     """The figure of a sweep.
 
     Args:
-        runs: in the order of the grid; their sets may include some that were not swept.
-        keys: of the grid in its order, at least one; the first goes across.
+        runs: the runs in the order of the grid; their sets may include some that were not swept.
+        keys: keys of the grid in its order, at least one; the first goes across.
     """
     sets = [each for run in runs for each in run.sets]
-    x = grid_axis(_once(each.at[keys[0]] for each in sets if keys[0] in each.at))
-    y = linear_axis(
-        [end for run in runs for last in (run.control, *(s.last for s in run.sets)) for end in _ends(last)]
-    )
-    frame = _Frame(keys[0], tails(keys), frozenset(runs[0].at), x, y)
-    labels = _once(map(frame.label, sets))
+    measured = [*(run.control for run in runs), *(each.last for each in sets)]
+    x = grid_axis(_unique(each.at[keys[0]] for each in sets if keys[0] in each.at))
+    y = linear_axis([end for last in measured for end in _ends(last)])
+    frame = _Frame(keys[0], tails(keys), run_keys=frozenset(runs[0].at), x_axis=x, y_axis=y)
+    labels = _unique(map(frame.label, sets))
     panels = [
         frame.panel(title, [run for run in runs if frame.title(run) == title], labels)
-        for title in _once(map(frame.title, runs))
+        for title in _unique(map(frame.title, runs))
     ]
     texts, slanted = _texts(x)
     return SweepFigure(
         panels,
-        [Line(1 + n, label, [], "", False) for n, label in enumerate(labels)],
-        frame.names[keys[0]],
-        [(_across(place), text) for place, text in zip(x.places, texts, strict=True)],
-        [(_down(place), text) for place, text in y.ticks],
-        None if x.broken is None else _across(x.broken),
-        slanted,
-        PANEL_HEIGHT + (SLANTED if slanted else 0.0),
+        legend=[Line(1 + n, label, marks=[], path="", level=False) for n, label in enumerate(labels)],
+        key=frame.names[keys[0]],
+        x_ticks=[(_x(place), text) for place, text in zip(x.places, texts, strict=True)],
+        y_ticks=[(_y(place), text) for place, text in y.ticks],
+        broken=None if x.broken is None else _x(x.broken),
+        slanted=slanted,
+        height=PANEL.height + (SLANTED if slanted else 0.0),
     )
 
 
-def _once(items: Iterable[Any]) -> list[Any]:
-    """Different items in their order; some, as lists, have no hash."""
-    found: list[Any] = []
+def _unique(items: Iterable[T]) -> list[T]:
+    """The different items in their order; a set would not do, since some, such as lists, have no hash."""
+    found: list[T] = []
     for item in items:
         if item not in found:
             found.append(item)
@@ -147,122 +179,143 @@ def _once(items: Iterable[Any]) -> list[Any]:
 
 
 def _ends(last: Sequence[float]) -> tuple[float, float]:
-    """One deviation below and above the mean, in percent."""
+    """One standard deviation below and above the mean, in percent."""
     values = [100 * float(value) for value in last]
     return mean(values) - spread(values), mean(values) + spread(values)
 
 
-def _across(place: float) -> float:
-    return round(LEFT + place * (RIGHT - LEFT), 1)
+def _x(place: float) -> float:
+    """Horizontal position of a fraction of the axis across."""
+    return round(PANEL.x(place), 1)
 
 
-def _down(place: float) -> float:
-    return round(BOTTOM - place * (BOTTOM - TOP), 1)
+def _y(place: float) -> float:
+    """Vertical position of a fraction of the upright axis."""
+    return round(PANEL.y(place), 1)
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """What all panels share: the key across, short names of all keys, which of them are the runs', and the axes."""
+    """What all panels share.
+
+    Attributes:
+        key: the key across.
+        names: short names of all keys of the grid.
+        run_keys: the keys that concern whole runs.
+        x_axis, y_axis: the axes.
+    """
 
     key: str
     names: Mapping[str, str]
-    of_runs: frozenset[str]
-    x: GridAxis
-    y: Axis
+    run_keys: frozenset[str]
+    x_axis: GridAxis
+    y_axis: Axis
 
     def title(self, run: SweptRun) -> str:
+        """The title of a run's panel."""
         return described({key: value for key, value in run.at.items() if key != self.key}, self.names)
 
     def label(self, each: SweptSet) -> str:
-        """The arm and what else was set for it; the runs' keys stand over the panels."""
-        rest = {key: value for key, value in each.at.items() if key not in (self.key, *self.of_runs)}
+        """The arm and the values of its method's other keys; the keys of runs stand over the panels."""
+        rest = {key: value for key, value in each.at.items() if key not in (self.key, *self.run_keys)}
         return ", ".join(part for part in (each.title, described(rest, self.names)) if part)
 
     def panel(self, title: str, runs: Sequence[SweptRun], labels: Sequence[str]) -> Panel:
+        """The panel of the runs of one title; ``labels`` are those of all panels."""
         sets = [each for run in runs for each in run.sets]
         lines = []
         for number, label in enumerate(labels):
             if own := [each for each in sets if self.label(each) == label]:
-                lines.append(self.line(number, len(labels), label, own))
-        return Panel(title, *self.control(runs), lines)
+                lines.append(self._line(number, label, own, lines=len(labels)))
+        control, band = self._control(runs)
+        return Panel(title, control, band, lines)
 
-    def line(self, number: int, count: int, label: str, sets: Sequence[SweptSet]) -> Line:
-        """The line of one label of count."""
+    def _line(self, number: int, label: str, sets: Sequence[SweptSet], *, lines: int) -> Line:
+        """One of ``lines`` lines. At values that are no numbers, lines stand side by side."""
         level = self.key not in sets[0].at
-        slot = (RIGHT - LEFT) / len(self.x.values)
-        aside = 0.0 if self.x.numbers else (number - (count - 1) / 2) * min(APART, slot / (count + 1))
-        marks = [self.mark(each, label, aside) for each in sets]
+        room = (PANEL.right - PANEL.left) / len(self.x_axis.values)
+        aside = 0.0 if self.x_axis.numbers else (number - (lines - 1) / 2) * min(APART, room / (lines + 1))
+        marks = [self._mark(each, label, aside) for each in sets]
         marks.sort(key=lambda mark: mark.x)
         path = ""
         if level:
-            path = f"M{LEFT} {marks[0].y}H{RIGHT}"
-        elif self.x.numbers and len(marks) > 1:
+            path = f"M{PANEL.left} {marks[0].y}H{PANEL.right}"
+        elif self.x_axis.numbers and len(marks) > 1:
             path = "M" + "L".join(f"{mark.x} {mark.y}" for mark in marks)
-        return Line(1 + number, label, marks, path, level)
+        return Line(1 + number, label, marks, path=path, level=level)
 
-    def mark(self, each: SweptSet, label: str, aside: float) -> Mark:
+    def _mark(self, each: SweptSet, label: str, aside: float) -> Mark:
         low, high = _ends(each.last)
         middle = (low + high) / 2
-        where, x = "", RIGHT - GAP
+        where, x = "", PANEL.right - GAP
         if self.key in each.at:
-            where, x = f", {described({self.key: each.at[self.key]}, self.names)}", self.spot(each.at) + aside
+            where = f", {described({self.key: each.at[self.key]}, self.names)}"
+            x = self._place(each.at) + aside
         deviation = f" ± {high - middle:.1f}" if len(each.last) > 1 else ""
         text = f"{label}{where}: {middle:.1f}{deviation} %"
-        return Mark(round(x, 1), _down(self.y(middle)), _down(self.y(high)), _down(self.y(low)), text)
+        return Mark(round(x, 1), self._height(middle), self._height(high), low=self._height(low), text=text)
 
-    def spot(self, at: Mapping[str, Any]) -> float:
-        return _across(self.x(at[self.key]))
+    def _place(self, at: Mapping[str, JsonValue]) -> float:
+        """Horizontal position of the value of the key across."""
+        return _x(self.x_axis(at[self.key]))
 
-    def control(self, runs: Sequence[SweptRun]) -> tuple[str, str]:
-        """Paths of the control's mean and deviation: level, from run to run, or about each value that is no number."""
-        spans = [(LEFT, RIGHT, runs[0].control)]
-        if self.key in self.of_runs:
-            half = 0.0 if self.x.numbers else 0.4 * (RIGHT - LEFT) / len(self.x.values)
-            spans = sorted(
-                ((self.spot(run.at) - half, self.spot(run.at) + half, run.control) for run in runs),
-                key=lambda span: span[0],
-            )
-        middle = band = ""
-        for piece in [spans] if self.x.numbers else [[span] for span in spans]:
-            corners = [
-                (at, *_ends(last)) for left, right, last in piece for at in dict.fromkeys((left, right))
-            ]
-            middle += "M" + "L".join(
-                f"{at:.1f} {_down(self.y((low + high) / 2))}" for at, low, high in corners
-            )
-            upper = [f"{at:.1f} {_down(self.y(high))}" for at, _, high in corners]
-            lower = [f"{at:.1f} {_down(self.y(low))}" for at, low, _ in reversed(corners)]
+    def _height(self, accuracy: float) -> float:
+        """Vertical position of an accuracy in percent."""
+        return _y(self.y_axis(accuracy))
+
+    def _control(self, runs: Sequence[SweptRun]) -> tuple[str, str]:
+        """SVG paths of the control's mean and of one standard deviation about it.
+
+        The control is level where the key across is none of the runs'. Otherwise it goes from run to run, or
+        has a piece about each value where the values are no numbers.
+        """
+        spans = [(PANEL.left, PANEL.right, runs[0].control)]
+        if self.key in self.run_keys:
+            half = 0.0
+            if not self.x_axis.numbers:
+                half = 0.4 * (PANEL.right - PANEL.left) / len(self.x_axis.values)
+            middles = [(self._place(run.at), run.control) for run in runs]
+            spans = [(x - half, x + half, last) for x, last in sorted(middles, key=lambda pair: pair[0])]
+        mean_path = band = ""
+        for piece in [spans] if self.x_axis.numbers else [[span] for span in spans]:
+            corners = [(x, *_ends(last)) for left, right, last in piece for x in dict.fromkeys((left, right))]
+            means = [f"{x:.1f} {self._height((low + high) / 2)}" for x, low, high in corners]
+            upper = [f"{x:.1f} {self._height(high)}" for x, _, high in corners]
+            lower = [f"{x:.1f} {self._height(low)}" for x, low, _ in reversed(corners)]
+            mean_path += "M" + "L".join(means)
             band += f"M{'L'.join(upper + lower)}Z"
-        return middle, band
+        return mean_path, band
 
 
 def _texts(x: GridAxis) -> tuple[list[str], bool]:
-    """Texts of the ticks, and whether they are slanted, as words are that have no room; such numbers are left out."""
+    """Texts of the ticks, and whether they are slanted.
+
+    Where texts have no room side by side, numbers are left out (empty) and words are slanted.
+    """
     kept, free = [], float("-inf")
     for place, text in x.ticks:
-        half = len(text) * LETTER / 2
-        fits = _across(place) - half >= free
+        half = len(text) * LETTER_WIDTH / 2
+        fits = _x(place) - half >= free
         kept.append(text if fits else "")
-        free = _across(place) + half + GAP if fits else free
+        free = _x(place) + half + GAP if fits else free
     if x.numbers or all(kept):
         return kept, False
     return [text if len(text) <= LETTERS else f"{text[: LETTERS - 1]}…" for _, text in x.ticks], True
 
 
 COLUMNS = 2
-
-
-HEADING = 26.0  # room over a panel for its title
-
-
-LEGEND = 18.0  # height of a line
+"""panels side by side in the file"""
+HEADING = 26.0
+"""height of a panel's title in the file"""
+LEGEND = 18.0
+"""height of a line of the legend in the file"""
 
 
 def sweep_svg(figure: SweepFigure) -> str:
-    """The content of the file: two panels a row, beneath them the legend."""
+    """The figure as an SVG file: two panels a row, and the legend below them."""
     across, height = min(COLUMNS, len(figure.panels)), figure.height + HEADING
     places = [
-        (panel, n % COLUMNS * geometry.PANEL_WIDTH, HEADING + n // COLUMNS * height)
+        (panel, n % COLUMNS * PANEL.width, HEADING + n // COLUMNS * height)
         for n, panel in enumerate(figure.panels)
     ]
     end = -(-len(figure.panels) // COLUMNS) * height + LEGEND / 2
@@ -271,11 +324,11 @@ def sweep_svg(figure: SweepFigure) -> str:
         .get_template("sweep_file.html")
         .render(
             figure=figure,
-            geometry=geometry,
+            geometry=PANEL,
             places=places,
             legend=[(line, end + n * LEGEND) for n, line in enumerate(figure.legend)],
             note=end + len(figure.legend) * LEGEND,
-            width=across * geometry.PANEL_WIDTH,
+            width=across * PANEL.width,
             height=end + (len(figure.legend) + 1) * LEGEND,
         )
     )

@@ -1,4 +1,4 @@
-"""The page's Jinja environment and its filters."""
+"""The Jinja environment of the page and of the sweep's figure, with its filters for numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def environment() -> Environment:
-    """Where templates come from, and how they write numbers."""
+    """The environment: templates lie beside this file, and their values are escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -16,12 +16,17 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"duration": duration, "signed": signed, "percent": lambda v: f"{v:.2f}%"}
+    environment.filters |= {"duration": duration, "signed": signed, "percent": percent}
     return environment
 
 
+def percent(value: float) -> str:
+    """A length in percent, as SVG and CSS write it."""
+    return f"{value:.2f}%"
+
+
 def duration(seconds: float) -> str:
-    """For example 0.4 s, 12 s, 2 min 22 s, 1 h 05 min."""
+    """Seconds as text, for example 0.4 s, 12 s, 2 min 22 s or 1 h 05 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -33,6 +38,6 @@ def duration(seconds: float) -> str:
 
 
 def signed(value: float) -> str:
-    """One decimal with a sign, a true minus, and no sign for zero."""
+    """A number as text: one decimal, a sign (a true minus) and no sign for zero."""
     text = f"{value:+.1f}"
     return "0.0" if float(text) == 0 else text.replace("-", "−")

@@ -32,7 +32,7 @@ from fastdd.config import Bank
 from fastdd.data import open_dataset
 from fastdd.data.loading.batch import Batch
 from fastdd.data.loading.loader import open_loader
-from fastdd.data.real import RealImages
+from fastdd.data.real_data import TrainingImages
 from fastdd.models.build import build as build_network
 from fastdd.teachers import Card, Teacher, layer_names
 
@@ -69,7 +69,7 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
             teacher.network(teacher.normalize(batch.images))
 
     def bank() -> None:
-        data = RealImages(tuple(shape), dataset.labels, dataset.names, "", {}, stream)
+        data = TrainingImages(tuple(shape), dataset.labels, dataset.names, "", {}, stream)
         with tempfile.TemporaryDirectory() as folder:
             build(Path(folder), teacher, data, config, layers=layers, fingerprint="", seed=0, classes=classes)
 
@@ -106,7 +106,7 @@ def interleaved(
 # -- memory ----------------------------------------------------------------------------------------
 
 
-def random_images(classes: int, per_class: int, batch: int) -> RealImages:
+def random_images(classes: int, per_class: int, batch: int) -> TrainingImages:
     labels = torch.arange(classes).repeat_interleave(per_class)
 
     def stream(positions: range) -> Iterator[Batch]:
@@ -114,7 +114,7 @@ def random_images(classes: int, per_class: int, batch: int) -> RealImages:
             images = torch.randint(256, (len(rows), 3, 32, 32), dtype=torch.uint8)
             yield Batch(images, labels[rows], rows)
 
-    return RealImages((3, 32, 32), labels, ["image"] * len(labels), "", {}, stream)
+    return TrainingImages((3, 32, 32), labels, ["image"] * len(labels), "", {}, stream)
 
 
 def peak(network: str, kind: str, classes: int, per_class: int, batch: int) -> dict[str, object]:

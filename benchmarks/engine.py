@@ -26,7 +26,7 @@ from settings import Silent
 
 from fastdd import bank as banks
 from fastdd.config import Bank, Batch, Method, Recover, Terms
-from fastdd.data.real import RealImages
+from fastdd.data.real_data import TrainingImages
 from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, plan
@@ -49,7 +49,7 @@ def make_bank(teacher: Teacher, folder: Path) -> banks.Bank:
     images = torch.randint(256, (20 * CLASSES, 3, SIZE, SIZE), dtype=torch.uint8)
     labels = torch.arange(CLASSES).repeat_interleave(20)
     layers = [name for kind in ("blocks", "bn_inputs") for name in layer_names(teacher.network, kind)]
-    data = RealImages.in_memory(images, labels, len(images))
+    data = TrainingImages.in_memory(images, labels, len(images))
     banks.build(folder, teacher, data, Bank(batch=len(images)), layers=layers, fingerprint="", seed=0)
     return banks.Bank(folder)
 

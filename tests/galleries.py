@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from fastdd.data import Dataset, open_loader, resident
 from fastdd.data.loading.batch import Batch
-from fastdd.data.real import RealImages
+from fastdd.data.real_data import TrainingImages
 from fastdd.models.build import build
 from fastdd.teachers import Card, Teacher
 
 
 def real_images(
     images: Tensor, labels: Tensor, batch: int, fingerprint: str = "d", unreadable: Collection[int] = ()
-) -> RealImages:
+) -> TrainingImages:
     """uint8 images [N, C, H, W] in class order; those in ``unreadable`` are skipped."""
 
     def stream(positions: range) -> Iterator[Batch]:
@@ -29,7 +29,7 @@ def real_images(
 
     names = [f"{c}/{i}" for i, c in enumerate(labels.tolist())]
     _, channels, height, width = images.shape
-    return RealImages(
+    return TrainingImages(
         (channels, height, width), labels, names, fingerprint, {"size": [height, width]}, stream
     )
 

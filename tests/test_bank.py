@@ -23,7 +23,7 @@ from fastdd.bank import Bank, build, is_whole, merge
 from fastdd.bank.class_statistics import running_statistics
 from fastdd.config import Bank as BankConfig
 from fastdd.data import Loader, open_dataset, open_loader
-from fastdd.data.real import RealImages
+from fastdd.data.real_data import TrainingImages
 from fastdd.errors import InputError
 from fastdd.runtime.files import remove_leftovers
 from fastdd.teachers import Teacher, layer_names
@@ -54,7 +54,7 @@ def config(**changes: Any) -> BankConfig:
 
 
 def made(
-    folder: Path, teacher: Teacher, data: RealImages, settings: BankConfig | None = None, **more: Any
+    folder: Path, teacher: Teacher, data: TrainingImages, settings: BankConfig | None = None, **more: Any
 ) -> Bank:
     assert build(
         folder, teacher, data, settings or config(), layers=layers(teacher), fingerprint="t", seed=0, **more
@@ -488,7 +488,7 @@ def test_photographs_through_a_resnet18(test_data: Callable[[str], Path], tmp_pa
     def stream(positions: range) -> Loader:
         return open_loader(dataset, 16, None, indices=positions)
 
-    data = RealImages((3, 224, 224), dataset.labels, dataset.names, "d", {}, stream)
+    data = TrainingImages((3, 224, 224), dataset.labels, dataset.names, "d", {}, stream)
     blocks = list(layer_names(teacher.network, "blocks"))
     assert build(
         tmp_path / "bank", teacher, data, BankConfig(batch=16), layers=blocks, fingerprint="t", seed=0

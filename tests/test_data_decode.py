@@ -16,8 +16,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from fastdd.data import check, open_dataset
-from fastdd.data.loading.decode import decode, fit
-from fastdd.data.loading.verify import MAX_PIXELS, BadImage, verify
+from fastdd.data.decode import decode, fit
+from fastdd.data.verify import MAX_PIXELS, BadImage, verify
 from fastdd.errors import InputError
 
 Image = pytest.importorskip("PIL.Image", reason="PIL writes the test images")

@@ -20,7 +20,7 @@ import fastdd
 from fastdd.cli import main
 from fastdd.config import Metrics, Recipe, Student
 from fastdd.data import open_dataset, proportional_sample
-from fastdd.data.real import Real
+from fastdd.data.real_data import RealData
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.evaluate import Augmented, protocol_hash, train_student
@@ -66,8 +66,8 @@ def teacher() -> Teacher:
 
 
 @pytest.fixture
-def real() -> Real:
-    return Real(
+def real() -> RealData:
+    return RealData(
         Recipe(
             name="x",
             ipc=2,
@@ -164,7 +164,7 @@ def test_a_sample_has_of_each_class_its_share() -> None:
         assert torch.equal(proportional_sample(data, wanted, 3), torch.arange(1438))
 
 
-def test_no_more_images_are_decoded_than_are_shown(real: Real) -> None:
+def test_no_more_images_are_decoded_than_are_shown(real: RealData) -> None:
     few, all_of_them = (FullSet(real, Student(steps=steps, batch=20), 20, 7) for steps in (10, 100))
     assert 200 <= len(few.chosen) < 210
     train = pixels(real.train, None, 1)
@@ -178,7 +178,7 @@ def test_no_more_images_are_decoded_than_are_shown(real: Real) -> None:
 # -- when there are none --------------------------------------------------------------------------
 
 
-def test_what_does_not_fit_is_left_out_or_refused(real: Real, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_left_out_or_refused(real: RealData, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = FullSet(real, Student(steps=10**4, batch=20), 20, 0)
     needed = 1438 * 64
     monkeypatch.setattr(data_memory, "available_memory", lambda: math.ceil(needed / data_memory.BUDGET) + 1)

@@ -492,7 +492,7 @@ def test_auto_is_dali_for_jpegs_on_a_gpu(zoo: Dataset, monkeypatch: pytest.Monke
 
 
 def test_workers_start_no_threads_of_their_own(zoo: Dataset) -> None:
-    from fastdd.data.loading.stream import decoding_threads
+    from fastdd.data.loading.base_loader import decoding_threads
 
     before = torch.get_num_threads()
     with decoding_threads(2) as pool:

@@ -4,11 +4,11 @@ build.py is the pass of the teacher over the images, class_statistics.py makes a
 rows, store.py writes the files, reader.py reads them, merge.py joins banks that were built apart.
 """
 
-from ..data.real import RealImages
+from ..data.real_data import TrainingImages
 from .build import build
 from .class_statistics import Spread, over_all
 from .merge import merge
 from .reader import Bank, ClassStatistics
 from .store import is_whole
 
-__all__ = ["Bank", "ClassStatistics", "RealImages", "Spread", "build", "is_whole", "merge", "over_all"]
+__all__ = ["Bank", "ClassStatistics", "Spread", "TrainingImages", "build", "is_whole", "merge", "over_all"]

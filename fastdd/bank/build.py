@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..config import Bank as BankConfig
 from ..data.loading.batch import Batch
-from ..data.real import RealImages
+from ..data.real_data import TrainingImages
 from ..errors import InputError
 from ..runtime.distributed import barrier, is_main, rank, world_size
 from ..runtime.files import write_json
@@ -44,7 +44,7 @@ Forward = Callable[[Tensor], Features]
 def build(
     folder: Path,
     teacher: Teacher,
-    data: RealImages,
+    data: TrainingImages,
     config: BankConfig,
     *,
     layers: Collection[str],
@@ -101,7 +101,7 @@ def build(
 
 
 def _plan(
-    kept: Kept, taps: Taps, teacher: Teacher, data: RealImages, *, counts: list[int], fingerprint: str
+    kept: Kept, taps: Taps, teacher: Teacher, data: TrainingImages, *, counts: list[int], fingerprint: str
 ) -> Plan:
     """All that the bank's content depends on; one black image through the network tells the widths."""
     device = next(taps.parameters()).device
@@ -205,7 +205,13 @@ def _forward(taps: Taps, teacher: Teacher, config: BankConfig) -> Forward:
 
 
 def _finished(
-    forward: Forward, data: RealImages, kept: Kept, counts: Sequence[int], *, wanted: Sequence[int], bar: Bar
+    forward: Forward,
+    data: TrainingImages,
+    kept: Kept,
+    counts: Sequence[int],
+    *,
+    wanted: Sequence[int],
+    bar: Bar,
 ) -> Iterator[FinishedClass]:
     """The wanted classes as they are finished, read on the grid of batches over the whole data set."""
     first, batch = [0, *accumulate(counts)], kept.config.batch

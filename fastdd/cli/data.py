@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .console import console
 
+if TYPE_CHECKING:
+    from ..data import DatasetSummary
+    from ..data.sources.base import FingerprintOf
 
-def add(commands: Any) -> None:
-    data = commands.add_parser("data", help="work on data sets").add_subparsers(
-        dest="data_command", required=True
-    )
-    check = data.add_parser("check", help="list every problem of a data set")
-    check.add_argument("root", metavar="ROOT")
+ROOT = "a folder, an archive, shards, or NAME:REST for a registered source"
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    data = commands.add_parser("data", help="check a data set, or show what it holds")
+    actions = data.add_subparsers(dest="data_command", required=True)
+    check = actions.add_parser("check", help="list every problem of a data set")
+    check.add_argument("root", metavar="ROOT", help=ROOT)
     check.add_argument(
         "--quick", action="store_true", help="look at both ends of each file instead of decoding it"
     )
     check.set_defaults(run=_check)
-    index = data.add_parser("show", help="print the index of a data set: classes, counts, fingerprint")
-    index.add_argument("root", metavar="ROOT")
-    index.add_argument(
-        "--contents", action="store_true", help="fingerprint of the contents of the files, not the names"
+    show = actions.add_parser("show", help="print a data set's classes, counts and fingerprint")
+    show.add_argument("root", metavar="ROOT", help=ROOT)
+    show.add_argument(
+        "--contents", action="store_true", help="hash the contents of the files, not their names and sizes"
     )
-    index.set_defaults(run=_show)
+    show.set_defaults(run=_show)
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -31,31 +36,32 @@ def _show(arguments: argparse.Namespace) -> None:
 
     from ..data import open_dataset, summary
 
+    wanted: FingerprintOf = "contents" if arguments.contents else "names"
+    both = [summary(open_dataset(arguments.root, split, wanted)) for split in ("train", "test")]
     rows = Table("", "train", "test", box=None, header_style="bold")
-    train, test = (
-        summary(open_dataset(arguments.root, split, "contents" if arguments.contents else "names"))
-        for split in ("train", "test")
-    )
-    for name in train:
-        if name not in ("split", "counts", "classes"):
-            rows.add_row(name.replace("_", " "), str(train[name]), str(test[name]))
-    rows.add_row("classes", *(str(len(split["classes"])) for split in (train, test)))
-    rows.add_row(
-        "images a class", *(f"{min(split['counts'])} to {max(split['counts'])}" for split in (train, test))
-    )
+    for name, cells in _cells(both).items():
+        rows.add_row(name, *cells)
     console().print(rows)
+
+
+def _cells(both: list[DatasetSummary]) -> dict[str, list[str]]:
+    """What the table says, a cell a split."""
+    return {
+        "layout": [split["layout"] for split in both],
+        "images": [str(split["images"]) for split in both],
+        "fingerprint": [split["fingerprint"] for split in both],
+        "fingerprint of": [split["fingerprint_of"] for split in both],
+        "classes": [str(len(split["classes"])) for split in both],
+        "images a class": [f"{min(split['counts'])} to {max(split['counts'])}" for split in both],
+    }
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from ..data import check
 
-    root = arguments.root
-    problems = check(root, arguments.quick)
+    problems = check(arguments.root, arguments.quick)
     for problem in problems:
         print(problem)
-    print(
-        f"{root}: {len(problems)} problem{'' if len(problems) == 1 else 's'}"
-        if problems
-        else f"{root}: no problems"
-    )
+    found = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
+    print(f"{arguments.root}: {found}")
     return 1 if problems else 0

@@ -1,38 +1,40 @@
-"""Real images in: the digits, image folders and archives, behind one interface.
+"""Real images in: folders, archives, shards and the built-in digits, behind one interface.
 
-    dataset = open_dataset("cifar10.tar.xz", "train")
-    images = dataset.images(size=(32, 32))        # uint8 [N, 3, 32, 32], class 0 first
-    for batch in open_loader(dataset, 64, (32, 32), order="shuffled", crop=Crop()): ...
-    kept = resident(dataset, (32, 32), device="cuda")
+dataset = open_dataset("cifar10.tar.xz", "train")       # a Dataset: classes, labels and names; no pixels yet
+for batch in open_loader(dataset, 64, (32, 32), order="shuffled", crop=Crop()): ...
+kept = resident(dataset, (32, 32), device="cuda")       # uint8 [N, 3, 32, 32] in the device's memory
+problems = check("photos/")                             # everything wrong with a data set, at once
 
-open.py opens, dataset.py is what it gives, dataset.py tells it in plain values; check.py lists all that is
-wrong, unreadable.py the images that cannot be read. Below them: sources/detect.py (which layout a root has) and sources/layout.py
-(the rules of all); sources/folder.py, sources/tar_archive.py on sources/tar_headers.py, sources/tiny_imagenet.py, sources/webdataset.py on sources/webdataset_paths.py (where bytes come
-from, for the reader of sources/encoded.py); sources/digits.py, and sources/cifar.py on sources/inert_pickle.py (images that come decoded);
-loading/verify.py and loading/decode.py (from bytes to pixels), runtime/memory.py (how many may be held). loading/loader.py reads in
-batches: loading/order.py (which images, in which order), loading/crops.py (which window), loading/stream.py (the pass), and the
-backends loading/torchvision_backend.py and loading/dali_backend.py with loading/dali_graph.py; loading/resident.py keeps a set on the device,
-loading/augment.py augments it there.
+open.py        from a root to a Dataset; dataset.py says what that is
+sources/       one data layout a file; base.py says what a layout is, tree.py has the rules that all files obey
+decode.py      from the bytes of one image to pixels, after verify.py has looked at the bytes
+loading/       loader.py reads a Dataset in batches, with one of two backends; resident.py keeps one in memory
+check.py       lists all problems; unreadable.py finds the images that cannot be read
+sampling.py    seeded choices of images
+real_data.py   both splits as a recipe wants them
 """
 
 from .check import check
-from .dataset import Dataset, summary
+from .dataset import Dataset, DatasetSummary, summary
 from .loading.batch import Batch, Loader
 from .loading.crops import Crop
 from .loading.loader import open_loader
 from .loading.resident import Resident, resident
 from .open import open_dataset
 from .sampling import proportional_sample, real_sample
-from .sources.layout import Problem
+from .sources.base import Layout, Problem, SplitImages
 from .unreadable import scan
 
 __all__ = [
     "Batch",
     "Crop",
     "Dataset",
+    "DatasetSummary",
+    "Layout",
     "Loader",
     "Problem",
     "Resident",
+    "SplitImages",
     "check",
     "open_dataset",
     "open_loader",

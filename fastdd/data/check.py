@@ -1,7 +1,7 @@
 """Everything wrong with a data set, in one go: the layout of both splits and a full decode of each image.
 
-A long job must not die in its third hour of one bad file, and nobody wants to find bad files one at a
-time. Cost: one decode of every image on all processors; quick, two small reads of every file (see unreadable.py).
+A long job must not die in its third hour of one bad file, and nobody wants to find bad files one at a time. Cost: one
+decode of every image on all processors; with quick, two small reads of every file (see unreadable.py).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import InputError
-from .open import open_decoded
-from .sources.detect import BUILT_IN, existing, open_source
-from .sources.layout import SPLIT_FOLDERS, Problem
-from .sources.webdataset_paths import is_pattern
+from .open import MissingRootError, open_split
+from .sources.base import Problem
+from .sources.encoded import EncodedImages
+from .sources.tree import SPLIT_FOLDERS
 from .unreadable import faults
 
 
@@ -23,25 +23,23 @@ def check(root: str | Path, quick: bool = False) -> list[Problem]:
 
     Args:
         root: as for open_dataset.
-        quick: look at both ends of each file and decode only what looks wrong.
+        quick: look at both ends of each file, and decode only what looks wrong.
 
     Raises:
         InputError: there is nothing at root.
     """
-    if str(root) != BUILT_IN and not is_pattern(root):
-        existing(root)
     problems: list[Problem] = []
     for split in SPLIT_FOLDERS:
         try:
-            if open_decoded(root, split) is not None:
-                continue
-            source = open_source(root, split)
+            images = open_split(root, split)
+        except MissingRootError:
+            raise
         except InputError as error:
             problems.append(Problem(split, f"cannot be opened: {error}"))
             continue
-        problems += source.listing.problems
-        folder, files = source.listing.folder, source.listing.files
-        problems += [
-            Problem(f"{folder}/{files[number].path}", reason) for number, reason in faults(source, quick)
-        ]
+        problems += images.problems
+        if isinstance(images, EncodedImages):
+            folder, files = images.source.listing.folder, images.files
+            found = faults(images.source, quick)
+            problems += [Problem(f"{folder}/{files[number].path}", reason) for number, reason in found]
     return list(dict.fromkeys(problems))

@@ -1,43 +1,50 @@
 """A split of a labelled image set: classes, labels and names at once, pixels when they are asked for.
 
-Class order everywhere: all images of class 0, then all of class 1, and so on, sorted by name inside a
-class, which is the order of ImageFolder. A stream in this order gives exact statistics of a class with
-`index_add_` over the labels, and a class is a slice of a resident set.
-Cost: the index is one `stat` a file (or one pass over an archive). The pixels come from loading/.
+Class order everywhere: all images of class 0, then all of class 1, and so on, sorted by name inside a class, which is
+the order of ImageFolder. A stream in this order gives exact statistics of a class with `index_add_` over the labels,
+and a class is a slice of a resident set. Cost: the index is one `stat` a file (or one pass over an archive). The
+pixels come from loading/.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import Any, Literal, Protocol
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .sources.layout import Split
-
-FingerprintOf = Literal["names", "contents"]
+from .sources.base import Fingerprint, FingerprintOf, ImageReader, Split
 
 
-class Reader(Protocol):
-    """Where pixels come from: an image by its number. layout: of which kind the data set is, in words."""
+class DatasetSummary(TypedDict):
+    """What a split holds, as data.json has it.
 
-    threads: int
+    Attributes:
+        layout: kind of data set, in words.
+        split: "train" or "test".
+        images: number of images.
+        classes: class names in the order of the labels.
+        counts: images of each class.
+        fingerprint: sha256, hexadecimal.
+        fingerprint_of: what was hashed (see Fingerprint).
+    """
+
     layout: str
-
-    def pixels(self, index: int, channels: int) -> Tensor:
-        """uint8 [channels, h, w] of one image, as stored."""
-
-    def encoded(self, index: int) -> bytearray | None:
-        """The bytes of the JPEG or PNG file of one image; None where images are not kept encoded."""
+    split: Split
+    images: int
+    classes: list[str]
+    counts: list[int]
+    fingerprint: str
+    fingerprint_of: FingerprintOf
 
 
 class _Part:
     """Some of the images of a reader, renumbered."""
 
-    def __init__(self, whole: Reader, kept: Sequence[int]) -> None:
+    def __init__(self, whole: ImageReader, kept: Sequence[int]) -> None:
         self.whole, self.kept, self.threads, self.layout = whole, kept, whole.threads, whole.layout
 
     def pixels(self, index: int, channels: int) -> Tensor:
@@ -50,16 +57,20 @@ class _Part:
 class Dataset:
     """One split; made by open_dataset.
 
-    Attributes:
+    Args:
         split: "train" or "test".
+        counts: images of each class by its name, in sorted order.
+        names: "CLASS/FILE" of each image, in class order.
+        fingerprint: what tells versions of the split apart.
+        reader: where the pixels come from.
+
+    Attributes:
+        split, names, reader: as given.
         classes: class names, sorted.
-        labels: int64 [N], ascending.
         counts: images of each class.
-        names: "class/file" of each image, for messages.
-        fingerprint: sha256 (hex) of the split and of every (class, file name, size in bytes); a folder and
-            an archive of it agree. Or with the contents of each file; or, where images come decoded, of the pixels.
-        fingerprint_of: "names" or "contents".
-        reader: where the pixels come from, for loaders.
+        labels: int64 [N], ascending.
+        fingerprint: sha256, hexadecimal. A folder and an archive of it have the same.
+        fingerprint_of: what was hashed (see Fingerprint).
     """
 
     def __init__(
@@ -67,16 +78,14 @@ class Dataset:
         split: Split,
         counts: dict[str, int],
         names: Sequence[str],
-        fingerprint: str,
-        reader: Reader,
-        fingerprint_of: FingerprintOf = "names",
+        fingerprint: Fingerprint,
+        reader: ImageReader,
     ) -> None:
         self.split = split
         self.classes = tuple(counts)
         self.counts = tuple(counts.values())
         self.names = names
-        self.fingerprint = fingerprint
-        self.fingerprint_of = fingerprint_of
+        self.fingerprint, self.fingerprint_of = fingerprint
         self.labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(self.counts))
         self.reader = reader
 
@@ -84,30 +93,26 @@ class Dataset:
         return len(self.names)
 
     def without(self, positions: Collection[int]) -> Dataset:
-        """The same split but for some images, such as those that scan finds unreadable; the fingerprint stays.
+        """The same split without some images, such as those that scan finds unreadable; the fingerprint stays.
 
         Raises:
             InputError: a class would be left without images.
         """
         lost = set(positions)
         kept = [index for index in range(len(self)) if index not in lost]
-        left = Counter(int(c) for c in self.labels[kept].tolist())
-        counts = {name: left[c] for c, name in enumerate(self.classes)}
+        left = Counter(self.labels[kept].tolist())
+        counts = {name: left[label] for label, name in enumerate(self.classes)}
         if bare := [name for name, count in counts.items() if not count]:
             raise InputError(
                 f"no image of class {bare[0]!r} of {self.split} can be read; mend or remove the class"
             )
-        names, reader = [self.names[index] for index in kept], _Part(self.reader, kept)
-        return Dataset(self.split, counts, names, self.fingerprint, reader, self.fingerprint_of)
+        names = [self.names[index] for index in kept]
+        fingerprint = Fingerprint(self.fingerprint, self.fingerprint_of)
+        return Dataset(self.split, counts, names, fingerprint, reader=_Part(self.reader, kept))
 
 
-def summary(dataset: Dataset) -> dict[str, Any]:
-    """What a split holds, ready for JSON.
-
-    Returns:
-        layout (in words), split, images (their number), classes (names in the order of the labels), counts
-        (images of each class), fingerprint (hex) and fingerprint_of ("names" or "contents").
-    """
+def summary(dataset: Dataset) -> DatasetSummary:
+    """What a split holds, ready for JSON."""
     return {
         "layout": dataset.reader.layout,
         "split": dataset.split,

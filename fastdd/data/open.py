@@ -1,70 +1,94 @@
-"""From the name of a data set to its index: one function for every layout."""
+"""From the root of a data set to its index: one function for every layout.
+
+A root is a path, a pattern of shards, or ``digits``, which the layouts of sources/ recognize; or NAME:REST, where NAME
+is a layout's or a registered source's name, which then opens REST.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import InputError, suggestion
-from .dataset import Dataset, FingerprintOf
-from .sources import cifar
-from .sources.cifar import Cifar
-from .sources.detect import BUILT_IN, existing, open_source
-from .sources.digits import Digits
-from .sources.encoded import EncodedImages
-from .sources.layout import SPLIT_FOLDERS, Split
-from .sources.webdataset_paths import is_pattern
+from .dataset import Dataset
+from .sources.base import SOURCES, FingerprintOf, Layout, Split, SplitImages
+from .sources.digits import NAME as DIGITS
+from .sources.tree import SPLIT_FOLDERS
 
 FINGERPRINTS = ("names", "contents")
 
 
-def open_dataset(root: str | Path, split: Split, fingerprint: FingerprintOf = "names") -> Dataset:
+class MissingRootError(InputError):
+    """There is nothing at the root of a data set."""
+
+
+def open_dataset(root: str | Path, split: str, fingerprint: FingerprintOf = "names") -> Dataset:
     """Index one split; nothing is decoded yet.
 
     Args:
         root: one of
             "digits" (see sources/digits.py);
-            a folder with train/CLASS/IMAGE and test/CLASS/IMAGE (or val/), or a .tar, .tar.gz or .tar.xz of
-            one, itself possibly below one top folder;
+            a folder with train/CLASS/IMAGE and test/CLASS/IMAGE (or val/), or a .tar, .tar.gz or .tar.xz of one,
+            itself possibly below one top folder;
             the folder of Tiny-ImageNet, or a tar of it (see sources/tiny_imagenet.py);
-            a folder of WebDataset shards, or a pattern such as "shards/{split}-{0000..0099}.tar" (see sources/webdataset.py);
-            the files of CIFAR-10 or CIFAR-100 as distributed (see sources/cifar.py).
-            Images are JPEG or PNG.
+            a folder of WebDataset shards, or a pattern such as "shards/{split}-{0000..0099}.tar" (see
+            sources/webdataset.py);
+            the files of CIFAR-10 or CIFAR-100 as distributed (see sources/cifar.py);
+            NAME:REST for a source of the name NAME (see fastdd.register_source).
+            Images in files are JPEG or PNG.
         split: "train" or "test"; "val" means "test".
-        fingerprint: of "names" and sizes, without opening a file; or of "contents", one read of every file.
-            That of images which come decoded (digits, CIFAR) is of their pixels whichever is asked for.
+        fingerprint: "names" hashes file names and sizes, without opening a file; "contents" reads every file once.
+            Images that come decoded (digits, CIFAR) are hashed by their pixels whichever is asked for.
 
     Raises:
-        InputError: the root is missing, or the first thing wrong with its layout (see sources/layout.py).
+        InputError: there is nothing at the root, or the first thing wrong with it (see sources/tree.py).
     """
-    split = split_named(split)
+    name = split_named(split)
     if fingerprint not in FINGERPRINTS:
         hint = suggestion(str(fingerprint), FINGERPRINTS)
         raise InputError(f"fingerprint {fingerprint!r} is unknown{hint}; expected 'names' or 'contents'")
-    if (decoded := open_decoded(root, split)) is not None:
-        return Dataset(split, decoded.counts, decoded.names, decoded.fingerprint, decoded, "contents")
-    source = open_source(root, split)
-    listing = source.listing
-    if listing.problems:
-        more = len(listing.problems) - 1
+    images = open_split(root, name)
+    if images.problems:
+        more = len(images.problems) - 1
         others = f" (and {more} more: `fastdd data check {root}` lists all)" if more else ""
-        raise InputError(f"data set {str(root)!r}: {listing.problems[0]}{others}")
-    reader = EncodedImages(source, str(root))
-    digest = reader.fingerprint(split, fingerprint == "contents")
-    return Dataset(
-        split, listing.counts, [entry.path for entry in listing.files], digest, reader, fingerprint
-    )
+        raise InputError(f"data set {str(root)!r}: {images.problems[0]}{others}")
+    return Dataset(name, images.counts, images.names, images.fingerprint(fingerprint), images)
 
 
-def open_decoded(root: str | Path, split: Split) -> Digits | Cifar | None:
-    """The images of a root whose images are not kept as JPEG or PNG files; None for every other root.
+def open_split(root: str | Path, split: Split) -> SplitImages:
+    """The images of one split with all that is wrong with it.
 
     Raises:
-        InputError: the root is missing, or its files are damaged.
+        MissingRootError: there is nothing at the root.
+        InputError: the root holds no such split, or is damaged.
     """
-    if str(root) == BUILT_IN:
-        return Digits(split)
-    found = None if is_pattern(root) else cifar.find(existing(root))
-    return Cifar(*found, split) if found else None
+    source, rest = source_of(str(root))
+    return source.open(rest, split)
+
+
+def source_of(root: str) -> tuple[Layout, str]:
+    """Who opens a root, and what is left of it behind a NAME and colon.
+
+    A path that exists is never taken for NAME:REST, and no name has one letter, as the drives of Windows have.
+
+    Raises:
+        MissingRootError: nobody does, since there is nothing at the root.
+    """
+    name, colon, rest = root.partition(":")
+    if colon and name in SOURCES and not os.path.lexists(root):
+        return SOURCES[name], rest
+    for layout in SOURCES.layouts():
+        if layout.recognizes(root):
+            return layout, root
+    if os.path.lexists(root) and os.path.exists(root):
+        raise InputError(f"{root!r} is neither a folder nor a file; expected an image folder or a .tar")
+    path = Path(root)
+    near = []
+    if path.parent.is_dir() and os.access(path.parent, os.R_OK):
+        near = [str(path.parent / found) for found in os.listdir(path.parent)]
+    raise MissingRootError(
+        f"no data at {root!r}{suggestion(root, [DIGITS, *near])}; expected an image folder, a .tar of one, or {DIGITS!r}"
+    )
 
 
 def split_named(split: str) -> Split:

@@ -1,9 +1,9 @@
-"""The images that cannot be read: found by a decode of each, or quickly by a look at both ends of its file.
+"""The images that cannot be read, found by a decode of each, or quickly by a look at both ends of each file.
 
-Quick: the first bytes (a JPEG's or PNG's signature) and the last (a JPEG's end marker, a PNG's end chunk).
-Good files may have bytes behind their end, so what looks wrong is decoded before it is called bad. Damage
-between the two ends is not found so.
-Cost: one decode of every image on all processors; quick, two small reads a file.
+The quick way reads a JPEG's or PNG's signature at the beginning, and a JPEG's end marker or a PNG's end chunk at the
+end. Good files may have bytes behind their end, so what looks wrong is decoded before it is called bad. The quick way
+does not find damage between the two ends.
+Cost: one decode of every image on all processors; the quick way, two small reads a file.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ from pathlib import Path
 from ..runtime.memory import processors
 from ..runtime.progress import progress
 from .dataset import Dataset
-from .loading.verify import PNG_SIGNATURE, BadImage
+from .decode import decode
+from .open import open_dataset
+from .sources.base import Split
 from .sources.encoded import EncodedImages
-from .sources.layout import Entry, Source, Split
+from .sources.tree import Entry, ImageFiles
+from .verify import PNG_SIGNATURE, BadImage
 
 JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 TAIL = 16  # bytes in which a JPEG's end marker is looked for: writers pad
-CHUNK = 64  # images a task
+CHUNK = 64  # files a task
 
 
 def scan(data: Dataset | str | Path, split: Split = "train") -> list[tuple[int, str]]:
@@ -29,17 +32,15 @@ def scan(data: Dataset | str | Path, split: Split = "train") -> list[tuple[int, 
 
     Args:
         data: an open data set, or a root as for open_dataset.
-        split: of the root; an open data set has its own.
+        split: "train" or "test", where a root is given; an open data set has its own.
 
     Returns:
-        (position in the data set, why), ascending; the reason names the file. Empty for images that are not
-        kept encoded.
+        (position in the data set, why), ascending; the reason names the file. Nothing for images that are not kept
+        in files of their own.
 
     Raises:
         InputError: the root cannot be opened.
     """
-    from .open import open_dataset
-
     dataset = data if isinstance(data, Dataset) else open_dataset(data, split)
     reader = dataset.reader
     if not isinstance(reader, EncodedImages):
@@ -49,8 +50,8 @@ def scan(data: Dataset | str | Path, split: Split = "train") -> list[tuple[int, 
     return [(number, f"{folder}/{dataset.names[number]} {reason}") for number, reason in found]
 
 
-def faults(source: Source, quick: bool) -> list[tuple[int, str]]:
-    """(number of the image in the listing, why it cannot be read) for each that cannot, ascending."""
+def faults(source: ImageFiles, quick: bool) -> list[tuple[int, str]]:
+    """The images that cannot be read: (number in the listing, why), ascending."""
     files = source.listing.files
 
     def complaints(numbers: range) -> list[tuple[int, str]]:
@@ -67,10 +68,8 @@ def faults(source: Source, quick: bool) -> list[tuple[int, str]]:
     return bad
 
 
-def _fault(source: Source, entry: Entry, quick: bool) -> str:
+def _fault(source: ImageFiles, entry: Entry, quick: bool) -> str:
     """Why an image cannot be read, as the end of "FILE ..."; empty if it can."""
-    from .loading.decode import decode
-
     try:
         if not (quick and _plausible(source, entry)):
             decode(source.read(entry), 3)
@@ -81,7 +80,8 @@ def _fault(source: Source, entry: Entry, quick: bool) -> str:
     return ""
 
 
-def _plausible(source: Source, entry: Entry) -> bool:
+def _plausible(source: ImageFiles, entry: Entry) -> bool:
+    """Whether a file begins and ends as a JPEG or a PNG does."""
     if entry.size <= TAIL:
         return False
     head = source.read(entry, 0, len(PNG_SIGNATURE))

@@ -13,8 +13,8 @@ from torch import Tensor
 from torchvision.io import encode_jpeg, encode_png
 
 from ..config import Method, Save
-from ..data.loading.decode import decode
-from ..data.loading.verify import BadImage
+from ..data.decode import decode
+from ..data.verify import BadImage
 from ..errors import InputError
 from ..runtime.files import write_bytes
 from .formation import pack, unpack

@@ -15,8 +15,9 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from ..data.sources.base import Problem
 from ..data.sources.folder import two_levels
-from ..data.sources.layout import IMAGE_SUFFIXES, Entry, Listing, Problem, arrange
+from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Listing, arrange
 from ..errors import InputError
 
 RELEASED_FOLDER = re.compile(r"new(\d+)")

@@ -16,11 +16,11 @@ from torch import Tensor
 from torchvision.transforms.functional import rgb_to_grayscale
 
 from ..config import Formation
-from ..data.loading.decode import decode, fit
-from ..data.loading.stream import decoding_threads
-from ..data.loading.verify import BadImage
+from ..data.decode import decode, fit
+from ..data.loading.base_loader import decoding_threads
 from ..data.sources.folder import read_part
-from ..data.sources.layout import Entry, some
+from ..data.sources.tree import Entry, some
+from ..data.verify import BadImage
 from ..errors import InputError
 from ..runtime.memory import processors, require_memory
 from ..runtime.progress import progress

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from .. import evaluate, teachers
 from ..config import CONTROL, FULL, Data, Recipe, Student, Teacher
-from ..data.real import Real
+from ..data.real_data import RealData
 from ..distilled import DistilledSet, open_set
 from ..distilled.runs import run_of
 from ..errors import InputError, suggestion
@@ -141,7 +141,7 @@ class Judgement:
             )
         return found
 
-    def _real(self) -> Real:
+    def _real(self) -> RealData:
         question, card = self.question, self.teacher.card
         data = Data.model_validate(self.known.get("data", {}))
         if question.data is None and not self.known:
@@ -163,7 +163,7 @@ class Judgement:
             teacher=Teacher(mean=card.mean, std=card.std),
             arms={},
         )
-        real = Real(whole, self.device)
+        real = RealData(whole, self.device)
         expected = teachers.Card(card.network, real.classes, real.shape[0], card.mean, card.std)
         check_card("--teacher", self.teacher_path, card, expected, ("classes", "channels"))
         if real.shape != tuple(self.images.shape[1:]):

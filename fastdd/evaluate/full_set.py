@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..config import Student
 from ..data import proportional_sample
-from ..data.real import Real
+from ..data.real_data import RealData
 from ..errors import InputError
 from ..protocols import images_seen
 from ..runtime.distributed import world_size
@@ -38,7 +38,7 @@ class FullSet:
         seed: of the choice of images.
     """
 
-    real: Real
+    real: RealData
     config: Student
     size: int
     seed: int

@@ -22,7 +22,7 @@ from .. import evaluate, recover
 from ..bank import Bank
 from ..config import CONTROL, RANDOM_REAL, Recipe, Terms
 from ..data import summary
-from ..data.real import Real
+from ..data.real_data import RealData
 from ..distilled.formation import plane_sizes
 from ..distilled.images import load_recovered
 from ..errors import InputError
@@ -65,7 +65,7 @@ class Pipeline:
         self.device = device_of(recipe.device)
         self.recipe = recipe = settled(recipe, self.device)
         self.arms = {CONTROL: RANDOM_REAL, **recipe.arms}
-        self.real = Real(recipe, self.device)
+        self.real = RealData(recipe, self.device)
         configs = {"": recipe.teacher, **recipe.committee}
         self.members = [Member(name, config, recipe, self.real) for name, config in configs.items()]
         self._check(out, fresh)

@@ -18,7 +18,7 @@ from ..bank import Bank
 from ..config import Recipe, Terms
 from ..config import Teacher as TeacherConfig
 from ..data import Crop
-from ..data.real import Real
+from ..data.real_data import RealData
 from ..errors import InputError
 from ..models.build import outline
 from ..runtime.distributed import barrier, is_main
@@ -41,7 +41,7 @@ class Member:
     name: str
     config: TeacherConfig
     recipe: Recipe
-    real: Real
+    real: RealData
 
     @property
     def suffix(self) -> str:

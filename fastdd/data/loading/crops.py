@@ -1,4 +1,4 @@
-"""The training crop of torchvision's RandomResizedCrop and horizontal flip, drawn by us.
+"""The training crop of torchvision's RandomResizedCrop and horizontal flip, with draws of our own.
 
 The numbers of an image depend on (seed, epoch, position in the dataset) and on nothing else, through a
 counter-based generator: every backend cuts the same window, whichever batch, thread or rank reads the
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torchvision.transforms.v2.functional as functional
+from torch import Tensor
 
 from ...errors import InputError
 from ...runtime.seeds import derive
@@ -62,8 +64,11 @@ class Crop:
         """The window of one image in one epoch.
 
         Args:
-            height, width: of the image, in pixels.
-            seed, epoch, position: what the draw depends on.
+            height: rows of the image.
+            width: columns of the image.
+            seed: seed of the crops.
+            epoch: number of the pass.
+            position: of the image in the dataset.
         """
         key = derive(seed, "crop", epoch)
         # 2**64 counter blocks an image, so no two images share a number; the top 53 bits make a float in [0, 1).
@@ -84,3 +89,19 @@ class Crop:
         elif width / height > self.ratio[1]:
             w = max(1, round(height * self.ratio[1]))
         return Window((height - h) // 2, (width - w) // 2, h, w, flip)
+
+
+def cut(image: Tensor, window: Window, size: tuple[int, int]) -> Tensor:
+    """Crop a window, resize it to ``size`` and mirror it if it says so: torchvision's resized_crop and hflip.
+
+    Args:
+        image: uint8 [C, h, w].
+        window: inside the image.
+        size: (H, W).
+
+    Returns:
+        uint8 [C, H, W].
+    """
+    top, left, height, width, flip = window
+    image = functional.resized_crop(image, top, left, height, width, list(size), antialias=True)
+    return image.flip(-1) if flip else image

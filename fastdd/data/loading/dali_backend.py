@@ -1,10 +1,9 @@
 """The NVIDIA DALI backend: JPEGs are decoded, resized and cropped by DALI, on a GPU where there is one.
 
-DALI is fed bytes by us, so that folders and archives are alike, the cursor is ours, and a bad file has a
-name. Whatever is no JPEG, is CMYK or looks cut short goes through torchvision inside the same batch, which
-also says what is wrong with it. When DALI fails all the same, it neither names the image nor goes on:
-torchvision finds the culprits, and a new pipeline decodes the others, so that their pixels do not depend
-on their neighbours.
+DALI is fed with bytes, so that folders and archives are alike, the loader keeps the cursor, and a bad file has a name.
+Whatever is no JPEG, is CMYK or looks cut short goes through torchvision inside the same batch, which also says what is
+wrong with it. When DALI fails all the same, it neither names the image nor goes on: torchvision finds the culprits, and
+a new pipeline decodes the others, so that their pixels do not depend on their neighbours.
 
 On a CPU the pixels are within one level of torchvision's (dali_graph.py). On a GPU nvJPEG decodes, whose
 colors are not those of libjpeg-turbo; ``backend`` then ends in "mixed".
@@ -15,37 +14,52 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from nvidia import dali
+from nvidia.dali import Pipeline
 from torch import Tensor
 
 from ...errors import InputError
+from ..dataset import Dataset
+from ..decode import placement
+from ..verify import BadImage, jpeg_frame, verify
+from .base_loader import BaseLoader, Decoding, Failures, Reading, Unreadable, decoding_threads
 from .dali_graph import INPUTS, Kind, build, inputs, padding, ring_factors
-from .decode import placement
-from .stream import Failures, Reading, Stream, Unreadable, decoding_threads
-from .verify import BadImage, jpeg_frame, verify
+from .order import Schedule
 
 END_WITHIN = 16  # bytes from the end of a JPEG in which its end marker is looked for
 
 
-class Prepared(NamedTuple):
-    """A batch ready to be decoded: what DALI is given, and what it is not."""
+class PreparedBatch(NamedTuple):
+    """A batch ready to be decoded: what DALI is given, and what it is not.
+
+    Attributes:
+        positions: of the batch's images in the dataset.
+        rows: rows of the batch that DALI decodes.
+        inputs: what DALI is fed with for these rows, by the names of INPUTS.
+        others: row -> pixels that torchvision decoded.
+        failures: rows that could not be read, with reasons.
+    """
 
     positions: list[int]
-    rows: list[int]  # of the batch, that DALI decodes
+    rows: list[int]
     inputs: dict[str, list[np.ndarray]]
-    others: dict[int, Tensor]  # row to pixels that torchvision decoded
+    others: dict[int, Tensor]
     failures: Failures
 
 
-class DaliLoader(Stream):
+# What a reading thread makes of one image: the inputs for DALI, its pixels, or what is wrong with it.
+PreparedImage = dict[str, np.ndarray] | Tensor | Unreadable
+
+
+class DaliLoader(BaseLoader):
     """A Loader that decodes with DALI; opened by open_loader."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, dataset: Dataset, schedule: Schedule, decoding: Decoding) -> None:
+        super().__init__(dataset, schedule, decoding)
         self._gpu: int | None = None
         if self._device.type == "cuda":
             self._gpu = torch.cuda.current_device() if self._device.index is None else self._device.index
@@ -53,27 +67,26 @@ class DaliLoader(Stream):
         self._kind: Kind = "stored" if self._as_stored else "center" if self._crop is None else "window"
         margin = 0 if self._resize is None else self._resize - max(self.shape[1:])
         self._ring = self._kind != "stored" and margin < 2  # from 2 on, a pixel is cut away on every side
-        self._pipeline: Any = None
+        self._pipeline: Pipeline | None = None
 
     def _read(self, batches: Sequence[Tensor], epoch: int) -> Reading:
         pool = decoding_threads(self._threads)
         ready = self._prepared(pool, batches, epoch)
         # Two batches are in DALI at a time, so that it is busy while the first is copied and used.
         current = next(ready, None)
-        running = following_runs = False
+        running = running_next = None
         try:
             running = self._launch(current)
             while current is not None:
                 following = next(ready, None)
-                following_runs = self._launch(following)
-                pipeline = self._pipeline
+                running_next = self._launch(following)
                 result = self._collect(current, running, epoch)
-                if following_runs and self._pipeline is not pipeline:
-                    following_runs = self._launch(following)  # it was lost with the pipeline that failed
-                current, running = following, following_runs
+                if running_next is not None and self._pipeline is not running_next:
+                    running_next = self._launch(following)  # it was lost with the pipeline that failed
+                current, running = following, running_next
                 yield result
         finally:
-            if running or following_runs:
+            if running is not None or running_next is not None:
                 self._pipeline = None  # it holds a batch that nobody will ask for
             pool.shutdown(cancel_futures=True)
 
@@ -81,21 +94,19 @@ class DaliLoader(Stream):
 
     def _prepared(
         self, pool: ThreadPoolExecutor, batches: Sequence[Tensor], epoch: int
-    ) -> Iterator[Prepared]:
+    ) -> Iterator[PreparedBatch]:
         """Read the files of each batch, one batch ahead."""
-        following: tuple[list[int], list[Future[Any]]] | None = None
+        following: tuple[list[int], list[Future[PreparedImage]]] | None = None
         for batch in batches:
             positions = batch.tolist()
-            current, following = (
-                following,
-                (positions, [pool.submit(self._prepare, p, epoch) for p in positions]),
-            )
+            current = following
+            following = positions, [pool.submit(self._prepare, position, epoch) for position in positions]
             if current is not None:
                 yield _sorted(*current)
         if following is not None:
             yield _sorted(*following)
 
-    def _prepare(self, position: int, epoch: int) -> dict[str, np.ndarray] | Tensor | Unreadable:
+    def _prepare(self, position: int, epoch: int) -> PreparedImage:
         """The inputs of one image for DALI, or its pixels, or what is wrong with it."""
         try:
             data = self.dataset.reader.encoded(position)
@@ -112,22 +123,19 @@ class DaliLoader(Stream):
     def _geometry(self, position: int, height: int, width: int, epoch: int) -> dict[str, np.ndarray]:
         """What the pipeline is to do with an image of this size, by the names of INPUTS."""
         H, W = self.shape[1:]
-        given: dict[str, Any] = {}
+        given: dict[str, object] = {}
+        rows, columns, top, left = H, W, 0, 0
         if self._as_stored:
             self._check_size(position, height, width)
         elif self._crop is None:
-            given["shape"] = height, width
-            given["size"], given["anchor"] = placement(height, width, (H, W), self._resize)
+            (rows, columns), (top, left) = placement(height, width, (H, W), self._resize)
+            given["anchor"] = top, left
         else:
             window = self._crop.window(height, width, self._schedule.seed, epoch, position)
-            given["start"], given["shape"], given["flip"] = window[:2], window[2:4], window.flip
-            given["size"] = H, W
+            given["start"], given["flip"] = (window.top, window.left), window.flip
+            height, width = window.height, window.width
+        given["shape"], given["size"] = (height, width), (rows, columns)
         if self._ring:
-            (height, width), (rows, columns), (top, left) = (
-                given["shape"],
-                given["size"],
-                given.get("anchor", (0, 0)),
-            )
             given["pad"] = padding(height, rows), padding(width, columns)
             given["rows"] = ring_factors(height, rows, top, H)[:, None, None]
             given["columns"] = ring_factors(width, columns, left, W)[None, :, None]
@@ -136,10 +144,10 @@ class DaliLoader(Stream):
 
     # -- DALI -------------------------------------------------------------------------------------
 
-    def _launch(self, batch: Prepared | None) -> bool:
-        """Start decoding; whether there is something to collect."""
+    def _launch(self, batch: PreparedBatch | None) -> Pipeline | None:
+        """Start decoding; returns the pipeline that has something to collect, None where there is nothing."""
         if batch is None or not batch.rows:
-            return False
+            return None
         if self._pipeline is None:
             C, H, W = self.shape
             size = self._schedule.batch_size
@@ -147,14 +155,14 @@ class DaliLoader(Stream):
         for name, values in batch.inputs.items():
             self._pipeline.feed_input(name, values)
         self._pipeline.schedule_run()
-        return True
+        return self._pipeline
 
-    def _collect(self, batch: Prepared, running: bool, epoch: int) -> tuple[Tensor, Failures]:
+    def _collect(self, batch: PreparedBatch, running: Pipeline | None, epoch: int) -> tuple[Tensor, Failures]:
         """The pixels of a batch, those that torchvision decoded included."""
         decoded = None
-        if running:
+        if running is not None:
             try:
-                decoded = self._outputs()
+                decoded = self._outputs(running)
             except RuntimeError as error:
                 batch, decoded = self._rescued(batch, epoch, error)
         if decoded is not None and len(decoded) == len(batch.positions):
@@ -166,18 +174,19 @@ class DaliLoader(Stream):
             out[row] = pixels.to(self._device)
         return out, sorted(batch.failures)
 
-    def _outputs(self) -> Tensor:
+    def _outputs(self, running: Pipeline) -> Tensor:
         """Wait for the running batch; uint8 [rows, C, H, W]."""
-        (decoded,) = self._pipeline.share_outputs()
+        (decoded,) = running.share_outputs()
         images = torch.from_dlpack(decoded.as_tensor()).clone()  # the buffer stays DALI's
         if self._gpu is not None:
-            torch.cuda.current_stream(
-                self._device
-            ).synchronize()  # the copy is done before DALI writes there again
-        self._pipeline.release_outputs()
+            # The copy must be done before DALI writes there again.
+            torch.cuda.current_stream(self._device).synchronize()
+        running.release_outputs()
         return images
 
-    def _rescued(self, batch: Prepared, epoch: int, error: RuntimeError) -> tuple[Prepared, Tensor | None]:
+    def _rescued(
+        self, batch: PreparedBatch, epoch: int, error: RuntimeError
+    ) -> tuple[PreparedBatch, Tensor | None]:
         """A batch on which DALI failed: without its bad images by DALI, or else all of it by torchvision."""
         self._pipeline = None
         pixels, failures = {}, list(batch.failures)
@@ -189,20 +198,21 @@ class DaliLoader(Stream):
         if len(pixels) < len(batch.rows):
             good = [number for number, row in enumerate(batch.rows) if row in pixels]
             inputs = {name: [values[number] for number in good] for name, values in batch.inputs.items()}
-            rest = Prepared(batch.positions, list(pixels), inputs, batch.others, failures)
+            rest = PreparedBatch(batch.positions, list(pixels), inputs, batch.others, failures)
             try:
-                return rest, self._outputs() if self._launch(rest) else None
+                running = self._launch(rest)
+                return rest, None if running is None else self._outputs(running)
             except RuntimeError as again:
                 self._pipeline, error = None, again
         reason = str(error).strip().partition("\n")[0]
         warnings.warn(f"DALI failed on a batch that torchvision can read: {reason}", stacklevel=2)
-        return Prepared(batch.positions, [], {}, batch.others | pixels, failures), None
+        return PreparedBatch(batch.positions, [], {}, batch.others | pixels, failures), None
 
 
 def _whole_jpeg(data: bytearray) -> tuple[int, int] | None:
     """(height, width) of a JPEG that has an end and is grey or in color; all else is torchvision's to judge.
 
-    CMYK is not: DALI rounds its luminance otherwise.
+    A CMYK image is left to torchvision too: DALI rounds its luminance otherwise.
     """
     if not data.startswith(b"\xff\xd8") or b"\xff\xd9" not in data[-END_WITHIN:]:
         return None
@@ -214,9 +224,9 @@ def _whole_jpeg(data: bytearray) -> tuple[int, int] | None:
     return size if components in (b"\1", b"\3") else None
 
 
-def _sorted(positions: list[int], parts: list[Future[Any]]) -> Prepared:
+def _sorted(positions: list[int], parts: list[Future[PreparedImage]]) -> PreparedBatch:
     """A batch by who decodes its images."""
-    batch = Prepared(positions, [], {}, {}, [])
+    batch = PreparedBatch(positions, [], {}, {}, [])
     for row, part in enumerate(parts):
         result = part.result()
         if isinstance(result, dict):

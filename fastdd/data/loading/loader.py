@@ -1,12 +1,12 @@
-"""Batches of decoded images behind one interface, whoever decodes them.
+"""Batches of decoded images behind one interface, whichever library decodes them.
 
     for batch in open_loader(dataset, 64, (224, 224), resize=256):
         bank.add(batch.images.to(torch.float32), batch.labels)
 
-Two backends, torchvision (torchvision_backend.py) and NVIDIA DALI (dali_backend.py), read the same images in the
-same order (order.py) through the same windows (crops.py), and on a CPU give the same pixels to one
-level of 255. On a GPU DALI decodes with nvJPEG, whose colors differ by more: ``loader.backend`` says who
-decoded, and belongs in what is recorded of a result.
+Two backends, torchvision (torchvision_backend.py) and NVIDIA DALI (dali_backend.py), read the same images in the same
+order (order.py) through the same windows (crops.py), and on a CPU give the same pixels to one level of 255. On a GPU
+DALI decodes with nvJPEG, whose colors differ by more: ``loader.backend`` says which library decoded, and belongs in
+what is recorded of a result.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ...errors import InputError, suggestion
 from ..dataset import Dataset
+from .base_loader import BaseLoader, Decoding
 from .batch import Backend, Loader, OnError
 from .crops import Crop
 from .order import Order, Schedule
@@ -48,27 +49,27 @@ def open_loader(
     """Open a dataset for reading in batches; two batches are in memory.
 
     Args:
-        dataset: made by open_dataset.
-        batch_size: images a batch; the last of a pass may hold fewer.
+        dataset: a split, made by open_dataset.
+        batch_size: images a batch; the last batch of a pass may hold fewer.
         size: (H, W) in pixels; None: as stored, which must be the same for all.
         channels: 3 for RGB, 1 for luminance.
         order: "class": all images of class 0 (or the first of ``indices``) first; "shuffled": a new
             permutation each epoch, of (seed, epoch) alone.
-        crop: draw a random window of each image in each epoch; None for the center (see decode.fit).
-        resize: of the center: the shorter side in pixels before the crop, such as 256 for a size of 224;
-            None: just cover the size.
+        crop: draw a random window of each image in each epoch; None takes the center (see decode.fit).
+        resize: shorter side of the image in pixels before its center is cut out, such as 256 for a size of 224;
+            None: whatever just covers the size.
         indices: a part of the dataset, in that order.
-        seed: of the order and of the crops.
-        shard: (rank, world), each image is read by exactly one rank.
+        seed: seed of the order and of the crops.
+        shard: (rank, world); each image is read by exactly one rank.
         drop_last: leave out a last batch that is not full.
         on_error: "fail" raises at an image that cannot be read; "skip" leaves it out and records it.
         backend: "auto" is DALI for JPEGs on a GPU where it is installed, torchvision everywhere else.
-        threads: that decode; None for the processors of this process (1 for small images).
+        threads: number of threads that decode; None: the processors of this process (1 for small images).
         device: where images and labels are delivered.
 
     Raises:
-        InputError: an argument is not possible; while iterating, an image that cannot be read (by name), or
-            images of different sizes with size None.
+        InputError: an argument is not possible; while iterating: an image cannot be read (the message names it), or
+            images differ in size while size is None.
     """
     for name, value, known in (("backend", backend, BACKENDS), ("on_error", on_error, ON_ERROR)):
         if value not in known:
@@ -89,10 +90,21 @@ def open_loader(
     if _use_dali(backend, dataset, schedule, device):
         from .dali_backend import DaliLoader
 
-        return DaliLoader(dataset, schedule, size, channels, crop, resize, on_error, threads, device)
-    from .torchvision_backend import TorchLoader
+        kind: type[BaseLoader] = DaliLoader
+    else:
+        from .torchvision_backend import TorchLoader
 
-    return TorchLoader(dataset, schedule, size, channels, crop, resize, on_error, threads, device)
+        kind = TorchLoader
+    decoding = Decoding(
+        size=size,
+        channels=channels,
+        crop=crop,
+        resize=resize,
+        on_error=on_error,
+        threads=threads,
+        device=device,
+    )
+    return kind(dataset, schedule, decoding)
 
 
 def dali_installed() -> bool:

@@ -14,12 +14,12 @@ import torch
 import torchvision
 from torch import Tensor
 
-from .stream import Failures, Reading, Stream, Unreadable, decoding_threads
+from .base_loader import BaseLoader, Failures, Reading, Unreadable, decoding_threads
 
 AHEAD = 1  # batches decoded before they are asked for
 
 
-class TorchLoader(Stream):
+class TorchLoader(BaseLoader):
     """A Loader that decodes with torchvision.io; opened by open_loader."""
 
     backend = f"torchvision {torchvision.__version__}"

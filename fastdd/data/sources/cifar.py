@@ -5,7 +5,7 @@
 
 The root is such a folder, the folder above it, or its .tar.gz. Images are 32 x 32 in color; CIFAR-100 has
 its 100 fine labels. Both kinds of file give the same images under the same names, CLASS/NUMBER by the
-order in the files. Cost: the decoded split is held in memory, 154 MB of pixels for 50,000 images.
+order in the files. Cost: the decoded split is held in memory; 50,000 images take 154 MB.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from torch import Tensor
 
 from ...errors import InputError
 from ...runtime.memory import require_memory
-from .folder import kind_of, scan
+from ..decode import luminance
+from .base import SOURCES, Fingerprint, FingerprintOf, Layout, Split, SplitImages
+from .folder import kind_of, list_folder
 from .inert_pickle import Array, Refused, read_plain
-from .layout import Split, class_name_fault, some
 from .tar_headers import damaged, members, opened, unsafe
+from .tree import class_name_fault, some
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE  # bytes of an image: the red, the green, the blue plane
@@ -35,17 +37,27 @@ MAX_FILE = 1 << 28  # bytes; the largest, CIFAR-100's train, has 155 MB
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the four ways in which CIFAR is distributed; files by their names in its folder."""
+    """One of the four ways in which CIFAR is distributed.
+
+    Attributes:
+        folder: name of its folder.
+        files: names of the files of each split.
+        names: name of the file with the class names.
+        label_bytes: bytes of labels in a record, of which the last is the class; 0 for a pickle.
+        label_key: key of the labels in a pickle.
+        names_key: key of the class names in a pickle.
+    """
 
     folder: str
     files: dict[Split, tuple[str, ...]]
     names: str
-    label_bytes: int = 0  # in a record, the last of them the class; 0 for a pickle
+    label_bytes: int = 0
     label_key: str = "labels"
     names_key: str = "label_names"
 
     @property
     def classes(self) -> int:
+        """Number of classes."""
         return 100 if "100" in self.folder else 10
 
 
@@ -59,36 +71,61 @@ KINDS = (
         "cifar-100-python",
         {"train": ("train",), "test": ("test",)},
         "meta",
-        0,
-        "fine_labels",
-        "fine_label_names",
+        label_key="fine_labels",
+        names_key="fine_label_names",
     ),
     Kind(
         "cifar-10-batches-bin",
         {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
         "batches.meta.txt",
-        1,
+        label_bytes=1,
     ),
-    Kind("cifar-100-binary", {"train": ("train.bin",), "test": ("test.bin",)}, "fine_label_names.txt", 2),
+    Kind(
+        "cifar-100-binary",
+        {"train": ("train.bin",), "test": ("test.bin",)},
+        "fine_label_names.txt",
+        label_bytes=2,
+    ),
 )
 
 
-class Cifar:
-    """One split of CIFAR, with the attributes that a dataset is made of.
+class CifarLayout(Layout):
+    """A folder of the files of CIFAR, the folder above it, or an archive of it."""
+
+    priority = 40
+
+    def recognizes(self, root: str) -> bool:
+        """Whether the files lie at the root; of an archive, whether its first member lies in such a folder.
+
+        Raises:
+            InputError: the folder holds several of them, or the archive is damaged.
+        """
+        return find(Path(root)) is not None
+
+    def open(self, root: str, split: Split) -> SplitImages:
+        """Read one split into memory (see Cifar)."""
+        found = find(Path(root))
+        if found is None:
+            raise InputError(
+                f"{root!r} holds no files of CIFAR; expected {some(kind.folder for kind in KINDS)}"
+            )
+        return Cifar(*found, split)
+
+
+class Cifar(SplitImages):
+    """One split of CIFAR.
 
     Args:
         place: the folder of the files, or an archive of it.
-        kind: which of the four it is (see find).
+        kind: which of the four kinds the files are (see find).
         split: "train" or "test".
 
     Raises:
         InputError: a file is missing, damaged, of the wrong length, or holds more than data.
     """
 
-    threads = 1
-
     def __init__(self, place: Path, kind: Kind, split: Split) -> None:
-        self.layout = kind.folder
+        self.layout, self.split = kind.folder, split
         wanted = (*kind.files[split], kind.names)
         require_memory(
             4 * SPLIT_ROWS[split] * PIXELS, f"to read {str(place)!r}", "free some, or use a folder of images"
@@ -109,27 +146,23 @@ class Cifar:
         self.counts = {classes[label]: int(counts[label]) for label in np.argsort(rank).tolist()}
         if empty := [name for name, count in self.counts.items() if not count]:
             raise InputError(f"{str(place)!r} holds no images of {some(empty)} in {split}; fetch it again")
-        digest = hashlib.sha256(f"{split}\n".encode())
-        for name, count in self.counts.items():
-            digest.update(f"{name}\0{count}\n".encode())
-        digest.update(self.images.numpy().data)
-        self.fingerprint = digest.hexdigest()
 
     def pixels(self, index: int, channels: int) -> Tensor:
         """uint8 [channels, 32, 32]; one channel is the luminance (ITU-R 601)."""
         image = self.images[index]
-        if channels == 3:
-            return image
-        weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32)[:, None, None]  # PIL's, of 65536
-        return ((image.to(torch.int32) * weights).sum(0, keepdim=True).add(1 << 15) >> 16).to(torch.uint8)
+        return image if channels == 3 else luminance(image)
 
-    def encoded(self, index: int) -> bytearray | None:
-        """None: the images come decoded."""
-        return None
+    def fingerprint(self, wanted: FingerprintOf) -> Fingerprint:
+        """sha256 of the split, the class names and counts, and all pixels, whatever is wanted."""
+        digest = hashlib.sha256(f"{self.split}\n".encode())
+        for name, count in self.counts.items():
+            digest.update(f"{name}\0{count}\n".encode())
+        digest.update(self.images.numpy().data)
+        return Fingerprint(digest.hexdigest(), "contents")
 
 
 def find(root: Path) -> tuple[Path, Kind] | None:
-    """Where the files of CIFAR lie, if the root is one of the places named above; nothing large is read.
+    """Where the files of CIFAR lie, and which kind they are; None for another root. Nothing large is read.
 
     Raises:
         InputError: the folder holds several of them.
@@ -156,7 +189,7 @@ def find(root: Path) -> tuple[Path, Kind] | None:
 
 def _read_folder(place: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
     found = {}
-    for entry in scan(place):
+    for entry in list_folder(place):
         if entry.name not in wanted:
             continue
         if (kind := kind_of(entry, os.path.realpath(place))) != "file":
@@ -217,7 +250,8 @@ def _batch(kind: Kind, content: bytes, where: str, split: Split) -> tuple[np.nda
         record = kind.label_bytes + PIXELS
         if len(content) != expected * record:
             raise InputError(
-                f"{where!r} has {len(content):,} bytes; expected {expected:,} images of {record:,}: fetch it again"
+                f"{where!r} has {len(content):,} bytes; expected {expected:,} images of {record:,}: fetch it "
+                "again"
             )
         rows = np.frombuffer(content, np.uint8).reshape(expected, record)
         labels, pixels = rows[:, kind.label_bytes - 1].astype(np.int64), rows[:, kind.label_bytes :]
@@ -254,3 +288,6 @@ def _dictionary(content: bytes, where: str) -> dict[str, object]:
 
 def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+SOURCES.register("cifar", CifarLayout())

@@ -1,7 +1,7 @@
 """The handwritten digits that come with scikit-learn: 1,797 real images, no download, no files.
 
 8 x 8 pixels with values 0 to 16, scaled to 0 to 255; 10 classes of 174 to 183 images. The test split
-is 20 % of each class (rounded), drawn once with seed 0 and never changed: 1,438 training and 359 test images.
+holds 20 % of each class (rounded), drawn once with seed 0 and never changed: 1,438 training and 359 test images.
 """
 
 from __future__ import annotations
@@ -13,20 +13,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .layout import Split
+from .base import SOURCES, Fingerprint, FingerprintOf, Layout, Split, SplitImages
+
+NAME = "digits"
 
 CLASSES = tuple("0123456789")
 TEST_FRACTION = 0.2
 SPLIT_SEED = 0
 
 
-class Digits:
-    """One split of the digits, with the attributes that a dataset is made of."""
+class DigitsLayout(Layout):
+    """The root that is called ``digits``, even where a folder has that name."""
 
-    threads = 1
+    priority = 50
+
+    def recognizes(self, root: str) -> bool:
+        """Whether the root is the word ``digits``."""
+        return root == NAME
+
+    def open(self, root: str, split: Split) -> SplitImages:
+        """One split of the digits."""
+        return Digits(split)
+
+
+class Digits(SplitImages):
+    """One split of the digits."""
+
     layout = "built in"
 
     def __init__(self, split: Split) -> None:
+        self.split = split
         pixels, targets = _bundled()
         # RandomState is frozen by numpy: the split is the same with every version.
         random = np.random.RandomState(SPLIT_SEED)
@@ -40,15 +56,15 @@ class Digits:
             rows += chosen.tolist()
         self.names = [f"{targets[row]}/{row:04d}" for row in rows]
         self.images = torch.from_numpy(pixels[rows])
-        self.fingerprint = hashlib.sha256(split.encode() + pixels[rows].tobytes()).hexdigest()
 
     def pixels(self, index: int, channels: int) -> Tensor:
         """uint8 [channels, 8, 8]; the one channel is repeated for channels = 3."""
         return self.images[index].expand(channels, 8, 8)
 
-    def encoded(self, index: int) -> bytearray | None:
-        """None: the digits come decoded."""
-        return None
+    def fingerprint(self, wanted: FingerprintOf) -> Fingerprint:
+        """sha256 of the split and all pixels, whatever is wanted."""
+        content = self.split.encode() + self.images.numpy().tobytes()
+        return Fingerprint(hashlib.sha256(content).hexdigest(), "contents")
 
 
 @cache
@@ -58,3 +74,6 @@ def _bundled() -> tuple[np.ndarray, np.ndarray]:
 
     digits = load_digits()
     return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target
+
+
+SOURCES.register(NAME, DigitsLayout())

@@ -11,7 +11,23 @@ import os
 from pathlib import Path
 
 from ...errors import InputError
-from .layout import SPLIT_FOLDERS, Entry, Listing, Split, arrange, is_class_folder, split_folder
+from .base import SOURCES, Layout, Split, SplitImages
+from .encoded import EncodedImages
+from .tree import SPLIT_FOLDERS, Entry, Listing, arrange, is_class_folder, split_folder
+
+
+class FolderLayout(Layout):
+    """Every folder that no other layout recognizes."""
+
+    priority = 0
+
+    def recognizes(self, root: str) -> bool:
+        """Whether the root is a folder."""
+        return Path(root).is_dir()
+
+    def open(self, root: str, split: Split) -> SplitImages:
+        """List one split of an image folder (see Folder)."""
+        return EncodedImages(Folder(Path(root), split), root, split)
 
 
 class Folder:
@@ -30,7 +46,7 @@ class Folder:
     def __init__(self, root: Path, split: Split) -> None:
         self.root = root
         self.real_root = os.path.realpath(root)
-        found = scan(root)
+        found = list_folder(root)
         top = {entry.name for entry in found if kind_of(entry, self.real_root) == "folder"}
         if not found:
             raise InputError(f"{str(root)!r} is empty; expected train/CLASS/IMAGE and test/CLASS/IMAGE")
@@ -41,7 +57,7 @@ class Folder:
         self.listing: Listing = arrange(self.folder, entries, self._other(top, split), [])
 
     def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
-        """The encoded bytes of one image, or a part (see Source)."""
+        """The encoded bytes of one image, or a part (see ImageFiles)."""
         return read_part(f"{self.root}/{self.folder}/{entry.path}", first, entry.size - first, size)
 
     def _other(self, top: set[str], split: Split) -> tuple[str, set[str]] | None:
@@ -50,7 +66,9 @@ class Folder:
         for name in names:
             if name in top:
                 found = (
-                    entry for entry in scan(self.root / name) if kind_of(entry, self.real_root) == "folder"
+                    entry
+                    for entry in list_folder(self.root / name)
+                    if kind_of(entry, self.real_root) == "folder"
                 )
                 return name, {entry.name for entry in found if is_class_folder(entry.name)}
         return None
@@ -60,11 +78,12 @@ class Folder:
         for name in sorted(top):
             if (self.root / name / "train").is_dir():
                 raise InputError(
-                    f"{str(self.root)!r} has no train/ folder, but {str(self.root / name)!r} has; give that as the root"
+                    f"{str(self.root)!r} has no train/ folder, but {str(self.root / name)!r} has; give that as "
+                    "the root"
                 )
 
 
-def scan(path: Path) -> list[os.DirEntry[str]]:
+def list_folder(path: Path) -> list[os.DirEntry[str]]:
     """What lies in a folder, in any order.
 
     Raises:
@@ -91,7 +110,7 @@ def two_levels(path: Path, real_root: str) -> list[Entry]:
 def sized(path: Path, real_root: str) -> list[Entry]:
     """What lies in a folder, by name, with the size of each file."""
     entries = []
-    for found in scan(path):
+    for found in list_folder(path):
         kind = kind_of(found, real_root)
         entries.append(Entry(found.name, kind, found.stat().st_size if kind == "file" else 0))
     return entries
@@ -111,9 +130,12 @@ def kind_of(entry: os.DirEntry[str], real_root: str) -> str:
 
 
 def read_part(path: str, offset: int, left: int, size: int | None) -> bytearray:
-    """Bytes of a file from an offset on: ``size`` of them, at most what is left, fewer if the file is shorter."""
+    """Read ``size`` bytes of a file from an offset on: at most ``left``, and fewer if the file is shorter."""
     data = bytearray(max(0, left if size is None else min(left, size)))
     with open(path, "rb") as file:
         file.seek(offset)
         del data[file.readinto(data) :]
     return data
+
+
+SOURCES.register("folder", FolderLayout())

@@ -16,10 +16,26 @@ from typing import IO
 from ...errors import InputError
 from ...runtime.memory import memory_budget, require_memory
 from . import tiny_imagenet as tiny
-from .layout import IMAGE_SUFFIXES, SPLIT_FOLDERS, Entry, Listing, Problem, Split, arrange, split_folder
+from .base import SOURCES, Layout, Problem, Split, SplitImages
+from .encoded import EncodedImages
 from .tar_headers import damaged, mapped, members, opened, unsafe
+from .tree import IMAGE_SUFFIXES, SPLIT_FOLDERS, Entry, Listing, arrange, split_folder
 
 ALL_SPLIT_FOLDERS = tuple(name for names in SPLIT_FOLDERS.values() for name in names)
+
+
+class TarLayout(Layout):
+    """Every file that no other layout recognizes."""
+
+    priority = 10
+
+    def recognizes(self, root: str) -> bool:
+        """Whether the root is a file."""
+        return Path(root).is_file()
+
+    def open(self, root: str, split: Split) -> SplitImages:
+        """Index one split of an archive (see Archive)."""
+        return EncodedImages(Archive(Path(root), split), root, split)
 
 
 class Archive:
@@ -53,7 +69,7 @@ class Archive:
         del self.entries, self.kept  # the other split's names and bytes
 
     def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
-        """The encoded bytes of one image, or ``size`` of them from the byte ``first`` on."""
+        """The encoded bytes of one image, or a part (see ImageFiles)."""
         stop = entry.size if size is None else min(entry.size, first + size)
         return bytearray(self.bytes[entry.offset + first : entry.offset + stop])
 
@@ -139,3 +155,6 @@ class Archive:
             if name in present:
                 return name, set(arrange(name, self.entries[name], None, []).counts)
         return None
+
+
+SOURCES.register("tar", TarLayout())

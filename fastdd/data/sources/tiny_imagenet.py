@@ -5,7 +5,7 @@
     val/images/*.JPEG, val/val_annotations.txt ("val_0.JPEG TAB n03444034 TAB box")
     test/                        has no labels and is not read: the held-out split is val/
 
-Each image gets the name CLASS/FILE, as in an ImageFolder, and the rules of layout.py apply. Where val/ was
+Each image gets the name CLASS/FILE, as in an ImageFolder, and the rules of tree.py apply. Where val/ was
 already sorted into class folders (`val/CLASS/images/` or `val/CLASS/`) it is read so.
 """
 
@@ -15,15 +15,31 @@ import os
 from pathlib import Path
 
 from ...errors import InputError
-from . import layout as tree
-from .folder import Folder, kind_of, read_part, scan, sized
-from .layout import Entry, Listing, Problem, Split
+from . import tree
+from .base import SOURCES, Layout, Problem, Split, SplitImages
+from .encoded import EncodedImages
+from .folder import Folder, kind_of, list_folder, read_part, sized
+from .tree import Entry, Listing
 
 CLASSES, ANNOTATIONS, IMAGES = "wnids.txt", "val/val_annotations.txt", "images"
 FOLDERS: dict[Split, str] = {"train": "train", "test": "val"}
 MAX_TEXT = 1 << 24  # bytes; the lists of the whole of ImageNet are smaller
 # Entry.part says where an image of a folder is stored: CLASS/FILE (0), CLASS/images/FILE or images/FILE.
 BELOW_CLASS, BELOW_SPLIT = 1, 2
+
+
+class TinyLayout(Layout):
+    """An unpacked Tiny-ImageNet; in an archive, tar_archive.py finds it."""
+
+    priority = 30
+
+    def recognizes(self, root: str) -> bool:
+        """Whether the root is a folder whose training images are as distributed."""
+        return is_tiny(Path(root))
+
+    def open(self, root: str, split: Split) -> SplitImages:
+        """List one split (see TinyFolder)."""
+        return EncodedImages(TinyFolder(Path(root), split), root, split)
 
 
 def arrange(
@@ -97,7 +113,7 @@ def is_tiny(root: Path) -> bool:
     """Whether a folder is a Tiny-ImageNet whose training images are as distributed."""
     if not (root / CLASSES).is_file() or not (root / "train").is_dir():
         return False
-    return any(os.path.isdir(f"{entry.path}/{IMAGES}") for entry in scan(root / "train"))
+    return any(os.path.isdir(f"{entry.path}/{IMAGES}") for entry in list_folder(root / "train"))
 
 
 class TinyFolder(Folder):
@@ -144,10 +160,15 @@ class TinyFolder(Folder):
         return entries
 
     def _text(self, name: str) -> str | None:
-        found = {entry.name: entry for entry in scan((self.root / name).parent)}.get(os.path.basename(name))
+        found = {entry.name: entry for entry in list_folder((self.root / name).parent)}.get(
+            os.path.basename(name)
+        )
         if found is None:
             return None
         if (kind := kind_of(found, self.real_root)) != "file" or found.stat().st_size > MAX_TEXT:
             what = kind if kind != "file" else f"{found.stat().st_size:,} bytes long"
             raise InputError(f"{found.path!r} is {what}; expected a text file of at most {MAX_TEXT:,} bytes")
         return Path(found.path).read_text("utf-8", "replace")
+
+
+SOURCES.register("tiny-imagenet", TinyLayout())

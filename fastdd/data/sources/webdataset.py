@@ -22,16 +22,40 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import InputError
+from .base import SOURCES, Layout, Problem, Split, SplitImages
+from .encoded import EncodedImages
 from .folder import read_part
-from .layout import IGNORED_NAMES, IMAGE_SUFFIXES, Entry, Listing, Problem, Split, class_name_fault, settle
 from .tar_headers import damaged, members, opened, unsafe
-from .webdataset_paths import class_names, shard_paths
+from .tree import IGNORED_NAMES, IMAGE_SUFFIXES, Entry, Listing, class_name_fault, complete
+from .webdataset_paths import class_names, is_pattern, is_sharded, shard_paths
 
 MAX_LABEL = 256  # bytes of a .cls member that are read: no class has a longer name
 
 
+class WebDatasetLayout(Layout):
+    """A folder of shards, or a pattern of their names."""
+
+    priority = 20
+
+    def recognizes(self, root: str) -> bool:
+        """Whether the root is a pattern, or a folder that holds shards of a split."""
+        return is_pattern(root) or (Path(root).is_dir() and is_sharded(Path(root)))
+
+    def open(self, root: str, split: Split) -> SplitImages:
+        """Index one split (see Shards)."""
+        return EncodedImages(Shards(root, split), root, split)
+
+
 class Sample(NamedTuple):
-    """One image of a shard: its key with the suffix, where it is, and its label as text."""
+    """One image of a shard.
+
+    Attributes:
+        name: its key with the suffix.
+        part: number of its shard.
+        size: bytes.
+        offset: where its bytes begin in the shard.
+        label: its class, as text.
+    """
 
     name: str
     part: int
@@ -70,10 +94,10 @@ class Shards:
             classes = set(names)
         for sample in samples:
             self._place(sample, naming)
-        settle(self.listing, classes, other and (other[0], {naming[label] for label in other[1]}))
+        complete(self.listing, classes, other and (other[0], {naming[label] for label in other[1]}))
 
     def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
-        """The encoded bytes of one image, or a part (see Source)."""
+        """The encoded bytes of one image, or a part (see ImageFiles)."""
         return read_part(str(self.paths[entry.part]), entry.offset + first, entry.size - first, size)
 
     def _place(self, sample: Sample, naming: dict[str, str]) -> None:
@@ -173,3 +197,6 @@ def _padded(labels: set[str]) -> dict[str, str]:
     """Label to class name: numbers are padded to one width, so that they sort as numbers."""
     width = max(map(len, labels), default=0) if all(label.isdecimal() for label in labels) else 0
     return {label: label.zfill(width) for label in labels}
+
+
+SOURCES.register("webdataset", WebDatasetLayout())

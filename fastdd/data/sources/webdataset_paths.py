@@ -11,8 +11,9 @@ from itertools import product
 from pathlib import Path
 
 from ...errors import InputError
-from .folder import kind_of, scan
-from .layout import Split, class_name_fault, some
+from .base import Split
+from .folder import kind_of, list_folder
+from .tree import class_name_fault, some
 
 SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val", "validation")}
 PLACE = "{split}"
@@ -58,7 +59,7 @@ def class_names(root: str | Path) -> list[str] | None:
         InputError: the list cannot be read, or holds a name twice or one that no folder can have.
     """
     path = Path(str(root).partition(PLACE)[0] + "x").parent if is_pattern(root) else Path(root)
-    lists = {entry.name: entry for entry in scan(path)}
+    lists = {entry.name: entry for entry in list_folder(path)}
     for name in ("classes.txt", "classes.json"):
         if name in lists:
             break
@@ -95,18 +96,19 @@ def _in_folder(root: Path, name: str) -> list[Path]:
     """NAME/*.tar, or NAME.tar and NAME-*.tar; a folder with class folders in it is none of shards."""
     real_root = os.path.realpath(root)
     if (root / name).is_dir():
-        found = [entry for entry in scan(root / name) if not entry.name.startswith(".")]
+        found = [entry for entry in list_folder(root / name) if not entry.name.startswith(".")]
         if any(entry.is_dir() for entry in found):
             return []
         return _plain([entry for entry in found if entry.name.endswith(".tar")], real_root)
     named = re.compile(rf"{name}([-_.].*)?\.tar")
-    return _plain([entry for entry in scan(root) if named.fullmatch(entry.name)], real_root)
+    return _plain([entry for entry in list_folder(root) if named.fullmatch(entry.name)], real_root)
 
 
 def _of_pattern(pattern: Path, name: str) -> list[Path]:
     if PLACE not in str(pattern):
         raise InputError(
-            f"{str(pattern)!r} is a pattern without {PLACE}; write {PLACE} where the shards' names say train or val"
+            f"{str(pattern)!r} is a pattern without {PLACE}; write {PLACE} where the shards' names say train or "
+            "val"
         )
     pieces = RANGE.split(str(pattern).replace(PLACE, name))
     numbers = [
@@ -125,7 +127,7 @@ def _of_pattern(pattern: Path, name: str) -> list[Path]:
         names.append("".join(text + number for text, number in zip(pieces[::3], [*filled, ""], strict=True)))
     parents = {os.path.dirname(path) or "." for path in names}
     there = {
-        parent: {entry.name: entry for entry in scan(Path(parent))}
+        parent: {entry.name: entry for entry in list_folder(Path(parent))}
         for parent in parents
         if os.path.isdir(parent)
     }

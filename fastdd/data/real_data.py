@@ -5,29 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
 
 from ..config import Recipe
 from ..runtime.seeds import derive
-from . import Dataset, Loader, open_dataset, open_loader, real_sample, resident, scan
-from .loading.batch import Batch
-from .sources.layout import Split
+from .dataset import Dataset
+from .loading.batch import Batch, Loader
+from .loading.loader import open_loader
+from .loading.resident import resident
+from .open import open_dataset
+from .sampling import real_sample
+from .sources.base import Split
+from .unreadable import scan
 
 
-class Real:
-    """Real images.
+class RealData:
+    """Both splits of the data set of a recipe.
 
     Args:
-        config: the recipe whose data these are.
+        config: the recipe.
         device: where decoded images live.
 
     Attributes:
-        train, test_set: the splits; without the images that a scan found unreadable, where those are to be skipped.
-        skipped: split -> those images, with reasons.
-        chosen: the seeded choice of ipc training images a class, positions in class order.
+        train: training split. With ``data.on_error=skip`` it lacks the images that a scan found unreadable.
+        test_set: held-out split, likewise.
+        skipped: split -> what is wrong with each image that it lacks.
+        chosen: the seeded choice of ``ipc`` training images a class: int64 positions in class order.
 
     Raises:
         InputError: the data cannot be used.
@@ -53,18 +59,18 @@ class Real:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(H, W) to which images are cut, None for those that are kept as stored."""
+        """(H, W) of images after resizing; None: images are kept as stored."""
         return None if self.data.size is None else (self.data.size, self.data.size)
 
     @cached_property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of an image."""
+        """(C, H, W) of an image after resizing."""
         loader = open_loader(self.train, 1, self.size, self.data.channels, indices=[0], backend="torchvision")
         channels, height, width = loader.shape
         return channels, height, width
 
     def images(self, dataset: Dataset, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """uint8 images and labels, on the device."""
+        """Decode a split, or some of its positions: uint8 images [N, C, H, W] and int64 labels [N], on the device."""
         held = resident(
             dataset,
             self.size,
@@ -78,16 +84,16 @@ class Real:
 
     @cached_property
     def test(self) -> tuple[Tensor, Tensor]:
-        """The held-out split."""
+        """Images and labels of the held-out split (see ``images``)."""
         return self.images(self.test_set)
 
     @cached_property
     def chosen_images(self) -> Tensor:
-        """The chosen training images, [K * ipc, C, H, W] in class order."""
+        """The chosen training images, uint8 [K * ipc, C, H, W] in class order."""
         return self.images(self.train, self.chosen)[0]
 
     def choose(self, count: int) -> Tensor:
-        """The seeded choice of ``count`` training images a class, which begins with the smaller ones.
+        """Draw ``count`` training images a class by the recipe's seed; a larger draw begins with the smaller ones.
 
         Raises:
             InputError: a class has fewer.
@@ -95,12 +101,12 @@ class Real:
         return real_sample(self.train, count, derive(self.config.seed, "real"))
 
     def sample(self, count: int) -> Tensor:
-        """Those images, [K * count, C, H, W] in class order."""
+        """The images of ``choose(count)``, uint8 [K * count, C, H, W] in class order."""
         if count == self.config.ipc:
             return self.chosen_images
         return self.images(self.train, self.choose(count))[0]
 
-    def stream(self) -> RealImages:
+    def stream(self) -> TrainingImages:
         """The training images as the bank reads them: in class order, any part of them."""
 
         def loader(positions: range) -> Loader:
@@ -116,47 +122,71 @@ class Real:
                 device=self.device,
             )
 
-        transform = {
+        train = self.train
+        transform: Transform = {
             "size": list(self.shape[1:]),
             "resize": self.data.resize,
             "backend": loader(range(0)).backend,
         }
-        train = self.train
-        return RealImages(self.shape, train.labels, train.names, train.fingerprint, transform, loader)
+        return TrainingImages(
+            shape=self.shape,
+            labels=train.labels,
+            names=train.names,
+            fingerprint=train.fingerprint,
+            transform=transform,
+            stream=loader,
+        )
 
 
-Stream = Callable[[range], Iterable[Batch]]
-"""positions in the data set -> their images in order, in batches of ``bank.batch``"""
+class Transform(TypedDict, total=False):
+    """What was done to images before the teacher sees them, as a bank's manifest has it.
+
+    Attributes:
+        size: [H, W].
+        resize: shorter side in pixels before the center was cut out; None: whatever just covers the size.
+        backend: name and version of the decoder.
+    """
+
+    size: list[int]
+    resize: int | None
+    backend: str
 
 
 @dataclass(frozen=True)
-class RealImages:
-    """The data set as the bank sees it.
+class TrainingImages:
+    """The training images as the bank reads them.
 
     Attributes:
         shape: (C, H, W) of an image.
         labels: int64 [N], ascending.
-        names: of the images, for the list of those that were skipped.
-        fingerprint: of the data set.
-        transform: what was done to the images, for the manifest: backend, size, ...
-        stream: reads a range of positions.
+        names: names of the images, for the list of those that were skipped.
+        fingerprint: of the split.
+        transform: what is done to the images, for the bank's manifest.
+        stream: reads a range of positions, in order, in batches of ``bank.batch``.
     """
 
     shape: tuple[int, int, int]
     labels: Tensor
     names: Sequence[str]
     fingerprint: str
-    transform: dict[str, Any]
-    stream: Stream
+    transform: Transform
+    stream: Callable[[range], Iterable[Batch]]
 
     @classmethod
-    def in_memory(cls, images: Tensor, labels: Tensor, batch: int, fingerprint: str = "") -> RealImages:
+    def in_memory(cls, images: Tensor, labels: Tensor, batch: int, fingerprint: str = "") -> TrainingImages:
         """Decoded images, uint8 [N, C, H, W] in class order, read in batches of ``batch``."""
 
         def stream(positions: range) -> Iterator[Batch]:
             for rows in torch.arange(positions.start, positions.stop).split(batch):
                 yield Batch(images[rows], labels[rows], rows)
 
-        names = [f"{c}/{index}" for index, c in enumerate(labels.tolist())]
+        names = [f"{label}/{index}" for index, label in enumerate(labels.tolist())]
         _, channels, height, width = images.shape
-        return cls((channels, height, width), labels, names, fingerprint, {"size": [height, width]}, stream)
+        return cls(
+            shape=(channels, height, width),
+            labels=labels,
+            names=names,
+            fingerprint=fingerprint,
+            transform={"size": [height, width]},
+            stream=stream,
+        )

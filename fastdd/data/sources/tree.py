@@ -1,10 +1,9 @@
-"""The layout that every other is turned into, `SPLIT/CLASS/IMAGE`, and everything that can be wrong with it.
+"""The tree `SPLIT/CLASS/IMAGE`, into which every layout of files is turned, and all that can be wrong with it.
 
-A folder and an archive are both turned into a flat list of entries; the rules are here, once:
-training images in `train/`, held-out images in `test/` (or `val/` where there is no `test/`), one
-folder a class, images directly inside it. Hidden files, `Thumbs.db`, `.txt`, `.json` and `.csv` are
-ignored; any other file that is no image is a problem, so that nothing is left out unnoticed.
-Cost: O(N log N) in the number of files; no file is opened.
+Folders, archives and shards each become a flat list of entries, and the rules are here, once: training images lie in
+`train/`, held-out images in `test/` (or `val/` where there is no `test/`), each class is one folder, and images lie
+directly inside it. Hidden files, `Thumbs.db`, `.txt`, `.json` and `.csv` are ignored; any other file that is no image
+is a problem, so that nothing is left out unnoticed. Cost: O(N log N) in the number of files; no file is opened.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from ...errors import InputError
+from .base import Problem, Split
 
-Split = Literal["train", "test"]
 SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 IGNORED_SUFFIXES = (".txt", ".json", ".csv")
@@ -27,9 +26,12 @@ IGNORED_NAMES = ("Thumbs.db", "desktop.ini", "__MACOSX")
 class Entry(NamedTuple):
     """One file or folder found in a split.
 
-    path is relative to the split's folder, '/'-separated ("cat/1.jpg"). kind is "file", "folder", or
-    for what is rejected a phrase that says what it is. size is in bytes; offset is where the bytes
-    begin in an archive (0 in a folder), and part which archive of several.
+    Attributes:
+        path: relative to the split's folder, with '/' ("cat/1.jpg").
+        kind: "file", "folder", or a phrase that says what an entry is that must be rejected.
+        size: bytes.
+        offset: where the bytes begin in an archive; 0 in a folder.
+        part: number of the archive, where there are several.
     """
 
     path: str
@@ -39,20 +41,16 @@ class Entry(NamedTuple):
     part: int = 0
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with the data: where (a path inside the root) and what, with what to do."""
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where!r} {self.what}"
-
-
 @dataclass
 class Listing:
-    """One split: its folder's name, its images sorted by (class, name), and what is wrong with it."""
+    """The files of one split.
+
+    Attributes:
+        folder: name of the split's folder.
+        files: its images, sorted by (class, name).
+        counts: images of each class, by name.
+        problems: all that is wrong with the split.
+    """
 
     folder: str
     files: list[Entry] = field(default_factory=list)
@@ -60,19 +58,19 @@ class Listing:
     problems: list[Problem] = field(default_factory=list)
 
 
-class Source(Protocol):
-    """Where encoded images come from.
+class ImageFiles(Protocol):
+    """JPEG and PNG files, wherever they lie.
 
     Attributes:
-        layout: of which kind the data set is, in words.
-        listing: the open split.
+        layout: what kind of data set this is, in words.
+        listing: the files of the open split.
     """
 
     layout: str
     listing: Listing
 
     def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
-        """The encoded bytes of one image, or ``size`` of them from the byte ``first`` on; fewer where it is shorter.
+        """The bytes of one file, or ``size`` of them from the byte ``first`` on; fewer where it is shorter.
 
         Raises:
             OSError: the file cannot be read.
@@ -101,21 +99,21 @@ def arrange(
     """Apply the rules of the layout to the entries of one split.
 
     Args:
-        folder: the split's folder name, used in messages.
+        folder: name of the split's folder, for messages.
         entries: what lies below it, in any order.
-        other: folder name and class names of the other split, or None if there is no other split.
-        problems: what was already found wrong; kept in front of what is found here.
+        other: folder name and class names of the other split; None if there is no other split.
+        problems: what was already found wrong; it stays in front of what is found here.
     """
     listing = Listing(folder, problems=list(problems))
     classes: set[str] = set()
     for entry in entries:
         _place(entry, listing, classes)
     listing.problems = list(dict.fromkeys(listing.problems))  # a nested folder is met once a file
-    settle(listing, classes, other)
+    complete(listing, classes, other)
     return listing
 
 
-def settle(listing: Listing, classes: Collection[str], other: tuple[str, Collection[str]] | None) -> None:
+def complete(listing: Listing, classes: Collection[str], other: tuple[str, Collection[str]] | None) -> None:
     """Sort and count the images of a listing, and check its classes.
 
     Args:
@@ -163,7 +161,7 @@ def _place(entry: Entry, listing: Listing, classes: set[str]) -> None:
 
 
 def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) -> None:
-    """Empty classes, too few classes, and classes that only one split has."""
+    """Note empty classes, too few classes, and classes that only one split has."""
     problems = listing.problems
     for name, count in listing.counts.items():
         if not count:
@@ -190,7 +188,7 @@ def is_class_folder(name: str) -> bool:
 
 
 def class_name_fault(name: str) -> str:
-    """Why a name from a list of classes cannot be one, or "": the images of a class go into a folder of its name."""
+    """Why a class cannot have this name, or "": the images of a class go into a folder of its name."""
     if (
         not name
         or name[0] == "."
@@ -199,7 +197,8 @@ def class_name_fault(name: str) -> str:
         or "\\" in name
         or len(name.encode()) > 255
     ):
-        return f"names a class {name!r}; expected a name that a folder can have, without '/' and not beginning with '.'"
+        expected = "expected a name that a folder can have, without '/' and not beginning with '.'"
+        return f"names a class {name!r}; {expected}"
     return ""
 
 

@@ -1,8 +1,8 @@
 """What the backends of a loader share: the pass, its cursor, and what becomes of an image that cannot be read.
 
-A backend only turns lists of positions into pixels, reading ahead of its consumer as it likes; what was
-read ahead and not given is read again after a resume. The images given and skipped are counted, and a
-pass whose sum is not the number of its images ends in an error rather than in wrong statistics.
+A backend only turns lists of positions into pixels, and reads ahead of its consumer as it likes; what it read ahead
+and did not give is read again after a resume. The images that were given and skipped are counted, and a pass whose sum
+is not the number of its images ends in an error rather than in wrong statistics.
 """
 
 from __future__ import annotations
@@ -11,45 +11,64 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ...errors import InputError
 from ..dataset import Dataset
+from ..decode import fit
 from .batch import Batch, OnError
-from .crops import Crop
-from .decode import cut, fit
+from .crops import Crop, cut
 from .order import Schedule
 
 Failures = list[tuple[int, str]]  # (row of the batch, reason)
 Reading = Generator[tuple[Tensor, Failures], None, None]
 
 
-class Stream(ABC):
-    """A Loader (see there) but for the decoding."""
+@dataclass(frozen=True)
+class Decoding:
+    """How a loader turns images into batches.
+
+    Attributes:
+        size: (H, W); None: as stored.
+        channels: 1 or 3.
+        crop: the random window of each image; None: the center.
+        resize: shorter side in pixels before the center is cut out; None: whatever just covers the size.
+        on_error: "fail" or "skip".
+        threads: number of threads that decode; None: as many as the dataset's reader says.
+        device: where batches go.
+    """
+
+    size: tuple[int, int] | None
+    channels: int
+    crop: Crop | None
+    resize: int | None
+    on_error: OnError
+    threads: int | None
+    device: torch.device
+
+
+class BaseLoader(ABC):
+    """A Loader (see there) without its decoding.
+
+    Args:
+        dataset: the images.
+        schedule: which images a pass reads, in which order.
+        decoding: what becomes of each image.
+    """
 
     backend: str
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        schedule: Schedule,
-        size: tuple[int, int] | None,
-        channels: int,
-        crop: Crop | None,
-        resize: int | None,
-        on_error: OnError,
-        threads: int | None,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, dataset: Dataset, schedule: Schedule, decoding: Decoding) -> None:
         self.dataset = dataset
         self.skipped: dict[int, str] = {}
-        self._schedule, self._on_error, self._device = schedule, on_error, device
-        self._crop, self._resize, self._as_stored = crop, resize, size is None
-        self._threads = dataset.reader.threads if threads is None else threads
+        self._schedule, self._on_error, self._device = schedule, decoding.on_error, decoding.device
+        self._crop, self._resize, self._as_stored = decoding.crop, decoding.resize, decoding.size is None
+        self._threads = dataset.reader.threads if decoding.threads is None else decoding.threads
         self._epoch = self._position = 0
-        self.shape = self._shape(size, channels)
+        self.shape = self._shape(decoding.size, decoding.channels)
 
     def __len__(self) -> int:
         return len(self._schedule)
@@ -98,7 +117,7 @@ class Stream(ABC):
 
     @abstractmethod
     def _read(self, batches: Sequence[Tensor], epoch: int) -> Reading:
-        """For the positions of each batch: pixels [B, C, H, W] on the device, and the rows that could not be read."""
+        """Decode the images at each batch's positions: [B, C, H, W] on the device, and the rows that failed."""
 
     def _pixels(self, position: int, epoch: int) -> Tensor:
         """uint8 [C, H, W] of one image, decoded and resized by torchvision.

@@ -135,6 +135,14 @@ def test_students_by_the_papers_names() -> None:
     assert students(["resnet20", "convnet"], 8) == ["resnet20", "convnet1"]
 
 
+def test_overrides_of_a_set_are_written_as_those_of_a_recipe(run: Path) -> None:
+    (config,) = Judgement(
+        Question(run, arm="deda", overrides=["randaugment.magnitude=5", "student.mix=none"]), CPU
+    ).configs
+    assert config.randaugment is not None
+    assert (config.randaugment.magnitude, config.mix) == (5, "none")
+
+
 def test_what_is_missing_is_said_at_once(run: Path, bare: Path, tmp_path: Path) -> None:
     teacher = run / "teacher.safetensors"
     cases: list[tuple[Question, str]] = [
@@ -147,7 +155,10 @@ def test_what_is_missing_is_said_at_once(run: Path, bare: Path, tmp_path: Path) 
         ),
         (Question(run, arm="deda", protocol="rdet"), r"did you mean 'rded'"),
         (Question(run, arm="deda", overrides=["stepps=3"]), r"unknown key 'stepps'.*did you mean 'steps'"),
+        (Question(run, arm="deda", overrides=["optimiser=sgd"]), r"did you mean 'optimizer'"),
         (Question(run, arm="deda", overrides=["lr=-1"]), r"student.lr.*greater than 0"),
+        (Question(run, arm="deda", overrides=["magnitude=11"]), r"student.randaugment.magnitude.*got 11"),
+        (Question(run, arm="deda", seeds=0), r"student.seeds.*greater than or equal to 1"),
         (Question(run, arm="deda", overrides=["epochs=3"]), r"give one of steps and epochs"),
         (Question(run, arm="deda", overrides=["batch=by_ipc"]), r"set student.batch"),
         (Question(run, arm="deda", json=run / "recipe.yaml"), r"give another --json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from fastdd.errors import InputError
 from fastdd.evaluate import protocol_hash, protocol_text
 from fastdd.evaluate.schedules import factor, learning_rate
 from fastdd.protocols import PROTOCOLS, SettledStudent, declaration, plain, settle_student
-from fastdd.recipes.resolve import resolve, table
+from fastdd.recipes.resolve import resolve, resolve_student, table
 from fastdd.recover.loop import cosine
 
 
@@ -276,3 +277,30 @@ def test_a_preset_may_come_from_the_command_line(tmp_path: Path) -> None:
 
 def test_no_protocol_is_the_houses(tmp_path: Path) -> None:
     assert resolve(write(tmp_path, "{seeds: 2}")).recipe.student == Student(seeds=2)
+
+
+def test_a_protocol_alone_takes_the_overrides_of_a_recipe() -> None:
+    run = Student(seeds=2, batch=7).model_dump(mode="json")
+    assert resolve_student(run) == Student(seeds=2, batch=7)
+    assert resolve_student(run, "rded") == resolve_student({}, None, ["protocol=rded"]) == preset("rded")
+    nested = resolve_student(run, None, ["randaugment.magnitude=5", "operations=1", "batch=8"])
+    assert nested.randaugment is not None
+    assert (nested.randaugment.magnitude, nested.randaugment.operations) == (5, 1)
+    assert (nested.batch, nested.seeds) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("stepps=3", "unknown key 'stepps' (did you mean 'steps'?)"),
+        ("randaugment.magnitud=3", "unknown key 'randaugment.magnitud' (did you mean"),
+        ("method.steps=3", "unknown key 'method.steps'"),
+        ("steps", "must look like key=value"),
+        ("steps=[", "not a YAML value"),
+        ("magnitude=11", "student.randaugment.magnitude: input should be less than or equal to 10, got 11"),
+        ("student=3", "student: input should be"),
+    ],
+)
+def test_bad_overrides_of_a_protocol_alone(override: str, expected: str) -> None:
+    with pytest.raises(InputError, match=re.escape(expected)):
+        resolve_student({}, None, [override])

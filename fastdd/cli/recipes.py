@@ -34,7 +34,7 @@ def _recipes(arguments: argparse.Namespace) -> None:
 
     rows = Table("recipe", "what it does", box=None, header_style="bold")
     for name in single_names():
-        rows.add_row(name, read(name)[1]["description"])
+        rows.add_row(name, str(read(name).values["description"]))
     for name in dataset_names():
         rows.add_row(
             f"{name}-METHOD", f"{data_set(name, name)['description']}, METHOD one of: {', '.join(NAMES)}"

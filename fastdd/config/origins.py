@@ -1,53 +1,89 @@
-"""Layers of values: nests whose leaves remember which layer set them, laid one over another."""
+"""Values that remember who set them, in trees that are laid one over another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeAlias, cast
+
+from pydantic import JsonValue
 
 from .sources import Sourced
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A value, the layer that set it, and its source where one is named."""
+    """A value and who set it.
 
-    value: Any
+    Attributes:
+        origin: such as a file's name, ``method deda`` or ``command line``.
+        source: ``paper``, ``code`` or ``ours`` where the origin says so, else empty.
+    """
+
+    value: JsonValue
     origin: str
     source: str = ""
 
 
-def tag(node: Any, origin: str) -> Any:
-    """The same nest with every leaf wrapped."""
+Tree: TypeAlias = "dict[str, Tree | Leaf]"
+
+
+def with_origin(node: object, origin: str) -> Tree | Leaf:
+    """The same mappings with each value made a Leaf."""
     if isinstance(node, dict):
-        return {key: tag(value, origin) for key, value in node.items()}
+        return {key: with_origin(value, origin) for key, value in node.items()}
     if isinstance(node, Sourced):
         return Leaf(node.value, origin, node.source)
-    return Leaf(node, origin)
+    return Leaf(cast(JsonValue, node), origin)
 
 
-def untag(node: Any) -> Any:
-    """The plain values of a wrapped nest."""
-    return node.value if isinstance(node, Leaf) else {key: untag(value) for key, value in node.items()}
+def tree_of(mapping: dict[str, object], origin: str) -> Tree:
+    """``with_origin`` of a mapping."""
+    return {key: with_origin(value, origin) for key, value in mapping.items()}
 
 
-def merge(base: Any, patch: Any) -> Any:
-    """patch over base: mappings are merged key by key, anything else is replaced."""
-    if not (isinstance(base, dict) and isinstance(patch, dict)):
-        return patch
-    return {**base, **{key: merge(base.get(key), value) for key, value in patch.items()}}
+def plain_values(node: Tree | Leaf) -> JsonValue:
+    """The values alone."""
+    return node.value if isinstance(node, Leaf) else {key: plain_values(value) for key, value in node.items()}
 
 
-def nest(path: str, leaf: Any) -> dict[str, Any]:
-    """The nest that holds one leaf, at a dotted path."""
-    for key in reversed(path.split(".")):
-        leaf = {key: leaf}
-    return leaf
+def value_at(tree: Tree, path: str) -> JsonValue:
+    """The plain value at a dotted path; None where there is none."""
+    node: Tree | Leaf | None = tree
+    for key in path.split("."):
+        node = node.get(key) if isinstance(node, dict) else None
+    return None if node is None else plain_values(node)
 
 
-def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Leaf]]:
-    """Dotted path and leaf of everything in a wrapped nest."""
+def section(node: Tree | Leaf, key: str) -> Tree:
+    """The mapping at a key; empty where there is none."""
+    found = node.get(key) if isinstance(node, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def merge(base: Tree, patch: Tree) -> Tree:
+    """Lay ``patch`` over ``base``: mappings are merged key by key, anything else is replaced."""
+    merged: Tree = dict(base)
+    for key, value in patch.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = merge(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def nested(keys: list[str], node: Tree | Leaf) -> Tree:
+    """The tree in which only ``keys``, one within the other, lead to ``node``."""
+    *outer, last = keys
+    tree: Tree = {last: node}
+    for key in reversed(outer):
+        tree = {key: tree}
+    return tree
+
+
+def leaves(node: Tree | Leaf, path: str = "") -> Iterator[tuple[str, Leaf]]:
+    """The dotted path and the leaf of each value."""
     if isinstance(node, Leaf):
         yield path, node
     else:

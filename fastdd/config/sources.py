@@ -1,14 +1,16 @@
 """Where a value comes from: printed in a paper, found in released code, or our own choice.
 
-Method declarations write ``lr=code(0.25)``; recipes write the same as ``lr: !code 0.25``.
+A method's file writes ``"lr": code(0.25)``; a recipe writes the same as ``lr: !code 0.25``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
+from pydantic import JsonValue
 
 Source = Literal["paper", "code", "ours"]
 SOURCES: tuple[Source, ...] = ("paper", "code", "ours")
@@ -18,62 +20,64 @@ SOURCES: tuple[Source, ...] = ("paper", "code", "ours")
 class Sourced:
     """A value with its source."""
 
-    value: Any
+    value: JsonValue
     source: Source
 
 
-def paper(value: Any) -> Sourced:
-    """The value that the method's paper prints."""
+def paper(value: JsonValue) -> Sourced:
+    """A value that the method's paper prints."""
     return Sourced(value, "paper")
 
 
-def code(value: Any) -> Sourced:
-    """The value of the released code, where the paper is silent or differs."""
+def code(value: JsonValue) -> Sourced:
+    """A value of the released code, where the paper is silent or differs."""
     return Sourced(value, "code")
 
 
-def ours(value: Any) -> Sourced:
-    """The value that we chose; the recipe or the method's docstring says why."""
+def ours(value: JsonValue) -> Sourced:
+    """A value that fastdd chose; the recipe or the method's docstring says why."""
     return Sourced(value, "ours")
 
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML that also knows !paper, !code and !ours, and refuses a key written twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         if twice := {key for key in keys if keys.count(key) > 1}:
             raise yaml.constructor.ConstructorError(
-                None, None, f"key written twice: {sorted(map(str, twice))[0]}", node.start_mark
+                problem=f"key written twice: {min(map(str, twice))}", problem_mark=node.start_mark
             )
         return super().construct_mapping(node, deep)
 
 
-def _sourced(source: Source) -> Any:
-    def construct(loader: yaml.SafeLoader, node: yaml.Node) -> Sourced:
+def _constructor(source: Source) -> Callable[[_Loader, yaml.Node], Sourced]:
+    """What makes a Sourced of a value with the tag ``!source``."""
+
+    def construct(loader: _Loader, node: yaml.Node) -> Sourced:
         if isinstance(node, yaml.SequenceNode):
             return Sourced(loader.construct_sequence(node, deep=True), source)
         if not isinstance(node, yaml.ScalarNode):
             raise yaml.constructor.ConstructorError(
-                None, None, f"!{source} takes a value, not a mapping", node.start_mark
+                problem=f"!{source} takes a value, not a mapping", problem_mark=node.start_mark
             )
-        # resolve "0.25" to a number as YAML would without the tag
+        # "0.25" becomes a number, as YAML makes it without the tag
         tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))
-        return Sourced(
-            loader.construct_object(yaml.ScalarNode(tag, node.value, node.start_mark, node.end_mark)), source
-        )
+        untagged = yaml.ScalarNode(tag, node.value, node.start_mark, node.end_mark)
+        return Sourced(loader.construct_object(untagged), source)
 
     return construct
 
 
 for _source in SOURCES:
-    _Loader.add_constructor(f"!{_source}", _sourced(_source))
+    _Loader.add_constructor(f"!{_source}", _constructor(_source))
 
 
-def parse_yaml(text: str) -> Any:
-    """Parse recipe YAML; tagged values become Sourced.
+def parse_yaml(text: str) -> object:
+    """The document in a recipe's YAML; values with a tag become Sourced.
 
     Raises:
         yaml.YAMLError: the text is not valid YAML.
     """
-    return yaml.load(text, Loader=_Loader)
+    document: object = yaml.load(text, Loader=_Loader)
+    return document

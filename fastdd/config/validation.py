@@ -1,21 +1,60 @@
-"""Validation of plain values against the vocabulary, with messages that name path, value and nearest known key."""
+"""Validation of plain values, with messages that name the key, what is wrong, the value and the nearest known key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from ..errors import InputError, suggestion
-from . import Method, Recipe, Teacher, Terms
-from .terms import vocabulary
+from .data import Teacher
+from .method import Method
+from .terms import Terms, vocabulary
 
-NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher}  # sections of named configurations
+NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher}
+"""sections of a recipe that hold configurations by name, and the type of those"""
+TYPES = ("bool", "int", "float", "str", "constrained-int", "constrained-float")
+"""pydantic's names for the types in ``Count | Literal["all"]``, which stand in an error's location behind the keys"""
+
+C = TypeVar("C", bound=BaseModel)
 
 
-def _model_of(annotation: Any) -> type[BaseModel] | None:
-    """The configuration type in an annotation such as ``Gaussian | None``."""
+def validated(model: type[C], plain: object, origin: str) -> C:
+    """The configuration that plain values make.
+
+    Args:
+        model: the type of the configuration, such as Recipe.
+        plain: nested mappings of JSON-like values.
+        origin: where the values come from, for the message.
+
+    Raises:
+        InputError: an unknown key, or a value of the wrong type or out of range.
+    """
+    try:
+        return model.model_validate(plain)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {_explained(model, error)}") from error
+
+
+def schema_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted paths of all values of a configuration, sections included, as ``key=value`` may name them.
+
+    A recipe's ``arms`` and ``committee`` hold names of the user's, and ``sweep`` is written by ``fastdd sweep``; their
+    paths are left out.
+    """
+    for name, field in model.model_fields.items():
+        if name in (*NAMED, "sweep"):
+            continue
+        yield prefix + name
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            yield from schema_paths(inner, f"{prefix}{name}.")
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The type of a section, from an annotation such as ``Gaussian | None``; None where it is a value."""
     if annotation is Terms:
         return vocabulary()
     for candidate in (annotation, *get_args(annotation)):
@@ -24,62 +63,46 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def schema_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted paths of all leaves of a configuration type, without a recipe's sections of named ones and its sweep."""
-    for name, field in model.model_fields.items():
-        inner = _model_of(field.annotation)
-        if name in (*NAMED, "sweep"):
-            continue
-        if inner is None:
-            yield prefix + name
-        else:
-            yield prefix + name  # the section itself may be set, to null or to a mapping
-            yield from schema_paths(inner, f"{prefix}{name}.")
+def _known_keys(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """The keys of the section at a path."""
+    section: type[BaseModel] | None = model
+    keys = iter(path)
+    for key in keys:
+        if key in NAMED:
+            next(keys, None)  # the name
+            section = NAMED[key]
+        elif section is not None and key in section.model_fields:
+            section = _model_in(section.model_fields[key].annotation)
+    return [] if section is None else list(section.model_fields)
 
 
-def _model_at(path: Sequence[str]) -> type[BaseModel] | None:
-    """The configuration type that a key's parents lead to."""
-    model: type[BaseModel] | None = Recipe
-    parts = iter(path)
-    for part in parts:
-        if model is Recipe and part in NAMED:
-            next(parts, None)
-            model = NAMED[part]
-        elif model and part in model.model_fields:
-            model = _model_of(model.model_fields[part].annotation)
-    return model
-
-
-def _explain(error: ValidationError, origin: str) -> str:
-    """Pydantic's list as sentences: path, what is wrong, what was given, the nearest known key."""
-    lines = []
+def _explained(model: type[BaseModel], error: ValidationError) -> str:
+    """Pydantic's list of errors in one line."""
+    unknown: list[str] = []
+    found: dict[str, list[ErrorDetails]] = {}
     for item in error.errors():
-        # of a choice such as ``Count | All`` the first alternative says enough; its name is pydantic's own
-        if any(part == "literal['all']" for part in item["loc"]):
-            continue
-        loc = [str(part) for part in item["loc"]]
-        parts = [part for part in loc if part != "constrained-int" and not part.startswith("literal[")]
-        path = ".".join(parts)
+        path = _keys(item["loc"])
         if item["type"] == "extra_forbidden":
-            model = _model_at(parts[:-1])
-            lines.append(f"unknown key {path}{suggestion(parts[-1], model.model_fields if model else ())}")
+            known = _known_keys(model, path[:-1])
+            unknown.append(f"unknown key {'.'.join(path)}{suggestion(path[-1], known)}")
         else:
-            message = item["msg"].removeprefix("Value error, ")
-            given = "" if item["type"] == "value_error" else f", got {item['input']!r}"
-            lines.append(f"{path + ': ' if path else ''}{message[0].lower()}{message[1:]}{given}")
-    return f"{origin}: " + "; ".join(lines)
+            found.setdefault(".".join(path), []).append(item)
+    return "; ".join([*unknown, *(_sentence(path, items) for path, items in found.items())])
 
 
-def validated(plain: Any, origin: str) -> Recipe:
-    """The recipe of plain values.
+def _keys(location: Sequence[int | str]) -> list[str]:
+    """The keys of an error's location, without pydantic's names for the types that a value may have."""
+    keys: list[str] = []
+    for part in map(str, location):
+        is_name = bool(keys) and keys[-1] in NAMED
+        if is_name or not (part in TYPES or part.startswith("literal[")):
+            keys.append(part)
+    return keys
 
-    Args:
-        origin: where they are from, for the message.
 
-    Raises:
-        InputError: an unknown key, or a value of the wrong type or out of range.
-    """
-    try:
-        return Recipe.model_validate(plain)
-    except ValidationError as error:
-        raise InputError(_explain(error, origin)) from error
+def _sentence(path: str, items: Sequence[ErrorDetails]) -> str:
+    """What is wrong at a path; there is one item for each type that the value may have."""
+    first, *others = (item["msg"].removeprefix("Value error, ") for item in items)
+    message = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
+    given = "" if items[0]["type"] == "value_error" else f", got {items[0]['input']!r}"
+    return f"{path + ': ' if path else ''}{message[0].lower()}{message[1:]}{given}"

@@ -16,19 +16,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
-from pydantic import ValidationError
 
 from .. import evaluate, teachers
 from ..config import CONTROL, FULL, Data, Recipe, Student, Teacher
 from ..data.real_data import RealData
 from ..distilled import DistilledSet, open_set
 from ..distilled.runs import run_of
-from ..errors import InputError, suggestion
+from ..errors import InputError
 from ..labels import images_fingerprint
 from ..models.build import outline
 from ..models.student_names import students
-from ..protocols import declaration, plain, settle_student
+from ..protocols import settle_student
+from ..recipes.resolve import resolve_student
 from ..runtime.precision import has_fast_bf16
 from ..runtime.seeds import seed_everything
 from ..teachers.card import check_card
@@ -230,35 +229,10 @@ def _protocols(
     question: Question, run: dict[str, Any] | None, device: torch.device, side: int
 ) -> list[Student]:
     """The protocol with each student's network."""
-    values: dict[str, Any] = dict(run or {})
-    if question.protocol is not None:
-        values = {"protocol": question.protocol, **plain(declaration(question.protocol))}
-    for text in question.overrides:
-        values |= _override(text)
-    if question.seeds is not None:
-        values["seeds"] = question.seeds
-    if values.get("precision") == "auto":
-        values["precision"] = "bf16" if has_fast_bf16(device) else "fp32"
-    networks = students(question.students, side) or [values.get("network", Student().network)]
-    try:
-        return [Student.model_validate({**values, "network": network}) for network in networks]
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        given = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-        message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"student{'.' if where else ''}{where}: {message}{given}") from error
-
-
-def _override(text: str) -> dict[str, Any]:
-    """One ``key=value`` of the protocol."""
-    key, equals, raw = text.partition("=")
-    key = key.removeprefix("student.")
-    if not equals:
-        raise InputError(f"override {text!r} must look like key=value, for example steps=500")
-    if key not in Student.model_fields:
-        raise InputError(f"unknown key {key!r} of a protocol{suggestion(key, Student.model_fields)}")
-    try:
-        return {key: yaml.safe_load(raw)}
-    except yaml.YAMLError as error:
-        raise InputError(f"override {text!r}: {raw!r} is not a YAML value") from error
+    seeds = [] if question.seeds is None else [f"seeds={question.seeds}"]
+    config = resolve_student(run or {}, question.protocol, [*question.overrides, *seeds])
+    if config.precision == "auto":
+        precision = "bf16" if has_fast_bf16(device) else "fp32"
+        config = config.model_copy(update={"precision": precision})
+    networks = students(question.students, side) or [config.network]
+    return [config.model_copy(update={"network": network}) for network in networks]

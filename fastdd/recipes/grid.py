@@ -180,4 +180,4 @@ def _joined(name: str, points: Sequence[Resolved], given: int) -> Recipe:
         key: made.model_dump(mode="json") for found in arms.values() for key, made in found.items()
     }
     plain["sweep"] = Sweep(keys=keys, points=places).model_dump(mode="json")
-    return validated(plain, f"the sweep of {name}")
+    return validated(Recipe, plain, f"the sweep of {name}")

@@ -1,35 +1,40 @@
-"""From a recipe's name and overrides to one validated Recipe, with the origin of every value.
+"""From a recipe's name and ``key=value`` texts to one validated Recipe, with who set each value.
 
-Later layers win. Of a run: type defaults, the data set, the student's protocol, the recipe. Of an arm: type defaults,
-the method's declaration, what it declares for the data set and for the images a class, its additions, the recipe's
-``method:`` section (every arm), the arm's own section, ``--add``. Over all of them ``key=value`` overrides: the key is
-a dotted path; ``method.x`` means x of every arm; a path may be shortened to its end where that is unambiguous.
+Each of these is laid over the ones before it:
+
+    run     the types' defaults, the data set, the student's protocol, the recipe, key=value
+    arm     the types' defaults, the method, what it declares for the data set and for the images a class, its additions,
+            the recipe's section ``method`` (for every arm), the arm's own section, --add, key=value
+
+overrides.py says how a key may be written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-from ..config import Recipe, as_plain
-from ..config.origins import Leaf, leaves, merge, tag, untag
+from pydantic import JsonValue
+
+from ..config import Config, Recipe, Student, as_plain
+from ..config.origins import Leaf, Tree, leaves, merge, plain_values, section, tree_of, value_at, with_origin
 from ..config.validation import validated
 from ..errors import InputError
 from ..methods import METHODS, addition, layers
-from ..protocols import declaration as protocol
-from .overrides import Address, _override, _value
-from .presets import data_set, read
+from ..protocols import declaration as protocol_values
+from .overrides import Address, Override, last_value, parse_overrides, set_value
+from .presets import Document, data_set, read
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A validated recipe and where its values come from.
+    """A validated recipe and who set its values.
 
     Attributes:
-        leaves: for every dotted path, the leaf that set it (absent: the type's default).
-        addresses: for every override, what it set.
+        leaves: the leaf at each dotted path; a path that is absent has its type's default.
+        addresses: for each override, the addresses of the values that it set.
     """
 
     recipe: Recipe
@@ -37,90 +42,19 @@ class Resolved:
     addresses: tuple[tuple[Address, ...], ...] = ()
 
 
-def _arm(name: str, section: Any, shared: Any, origin: str, dataset: str | None, ipc: int) -> dict[str, Any]:
-    """One arm's layers, merged."""
-    if not isinstance(section, dict):
-        raise InputError(
-            f"{origin}: arms.{name} must be a mapping, such as {{method: deda}}, got {section!r}"
-        )
-    section = dict(section)
-    method, additions = section.pop("method", "custom"), section.pop("add", [])
-    if not isinstance(method, str):
-        raise InputError(
-            f"{origin}: arms.{name} must name its `method` ({', '.join(METHODS)}), got {method!r}"
-        )
-    if not isinstance(additions, list) or not all(isinstance(extra, str) for extra in additions):
-        raise InputError(
-            f"{origin}: arms.{name}.add must be a list of names such as [dire], got {additions!r}"
-        )
-    merged: Any = {}
-    for declared, patch in layers(method, dataset, ipc):
-        merged = merge(merged, tag(patch, declared))
-    for extra in additions:
-        merged = _add(merged, extra, f"add {extra}")
-    return merge(merge(merged, tag(shared, origin)), tag(section, origin))
+class Row(NamedTuple):
+    """A value of a resolved recipe: where it stands, who set it, and ``paper``, ``code`` or ``ours`` where that is told."""
+
+    path: str
+    value: JsonValue
+    origin: str
+    source: str
 
 
-def _add_to_all(arms: dict[str, Any], extra: str) -> dict[str, Any]:
-    """All arms with an addition, which their names then tell; an arm that has it stays as it is."""
-    has = {
-        arm: all(untag(tree).get("terms", {}).get(term) for term in addition(extra)["terms"])
-        for arm, tree in arms.items()
-    }
-    return {
-        arm if has[arm] else f"{arm}+{extra}": tree if has[arm] else _add(tree, extra, f"--add {extra}")
-        for arm, tree in arms.items()
-    }
+class _Protocol(Config):
+    """A recipe's section ``student`` alone, so that its keys and messages are those of recipes."""
 
-
-def _add(merged: Any, extra: str, origin: str) -> Any:
-    """An addition over a method; the title says both.
-
-    ``several_slots`` gives a method whose batch holds one image of each class several, and leaves others alone.
-    """
-    patch, plain = dict(addition(extra)), untag(merged)
-    slots = patch.pop("several_slots")
-    if plain.get("batch", {}).get("slots", 1) == 1:
-        patch["batch"] = {"slots": slots}
-    title = Leaf(f"{plain.get('title', 'custom')} + {patch.pop('title')}", origin)
-    return merge(merged, tag(patch, origin) | {"title": title})
-
-
-def _over(base: dict[str, Any], tree: dict[str, Any]) -> Any:
-    """A recipe's sections over those of its data set; the teachers of its committee are over the data set's teacher."""
-    members = tree.get("committee")
-    if base and isinstance(members, dict):
-        tree = {
-            **tree,
-            "committee": {name: merge(base["teacher"], member) for name, member in members.items()},
-        }
-    return merge(base, tree)
-
-
-def _images_a_class(overrides: Sequence[str], document: Mapping[str, Any]) -> int:
-    """The ``ipc`` that the method's declaration is asked for; one that is no count is found out by validation."""
-    ipc = untag(tag(document.get("ipc", Recipe.model_fields["ipc"].default), ""))
-    for text in overrides:
-        key, _, raw = text.partition("=")
-        if key == "ipc":
-            ipc = _value(raw, text)
-    return ipc if isinstance(ipc, int) and ipc >= 1 else 1
-
-
-def _with_protocol(
-    base: dict[str, Any], document: Mapping[str, Any], overrides: Sequence[str]
-) -> dict[str, Any]:
-    """A data set's values and the student's protocol: over them, or beneath them where the data set names it."""
-    section = document.get("student")
-    named = [section["protocol"]] if isinstance(section, dict) and "protocol" in section else []
-    pairs = [text.partition("=") for text in overrides]
-    named += [_value(raw, f"{key}={raw}") for key, _, raw in pairs if key in ("student.protocol", "protocol")]
-    own = untag(base.get("student", {})).get("protocol")
-    if not named and own is None:
-        return base
-    name = str(untag(tag(named[-1], "")) if named else own)
-    preset = {"student": tag(protocol(name), f"protocol {name}")}
-    return dict(merge(base, preset) if named else merge(preset, base))
+    student: Student
 
 
 def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Resolved:
@@ -128,44 +62,150 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
 
     Args:
         name: a built-in recipe or the path of a YAML file.
-        overrides: ``key=value`` texts, applied in order.
+        overrides: ``key=value`` texts, the later over the earlier.
         add: additions for every arm, such as ``dire``; an arm ``x`` is then called ``x+dire``.
 
     Raises:
         InputError: an unknown recipe, key or method, or a value of the wrong type or out of range.
     """
-    origin, document = read(name)
-    document = dict(document)
-    shared, sections, dataset = (
-        document.pop("method", {}),
-        document.pop("arms"),
-        document.pop("dataset", None),
-    )
-    base = {} if dataset is None else tag(data_set(dataset, origin), f"data set {dataset}")
-    ipc = _images_a_class(overrides, document)
-    arms = {arm: _arm(arm, section, shared, origin, dataset, ipc) for arm, section in sections.items()}
+    document = read(name)
+    origin, dataset = document.origin, document.dataset
+    given = parse_overrides(overrides)
+    base = {} if dataset is None else tree_of(data_set(dataset, origin), f"data set {dataset}")
+    tree = tree_of({"name": Path(name).stem, **document.values}, origin)
+    ipc = _images_a_class(tree, given)
+    arms: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
     for extra in add:
         arms = _add_to_all(arms, extra)
-    base = _with_protocol(base, document, overrides)
-    tree = _over(base, tag({"name": Path(name).stem, **document}, origin)) | {"arms": arms}
+    base = _with_protocol(base, tree, given)
+    tree = merge(base, _with_committee(base, tree)) | {"arms": arms}
     addresses = []
-    for text in overrides:
-        tree, addressed = _override(tree, text)
-        addresses.append(addressed)
-    return Resolved(validated(untag(tree), origin), dict(leaves(tree)), tuple(addresses))
+    for override in given:
+        tree, found = set_value(Recipe, tree, override)
+        addresses.append(found)
+    recipe = validated(Recipe, plain_values(tree), origin)
+    return Resolved(recipe, dict(leaves(tree)), tuple(addresses))
 
 
-def table(resolved: Resolved) -> list[tuple[str, Any, str, str]]:
-    """(path, value, origin, source) of every value of a resolved recipe, defaults included."""
+def resolve_student(
+    values: Mapping[str, object], protocol: str | None = None, overrides: Sequence[str] = ()
+) -> Student:
+    """Resolve the students' protocol alone, for a set that need not be a run's.
+
+    Args:
+        values: the section ``student`` of a run's recipe; empty for other sets.
+        protocol: name of a preset, which takes the place of ``values``.
+        overrides: ``key=value`` texts of a recipe's section ``student``, as ``resolve`` takes them.
+
+    Raises:
+        InputError: an unknown protocol or key, or a value of the wrong type or out of range.
+    """
+    given = parse_overrides(overrides)
+    named = last_value(given, "protocol", "student.protocol")
+    name = protocol if named is None else str(named)
+    if name is not None:
+        values = {"protocol": name, **protocol_values(name)}
+    tree: Tree = {"student": with_origin(dict(values), "protocol")}
+    for override in given:
+        tree, _ = set_value(_Protocol, tree, override)
+    return validated(_Protocol, plain_values(tree), "the students' protocol").student
+
+
+def table(resolved: Resolved) -> list[Row]:
+    """Every value of a resolved recipe, defaults included."""
     rows = []
-
-    def walk(node: Any, path: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{path}.{key}" if path else key)
-            return
-        leaf = resolved.leaves.get(path)
-        rows.append((path, node, leaf.origin if leaf else "default", leaf.source if leaf else ""))
-
-    walk(as_plain(resolved.recipe), "")
+    for path, value in _values(as_plain(resolved.recipe)):
+        leaf = resolved.leaves.get(path, Leaf(value, "default"))
+        rows.append(Row(path, value, leaf.origin, leaf.source))
     return rows
+
+
+def _values(node: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
+    """The dotted path and the value of each value that is no mapping, or an empty one."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from _values(value, f"{path}.{key}" if path else key)
+    else:
+        yield path, node
+
+
+def _arm(name: str, document: Document, ipc: int) -> Tree:
+    """The values of an arm.
+
+    Args:
+        ipc: images a class, by which what a method declares may differ.
+    """
+    values, where = document.arms[name], f"{document.origin}: arms.{name}"
+    if not isinstance(values, dict):
+        raise InputError(f"{where} must be a mapping, such as {{method: deda}}, got {values!r}")
+    own = dict(values)
+    method, additions = own.pop("method", "custom"), own.pop("add", [])
+    if not isinstance(method, str):
+        raise InputError(f"{where} must name its `method` ({', '.join(METHODS)}), got {method!r}")
+    if not isinstance(additions, list) or not all(isinstance(extra, str) for extra in additions):
+        raise InputError(f"{where}.add must be a list of names such as [dire], got {additions!r}")
+    tree: Tree = {}
+    dataset = None if document.dataset is None else str(document.dataset)
+    for declared, patch in layers(method, dataset, ipc):
+        tree = merge(tree, tree_of(patch, declared))
+    for extra in additions:
+        tree = _add(tree, extra, f"add {extra}")
+    tree = merge(tree, tree_of(document.method, document.origin))
+    return merge(tree, tree_of(own, document.origin))
+
+
+def _add_to_all(arms: Tree, extra: str) -> Tree:
+    """Every arm with an addition, which its name then tells; an arm that has the terms already stays as it is."""
+    terms = addition(extra)["terms"]
+    found: Tree = {}
+    for arm in arms:
+        method = section(arms, arm)
+        if all(value_at(method, f"terms.{term}") for term in terms):
+            found[arm] = method
+        else:
+            found[f"{arm}+{extra}"] = _add(method, extra, f"--add {extra}")
+    return found
+
+
+def _add(method: Tree, extra: str, origin: str) -> Tree:
+    """A method with an addition; the title says both.
+
+    ``several_slots`` gives a method whose batch holds one image of each class several, and leaves others alone.
+    """
+    patch = dict(addition(extra))
+    slots, title = patch.pop("several_slots"), patch.pop("title")
+    if value_at(method, "batch.slots") in (None, 1):
+        patch["batch"] = {"slots": slots}
+    both = Leaf(f"{value_at(method, 'title') or 'custom'} + {title}", origin)
+    return merge(method, tree_of(patch, origin) | {"title": both})
+
+
+def _with_committee(base: Tree, tree: Tree) -> Tree:
+    """The recipe's values with each further teacher laid over the data set's teacher."""
+    teacher, committee = section(base, "teacher"), section(tree, "committee")
+    if not teacher or not committee:
+        return tree
+    whole: Tree = {}
+    for name, member in committee.items():
+        whole[name] = merge(teacher, member) if isinstance(member, dict) else member
+    return {**tree, "committee": whole}
+
+
+def _images_a_class(tree: Tree, overrides: Sequence[Override]) -> int:
+    """The ``ipc`` that the methods' declarations are asked for; validation refuses one that is no count."""
+    given = last_value(overrides, "ipc")
+    ipc = value_at(tree, "ipc") if given is None else given
+    if ipc is None:
+        ipc = Recipe.model_fields["ipc"].default
+    return ipc if isinstance(ipc, int) and ipc >= 1 else 1
+
+
+def _with_protocol(base: Tree, tree: Tree, overrides: Sequence[Override]) -> Tree:
+    """A data set's values with the student's protocol: over them, or beneath them where the data set names it."""
+    given = last_value(overrides, "protocol", "student.protocol")
+    named = value_at(tree, "student.protocol") if given is None else given
+    name = value_at(base, "student.protocol") if named is None else named
+    if name is None:
+        return base
+    preset: Tree = {"student": tree_of(protocol_values(str(name)), f"protocol {name}")}
+    return merge(preset, base) if named is None else merge(base, preset)

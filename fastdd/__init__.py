@@ -38,26 +38,31 @@ def run(
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     add: Sequence[str] = (),
+    *,
     fresh: bool = False,
     until: str = "report",
     part: range | None = None,
 ) -> RunResult:
     """Distil a data set, train students on the result and report; or continue a run that was interrupted.
 
+    All input is checked before anything is written or deleted.
+
     Args:
         recipe: a built-in name, a YAML file or a Recipe.
-        out: the run folder; ``runs/<name>`` if not given. A folder with a run of the same recipe is continued.
-        overrides: ``key=value`` texts (with a name or file only).
-        add: additions for every method, such as ``["dire"]`` (with a name or file only).
+        out: the run folder; None: ``runs/NAME`` with the recipe's name. A folder that holds a run of the same
+            recipe is continued.
+        overrides: ``key=value`` texts; with a recipe by name or file only.
+        add: additions for every method, such as ``["dire"]``; with a recipe by name or file only.
         fresh: delete an earlier run in that folder first.
-        until: last stage to do: squeeze, bank, recover, label, evaluate or report.
-        part: with until="bank" the classes, with until="recover" the units to do: one of many jobs on a run folder.
+        until: the last stage to do: squeeze, bank, recover, label, evaluate or report.
+        part: the classes to do with ``until="bank"``, or the units with ``until="recover"``, when many jobs share a
+            run folder; None: all.
 
     Returns:
-        The folder, metrics (empty before ``evaluate``) and manifest.
+        The run: ``path``, ``manifest``, and after ``evaluate`` ``metrics``, such as ``metrics.arms["deda"].last``.
 
     Raises:
-        fastdd.errors.InputError: bad input; one message says what, and what to do.
+        fastdd.errors.InputError: bad input, or work that failed; one message says what, and what to do.
     """
     from .errors import InputError
     from .runs.pipeline import run as run_pipeline
@@ -68,7 +73,8 @@ def run(
         raise InputError("overrides and add need a recipe by name or file; a Recipe object is complete")
     else:
         resolved = recipe
-    return run_pipeline(resolved, Path(out or f"runs/{resolved.name}"), fresh, until, part)
+    folder = Path(out or f"runs/{resolved.name}")
+    return run_pipeline(resolved, folder, fresh=fresh, until=until, part=part)
 
 
 def register_term(name: str, term: type[Term[Any, Any]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ import fastdd
 from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.models.build import build
-from fastdd.runs import folder as runfolder
+from fastdd.run_folder import RunFolder
 from fastdd.runtime.files import write_bytes, write_tensors
 from fastdd.teachers import Card, Teacher, save_teacher
 
@@ -168,6 +169,23 @@ def test_a_run_of_an_earlier_version_is_told_apart_by_its_recipe(
     assert "bank.batch: absent there" in text
 
 
+def test_a_run_folder_of_an_earlier_version_is_refused_with_one_line(
+    tiny: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["format"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    said = "was made by an earlier version of fastdd (run folder format 1, this version has 2); "
+    assert message(tiny, out) == f"{out} {said}choose another folder with --out, or start over with --fresh"
+    assert main(["status", str(out)]) == 2
+    assert capsys.readouterr().err == f"error: {out} {said}make the run again in another folder\n"
+    fastdd.run(tiny, out, fresh=True, until="squeeze")
+    assert json.loads((out / "manifest.json").read_text())["format"] == 2
+    assert not (out / "images").exists()
+
+
 def test_changed_data_are_refused(pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path) -> None:
     recipe = pets_recipe(pets)
     fastdd.run(recipe, tmp_path / "out", until="squeeze")
@@ -210,7 +228,7 @@ def test_a_full_disk(tiny: Path, finished: Path, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_under_the_log(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runfolder, "LOG", "/dev/full")
+    monkeypatch.setattr(RunFolder, "log", Path("/dev/full"))
     with pytest.raises(InputError, match="no space left for /dev/full"):
         fastdd.run(tiny, tmp_path / "out")
 

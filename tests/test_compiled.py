@@ -18,6 +18,7 @@ from fastdd.recover import plan, units_of
 from fastdd.recover.augment import draws
 from fastdd.recover.compile_policy import WORTH
 from fastdd.recover.memory import bytes_per_image
+from fastdd.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_auto_compiles_an_arm_with_work_enough(
 
     def settled(steps: int, config: Recover = auto) -> bool | str:
         recovery = lab.recovery(METHODS["deda"]().model_copy(update={"steps": steps}), config)
-        units_of("arm", recovery, CLASSES, IPC, tmp_path)
+        units_of("arm", recovery, CLASSES, IPC, RunFolder(tmp_path))
         return recovery.config.compile
 
     taps = lab.taps(METHODS["deda"]().terms)

@@ -21,6 +21,7 @@ from fastdd.recover.augment import draws
 from fastdd.recover.early_late import active_slots, iterations, rounds_of
 from fastdd.recover.teacher_choice import voters
 from fastdd.recover.terms.batch_norm import BatchNorm
+from fastdd.run_folder import RunFolder
 from fastdd.teachers import Features
 from fastdd_kernels import resample
 
@@ -191,8 +192,11 @@ def test_rounds_against_plain_adam_in_float64(lab: Lab, per_image: bool) -> None
 def test_a_run_with_rounds(lab: Lab, tmp_path: Path) -> None:
     chosen = delt(4, 8, batch=Batch(classes=2, slots="all"))
     recovery = lab.recovery(chosen)
-    units = unfinished("arm", recovery, CLASSES, IPC, tmp_path)
-    assert recover("arm", units, recovery, lab.bank.classes, tmp_path) == CLASSES * (2 + 4 + 5 + 6) * 2
+    units = unfinished("arm", recovery, CLASSES, IPC, RunFolder(tmp_path))
+    assert (
+        recover("arm", units, recovery, lab.bank.classes, RunFolder(tmp_path))
+        == CLASSES * (2 + 4 + 5 + 6) * 2
+    )
     assert len(list((tmp_path / "images").rglob("*.png"))) == CLASSES * IPC
 
 

@@ -18,6 +18,7 @@ from fastdd.recover.augment import draws, smallest_scale
 from fastdd.recover.perturb import climb, perturbed
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.cross_entropy import CrossEntropy
+from fastdd.run_folder import RunFolder
 from fastdd.teachers import layer_names
 from fastdd_kernels import resample
 
@@ -149,7 +150,9 @@ def test_a_batch_climbs_on_from_the_batches_before_it_as_released(lab: Lab) -> N
 def test_a_perturbed_teacher_belongs_to_one_batch(lab: Lab, tmp_path: Path) -> None:
     dwa = method("dwa", batch=Batch(classes=2), steps=3, lr=0.02)
     for size in (1, 1000):
-        units = units_of("arm", lab.recovery(dwa, Recover(unit_images=size)), CLASSES, IPC, tmp_path)
+        units = units_of(
+            "arm", lab.recovery(dwa, Recover(unit_images=size)), CLASSES, IPC, RunFolder(tmp_path)
+        )
         assert all(len(unit.batches) == 1 for unit in units)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from galleries import pixels
 from test_report import Page, make_run
 from torch import Tensor
@@ -33,7 +32,6 @@ from fastdd.models.build import build
 from fastdd.report import report
 from fastdd.report.figures import accuracy_figure
 from fastdd.report.folder import read_run
-from fastdd.runs.pipeline import Pipeline
 from fastdd.runs.status import status
 from fastdd.runtime import memory as data_memory
 from fastdd.runtime.seeds import derive
@@ -217,10 +215,10 @@ def test_too_large_is_said_before_anything_is_written(
     with pytest.raises(InputError, match=r"set metrics.full_set to auto or false"):
         fastdd.run(tiny, tmp_path / "out", ["metrics.full_set=true"])
     assert not (tmp_path / "out").exists()
-    Pipeline(fastdd.resolve(str(tiny)), tmp_path / "out")
+    fastdd.run(tiny, tmp_path / "out", until="squeeze")
     monkeypatch.undo()  # what was settled when the run began stays, however much memory there is later
-    manifest = Pipeline(fastdd.resolve(str(tiny)), tmp_path / "out").run.manifest
-    assert manifest["full_set_left_out"] == "206 of its images do not fit into memory"
+    manifest = fastdd.run(tiny, tmp_path / "out", until="squeeze").manifest
+    assert manifest.full_set_left_out == "206 of its images do not fit into memory"
 
 
 def test_the_name_is_taken(tiny: Path) -> None:
@@ -261,29 +259,6 @@ def test_the_hash_of_the_protocol_does_not_know_of_it(tiny: Path) -> None:
     ]
     assert len({protocol_hash(recipe.student) for recipe in recipes}) == 1
     assert Metrics().full_set == "auto"
-
-
-def test_a_run_of_before_there_was_one_is_continued(finished: Path, tmp_path: Path, one_thread: None) -> None:
-    """With its students where it was not finished, as it is where it was."""
-    out = tmp_path / "out"
-    shutil.copytree(finished, out)
-    recipe = yaml.safe_load((out / "recipe.yaml").read_text())
-    del recipe["metrics"]["full_set"]
-    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    before = json.loads((out / "metrics.json").read_text())
-    old = {key: value for key, value in before.items() if key != "full_set"}
-    (out / "metrics.json").write_text(json.dumps(old))
-    shutil.rmtree(out / "students" / "full")
-    (out / "report.html").unlink()
-    assert fastdd.run(finished.parent / "tiny.yaml", out).metrics == old
-    assert not (out / "students" / "full").exists()
-    assert "whole training set, same steps" not in (out / "report.html").read_text()
-    (out / "metrics.json").unlink()
-    assert fastdd.run(finished.parent / "tiny.yaml", out).metrics == before
-    recipe["ipc"] = 3
-    (out / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    with pytest.raises(InputError, match=r"another recipe \(ipc: 3 there, 2 now\)"):
-        fastdd.run(finished.parent / "tiny.yaml", out)
 
 
 def test_the_card_of_an_export_tells_it(finished: Path, tmp_path: Path) -> None:

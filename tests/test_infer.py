@@ -22,6 +22,7 @@ from fastdd.recover.augment import draws
 from fastdd.recover.early_late import iterations
 from fastdd.recover.offset import first_slots
 from fastdd.recover.terms.batch_norm import BatchNorm
+from fastdd.run_folder import RunFolder
 from fastdd.runtime.progress import Bar
 from fastdd.teachers import Teacher
 from fastdd_kernels import resample
@@ -165,8 +166,8 @@ def test_a_run_stores_untouched_images_and_one_copy_a_teacher(
 ) -> None:
     chosen = infer()
     own = recovery(lab, committee, chosen)
-    units = unfinished("arm", own, CLASSES, IPC, tmp_path)
-    assert recover("arm", units, own, lab.bank.classes, tmp_path) == chosen.steps * CLASSES * 2 * 2
+    units = unfinished("arm", own, CLASSES, IPC, RunFolder(tmp_path))
+    assert recover("arm", units, own, lab.bank.classes, RunFolder(tmp_path)) == chosen.steps * CLASSES * 2 * 2
     images, _ = load_images(tmp_path / "images" / "arm", lab.bank.classes, 6, 3, chosen.save)
     images = images.view(CLASSES, 3, 2, *SHAPE)
     real = lab.real([(c, slot) for c in range(CLASSES) for slot in range(2)]).view(CLASSES, 2, *SHAPE)
@@ -174,7 +175,7 @@ def test_a_run_stores_untouched_images_and_one_copy_a_teacher(
     for part in (1, 2):
         assert not torch.equal(images[:, part], real)
     assert not torch.equal(images[:, 1], images[:, 2])  # each teacher its own
-    assert unfinished("arm", own, CLASSES, IPC, tmp_path) == []
+    assert unfinished("arm", own, CLASSES, IPC, RunFolder(tmp_path)) == []
 
 
 # -- declarations ----------------------------------------------------------------------------------

@@ -27,7 +27,9 @@ from fastdd.recipes.resolve import resolve
 from fastdd.recover import Chosen, decoder
 from fastdd.recover.init import rded as mosaic
 from fastdd.recover.init.selection import confident, herding, kmeans, log_probability, medium
-from fastdd.runs.pipeline import Pipeline
+from fastdd.runs.experiment import check
+from fastdd.runs.pipeline import begin, run
+from fastdd.runs.run import Run
 from fastdd.runtime.seeds import generator
 from fastdd.teachers import load_teacher
 from fastdd_kernels import resample_parameters
@@ -300,21 +302,22 @@ def test_arms_that_start_from_chosen_images(
     text = file.read_text()
     arms = "arms: {rded: {method: rded}, herd: {init: herding, steps: 0}, inf: {method: infer, steps: 2}}"
     file.write_text(text[: text.index("arms:")] + arms + text[text.index("\nstudent:") :])
-    pipeline = Pipeline(resolve(str(file), ["teacher.epochs=1"]).recipe, tmp_path / "out")
-    for arm in ("rded", "herd", "inf"):
-        pipeline.recover(arm)
-    real = pipeline.real.images(pipeline.real.train)[0]
-    herd = pipeline.distilled("herd")[0]
+    recipe, out = resolve(str(file), ["teacher.epochs=1"]).recipe, tmp_path / "out"
+    run(recipe, out, until="recover")
+    experiment = check(recipe, out)
+    made = Run(experiment, begin(experiment, out))
+    real = experiment.real.images(experiment.real.train)[0]
+    herd = made.distilled("herd")[0]
     assert herd.shape == (6, 3, 16, 16)
     for c in range(2):
-        wanted = 8 * c + herding(pipeline.bank.embeddings(c).double(), 3)
+        wanted = 8 * c + herding(made.bank.embeddings(c).double(), 3)
         assert torch.equal(herd[3 * c : 3 * c + 3], real[wanted])
-    assert len(pipeline.distilled("rded")[0]) == 6
-    images, truth = pipeline.distilled("inf")
+    assert len(made.distilled("rded")[0]) == 6
+    images, truth = made.distilled("inf")
     assert (
         truth.tolist() == [0] * 4 + [1] * 4
     )  # ipc 3, 2 classes, 1 teacher: 2 untouched and 2 with an offset
-    assert torch.equal(images[[0, 1, 4, 5]], pipeline.real.sample(2))
+    assert torch.equal(images[[0, 1, 4, 5]], experiment.real.sample(2))
     assert json.loads((tmp_path / "out" / "recover" / "inf" / "unit_00000.json").read_text())["losses"] == []
 
 

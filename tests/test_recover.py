@@ -22,6 +22,7 @@ from fastdd.recover import Unit, plan, recover, unfinished
 from fastdd.recover.augment import draws
 from fastdd.recover.loop import cosine
 from fastdd.recover.terms.cross_entropy import CrossEntropy
+from fastdd.run_folder import RunFolder
 from fastdd.teachers import Features
 
 
@@ -212,7 +213,8 @@ def test_jpeg_and_truncation_are_switches(tmp_path: Path) -> None:
 def run(lab: Lab, chosen: Method, out: Path, ipc: int = IPC, unit_images: int = 12) -> Tensor:
     config = Recover(unit_images=unit_images)
     recovery = lab.recovery(chosen, config)
-    recover("arm", unfinished("arm", recovery, CLASSES, ipc, out), recovery, lab.bank.classes, out)
+    left = unfinished("arm", recovery, CLASSES, ipc, RunFolder(out))
+    recover("arm", left, recovery, lab.bank.classes, RunFolder(out))
     return load_images(out / "images" / "arm", lab.bank.classes, ipc, 3, chosen.save)[0]
 
 

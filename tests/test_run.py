@@ -150,7 +150,9 @@ def test_the_second_run_does_nothing(finished: Path, tmp_path: Path) -> None:
     before = times()
     result = fastdd.run(str(finished.parent / "tiny.yaml"), tmp_path / "out")
     assert times() == before
-    assert result.metrics == json.loads((finished / "metrics.json").read_text())
+    assert result.metrics.model_dump(mode="json", exclude_unset=True) == json.loads(
+        (finished / "metrics.json").read_text()
+    )
     assert result.path == tmp_path / "out"
 
 
@@ -173,12 +175,13 @@ def test_stages_one_by_one(tiny: Path, tmp_path: Path) -> None:
         result = fastdd.run(tiny, out, add=["dire"], until=stage)
         assert (out / made).exists()
         assert not any((out / later).exists() for later in list(steps.values())[index + 1 :])
-        assert result.metrics == {}
+        with pytest.raises(InputError, match=r"metrics\.json is missing, so the run is not finished"):
+            _ = result.metrics
     unit = json.loads((out / "recover/a+dire/unit_00000.json").read_text())
     assert {"gaussian", "cd", "cdm", "edm"} < unit["losses"][0].keys()
     resolved = fastdd.resolve(str(tiny), add=["dire"])
     result = fastdd.run(resolved, out, until="evaluate")
-    assert set(result.metrics["arms"]) == {"random", "a+dire"}
+    assert set(result.metrics.arms) == {"random", "a+dire"}
     assert not (out / "report.html").exists()
 
 
@@ -202,12 +205,12 @@ def test_folders_and_archives_give_the_same(
     for root in (pets, tmp_path / "pets.tar.gz"):
         recipe = pets_recipe(root)
         out = tmp_path / f"run-{root.name}"
-        metrics.append(fastdd.run(recipe, out).metrics)
-        assert metrics[-1]["data"].pop("root") == str(root)
+        found = fastdd.run(recipe, out).metrics
+        assert (found.data.root, found.data.train, found.data.test) == (str(root), 16, 6)
+        metrics.append(found.model_copy(update={"data": None}))
         assert sorted(path.name for path in (out / "images" / "deda").iterdir()) == ["cat", "dog"]
     assert metrics[0] == metrics[1]
-    assert metrics[0]["classes"] == ["cat", "dog"]
-    assert metrics[0]["data"] == {"train": 16, "test": 6}
+    assert metrics[0].classes == ("cat", "dog")
 
 
 # -- kill -9 --------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 import fastdd
 from fastdd.errors import InputError
 from fastdd.labels import StoredLabels
+from fastdd.runs.pipeline import RunResult
 
 VIEWS = ["student.labels=stored", "labels.per=view", "labels.form=int8"]
 
@@ -35,7 +36,7 @@ def images(finished: Path, tmp_path: Path) -> Path:
     return out
 
 
-def begun(finished: Path, out: Path, overrides: list[str]) -> fastdd.pipeline.RunResult:  # type: ignore[name-defined]
+def begun(finished: Path, out: Path, overrides: list[str]) -> RunResult:
     fresh = out.with_name("begun")
     fastdd.run(finished.parent / "tiny.yaml", fresh, overrides, until="squeeze")
     for name in ("recipe.yaml", "manifest.json"):
@@ -45,11 +46,11 @@ def begun(finished: Path, out: Path, overrides: list[str]) -> fastdd.pipeline.Ru
 
 def test_students_replay_labelled_views(finished: Path, images: Path, one_thread: None) -> None:
     result = begun(finished, images, VIEWS)
-    assert "labels by view in int8" in result.metrics["protocol"]["text"]
+    assert "labels by view in int8" in result.metrics.protocol.text
     online = json.loads((finished / "metrics.json").read_text())["protocol"]
-    assert result.metrics["protocol"]["hash"] != online["hash"]
-    classes = len(result.metrics["classes"])
-    for arm in result.metrics["arms"]:
+    assert result.metrics.protocol.hash != online["hash"]
+    classes = len(result.metrics.classes)
+    for arm in result.metrics.arms:
         stored = StoredLabels.open(images / "labels" / arm, classes=classes)
         views, logits = stored.get(stored.epochs[0], torch.arange(classes))
         assert logits.shape == (classes, classes)

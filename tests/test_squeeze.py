@@ -26,6 +26,7 @@ from fastdd.config import Teacher as TeacherConfig
 from fastdd.data import Crop, Resident, open_dataset
 from fastdd.errors import InputError
 from fastdd.models.build import build
+from fastdd.run_folder import RunFolder
 from fastdd.teachers import (
     Card,
     Squeezed,
@@ -196,11 +197,11 @@ def test_a_bad_teacher_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"squeeze reached .*%.*minimum_accuracy = 100\.0%.*teacher-rejected\.safeten"
     ):
-        keep(tmp_path, squeezed, 1.0)
+        keep(RunFolder(tmp_path), squeezed, 1.0)
     assert not (tmp_path / "teacher.safetensors").exists()
     again = load_teacher(tmp_path / "teacher-rejected.safetensors", CONFIG, CLASSES, 1, CPU)
     assert same(again.network, squeezed.teacher.network)
-    assert keep(tmp_path, squeezed, 0.0) == tmp_path / "teacher.safetensors"
+    assert keep(RunFolder(tmp_path), squeezed, 0.0) == tmp_path / "teacher.safetensors"
     assert json.loads((tmp_path / "squeeze.json").read_text())["epochs"] == squeezed.curve
 
 

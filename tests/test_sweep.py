@@ -221,10 +221,12 @@ def test_killed_and_continued_it_ends_with_the_same_bytes(
 def test_several_runs(recipe: str, tmp_path: Path) -> None:
     out, texts = tmp_path / "out", ["ipc=2,3", "method.gamma=0,50"]
     content = sweep(recipe, texts, out)
-    assert [run["folder"] for run in content["runs"]] == ["ipc-2", "ipc-3"]
-    assert [run["at"] for run in content["runs"]] == [{"ipc": 2}, {"ipc": 3}]
+    assert content is not None
+    assert [run.folder for run in content.runs] == ["ipc-2", "ipc-3"]
+    assert [run.at for run in content.runs] == [{"ipc": 2}, {"ipc": 3}]
     alone = sweep(recipe, ["method.gamma=0,50"], tmp_path / "alone")  # the recipe has three images a class
-    assert content["runs"][1] | {"folder": "", "at": {}} == alone["runs"][0]
+    assert alone is not None
+    assert content.runs[1].model_copy(update={"folder": "", "at": {}}) == alone.runs[0]
     others = ("sweep.json", "sweep.svg")
     assert results(out / "ipc-3") == {k: v for k, v in results(tmp_path / "alone").items() if k not in others}
     before = {path: path.stat().st_mtime_ns for path in out.rglob("seed_0.json")}

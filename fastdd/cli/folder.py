@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 
-def add(commands: Any) -> None:
-    status = commands.add_parser("status", help="say what of a run is done")
-    status.add_argument("folder", metavar="DIR")
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands."""
+    status = commands.add_parser(
+        "status", help="say which stages of a run are done, and how far the others are"
+    )
+    status.add_argument("folder", metavar="DIR", help="the run folder")
     status.set_defaults(run=_status)
-    report = commands.add_parser("report", help="write report.html of a finished run again")
-    report.add_argument("folder", metavar="DIR")
+    report = commands.add_parser("report", help="write the page of a finished run again")
+    report.add_argument("folder", metavar="DIR", help="the run folder")
     report.set_defaults(run=_report)
 
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..runtime.distributed import is_main
 from .console import console, spread
 
 if TYPE_CHECKING:
+    from ..run_folder import Metrics
     from ..runs.pipeline import RunResult
 
 STAGE_HELP = {
-    "run": "distil, label, train students and report (continues an interrupted run)",
-    "squeeze": "train or load the teacher, and stop",
-    "bank": "stop after the statistics bank",
-    "recover": "stop after the distilled images",
-    "label": "stop after the soft labels",
+    "run": "distil, label, train students and report; an interrupted run is continued",
+    "squeeze": "do the stages up to the teachers, given or trained, and stop",
+    "bank": "do the stages up to the statistics of the real images, and stop",
+    "recover": "do the stages up to the distilled images, and stop",
+    "label": "do the stages up to the soft labels, and stop",
 }
 PARTS = {"bank": "classes", "recover": "units"}
 
 
-def add(commands: Any) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands of the stages."""
     for name, text in STAGE_HELP.items():
         stage = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         run_arguments(stage)
@@ -31,30 +33,35 @@ def add(commands: Any) -> None:
                 dest="part",
                 metavar="FIRST:STOP",
                 type=_range,
-                help=f"only these {PARTS[name]}: one of many jobs on one run folder",
+                help=f"do only these {PARTS[name]}, so that many jobs can share one run folder",
             )
         stage.set_defaults(run=run_stage)
 
 
 def run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of commands that write a run folder."""
     recipe_arguments(parser)
-    parser.add_argument("--out", metavar="DIR", help="run folder (default: runs/RECIPE)")
-    parser.add_argument("--fresh", action="store_true", help="delete an earlier run in that folder first")
+    parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/ and the recipe's name)")
+    parser.add_argument("--fresh", action="store_true", help="first delete an earlier run in that folder")
 
 
 def recipe_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of commands that take a recipe."""
     parser.add_argument(
         "recipe", metavar="RECIPE", help="a built-in recipe (see `fastdd recipes`) or a .yaml file"
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="override a value, for example method.steps=500"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="override a value of the recipe, for example method.steps=500",
     )
     parser.add_argument(
         "--add",
         action="append",
         default=[],
         metavar="NAME",
-        help="add terms to every method that lacks them, for example dire",
+        help="add its terms to every method that lacks them, for example dire",
     )
 
 
@@ -65,57 +72,8 @@ def _range(text: str) -> range:
     return range(int(first), int(stop))
 
 
-def _print_result(result: RunResult) -> None:
-    from rich.table import Table
-
-    metrics, stages = result.metrics, result.manifest["stages"]
-    rows = Table(
-        "",
-        "last %",
-        "best %",
-        f"coverage (k={metrics['k']})",
-        "Vendi",
-        "cosine",
-        "recover s",
-        "students s",
-        box=None,
-        header_style="bold",
-    )
-    for arm, values in metrics["arms"].items():
-        seconds = (stages.get(f"{stage} {arm}", {}).get("seconds", 0.0) for stage in ("recover", "students"))
-        rows.add_row(
-            values["title"],
-            spread(values["last"]),
-            spread(values["best"]),
-            f"{values['coverage']:.3f}",
-            f"{values['vendi']:.2f}",
-            f"{values['cosine']:.3f}",
-            *(f"{s:.1f}" for s in seconds),
-        )
-    if full := metrics.get("full_set"):
-        seconds = stages.get("students full", {}).get("seconds", 0.0)
-        rows.add_row(full["title"], spread(full["last"]), spread(full["best"]), *("-" * 4), f"{seconds:.1f}")
-    out = console()
-    accuracy = metrics["teacher"]["accuracy"]
-    out.print(
-        f"\n{metrics['recipe']}: {metrics['ipc']} images a class; teacher {metrics['teacher']['network']}"
-        + (f" {100 * accuracy:.1f} %" if accuracy is not None else "")
-    )
-    out.print(rows)
-    out.print(
-        f"protocol {metrics['protocol']['hash']}: {metrics['protocol']['text']}; {metrics['protocol']['seeds']} seeds"
-    )
-    counts = [(values["title"], values["stored"]) for values in metrics["arms"].values()]
-    if unlike := [f"{title} {count}" for title, count in counts if count != metrics["ipc"]]:
-        out.print(f"images a class that students see, where not {metrics['ipc']}: {', '.join(unlike)}")
-    if reason := metrics.get("full_set_left_out"):
-        out.print(f"the whole training set is left out: {reason}")
-    others = {k: v["seconds"] for k, v in stages.items() if k in ("squeeze", "bank", "report")}
-    out.print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
-    out.print(f"open {result.path / 'report.html'}")
-
-
 def run_stage(arguments: argparse.Namespace) -> None:
+    """Run a recipe up to the stage that the command names."""
     import fastdd
 
     until = "report" if arguments.command == "run" else arguments.command
@@ -129,7 +87,64 @@ def run_stage(arguments: argparse.Namespace) -> None:
         until=until,
         part=part,
     )
-    if result.metrics:
-        _print_result(result)
-    elif is_main():
+    if not is_main():
+        return
+    if until in ("evaluate", "report"):
+        print_result(result)
+    else:
         print(f"{arguments.command} done: {result.path}" + (f" ({part.start}:{part.stop})" if part else ""))
+
+
+def print_result(result: RunResult) -> None:
+    """Print a finished run: a row an arm, the protocol, and what was left out."""
+    metrics, out = result.metrics, console()
+    accuracy = metrics.teacher.accuracy
+    reached = "" if accuracy is None else f" {100 * accuracy:.1f} %"
+    out.print(f"\n{metrics.recipe}: {metrics.ipc} images a class; teacher {metrics.teacher.network}{reached}")
+    _print_arms(metrics, _seconds(result))
+    protocol = metrics.protocol
+    out.print(f"protocol {protocol.hash}: {protocol.text}; {protocol.seeds} seeds")
+    counts = [(arm.title, arm.stored) for arm in metrics.arms.values()]
+    if unlike := [f"{title} {count}" for title, count in counts if count != metrics.ipc]:
+        out.print(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
+    if metrics.full_set_left_out is not None:
+        out.print(f"the whole training set is left out: {metrics.full_set_left_out}")
+    others = {name: s for name, s in _seconds(result).items() if name in ("squeeze", "bank", "report")}
+    out.print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
+    out.print(f"open {result.folder.report}")
+
+
+def _seconds(result: RunResult) -> dict[str, float]:
+    return {name: stage.seconds for name, stage in result.manifest.stages.items()}
+
+
+def _print_arms(metrics: Metrics, seconds: dict[str, float]) -> None:
+    """A row for each arm, and one for the whole training set."""
+    from rich.table import Table
+
+    rows = Table(
+        "",
+        "last %",
+        "best %",
+        f"coverage (k={metrics.k})",
+        "Vendi",
+        "cosine",
+        "recover s",
+        "students s",
+        box=None,
+        header_style="bold",
+    )
+    for name, arm in metrics.arms.items():
+        rows.add_row(
+            arm.title,
+            spread(arm.last),
+            spread(arm.best),
+            f"{arm.coverage:.3f}",
+            f"{arm.vendi:.2f}",
+            f"{arm.cosine:.3f}",
+            *(f"{seconds.get(f'{stage} {name}', 0.0):.1f}" for stage in ("recover", "students")),
+        )
+    if (full := metrics.full_set) is not None:
+        took = seconds.get("students full", 0.0)
+        rows.add_row(full.title, spread(full.last), spread(full.best), *("-" * 4), f"{took:.1f}")
+    console().print(rows)

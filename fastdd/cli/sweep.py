@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .console import console, spread
 from .stages import run_arguments
 
-HELP = "run a recipe at every point of a grid of values (continues an interrupted sweep)"
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from ..run_folder import SweepResults
+    from ..run_folder.results import SweepArm, SweepScores
+
+HELP = "run a recipe at every point of a grid of values; an interrupted sweep is continued"
 TEXT = (
-    "Run a recipe at every point of a grid. Keys of the method make arms of one run, which share its teacher, bank and "
-    "control; keys of the run, such as ipc, make runs in folders of their own, each with its own teacher unless "
+    "Run a recipe at every point of a grid. Keys of the method make arms of one run, which share its teacher, bank "
+    "and control. Keys of the run, such as ipc, make runs in folders of their own, each with its own teacher unless "
     "teacher.weights=FILE gives one. The first key goes across the figure."
 )
 
 
-def add(commands: Any) -> None:
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
     sweep = commands.add_parser("sweep", help=HELP, description=TEXT)
     run_arguments(sweep)
     sweep.add_argument(
@@ -25,54 +33,58 @@ def add(commands: Any) -> None:
         action="append",
         required=True,
         metavar="KEY=VALUES",
-        help="for example method.gamma=0,10,50; several: every combination",
+        help="values of a key, for example method.gamma=0,10,50; of several grids every combination is run",
     )
-    sweep.add_argument("--seeds", type=int, metavar="N", help="students of every set (default: the recipe's)")
+    sweep.add_argument(
+        "--seeds", type=int, metavar="N", help="students of every set (default: the recipe's number)"
+    )
     sweep.set_defaults(run=_sweep)
 
 
 def _sweep(arguments: argparse.Namespace) -> None:
     from ..runs.sweep import sweep
 
-    content = sweep(
+    results = sweep(
         arguments.recipe,
         arguments.grid,
         arguments.out,
         arguments.overrides,
-        arguments.add,
-        arguments.seeds,
-        arguments.fresh,
+        add=arguments.add,
+        seeds=arguments.seeds,
+        fresh=arguments.fresh,
     )
-    if content:
-        _print(content, Path(arguments.out or f"runs/{content['recipe']}-sweep"))
+    if results is not None:
+        _print(results, Path(arguments.out or f"runs/{results.recipe}-sweep"))
 
 
-def _print(content: dict[str, Any], folder: Path) -> None:
-    """A row a set, first the control of its run; a column a key of the grid."""
+def _scores(of: SweepScores | SweepArm) -> list[str]:
+    """Accuracies and diversity as cells of a table."""
+    accuracies = spread(of.last), spread(of.best)
+    return [*accuracies, f"{of.coverage:.3f}", f"{of.vendi:.2f}", f"{of.cosine:.3f}"]
+
+
+def _print(results: SweepResults, path: Path) -> None:
+    """A row for the control of each run and for each set; a column for each key of the grid."""
     from rich.table import Table
 
     from ..config.naming import shown, tails
+    from ..run_folder import RunFolder
 
-    names = tails(content["keys"])
+    names = tails(results.keys)
     rows = Table(
         "", *names.values(), "last %", "best %", "coverage", "Vendi", "cosine", box=None, header_style="bold"
     )
-    for run in content["runs"]:
-        control = {"title": "random real images", "at": {}, **run["control"]}
-        for arm in (control, *run["arms"].values()):
-            at = run["at"] | arm["at"]
-            rows.add_row(
-                arm["title"],
-                *(shown(at[key]) if key in at else "" for key in names),
-                spread(arm["last"]),
-                spread(arm["best"]),
-                f"{arm['coverage']:.3f}",
-                f"{arm['vendi']:.2f}",
-                f"{arm['cosine']:.3f}",
-            )
-    out = console()
+
+    def values(at: Mapping[str, JsonValue]) -> list[str]:
+        return [shown(at[key]) if key in at else "" for key in names]
+
+    for run in results.runs:
+        rows.add_row("random real images", *values(run.at), *_scores(run.control))
+        for arm in run.arms.values():
+            rows.add_row(arm.title, *values(run.at | arm.at), *_scores(arm))
+    out, folder = console(), RunFolder(path)
     out.print(rows)
-    for run in content["runs"]:
-        where = folder / run["folder"] / "report.html"
-        out.print(f"protocol {run['protocol']['hash']}, {run['protocol']['seeds']} seeds: open {where}")
-    out.print(f"the figure: {folder / 'sweep.svg'}; every number: {folder / 'sweep.json'}")
+    for run in results.runs:
+        page = RunFolder(path / run.folder).report
+        out.print(f"protocol {run.protocol.hash}, {run.protocol.seeds} seeds: open {page}")
+    out.print(f"the figure: {folder.sweep_figure}; every number: {folder.sweep}")

@@ -16,14 +16,9 @@ from ..config import Method, Save
 from ..data.decode import decode
 from ..data.verify import BadImage
 from ..errors import InputError
+from ..run_folder import image_file
 from ..runtime.files import write_bytes
 from .formation import pack, unpack
-
-SUFFIX = {"png": ".png", "jpeg": ".jpg"}
-
-
-def image_path(folder: Path, class_name: str, slot: int, config: Save) -> Path:
-    return folder / class_name / f"{slot:05d}{SUFFIX[config.format]}"
 
 
 def to_levels(images: Tensor, config: Save) -> Tensor:
@@ -38,7 +33,7 @@ def save_images(
     """Write uint8 images [N, C, H, W], one folder a class."""
     for (c, slot), image in zip(rows, images.cpu().contiguous(), strict=True):
         encoded = encode_png(image) if config.format == "png" else encode_jpeg(image, config.quality)
-        write_bytes(image_path(folder, classes[c], slot, config), bytes(encoded.numpy()))
+        write_bytes(image_file(folder, classes[c], slot, config.format), bytes(encoded.numpy()))
 
 
 def save_recovered(
@@ -79,7 +74,7 @@ def load_images(
         )
     images: list[Tensor] = []
     again = f"delete {folder.parents[1] / 'recover' / folder.name} and start the same command again"
-    for file in (image_path(folder, name, slot, config) for name in classes for slot in range(ipc)):
+    for file in (image_file(folder, name, slot, config.format) for name in classes for slot in range(ipc)):
         try:
             image = decode(bytearray(file.read_bytes()), channels)
         except OSError as error:

@@ -8,7 +8,7 @@ folder lacks, distilled/images.py writes them.
 from ..distilled.images import load_images, load_recovered, save_images
 from .init.initial import Chosen, decoder, repeated
 from .plan import Batch, Unit, all_units, plan, real_slots, seen_slots
-from .stage import Recovery, recover, unfinished, unit_path, units_of
+from .stage import Recovery, recover, unfinished, units_of
 from .teacher_choice import speakers
 from .terms.base import Context, Needs, Term, needs, register_term, tapped
 
@@ -35,6 +35,5 @@ __all__ = [
     "speakers",
     "tapped",
     "unfinished",
-    "unit_path",
     "units_of",
 ]

@@ -10,11 +10,9 @@ result do not depend on who does it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,8 +21,8 @@ from ..bank import Bank
 from ..config import Method, Recover
 from ..distilled.images import save_recovered
 from ..errors import InputError
+from ..run_folder import RunFolder, UnitLog, UnitPlan, read, write
 from ..runtime.distributed import barrier, claims, is_main
-from ..runtime.files import write_json
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
@@ -126,42 +124,38 @@ class Recovery:
         return self.initial(alone.rows), None if drawn is None else drawn[0].to(self.device), labels
 
 
-def unit_path(folder: Path, unit: Unit) -> Path:
-    return folder / f"unit_{unit.index:05d}.json"
-
-
-def units_of(arm: str, recovery: Recovery, num_classes: int, ipc: int, out: Path) -> list[Unit]:
+def units_of(arm: str, recovery: Recovery, num_classes: int, ipc: int, run: RunFolder) -> list[Unit]:
     """All units of an arm; how many images fit is decided once for a run folder, and whether to compile."""
-    size, path = recovery.config.unit_images, out / "recover" / arm / "plan.json"
+    size, path = recovery.config.unit_images, run.plan(arm)
     if size == "auto":
         if is_main() and not path.is_file():
             taps, shape = recovery.taps[0], recovery.shape
-            write_json(
-                path,
-                {"unit_images": images_that_fit(taps, shape, recovery.config.precision, num_classes * ipc)},
-            )
+            most = images_that_fit(taps, shape, recovery.config.precision, num_classes * ipc)
+            write(path, UnitPlan(unit_images=most))
         barrier()
-        size = json.loads(path.read_text())["unit_images"]
+        size = read(path, UnitPlan).unit_images
     units = all_units(recovery.method, ipc, num_classes, len(recovery.teachers), size)
     recovery.settle(units)
     return units
 
 
 def unfinished(
-    arm: str, recovery: Recovery, num_classes: int, ipc: int, out: Path, part: range | None = None
+    arm: str, recovery: Recovery, num_classes: int, ipc: int, run: RunFolder, part: range | None = None
 ) -> list[Unit]:
     """The arm's units that the run folder lacks; with ``part`` only those with an index in it."""
-    units = units_of(arm, recovery, num_classes, ipc, out)
+    units = units_of(arm, recovery, num_classes, ipc, run)
     wanted = [unit for unit in units if part is None or unit.index in part]
-    return [unit for unit in wanted if not unit_path(out / "recover" / arm, unit).is_file()]
+    return [unit for unit in wanted if not run.unit(arm, unit.index).is_file()]
 
 
-def recover(arm: str, units: Sequence[Unit], recovery: Recovery, classes: Sequence[str], out: Path) -> int:
+def recover(
+    arm: str, units: Sequence[Unit], recovery: Recovery, classes: Sequence[str], run: RunFolder
+) -> int:
     """Recover units of an arm into a run folder; the same list of units in all processes.
 
     Args:
         classes: class names in order.
-        out: the run folder.
+        run: where they are written.
 
     Returns:
         Image-iterations done by this process.
@@ -169,7 +163,6 @@ def recover(arm: str, units: Sequence[Unit], recovery: Recovery, classes: Sequen
     Raises:
         InputError: units failed; all others were done first.
     """
-    folder = out / "recover" / arm
     barrier()  # all processes have listed the units before any is finished
     done, failed = 0, []
     total = sum(iterations(recovery.method, unit) for unit in units)
@@ -180,8 +173,9 @@ def recover(arm: str, units: Sequence[Unit], recovery: Recovery, classes: Sequen
             except UnitError as error:
                 failed.append(str(error))
                 continue
-            save_recovered(out / "images" / arm, classes, unit.rows, images, recovery.method)
-            write_json(unit_path(folder, unit), {"rows": unit.rows, "losses": losses})
+            save_recovered(run.images(arm), classes, unit.rows, images, recovery.method)
+            log = UnitLog.model_validate({"rows": unit.rows, "losses": losses})
+            write(run.unit(arm, unit.index), log)
             done += iterations(recovery.method, unit)
     barrier()
     if failed:

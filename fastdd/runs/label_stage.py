@@ -1,112 +1,109 @@
 """The label stage of a run: the soft labels of its arms' images, and what its students learn from.
 
-    labels/<arm>.safetensors    labels.per image: one row of logits an image
-    labels/<arm>/               labels.per view: what every sample of every epoch looked like, and its logits
-
-One process labels, before any student reads.
+With ``labels.per=image`` an arm has one row of logits for each image; with ``labels.per=view`` it has a folder that
+says what every sample of every epoch looked like, and its logits. One process labels, before any student reads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor
 
 from .. import labels
-from ..config import Recipe
+from ..config import CONTROL
 from ..evaluate import Replayed, protocol_hash, protocol_text
 from ..evaluate.batches import Batches
-from ..protocols import SettledStudent
 from ..teachers import Teacher
+from .run import Run
+
+OWN = "teacher"
+"""name of the run's own teacher among those that label"""
 
 
-@dataclass(frozen=True)
-class SoftLabels:
-    """Labels of a run's arms.
+def label_arms(run: Run) -> None:
+    """Store the soft labels that the run folder lacks."""
+    for arm in run.experiment.arms:
+        if not _is_labelled(run, arm):
+            with run.session.stage(f"label {arm}") as work:
+                images, _ = run.distilled(arm)
+                _label(run, arm, images)
+                work.images = len(images)
 
-    Attributes:
-        recipe: of the run; ``labels`` says what is stored.
-        folder: labels/ of the run.
-        voters: the teachers that label, by name; the first is the run's own.
-        fingerprints: theirs, in the same order.
+
+def _is_labelled(run: Run, arm: str) -> bool:
+    per = run.experiment.recipe.labels.per
+    path = run.folder.labels(arm, per)
+    return labels.is_whole(path) if per == "view" else path.is_file()
+
+
+def _label(run: Run, arm: str, images: Tensor) -> None:
+    """Label an arm's uint8 images [N, C, H, W]."""
+    recipe, teachers = run.experiment.recipe, _labelling_teachers(run)
+    path = run.folder.labels(arm, recipe.labels.per)
+    if recipe.labels.per == "image":
+        logits = labels.label_images(teachers, images, arm, recipe.labels.average)
+        labels.save_labels(path, logits, images)
+        return
+    planned = labels.plan_labels(
+        recipe.labels,
+        run.experiment.protocol(arm),
+        images,
+        classes=len(run.experiment.classes),
+        teachers=tuple(run.session.manifest.fingerprints[_print_of(name)] for name in teachers),
+        seed=recipe.seed,
+    )
+    labels.label_views(teachers, images, path, planned, name=arm)
+
+
+def _labelling_teachers(run: Run) -> dict[str, Teacher]:
+    """The teachers that label, by name: ``teacher``, and with ``labels.teachers=all`` the committee."""
+    names = [teacher.name or OWN for teacher in run.experiment.teachers]
+    if run.experiment.recipe.labels.teachers != "all":
+        names = names[:1]
+    return dict(zip(names, run.teachers, strict=False))
+
+
+def _print_of(name: str) -> str:
+    """Key of a labelling teacher's fingerprint in the manifest."""
+    return OWN if name == OWN else f"{OWN}-{name}"
+
+
+def stored_labels(run: Run, arm: str, images: Tensor, truth: Tensor, *, seed: int) -> Tensor | Batches | None:
+    """What the label stage has stored for a student of an arm.
+
+    Args:
+        images: uint8 [N, C, H, W] of the arm.
+        truth: int64 [N], their classes.
+        seed: of the student's order.
+
+    Returns:
+        Logits [N, classes], or batches of labelled views; None: the protocol stores no labels.
+
+    Raises:
+        InputError: the labels are of other images or classes, damaged, or no finite numbers.
     """
+    config, recipe = run.experiment.protocol(arm), run.experiment.recipe
+    if config.labels != "stored":
+        return None
+    path, classes = run.folder.labels(arm, recipe.labels.per), len(run.teacher.card.classes)
+    if recipe.labels.per == "image":
+        return labels.load_labels(path, images, classes).to(images.device)
+    stored = labels.StoredLabels.open(path, labels.images_fingerprint(images), classes)
+    hard = truth if config.hard_weight else None
+    return Replayed(config, run.teacher, images, stored, hard=hard, seed=seed, replay=recipe.labels.replay)
 
-    recipe: Recipe
-    folder: Path
-    voters: Mapping[str, Teacher]
-    fingerprints: tuple[str, ...]
 
-    @property
-    def by_view(self) -> bool:
-        return self.recipe.labels.per == "view"
-
-    def path(self, arm: str) -> Path:
-        return self.folder / (arm if self.by_view else f"{arm}.safetensors")
-
-    def lacks(self, arm: str) -> bool:
-        """Whether there is something left to label."""
-        return not (labels.is_whole(self.path(arm)) if self.by_view else self.path(arm).is_file())
-
-    def write(self, arm: str, images: Tensor, student: SettledStudent) -> None:
-        """Label what is lacking of an arm.
-
-        Args:
-            images: uint8 [N, C, H, W].
-            student: settled protocol, which says how views look.
-        """
-        if self.by_view:
-            planned = self._planned(images, student)
-            labels.label_views(self.voters, images, self.path(arm), planned, name=arm)
-        else:
-            rows = labels.label_images(self.voters, images, arm, self.recipe.labels.average)
-            labels.save_labels(self.path(arm), rows, images)
-
-    def _planned(self, images: Tensor, student: SettledStudent) -> labels.LabelManifest:
-        """The labels of an arm's views that the recipe asks for."""
-        return labels.plan_labels(
-            self.recipe.labels,
-            student,
-            images,
-            classes=len(next(iter(self.voters.values())).card.classes),
-            teachers=self.fingerprints,
-            seed=self.recipe.seed,
-        )
-
-    def read(
-        self, arm: str, images: Tensor, student: SettledStudent, truth: Tensor, seed: int
-    ) -> Tensor | Batches | None:
-        """What a student of an arm learns from: rows of logits, batches of labelled views, or None where nothing is
-        stored.
-
-        Raises:
-            InputError: the labels are of other images or classes, damaged, or no finite numbers.
-        """
-        if student.labels != "stored":
-            return None
-        teacher = next(iter(self.voters.values()))
-        classes = len(teacher.card.classes)
-        if not self.by_view:
-            return labels.load_labels(self.path(arm), images, classes).to(images.device)
-        stored = labels.StoredLabels.open(self.path(arm), labels.images_fingerprint(images), classes)
-        hard = truth if student.hard_weight else None
-        return Replayed(student, teacher, images, stored, hard, seed, self.recipe.labels.replay)
-
-    def protocol(self, student: SettledStudent) -> tuple[str, str]:
-        """A settled protocol in a line, and its hash; with the stored labels where they are by view."""
-        text, digest = protocol_text(student), protocol_hash(student)
-        if student.labels != "stored" or not self.by_view:
-            return text, digest
-        config = self.recipe.labels
-        kept = (
-            ""
-            if config.keep == 1
-            else f", {config.keep:.0%} of the batches ({config.choice}, {config.replay})"
-        )
-        joined = digest + json.dumps(config.model_dump(mode="json"), sort_keys=True)
-        return f"{text}, labels by view in {config.form}{kept}", hashlib.sha256(joined.encode()).hexdigest()[
-            :8
-        ]
+def described_protocol(run: Run) -> tuple[str, str]:
+    """The control's protocol in a line, and its hash; both include how labels by view are stored."""
+    config, stored = run.experiment.protocol(CONTROL), run.experiment.recipe.labels
+    text, digest = protocol_text(config), protocol_hash(config)
+    if config.labels != "stored" or stored.per == "image":
+        return text, digest
+    kept = ""
+    if stored.keep != 1:
+        kept = f", {stored.keep:.0%} of the batches ({stored.choice}, {stored.replay})"
+    joined = digest + json.dumps(stored.model_dump(mode="json"), sort_keys=True)
+    text = f"{text}, labels by view in {stored.form}{kept}"
+    return text, hashlib.sha256(joined.encode()).hexdigest()[:8]

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
-from pydantic import ValidationError
 
 from ..bank import store
-from ..config import CONTROL, FULL, RANDOM_REAL, Recipe
+from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe
 from ..errors import InputError
 from ..recover import all_units, speakers
-from .folder import MANIFEST, RECIPE
-from .student_stage import LEFT_OUT
+from ..run_folder import RunFolder, UnitPlan, read, read_manifest, read_recipe
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A stage with its finished and all its parts, and what a part is; total is None where that is not known yet."""
+    """A stage of a run.
+
+    Attributes:
+        stage: its name.
+        done, total: finished and all parts; total is None where it is not known yet.
+        unit: what a part is, in the plural.
+    """
 
     stage: str
     done: int
@@ -29,70 +30,54 @@ class Progress:
 
     def __str__(self) -> str:
         state = "done" if self.done == self.total else "to do" if not self.done else "in part"
-        return (
-            f"{self.stage:<28} {state:<8} {self.done}/{'?' if self.total is None else self.total} {self.unit}"
-        )
+        total = "?" if self.total is None else self.total
+        return f"{self.stage:<28} {state:<8} {self.done}/{total} {self.unit}"
 
 
 def status(folder: Path) -> list[Progress]:
-    """The stages of a run in order; reads names of files, not their content.
+    """The stages of a run in order. Images, statistics and weights are counted by their files' names, not read.
 
     Raises:
-        InputError: no run folder.
+        InputError: the folder holds no run, or one of another version.
     """
-    try:
-        recipe = Recipe.model_validate(yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
-        raise InputError(f"{folder} is no run folder: it has no {RECIPE} of a run") from error
-    _, classes = _bank(folder, "")
+    run = RunFolder(folder)
+    if not run.recipe.is_file():
+        raise InputError(f"{folder} is no run folder: it has no {run.recipe.name} of a run")
+    manifest = read_manifest(run) if run.manifest.is_file() else None  # a run that was killed early has none
+    recipe = read_recipe(run)
     rows = []
-    for suffix in ("", *(f"-{name}" for name in recipe.committee)):
-        taught = int((folder / f"teacher{suffix}.safetensors").is_file())
-        rows += [Progress(f"squeeze{suffix}", taught, 1, "teacher"), _bank(folder, suffix)[0]]
-    for arm in (CONTROL, *recipe.arms):
-        rows.append(
-            Progress(f"recover {arm}", *_units(folder / "recover" / arm, recipe, arm, classes), "units")
-        )
-        rows.append(
-            Progress(f"students {arm}", _files(folder / "students" / arm), recipe.student.seeds, "students")
-        )
-    if _facts(folder).get(LEFT_OUT, "") is None:
-        rows.append(
-            Progress(f"students {FULL}", _files(folder / "students" / FULL), recipe.student.seeds, "students")
-        )
-    rows.append(Progress("report", int((folder / "report.html").is_file()), 1, "page"))
+    for teacher in ("", *recipe.committee):
+        suffix = f"-{teacher}" if teacher else ""
+        squeezed = int(run.teacher(teacher).is_file())
+        rows.append(Progress(f"squeeze{suffix}", squeezed, 1, "teacher"))
+        rows.append(Progress(f"bank{suffix}", *_bank(run.bank(teacher)), "classes"))
+    classes = _bank(run.bank())[1]
+    seeds = recipe.student.seeds
+    for arm, method in {CONTROL: RANDOM_REAL, **recipe.arms}.items():
+        total = _units(run, recipe, arm, method, classes)
+        rows.append(Progress(f"recover {arm}", len(run.units(arm)), total, "units"))
+        rows.append(Progress(f"students {arm}", len(run.students(arm)), seeds, "students"))
+    if manifest is not None and manifest.full_set_left_out is None:
+        rows.append(Progress(f"students {FULL}", len(run.students(FULL)), seeds, "students"))
+    rows.append(Progress("report", int(run.report.is_file()), 1, "page"))
     return rows
 
 
-def _facts(folder: Path) -> dict[str, Any]:
-    """The manifest; empty where a run was killed before it had one."""
-    file = folder / MANIFEST
-    return json.loads(file.read_text()) if file.is_file() else {}
-
-
-def _files(folder: Path) -> int:
-    return len(list(folder.glob("[!.]*.json")))
-
-
-def _bank(run: Path, suffix: str) -> tuple[Progress, int | None]:
-    """Finished classes, and how many classes there are."""
-    stage, folder = f"bank{suffix}", run / f"bank{suffix}"
+def _bank(folder: Path) -> tuple[int, int | None]:
+    """Finished classes of a bank, and how many classes there are; None where its building has not begun."""
     done = sum(shard.last - shard.first + 1 for shard in store.shards(folder))
     for name in (store.MANIFEST, store.PLAN):
         if (folder / name).is_file():
-            total = len(json.loads((folder / name).read_text())["classes"])
-            return Progress(stage, done, total, "classes"), total
-    return Progress(stage, done, None, "classes"), None
+            return done, len(json.loads((folder / name).read_text())["classes"])
+    return done, None
 
 
-def _units(folder: Path, recipe: Recipe, arm: str, classes: int | None) -> tuple[int, int | None]:
-    done = len(list(folder.glob("unit_*.json")))
-    method, size = {CONTROL: RANDOM_REAL, **recipe.arms}[arm], recipe.recover.unit_images
-    planned: dict[str, Any] = (
-        json.loads((folder / "plan.json").read_text()) if (folder / "plan.json").is_file() else {}
-    )
-    size = planned.get("unit_images", size)
+def _units(run: RunFolder, recipe: Recipe, arm: str, method: Method, classes: int | None) -> int | None:
+    """How many units an arm has; None where that is not known yet."""
+    size = recipe.recover.unit_images
+    if run.plan(arm).is_file():
+        size = read(run.plan(arm), UnitPlan).unit_images
     if classes is None or size == "auto":
-        return done, None
+        return None
     teachers = speakers(method, 1 + len(recipe.committee))
-    return done, len(all_units(method, recipe.ipc, classes, teachers, size))
+    return len(all_units(method, recipe.ipc, classes, teachers, size))

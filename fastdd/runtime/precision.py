@@ -5,13 +5,13 @@ Images, optimizers, statistics and losses stay in float32 either way.
 
 from __future__ import annotations
 
-import torch
+from typing import Literal
 
-from ..config import Precision, Recipe
+import torch
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 is faster than fp32: a CUDA GPU since Ampere, or an x86 CPU with AMX or AVX512-BF16.
+    """Whether bf16 is faster than fp32: on a CUDA GPU since Ampere, or an x86 CPU with AMX or AVX512-BF16.
 
     Any other CPU emulates bf16, slower than fp32.
     """
@@ -22,20 +22,7 @@ def has_fast_bf16(device: torch.device) -> bool:
     )
 
 
-def settled(recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe with ``precision: auto`` replaced by what it means on this device, so that the run folder says it."""
-    auto = "bf16" if has_fast_bf16(device) else "fp32"
-    sections = {name: getattr(recipe, name) for name in ("teacher", "recover", "student")}
-    return recipe.model_copy(
-        update={
-            name: section.model_copy(update={"precision": auto})
-            for name, section in sections.items()
-            if section.precision == "auto"
-        }
-    )
-
-
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+def autocast(device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -> torch.autocast:
     """The autocast context of a precision; ``auto`` is bf16 where it is fast."""
     enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

@@ -17,16 +17,15 @@ from ..models.build import build
 from .card import Card, check_card, differences
 from .load import check_state, read_weights
 
-KEY = "teacher.init"
 
-
-def start(config: Teacher, expected: Card, seed: int) -> tuple[nn.Module, list[str]]:
+def start(config: Teacher, expected: Card, seed: int, *, key: str = "teacher") -> tuple[nn.Module, list[str]]:
     """The network before training, on the CPU, and what is worth saying about it.
 
     Args:
         config: network, ``init`` and ``new_head``.
         expected: classes, channels, normalization and size of this run.
         seed: of what is drawn.
+        key: the teacher's section of the recipe, for messages.
 
     Raises:
         InputError: the file of ``init`` is absent, damaged, or of another network, channels or classes.
@@ -35,21 +34,21 @@ def start(config: Teacher, expected: Card, seed: int) -> tuple[nn.Module, list[s
     network = build(config.network, len(expected.classes), expected.channels)
     if config.init is None:
         return network, []
-    path = Path(config.init)
-    given, card = read_weights(KEY, path, config.network)
+    path, section, key = Path(config.init), key, f"{key}.init"
+    given, card = read_weights(key, path, config.network)
     notes = []
     if card is not None:
         notes = [f"{path.name}: {text}" for text in differences(card, expected, ("mean", "std", "size"))]
-        check_card(KEY, path, card, expected, ("network", "channels"))
+        check_card(key, path, card, expected, ("network", "channels"))
     wanted = network.state_dict()
     head = _head(wanted, given)
     others = card is not None and card.classes != expected.classes
     if others or any(wanted[name].shape != given[name].shape for name in head):
         if not config.new_head:
-            _refuse_classes(path, card, expected, wanted, given, config.network)
+            _refuse_classes(section, path, card, expected, wanted, given, config.network)
         given |= {name: wanted[name] for name in head}
         notes.append(f"{path.name} knows other classes: {', '.join(head)} start anew")
-    check_state(KEY, path, config.network, wanted, given)
+    check_state(key, path, config.network, wanted, given)
     network.load_state_dict(given)
     return network, notes
 
@@ -62,6 +61,7 @@ def _head(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> list[str]:
 
 
 def _refuse_classes(
+    key: str,
     path: Path,
     card: Card | None,
     expected: Card,
@@ -72,7 +72,7 @@ def _refuse_classes(
     """Say why, and that the last layer may be replaced."""
     try:
         if card is not None:
-            check_card(KEY, path, card, expected, ("classes",))
-        check_state(KEY, path, name, wanted, given)
+            check_card(f"{key}.init", path, card, expected, ("classes",))
+        check_state(f"{key}.init", path, name, wanted, given)
     except InputError as error:
-        raise InputError(f"{error}; teacher.new_head=true starts the last layer anew") from error
+        raise InputError(f"{error}; {key}.new_head=true starts the last layer anew") from error

@@ -80,7 +80,13 @@ def read_weights(key: str, path: Path, network: str) -> tuple[dict[str, Tensor],
 
 
 def load_teacher(
-    path: Path, config: TeacherConfig, classes: tuple[str, ...], channels: int, device: torch.device
+    path: Path,
+    config: TeacherConfig,
+    classes: tuple[str, ...],
+    channels: int,
+    device: torch.device,
+    *,
+    key: str = "teacher.weights",
 ) -> Teacher:
     """Load a teacher and check that it fits the recipe and the data.
 
@@ -88,11 +94,11 @@ def load_teacher(
         path: safetensors file; its own card, where it has one, must agree with the recipe.
         classes: class names of the data, in order.
         channels: of the data's images.
+        key: the recipe's key or the option that names the file, for messages.
 
     Raises:
         InputError: no such file, not a safetensors file, or weights, classes or card that do not fit.
     """
-    key = "teacher.weights"
     state, card = read_weights(key, path, config.network)
     expected = Card(config.network, classes, channels, config.mean, config.std)
     if card is not None:
@@ -118,7 +124,7 @@ def open_teacher(path: Path, device: torch.device) -> Teacher:
             "and take the teacher.safetensors of that run's folder"
         )
     config = TeacherConfig(network=card.network, mean=card.mean, std=card.std)
-    return load_teacher(path, config, card.classes, card.channels, device)
+    return load_teacher(path, config, card.classes, card.channels, device, key=key)
 
 
 def check_state(key: str, path: Path, name: str, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..config import Teacher as TeacherConfig
 from ..data.loading.augment import shift_and_flip
 from ..errors import InputError
+from ..run_folder import RunFolder
 from ..runtime.files import write_json
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar, progress
@@ -57,6 +58,7 @@ def squeeze(
     device: torch.device,
     data: str = "",
     checkpoint: Path | None = None,
+    key: str = "teacher",
 ) -> Squeezed:
     """Train a teacher.
 
@@ -70,16 +72,17 @@ def squeeze(
         data: fingerprint of the training images, for the card.
         checkpoint: file in which the end of every epoch is kept, and from which training continues; the caller
             deletes it when the teacher is safe.
+        key: the teacher's section of the recipe, for messages.
 
     Raises:
         InputError: ``config.init`` or the checkpoint does not fit, or training diverges.
     """
     C, H, W = train.shape
     card = Card(config.network, classes, C, config.mean, config.std, size=(H, W), data=data)
-    network, notes = start(config, card, seed)
+    network, notes = start(config, card, seed, key=key)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = _settings(config)
-    run = _Training(config, network, Teacher(network, card), len(train), seed, device)
+    run = _Training(config, network, Teacher(network, card), len(train), seed, device, key)
     owner = identity(
         settings, config.network, classes, config.mean, config.std, seed, data, [C, H, W], len(train)
     )
@@ -119,7 +122,9 @@ class _Training:
         batches: int,
         seed: int,
         device: torch.device,
+        key: str,
     ) -> None:
+        self.key = key
         self.config, self.network, self.teacher, self.seed, self.device = (
             config,
             network,
@@ -165,35 +170,33 @@ class _Training:
         mean = torch.stack(losses).mean().item()
         if not torch.tensor(mean).isfinite():
             raise InputError(
-                f"squeeze diverged in epoch {epoch + 1}: the mean loss is {mean}; lower teacher.lr = {config.lr:g}, "
-                "or warm up for longer (teacher.warmup)"
+                f"squeeze diverged in epoch {epoch + 1}: the mean loss is {mean}; lower "
+                f"{self.key}.lr = {config.lr:g}, or warm up for longer ({self.key}.warmup)"
             )
         self.note = f"loss {mean:.3f}"
         return mean
 
 
-def keep(folder: Path, squeezed: Squeezed, minimum: float, suffix: str = "") -> Path:
+def keep(run: RunFolder, squeezed: Squeezed, minimum: float, name: str = "", key: str = "teacher") -> Path:
     """Write the curve as ``squeeze.json`` and the teacher as ``teacher.safetensors``, whose path is returned.
 
     Args:
-        suffix: behind the names of the files, where a run has several teachers.
+        name: of a teacher of the committee; empty for the teacher of the run.
+        key: its section of the recipe, for messages.
 
     Raises:
         InputError: the accuracy is below ``minimum``; the weights are then in ``teacher-rejected.safetensors``.
     """
-    write_json(
-        folder / f"squeeze{suffix}.json",
-        {"settings": squeezed.teacher.card.training, "epochs": squeezed.curve},
-    )
+    write_json(run.training(name), {"settings": squeezed.teacher.card.training, "epochs": squeezed.curve})
     reached = squeezed.curve[-1]["accuracy"]
     if reached < minimum:
-        rejected = folder / f"teacher{suffix}-rejected.safetensors"
+        rejected = run.rejected_teacher(name)
         save_teacher(rejected, squeezed.teacher)
         raise InputError(
-            f"squeeze reached {reached:.1%} test accuracy, expected at least teacher.minimum_accuracy = {minimum:.1%}; "
-            f"train longer (teacher.epochs), or lower the bar; the weights are kept in {rejected} (teacher.init "
+            f"squeeze reached {reached:.1%} test accuracy, expected at least {key}.minimum_accuracy = {minimum:.1%}; "
+            f"train longer ({key}.epochs), or lower the bar; the weights are kept in {rejected} ({key}.init "
             "trains them further)"
         )
-    path = folder / f"teacher{suffix}.safetensors"
+    path = run.teacher(name)
     save_teacher(path, squeezed.teacher)
     return path

@@ -1,0 +1,199 @@
+"""Names of the files of a run folder. No other module of fastdd knows one.
+
+    recipe.yaml                      the resolved recipe, which makes the same run again
+    manifest.json                    versions, machine, fingerprints, seconds of each stage
+    data.json                        index of both splits: classes, counts, fingerprints
+    teacher.safetensors              the teacher; squeeze.json says how it learned
+    bank/                            statistics of the real images (bank/store.py)
+    recover/ARM/                     unit_00000.json of each unit whose images are written
+    images/ARM/CLASS/00000.png       the distilled images, or .jpg with save.format=jpeg
+    labels/ARM.safetensors           soft labels of the images; with labels.per=view the folder labels/ARM/
+    students/ARM/seed_0.json         test accuracy of one student; full/ for the whole training set
+    embeddings.safetensors           teacher embeddings of the real and distilled images
+    metrics.json                     all results, the same bytes on every machine run
+    report.html                      the page
+    sweep.json, sweep.svg            results and figure of a sweep that has this folder
+    log.jsonl                        what happened when
+
+A teacher of the committee has its own files: teacher-NAME.safetensors, squeeze-NAME.json, bank-NAME/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ImageFormat = Literal["png", "jpeg"]
+SUFFIX: dict[ImageFormat, str] = {"png": ".png", "jpeg": ".jpg"}
+
+
+def image_file(arm_folder: Path, class_name: str, number: int, image_format: ImageFormat) -> Path:
+    """One image file in the folder of an arm's images; torchvision's ImageFolder loads this layout."""
+    return arm_folder / class_name / f"{number:05d}{SUFFIX[image_format]}"
+
+
+def _with_name(stem: str, name: str) -> str:
+    return f"{stem}-{name}" if name else stem
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    Every method and property gives a path and looks at no disk, but for those that say so. ``arm`` is a key
+    of the recipe's ``arms``, or ``random`` for the control. ``teacher`` is a name of the recipe's
+    ``committee``, or empty for the teacher of the run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe; a folder that has it holds a run."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        """Versions, machine, fingerprints and seconds (results.Manifest)."""
+        return self.path / "manifest.json"
+
+    @property
+    def data(self) -> Path:
+        """The index of both splits (a list of results.DataSplit)."""
+        return self.path / "data.json"
+
+    @property
+    def metrics(self) -> Path:
+        """All results (results.Metrics)."""
+        return self.path / "metrics.json"
+
+    @property
+    def embeddings(self) -> Path:
+        """Teacher embeddings: ``real``, ``real_labels`` and one tensor an arm."""
+        return self.path / "embeddings.safetensors"
+
+    @property
+    def report(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    @property
+    def log(self) -> Path:
+        """One line of JSON an event."""
+        return self.path / "log.jsonl"
+
+    @property
+    def sweep(self) -> Path:
+        """Results of a sweep whose folder this is (results.SweepResults)."""
+        return self.path / "sweep.json"
+
+    @property
+    def sweep_figure(self) -> Path:
+        """Figure of a sweep whose folder this is."""
+        return self.path / "sweep.svg"
+
+    # -- teachers and banks --------------------------------------------------------------------
+
+    def teacher(self, teacher: str = "") -> Path:
+        """Weights of a teacher, with its card."""
+        return self.path / f"{_with_name('teacher', teacher)}.safetensors"
+
+    def rejected_teacher(self, teacher: str = "") -> Path:
+        """Weights of a teacher that was trained but is less accurate than ``minimum_accuracy``."""
+        return self.path / f"{_with_name('teacher', teacher)}-rejected.safetensors"
+
+    def training(self, teacher: str = "") -> Path:
+        """How a teacher learned, epoch by epoch (results.TeacherTraining)."""
+        return self.path / f"{_with_name('squeeze', teacher)}.json"
+
+    def training_checkpoint(self, teacher: str = "") -> Path:
+        """State of a teacher's training at the end of its last epoch; deleted when the teacher is written."""
+        return self.path / f"{_with_name('squeeze', teacher)}.safetensors"
+
+    def bank(self, teacher: str = "") -> Path:
+        """Folder of the statistics of the real images through a teacher."""
+        return self.path / _with_name("bank", teacher)
+
+    # -- an arm --------------------------------------------------------------------------------
+
+    @property
+    def all_images(self) -> Path:
+        """Folder of the images of all arms."""
+        return self.path / "images"
+
+    def images(self, arm: str) -> Path:
+        """Folder of an arm's images, with a folder for each class."""
+        return self.all_images / arm
+
+    def image(self, arm: str, class_name: str, number: int, image_format: ImageFormat) -> Path:
+        """One image file of an arm.
+
+        Args:
+            number: its slot; with a formation, which puts several slots into one file, the slot divided by
+                how many.
+            image_format: the arm's ``save.format``.
+        """
+        return image_file(self.images(arm), class_name, number, image_format)
+
+    def arms(self) -> list[str]:
+        """The arms of which there are images on the disk, sorted."""
+        if not self.all_images.is_dir():
+            return []
+        return sorted(entry.name for entry in self.all_images.iterdir() if entry.is_dir())
+
+    def recovery(self, arm: str) -> Path:
+        """Folder of what an arm's recovery has noted."""
+        return self.path / "recover" / arm
+
+    def plan(self, arm: str) -> Path:
+        """Images a unit of an arm, where ``recover.unit_images=auto`` chose them (results.UnitPlan)."""
+        return self.recovery(arm) / "plan.json"
+
+    def initial(self, arm: str) -> Path:
+        """Folder of the choices of an arm's initial images, where those are ranked or cut out."""
+        return self.recovery(arm) / "initial"
+
+    def unit(self, arm: str, index: int) -> Path:
+        """Losses of one unit (results.UnitLog); written last, so it marks the unit as finished."""
+        return self.recovery(arm) / f"unit_{index:05d}.json"
+
+    def units(self, arm: str) -> list[Path]:
+        """The units of an arm that are finished on the disk, in order."""
+        return sorted(self.recovery(arm).glob("unit_*.json"))
+
+    def labels(self, arm: str, per: Literal["image", "view"]) -> Path:
+        """Soft labels of an arm: a file of one row an image, or a folder of labelled views."""
+        folder = self.path / "labels"
+        return folder / (arm if per == "view" else f"{arm}.safetensors")
+
+    def students(self, arm: str) -> list[Path]:
+        """The students of an arm, or of the control ``full``, that are finished on the disk."""
+        return sorted((self.path / "students" / arm).glob("seed_*.json"))
+
+    def student(self, arm: str, seed: int) -> Path:
+        """Test accuracy of one student of an arm or of ``full`` (results.StudentResult)."""
+        return self.path / "students" / arm / f"seed_{seed}.json"
+
+    # -- all of it -----------------------------------------------------------------------------
+
+    def is_run(self) -> bool:
+        """Whether the folder on the disk holds a run."""
+        return self.recipe.is_file() and self.manifest.is_file()
+
+    def made(self, committee: Iterable[str] = ()) -> list[Path]:
+        """All files and folders that a run makes; the recipe is last, because it marks the folder as a
+        run's."""
+        teachers = ["", *committee]
+        kinds = (self.training_checkpoint, self.training, self.rejected_teacher, self.teacher, self.bank)
+        found = [kind(teacher) for teacher in teachers for kind in kinds]
+        found += [self.path / name for name in ("recover", "images", "labels", "students")]
+        found += [self.data, self.embeddings, self.metrics, self.report, self.sweep, self.sweep_figure]
+        return [*found, self.manifest, self.log, self.recipe]

@@ -1,0 +1,381 @@
+"""What the files of a run folder say, as types; the one reader of them, and its one error.
+
+Fields are the keys of the JSON files, in their order. A file is written whole or not at all, so one that is
+missing belongs to a run that is not finished, and the command that made the run finishes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+
+from ..config import Recipe
+from ..errors import InputError
+from ..runtime.files import write_json
+from .paths import RunFolder
+
+FORMAT = 2
+"""Number of the run folder's format, noted in the manifest. It rises when folders of earlier versions of
+fastdd can no longer be continued or read; the first format had no number."""
+
+AGAIN = "start the same `fastdd run` command again, it continues where it stopped"
+
+
+class Record(BaseModel):
+    """Content of a file: no keys but those declared, no infinite or undefined numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+# -- manifest.json -------------------------------------------------------------------------------
+
+
+class Versions(Record):
+    """Versions of what computed the run."""
+
+    torch: str
+    python: str
+
+
+class Machine(Record):
+    """The machine on which the run began."""
+
+    cpu: str
+    """name of the processor"""
+    cores: int | None
+    """logical cores of the machine; null: the system does not say"""
+    threads: int
+    """threads of torch"""
+    device: str
+    """name of the GPU, or cpu"""
+
+
+class StageWork(Record):
+    """Work of one stage, summed over all sessions of the run."""
+
+    seconds: float
+    images: int
+    """images seen; of recover image-iterations"""
+
+
+class Manifest(Record):
+    """manifest.json: where the run comes from, and what it cost."""
+
+    format: int
+    """FORMAT of the version that made the folder"""
+    fastdd: str
+    """version of fastdd"""
+    versions: Versions
+    machine: Machine
+    recipe_hash: str
+    """first 12 hex digits of the resolved recipe's sha256"""
+    fingerprints: dict[str, str]
+    """sha256 of the code, both splits (``train``, ``test``), teachers and their initial weights"""
+    stages: dict[str, StageWork]
+    """work by stage, such as ``bank`` or ``recover deda``"""
+    full_set_left_out: str | None
+    """why no students learn from the whole training set; null: they do"""
+    skipped: dict[str, list[str]] | None = None
+    """names and faults of unreadable images, by split; absent: none was skipped"""
+
+
+# -- metrics.json --------------------------------------------------------------------------------
+
+Curve = tuple[tuple[int, float], ...]
+"""(steps done, test accuracy) of each test of a student"""
+
+
+class DataResult(Record):
+    """The real images."""
+
+    root: str
+    train: int
+    """images of the training split"""
+    test: int
+    """images of the test split"""
+
+
+class TeacherResult(Record):
+    """The teacher of the run."""
+
+    network: str
+    accuracy: float | None
+    """top-1 test accuracy, a fraction; null: its card does not say it"""
+
+
+class ProtocolResult(Record):
+    """What all students went through."""
+
+    text: str
+    """the protocol in a line"""
+    hash: str
+    """eight hex digits; accuracies compare only where these are equal"""
+    seeds: int
+    """students an arm"""
+
+
+class ArmResult(Record):
+    """One arm's students and the diversity of its images; accuracies are fractions, one a student."""
+
+    title: str
+    stored: int
+    """images a class that students see"""
+    last: tuple[float, ...]
+    """test accuracy after the last step"""
+    best: tuple[float, ...]
+    """largest test accuracy of any test during the training"""
+    curves: tuple[Curve, ...]
+    coverage: float
+    """share of the real images that have a distilled one within their k nearest neighbours' distance"""
+    vendi: float
+    """mean of the classes' Vendi scores, 1 to the number of images a class"""
+    cosine: float
+    """mean of the classes' mean cosine of pairs of images"""
+    vendi_by_class: tuple[float, ...]
+    cosine_by_class: tuple[float, ...]
+
+
+class FullSetResult(Record):
+    """Students of the whole real training set; accuracies are fractions, one a student."""
+
+    title: str
+    images: int
+    """real images that the students see"""
+    last: tuple[float, ...]
+    best: tuple[float, ...]
+    curves: tuple[Curve, ...]
+
+
+class Metrics(Record):
+    """metrics.json: all that a run measured, and under which protocol."""
+
+    recipe: str
+    """name of the recipe"""
+    description: str
+    classes: tuple[str, ...]
+    """names in the order of the labels"""
+    ipc: int
+    """images a class"""
+    seed: int
+    data: DataResult
+    teacher: TeacherResult
+    protocol: ProtocolResult
+    k: int
+    """neighbours of the coverage"""
+    arms: dict[str, ArmResult]
+    """the control ``random`` first, then the recipe's arms"""
+    full_set: FullSetResult | None
+    """null: left out"""
+    full_set_left_out: str | None = None
+    """why the whole training set is left out; absent: it is not"""
+
+
+# -- the other files -----------------------------------------------------------------------------
+
+
+class DataSplit(Record):
+    """One split in data.json."""
+
+    layout: str
+    """how the images lie on the disk, in words"""
+    split: str
+    """``train`` or ``test``"""
+    images: int
+    classes: tuple[str, ...]
+    """names in the order of the labels"""
+    counts: tuple[int, ...]
+    """images of each class"""
+    fingerprint: str
+    """sha256, hex"""
+    fingerprint_of: str
+    """``names`` or ``contents``"""
+
+
+class TeacherTraining(Record):
+    """squeeze.json: how a teacher was trained here."""
+
+    settings: dict[str, JsonValue] | None
+    epochs: tuple[dict[str, int | float], ...]
+    """epoch, learning rate, mean loss and test accuracy (a fraction)"""
+
+
+class UnitPlan(Record):
+    """plan.json of an arm's recovery."""
+
+    unit_images: int
+    """images optimized together, at most"""
+
+
+class UnitLog(Record):
+    """unit_INDEX.json of an arm's recovery."""
+
+    rows: tuple[tuple[int, int], ...]
+    """(class, slot) of each image"""
+    losses: tuple[dict[str, int | float], ...]
+    """``step`` and the value of each term, every ``recover.log_every`` steps"""
+
+
+class StudentResult(Record):
+    """seed_SEED.json: the test accuracy of one student, as fractions."""
+
+    seed: int
+    last: float
+    best: float
+    curve: Curve
+
+
+class SweepScores(Record):
+    """Scores of the control of a sweep's run; as in metrics.json."""
+
+    last: tuple[float, ...]
+    best: tuple[float, ...]
+    coverage: float
+    vendi: float
+    cosine: float
+
+
+class SweepArm(Record):
+    """Place and scores of one arm of a sweep's run."""
+
+    of: str
+    """the arm of the recipe that was varied"""
+    title: str
+    at: dict[str, JsonValue]
+    """its values of the grid's keys; empty: no key concerns it"""
+    last: tuple[float, ...]
+    best: tuple[float, ...]
+    coverage: float
+    vendi: float
+    cosine: float
+
+
+class SweepRun(Record):
+    """One run of a sweep."""
+
+    folder: str
+    """below the sweep's folder; empty: that folder itself"""
+    at: dict[str, JsonValue]
+    """the run's values of the grid's keys"""
+    protocol: ProtocolResult
+    control: SweepScores
+    arms: dict[str, SweepArm]
+
+
+class SweepResults(Record):
+    """sweep.json."""
+
+    recipe: str
+    keys: tuple[str, ...]
+    """keys of the grid; the first goes across the figure"""
+    runs: tuple[SweepRun, ...]
+
+
+# -- reading and writing -------------------------------------------------------------------------
+
+R = TypeVar("R")
+
+
+def read(file: Path, record: type[R]) -> R:
+    """Content of one JSON file of a run folder, as one of the types above (or a ``list`` of one).
+
+    Raises:
+        InputError: the file is missing, unreadable, damaged or incomplete.
+    """
+    text = read_text(file)
+    try:
+        return TypeAdapter(record).validate_json(text)
+    except ValidationError as error:
+        raise damaged(file, _first(error)) from error
+
+
+def read_manifest(run: RunFolder) -> Manifest:
+    """manifest.json of a run folder of this version.
+
+    Raises:
+        InputError: it is missing or damaged, or the folder has the format of another version.
+    """
+    found = format_of(run)
+    if found != FORMAT:
+        raise InputError(f"{run} was made by {_version(found)}; make the run again in another folder")
+    return read(run.manifest, Manifest)
+
+
+def read_recipe(run: RunFolder) -> Recipe:
+    """recipe.yaml of a run folder.
+
+    Raises:
+        InputError: it is missing or damaged, or has other keys than recipes of this version.
+    """
+    try:
+        return Recipe.model_validate(yaml.safe_load(read_text(run.recipe)))
+    except (yaml.YAMLError, ValidationError) as error:
+        reason = _first(error) if isinstance(error, ValidationError) else " ".join(str(error).split())
+        raise InputError(
+            f"{run.recipe} is damaged or of another version of fastdd ({reason}); make the run again in "
+            "another folder"
+        ) from error
+
+
+def write(file: Path, record: Record) -> None:
+    """Write a file atomically: the fields that were given, in the order of the type."""
+    write_json(file, record.model_dump(mode="json", exclude_unset=True))
+
+
+def format_of(run: RunFolder) -> int:
+    """Number of the folder's format, of any version.
+
+    Raises:
+        InputError: the manifest is missing or damaged.
+    """
+    manifest = read(run.manifest, dict[str, JsonValue])
+    found = manifest.get("format", 1)
+    if not isinstance(found, int):
+        raise damaged(run.manifest, f"format is {found!r}")
+    return found
+
+
+def refuse_format(run: RunFolder, found: int) -> InputError:
+    """The error of a folder that another version made and that cannot be continued."""
+    return InputError(
+        f"{run} was made by {_version(found)}; choose another folder with --out, or start over with --fresh"
+    )
+
+
+def _version(found: int) -> str:
+    age = "an earlier" if found < FORMAT else "a later"
+    return f"{age} version of fastdd (run folder format {found}, this version has {FORMAT})"
+
+
+def read_text(file: Path) -> str:
+    """Text of a file of a run folder.
+
+    Raises:
+        InputError: the file is missing or unreadable.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise missing(file) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise damaged(file, str(error)) from error
+
+
+def missing(file: Path) -> InputError:
+    """The error of a file that the run has not written yet."""
+    return InputError(f"{file} is missing, so the run is not finished; {AGAIN}")
+
+
+def damaged(file: Path, reason: str) -> InputError:
+    """The error of a file that cannot be used."""
+    return InputError(f"{file} is damaged ({reason}); delete it and {AGAIN}")
+
+
+def _first(error: ValidationError) -> str:
+    """The first fault: the key and what is wrong with it."""
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"]))
+    message = fault["msg"][0].lower() + fault["msg"][1:]
+    return f"{where}: {message}" if where else message

@@ -1,0 +1,293 @@
+"""Open a run folder, new or to be continued; note what is done in it, and when.
+
+Times and machine facts stand in the manifest and the log, never among the results, so that a run that was
+killed and continued ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pydantic import JsonValue
+
+from ..config import Recipe, as_plain
+from ..errors import InputError
+from ..runtime.distributed import barrier, is_main
+from ..runtime.files import TEMPORARY, append_line, remove_leftovers, write_text
+from ..version import __version__
+from .paths import RunFolder
+from .results import (
+    FORMAT,
+    Machine,
+    Manifest,
+    StageWork,
+    Versions,
+    format_of,
+    read_manifest,
+    refuse_format,
+    write,
+)
+
+SECTIONS = {
+    "name",
+    "description",
+    "ipc",
+    "seed",
+    "device",
+    "data",
+    "teacher",
+    "arms",
+    "recover",
+    "student",
+    "metrics",
+}
+"""Sections of the resolved recipe of every run, of any version; a recipe that a person wrote lacks some."""
+
+
+@dataclass
+class Work:
+    """What a stage did in this session; the stage counts it.
+
+    Attributes:
+        images: images seen; of recover image-iterations.
+    """
+
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run folder that is open for work.
+
+    Attributes:
+        folder: its files.
+        manifest: what manifest.json says; ``stage`` and ``check_fingerprint`` add to it.
+    """
+
+    folder: RunFolder
+    manifest: Manifest
+
+    def check_fingerprint(self, what: str, value: str) -> None:
+        """Note a fingerprint, or refuse one that differs from the run's.
+
+        Raises:
+            InputError: the data or teacher has changed since the run began.
+        """
+        known = self.manifest.fingerprints.setdefault(what, value)
+        if known != value:
+            raise InputError(
+                f"{self.folder} was made from another {what}: fingerprint {known[:12]}, now {value[:12]}; "
+                "choose another folder with --out, or start over with --fresh"
+            )
+        self.write_manifest()
+
+    def write_manifest(self) -> None:
+        """Write manifest.json; only the main process does."""
+        if is_main():
+            write(self.folder.manifest, self.manifest)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Work]:
+        """Time a stage; its seconds and images add up over the sessions of a run."""
+        start, work = time.perf_counter(), Work()
+        self.log(stage=name, event="begin")
+        yield work
+        seconds = time.perf_counter() - start
+        earlier = self.manifest.stages.get(name, StageWork(seconds=0.0, images=0))
+        self.manifest.stages[name] = StageWork(
+            seconds=round(earlier.seconds + seconds, 3), images=earlier.images + work.images
+        )
+        self.write_manifest()
+        self.log(stage=name, event="end", seconds=round(seconds, 3), images=work.images)
+
+    def log(self, **event: JsonValue) -> None:
+        """Append one event to log.jsonl; only the main process does."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **event})
+        if is_main():
+            append_line(self.folder.log, line)
+
+
+# -- looking -------------------------------------------------------------------------------------
+
+
+def check_folder(path: Path, recipe: Recipe, *, fresh: bool = False) -> None:
+    """Refuse a folder in which a recipe cannot be run or continued. Nothing is written or deleted.
+
+    Args:
+        recipe: the resolved recipe.
+        fresh: an earlier run in the folder will be deleted, so it may be of any recipe and version.
+
+    Raises:
+        InputError: path is a file, or the folder holds something else, a run of another recipe (the
+            differences are named) or a run of another version.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; choose another folder with --out")
+    earlier = _earlier_recipe(path)
+    if earlier is None or fresh:
+        return
+    run = RunFolder(path)
+    if run.manifest.is_file() and (found := format_of(run)) != FORMAT:
+        raise refuse_format(run, found)
+    _require_same(path, earlier, as_plain(recipe))
+
+
+def _earlier_recipe(path: Path) -> dict[str, JsonValue] | None:
+    """The recipe of the run in a folder, of any version; None: the folder is absent or empty.
+
+    Raises:
+        InputError: the folder holds something else, such as a recipe that a person wrote.
+    """
+    if not path.is_dir() or all(entry.name.startswith(TEMPORARY) for entry in path.iterdir()):
+        return None
+    file = RunFolder(path).recipe
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        document = None
+    if not isinstance(document, dict) or SECTIONS - document.keys():
+        raise InputError(
+            f"{path} exists and is no run folder (it has no {file.name} of a run); choose another folder "
+            "with --out"
+        )
+    return document
+
+
+def _require_same(path: Path, earlier: JsonValue, now: JsonValue) -> None:
+    """Refuse a folder that another recipe made, and say what differs."""
+    theirs, ours = _flat(earlier), _flat(now)
+    absent = object()
+    keys = [key for key in {**theirs, **ours} if theirs.get(key, absent) != ours.get(key, absent)]
+    if keys:
+        shown = "; ".join(
+            f"{key}: {theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} now" for key in keys[:5]
+        )
+        more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
+        raise InputError(
+            f"{path} holds a run of another recipe ({shown}{more}); choose another folder with --out, "
+            "or start over with --fresh"
+        )
+
+
+def _flat(node: JsonValue, path: str = "") -> dict[str, JsonValue]:
+    """The leaves of nested mappings by dotted path."""
+    if not isinstance(node, Mapping) or not node:
+        return {path: node}
+    leaves: dict[str, JsonValue] = {}
+    for key, value in node.items():
+        leaves |= _flat(value, f"{path}.{key}" if path else key)
+    return leaves
+
+
+# -- acting --------------------------------------------------------------------------------------
+
+
+def open_run(
+    path: Path,
+    recipe: Recipe,
+    *,
+    fresh: bool = False,
+    shared: bool = False,
+    full_set_left_out: str | None = None,
+    skipped: dict[str, list[str]] | None = None,
+) -> Session:
+    """Open a run folder, new or to be continued; all processes come together.
+
+    Args:
+        recipe: the resolved recipe.
+        fresh: delete first what an earlier run made there.
+        shared: other jobs may be at work in the folder, so their temporary files are no leftovers.
+        full_set_left_out: of a new run, why it has no students of the whole training set; None: it has.
+        skipped: unreadable images that are left out, by split.
+
+    Raises:
+        InputError: the folder cannot be used, see check_folder.
+    """
+    run = RunFolder(path)
+    check_folder(path, recipe, fresh=fresh)
+    if is_main():
+        if path.is_dir() and not shared:
+            remove_leftovers(path)
+        if fresh:
+            delete_run(path)
+        if not run.recipe.is_file():
+            text = yaml.safe_dump(as_plain(recipe), sort_keys=False, allow_unicode=True)
+            write_text(run.recipe, text)
+        manifest = read_manifest(run) if run.manifest.is_file() else _new(recipe, full_set_left_out)
+        manifest.fingerprints["code"] = code_fingerprint()
+        if skipped:
+            manifest = manifest.model_copy(update={"skipped": skipped})
+        write(run.manifest, manifest)
+    barrier()
+    return Session(run, read_manifest(run))
+
+
+def delete_run(path: Path) -> None:
+    """Delete what a run made, of any version, and nothing else that lies in the folder.
+
+    Raises:
+        InputError: the folder holds something else than a run.
+    """
+    earlier = _earlier_recipe(path)
+    if earlier is None:
+        return
+    committee = earlier.get("committee")
+    for made in RunFolder(path).made(committee if isinstance(committee, dict) else ()):
+        if made.is_dir():
+            shutil.rmtree(made)
+        else:
+            made.unlink(missing_ok=True)
+
+
+def _new(recipe: Recipe, full_set_left_out: str | None) -> Manifest:
+    """The manifest of a run that begins here and now."""
+    import torch
+
+    content = json.dumps(as_plain(recipe), sort_keys=True)
+    return Manifest(
+        format=FORMAT,
+        fastdd=__version__,
+        versions=Versions(torch=torch.__version__, python=platform.python_version()),
+        machine=Machine(
+            cpu=_cpu(),
+            cores=os.cpu_count(),
+            threads=torch.get_num_threads(),
+            device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        ),
+        recipe_hash=hashlib.sha256(content.encode()).hexdigest()[:12],
+        fingerprints={},
+        stages={},
+        full_set_left_out=full_set_left_out,
+    )
+
+
+def code_fingerprint() -> str:
+    """sha256 over the source files of both packages."""
+    import fastdd_kernels
+
+    digest = hashlib.sha256()
+    for module in (sys.modules["fastdd"], fastdd_kernels):
+        root = Path(str(module.__file__)).parent
+        for file in sorted(root.rglob("*.py")):
+            digest.update(str(file.relative_to(root)).encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def _cpu() -> str:
+    """Name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,141 @@
+"""What a recipe means on this machine and with its data; and everything that can be wrong with it, found beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from .. import evaluate, recover
+from ..config import CONTROL, RANDOM_REAL, Method, Recipe, Terms
+from ..config.base import Config
+from ..data.real_data import RealData
+from ..distilled.formation import plane_sizes
+from ..errors import InputError
+from ..evaluate.full_set import FullSet
+from ..models.build import outline
+from ..protocols import SettledStudent, settle_student
+from ..run_folder import check_folder
+from ..runtime.devices import device_of
+from ..runtime.precision import has_fast_bf16
+from .run_teacher import RunTeacher
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe with its device and its real images. It stands for no files: nothing is written here.
+
+    Attributes:
+        recipe: the resolved recipe, with every ``precision: auto`` replaced by what it means on the device.
+        device: where networks and images are.
+        real: the real images.
+    """
+
+    recipe: Recipe
+    device: torch.device
+    real: RealData
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the labels."""
+        return self.real.classes
+
+    @cached_property
+    def arms(self) -> dict[str, Method]:
+        """What is compared, by name: the control first, then the recipe's arms."""
+        return {CONTROL: RANDOM_REAL, **self.recipe.arms}
+
+    @cached_property
+    def teachers(self) -> list[RunTeacher]:
+        """The teacher of the run, then those of the committee."""
+        configs = {"": self.recipe.teacher, **self.recipe.committee}
+        return [RunTeacher(name, config, self.recipe, self.real) for name, config in configs.items()]
+
+    def teachers_of(self, arm: str) -> int:
+        """How many of the teachers, from the first on, an arm's method uses."""
+        return recover.speakers(self.arms[arm], len(self.teachers))
+
+    def terms_of(self, teacher: int) -> list[Terms]:
+        """Terms of the arms whose methods use a teacher, given by its number."""
+        return [method.terms for arm, method in self.arms.items() if teacher < self.teachers_of(arm)]
+
+    def seen(self, arm: str) -> int:
+        """Images a class that an arm's students see: ``ipc``, except with offsets and formations."""
+        return recover.seen_slots(self.arms[arm], self.recipe.ipc, len(self.classes), self.teachers_of(arm))
+
+    def protocol(self, arm: str) -> SettledStudent:
+        """What an arm's students go through, in numbers that depend on how many images the arm has."""
+        classes = len(self.classes)
+        return settle_student(self.recipe.student, self.seen(arm) * classes, classes)
+
+    def full_set(self) -> FullSet:
+        """The whole real training set, for students that take as many steps as the control's."""
+        images = self.recipe.ipc * len(self.classes)
+        return FullSet(self.real, self.protocol(CONTROL), images, self.recipe.seed)
+
+
+def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | None = None) -> Experiment:
+    """Refuse now, and not after hours, what cannot be run. Nothing is written or deleted.
+
+    Args:
+        recipe: the resolved recipe.
+        out: the run folder.
+        fresh: an earlier run in the folder will be deleted first.
+        classes: the part of the bank that is asked for; None: all.
+
+    Raises:
+        InputError: a device, data, network, weights, method, protocol or folder that does not fit.
+    """
+    device = device_of(recipe.device)
+    recipe = _with_precision(recipe, device)
+    experiment = Experiment(recipe, device, RealData(recipe, device))
+    for number, teacher in enumerate(experiment.teachers):
+        teacher.check(experiment.terms_of(number), out, fresh)
+    _check_students(experiment)
+    number = len(experiment.classes)
+    if classes is not None and not 0 <= classes.start < classes.stop <= number:
+        raise InputError(
+            f"classes {classes.start}:{classes.stop} are not within the {number} classes 0:{number}"
+        )
+    if recipe.metrics.k >= len(experiment.real.train):
+        raise InputError(
+            f"metrics.k is {recipe.metrics.k}, expected less than the {len(experiment.real.train)} real images"
+        )
+    experiment.full_set().left_out(recipe.metrics.full_set)
+    check_folder(out, recipe, fresh=fresh)
+    return experiment
+
+
+def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
+    """The recipe with ``precision: auto`` replaced by what it means on a device, so that the run folder says it."""
+    auto = "bf16" if has_fast_bf16(device) else "fp32"
+    changed: dict[str, Config] = {}
+    for name, section in (
+        ("teacher", recipe.teacher),
+        ("recover", recipe.recover),
+        ("student", recipe.student),
+    ):
+        if section.precision == "auto":
+            changed[name] = section.model_copy(update={"precision": auto})
+    return recipe.model_copy(update=changed)
+
+
+def _check_students(experiment: Experiment) -> None:
+    """Refuse protocols, formations and networks that could not train on the images that the arms will have."""
+    recipe, real, classes = experiment.recipe, experiment.real, len(experiment.classes)
+    student, labeller = (
+        outline(f"{key}.network", config.network, classes, real.shape).train()
+        for key, config in (("student", recipe.student), ("teacher", recipe.teacher))
+    )
+    normalizing = {recipe.student.network: student}
+    if recipe.student.teacher_mode == "train" and recipe.student.labels == "online":
+        normalizing["the teacher in train mode"] = labeller
+    for arm, method in experiment.arms.items():
+        config = experiment.protocol(arm)
+        if method.formation is not None:
+            plane_sizes(method.formation, real.shape)
+            real.choose(experiment.seen(arm))  # as many real images a class as the arm starts from
+        smallest = evaluate.smallest_batch(experiment.seen(arm) * classes, config.batch)
+        evaluate.require_statistics(config, normalizing, smallest)

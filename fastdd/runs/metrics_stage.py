@@ -1,0 +1,77 @@
+"""The results of a run: accuracies of the students and diversity of the images, all in metrics.json."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fastdd_kernels import knn_radii
+
+from .. import evaluate
+from ..run_folder import ArmResult, Metrics, write
+from ..run_folder.results import DataResult, ProtocolResult, TeacherResult
+from ..runtime.files import write_tensors
+from .label_stage import described_protocol
+from .run import Run
+from .student_stage import accuracies, full_set_result
+
+
+def write_metrics(run: Run) -> None:
+    """Measure what the run folder lacks: embeddings.safetensors, metrics.json."""
+    if not run.folder.metrics.is_file():
+        write(run.folder.metrics, _measure(run))
+
+
+def _measure(run: Run) -> Metrics:
+    experiment, recipe, card = run.experiment, run.experiment.recipe, run.teacher.card
+    arms = _arms(run)
+    text, digest = described_protocol(run)
+    left_out = run.session.manifest.full_set_left_out
+    metrics = Metrics(
+        recipe=recipe.name,
+        description=recipe.description,
+        classes=card.classes,
+        ipc=recipe.ipc,
+        seed=recipe.seed,
+        data=DataResult(
+            root=recipe.data.root, train=len(experiment.real.train), test=len(experiment.real.test_set)
+        ),
+        teacher=TeacherResult(network=card.network, accuracy=card.accuracy),
+        protocol=ProtocolResult(text=text, hash=digest, seeds=recipe.student.seeds),
+        k=recipe.metrics.k,
+        arms=arms,
+        full_set=full_set_result(run),
+    )
+    return metrics if left_out is None else metrics.model_copy(update={"full_set_left_out": left_out})
+
+
+def _arms(run: Run) -> dict[str, ArmResult]:
+    """The results of every arm, by name."""
+    embeddings, k = _embeddings(run), run.experiment.recipe.metrics.k
+    arms = {}
+    with run.session.stage("metrics") as work:
+        real = embeddings["real"].float()
+        radii = knn_radii(real, k)
+        for arm, method in run.experiment.arms.items():
+            stored = run.experiment.seen(arm)
+            truth = torch.arange(len(run.experiment.classes)).repeat_interleave(stored)
+            diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, k)
+            arms[arm] = ArmResult.model_validate(
+                {"title": method.title, "stored": stored, **accuracies(run, arm), **asdict(diversity)}
+            )
+        work.images = len(real)
+    return arms
+
+
+def _embeddings(run: Run) -> dict[str, Tensor]:
+    """Teacher embeddings [N, D] float16 of the real training images (``real``) and of every arm's images."""
+    path = run.folder.embeddings
+    if not path.is_file():
+        real = torch.cat([run.bank.embeddings(c) for c in range(len(run.bank.classes))])
+        arms = {arm: evaluate.embed(run.teacher, run.distilled(arm)[0]).half() for arm in run.experiment.arms}
+        labels = run.experiment.real.train.labels
+        write_tensors(path, {"real": real.half(), "real_labels": labels, **arms})
+    return load_file(path)

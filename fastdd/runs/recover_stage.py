@@ -1,0 +1,70 @@
+"""The recover stage of a run: the distilled images of every arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from torch import Tensor
+
+from .. import recover
+from .run import Run
+
+Rows = Sequence[tuple[int, int]]
+"""(class, slot) of each image"""
+
+
+def recover_arms(run: Run, units: range | None = None) -> None:
+    """Recover what the run folder lacks of all arms' images, or only the units with an index in ``units``.
+
+    Raises:
+        InputError: units failed; all others were done first.
+    """
+    for arm in run.experiment.arms:
+        recover_arm(run, arm, units)
+
+
+def recover_arm(run: Run, arm: str, units: range | None = None) -> None:
+    """Recover what the run folder lacks of one arm's images; see recover_arms."""
+    experiment, recipe = run.experiment, run.experiment.recipe
+    used, classes = experiment.teachers_of(arm), experiment.classes
+    recovery = recover.Recovery(
+        experiment.arms[arm],
+        recipe.recover,
+        run.teachers[:used],
+        run.banks[:used],
+        _initial_images(run, arm),
+        experiment.real.shape,
+        recipe.seed,
+    )
+    left = recover.unfinished(arm, recovery, len(classes), recipe.ipc, run.folder, units)
+    if left:
+        with run.session.stage(f"recover {arm}") as work:
+            work.images = recover.recover(arm, left, recovery, classes, run.folder)
+
+
+def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:
+    """What an arm's images start from: rows -> uint8 images [N, C, H, W]. Noise is drawn elsewhere."""
+    experiment, recipe, method = run.experiment, run.experiment.recipe, run.experiment.arms[arm]
+    used = experiment.teachers_of(arm)
+    slots = recover.real_slots(method, recipe.ipc, len(experiment.classes), used)
+    images_of = _real_images(run, slots)
+    if method.init not in ("noise", "real"):
+        images_of = recover.Chosen(
+            method,
+            slots,
+            experiment.real.train.names,
+            recover.decoder(experiment.real.train, recipe.data, experiment.device),
+            run.teacher,
+            run.bank,
+            experiment.real.shape[1:],
+            recipe.seed,
+            run.folder.initial(arm),
+        )
+    return images_of if method.offset is None else recover.repeated(images_of, slots)
+
+
+def _real_images(run: Run, slots: int) -> Callable[[Rows], Tensor]:
+    """The control's images: with offsets the first ones, with formations also the next of the same seeded choice."""
+    images = cache(lambda: run.experiment.real.sample(slots))
+    return lambda rows: images()[[c * slots + slot for c, slot in rows]]

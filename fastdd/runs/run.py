@@ -1,0 +1,73 @@
+"""A run at work: an experiment in its open run folder, and what its stages have made there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from ..bank import Bank
+from ..distilled.images import load_recovered
+from ..run_folder import RunFolder, Session
+from ..teachers import Teacher
+from .experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment and its run folder.
+
+    The properties read what earlier stages have written, when they are first asked for it.
+
+    Attributes:
+        experiment: recipe, device and real images.
+        session: the open run folder.
+    """
+
+    experiment: Experiment
+    session: Session
+
+    @property
+    def folder(self) -> RunFolder:
+        """The files of the run."""
+        return self.session.folder
+
+    @cached_property
+    def teachers(self) -> list[Teacher]:
+        """The teacher of the run, then those of the committee."""
+        return [teacher.load(self.session) for teacher in self.experiment.teachers]
+
+    @property
+    def teacher(self) -> Teacher:
+        """The teacher of the run: metrics use its embeddings, and it labels for the students."""
+        return self.teachers[0]
+
+    @cached_property
+    def banks(self) -> list[Bank]:
+        """Statistics of the real images, one bank a teacher."""
+        return [teacher.bank(self.session) for teacher in self.experiment.teachers]
+
+    @property
+    def bank(self) -> Bank:
+        """The bank of the teacher of the run."""
+        return self.banks[0]
+
+    def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
+        """An arm's distilled images.
+
+        Returns:
+            uint8 images [N, C, H, W] and int64 classes [N] in class order, on the device.
+
+        Raises:
+            InputError: an image is missing or damaged.
+        """
+        experiment = self.experiment
+        images, labels = load_recovered(
+            self.folder.images(arm),
+            experiment.classes,
+            experiment.seen(arm),
+            experiment.recipe.data.channels,
+            experiment.arms[arm],
+        )
+        return images.to(experiment.device), labels.to(experiment.device)

@@ -1,0 +1,105 @@
+"""One of a run's teachers: what it must be, and its weights and bank in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from .. import recover, teachers
+from ..bank import Bank
+from ..config import Recipe, Terms
+from ..config import Teacher as TeacherConfig
+from ..data.real_data import RealData
+from ..errors import InputError
+from ..models.build import outline
+from ..run_folder import RunFolder, Session
+from ..teachers import Card, Teacher
+
+
+@dataclass(frozen=True)
+class RunTeacher:
+    """One of a run's teachers, given or to be trained.
+
+    Attributes:
+        name: its name in the recipe's ``committee``; empty for the teacher of the run.
+        config: its network, weights and training.
+        recipe: the resolved recipe.
+        real: the real images.
+    """
+
+    name: str
+    config: TeacherConfig
+    recipe: Recipe
+    real: RealData
+
+    @property
+    def key(self) -> str:
+        """Its section of the recipe, for messages."""
+        return f"committee.{self.name}" if self.name else "teacher"
+
+    @property
+    def suffix(self) -> str:
+        """What follows the names of its stages, fingerprints and seeds: empty, or ``-NAME``."""
+        return f"-{self.name}" if self.name else ""
+
+    @cached_property
+    def expected_card(self) -> Card:
+        """What the run expects of the teacher."""
+        config, (C, H, W) = self.config, self.real.shape
+        return Card(config.network, self.real.classes, C, config.mean, config.std, size=(H, W))
+
+    def check(self, terms: Collection[Terms], out: Path, fresh: bool) -> None:
+        """Refuse now, and not after hours, what the teacher could not be or do. Nothing is written.
+
+        Args:
+            terms: of the arms that use the teacher.
+            out: the run folder.
+            fresh: an earlier run in the folder will be deleted first.
+
+        Raises:
+            InputError: weights that do not fit or would be deleted, or a network without the layers that the terms
+                need.
+        """
+        network = outline(f"{self.key}.network", self.config.network, len(self.real.classes), self.real.shape)
+        recover.Needs.together(recover.needs(each, network) for each in terms).of_bank(self.recipe.bank)
+        if self.config.weights is not None:
+            self.read(Path(self.config.weights))
+        is_there = RunFolder(out).teacher(self.name).is_file() and not fresh
+        if self.config.init is not None and not is_there:
+            teachers.start(self.config, self.expected_card, self.recipe.seed, key=self.key)
+        for name, path in (("weights", self.config.weights), ("init", self.config.init)):
+            if fresh and path is not None and out.resolve() in Path(path).resolve().parents:
+                raise InputError(
+                    f"{self.key}.{name} {path} lies in {out}, which --fresh would delete; move it"
+                )
+
+    def read(self, path: Path) -> Teacher:
+        """The teacher from a file of weights.
+
+        Raises:
+            InputError: the weights do not fit; the message names the key ``weights`` of the teacher's section.
+        """
+        real, key = self.real, f"{self.key}.weights"
+        return teachers.load_teacher(
+            path, self.config, real.classes, real.data.channels, device=real.device, key=key
+        )
+
+    def load(self, session: Session) -> Teacher:
+        """The teacher that the squeeze stage has put into the run folder."""
+        return self.read(session.folder.teacher(self.name))
+
+    def fingerprint(self, session: Session) -> str:
+        """sha256 of the teacher's file, as the squeeze stage noted it."""
+        return session.manifest.fingerprints[f"teacher{self.suffix}"]
+
+    def bank(self, session: Session) -> Bank:
+        """The finished bank.
+
+        Raises:
+            InputError: it is not finished, or belongs to another teacher or other data.
+        """
+        bank = Bank(session.folder.bank(self.name))
+        bank.require(self.fingerprint(session), self.real.train.fingerprint)
+        return bank

@@ -16,10 +16,11 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .config import Recipe
+    from .methods import Declaration, Patch
     from .recover import Term
     from .runs.pipeline import RunResult
 
-__all__ = ["__version__", "register_term", "resolve", "run"]
+__all__ = ["__version__", "register_method", "register_term", "resolve", "run"]
 
 
 def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Recipe:
@@ -75,6 +76,22 @@ def run(
         resolved = recipe
     folder = Path(out or f"runs/{resolved.name}")
     return run_pipeline(resolved, folder, fresh=fresh, until=until, part=part)
+
+
+def register_method(name: str, declaration: Declaration | Patch) -> None:
+    """Make a method of your own known: recipes may then say ``method: NAME``, and there are recipes DATASET-NAME.
+
+    Args:
+        name: letters, digits, ``_``, ``+`` and ``-``.
+        declaration: values in the keys of ``method`` in recipes, such as ``{"init": "real", "steps": 500}``; a
+            ``fastdd.methods.Declaration`` says more, such as what differs by data set.
+
+    Raises:
+        fastdd.errors.InputError: the name is taken, or the declaration is no mapping.
+    """
+    from .methods import register_method as register
+
+    register(name, declaration)
 
 
 def register_term(name: str, term: type[Term[Any, Any]]) -> None:

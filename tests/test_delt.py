@@ -270,7 +270,7 @@ def test_declared_values(tmp_path: Path) -> None:
     assert arms["cv"].voters == 2
     assert (arms["rded"].init, arms["rded"].steps) == ("rded", 0)
     for name in ("delt", "infer", "rded", "sre2lpp", "cvdd"):
-        assert METHODS[name]["title"].value
+        assert METHODS[name].title(name) != name
     assert all(leaf.source for path, leaf in resolved.leaves.items() if path.startswith("arms"))
 
 

@@ -279,7 +279,7 @@ def test_steps_zero_needs_no_terms(tmp_path: Path) -> None:
 def test_unknown_recipe_and_additions(tmp_path: Path) -> None:
     assert "unknown recipe 'digts' (did you mean 'digits'?)" in message("digts")
     assert "nowhere.yaml does not exist" in message(str(tmp_path / "nowhere.yaml"))
-    assert "cannot add 'dyre' (did you mean 'dire'?)" in message("digits", add=("dyre",))
+    assert "unknown addition 'dyre' (did you mean 'dire'?)" in message("digits", add=("dyre",))
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import fastdd
 from fastdd.cli import main
 from fastdd.config import Method, Recipe, Terms, as_plain
 from fastdd.errors import InputError
-from fastdd.methods import DECLARED
-from fastdd.recipes.presets import NAMES, dataset_names, recipe_names, single_names
+from fastdd.methods import METHODS
+from fastdd.recipes.presets import dataset_names, method_names, recipe_names, single_names
 from fastdd.recipes.resolve import resolve, table
 
 IPCS = (1, 10, 50, 100)
@@ -29,6 +29,8 @@ DATASETS = {  # classes, pixels
 CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 TINY = ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+NAMES = method_names()
 
 
 def arm(name: str, ipc: int = 10) -> Method:
@@ -50,7 +52,7 @@ def at(section: Method | Terms, path: str) -> Any:
 def test_the_names() -> None:
     assert set(dataset_names()) == set(DATASETS)
     assert set(recipe_names()) == {f"{d}-{m}" for d in DATASETS for m in NAMES} | set(single_names())
-    assert len(NAMES) == len(DECLARED)  # without custom, with dire
+    assert len(NAMES) == len(METHODS)  # without custom, with dire
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -96,7 +98,8 @@ def test_what_was_not_released_for_a_data_set_is_ours() -> None:
 
 
 def test_declarations_speak_of_known_data_sets() -> None:
-    for name, declared in DECLARED.items():
+    for name in METHODS:
+        declared = METHODS[name]
         assert {*declared.scripts, *declared.on} <= set(DATASETS), name
 
 

@@ -30,13 +30,14 @@ def _show(arguments: argparse.Namespace) -> None:
 def _recipes(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from ..recipes.presets import NAMES, data_set, dataset_names, read, single_names
+    from ..recipes.presets import data_set, dataset_names, method_names, read, single_names
 
     rows = Table("recipe", "what it does", box=None, header_style="bold")
     for name in single_names():
         rows.add_row(name, str(read(name).values["description"]))
     for name in dataset_names():
         rows.add_row(
-            f"{name}-METHOD", f"{data_set(name, name)['description']}, METHOD one of: {', '.join(NAMES)}"
+            f"{name}-METHOD",
+            f"{data_set(name, name)['description']}, METHOD one of: {', '.join(method_names())}",
         )
     console().print(rows)

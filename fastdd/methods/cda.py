@@ -6,7 +6,7 @@ their Tiny-ImageNet script's, but for its 4,000 steps.
 """
 
 from ..config.sources import code, ours, paper
-from .declaration import Patch
+from .declaration import Declaration, Patch, register_method
 
 METHOD = {
     "title": paper("CDA"),
@@ -34,3 +34,5 @@ ON: dict[str, Patch] = {
         "lr": code(0.25),
     },
 }
+
+register_method("cda", Declaration(METHOD, SCRIPTS, ON))

@@ -15,7 +15,7 @@ larger images are SRe2L's. One image has no covariance, so with one a class the 
 """
 
 from ..config.sources import code, ours, paper
-from .declaration import Patch
+from .declaration import Declaration, Patch, register_method
 
 METHOD = {
     "title": paper("DEDA"),
@@ -58,3 +58,6 @@ ON: dict[str, Patch] = {
 def at(dataset: str | None, ipc: int) -> Patch:
     """One image a class: no covariance to match, nor to regularize."""
     return {"terms": {"gaussian": {"gamma": ours(0.0)}, "covariance": ours(None)}} if ipc == 1 else {}
+
+
+register_method("deda", Declaration(METHOD, SCRIPTS, ON, at))

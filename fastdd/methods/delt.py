@@ -6,7 +6,7 @@ steps, so eight rounds; one image a class has none. The released program takes t
 """
 
 from ..config.sources import code, paper
-from .declaration import Patch
+from .declaration import Declaration, Patch, register_method
 
 METHOD = {
     "title": paper("DELT"),
@@ -32,3 +32,6 @@ def at(dataset: str | None, ipc: int) -> Patch:
     """Batches of 100 images, and at least one class; with one image a class all start at once."""
     batch = {"classes": code(max(1, 100 // ipc))}
     return {"batch": batch, "early_late": code(None)} if ipc == 1 else {"batch": batch}
+
+
+register_method("delt", Declaration(METHOD, SCRIPTS, at=at))

@@ -12,20 +12,8 @@ of 224 pixels is as large as SRe2L's.
 """
 
 from ..config.sources import code, ours
-from .declaration import Patch, borrowed
+from .declaration import Addition, Patch, borrowed, register_addition
 
-ADDITION = {
-    "title": "DiRe",
-    "several_slots": code(10),
-    "terms": {
-        "dire": {
-            "r_cos": code(0.1),
-            "r_euc": code(0.001),
-            "reading": ours("clean"),
-            "real_per_class": ours("all"),
-        }
-    },
-}
 RELEASED: Patch = {
     "init": code("real"),
     "batch": {"classes": code(50)},
@@ -40,3 +28,22 @@ def released(dataset: str) -> Patch:
         return RELEASED
     large = {"batch": {"classes": ours(10)}} if dataset in ("imagenet1k", "imagenette") else {}
     return borrowed({**RELEASED, **large})
+
+
+register_addition(
+    "dire",
+    Addition(
+        title="DiRe",
+        terms={
+            "dire": {
+                "r_cos": code(0.1),
+                "r_euc": code(0.001),
+                "reading": ours("clean"),
+                "real_per_class": ours("all"),
+            }
+        },
+        several_slots=code(10),
+        over="sre2l",
+        released=released,
+    ),
+)

@@ -6,7 +6,7 @@ released code never takes the teacher's weights back (``perturb.restore: false``
 """
 
 from ..config.sources import code, paper
-from .declaration import Patch
+from .declaration import Declaration, Patch, register_method
 
 METHOD = {
     "title": paper("DWA"),
@@ -37,3 +37,5 @@ ON: dict[str, Patch] = {
         "steps": code(2000),
     },
 }
+
+register_method("dwa", Declaration(METHOD, SCRIPTS, ON))

@@ -14,7 +14,7 @@ were released for ten other classes of ImageNet.
 
 from ..config.sources import code, ours, paper
 from . import gvbsm
-from .declaration import Patch
+from .declaration import Declaration, Patch, members, register_method
 
 METHOD = {
     "title": paper("EDC"),
@@ -60,8 +60,21 @@ ON: dict[str, Patch] = {
     },
 }
 
+COMMITTEE = {
+    "cifar100": gvbsm.SMALL,
+    "tiny": gvbsm.SMALL,
+    "imagenet1k": {
+        **members("code", "mobilenet_v2 efficientnet_b0 shufflenet_v2_x0_5"),
+        "alexnet": {"network": code("alexnet"), "lr": ours(0.01)},  # without BatchNorm 0.1 is too much
+    },
+    "imagenette": members("ours", "mobilenet_v2 efficientnet_b0 shufflenet_v2_x0_5", 0.6),
+}
+
 
 def at(dataset: str | None, ipc: int) -> Patch:
     """G-VBSM's batches; the CIFAR-10 script, which is for one image a class, has few steps."""
     few = {"steps": code(75)} if (dataset, ipc) == ("cifar10", 1) else {}
     return {**gvbsm.at(dataset, ipc), **few}
+
+
+register_method("edc", Declaration(METHOD, SCRIPTS, ON, at, COMMITTEE))

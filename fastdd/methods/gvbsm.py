@@ -13,7 +13,7 @@ over from one batch to the next (recover/terms/convolution.py); grey levels are 
 """
 
 from ..config.sources import code, ours, paper
-from .declaration import Patch
+from .declaration import Declaration, Patch, members, register_method
 
 METHOD = {
     "title": paper("G-VBSM"),
@@ -51,9 +51,20 @@ ON: dict[str, Patch] = {
     },
 }
 
+SMALL = members("code", "mobilenet_v2 shufflenet_v2_x0_5", 0.2)
+COMMITTEE = {
+    "cifar100": SMALL,
+    "tiny": SMALL,
+    "imagenet1k": members("code", "mobilenet_v2 efficientnet_b0 shufflenet_v2_x0_5"),
+    "imagenette": members("ours", "mobilenet_v2 efficientnet_b0 shufflenet_v2_x0_5", 0.6),
+}
+
 
 def at(dataset: str | None, ipc: int) -> Patch:
     """Class-major batches of 100, on ImageNet-1K of 80, cut so that they hold whole classes where a class fits."""
     size = 80 if dataset == "imagenet1k" else 100
     source = code if size % ipc == 0 or ipc % size == 0 else ours
     return {"batch": {"classes": source(max(1, size // ipc)), "slots": source(min(size, ipc))}}
+
+
+register_method("gvbsm", Declaration(METHOD, SCRIPTS, ON, at, COMMITTEE))

@@ -8,7 +8,7 @@ for which there is no script: CIFAR's weight of the statistics, and the crops an
 """
 
 from ..config.sources import code, ours, paper
-from .declaration import Patch
+from .declaration import Declaration, Patch, members, register_method
 
 METHOD = {
     "title": paper("INFER"),
@@ -30,3 +30,11 @@ ON: dict[str, Patch] = {
         "steps": code(2000),
     },
 }
+COMMITTEE = {
+    "cifar100": members("code", "mobilenet_v2 efficientnet_b0", 0.2),
+    "tiny": members("ours", "mobilenet_v2 efficientnet_b0", 0.2),
+    "imagenet1k": members("code", "mobilenet_v2 efficientnet_b0"),
+    "imagenette": members("ours", "mobilenet_v2 efficientnet_b0", 0.6),
+}
+
+register_method("infer", Declaration(METHOD, SCRIPTS, ON, committee=COMMITTEE))

@@ -7,7 +7,7 @@ are running averages over mini-batches that hold about one image of a class, and
 """
 
 from ..config.sources import code, ours, paper
-from .declaration import Patch
+from .declaration import Declaration, Patch, register_method
 
 METHOD = {
     "title": paper("LPLD"),
@@ -32,3 +32,5 @@ ON: dict[str, Patch] = {
         "lr": code(0.25),
     },
 }
+
+register_method("lpld", Declaration(METHOD, SCRIPTS, ON))

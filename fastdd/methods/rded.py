@@ -5,6 +5,7 @@ scored by one process. ``factor: auto`` is the released choice: 2 for images of 
 """
 
 from ..config.sources import code, ours, paper
+from .declaration import Declaration, register_method
 
 METHOD = {
     "title": paper("RDED"),
@@ -15,3 +16,5 @@ METHOD = {
     "steps": paper(0),
 }
 SCRIPTS = ("cifar10", "cifar100", "tiny", "imagenet1k", "imagenette")
+
+register_method("rded", Declaration(METHOD, SCRIPTS))

@@ -8,7 +8,7 @@ others run on CIFAR-10 too (the authors released none for it). Nothing depends o
 """
 
 from ..config.sources import code, paper
-from .declaration import Patch
+from .declaration import Declaration, Patch, register_method
 
 METHOD = {
     "title": code("SRe2L"),
@@ -33,3 +33,5 @@ ON: dict[str, Patch] = {
         "steps": code(4000),
     },
 }
+
+register_method("sre2l", Declaration(METHOD, SCRIPTS, ON))

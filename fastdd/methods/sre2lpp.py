@@ -5,7 +5,7 @@ all ten of CIFAR-10 and Imagenette.
 """
 
 from ..config.sources import code, ours, paper
-from .declaration import Patch
+from .declaration import Declaration, Patch, register_method
 
 METHOD = {
     "title": paper("SRe2L++"),
@@ -22,3 +22,5 @@ ON: dict[str, Patch] = {
     "imagenet1k": {"augment": {"roll": code([0, 32])}},
     "imagenette": {"batch": {"classes": code(10)}, "augment": {"roll": code([0, 32])}},
 }
+
+register_method("sre2lpp", Declaration(METHOD, SCRIPTS, ON))

@@ -16,10 +16,7 @@ import yaml
 
 from ..config.sources import parse_yaml
 from ..errors import InputError, suggestion
-from ..methods import METHODS, committee, declaration, dire
-
-NAMES = [name for name in METHODS if name != "custom"] + ["dire"]
-"""methods that a recipe's name may end in; ``dire`` is SRe2L + DiRe as released"""
+from ..methods import ADDITIONS, METHODS
 
 
 @dataclass(frozen=True)
@@ -41,6 +38,11 @@ class Document:
     dataset: object = None
 
 
+def method_names() -> list[str]:
+    """Names that a recipe's name may end in: methods, and additions to the method that they were released for."""
+    return [*sorted(name for name in METHODS if name != "custom"), *sorted(ADDITIONS)]
+
+
 def dataset_names() -> list[str]:
     """The names of the data sets that recipes are composed for."""
     return _stems("datasets")
@@ -53,7 +55,7 @@ def single_names() -> list[str]:
 
 def recipe_names() -> list[str]:
     """The names of all built-in recipes, sorted."""
-    composed = [f"{dataset}-{method}" for dataset in dataset_names() for method in NAMES]
+    composed = [f"{dataset}-{method}" for dataset in dataset_names() for method in method_names()]
     return sorted([*single_names(), *composed])
 
 
@@ -95,7 +97,8 @@ def read(name: str) -> Document:
     if name in single_names():
         return _document(_built_in(f"{name}.yaml"), f"recipe {name}")
     if name in recipe_names():
-        return _composed(*name.split("-"))
+        dataset, _, method = name.partition("-")
+        return _composed(dataset, method)
     if name.endswith((".yaml", ".yml")):
         return _document(_file(name), name)
     if name in dataset_names():
@@ -152,13 +155,15 @@ def _document(text: str, origin: str) -> Document:
 
 def _composed(dataset: str, method: str) -> Document:
     """The recipe DATASET-METHOD: one arm, and the method's further teachers where it uses several."""
-    if method == "dire":
-        base, arm, addition = "sre2l", "sre2l+dire", " + DiRe"
-        section: dict[str, object] = {"method": base, "add": ["dire"], **dire.released(dataset)}
+    if method in ADDITIONS:
+        addition = ADDITIONS[method]
+        base, arm, suffix = addition.over, f"{addition.over}+{method}", f" + {addition.title}"
+        section: dict[str, object] = {"method": base, "add": [method], **addition.released(dataset)}
     else:
-        base, arm, addition = method, method, ""
+        base, arm, suffix = method, method, ""
         section = {"method": base}
-    title = f"{declaration(base)['title'].value}{addition}"
+    title = f"{METHODS[base].title(base)}{suffix}"
     description = f"{title} on {data_set(dataset, dataset)['description']}."
-    values: dict[str, object] = {"description": description, "committee": committee(method, dataset)}
+    committee = METHODS[base].committee.get(dataset, {})
+    values: dict[str, object] = {"description": description, "committee": committee}
     return Document(f"recipe {dataset}-{method}", values, method={}, arms={arm: section}, dataset=dataset)

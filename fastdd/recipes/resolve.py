@@ -22,7 +22,7 @@ from ..config import Config, Recipe, Student, as_plain
 from ..config.origins import Leaf, Tree, leaves, merge, plain_values, section, tree_of, value_at, with_origin
 from ..config.validation import validated
 from ..errors import InputError
-from ..methods import METHODS, addition, layers
+from ..methods import ADDITIONS, METHODS
 from ..protocols import declaration as protocol_values
 from .overrides import Address, Override, last_value, parse_overrides, set_value
 from .presets import Document, data_set, read
@@ -146,7 +146,7 @@ def _arm(name: str, document: Document, ipc: int) -> Tree:
         raise InputError(f"{where}.add must be a list of names such as [dire], got {additions!r}")
     tree: Tree = {}
     dataset = None if document.dataset is None else str(document.dataset)
-    for declared, patch in layers(method, dataset, ipc):
+    for declared, patch in METHODS[method].layers(method, dataset, ipc):
         tree = merge(tree, tree_of(patch, declared))
     for extra in additions:
         tree = _add(tree, extra, f"add {extra}")
@@ -156,7 +156,7 @@ def _arm(name: str, document: Document, ipc: int) -> Tree:
 
 def _add_to_all(arms: Tree, extra: str) -> Tree:
     """Every arm with an addition, which its name then tells; an arm that has the terms already stays as it is."""
-    terms = addition(extra)["terms"]
+    terms = ADDITIONS[extra].terms
     found: Tree = {}
     for arm in arms:
         method = section(arms, arm)
@@ -170,13 +170,13 @@ def _add_to_all(arms: Tree, extra: str) -> Tree:
 def _add(method: Tree, extra: str, origin: str) -> Tree:
     """A method with an addition; the title says both.
 
-    ``several_slots`` gives a method whose batch holds one image of each class several, and leaves others alone.
+    A method whose batch holds one image of each class then has several of them in it.
     """
-    patch = dict(addition(extra))
-    slots, title = patch.pop("several_slots"), patch.pop("title")
+    addition = ADDITIONS[extra]
+    patch: dict[str, object] = {"terms": addition.terms}
     if value_at(method, "batch.slots") in (None, 1):
-        patch["batch"] = {"slots": slots}
-    both = Leaf(f"{value_at(method, 'title') or 'custom'} + {title}", origin)
+        patch["batch"] = {"slots": addition.several_slots}
+    both = Leaf(f"{value_at(method, 'title') or 'custom'} + {addition.title}", origin)
     return merge(method, tree_of(patch, origin) | {"title": both})
 
 

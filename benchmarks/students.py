@@ -34,11 +34,10 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.io import encode_jpeg
 
-from fastdd.config import Student
 from fastdd.evaluate import Augmented
 from fastdd.evaluate.student import _backward, _distillation, _optimizer
 from fastdd.models.build import build
-from fastdd.protocols import declaration, plain
+from fastdd.recipes.resolve import resolve_student
 from fastdd.runtime.precision import has_fast_bf16
 from fastdd.teachers import Card, Teacher
 
@@ -111,8 +110,8 @@ def released(teacher: Teacher, folder: Path) -> Epoch:
 
 def ours(teacher: Teacher, images: Tensor, **changes: Any) -> Epoch:
     """Our epoch."""
-    values = {**plain(declaration("sre2l-cifar")), "network": teacher.card.network, "batch": BATCH, **changes}
-    config = Student.model_validate(values)
+    own = {"network": teacher.card.network, "batch": BATCH, **changes}
+    config = resolve_student({}, "sre2l-cifar").model_copy(update=own)
     torch.manual_seed(1)
     student, labeller = build(teacher.card.network, CLASSES), build(teacher.card.network, CLASSES)
     labeller.load_state_dict(teacher.network.state_dict())
@@ -179,9 +178,7 @@ def main() -> None:
         folder = Path(temporary)
         teacher, images = make_teacher(options.network), make_images(options.images, folder)
         loader = released_batches(folder)
-        source = Augmented(
-            Student.model_validate(plain(declaration("sre2l-cifar"))), teacher, images, None, None, 0
-        )
+        source = Augmented(resolve_student({}, "sre2l-cifar"), teacher, images, None, None, 0)
         epochs = {"epoch, released": released(teacher, folder), "epoch, ours": ours(teacher, images)}
         if has_fast_bf16(torch.device("cpu")):
             epochs["epoch, ours in bf16"] = ours(teacher, images, precision="bf16")

@@ -8,7 +8,7 @@ The losses and statistics alone are in ``fastdd_kernels``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .recover import Term
     from .runs.pipeline import RunResult
 
-__all__ = ["__version__", "register_method", "register_term", "resolve", "run"]
+__all__ = ["__version__", "register_method", "register_protocol", "register_term", "resolve", "run"]
 
 
 def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Recipe:
@@ -92,6 +92,22 @@ def register_method(name: str, declaration: Declaration | Patch) -> None:
     from .methods import register_method as register
 
     register(name, declaration)
+
+
+def register_protocol(name: str, values: Mapping[str, object]) -> None:
+    """Make a protocol of your own known: ``student.protocol=<name>`` and ``fastdd evaluate --protocol <name>`` take it.
+
+    Args:
+        name: letters, digits and ``_ . + -``.
+        values: keys of a recipe's section ``student`` and their values, such as ``{"epochs": 300, "batch": 50}``; what is
+            left out is the house protocol's.
+
+    Raises:
+        fastdd.errors.InputError: the name is taken, a key is unknown, or a value is of the wrong type or out of range.
+    """
+    from .protocols import register_protocol as register
+
+    register(name, values)
 
 
 def register_term(name: str, term: type[Term[Any, Any]]) -> None:

@@ -13,17 +13,18 @@ import torch
 from pydantic import ValidationError
 
 from fastdd.config import Student
-from fastdd.config.sources import Sourced
+from fastdd.config.origins import leaves, tree_of
 from fastdd.errors import InputError
 from fastdd.evaluate import protocol_hash, protocol_text
 from fastdd.evaluate.schedules import factor, learning_rate
-from fastdd.protocols import PROTOCOLS, SettledStudent, declaration, plain, settle_student
+from fastdd.protocols import PROTOCOLS, SettledStudent, settle_student
 from fastdd.recipes.resolve import resolve, resolve_student, table
 from fastdd.recover.loop import cosine
 
 
-def preset(name: str, **changes: Any) -> Student:
-    return Student.model_validate({"protocol": name, **plain(declaration(name)), **changes})
+def preset(name: str, **changes: object) -> Student:
+    values = resolve_student({}, name).model_dump()
+    return Student.model_validate({**values, **changes})
 
 
 # -- schedules ------------------------------------------------------------------------------------
@@ -125,13 +126,8 @@ def test_presets_are_the_papers_table(name: str) -> None:
 
 
 def test_every_preset_is_valid_and_every_value_has_a_source() -> None:
-    def leaves(node: Any) -> list[Any]:
-        return (
-            [leaf for value in node.values() for leaf in leaves(value)] if isinstance(node, dict) else [node]
-        )
-
     for name in PROTOCOLS:
-        assert all(isinstance(leaf, Sourced) for leaf in leaves(declaration(name)))
+        assert all(leaf.source for _, leaf in leaves(tree_of(dict(PROTOCOLS[name]), name)))
         config = settle_student(preset(name), 500, 10)
         assert protocol_hash(config) == protocol_hash(config.model_copy(update={"protocol": "x", "seeds": 9}))
         assert config.network in protocol_text(config)
@@ -144,7 +140,7 @@ def test_the_house_keeps_its_hash() -> None:
 
 def test_an_unknown_protocol_is_named_with_its_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown protocol 'sre2l-cifr' \(did you mean 'sre2l-cifar'\?\)"):
-        declaration("sre2l-cifr")
+        resolve_student({}, "sre2l-cifr")
 
 
 def test_presets_do_not_need_torch() -> None:

@@ -5,6 +5,7 @@ the papers' eta: 1 on CIFAR-10, 2 for a ResNet-18 at 10 images a class of CIFAR-
 """
 
 from ..config.sources import code, ours
+from .registry import register_protocol
 
 CVDD = {
     "network": code("resnet18_small"),
@@ -27,3 +28,5 @@ CVDD = {
     "test_every": ours(50),
     "reports": code("last"),
 }
+
+register_protocol("cvdd", CVDD)

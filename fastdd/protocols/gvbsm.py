@@ -6,6 +6,7 @@ statistics; ours averages those too.
 """
 
 from ..config.sources import code, ours
+from .registry import register_protocol
 
 SHARED = {
     "labels": ours("online"),
@@ -102,3 +103,10 @@ EDC_CIFAR100 = {
     "randaugment": RANDAUGMENT,
     "test_every": code(100),
 }
+
+register_protocol("gvbsm-cifar10", GVBSM_CIFAR10)
+register_protocol("gvbsm-cifar100", GVBSM_CIFAR100)
+register_protocol("gvbsm-tiny", GVBSM_TINY)
+register_protocol("gvbsm-imagenet", GVBSM_IMAGENET)
+register_protocol("edc-cifar10", EDC_CIFAR10)
+register_protocol("edc-cifar100", EDC_CIFAR100)

@@ -6,6 +6,7 @@ share of 1 is the whole image. Every tenth epoch is tested, and with RDED the la
 """
 
 from ..config.sources import code, ours
+from .registry import register_protocol
 
 SHARED = {
     "epochs": code(300),
@@ -56,3 +57,8 @@ DELT = {
     },
 }
 DELT_SMALL = {**DELT, "network": ours("resnet18_small")}
+
+register_protocol("rded", RDED)
+register_protocol("rded-small", RDED_SMALL)
+register_protocol("delt", DELT)
+register_protocol("delt-small", DELT_SMALL)

@@ -9,6 +9,7 @@ but for fp16 and for LPLD's pruning.
 """
 
 from ..config.sources import code, ours
+from .registry import register_protocol
 
 CIFAR = {
     "network": code("resnet18_small"),
@@ -93,3 +94,13 @@ DWA_TINY = {
     "reports": code("best"),
 }
 DWA_IMAGENET = {**IMAGENET, "batch": code(128), "accumulate": code(1), "labels": code("online")}
+
+register_protocol("sre2l-cifar", CIFAR)
+register_protocol("sre2l-tiny", TINY)
+register_protocol("sre2l-imagenet", IMAGENET)
+register_protocol("dire", DIRE)
+register_protocol("lpld-tiny", LPLD_TINY)
+register_protocol("lpld-imagenet", LPLD_IMAGENET)
+register_protocol("dwa-cifar", DWA_CIFAR)
+register_protocol("dwa-tiny", DWA_TINY)
+register_protocol("dwa-imagenet", DWA_IMAGENET)

@@ -23,7 +23,7 @@ from ..config.origins import Leaf, Tree, leaves, merge, plain_values, section, t
 from ..config.validation import validated
 from ..errors import InputError
 from ..methods import ADDITIONS, METHODS
-from ..protocols import declaration as protocol_values
+from ..protocols import preset
 from .overrides import Address, Override, last_value, parse_overrides, set_value
 from .presets import Document, data_set, read
 
@@ -104,7 +104,7 @@ def resolve_student(
     named = last_value(given, "protocol", "student.protocol")
     name = protocol if named is None else str(named)
     if name is not None:
-        values = {"protocol": name, **protocol_values(name)}
+        values = preset(name)
     tree: Tree = {"student": with_origin(dict(values), "protocol")}
     for override in given:
         tree, _ = set_value(_Protocol, tree, override)
@@ -207,5 +207,5 @@ def _with_protocol(base: Tree, tree: Tree, overrides: Sequence[Override]) -> Tre
     name = value_at(base, "student.protocol") if named is None else named
     if name is None:
         return base
-    preset: Tree = {"student": tree_of(protocol_values(str(name)), f"protocol {name}")}
-    return merge(preset, base) if named is None else merge(base, preset)
+    student: Tree = {"student": tree_of(preset(str(name)), f"protocol {name}")}
+    return merge(student, base) if named is None else merge(base, student)

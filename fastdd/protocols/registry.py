@@ -1,0 +1,58 @@
+"""Protocols by name: how the papers' released code trains and tests students, as presets of a recipe's ``student``.
+
+A preset is a mapping of keys of ``student`` to values, plain ones or with their source, as the methods' declarations
+have. A recipe or a command lays its own values over it. Each file of this folder registers the presets that it defines;
+a package of somebody else's registers its own under the entry-point group ``fastdd.protocols``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..config import Student
+from ..config.origins import plain_values, with_origin
+from ..config.sources import code
+from ..config.validation import validated
+from ..errors import InputError
+from ..runtime.registry import Registry
+
+
+class Protocols(Registry[Mapping[str, object]]):
+    """Presets of ``student`` by name; one with an unknown key or a bad value is refused."""
+
+    def _check(self, name: str, thing: Mapping[str, object]) -> None:
+        if not isinstance(thing, Mapping):
+            raise InputError(f"protocol {name} must be a mapping of keys of `student`, got {thing!r}")
+        validated(Student, plain_values(with_origin(_whole(name, thing), "")), f"protocol {name}")
+
+
+PROTOCOLS = Protocols("protocol", package="fastdd.protocols", group="fastdd.protocols")
+
+
+def register_protocol(name: str, values: Mapping[str, object]) -> None:
+    """Add a protocol, for ``student.protocol`` of recipes and ``fastdd evaluate --protocol``.
+
+    Args:
+        name: letters, digits and ``_ . + -``.
+        values: keys of a recipe's section ``student`` (``fastdd show digits`` lists them) and their values, for example
+            ``{"network": "resnet18_small", "epochs": 300, "batch": 50}``. What is left out is the house protocol's.
+
+    Raises:
+        InputError: the name is taken, a key is unknown, or a value is of the wrong type or out of range.
+    """
+    PROTOCOLS.register(name, values)
+
+
+def preset(name: str) -> dict[str, object]:
+    """The section ``student`` that a protocol makes, with the sources that the protocol names.
+
+    Raises:
+        InputError: there is no such protocol; the nearest name is told.
+    """
+    return _whole(name, PROTOCOLS[name])
+
+
+def _whole(name: str, values: Mapping[str, object]) -> dict[str, object]:
+    """A preset with its name; where it counts epochs, the house protocol's steps are set to null."""
+    steps = {"steps": code(None)} if "epochs" in values and "steps" not in values else {}
+    return {"protocol": name, **steps, **values}

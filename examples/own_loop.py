@@ -1,4 +1,4 @@
-"""Distil handwritten digits with a loop of one's own: ten images a class, from noise, in half a minute on a laptop."""
+"""Distil handwritten digits with a loop of your own: ten images a class, from noise, in half a minute."""
 
 import torch
 from sklearn.datasets import load_digits

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,15 +14,57 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.mark.slow
-def test_own_loop_brings_every_term_down() -> None:
+def output(*command: str | Path, folder: Path | None = None, path: Path | None = None) -> str:
+    """What a Python process prints, with one thread; ``path`` is put before the places of imports."""
+    places = [str(path)] if path else []
+    places += [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)}
     done = subprocess.run(
-        [sys.executable, EXAMPLES / "own_loop.py"], capture_output=True, text=True, check=False
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment,
     )
     assert done.returncode == 0, done.stderr
-    lines = [line.split(" ", 1) for line in done.stdout.splitlines()]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_own_loop_brings_every_term_down() -> None:
+    lines = [line.split(" ", 1) for line in output(EXAMPLES / "own_loop.py").splitlines()]
     assert [int(step) for step, _ in lines] == [0, 50, 100, 150, 199]
     first, last = (ast.literal_eval(lines[i][1]) for i in (0, -1))
     assert last["cross-entropy"] < 0.1 * first["cross-entropy"]
     assert last["BatchNorm"] < first["BatchNorm"]
     assert last["DiRe"] < first["DiRe"]
+
+
+def test_own_term_smooths_the_images() -> None:
+    rows = (line.split() for line in output(EXAMPLES / "own_term.py").splitlines())
+    roughness = {arm: float(value) for arm, value in rows}
+    assert roughness["smooth"] < 0.8 * roughness["plain"]
+
+
+def install(package: Path, site: Path) -> None:
+    """Lay the files of an installed distribution as pip would: metadata, entry points, and the code."""
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    groups = project["entry-points"].items()
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()) for group, points in groups]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    for module in package.glob("*/__init__.py"):
+        (site / module.parent.name).symlink_to(module.parent)
+
+
+def test_a_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
+    install(EXAMPLES / "plugin", tmp_path / "site")
+    show = ("-m", "fastdd", "show", "digits")
+    with_term = output(*show, "method.terms.l2.weight=0.5", path=tmp_path / "site")
+    assert any(line.split()[:2] == ["arms.sre2l.terms.l2.weight", "0.5"] for line in with_term.splitlines())
+    assert "terms.l2" not in output(*show)

@@ -34,9 +34,10 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.io import encode_jpeg
 
-from fastdd.evaluate import Augmented
-from fastdd.evaluate.student import _backward, _distillation, _optimizer
+from fastdd.evaluate import AugmentedBatches
+from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
 from fastdd.models.build import build
+from fastdd.protocols import settle_student
 from fastdd.recipes.resolve import resolve_student
 from fastdd.runtime.precision import has_fast_bf16
 from fastdd.teachers import Card, Teacher
@@ -111,20 +112,21 @@ def released(teacher: Teacher, folder: Path) -> Epoch:
 def ours(teacher: Teacher, images: Tensor, **changes: Any) -> Epoch:
     """Our epoch."""
     own = {"network": teacher.card.network, "batch": BATCH, **changes}
-    config = resolve_student({}, "sre2l-cifar").model_copy(update=own)
+    protocol = resolve_student({}, "sre2l-cifar").model_copy(update=own)
+    config = settle_student(protocol, len(images), CLASSES)
     torch.manual_seed(1)
     student, labeller = build(teacher.card.network, CLASSES), build(teacher.card.network, CLASSES)
     labeller.load_state_dict(teacher.network.state_dict())
     for network in (student, labeller):
         network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    optimizer = _optimizer(config, student)
-    source = Augmented(config, teacher, images, None, None, 0)
-    loss_of = torch.compile(_distillation, dynamic=False) if config.compile else _distillation
+    optimizer = student_optimizer(config, student)
+    source = AugmentedBatches(config, teacher, images, seed=0)
+    loss_of = torch.compile(student_loss, dynamic=False) if config.compile else student_loss
 
     def epoch() -> int:
         for batch in source.epoch(0):
             optimizer.zero_grad()
-            _backward(loss_of, student, labeller.requires_grad_(False), batch, config)
+            add_gradient(loss_of, student, labeller.requires_grad_(False), batch, config=config)
             optimizer.step()
         return len(images)
 
@@ -178,7 +180,8 @@ def main() -> None:
         folder = Path(temporary)
         teacher, images = make_teacher(options.network), make_images(options.images, folder)
         loader = released_batches(folder)
-        source = Augmented(resolve_student({}, "sre2l-cifar"), teacher, images, None, None, 0)
+        protocol = settle_student(resolve_student({}, "sre2l-cifar"), len(images), CLASSES)
+        source = AugmentedBatches(protocol, teacher, images, seed=0)
         epochs = {"epoch, released": released(teacher, folder), "epoch, ours": ours(teacher, images)}
         if has_fast_bf16(torch.device("cpu")):
             epochs["epoch, ours in bf16"] = ours(teacher, images, precision="bf16")

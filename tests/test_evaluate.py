@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from fastdd import labels
 from fastdd.config import RandAugment, Student
 from fastdd.data import open_dataset
-from fastdd.evaluate import Result, diversity, embed, protocol_hash, protocol_text, train_student
-from fastdd.evaluate.mix import mix
-from fastdd.evaluate.student import _distillation
+from fastdd.evaluate import StudentAccuracy, diversity, embed, protocol_hash, protocol_text, train_student
+from fastdd.evaluate.batches import mix_batch
+from fastdd.evaluate.student import student_loss
 from fastdd.models.build import build
+from fastdd.protocols import settle_student
 from fastdd.runtime.files import write_tensors
 from fastdd.teachers import Card, Teacher
 from fastdd_kernels import knn_radii
@@ -56,9 +57,12 @@ def digits() -> tuple[Tensor, Tensor]:
     return pixels(data, None, 1, chosen), data.labels[chosen]
 
 
-def student(teacher: Teacher, digits: tuple[Tensor, Tensor], seed: int = 1, **changes: Any) -> Result:
+def student(
+    teacher: Teacher, digits: tuple[Tensor, Tensor], seed: int = 1, **changes: Any
+) -> StudentAccuracy:
     stored = changes.pop("stored", None)
-    return train_student(CONFIG.model_copy(update=changes), teacher, digits[0], stored, digits, seed, Count())
+    config = settle_student(CONFIG.model_copy(update=changes), len(digits[0]), 10)
+    return train_student(config, teacher, digits[0], test=digits, seed=seed, bar=Count(), soft_labels=stored)
 
 
 # -- students -------------------------------------------------------------------------------------
@@ -76,7 +80,16 @@ def test_same_seed_same_result(
     assert [step for step, _ in one.curve] == [3, 6]
 
 
-def weights(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> dict[str, Tensor]:
+def weights(
+    monkeypatch: pytest.MonkeyPatch,
+    config: Student,
+    teacher: Teacher,
+    images: Tensor,
+    *,
+    test: tuple[Tensor, Tensor],
+    seed: int,
+    stored: Tensor | None = None,
+) -> dict[str, Tensor]:
     """The weights of a trained student, seen at its last test."""
     seen: dict[str, Tensor] = {}
 
@@ -85,7 +98,8 @@ def weights(monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> dict[str, Tenso
         return 0.5
 
     monkeypatch.setattr("fastdd.evaluate.student._test", look)
-    train_student(*arguments, Count())
+    settled = settle_student(config, len(images), 10)
+    train_student(settled, teacher, images, test=test, seed=seed, bar=Count(), soft_labels=stored)
     return seen
 
 
@@ -100,7 +114,7 @@ def test_weights_depend_on_the_seed_alone(
     config = CONFIG.model_copy(update={"network": name, "steps": 2, "batch": 4})
 
     def trained(seed: int) -> dict[str, Tensor]:
-        return weights(monkeypatch, config, colors, images, None, (images, digits[1][:8]), seed)
+        return weights(monkeypatch, config, colors, images, test=(images, digits[1][:8]), seed=seed)
 
     torch.manual_seed(1)
     one = trained(1)
@@ -128,11 +142,13 @@ def test_stored_and_online_labels_agree_where_nothing_moves(
 ) -> None:
     config = CONFIG.model_copy(update={"mix": "none", "pad": 0, "steps": 1, "lr": 1e-3})
     logits = teacher.network(teacher.normalize(digits[0]))
-    online = weights(monkeypatch, config, teacher, digits[0], None, digits, 1)
-    stored = weights(
-        monkeypatch, config.model_copy(update={"labels": "stored"}), teacher, digits[0], logits, digits, 1
-    )
-    wrong = weights(monkeypatch, config, teacher, digits[0], logits.flip(1), digits, 1)
+
+    def trained(config: Student, stored: Tensor | None) -> dict[str, Tensor]:
+        return weights(monkeypatch, config, teacher, digits[0], test=digits, seed=1, stored=stored)
+
+    online = trained(config, None)
+    stored = trained(config.model_copy(update={"labels": "stored"}), logits)
+    wrong = trained(config, logits.flip(1))
     # Adam's first step is lr times the sign of each gradient: equal but where the gradient is mere rounding
     gap = {
         key: (online["linear.weight"] - other["linear.weight"]).abs()
@@ -149,10 +165,10 @@ def test_the_loss_is_the_divergence_written_out(temperature: float) -> None:
     config = CONFIG.model_copy(update={"temperature": temperature})
     p, q = (F.softmax(logits.double() / temperature, 1) for logits in (targets, network(batch)))
     wanted = (p * (p / q).log()).sum() / 7
-    assert _distillation(network, network, batch, targets, config).item() == pytest.approx(
+    assert student_loss(network, network, batch, targets, config=config).item() == pytest.approx(
         wanted.item(), rel=1e-4
     )
-    assert _distillation(network, network, batch, None, config).item() == pytest.approx(0, abs=1e-6)
+    assert student_loss(network, network, batch, None, config=config).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(("steps", "evaluations"), [(10, 4), (8, 8), (5, 1), (3, 7), (7, 3)])
@@ -175,8 +191,8 @@ def test_evaluations_are_evenly_spaced_and_end_at_the_end(
 
 def test_every_image_is_seen_once_an_epoch(teacher: Teacher, digits: tuple[Tensor, Tensor]) -> None:
     bar = Count()
-    config = CONFIG.model_copy(update={"batch": 16, "steps": 3})
-    train_student(config, teacher, digits[0], None, digits, 1, bar)
+    config = settle_student(CONFIG.model_copy(update={"batch": 16, "steps": 3}), len(digits[0]), 10)
+    train_student(config, teacher, digits[0], test=digits, seed=1, bar=bar)
     assert len(digits[0]) == 40
     assert bar.images == 40  # 16 + 16 + 8
 
@@ -267,17 +283,17 @@ def mixture(targets: Tensor) -> tuple[float, Tensor]:
 
 def test_no_mixing_is_no_mixing() -> None:
     images, targets = batch()
-    assert mix(images, targets, "none", 0.8, generator()) == (images, targets)
+    assert mix_batch(images, targets, "none", alpha=0.8, draw=generator()) == (images, targets)
 
 
 def test_mixup_is_one_ratio_and_one_permutation() -> None:
     images, targets = batch()
-    mixed, mixed_targets = mix(images, targets, "mixup", 0.8, generator())
+    mixed, mixed_targets = mix_batch(images, targets, "mixup", alpha=0.8, draw=generator())
     assert mixed_targets is not None
     ratio, order = mixture(mixed_targets)
     assert 0 < ratio < 1
     torch.testing.assert_close(mixed, ratio * images + (1 - ratio) * images[order], atol=1e-5, rtol=1e-5)
-    again, none = mix(images, None, "mixup", 0.8, generator())
+    again, none = mix_batch(images, None, "mixup", alpha=0.8, draw=generator())
     assert torch.equal(again, mixed)
     assert none is None
 
@@ -288,7 +304,7 @@ def test_cutmix_is_one_box() -> None:
     draw = generator()
     for _ in range(20):
         kept = images.clone()
-        mixed, mixed_targets = mix(images, targets, "cutmix", 1.0, draw)
+        mixed, mixed_targets = mix_batch(images, targets, "cutmix", alpha=1.0, draw=draw)
         assert torch.equal(images, kept)
         assert mixed_targets is not None
         ratio, order = mixture(mixed_targets)
@@ -311,7 +327,7 @@ def test_ratios_are_beta(alpha: float) -> None:
     draw = generator()
     ratios = []
     while len(ratios) < 400:
-        _, mixed = mix(images, targets, "mixup", alpha, draw)
+        _, mixed = mix_batch(images, targets, "mixup", alpha=alpha, draw=draw)
         assert mixed is not None
         if mixed[0] != 0:  # the permutation that swaps
             ratios.append(1 - mixed[0].item())

@@ -22,13 +22,14 @@ from fastdd.data import open_dataset, proportional_sample
 from fastdd.data.real_data import RealData
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
-from fastdd.evaluate import Augmented, protocol_hash, train_student
-from fastdd.evaluate.evaluation import Judgement, Question
+from fastdd.evaluate import AugmentedBatches, protocol_hash, train_student
+from fastdd.evaluate.evaluation import EvaluationRequest, open_evaluation
 from fastdd.evaluate.full_set import FullSet
-from fastdd.evaluate.results_file import Arm
-from fastdd.evaluate.schedules import learning_rate
+from fastdd.evaluate.results_file import TrainingSet
+from fastdd.evaluate.student import learning_rate
 from fastdd.export.forms import export
 from fastdd.models.build import build
+from fastdd.protocols import settle_student
 from fastdd.report import report
 from fastdd.report.figures import accuracy_figure
 from fastdd.report.folder import read_run
@@ -87,7 +88,7 @@ def numbered(count: int) -> Tensor:
 
 def test_epochs_are_as_long_as_the_sets_and_go_through_the_whole_set(teacher: Teacher) -> None:
     """11 images, 7 an epoch: batches of 4 and 3, and every image once before any comes again."""
-    source = Augmented(CONFIG, teacher, numbered(11), None, None, 1, epoch_images=7)
+    source = AugmentedBatches(settle_student(CONFIG, 7, 4), teacher, numbered(11), seed=1)
     assert (len(source), source.smallest()) == (2, 3)
     seen: list[int] = []
     for epoch in range(11):
@@ -99,14 +100,6 @@ def test_epochs_are_as_long_as_the_sets_and_go_through_the_whole_set(teacher: Te
     assert seen[:11] != seen[11:22]
 
 
-def test_a_set_of_its_own_size_is_ordered_as_ever(teacher: Teacher) -> None:
-    """An epoch of all images is one permutation, drawn as before there were parts of a pass."""
-    whole, part = (Augmented(CONFIG, teacher, numbered(9), None, None, 1, size) for size in (None, 9))
-    for epoch in range(3):
-        for one, other in zip(whole.epoch(epoch), part.epoch(epoch), strict=True):
-            assert torch.equal(one.images, other.images)
-
-
 @pytest.mark.parametrize(
     "changes", [{}, {"epochs": None, "steps": 5}, {"test_every": 1, "rate_per": "epoch"}]
 )
@@ -116,7 +109,7 @@ def test_steps_batches_rates_and_tests_are_the_sets(
     config = Student.model_validate({**CONFIG.model_dump(), **changes})
     test = (numbered(4), torch.arange(4))
     traces = []
-    for images, size in ((numbered(6), None), (numbered(50), 6)):
+    for images in (numbered(6), numbered(50)):
         rates: list[float] = []
 
         def rate(*arguments: Any, rates: list[float] = rates) -> float:
@@ -125,7 +118,7 @@ def test_steps_batches_rates_and_tests_are_the_sets(
 
         monkeypatch.setattr("fastdd.evaluate.student.learning_rate", rate)
         bar = Counting()
-        result = train_student(config, teacher, images, None, test, 1, bar, None, size)
+        result = train_student(settle_student(config, 6, 4), teacher, images, test=test, seed=1, bar=bar)
         traces.append((rates, bar.shown, [step for step, _ in result.curve]))
     assert traces[0] == traces[1]
     assert traces[0][1] == [4, 2, 4, 2, 4, 2][: config.steps]
@@ -133,13 +126,13 @@ def test_steps_batches_rates_and_tests_are_the_sets(
 
 def test_stored_labels_are_online_and_hard_ones_stay() -> None:
     images = numbered(8)
-    whole = Arm("full", images, torch.arange(8) % 4, epoch_images=4)
+    whole = TrainingSet("full", images, torch.arange(8) % 4, epoch_images=4)
     for labels, wanted in (("stored", "online"), ("online", "online")):
         config = CONFIG.model_copy(update={"labels": labels})
-        assert whole.settled(config, 4).labels == wanted
-        assert Arm("deda", images, whole.classes).settled(config, 4).labels == labels
+        assert whole.protocol(config, 4).labels == wanted
+        assert TrainingSet("deda", images, whole.classes).protocol(config, 4).labels == labels
     assert (
-        whole.settled(CONFIG.model_copy(update={"batch": "by_ipc"}), 4).batch == 4
+        whole.protocol(CONFIG.model_copy(update={"batch": "by_ipc"}), 4).batch == 4
     )  # RDED's rule: of 4 images
 
 
@@ -163,7 +156,9 @@ def test_a_sample_has_of_each_class_its_share() -> None:
 
 
 def test_no_more_images_are_decoded_than_are_shown(real: RealData) -> None:
-    few, all_of_them = (FullSet(real, Student(steps=steps, batch=20), 20, 7) for steps in (10, 100))
+    few, all_of_them = (
+        FullSet(real, settle_student(Student(steps=steps, batch=20), 20, 10), 7) for steps in (10, 100)
+    )
     assert 200 <= len(few.chosen) < 210
     train = pixels(real.train, None, 1)
     images, classes = few.images
@@ -177,7 +172,7 @@ def test_no_more_images_are_decoded_than_are_shown(real: RealData) -> None:
 
 
 def test_what_does_not_fit_is_left_out_or_refused(real: RealData, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = FullSet(real, Student(steps=10**4, batch=20), 20, 0)
+    whole = FullSet(real, settle_student(Student(steps=10**4, batch=20), 20, 10), 0)
     needed = 1438 * 64
     monkeypatch.setattr(data_memory, "available_memory", lambda: math.ceil(needed / data_memory.BUDGET) + 1)
     assert whole.left_out("auto") is None
@@ -272,13 +267,15 @@ def test_the_card_of_an_export_tells_it(finished: Path, tmp_path: Path) -> None:
 # -- a set on its own -----------------------------------------------------------------------------
 
 
-def test_judged_beside_a_set(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_set_is_evaluated_beside_the_whole_set(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     bare = Path(shutil.copytree(run / "images" / "deda", tmp_path / "full"))
-    question = Question(bare, teacher=run / "teacher.safetensors", data="digits")
-    arms = Judgement(question, CPU).arms
-    assert [arm.name for arm in arms] == ["set", "random", "full"]
-    assert (arms[2].size, len(arms[2].images)) == (20, 1438)
+    request = EvaluationRequest(bare, teacher=run / "teacher.safetensors", data="digits")
+    sets = open_evaluation(request, CPU).sets
+    assert [each.name for each in sets] == ["set", "random", "full"]
+    assert (sets[2].epoch_images, len(sets[2].images)) == (20, 1438)
     assert main(["evaluate", str(run), "--arm", "deda", "--no-full-set", "steps=2", "--seeds", "1"]) == 0
     out = capsys.readouterr().out
     assert "full last %" not in out
@@ -290,15 +287,15 @@ def test_judged_beside_a_set(finished: Path, tmp_path: Path, capsys: pytest.Capt
     assert {entry["arm"] for entry in json.loads(file.read_text())["students"]} == {"deda", "random", "full"}
 
 
-def test_judging_refuses_what_does_not_fit_only_where_it_is_asked_for(
+def test_what_does_not_fit_is_refused_only_where_it_is_asked_for(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fastdd.evaluate.full_set.device_budget", lambda device: 100)
-    judgement = Judgement(Question(finished, arm="deda"), CPU)
-    assert [arm.name for arm in judgement.arms] == ["deda", "random"]
-    assert judgement.full_left_out == "206 of its images do not fit into memory"
+    evaluation = open_evaluation(EvaluationRequest(finished, arm="deda"), CPU)
+    assert [each.name for each in evaluation.sets] == ["deda", "random"]
+    assert evaluation.full_left_out == "206 of its images do not fit into memory"
     with pytest.raises(InputError, match="206 images of the whole training set"):
-        Judgement(Question(finished, arm="deda", full=True), CPU)
+        open_evaluation(EvaluationRequest(finished, arm="deda", full=True), CPU)
 
 
 # -- the page -------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from fastdd.config import Student
 from fastdd.errors import InputError
-from fastdd.evaluate import Augmented, protocol_hash, protocol_text, train_student
-from fastdd.evaluate.student import _distillation
+from fastdd.evaluate import AugmentedBatches, protocol_hash, protocol_text, train_student
+from fastdd.evaluate.student import student_loss
 from fastdd.models.build import build
+from fastdd.protocols import SettledStudent, settle_student
 from fastdd.teachers import Card, Teacher
 
 CLASSES = 4
@@ -48,8 +49,17 @@ def plain_images() -> Tensor:
 TRUTH = torch.arange(12) % CLASSES
 
 
-def changed(**changes: Any) -> Student:
-    return Student.model_validate({**CONFIG.model_dump(), **changes})
+def changed(**changes: Any) -> SettledStudent:
+    return settle_student(Student.model_validate({**CONFIG.model_dump(), **changes}), 12, CLASSES)
+
+
+def train(
+    config: SettledStudent, teacher: Teacher, images: Tensor, soft: Tensor | None, hard: Tensor | None
+) -> None:
+    test = (images, TRUTH)
+    train_student(
+        config, teacher, images, test=test, seed=1, bar=Silent(), soft_labels=soft, hard_labels=hard
+    )
 
 
 @pytest.mark.parametrize("mix", ["none", "mixup", "cutmix"])
@@ -57,7 +67,7 @@ def test_targets_are_the_shares_of_the_classes(teacher: Teacher, plain_images: T
     """One level a class: the mean of a mixed image is that of the classes' levels by its targets."""
     config = changed(mix=mix, mix_alpha=1.0)
     levels = teacher.normalize(plain_images)[:CLASSES].mean((2, 3))
-    (batch,) = Augmented(config, teacher, plain_images, None, TRUTH, 5).epoch(0)
+    (batch,) = AugmentedBatches(config, teacher, plain_images, seed=5, hard_labels=TRUTH).epoch(0)
     assert batch.targets is not None
     torch.testing.assert_close(batch.targets.sum(1), torch.ones(12))
     assert bool((batch.targets.amax(1) < 1).any()) == (mix != "none")
@@ -72,9 +82,13 @@ def test_the_loss_is_the_cross_entropy_written_out(teacher: Teacher, plain_image
     p = student(batch).double().exp()
     wanted = -(targets.double() * (p / p.sum(1, keepdim=True)).log()).sum(1).mean()
     for loss in ("kl", "mse"):  # said of soft labels alone
-        found = _distillation(student, teacher.network, batch, targets, changed(loss=loss, temperature=20.0))
+        found = student_loss(
+            student, teacher.network, batch, targets, config=changed(loss=loss, temperature=20.0)
+        )
         assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
-    beside = _distillation(student, teacher.network, batch, targets, changed(hard_weight=0.5), TRUTH)
+    beside = student_loss(
+        student, teacher.network, batch, targets, config=changed(hard_weight=0.5), hard_labels=TRUTH
+    )
     own = -(p / p.sum(1, keepdim=True)).log()[torch.arange(12), TRUTH].mean()
     assert beside.item() == pytest.approx((wanted + 0.5 * own).item(), rel=1e-5)
 
@@ -104,7 +118,7 @@ def test_a_student_takes_the_plain_steps_and_asks_no_teacher(
         return network
 
     monkeypatch.setattr("fastdd.evaluate.student.build", remembered)
-    train_student(config, silent, plain_images, None, (plain_images, TRUTH), 1, Silent(), TRUTH)
+    train(config, silent, plain_images, None, TRUTH)
     reference = build("convnet1", CLASSES)
     reference.load_state_dict(initial[0])
     optimizer = torch.optim.SGD(reference.parameters(), 0.01)
@@ -126,17 +140,14 @@ def test_hard_labels_have_a_line_and_a_hash_of_their_own() -> None:
 
 
 def test_hard_labels_that_do_not_fit(teacher: Teacher, plain_images: Tensor) -> None:
-    def train(stored: Tensor | None, hard: Tensor | None) -> None:
-        train_student(CONFIG, teacher, plain_images, stored, (plain_images, TRUTH), 1, Silent(), hard)
-
     with pytest.raises(
         InputError, match=r"student\.labels=hard needs the classes of the images.*set it to online"
     ):
-        train(None, None)
+        train(changed(), teacher, plain_images, None, None)
     with pytest.raises(InputError, match=r"labels=hard learns the classes.*soft labels are given"):
-        train(torch.zeros(12, CLASSES), TRUTH)
+        train(changed(), teacher, plain_images, torch.zeros(12, CLASSES), TRUTH)
     with pytest.raises(InputError, match=r"classes up to 9 do not fit"):
-        train(None, torch.full((12,), 9))
+        train(changed(), teacher, plain_images, None, torch.full((12,), 9))
 
 
 def test_a_teacher_in_train_mode_needs_no_statistics_where_it_is_not_asked(
@@ -144,8 +155,7 @@ def test_a_teacher_in_train_mode_needs_no_statistics_where_it_is_not_asked(
 ) -> None:
     normalizing = Teacher(build("resnet8", CLASSES).eval(), teacher.card)
     config = changed(batch=1, teacher_mode="train")
-    test = (plain_images, TRUTH)
-    train_student(config, normalizing, plain_images, None, test, 1, Silent(), TRUTH)
+    train(config, normalizing, plain_images, None, TRUTH)
     soft = config.model_copy(update={"labels": "online"})
     with pytest.raises(InputError, match="the teacher in train mode has BatchNorm"):
-        train_student(soft, normalizing, plain_images, None, test, 1, Silent(), TRUTH)
+        train(soft, normalizing, plain_images, None, TRUTH)

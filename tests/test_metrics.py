@@ -19,15 +19,8 @@ from fastdd.cli import main
 from fastdd.data import open_dataset
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
-from fastdd.evaluate import (
-    augmentation_robust,
-    embed,
-    label_robust,
-    measure,
-    network_features,
-    teacher_features,
-)
-from fastdd.evaluate.dd_ranking import score
+from fastdd.evaluate import embed, measure, network_features, teacher_features
+from fastdd.evaluate.dd_ranking import augmentation_robust, label_robust, score
 from fastdd.evaluate.scores import NAMES
 from fastdd.models.build import build
 from fastdd.teachers import save_teacher
@@ -110,7 +103,7 @@ def test_a_class_with_too_few_images_says_why() -> None:
     assert none.missing == ("no distilled images",)
     assert got.values("coverage") == [one.coverage]
     assert got.mean("recall") is None
-    plain = json.loads(json.dumps(got.as_plain()))
+    plain = json.loads(json.dumps(got.content()))
     assert plain["classes"] == {**dict.fromkeys(NAMES, 1), "recall": 0, "vendi": 2, "vendi_2": 2}
     assert plain["by_class"][2]["synthetic"] == 0
 
@@ -147,9 +140,7 @@ def test_robust_scores() -> None:
     label = label_robust(real_hard=0.9, synthetic_hard=0.3, synthetic=0.6, random=0.5)
     assert label[:3] == pytest.approx((0.6, 0.1, -0.25))
     assert label.score == pytest.approx(0.1748302, abs=1e-7)
-    plain = augmentation_robust(
-        synthetic_augmented=0.6, random_augmented=0.5, synthetic_plain=0.5, random_plain=0.4
-    )
+    plain = augmentation_robust(synthetic=0.6, random=0.5, synthetic_plain=0.5, random_plain=0.4)
     assert plain.score == pytest.approx(0.3136873, abs=1e-7)
     only = label_robust(real_hard=0.9, synthetic_hard=0.3, synthetic=0.6, random=0.5, weight=1)
     assert only.alpha == pytest.approx(0.1)
@@ -249,7 +240,7 @@ def test_the_command_measures_a_released_set(
         torch.tensor([0] * 3 + [1] * 3),
         2,
     )
-    assert found["whole"] == json.loads(json.dumps(wanted.as_plain()))["whole"]
+    assert found["whole"] == json.loads(json.dumps(wanted.content()))["whole"]
     assert found["whole"]["precision"] == 1.0  # they are real images
 
 

@@ -16,7 +16,7 @@ from fastdd.config import Student
 from fastdd.config.origins import leaves, tree_of
 from fastdd.errors import InputError
 from fastdd.evaluate import protocol_hash, protocol_text
-from fastdd.evaluate.schedules import factor, learning_rate
+from fastdd.evaluate.student import learning_rate, learning_rate_factor
 from fastdd.protocols import PROTOCOLS, SettledStudent, settle_student
 from fastdd.recipes.resolve import resolve, resolve_student, table
 from fastdd.recover.loop import cosine
@@ -32,9 +32,9 @@ def preset(name: str, **changes: object) -> Student:
 
 def test_half_a_cosine_has_the_golden_values() -> None:
     config = preset("rded")
-    assert factor(config, 0, 300) == 1.0
-    assert factor(config, 150, 300) == pytest.approx(0.8536, abs=5e-5)
-    assert factor(config, 299, 300) == pytest.approx(0.5026, abs=5e-5)
+    assert learning_rate_factor(config, 0, 300) == 1.0
+    assert learning_rate_factor(config, 150, 300) == pytest.approx(0.8536, abs=5e-5)
+    assert learning_rate_factor(config, 299, 300) == pytest.approx(0.5026, abs=5e-5)
 
 
 def test_the_house_has_the_cosine_of_recover_to_the_bit() -> None:
@@ -72,10 +72,10 @@ def test_multistep_is_torchs() -> None:
 
 def test_cos2_drops_sharply_after_five_sixths() -> None:
     config = preset("edc-cifar100")
-    assert [factor(config, done, 1000) for done in (0, 500, 834, 900, 999)] == pytest.approx(
+    assert [learning_rate_factor(config, done, 1000) for done in (0, 500, 834, 900, 999)] == pytest.approx(
         [1.0, 0.853553, 0.104482, 0.062941, 0.000629], abs=1e-6
     )
-    assert factor(config, 833, 1000) == pytest.approx(0.629662, abs=1e-6)
+    assert learning_rate_factor(config, 833, 1000) == pytest.approx(0.629662, abs=1e-6)
 
 
 def test_a_rate_per_epoch_stays_within_the_epoch() -> None:

@@ -40,7 +40,8 @@ from fastdd.teachers import (
     squeeze,
     start,
 )
-from fastdd.teachers.optimizer import Average, learning_rate, optimizer
+from fastdd.teachers.optimizer import learning_rate, optimizer
+from fastdd.teachers.training import Average
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")

@@ -16,11 +16,19 @@ from torch import Tensor, nn
 from fastdd import labels
 from fastdd.config import RandAugment, Student
 from fastdd.errors import InputError
-from fastdd.evaluate import Augmented, Batch, Replayed, train_student
+from fastdd.evaluate import (
+    AugmentedBatches,
+    ReplayedBatches,
+    StudentAccuracy,
+    StudentBatch,
+    StudentBatches,
+    train_student,
+)
 from fastdd.evaluate.batches import shuffle_patches
 from fastdd.evaluate.randaugment import TABLES, randaugment
-from fastdd.evaluate.student import _backward, _distillation, _optimizer
+from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
 from fastdd.models.build import build, outline
+from fastdd.protocols import SettledStudent, settle_student
 from fastdd.teachers import Card, Teacher
 
 CLASSES = 4
@@ -53,12 +61,30 @@ def draw(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def changed(**changes: Any) -> Student:
-    return Student.model_validate({**CONFIG.model_dump(), **changes})
+def changed(images: int = 12, **changes: Any) -> SettledStudent:
+    """The protocol with some values of its own, for a set of this many images."""
+    return settle_student(Student.model_validate({**CONFIG.model_dump(), **changes}), images, CLASSES)
 
 
-def batches(config: Student, teacher: Teacher, images: Tensor, hard: Tensor | None = None) -> list[Batch]:
-    return list(Augmented(config, teacher, images, None, hard, 1).epoch(0))
+def batches(
+    config: SettledStudent, teacher: Teacher, images: Tensor, hard: Tensor | None = None
+) -> list[StudentBatch]:
+    return list(AugmentedBatches(config, teacher, images, seed=1, hard_labels=hard).epoch(0))
+
+
+def train(
+    config: SettledStudent,
+    teacher: Teacher,
+    images: Tensor,
+    soft: Tensor | StudentBatches | None = None,
+    *,
+    hard: Tensor | None = None,
+) -> StudentAccuracy:
+    """Train a student and test it on its own images."""
+    test = (images, torch.arange(len(images)) % CLASSES)
+    return train_student(
+        config, teacher, images, test=test, seed=1, bar=Silent(), soft_labels=soft, hard_labels=hard
+    )
 
 
 # -- RandAugment ----------------------------------------------------------------------------------
@@ -225,7 +251,7 @@ def test_a_set_too_large_to_keep_normalized_gives_the_same_batches(
 ) -> None:
     config = changed(mix="cutmix", flip=0.5)
     once = batches(config, teacher, images)
-    monkeypatch.setattr("fastdd.evaluate.batches.ONCE", 0)
+    monkeypatch.setattr("fastdd.evaluate.batches.KEPT_BYTES", 0)
     again = batches(config, teacher, images)
     assert len(once) == 2
     assert all(torch.equal(a.images, b.images) for a, b in zip(once, again, strict=True))
@@ -234,7 +260,7 @@ def test_a_set_too_large_to_keep_normalized_gives_the_same_batches(
 def test_classes_stay_with_their_images(teacher: Teacher, images: Tensor) -> None:
     flat = (torch.arange(12, dtype=torch.uint8) * 20).view(12, 1, 1, 1).expand(12, 3, 8, 8).contiguous()
     found = batches(changed(scale=[0.5, 1.0], batch=5), teacher, flat, torch.arange(12))
-    hard = torch.cat([batch.hard for batch in found if batch.hard is not None])
+    hard = torch.cat([batch.hard_labels for batch in found if batch.hard_labels is not None])
     levels = teacher.denormalize(torch.cat([batch.images for batch in found]))[:, 0, 4, 4] * 255 / 20
     assert torch.equal(hard, levels.round().long())
     assert hard.sort().values.tolist() == list(range(12))
@@ -256,13 +282,15 @@ def test_stored_views_are_labelled_as_the_student_sees_them(
         augmentation=how,
     )
     stored = labels.label_views({"t": teacher}, images, tmp_path / "labels", manifest, name="x")
-    source = Replayed(changed(batch=7), teacher, images, stored, torch.arange(12) % CLASSES, 3)
+    source = ReplayedBatches(
+        changed(batch=7), teacher, images, stored, seed=3, hard_labels=torch.arange(12) % CLASSES
+    )
     assert (len(source), source.smallest()) == (2, 5)
     for batch in source.epoch(1):
         assert batch.targets is not None
         torch.testing.assert_close(batch.targets, teacher.network(batch.images), atol=2e-3, rtol=2e-3)
-        assert batch.hard is not None
-    result = train_student(CONFIG, teacher, images, source, (images, torch.arange(12) % CLASSES), 1, Silent())
+        assert batch.hard_labels is not None
+    result = train(changed(), teacher, images, source)
     assert [step for step, _ in result.curve] == [2]
 
 
@@ -283,7 +311,9 @@ def test_losses_are_the_formulas_written_out(teacher: Teacher, images: Tensor) -
         ({"loss": "mse"}, ((out - wanted) ** 2).mean()),
         ({"loss": "mse", "hard_weight": 0.025}, ((out - wanted) ** 2).mean() + 0.025 * cross),
     ):
-        found = _distillation(student, teacher.network, batch, None, changed(**changes), hard)
+        found = student_loss(
+            student, teacher.network, batch, None, config=changed(**changes), hard_labels=hard
+        )
         assert found.item() == pytest.approx(value.item(), rel=1e-4, abs=1e-7), changes
 
 
@@ -292,10 +322,11 @@ def test_parts_of_a_batch_add_up_to_its_gradient(teacher: Teacher, images: Tenso
     """InstanceNorm has no statistics of the batch; a part counts by its images."""
     torch.manual_seed(1)
     student, found = build("convnet1", CLASSES), []
-    batch = Batch(teacher.normalize(images), None, torch.arange(12) % CLASSES)
+    batch = StudentBatch(teacher.normalize(images), None, torch.arange(12) % CLASSES)
     for count in (1, parts):
         student.zero_grad()
-        _backward(_distillation, student, teacher.network, batch, changed(accumulate=count, hard_weight=0.3))
+        config = changed(accumulate=count, hard_weight=0.3)
+        add_gradient(student_loss, student, teacher.network, batch, config=config)
         found.append([p.grad for p in student.parameters()])
     for one, many in zip(*found, strict=True):
         torch.testing.assert_close(one, many, rtol=1e-4, atol=1e-6)
@@ -303,7 +334,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient(teacher: Teacher, images: Tenso
 
 def test_only_weights_of_two_dimensions_decay_where_it_is_split() -> None:
     network = build("vit_small32", CLASSES)
-    decayed, others = _optimizer(changed(split_decay=True, weight_decay=0.3), network).param_groups
+    decayed, others = student_optimizer(changed(split_decay=True, weight_decay=0.3), network).param_groups
     names = {id(p): name for name, p in network.named_parameters()}
     inside, outside = ({names[id(p)] for p in group["params"]} for group in (decayed, others))
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
@@ -311,7 +342,7 @@ def test_only_weights_of_two_dimensions_decay_where_it_is_split() -> None:
     assert "encoder.layers.encoder_layer_0.self_attention.in_proj_weight" in inside
     assert {"class_token", "encoder.pos_embedding", "encoder.ln.weight", "conv_proj.bias"} <= outside
     assert inside | outside == set(names.values())
-    assert len(_optimizer(changed(), network).param_groups) == 1
+    assert len(student_optimizer(changed(), network).param_groups) == 1
 
 
 def test_sgd_takes_the_step_written_out(
@@ -327,10 +358,10 @@ def test_sgd_takes_the_step_written_out(
     config = changed(
         optimizer="sgd", lr=0.1, weight_decay=0.5, schedule="constant", batch=12, pad=0, evaluations=2
     )
-    train_student(config, teacher, images, None, (images, torch.zeros(12, dtype=torch.int64)), 1, Silent())
+    train(config, teacher, images)
     student = build("convnet1", CLASSES)
     student.load_state_dict(seen[0])
-    loss = _distillation(student, teacher.network, teacher.normalize(images), None, config)
+    loss = student_loss(student, teacher.network, teacher.normalize(images), None, config=config)
     loss.backward()
     # the second step gives the momentum after the first, and that where the first began: for norms at 1 and 0
     for name, p in student.named_parameters():
@@ -351,9 +382,8 @@ def test_the_average_is_tested(teacher: Teacher, images: Tensor, monkeypatch: py
         return 0.0
 
     monkeypatch.setattr("fastdd.evaluate.student._test", look)
-    test = (images, torch.zeros(12, dtype=torch.int64))
     for ema in (0.0, 0.9):
-        train_student(changed(ema=ema, steps=3, evaluations=3), teacher, images, None, test, 1, Silent())
+        train(changed(ema=ema, steps=3, evaluations=3), teacher, images)
     weights, averages = seen[:3], seen[3:]
     torch.testing.assert_close(averages[1], averages[0] + (1 - 2 / 11) * (weights[1] - averages[0]))
     torch.testing.assert_close(averages[2], averages[1] + (1 - 3 / 12) * (weights[2] - averages[1]))
@@ -376,7 +406,7 @@ def test_test_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("fastdd.evaluate.student._test", lambda *arguments: 0.25)
-    result = train_student(changed(**changes), teacher, images, None, (images, images), 1, Silent())
+    result = train(changed(**changes), teacher, images)
     assert [step for step, _ in result.curve] == steps
 
 
@@ -398,9 +428,7 @@ def test_a_compiled_step_is_the_plain_one(
     monkeypatch.setattr(torch, "compile", compiled)
     for compiling in (False, True):
         config = changed(compile=compiling, batch=12, steps=4, mix="mixup", hard_weight=0.1)
-        train_student(
-            config, teacher, images, None, (images, images), 1, Silent(), torch.arange(12) % CLASSES
-        )
+        train(config, teacher, images, hard=torch.arange(12) % CLASSES)
     torch.testing.assert_close(*seen, rtol=1e-4, atol=1e-5)
     assert len(graphs) == 1  # teacher, student and loss, for all steps
 
@@ -414,26 +442,21 @@ def test_a_compiled_step_is_the_plain_one(
 def test_a_batch_of_one_image_has_no_statistics(
     teacher: Teacher, images: Tensor, count: int, changes: dict[str, Any]
 ) -> None:
-    test = (images, torch.zeros(12, dtype=torch.int64))
+    few = images[:count]
     with pytest.raises(InputError, match=r"resnet8 has BatchNorm.*student.batch=.*single one"):
-        train_student(changed(network="resnet8", **changes), teacher, images[:count], None, test, 1, Silent())
-    train_student(
-        changed(**changes), teacher, images[:count], None, test, 1, Silent()
-    )  # InstanceNorm needs none
+        train(changed(count, network="resnet8", **changes), teacher, few)
+    train(changed(count, **changes), teacher, few)  # InstanceNorm needs none
 
 
 def test_labels_that_do_not_fit(teacher: Teacher, images: Tensor) -> None:
-    def train(config: Student, stored: Tensor | None, hard: Tensor | None) -> None:
-        train_student(config, teacher, images, stored, (images, images), 1, Silent(), hard)
-
     with pytest.raises(InputError, match=r"stored labels are \[12, 5\], expected \[12, 4\]"):
-        train(CONFIG, torch.zeros(12, 5), None)
+        train(changed(), teacher, images, torch.zeros(12, 5))
     with pytest.raises(InputError, match=r"stored labels are \[11, 4\]"):
-        train(CONFIG, torch.zeros(11, 4), None)
+        train(changed(), teacher, images, torch.zeros(11, 4))
     with pytest.raises(InputError, match=r"hard_weight 0\.5 needs the classes"):
-        train(changed(hard_weight=0.5), None, None)
+        train(changed(hard_weight=0.5), teacher, images)
     with pytest.raises(InputError, match="classes up to 9 do not fit"):
-        train(changed(hard_weight=0.5), None, torch.full((12,), 9))
+        train(changed(hard_weight=0.5), teacher, images, hard=torch.full((12,), 9))
 
 
 # -- networks -------------------------------------------------------------------------------------

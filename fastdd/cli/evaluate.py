@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from .console import console, spread
-from .sets import question_of, set_arguments
+from .sets import request_of, set_arguments
 from .stages import run_arguments, run_stage
 
 if TYPE_CHECKING:
-    from ..evaluate.evaluation import Judgement
+    from ..evaluate.evaluation import Evaluation
 
 TEXT = "Students and metrics of a recipe's run; or of a distilled set, with the controls beside it."
 OF_A_RECIPE = ("add", "out", "fresh")
@@ -37,7 +37,7 @@ OF_A_SET = (
 
 def add(commands: Any) -> None:
     evaluate = commands.add_parser(
-        "evaluate", help="stop after students and metrics; or judge SET", description=TEXT
+        "evaluate", help="stop after students and metrics; or evaluate SET", description=TEXT
     )
     run_arguments(evaluate)
     of_set = evaluate.add_argument_group("of a set", "RECIPE is a run's folder, or a folder of class folders")
@@ -60,7 +60,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         run_stage(arguments)
     else:
         _refuse(arguments, OF_A_RECIPE, f"{name} is a distilled set, no recipe")
-        _judge(arguments)
+        _evaluate_set(arguments)
 
 
 def _refuse(arguments: argparse.Namespace, options: tuple[str, ...], why: str) -> None:
@@ -73,20 +73,20 @@ def _refuse(arguments: argparse.Namespace, options: tuple[str, ...], why: str) -
         raise InputError(f"{why}, so {given[0]} says nothing; see `fastdd evaluate --help`")
 
 
-def _judge(arguments: argparse.Namespace) -> None:
-    from ..evaluate.evaluation import Judgement
+def _evaluate_set(arguments: argparse.Namespace) -> None:
+    from ..evaluate.evaluation import open_evaluation
     from ..runtime.devices import device_of
 
-    question = question_of(
+    request = request_of(
         arguments,
         arguments.recipe,
         control=not arguments.no_control,
         full=False if arguments.no_full_set else "auto",
     )
-    _print(Judgement(question, device_of(arguments.device)))
+    _print(open_evaluation(request, device_of(arguments.device)))
 
 
-def _print(judgement: Judgement) -> None:
+def _print(evaluation: Evaluation) -> None:
     """Train, and print a row a student and a column a set."""
     from rich.table import Table
 
@@ -94,27 +94,29 @@ def _print(judgement: Judgement) -> None:
     from ..evaluate import protocol_hash, protocol_text
     from ..protocols import settle_student
 
-    answer, card = judgement.answer(), judgement.teacher.card
-    columns = [f"{arm.name} {which} %" for arm in judgement.arms for which in ("last", "best")]
+    accuracies, card = evaluation.run(), evaluation.teacher.card
+    columns = [f"{each.name} {which} %" for each in evaluation.sets for which in ("last", "best")]
     rows = Table("student", "protocol", *columns, box=None, header_style="bold")
     settled_ones = [
-        settle_student(config, len(judgement.images), len(card.classes)) for config in judgement.configs
+        settle_student(config, len(evaluation.images), len(card.classes)) for config in evaluation.configs
     ]
     for config in settled_ones:
         found = [
-            answer[config.network][arm.name][which] for arm in judgement.arms for which in ("last", "best")
+            accuracies[config.network][each.name][which]
+            for each in evaluation.sets
+            for which in ("last", "best")
         ]
         rows.add_row(config.network, protocol_hash(config), *map(spread, found))
     out, first = console(), settled_ones[0]
     reached = f" {100 * card.accuracy:.1f} % on the full real set" if card.accuracy is not None else ""
-    out.print(f"\n{judgement.set.path}: {len(judgement.images)} images; teacher {card.network}{reached}")
+    out.print(f"\n{evaluation.set.path}: {len(evaluation.images)} images; teacher {card.network}{reached}")
     out.print(rows)
     out.print(
         f"protocol {first.protocol}: {protocol_text(first)}; students a network: {first.seeds}; its authors report the "
         f"{first.reports}"
     )
-    if judgement.full_left_out is None:
-        out.print(f"{FULL}: {judgement.full.title}; a reference, no contender")
+    if evaluation.full_left_out is None:
+        out.print(f"{FULL}: {evaluation.full.title}; a reference, no contender")
     else:
-        out.print(f"the whole training set is left out: {judgement.full_left_out}")
-    out.print(f"every student: {judgement.table.path}")
+        out.print(f"the whole training set is left out: {evaluation.full_left_out}")
+    out.print(f"every student: {evaluation.results.path}")

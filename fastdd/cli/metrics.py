@@ -10,7 +10,7 @@ from .console import console
 
 if TYPE_CHECKING:
     from ..distilled import DistilledSet
-    from ..evaluate import Extractor, Measured
+    from ..evaluate import Extractor, SetScores
 
 
 def add(commands: Any) -> None:
@@ -72,7 +72,7 @@ def _metrics(arguments: argparse.Namespace) -> None:
             "size": [height, width],
             "class_names": list(real.classes),
         }
-        write_json(Path(arguments.json), facts | measured.as_plain())
+        write_json(Path(arguments.json), facts | measured.content())
     _print(distilled, str(root), extractor, measured)
 
 
@@ -82,6 +82,7 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
     from ..distilled.runs import run_of
     from ..errors import InputError
     from ..evaluate import network_features, teacher_features
+    from ..run_folder import RunFolder
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.features and arguments.teacher:
@@ -96,11 +97,11 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
         raise InputError(
             f"{arguments.set} is no run, which would have its teacher; give --teacher FILE, or --features NETWORK"
         )
-    path = Path(arguments.teacher) if arguments.teacher else belongs[0] / "teacher.safetensors"  # type: ignore[index]
+    path = Path(arguments.teacher) if arguments.teacher else RunFolder(belongs[0]).teacher()  # type: ignore[index]
     return teacher_features(path, device)
 
 
-def _print(distilled: DistilledSet, root: str, extractor: Extractor, measured: Measured) -> None:
+def _print(distilled: DistilledSet, root: str, extractor: Extractor, measured: SetScores) -> None:
     from rich.table import Table
 
     from ..evaluate.scores import NAMES

@@ -6,10 +6,10 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from .console import console, spread
-from .sets import question_of, set_arguments
+from .sets import request_of, set_arguments
 
 if TYPE_CHECKING:
-    from ..evaluate.robustness import Robust, Robustness
+    from ..evaluate.dd_ranking import DDRanking, NetworkScores
 
 TEXT = (
     "What a distilled set is worth beside its soft labels and its augmentation (DD-Ranking's scores). Trains students "
@@ -52,30 +52,32 @@ def add(commands: Any) -> None:
 
 
 def _robust(arguments: argparse.Namespace) -> None:
-    from ..evaluate.robustness import Robustness
+    from ..evaluate.dd_ranking import open_dd_ranking
     from ..runtime.devices import device_of
 
-    asked = Robustness(question_of(arguments, arguments.set), device_of(arguments.device), arguments.weight)
-    for network, robust in asked.answer().items():
-        _print(asked, network, robust)
+    ranking = open_dd_ranking(
+        request_of(arguments, arguments.set), device_of(arguments.device), arguments.weight
+    )
+    for network, scores in ranking.run().items():
+        _print(ranking, network, scores)
     out = console()
-    out.print(f"\nweight {asked.weight:g}; the scores: {asked.path}", soft_wrap=True)
-    out.print(f"every student: {asked.judgement.table.path}", soft_wrap=True)
+    out.print(f"\nweight {ranking.weight:g}; the scores: {ranking.path}", soft_wrap=True)
+    out.print(f"every student: {ranking.evaluation.results.path}", soft_wrap=True)
 
 
-def _print(asked: Robustness, network: str, robust: Robust) -> None:
+def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
     from rich.table import Table
 
     from ..evaluate import protocol_hash, protocol_text
 
     rows = Table("students of", "trained with", "protocol", "last %", box=None, header_style="bold")
-    for name, group in robust.groups.items():
+    for name, group in scores.groups.items():
         rows.add_row(*ROWS[name], protocol_hash(group.config), spread(group.accuracies))
-    config, (label, augmentation) = robust.groups["synthetic"].config, (robust.label, robust.augmentation)
+    config, (label, augmentation) = scores.groups["synthetic"].config, (scores.label, scores.augmentation)
     out = console()
     out.print(
-        f"\n{asked.judgement.set.path}: {len(asked.judgement.images)} images; {network}, {config.seeds} students "
-        f"a row, each {asked.steps} steps of {asked.batch} images",
+        f"\n{ranking.evaluation.set.path}: {len(ranking.evaluation.images)} images; {network}, {config.seeds} students "
+        f"a row, each {ranking.steps} steps of {ranking.batch} images",
         soft_wrap=True,
     )
     out.print(rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..evaluate.evaluation import Question
+    from ..evaluate.evaluation import EvaluationRequest
 
 
 def set_arguments(group: Any) -> None:
@@ -33,15 +33,15 @@ def set_arguments(group: Any) -> None:
     group.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
 
-def question_of(arguments: argparse.Namespace, path: str, **more: Any) -> Question:
+def request_of(arguments: argparse.Namespace, path: str, **more: Any) -> EvaluationRequest:
     """What is asked of the set at path.
 
     Args:
         more: further attributes of the question.
     """
-    from ..evaluate.evaluation import Question
+    from ..evaluate.evaluation import EvaluationRequest
 
-    return Question(
+    return EvaluationRequest(
         Path(path),
         [name for name in (arguments.student or "").split(",") if name],
         arguments.protocol,

@@ -1,36 +1,30 @@
-"""Evaluate: students under one protocol, and diversity metrics."""
+"""Evaluation of distilled sets: students under one protocol, with controls, and metrics of coverage and diversity."""
 
-from .batch_norm_check import require_statistics, smallest_batch
-from .batches import Augmented, Batch, Batches
-from .dd_ranking import AugmentationRobust, LabelRobust, augmentation_robust, label_robust
+from .batches import AugmentedBatches, StudentBatch, StudentBatches, check_batch_norm, smallest_batch
 from .features import Extractor, embed, network_features, teacher_features
 from .protocol_text import protocol_hash, protocol_record, protocol_text
-from .replay import Replayed
-from .scores import Diversity, Measured, Scores, diversity, measure
-from .student import Result, train_student
+from .replay import ReplayedBatches
+from .scores import Diversity, Scores, SetScores, diversity, measure
+from .student import StudentAccuracy, train_student
 
 __all__ = [
-    "AugmentationRobust",
-    "Augmented",
-    "Batch",
-    "Batches",
+    "AugmentedBatches",
     "Diversity",
     "Extractor",
-    "LabelRobust",
-    "Measured",
-    "Replayed",
-    "Result",
+    "ReplayedBatches",
     "Scores",
-    "augmentation_robust",
+    "SetScores",
+    "StudentAccuracy",
+    "StudentBatch",
+    "StudentBatches",
+    "check_batch_norm",
     "diversity",
     "embed",
-    "label_robust",
     "measure",
     "network_features",
     "protocol_hash",
     "protocol_record",
     "protocol_text",
-    "require_statistics",
     "smallest_batch",
     "teacher_features",
     "train_student",

@@ -1,135 +1,133 @@
-"""Batches of a resident set for students: gathered, augmented, normalized and mixed on the device, one draw a batch.
+"""Batches of a resident set for students: gathered, augmented, normalized and mixed on the device.
 
-The set is normalized once where that takes little memory, else batch by batch; the numbers are the same. The order is
-the released loaders': RandAugment of the levels, patches shuffled, crop or shift, flip, and the mixture of the
-normalized batch. What an epoch draws comes from one generator in the order of use.
+A batch goes through the released loaders' steps in their order: RandAugment of the uint8 levels, normalization,
+shuffled patches, crop or shift, flip, and MixUp or CutMix with one ratio, one permutation and one box a batch, as in
+the SRe2L family. Everything that an epoch draws comes from one generator, in the order of use. Where the normalized set
+takes little memory it is normalized once, else batch by batch; the numbers are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastdd_kernels import resample, resample_parameters
 
-from ..config import Student
 from ..data.loading.augment import shift_and_flip
+from ..errors import InputError
+from ..protocols import SettledStudent
 from ..runtime.seeds import generator
 from ..teachers import Teacher
-from .batch_norm_check import smallest_batch
-from .mix import mix
 from .randaugment import randaugment
 
-ONCE = 1 << 28
-"""bytes up to which a normalized set is kept"""
+KEPT_BYTES = 1 << 28
+"""bytes up to which a set is kept normalized"""
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A step's images.
+class StudentBatch:
+    """What a student sees in a step.
 
     Attributes:
         images: float32 [B, C, H, W], normalized and mixed.
-        targets: soft labels (logits) [B, classes] of these very images, or with hard labels the shares of the classes
-            in them, which sum to 1; None: the teacher is asked.
-        hard: int64 [B], classes of the images, whatever was mixed in; None where the loss has no use for them.
+        targets: float [B, classes]: soft labels (logits) of these very images; with ``labels: hard`` the shares of the
+            classes in them, which sum to 1; None: the teacher is asked.
+        hard_labels: int64 [B], classes of the images, whatever was mixed in; None: the loss does not use them.
     """
 
     images: Tensor
     targets: Tensor | None
-    hard: Tensor | None
+    hard_labels: Tensor | None
 
-    def parts(self, count: int) -> list[Batch]:
-        """The batch in so many parts, or fewer where it is small."""
+    def parts(self, count: int) -> list[StudentBatch]:
+        """Cut the batch into this many parts, or fewer where it is small."""
         if count == 1:
             return [self]
-        several = [
-            [None] * count if tensor is None else tensor.chunk(count)
-            for tensor in (self.images, self.targets, self.hard)
-        ]
-        return [Batch(*part) for part in zip(*several, strict=False)]
+        fields = (self.images, self.targets, self.hard_labels)
+        chunks = [[None] * count if tensor is None else tensor.chunk(count) for tensor in fields]
+        return [StudentBatch(*part) for part in zip(*chunks, strict=False)]
 
 
-class Batches(Protocol):
-    """What students learn from: a set with its augmentation, and with labels where those are stored view by view."""
+class StudentBatches(Protocol):
+    """What a student learns from, epoch after epoch."""
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Number of batches an epoch."""
 
     def smallest(self) -> int:
-        """Images of the smallest batch."""
+        """Number of images in the smallest batch."""
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """One pass."""
+    def epoch(self, epoch: int) -> Iterator[StudentBatch]:
+        """Yield the batches of an epoch."""
 
 
-class Augmented:
-    """Batches of a set that are drawn anew in every epoch; epochs are asked for in order.
+class AugmentedBatches:
+    """Batches of a set whose augmentation is drawn anew in every epoch; epochs must be asked for in order.
 
     Args:
-        config: settled protocol.
-        teacher: whose normalization the images get.
+        config: the protocol. Where ``config.images`` is less than the set has, an epoch takes the next so many images
+            of one shuffled pass after another.
+        teacher: the network whose normalization the images get.
         images: uint8 [N, C, H, W], on the device to train on.
-        logits: one soft label an image [N, classes], or None.
-        hard: int64 [N] classes, for protocols that learn them, or None.
-        seed: of order, augmentation and mixing.
-        epoch_images: images an epoch, the next ones of one pass after another over the set; None: all.
+        seed: seed of order, augmentation and mixing.
+        soft_labels: stored logits [N, classes], one label an image; None: targets are the teacher's.
+        hard_labels: int64 [N], classes of the images, for protocols whose loss uses them.
     """
 
     def __init__(
         self,
-        config: Student,
+        config: SettledStudent,
         teacher: Teacher,
         images: Tensor,
-        logits: Tensor | None,
-        hard: Tensor | None,
+        *,
         seed: int,
-        epoch_images: int | None = None,
+        soft_labels: Tensor | None = None,
+        hard_labels: Tensor | None = None,
     ) -> None:
-        assert config.batch != "by_ipc"  # settled
-        self.config, self.teacher, self.images, self.batch = config, teacher, images, config.batch
-        self.logits, self.hard, self.draw = logits, hard, generator(seed, "batches")
-        once = config.randaugment is None and 4 * images.numel() <= ONCE
-        self.normalized = teacher.normalize(images) if once else None
+        self.config, self.teacher, self.images = config, teacher, images
+        self.soft_labels, self.hard_labels, self.draw = soft_labels, hard_labels, generator(seed, "batches")
+        keep = config.randaugment is None and 4 * images.numel() <= KEPT_BYTES
+        self.normalized = teacher.normalize(images) if keep else None
         self.black = teacher.bounds(images.device)[0]
-        self.share = len(images) if epoch_images is None else epoch_images
         self.waiting = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
-        return -(-self.share // self.batch)
+        return -(-self.config.images // self.config.batch)
 
     def smallest(self) -> int:
-        return smallest_batch(self.share, self.batch)
+        return smallest_batch(self.config.images, self.config.batch)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int) -> Iterator[StudentBatch]:
         config, draw = self.config, self.draw
-        for rows in self._order().split(self.batch):
+        for rows in self._order().split(config.batch):
             index = rows.to(self.images.device)
-            batch = self._augmented(index)
-            hard = None if self.hard is None else self.hard[index]
-            batch, targets = mix(batch, self._targets(index, hard), config.mix, config.mix_alpha, draw)
-            yield Batch(batch, targets, hard)
+            images = self._augmented(index)
+            hard_labels = None if self.hard_labels is None else self.hard_labels[index]
+            targets = self._targets(index, hard_labels)
+            images, targets = mix_batch(images, targets, config.mix, alpha=config.mix_alpha, draw=draw)
+            yield StudentBatch(images, targets, hard_labels)
 
-    def _targets(self, index: Tensor, hard: Tensor | None) -> Tensor | None:
-        """What the images alone are to give, before they are mixed."""
-        if self.config.labels == "hard":
-            assert hard is not None  # checked before
-            return F.one_hot(hard, len(self.teacher.card.classes)).float()
-        return None if self.logits is None else self.logits[index]
+    def _targets(self, index: Tensor, hard_labels: Tensor | None) -> Tensor | None:
+        """The targets of the images before they are mixed."""
+        if self.config.labels == "hard" and hard_labels is not None:
+            return F.one_hot(hard_labels, len(self.teacher.card.classes)).float()
+        return None if self.soft_labels is None else self.soft_labels[index]
 
     def _order(self) -> Tensor:
-        """The images of an epoch: what the passes before have left, and new passes."""
-        while len(self.waiting) < self.share:
+        """The images of the next epoch: what earlier passes have left, and new passes."""
+        while len(self.waiting) < self.config.images:
             self.waiting = torch.cat([self.waiting, torch.randperm(len(self.images), generator=self.draw)])
-        rows, self.waiting = self.waiting[: self.share], self.waiting[self.share :]
+        rows, self.waiting = self.waiting[: self.config.images], self.waiting[self.config.images :]
         return rows
 
     def _augmented(self, index: Tensor) -> Tensor:
+        """The images at some positions, normalized and augmented, but not mixed."""
         config, draw = self.config, self.draw
         if self.normalized is not None:
             batch = self.normalized[index]
@@ -152,11 +150,9 @@ class Augmented:
 
 
 def shuffle_patches(images: Tensor, count: int, draw: torch.Generator) -> Tensor:
-    """Shuffle the ``count`` strips of each image across, and those down; the last strip has what is left over.
+    """Shuffle the ``count`` strips of each image [N, C, H, W] across, and those down.
 
-    Args:
-        images: [N, C, H, W].
-        draw: on the CPU.
+    The last strip has the pixels that are left over. The generator is on the CPU, so draws do not depend on the device.
     """
     N, C, H, W = images.shape
     rows, columns = (_shuffled(N, side, count, draw) for side in (H, W))
@@ -166,7 +162,79 @@ def shuffle_patches(images: Tensor, count: int, draw: torch.Generator) -> Tensor
 
 
 def _shuffled(images: int, side: int, count: int, draw: torch.Generator) -> Tensor:
-    """Positions [images, side], those of whole strips in a new order."""
+    """Pixel positions [images, side] with whole strips in a new order."""
     strip = (torch.arange(side) // (side // count)).clamp(max=count - 1)
     rank = torch.rand(images, count, generator=draw).argsort(1)
     return (rank[:, strip] * side + torch.arange(side)).argsort(1)
+
+
+def mix_batch(
+    images: Tensor,
+    targets: Tensor | None,
+    kind: Literal["none", "mixup", "cutmix"],
+    *,
+    alpha: float,
+    draw: torch.Generator,
+) -> tuple[Tensor, Tensor | None]:
+    """Mix a batch with a permutation of itself.
+
+    Args:
+        images: [N, C, H, W].
+        targets: [N, classes], mixed with the same ratio; None: there are none.
+        kind: MixUp, CutMix, or neither.
+        alpha: the ratio is Beta(alpha, alpha). CutMix mixes the targets with the drawn ratio even where the border
+            clips the box, as the released code does.
+        draw: on the CPU.
+    """
+    if kind == "none":
+        return images, targets
+    a, b = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=draw).tolist()
+    ratio = a / (a + b)  # Beta(alpha, alpha), from this generator
+    order = torch.randperm(len(images), generator=draw).to(images.device)
+    if targets is not None:
+        targets = ratio * targets + (1 - ratio) * targets[order]
+    if kind == "mixup":
+        return ratio * images + (1 - ratio) * images[order], targets
+    top, bottom, left, right = _box(images.shape[2], images.shape[3], ratio, draw)
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images[order, :, top:bottom, left:right]
+    return mixed, targets
+
+
+def _box(height: int, width: int, ratio: float, draw: torch.Generator) -> tuple[int, int, int, int]:
+    """Draw a box of share 1 - ratio around a uniform center, clipped to the image: top, bottom, left, right."""
+    h, w = int(height * math.sqrt(1 - ratio)), int(width * math.sqrt(1 - ratio))
+    y = int(torch.randint(height, (), generator=draw))
+    x = int(torch.randint(width, (), generator=draw))
+    return max(0, y - h // 2), min(height, y + h // 2), max(0, x - w // 2), min(width, x + w // 2)
+
+
+def smallest_batch(images: int, batch: int) -> int:
+    """Number of images in the smallest batch of an epoch: what full batches leave over, else a full batch."""
+    return images % batch or min(batch, images)
+
+
+def check_batch_norm(config: SettledStudent, networks: Mapping[str, nn.Module], smallest: int) -> None:
+    """Refuse batches of one image for networks with BatchNorm in train mode, which cannot normalize those.
+
+    Args:
+        config: the protocol; ``accumulate`` cuts batches into parts.
+        networks: the networks that see the batches, by what a message calls them.
+        smallest: number of images in the smallest batch.
+
+    Raises:
+        InputError: such a network would see a single image.
+    """
+    part = min(len(part) for part in torch.empty(smallest).chunk(config.accumulate))
+    for name, network in networks.items():
+        normalizes = any(
+            module.training and isinstance(module, nn.modules.batchnorm._BatchNorm)
+            for module in network.modules()
+        )
+        if part == 1 and normalizes:
+            raise InputError(
+                f"{name} has BatchNorm, whose statistics need several images, but with "
+                f"student.batch={config.batch} and student.accumulate={config.accumulate} a batch of this set has a "
+                "single one; choose a batch that leaves no single image over, or a student without BatchNorm, such as "
+                "convnet3"
+            )

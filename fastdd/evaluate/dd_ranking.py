@@ -1,24 +1,49 @@
-"""Scores that take the labels and the augmentation out of a set's accuracy (DD-Ranking).
+"""DD-Ranking: what a distilled set is worth beside its soft labels and its augmentation.
 
-    HLR = acc(real, hard labels) - acc(set, hard labels)         what is lost against the whole real set
-    IOR = acc(set) - acc(random real images)                     what is gained, with the same labels and augmentation
-    alpha = w IOR - (1 - w) HLR                                  label-robust
-    beta = w (set - random, augmented) + (1 - w) (set - random, not augmented)      augmentation-robust
-    score(a) = (e^a - 1/e) / (e - 1/e)                           0 for a = -1, 1 for a = 1, 0.269 for a = 0
+Six groups of students under one protocol, all trained for the same number of steps in batches of the same size, give
+the accuracies that the two scores need (fractions; the mean over seeds after the last step):
 
-All accuracies are fractions: the released version takes percentages, and its exponentials explode.
+    real_hard                           the whole real training set, hard labels
+    synthetic_hard                      the set, hard labels
+    synthetic, random                   the set, and as many random real images, with the protocol's labels
+    synthetic_plain, random_plain       the same two without crop, flip, mixing, RandAugment and shuffled patches
+
+    HLR = real_hard - synthetic_hard                              what is lost against the whole real set
+    IOR = synthetic - random                                      what is gained over random real images
+    alpha = w IOR - (1 - w) HLR                                   label-robust
+    beta = w IOR + (1 - w) (synthetic_plain - random_plain)       augmentation-robust
+    score(a) = (e^a - 1/e) / (e - 1/e)                            0 for a = -1, 0.269 for a = 0, 1 for a = 1
+
+The released code takes percentages, and its exponentials explode. Hard labels are the classes of the images, mixed as
+the batch is, by cross-entropy. Students are kept in the evaluation's file under the same protocol (evaluation.py), so
+what ``fastdd evaluate`` has trained is not trained again.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from ..config import CONTROL, FULL, Student
 from ..errors import InputError
+from ..protocols import SettledStudent, settle_student
+from ..runtime.files import write_json
+from .evaluation import Evaluation, EvaluationRequest, open_evaluation
+from .protocol_text import protocol_hash, protocol_text
+from .results_file import Identity, check_identity, read_json
+
+# -- scores ----------------------------------------------------------------------------------------
 
 
-class LabelRobust(NamedTuple):
-    """Hard-label loss, improvement over random, what both come to, and the score in [0, 1]."""
+class LabelRobustScore(NamedTuple):
+    """The loss with hard labels (HLR), the gain over random (IOR), alpha, and the score in [0, 1]."""
 
     hard_label_loss: float
     over_random: float
@@ -26,8 +51,8 @@ class LabelRobust(NamedTuple):
     score: float
 
 
-class AugmentationRobust(NamedTuple):
-    """Improvement over random with and without augmentation, what both come to, and the score in [0, 1]."""
+class AugmentationRobustScore(NamedTuple):
+    """The gain over random with and without augmentation, beta, and the score in [0, 1]."""
 
     augmented: float
     plain: float
@@ -37,66 +62,239 @@ class AugmentationRobust(NamedTuple):
 
 def label_robust(
     *, real_hard: float, synthetic_hard: float, synthetic: float, random: float, weight: float = 0.5
-) -> LabelRobust:
-    """Label-robust score.
+) -> LabelRobustScore:
+    """The label-robust score of test accuracies, which are named as above.
 
     Args:
-        real_hard: test accuracy of students of the whole real set, with hard labels.
-        synthetic_hard: of students of the distilled set, with hard labels.
-        synthetic, random: of students of the distilled set and of as many random real images, with one and the
-            same kind of labels.
-        weight: of the improvement over random, against the loss to the real set.
+        weight: w, in [0, 1].
 
     Raises:
         InputError: an accuracy or the weight is no fraction.
     """
-    _check(
+    _check_fractions(
         real_hard=real_hard, synthetic_hard=synthetic_hard, synthetic=synthetic, random=random, weight=weight
     )
     loss, gain = real_hard - synthetic_hard, synthetic - random
     alpha = weight * gain - (1 - weight) * loss
-    return LabelRobust(loss, gain, alpha, score(alpha))
+    return LabelRobustScore(loss, gain, alpha, score(alpha))
 
 
 def augmentation_robust(
-    *,
-    synthetic_augmented: float,
-    random_augmented: float,
-    synthetic_plain: float,
-    random_plain: float,
-    weight: float = 0.5,
-) -> AugmentationRobust:
-    """Augmentation-robust score.
+    *, synthetic: float, random: float, synthetic_plain: float, random_plain: float, weight: float = 0.5
+) -> AugmentationRobustScore:
+    """The augmentation-robust score of test accuracies, which are named as above.
 
     Args:
-        synthetic_augmented, random_augmented: test accuracies of students of the distilled set and of as many random
-            real images, trained with augmentation.
-        synthetic_plain, random_plain: without.
-        weight: of the augmented ones.
+        weight: w, in [0, 1].
 
     Raises:
         InputError: an accuracy or the weight is no fraction.
     """
-    _check(
-        synthetic_augmented=synthetic_augmented,
-        random_augmented=random_augmented,
+    _check_fractions(
+        synthetic=synthetic,
+        random=random,
         synthetic_plain=synthetic_plain,
         random_plain=random_plain,
         weight=weight,
     )
-    augmented, plain = synthetic_augmented - random_augmented, synthetic_plain - random_plain
+    augmented, plain = synthetic - random, synthetic_plain - random_plain
     beta = weight * augmented + (1 - weight) * plain
-    return AugmentationRobust(augmented, plain, beta, score(beta))
+    return AugmentationRobustScore(augmented, plain, beta, score(beta))
 
 
 def score(advantage: float) -> float:
-    """An advantage in [-1, 1] on the scale from 0 to 1."""
+    """Map an advantage in [-1, 1] to a score in [0, 1]."""
     return (math.exp(advantage) - math.exp(-1)) / (math.e - math.exp(-1))
 
 
-def _check(**fractions: float) -> None:
-    for name, value in fractions.items():
+def _check_fractions(**values: float) -> None:
+    for name, value in values.items():
         if not 0 <= value <= 1:
             raise InputError(
                 f"{name} is {value:g}, expected a fraction between 0 and 1; divide percentages by 100"
             )
+
+
+# -- the students they need ------------------------------------------------------------------------
+
+HARD: dict[str, JsonValue] = {"labels": "hard", "hard_weight": 0.0}
+PLAIN: dict[str, JsonValue] = {
+    "randaugment": None,
+    "shuffle_patches": 1,
+    "scale": None,
+    "pad": 0,
+    "flip": 0.0,
+    "mix": "none",
+}
+GROUPS: dict[str, tuple[str, dict[str, JsonValue]]] = {
+    "real_hard": (FULL, HARD),
+    "synthetic_hard": ("", HARD),
+    "synthetic": ("", {}),
+    "random": (CONTROL, {}),
+    "synthetic_plain": ("", PLAIN),
+    "random_plain": (CONTROL, PLAIN),
+}
+"""group -> the set that its students learn ("": the distilled set), and what differs from the protocol"""
+
+
+@dataclass(frozen=True)
+class StudentGroup:
+    """Students of one set.
+
+    Attributes:
+        arm: the set's name.
+        config: their protocol.
+        accuracies: accuracy after the last step, a fraction a seed.
+    """
+
+    arm: str
+    config: SettledStudent
+    accuracies: list[float]
+
+
+@dataclass(frozen=True)
+class NetworkScores:
+    """The groups of students of one network, by the names of GROUPS, and their scores."""
+
+    groups: dict[str, StudentGroup]
+    label: LabelRobustScore
+    augmentation: AugmentationRobustScore
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Content(TypedDict):
+    """The content of the file of scores; ``networks`` has the groups and scores of each student network."""
+
+    of: Identity
+    weight: float
+    steps: int
+    batch: int
+    networks: dict[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class DDRanking:
+    """Everything that the scores of a set need.
+
+    Attributes:
+        evaluation: the set, its controls, and the file of students.
+        path: the file of scores.
+        weight: w of both scores, in [0, 1].
+        steps: optimization steps of every student.
+        batch: images a batch, of every student.
+    """
+
+    evaluation: Evaluation
+    path: Path
+    weight: float
+    steps: int
+    batch: int
+
+    def run(self) -> dict[str, NetworkScores]:
+        """Train the students that the file lacks, and return scores by network; written after each network."""
+        found: dict[str, NetworkScores] = {}
+        for config in self.evaluation.configs:
+            found[config.network] = self._scores(config)
+            write_json(self.path, self._content(found))
+        return found
+
+    def _scores(self, config: Student) -> NetworkScores:
+        groups = {name: self._group(config, *group) for name, group in GROUPS.items()}
+        mean = {name: statistics.fmean(group.accuracies) for name, group in groups.items()}
+        label = label_robust(
+            real_hard=mean["real_hard"],
+            synthetic_hard=mean["synthetic_hard"],
+            synthetic=mean["synthetic"],
+            random=mean["random"],
+            weight=self.weight,
+        )
+        augmentation = augmentation_robust(
+            synthetic=mean["synthetic"],
+            random=mean["random"],
+            synthetic_plain=mean["synthetic_plain"],
+            random_plain=mean["random_plain"],
+            weight=self.weight,
+        )
+        return NetworkScores(groups, label, augmentation)
+
+    def _group(self, config: Student, name: str, changes: dict[str, JsonValue]) -> StudentGroup:
+        evaluation = self.evaluation
+        learned = next(each for each in evaluation.sets if each.name == (name or evaluation.name))
+        changed, classes = config.model_copy(update=changes), len(evaluation.teacher.card.classes)
+        evaluation.results.train_missing(
+            [learned], [changed], evaluation.teacher, test=evaluation.real.test, seed=evaluation.seed
+        )
+        accuracies = evaluation.results.accuracies(learned, changed, classes)["last"]
+        return StudentGroup(learned.name, learned.protocol(changed, classes), accuracies)
+
+    def _content(self, found: dict[str, NetworkScores]) -> Content:
+        return {
+            "of": self.evaluation.results.content["of"],
+            "weight": self.weight,
+            "steps": self.steps,
+            "batch": self.batch,
+            "networks": {network: _network_content(scores) for network, scores in found.items()},
+        }
+
+
+def _network_content(scores: NetworkScores) -> dict[str, JsonValue]:
+    groups: dict[str, JsonValue] = {
+        name: {
+            "arm": group.arm,
+            "protocol": protocol_hash(group.config),
+            "text": protocol_text(group.config),
+            "last": list(group.accuracies),
+        }
+        for name, group in scores.groups.items()
+    }
+    return {
+        "accuracies": groups,
+        "label_robust": scores.label._asdict(),
+        "augmentation_robust": scores.augmentation._asdict(),
+    }
+
+
+def open_dd_ranking(request: EvaluationRequest, device: torch.device, weight: float = 0.5) -> DDRanking:
+    """Open everything that the scores of a set need, and check it before the first student is trained.
+
+    Args:
+        request: what is evaluated; both controls are needed, whatever it says. Its ``json`` is the file of scores, and
+            of X.json the students are in X-students.json; None: robust-HASH.json beside the set.
+        device: where students are trained.
+        weight: w of both scores.
+
+    Raises:
+        InputError: something is missing or does not fit; the message says what, and what to do.
+    """
+    if not 0 <= weight <= 1:
+        raise InputError(f"--weight is {weight:g}, expected a fraction between 0 and 1, such as 0.5")
+    given = request.json
+    students = None if given is None else given.with_name(f"{given.stem}-students.json")
+    evaluation = open_evaluation(replace(request, control=True, full="auto", json=students), device)
+    if evaluation.full_left_out is not None:
+        raise InputError(
+            f"DD-Ranking's scores need students of the whole real training set, but {evaluation.full_left_out}; choose "
+            "a smaller batch or fewer steps, so that fewer of its images are shown, or a machine with more memory"
+        )
+    if evaluation.name == CONTROL:
+        raise InputError(
+            f"{evaluation.set.path} is called {CONTROL!r}, as the real images that a set is compared with; name "
+            "another arm with --arm, or rename the folder"
+        )
+    results = evaluation.results
+    path = given or results.path.with_name(f"robust-{results.path.name.removeprefix('evaluation-')}")
+    _check_file(path, results.content["of"])
+    classes = len(evaluation.teacher.card.classes)
+    config = settle_student(evaluation.configs[0], len(evaluation.images), classes)
+    return DDRanking(evaluation, path, weight=weight, steps=config.training_steps, batch=config.batch)
+
+
+def _check_file(path: Path, identity: Identity) -> None:
+    """Refuse to write over a file that is something else, or scores of something else."""
+    if not path.exists():
+        return
+    try:
+        content = TypeAdapter(Content).validate_python(read_json(path))
+    except ValidationError as error:
+        raise InputError(f"{path} has no DD-Ranking scores; give another --json") from error
+    check_identity(path, content["of"], identity, what="has scores")

@@ -1,24 +1,26 @@
-"""Judge a distilled set on its own: students of any networks under one protocol, with the controls beside it.
+"""Evaluate a distilled set on its own: students of any networks under one protocol, with the controls beside it.
 
-The set may be a run's, of which the folder knows teacher, data, seed and protocol, or anybody's; then teacher and data
-are given. The control is as many random real images of each class, with the same labels and protocol; the reference is
-the whole real training set, for as many steps (full_set.py).
+The set may be a run's, whose folder tells teacher, data, seed and protocol, or anybody's; then teacher and data are
+given. The control is as many random real images of each class, with the same labels and protocol. The reference is the
+whole real training set, for as many steps (full_set.py).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
 
-from .. import evaluate, teachers
-from ..config import CONTROL, FULL, Data, Recipe, Student, Teacher
+from .. import teachers
+from ..config import CONTROL, FULL, Data, Recipe, Student
+from ..config import Teacher as TeacherConfig
 from ..data.real_data import RealData
 from ..distilled import DistilledSet, open_set
 from ..distilled.runs import run_of
@@ -28,31 +30,33 @@ from ..models.build import outline
 from ..models.student_names import students
 from ..protocols import settle_student
 from ..recipes.resolve import resolve_student
+from ..run_folder import RunFolder
 from ..runtime.precision import has_fast_bf16
 from ..runtime.seeds import seed_everything
 from ..teachers.card import check_card
 from .full_set import FullSet
-from .results_file import Arm, Table
+from .protocol_text import protocol_hash
+from .results_file import Accuracies, Identity, ResultsFile, TrainingSet, open_results
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is asked of a set.
+class EvaluationRequest:
+    """Which set is evaluated, and how.
 
     Attributes:
-        path: of the set: a run's folder, or a folder of class folders.
-        students: names of models/student_names.py; empty: the protocol's network.
+        path: the set: a run's folder, or a folder of class folders.
+        students: names of networks (models/student_names.py); empty: the protocol's network.
         protocol: name of a preset; None: the run's protocol, or the house's.
-        overrides: ``key=value`` of the protocol.
+        overrides: ``key=value`` texts of the protocol.
         teacher: weights with a card; None: the run's.
         data: root of the real images; None: the run's.
-        resize: shorter side in pixels of the real images before their center is cut out; None: as the run has it.
-        arm: of a run with several.
+        resize: shorter side in pixels of the real images before their center is cut out; None: the run's.
+        arm: which arm of a run with several; None: the only one.
         seeds: students a network; None: the protocol's number.
-        seed: of the controls and students; None: the run's, or 0.
-        control: also random real images.
-        full: also the whole real training set, for as many steps; auto: where its images fit into memory.
-        json: where to write; None: beside the set.
+        seed: seed of the controls and students; None: the run's, or 0.
+        control: whether random real images are evaluated too.
+        full: whether the whole real training set is, for as many steps; auto: where its images fit into memory.
+        json: the results' file; None: evaluation-HASH.json beside the set.
     """
 
     path: Path
@@ -70,169 +74,205 @@ class Question:
     json: Path | None = None
 
 
-class Judgement:
-    """A question with what it needs, all of it checked before the first student is trained.
-
-    Args:
-        question: what is asked.
-        device: to train on.
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that the evaluation of a set needs.
 
     Attributes:
-        teacher: who labels.
-        configs: the protocol with each student's network.
-        arms: the set, and the controls.
+        request: what is evaluated, and how.
+        set: the distilled set.
+        images: its images, uint8 [N, C, H, W], on the device where students are trained.
+        classes: their classes, int64 [N], in the teacher's order, on the same device.
+        teacher: the network that labels.
+        configs: the protocol, once with each student's network.
+        real: the real images.
+        seed: seed of the controls and students.
         full: the whole real training set.
-        full_left_out: why it is no control here; None where it is.
-        table: the file of accuracies.
-
-    Raises:
-        InputError: something is missing or does not fit; one message says what, and what to do.
+        full_left_out: why it is not evaluated; None: it is.
+        results: the file of accuracies.
     """
 
-    def __init__(self, question: Question, device: torch.device) -> None:
-        self.question, self.device = question, device
-        belongs = run_of(question.path)
-        self.run = belongs[0] if belongs else None
-        self.teacher_path = self._teacher_path()
-        self.teacher = teachers.open_teacher(self.teacher_path, device)
-        card = self.teacher.card
-        self.set = self._open_set()
-        self.seed = question.seed if question.seed is not None else self.known.get("seed", 0)
-        seed_everything(self.seed)
-        self.images = self.set.images.to(device)
-        self.configs = _protocols(question, self.known.get("student"), device, self.images.shape[2])
-        self.truth = self.set.classes_of(card.classes).to(device)
-        for config in self.configs:
-            channels, height, width = self.images.shape[1:]
-            outline("--student", config.network, len(card.classes), (channels, height, width))
-            settle_student(config, len(self.images), len(card.classes))
-        self.real = self._real()
-        self.full = FullSet(
-            self.real,
-            settle_student(self.configs[0], len(self.images), len(card.classes)),
-            len(self.images),
-            self.seed,
-        )
-        self.full_left_out = self.full.left_out(question.full)
-        self.table = Table(question.json or self._beside(), self._identity())
+    request: EvaluationRequest
+    set: DistilledSet
+    images: Tensor
+    classes: Tensor
+    teacher: teachers.Teacher
+    configs: list[Student]
+    real: RealData
+    seed: int
+    full: FullSet
+    full_left_out: str | None
+    results: ResultsFile
 
     @property
-    def known(self) -> dict[str, Any]:
-        """The recipe of the run that the set belongs to; empty for others."""
-        return dict(self.set.source["recipe"]) if self.set.source is not None else {}
-
-    def _teacher_path(self) -> Path:
-        if self.question.teacher is not None:
-            return self.question.teacher
-        if self.run is None:
-            raise InputError(
-                f"{self.question.path} is no run, so it has no teacher; give one with --teacher FILE.safetensors"
-            )
-        return self.run / "teacher.safetensors"
-
-    def _open_set(self) -> DistilledSet:
-        channels = 3 if self.teacher.card.channels == 3 else 1
-        found = open_set(self.question.path, self.question.arm, channels=channels)
-        if len(found.classes) > len(self.teacher.card.classes):
-            raise InputError(
-                f"{self.question.path} has {len(found.classes)} classes, but the teacher knows "
-                f"{len(self.teacher.card.classes)}; use a teacher of these classes"
-            )
-        return found
-
-    def _real(self) -> RealData:
-        question, card = self.question, self.teacher.card
-        data = Data.model_validate(self.known.get("data", {}))
-        if question.data is None and not self.known:
-            raise InputError(
-                f"{question.path} is no run, so its real images are unknown; give them with --data ROOT"
-            )
-        changes: dict[str, Any] = {"channels": card.channels}
-        if question.data is not None:
-            changes["root"] = question.data
-        if not self.known:
-            changes["size"] = self.images.shape[2]
-        if question.resize is not None:
-            changes["resize"] = question.resize
-        whole = Recipe(
-            name="judgement",
-            ipc=int(self.truth.bincount().max()) // self.set.images_per_file,
-            seed=self.seed,
-            data=data.model_copy(update=changes),
-            teacher=Teacher(mean=card.mean, std=card.std),
-            arms={},
-        )
-        real = RealData(whole, self.device)
-        expected = teachers.Card(card.network, real.classes, real.shape[0], card.mean, card.std)
-        check_card("--teacher", self.teacher_path, card, expected, ("classes", "channels"))
-        if real.shape != tuple(self.images.shape[1:]):
-            theirs, ours = (" x ".join(map(str, shape)) for shape in (real.shape, self.images.shape[1:]))
-            raise InputError(
-                f"the distilled images are {ours} and the real ones {theirs}; give --data the same images, at the "
-                "same size"
-            )
-        return real
-
-    def _beside(self) -> Path:
-        """evaluation-HASH.json in the set's folder, or of a run in the run's."""
-        config = self.configs[0].model_copy(update={"network": ""})
-        content = json.dumps([self._identity(), evaluate.protocol_hash(config)], sort_keys=True)
-        name = f"evaluation-{hashlib.sha256(content.encode()).hexdigest()[:8]}.json"
-        return (self.run or self.question.path) / name
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "set": images_fingerprint(self.images),
-            "teacher": teachers.fingerprint(self.teacher_path),
-            "train": self.real.train.fingerprint,
-            "test": self.real.test_set.fingerprint,
-            "seed": self.seed,
-        }
-
-    @cached_property
-    def arms(self) -> list[Arm]:
-        """The set and the controls, in the order of the table."""
-        arms = [Arm(self._name(), self.images, self.truth)]
-        if self.question.control and arms[0].name != CONTROL:
-            arms.append(self._control())
-        if self.full_left_out is None:
-            arms.append(Arm(FULL, *self.full.images, len(self.images)))
-        return arms
-
-    def _name(self) -> str:
-        """Of the set in the table: its arm in the run, or its folder's name where that is not the whole real set's."""
+    def name(self) -> str:
+        """Column name of the set: the run's arm, else the folder's name ("set" if that would be "full")."""
         if self.set.source is not None:
             return str(self.set.source["arm"])
-        return self.question.path.name if self.question.path.name != FULL else "set"
+        return self.request.path.name if self.request.path.name != FULL else "set"
 
-    def _control(self) -> Arm:
-        """As many random real images of each class as the set stores."""
-        counts = (
-            self.truth.bincount(minlength=len(self.teacher.card.classes)) // self.set.images_per_file
-        ).tolist()
-        most = max(counts)
-        rows = torch.tensor([c * most + slot for c, count in enumerate(counts) for slot in range(count)])
+    @cached_property
+    def sets(self) -> list[TrainingSet]:
+        """The set and its controls, in the order of the table."""
+        sets = [TrainingSet(self.name, self.images, self.classes)]
+        if self.request.control and self.name != CONTROL:
+            sets.append(self._control())
+        if self.full_left_out is None:
+            sets.append(TrainingSet(FULL, *self.full.images, epoch_images=len(self.images)))
+        return sets
+
+    def _control(self) -> TrainingSet:
+        """As many random real images of each class as the set has files."""
+        images_of_class = self.classes.bincount(minlength=len(self.teacher.card.classes))
+        counts = (images_of_class // self.set.images_per_file).tolist()
+        most = max(counts)  # real.chosen_images has this many of each class
+        rows = torch.cat([c * most + torch.arange(count) for c, count in enumerate(counts)])
         classes = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        return Arm(CONTROL, self.real.chosen_images[rows.to(self.device)], classes.to(self.device))
+        device = self.images.device
+        return TrainingSet(CONTROL, self.real.chosen_images[rows.to(device)], classes.to(device))
 
-    def answer(self) -> dict[str, dict[str, dict[str, list[float]]]]:
-        """Accuracies network -> arm -> ``last`` and ``best``, one number a seed; trains what the file lacks."""
+    def run(self) -> dict[str, dict[str, Accuracies]]:
+        """Train the students that the file lacks, and return the accuracies by network and set."""
         classes = len(self.teacher.card.classes)
-        self.table.fill(self.arms, self.configs, self.teacher, self.real.test, self.seed)
-        return {
-            config.network: {arm.name: self.table.accuracies(arm, config, classes) for arm in self.arms}
-            for config in self.configs
-        }
+        self.results.train_missing(self.sets, self.configs, self.teacher, test=self.real.test, seed=self.seed)
+        found: dict[str, dict[str, Accuracies]] = {}
+        for config in self.configs:
+            found[config.network] = {
+                each.name: self.results.accuracies(each, config, classes) for each in self.sets
+            }
+        return found
+
+
+def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluation:
+    """Open everything that an evaluation needs, and check it before the first student is trained.
+
+    Args:
+        request: what is evaluated, and how.
+        device: where students are trained.
+
+    Raises:
+        InputError: something is missing or does not fit; the message says what, and what to do.
+    """
+    belongs = run_of(request.path)
+    run = belongs[0] if belongs else None
+    teacher_path = _teacher_path(request, run)
+    teacher = teachers.open_teacher(teacher_path, device)
+    distilled = _open_set(request, teacher.card)
+    recipe = distilled.source["recipe"] if distilled.source is not None else {}
+    seed: int = request.seed if request.seed is not None else recipe.get("seed", 0)
+    seed_everything(seed)
+    configs = _protocols(request, recipe.get("student") or {}, device, distilled.images.shape[2])
+    classes = distilled.classes_of(teacher.card.classes)
+    number, (channels, height, width) = len(teacher.card.classes), distilled.images.shape[1:]
+    for config in configs:
+        outline("--student", config.network, number, (channels, height, width))
+        settle_student(config, len(distilled), number)
+    ipc = int(classes.bincount().max()) // distilled.images_per_file
+    real = RealData(_real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed), device)
+    _check_real(real, distilled, teacher.card, teacher_path)
+    full = FullSet(real, settle_student(configs[0], len(distilled), number), seed)
+    identity: Identity = {
+        "set": images_fingerprint(distilled.images),
+        "teacher": teachers.fingerprint(teacher_path),
+        "train": real.train.fingerprint,
+        "test": real.test_set.fingerprint,
+        "seed": seed,
+    }
+    return Evaluation(
+        request=request,
+        set=distilled,
+        images=distilled.images.to(device),
+        classes=classes.to(device),
+        teacher=teacher,
+        configs=configs,
+        real=real,
+        seed=seed,
+        full=full,
+        full_left_out=full.left_out(request.full),
+        results=open_results(
+            request.json or _results_path(run or request.path, identity, configs[0]), identity
+        ),
+    )
+
+
+def _teacher_path(request: EvaluationRequest, run: Path | None) -> Path:
+    if request.teacher is not None:
+        return request.teacher
+    if run is None:
+        raise InputError(
+            f"{request.path} is no run, so it has no teacher; give one with --teacher FILE.safetensors"
+        )
+    return RunFolder(run).teacher()
+
+
+def _open_set(request: EvaluationRequest, card: teachers.Card) -> DistilledSet:
+    found = open_set(request.path, request.arm, channels=3 if card.channels == 3 else 1)
+    if len(found.classes) > len(card.classes):
+        raise InputError(
+            f"{request.path} has {len(found.classes)} classes, but the teacher knows {len(card.classes)}; use a "
+            "teacher of these classes"
+        )
+    return found
 
 
 def _protocols(
-    question: Question, run: dict[str, Any] | None, device: torch.device, side: int
+    request: EvaluationRequest, run: Mapping[str, object], device: torch.device, side: int
 ) -> list[Student]:
-    """The protocol with each student's network."""
-    seeds = [] if question.seeds is None else [f"seeds={question.seeds}"]
-    config = resolve_student(run or {}, question.protocol, [*question.overrides, *seeds])
+    """The protocol, once with each student's network; ``run`` is the section ``student`` of the run's recipe."""
+    seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
+    config = resolve_student(run, request.protocol, [*request.overrides, *seeds])
     if config.precision == "auto":
         precision = "bf16" if has_fast_bf16(device) else "fp32"
         config = config.model_copy(update={"precision": precision})
-    networks = students(question.students, side) or [config.network]
+    networks = students(request.students, side) or [config.network]
     return [config.model_copy(update={"network": network}) for network in networks]
+
+
+def _real_recipe(
+    request: EvaluationRequest,
+    run: Mapping[str, object],
+    distilled: DistilledSet,
+    card: teachers.Card,
+    *,
+    ipc: int,
+    seed: int,
+) -> Recipe:
+    """A recipe whose data are the real images: those that the request gives, else those of the run's recipe."""
+    if request.data is None and not run:
+        raise InputError(
+            f"{request.path} is no run, so its real images are unknown; give them with --data ROOT"
+        )
+    changes: dict[str, object] = {"channels": card.channels}
+    if request.data is not None:
+        changes["root"] = request.data
+    if not run:
+        changes["size"] = distilled.images.shape[2]
+    if request.resize is not None:
+        changes["resize"] = request.resize
+    return Recipe(
+        name="evaluation",
+        ipc=ipc,
+        seed=seed,
+        data=Data.model_validate(run.get("data", {})).model_copy(update=changes),
+        teacher=TeacherConfig(mean=card.mean, std=card.std),
+        arms={},
+    )
+
+
+def _check_real(real: RealData, distilled: DistilledSet, card: teachers.Card, teacher_path: Path) -> None:
+    """Refuse real images that the teacher does not know, or of another size than the distilled ones."""
+    expected = teachers.Card(card.network, real.classes, real.shape[0], card.mean, card.std)
+    check_card("--teacher", teacher_path, card, expected, ("classes", "channels"))
+    if real.shape != tuple(distilled.images.shape[1:]):
+        theirs, ours = (" x ".join(map(str, shape)) for shape in (real.shape, distilled.images.shape[1:]))
+        raise InputError(
+            f"the distilled images are {ours} and the real ones {theirs}; give --data the same images, at the same "
+            "size"
+        )
+
+
+def _results_path(folder: Path, identity: Identity, config: Student) -> Path:
+    """evaluation-HASH.json in a folder; the hash is of what is evaluated, under which protocol."""
+    digest = protocol_hash(config.model_copy(update={"network": ""}))
+    content = json.dumps([identity, digest], sort_keys=True)
+    return folder / f"evaluation-{hashlib.sha256(content.encode()).hexdigest()[:8]}.json"

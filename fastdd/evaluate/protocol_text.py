@@ -1,10 +1,12 @@
-"""A protocol in words, and its hash: what stands beside every accuracy."""
+"""A protocol in a line of text, and its hash: both stand beside every accuracy."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+
+from pydantic import JsonValue
+from typing_extensions import TypedDict
 
 from ..config import Student
 
@@ -24,13 +26,23 @@ FIRST = {
     "evaluations",
     "precision",
 }
-"""parts that are always hashed; others, which came later, where they differ from their default, so that hashes stay"""
+"""values that are always hashed; others, which came later, where they differ from their default, so hashes stay"""
 UNHASHED = {"protocol", "seeds", "reports", "compile"}
-"""parts that do not change what a student learns or what is measured"""
+"""values that change neither what a student learns nor what is measured"""
+
+
+class ProtocolRecord(TypedDict):
+    """A protocol in a results' file."""
+
+    name: str
+    text: str
+    hash: str
+    reports: str
+    values: dict[str, JsonValue]
 
 
 def protocol_hash(config: Student) -> str:
-    """Eight hex digits that change with any part of the protocol but its name and the number of seeds."""
+    """Eight hex digits that change with every value of the protocol but those in UNHASHED."""
     defaults = {name: field.default for name, field in Student.model_fields.items()}
     values = config.model_dump(mode="json", exclude=UNHASHED)
     kept = {name: v for name, v in values.items() if name in FIRST or getattr(config, name) != defaults[name]}
@@ -38,7 +50,7 @@ def protocol_hash(config: Student) -> str:
 
 
 def protocol_text(config: Student) -> str:
-    """The protocol in a line; parts that do nothing are left out."""
+    """The protocol in a line; what it does not use is left out."""
     length = f"{config.steps} steps" if config.steps is not None else f"{config.epochs} epochs"
     length += f" of {config.batch} images" if config.epochs is None else f" in batches of {config.batch}"
     parts = [
@@ -106,8 +118,8 @@ def _loss(config: Student) -> str:
     return text + (f" + {config.hard_weight:g} CE" if config.hard_weight else "")
 
 
-def protocol_record(config: Student) -> dict[str, Any]:
-    """Name, line, hash, and every value, JSON-like."""
+def protocol_record(config: Student) -> ProtocolRecord:
+    """The record of a protocol: name, line, hash, and every value."""
     return {
         "name": config.protocol,
         "text": protocol_text(config),

@@ -1,4 +1,4 @@
-"""Batches of stored labels: what was labelled is shown again, view by view (see fastdd.labels)."""
+"""Batches of stored labels: a student sees again what was labelled, view by view (fastdd.labels)."""
 
 from __future__ import annotations
 
@@ -6,42 +6,41 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from ..config import Student
 from ..labels import Replay, StoredLabels, render_views
+from ..protocols import SettledStudent
 from ..teachers import Teacher
-from .batch_norm_check import smallest_batch
-from .batches import ONCE, Batch
+from .batches import KEPT_BYTES, StudentBatch, smallest_batch
 
 
-class Replayed:
-    """Batches of labelled views; augmentation and mixing are the labels', not the protocol's.
+class ReplayedBatches:
+    """Batches of labelled views; their augmentation and mixing are those of the labels.
 
     Args:
-        config: settled protocol.
-        teacher: whose normalization the images get.
-        images: uint8 [N, C, H, W], on the device to train on; those that were labelled.
+        config: the protocol, which says how large a batch is.
+        teacher: the network whose normalization the images get.
+        images: uint8 [N, C, H, W], the labelled images, on the device to train on.
         stored: their labels.
-        hard: int64 [N] classes, or None.
-        seed: of orders and draws.
-        replay: what an epoch of training sees; see recipe.Labels.
+        seed: seed of orders and draws.
+        hard_labels: int64 [N], classes of the images, for protocols whose loss uses them.
+        replay: which labelled samples an epoch sees; see config.Labels.replay.
     """
 
     def __init__(
         self,
-        config: Student,
+        config: SettledStudent,
         teacher: Teacher,
         images: Tensor,
         stored: StoredLabels,
-        hard: Tensor | None,
+        *,
         seed: int,
+        hard_labels: Tensor | None = None,
         replay: Replay = "shuffle",
     ) -> None:
-        assert config.batch != "by_ipc"  # settled
-        self.stored, self.hard, self.seed, self.replay = stored, hard, seed, replay
+        self.stored, self.hard_labels, self.seed, self.replay = stored, hard_labels, seed, replay
         self.batch = config.batch if replay == "shuffle" else stored.manifest.augmentation.batch
-        once = 4 * images.numel() <= ONCE
-        self.images = teacher.normalize(images) if once else images
-        self.prepare = None if once else teacher.normalize
+        keep = 4 * images.numel() <= KEPT_BYTES
+        self.images = teacher.normalize(images) if keep else images
+        self.normalize = None if keep else teacher.normalize
 
     def __len__(self) -> int:
         return self.stored.steps(self.replay, self.batch)
@@ -49,9 +48,10 @@ class Replayed:
     def smallest(self) -> int:
         return smallest_batch(len(self.images), self.batch)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int) -> Iterator[StudentBatch]:
+        device = self.images.device
         for labelled, ids in self.stored.batches(epoch, self.seed, self.replay, self.batch):
             views, logits = self.stored.get(labelled, ids)
-            device = self.images.device
-            hard = None if self.hard is None else self.hard[ids.to(device)]
-            yield Batch(render_views(self.images, views, self.prepare), logits.to(device), hard)
+            hard_labels = None if self.hard_labels is None else self.hard_labels[ids.to(device)]
+            images = render_views(self.images, views, self.normalize)
+            yield StudentBatch(images, logits.to(device), hard_labels)

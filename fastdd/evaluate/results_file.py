@@ -1,4 +1,4 @@
-"""Many students on several sets: every network, seed and set under one protocol, kept in one JSON file as they come.
+"""The file of an evaluation: students of several networks on several sets, each kept as soon as it is tested.
 
 Work that was killed continues: a student that the file has, by set, network, protocol and seed, is not trained again.
 """
@@ -9,32 +9,73 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from ..config import Student
 from ..errors import InputError
 from ..labels import label_images
-from ..protocols import images_seen, settle_student
+from ..protocols import SettledStudent, settle_student
 from ..runtime.files import write_json
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from ..teachers import Teacher
-from .protocol_text import protocol_hash, protocol_record
+from .protocol_text import ProtocolRecord, protocol_hash, protocol_record
 from .student import train_student
 
 
+@with_config(ConfigDict(extra="forbid"))
+class Identity(TypedDict):
+    """What accuracies are of: fingerprints of the set, the teacher and the real splits, and the seed."""
+
+    set: str
+    teacher: str
+    train: str
+    test: str
+    seed: int
+
+
+class StudentEntry(TypedDict):
+    """A student in the file: what it learned from, and its accuracies (StudentAccuracy)."""
+
+    arm: str
+    network: str
+    protocol: str
+    seed: int
+    last: float
+    best: float
+    curve: list[tuple[int, float]]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Content(TypedDict):
+    """The content of the file; ``protocols`` are by hash."""
+
+    of: Identity
+    protocols: dict[str, ProtocolRecord]
+    students: list[StudentEntry]
+
+
+class Accuracies(TypedDict):
+    """Test accuracies of students of one set, fractions, one a seed."""
+
+    last: list[float]
+    best: list[float]
+
+
 @dataclass(frozen=True)
-class Arm:
-    """Images whose worth is asked.
+class TrainingSet:
+    """Images that students learn: the distilled set, or a control.
 
     Attributes:
-        name: in the table.
+        name: column name in the table, and ``arm`` in the file.
         images: uint8 [N, C, H, W], on the device to train on.
         classes: int64 [N], in the teacher's order, on the same device.
-        epoch_images: size of the set beside which these stand, where they are the whole real set: an epoch is that many
-            of them, and the teacher labels online in place of stored labels; None: all.
+        epoch_images: number of images an epoch, for the whole real training set: that of the distilled set, with
+            online labels in place of stored ones. None: all images, with the protocol's labels.
     """
 
     name: str
@@ -42,116 +83,139 @@ class Arm:
     classes: Tensor
     epoch_images: int | None = None
 
-    @property
-    def size(self) -> int:
-        """Images an epoch."""
-        return len(self.images) if self.epoch_images is None else self.epoch_images
-
-    def settled(self, config: Student, classes: int) -> Student:
-        """The protocol of its students."""
-        here = settle_student(config, self.size, classes)
-        stored = self.epoch_images is not None and here.labels == "stored"
-        return here.model_copy(update={"labels": "online"}) if stored else here
+    def protocol(self, config: Student, classes: int) -> SettledStudent:
+        """The protocol of its students, in numbers, for a teacher of this many classes."""
+        images = len(self.images) if self.epoch_images is None else self.epoch_images
+        settled = settle_student(config, images, classes)
+        online = self.epoch_images is not None and settled.labels == "stored"
+        return settled.model_copy(update={"labels": "online"}) if online else settled
 
 
-class Table:
-    """The file of an evaluation.
-
-    Args:
-        path: of the JSON file, new or to be continued.
-        identity: what the accuracies are of: set, teacher, real images, seed.
+class ResultsFile:
+    """The students of an evaluation, in memory and on disk.
 
     Attributes:
-        content: of the file: ``of`` (the identity), ``protocols`` by hash, and ``students``, each with arm, network,
-            protocol, seed, last, best (fractions) and curve.
+        path: the JSON file.
+        content: what it holds, or will hold.
+    """
+
+    def __init__(self, path: Path, content: Content) -> None:
+        self.path, self.content = path, content
+
+    def train_missing(
+        self,
+        sets: Sequence[TrainingSet],
+        configs: Sequence[Student],
+        teacher: Teacher,
+        *,
+        test: tuple[Tensor, Tensor],
+        seed: int,
+    ) -> None:
+        """Train and test the students that the file lacks, and write each into it.
+
+        Args:
+            sets: what students learn.
+            configs: the protocol, once with each student's network.
+            teacher: labels the images.
+            test: uint8 images and int64 labels of the real test split.
+            seed: seed of the evaluation; a student's is derived from it and from its number, as in a run.
+        """
+        for config in configs:
+            for each in sets:
+                settled = each.protocol(config, len(teacher.card.classes))
+                numbers = range(settled.seeds)
+                missing = [n for n in numbers if self.get(each.name, settled, n) is None]
+                self._train(each, settled, missing, teacher=teacher, test=test, seed=seed)
+
+    def _train(
+        self,
+        each: TrainingSet,
+        config: SettledStudent,
+        numbers: Sequence[int],
+        *,
+        teacher: Teacher,
+        test: tuple[Tensor, Tensor],
+        seed: int,
+    ) -> None:
+        soft_labels = None
+        if numbers and config.labels == "stored":
+            soft_labels = label_images(teacher, each.images, each.name).float()
+        digest = protocol_hash(config)
+        with progress(f"{config.network} {each.name}", len(numbers) * config.images_seen) as bar:
+            for number in numbers:
+                result = train_student(
+                    config,
+                    teacher,
+                    each.images,
+                    test=test,
+                    seed=derive(seed, "student", number),
+                    bar=bar,
+                    soft_labels=soft_labels,
+                    hard_labels=each.classes,
+                )
+                entry = {"arm": each.name, "network": config.network, "protocol": digest, "seed": number}
+                self.content["protocols"][digest] = protocol_record(config)
+                self.content["students"].append(cast("StudentEntry", entry | asdict(result)))
+                write_json(self.path, self.content)
+
+    def get(self, name: str, config: SettledStudent, number: int) -> StudentEntry | None:
+        """The entry of a student of the set of this name; None where the file lacks it."""
+        wanted = (name, config.network, protocol_hash(config), number)
+        for entry in self.content["students"]:
+            if (entry["arm"], entry["network"], entry["protocol"], entry["seed"]) == wanted:
+                return entry
+        return None
+
+    def accuracies(self, each: TrainingSet, config: Student, classes: int) -> Accuracies:
+        """The accuracies of a set's students that the file has, for a teacher of this many classes."""
+        settled = each.protocol(config, classes)
+        entries = [self.get(each.name, settled, number) for number in range(settled.seeds)]
+
+        def values(key: Literal["last", "best"]) -> list[float]:
+            return [entry[key] for entry in entries if entry is not None]
+
+        return {"last": values("last"), "best": values("best")}
+
+
+def open_results(path: Path, identity: Identity) -> ResultsFile:
+    """Read the file of an evaluation, or begin a new one in memory.
+
+    Args:
+        path: the JSON file.
+        identity: what the accuracies are of.
 
     Raises:
         InputError: the file is something else, or an evaluation of something else.
     """
-
-    def __init__(self, path: Path, identity: dict[str, Any]) -> None:
-        self.path = path
-        self.content: dict[str, Any] = {"of": identity, "protocols": {}, "students": []}
-        if path.exists():
-            self.content = _read(path)
-            if self.content["of"] != identity:
-                differing = [key for key, value in identity.items() if self.content["of"].get(key) != value]
-                raise InputError(
-                    f"{path} is an evaluation with another {', '.join(differing)}; give another --json"
-                )
-
-    def fill(
-        self,
-        arms: Sequence[Arm],
-        configs: Sequence[Student],
-        teacher: Teacher,
-        test: tuple[Tensor, Tensor],
-        seed: int,
-    ) -> None:
-        """Train and test the students that the file lacks.
-
-        Args:
-            configs: the protocol, with each student's network.
-            test: uint8 images and labels of the real test split.
-            seed: of the evaluation; a student's is derived from it and its number, as in a run.
-        """
-        for config in configs:
-            for arm in arms:
-                here = arm.settled(config, len(teacher.card.classes))
-                left = [number for number in range(config.seeds) if self.get(arm.name, here, number) is None]
-                self._train(arm, here, left, teacher, test, seed)
-
-    def _train(
-        self,
-        arm: Arm,
-        config: Student,
-        left: Sequence[int],
-        teacher: Teacher,
-        test: tuple[Tensor, Tensor],
-        seed: int,
-    ) -> None:
-        total = len(left) * images_seen(config, arm.size)
-        stored = None
-        if left and config.labels == "stored":
-            stored = label_images(teacher, arm.images, arm.name).float()
-        with progress(f"{config.network} {arm.name}", total) as bar:
-            for number in left:
-                identity = derive(seed, "student", number)
-                result = train_student(
-                    config, teacher, arm.images, stored, test, identity, bar, arm.classes, arm.size
-                )
-                self.content["protocols"][protocol_hash(config)] = protocol_record(config)
-                self.content["students"].append(
-                    {
-                        "arm": arm.name,
-                        "network": config.network,
-                        "protocol": protocol_hash(config),
-                        "seed": number,
-                    }
-                    | asdict(result)
-                )
-                write_json(self.path, self.content)
-
-    def get(self, arm: str, config: Student, number: int) -> dict[str, Any] | None:
-        """What the file says of a student; None where it is not there."""
-        wanted = (arm, config.network, protocol_hash(config), number)
-        for entry in self.content["students"]:
-            if (entry["arm"], entry["network"], entry["protocol"], entry["seed"]) == wanted:
-                return dict(entry)
-        return None
-
-    def accuracies(self, arm: Arm, config: Student, classes: int) -> dict[str, list[float]]:
-        """``last`` and ``best`` of the students of an arm, one number a seed; fractions."""
-        here = arm.settled(config, classes)
-        found = [self.get(arm.name, here, number) for number in range(config.seeds)]
-        return {key: [entry[key] for entry in found if entry is not None] for key in ("last", "best")}
-
-
-def _read(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return ResultsFile(path, {"of": identity, "protocols": {}, "students": []})
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = TypeAdapter(Content).validate_python(read_json(path))
+    except ValidationError as error:
+        raise InputError(f"{path} is no evaluation; give another --json") from error
+    check_identity(path, content["of"], identity, what="is an evaluation")
+    return ResultsFile(path, content)
+
+
+def read_json(path: Path) -> object:
+    """Read a JSON file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); delete it, or give another --json") from error
-    if not isinstance(content, dict) or content.keys() != {"of", "protocols", "students"}:
-        raise InputError(f"{path} is no evaluation; give another --json")
     return content
+
+
+def check_identity(path: Path, found: Identity, wanted: Identity, *, what: str) -> None:
+    """Refuse results of something else; ``what`` begins the message, such as "is an evaluation".
+
+    Raises:
+        InputError: which names what differs.
+    """
+    differing = [key for key, value in wanted.items() if found.get(key) != value]
+    if differing:
+        raise InputError(f"{path} {what} with another {', '.join(differing)}; give another --json")

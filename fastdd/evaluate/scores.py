@@ -1,19 +1,19 @@
-"""What a set covers of the real images and how diverse it is: of the whole, of each class, and the mean of classes.
+"""How much of the real images a set covers, and how diverse it is: as a whole, class by class, and in the mean.
 
     coverage, density (Naeem et al. 2020), precision, recall (Kynkaanniemi et al. 2019), with k neighbours
     vendi, vendi_2     Vendi score of order 1 and 2, cosine kernel (Friedman and Dieng 2023)
     cosine             mean cosine of the pairs of different images
 
-A number of these alone says nothing: k, the numbers of images and the features go with it. Cost: n^2 D operations
-for the radii of n real rows and 2 n m D for m distilled ones; a few tiles and n + m numbers of memory.
+Such a number says nothing without k, the numbers of images and the features. Cost: n^2 D operations for the radii of
+n real rows and 2 n m D for m distilled ones; memory for a few tiles and n + m numbers.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from fastdd_kernels import coverage, density, intra_class_cosine, prdc, precision, vendi_score
@@ -25,11 +25,12 @@ NAMES = ("coverage", "density", "precision", "recall", "vendi", "vendi_2", "cosi
 
 @dataclass(frozen=True)
 class Scores:
-    """Of a set or a class; None where a value is not defined.
+    """Scores of a set or of one class; None where a score is not defined.
 
     Attributes:
-        real, synthetic: numbers of images.
-        missing: why values are None.
+        real, synthetic: numbers of real and of distilled images.
+        coverage, density, precision, recall, vendi, vendi_2, cosine: as above.
+        missing: why scores are None.
     """
 
     real: int
@@ -45,14 +46,14 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What measure found.
+class SetScores:
+    """Scores of a set as a whole and class by class.
 
     Attributes:
-        k: neighbours.
-        dimension: of the features.
-        whole: all classes together; its cosine is of all pairs, of other classes too.
-        by_class: one entry a class of the real set.
+        k: number of neighbours that set the radius of a ball.
+        dimension: width of the features.
+        whole: scores of all classes together; its cosine is over all pairs, of different classes too.
+        by_class: scores of each class of the real set.
     """
 
     k: int
@@ -61,16 +62,16 @@ class Measured:
     by_class: tuple[Scores, ...]
 
     def values(self, name: str) -> list[float]:
-        """One of NAMES, of the classes where it is defined."""
+        """One score (of NAMES) of every class where it is defined."""
         return [value for scores in self.by_class if (value := getattr(scores, name)) is not None]
 
     def mean(self, name: str) -> float | None:
-        """Mean over the classes where it is defined; None where it is so for none."""
+        """Mean of one score over the classes where it is defined; None: it is defined for none."""
         values = self.values(name)
         return sum(values) / len(values) if values else None
 
-    def as_plain(self) -> dict[str, Any]:
-        """Ready for JSON: k, dimension, whole, mean (over the classes counted in ``classes``) and by_class."""
+    def content(self) -> dict[str, JsonValue]:
+        """The content of a JSON file; ``mean`` is over the classes that ``classes`` counts."""
         return {
             "k": self.k,
             "dimension": self.dimension,
@@ -90,20 +91,20 @@ def measure(
     k: int = 5,
     *,
     real_radii: Tensor | None = None,
-) -> Measured:
+) -> SetScores:
     """Measure a distilled set against real images.
 
     Args:
-        real: features [n, D] of real images, any real float dtype.
+        real: features [n, D] of real images, any floating-point dtype.
         real_labels: int64 [n].
         synthetic: features [m, D] of distilled images.
         labels: int64 [m], classes of the real set.
-        k: neighbours that set the radius of a ball.
+        k: number of neighbours that set the radius of a ball.
         real_radii: ``knn_radii(real, k)`` if already known.
 
     Raises:
-        InputError: shapes or labels that do not fit, features that are not finite, no distilled image, or k of the
-            number of real images or more. A class with too few images is no error, see Scores.missing.
+        InputError: shapes or labels do not fit, features are not finite, there is no distilled image, or k is not
+            less than the number of real images. A class with too few images is no error; see Scores.missing.
     """
     real, synthetic = (
         x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (real, synthetic)
@@ -112,7 +113,7 @@ def measure(
     whole = _scores(real, synthetic, k, real_radii)
     classes = range(int(real_labels.max()) + 1)
     by_class = tuple(_scores(real[real_labels == c], synthetic[labels == c], k, None) for c in classes)
-    return Measured(k, real.shape[1], whole, by_class)
+    return SetScores(k, real.shape[1], whole, by_class)
 
 
 def _scores(real: Tensor, synthetic: Tensor, k: int, radii: Tensor | None) -> Scores:
@@ -161,7 +162,15 @@ def _check(real: Tensor, real_labels: Tensor, synthetic: Tensor, labels: Tensor,
 
 @dataclass(frozen=True)
 class Diversity:
-    """Metrics of one set; the lists have one value a class."""
+    """The diversity that a run reports of a set.
+
+    Attributes:
+        coverage: coverage of the real images by the whole set.
+        vendi: mean of the classes' Vendi scores.
+        cosine: mean of the classes' mean cosines.
+        vendi_by_class: Vendi score of each class.
+        cosine_by_class: mean cosine of each class; 1 for a class of one image, where it is not defined.
+    """
 
     coverage: float
     vendi: float
@@ -171,11 +180,14 @@ class Diversity:
 
 
 def diversity(real: Tensor, radii: Tensor, synthetic: Tensor, labels: Tensor, k: int) -> Diversity:
-    """Metrics of synthetic embeddings [n, D] with labels [n] against all real ones [N, D].
+    """The diversity of a distilled set.
 
-    ``radii`` are ``knn_radii(real, k)``, which depend on the real images alone.
-
-    With one image a class the cosine is not defined and reported as 1.
+    Args:
+        real: embeddings [N, D] of real images.
+        radii: ``knn_radii(real, k)``, which depend on the real images alone.
+        synthetic: embeddings [n, D] of distilled images.
+        labels: int64 [n].
+        k: number of neighbours that set the radius of a ball.
     """
     by_class = [synthetic[labels == c] for c in labels.unique().tolist()]
     vendi = [float(vendi_score(rows)) for rows in by_class]

@@ -1,16 +1,24 @@
-"""Students: what a distilled set is worth is what networks make of it.
+"""Students: networks that learn a distilled set. Their test accuracy is what the set is worth.
 
-A fresh network learns the teacher's soft labels (Hinton et al., 2015) of mixed, augmented images, by default
+A fresh network learns the teacher's soft labels (Hinton et al., 2015) of mixed, augmented images, by default with
 
     loss = KL(softmax(teacher / T) || softmax(student / T)),  mean over the batch, no factor T^2,
 
-with AdamW and a cosine learning rate. Every set, the random real control included, gets the same protocol, and
-its hash is printed beside the accuracies. Teacher, student and loss are one function of a batch, which may be compiled.
+AdamW and a cosine learning rate. Every set, the random real control included, gets the same protocol, and the
+protocol's hash is printed beside the accuracies. Teacher, student and loss are one function of a batch, which may be
+compiled. The learning rate of a protocol with peak lr, after a part p of the training:
+
+    cosine      lr (1 + cos(pi p / s)) / 2       s: stretch; with s = 2 it ends at lr / 2
+    cos2        the same up to p = 5/6, then (1 - p) times its value at 5/6, which is a line down to 0
+    multistep   lr f^k                           k: number of milestones passed; f: milestone_factor
+
+A warm-up comes first, on a line from warmup_start lr to lr; p counts what is left of the training after it.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -21,139 +29,182 @@ from torch import Tensor, nn
 from ..config import Student
 from ..errors import InputError
 from ..models.build import build
-from ..protocols import settle_student, steps_of
+from ..protocols import SettledStudent
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar
 from ..runtime.seeds import derive
-from ..teachers import Teacher, accuracy
-from ..teachers.optimizer import Average, decay_groups
-from .batch_norm_check import require_statistics
-from .batches import Augmented, Batch, Batches
-from .schedules import learning_rate
+from ..teachers import Average, Teacher, accuracy, decay_groups
+from .batches import AugmentedBatches, StudentBatch, StudentBatches, check_batch_norm
 
 
 @dataclass(frozen=True)
-class Result:
-    """Test accuracy of one student, as fractions."""
+class StudentAccuracy:
+    """Test accuracy of one student.
+
+    Attributes:
+        last: accuracy at the end of the training, a fraction.
+        best: the highest accuracy of all test passes, a fraction.
+        curve: (steps done, accuracy) of each test pass.
+    """
 
     last: float
     best: float
     curve: tuple[tuple[int, float], ...]
-    """(steps done, accuracy) of each test pass"""
 
 
 def train_student(
-    config: Student,
+    config: SettledStudent,
     teacher: Teacher,
     images: Tensor,
-    labels: Tensor | Batches | None,
+    *,
     test: tuple[Tensor, Tensor],
     seed: int,
     bar: Bar,
-    hard: Tensor | None = None,
-    epoch_images: int | None = None,
-) -> Result:
+    soft_labels: Tensor | StudentBatches | None = None,
+    hard_labels: Tensor | None = None,
+) -> StudentAccuracy:
     """Train and test one student.
 
     Args:
+        config: the protocol; where ``config.images`` is less than the set has, an epoch is that many of them.
+        teacher: gives the normalization of images, and soft labels where none are stored.
         images: uint8 [N, C, H, W], on the device to train on.
-        labels: stored soft labels: one an image [N, classes], or batches that bring theirs; None: the teacher labels.
-        test: uint8 images and labels of the real test split.
-        seed: of initial weights, order, augmentation and mixing.
-        hard: int64 [N], classes of the images, for protocols with hard labels or ``hard_weight``.
-        epoch_images: size of the set whose protocol this is, where the images are a larger set's: an epoch is that many
-            of them, and steps, batches, learning rates and tests are as for that set. None: all.
+        test: uint8 images and int64 labels of the real test split, on the same device.
+        seed: seed of initial weights, order, augmentation and mixing.
+        bar: is advanced by the images of each step.
+        soft_labels: stored labels: logits [N, classes], one label an image, or batches that have theirs; None: the
+            teacher labels every batch.
+        hard_labels: int64 [N], classes of the images, for protocols with hard labels or ``hard_weight``.
 
     Raises:
-        InputError: labels that do not fit or are no finite numbers, or batches of one image for a network with
-            BatchNorm.
+        InputError: labels do not fit or are not finite, or a network with BatchNorm would see batches of one image.
     """
     device, classes = images.device, len(teacher.card.classes)
-    size = len(images) if epoch_images is None else epoch_images
-    config = settle_student(config, size, classes)
-    hard = _checked(config, classes, len(images), labels, hard)
+    _check_soft_labels(config, soft_labels, (len(images), classes))
+    hard_labels = _needed_hard_labels(config, hard_labels, (len(images), classes))
     torch.manual_seed(derive(seed, "student"))  # also for dropout, whatever was trained before
     network = build(config.network, classes, images.shape[1])
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = _optimizer(config, network)
+    optimizer = student_optimizer(config, network)
     average = Average(network, config.ema) if config.ema else None
     tested = network if average is None else average.network
     labeller = copy.deepcopy(teacher.network).train(config.teacher_mode == "train")
-    source: Batches
-    if labels is None or isinstance(labels, Tensor):
-        source = Augmented(config, teacher, images, labels, hard, seed, epoch_images)
+    source: StudentBatches
+    if soft_labels is None or isinstance(soft_labels, Tensor):
+        source = AugmentedBatches(
+            config, teacher, images, seed=seed, soft_labels=soft_labels, hard_labels=hard_labels
+        )
     else:
-        source = labels
+        source = soft_labels
     normalizing = {config.network: network}
     if config.labels != "hard":
         normalizing["the teacher in train mode"] = labeller
-    require_statistics(config, normalizing, source.smallest())
-    loss_of: Callable[..., Tensor] = _distillation
+    check_batch_norm(config, normalizing, source.smallest())
+    loss_of: Callable[..., Tensor] = student_loss
     if config.compile:
         torch.compiler.reset()  # torch gives up on a function after the graphs of eight networks and sizes
-        loss_of = torch.compile(_distillation, dynamic=False)
-    steps, tests = steps_of(config, size), _tests(config, size, len(source))
+        loss_of = torch.compile(student_loss, dynamic=False)
+    steps, tests = config.training_steps, _test_steps(config, len(source))
     curve: list[tuple[int, float]] = []
     for step, batch in enumerate(_endless(source)):
         rate = learning_rate(config, step, steps, len(source))
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.zero_grad()
-        loss = _backward(loss_of, network, labeller, batch, config)
+        loss = add_gradient(loss_of, network, labeller, batch, config=config)
         optimizer.step()
         if average is not None:
             average.update(network, step)
         bar.advance(len(batch.images))
         if step + 1 in tests:
-            _require_finite_labels(loss, labeller, batch, step)
+            _check_finite_labels(loss, labeller, batch, step)
             curve.append((step + 1, _test(tested, teacher, test, config)))
         if step + 1 == steps:
             break
-    return Result(curve[-1][1], max(value for _, value in curve), tuple(curve))
+    return StudentAccuracy(curve[-1][1], max(value for _, value in curve), tuple(curve))
 
 
-def _checked(
-    config: Student, classes: int, images: int, labels: Tensor | Batches | None, hard: Tensor | None
-) -> Tensor | None:
-    """Labels that fit; returns the hard ones where the loss has them."""
-    if isinstance(labels, Tensor) and labels.shape != (images, classes):
+def _check_soft_labels(
+    config: Student, labels: Tensor | StudentBatches | None, wanted: tuple[int, int]
+) -> None:
+    """Refuse stored labels of another shape than (images, classes), or beside hard ones."""
+    if isinstance(labels, Tensor) and labels.shape != wanted:
         raise InputError(
-            f"stored labels are {list(labels.shape)}, expected [{images}, {classes}]: one row an image and one column "
-            "a class of the teacher; label the set again with this teacher"
+            f"stored labels are {list(labels.shape)}, expected {list(wanted)}: one row an image and one column a class "
+            "of the teacher; label the set again with this teacher"
         )
     if config.labels == "hard" and labels is not None:
         raise InputError(
             "student.labels=hard learns the classes of the images, but soft labels are given; give none"
         )
-    if config.labels != "hard" and not config.hard_weight:
+
+
+def _needed_hard_labels(config: Student, labels: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
+    """The classes of the images where the loss uses them, else None; ``shape`` is (images, classes)."""
+    images, classes = shape
+    hard_only = config.labels == "hard"
+    if not hard_only and not config.hard_weight:
         return None
-    if hard is None:
-        hard_only = config.labels == "hard"
+    if labels is None:
         what, other = ("labels=hard", "online") if hard_only else (f"hard_weight {config.hard_weight:g}", "0")
         raise InputError(f"student.{what} needs the classes of the images; give them, or set it to {other}")
-    if len(hard) != images or int(hard.max()) >= classes:
+    if len(labels) != images or int(labels.max()) >= classes:
         raise InputError(
-            f"{len(hard)} classes up to {int(hard.max())} do not fit {images} images of the teacher's {classes} "
+            f"{len(labels)} classes up to {int(labels.max())} do not fit {images} images of the teacher's {classes} "
             "classes; use a teacher of these classes"
         )
-    return hard
+    return labels
 
 
-def _optimizer(config: Student, network: nn.Module) -> torch.optim.Optimizer:
-    assert config.lr != "by_network"  # settled
-    groups = decay_groups(
-        network,
-        config.weight_decay,
-        lambda name, p: not config.split_decay or ("weight" in name and p.ndim > 1),
-    )
+def student_optimizer(config: SettledStudent, network: nn.Module) -> torch.optim.Optimizer:
+    """The protocol's optimizer over a network's parameters."""
+
+    def decays(name: str, parameter: nn.Parameter) -> bool:
+        return not config.split_decay or ("weight" in name and parameter.ndim > 1)
+
+    groups = decay_groups(network, config.weight_decay, decays)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, config.lr)
     return torch.optim.SGD(groups, config.lr, config.momentum)
 
 
-def _tests(config: Student, images: int, batches: int) -> set[int]:
-    """Steps after which the student is tested."""
-    steps = steps_of(config, images)
+def learning_rate(config: SettledStudent, step: int, steps: int, batches: int) -> float:
+    """The learning rate of a step.
+
+    Args:
+        config: the protocol.
+        step: 0 <= step < steps.
+        steps: length of the training.
+        batches: steps an epoch, for protocols that change the learning rate once an epoch.
+    """
+    if config.rate_per == "step":
+        return config.lr * learning_rate_factor(config, step, steps)
+    return config.lr * learning_rate_factor(config, step // batches, steps / batches)
+
+
+def learning_rate_factor(config: Student, done: float, total: float) -> float:
+    """The learning rate as a part of ``lr``, after ``done`` of ``total`` steps or epochs."""
+    warmup = config.warmup * total
+    if done < warmup:
+        return config.warmup_start + (1 - config.warmup_start) * done / warmup
+    done, total = done - warmup, total - warmup
+    if config.schedule == "constant":
+        return 1.0
+    if config.schedule == "multistep":
+        passed = sum(done >= part * total - 1e-9 * total for part in config.milestones)
+        return config.milestone_factor**passed
+    if config.schedule == "cos2" and 6 * done > 5 * total:
+        return _cosine(5, 6, config.stretch) * (1 - done / total)
+    return _cosine(done, total, config.stretch)
+
+
+def _cosine(done: float, total: float, stretch: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * done / total / stretch))
+
+
+def _test_steps(config: SettledStudent, batches: int) -> set[int]:
+    """The numbers of steps after which the student is tested; an epoch has ``batches`` steps."""
+    steps = config.training_steps
     if config.test_every is None:
         done = {-(-number * steps // config.evaluations) for number in range(1, config.evaluations + 1)}
     else:
@@ -161,11 +212,11 @@ def _tests(config: Student, images: int, batches: int) -> set[int]:
     return {step for step in done if step > config.best_from * steps}
 
 
-def _require_finite_labels(loss: Tensor, labeller: nn.Module, batch: Batch, step: int) -> None:
-    """Refuse labels that are no finite numbers, told by the loss, which never recovers from them.
+def _check_finite_labels(loss: Tensor, labeller: nn.Module, batch: StudentBatch, step: int) -> None:
+    """Refuse soft labels that are not finite where the loss is not: a student never recovers from them.
 
     Raises:
-        InputError: the labels of this batch are such; a loss that diverged by itself is an honest result.
+        InputError: labels of this batch are not finite. A loss that diverged by itself is an honest result.
     """
     if loss.isfinite():
         return
@@ -179,20 +230,35 @@ def _require_finite_labels(loss: Tensor, labeller: nn.Module, batch: Batch, step
         )
 
 
-def _endless(source: Batches) -> Iterator[Batch]:
+def _endless(source: StudentBatches) -> Iterator[StudentBatch]:
     epoch = 0
     while True:
         yield from source.epoch(epoch)
         epoch += 1
 
 
-def _backward(
-    loss_of: Callable[..., Tensor], network: nn.Module, labeller: nn.Module, batch: Batch, config: Student
+def add_gradient(
+    loss_of: Callable[..., Tensor],
+    network: nn.Module,
+    labeller: nn.Module,
+    batch: StudentBatch,
+    *,
+    config: Student,
 ) -> Tensor:
-    """Add the gradient of a batch's loss; returns the loss."""
+    """Add the gradient of a batch's loss to the parameters', part by part; returns the loss.
+
+    Args:
+        loss_of: ``student_loss``, or a compiled one.
+        network: the student.
+        labeller: the teacher's network.
+        batch: the batch, which is cut into ``config.accumulate`` parts.
+        config: the protocol.
+    """
     parts, total = batch.parts(config.accumulate), torch.zeros((), device=batch.images.device)
     for part in parts:
-        loss = loss_of(network, labeller, part.images, part.targets, config, part.hard)
+        loss = loss_of(
+            network, labeller, part.images, part.targets, config=config, hard_labels=part.hard_labels
+        )
         if len(parts) > 1:
             loss = loss * (len(part.images) / len(batch.images))
         loss.backward()
@@ -200,20 +266,30 @@ def _backward(
     return total
 
 
-def _distillation(
+def student_loss(
     network: nn.Module,
     labeller: nn.Module,
-    batch: Tensor,
+    images: Tensor,
     targets: Tensor | None,
+    *,
     config: Student,
-    hard: Tensor | None = None,
+    hard_labels: Tensor | None = None,
 ) -> Tensor:
-    """The loss of a batch, float32."""
-    with autocast(batch.device, config.precision):
+    """The loss of a batch, a float32 scalar.
+
+    Args:
+        network: the student.
+        labeller: the teacher's network; asked where ``targets`` is None.
+        images: float32 [B, C, H, W].
+        targets: float [B, classes], as in StudentBatch.
+        config: the protocol.
+        hard_labels: int64 [B], for ``hard_weight``.
+    """
+    with autocast(images.device, config.precision):
         if targets is None:
             with torch.no_grad():
-                targets = labeller(batch)
-        out = network(batch)
+                targets = labeller(images)
+        out = network(images)
     out, targets = out.float(), targets.float()
     T = config.temperature
     if config.labels == "hard":
@@ -223,8 +299,8 @@ def _distillation(
         loss = loss * T**2 if config.t_squared else loss
     else:
         loss = F.mse_loss(out, targets)
-    if config.hard_weight and hard is not None:
-        loss = loss + config.hard_weight * F.cross_entropy(out, hard)
+    if config.hard_weight and hard_labels is not None:
+        loss = loss + config.hard_weight * F.cross_entropy(out, hard_labels)
     return loss
 
 

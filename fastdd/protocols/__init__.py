@@ -5,14 +5,6 @@ Nothing here needs torch.
 """
 
 from .registry import PROTOCOLS, preset, register_protocol
-from .rules import SettledStudent, images_seen, settle_student, steps_of
+from .rules import SettledStudent, settle_student
 
-__all__ = [
-    "PROTOCOLS",
-    "SettledStudent",
-    "images_seen",
-    "preset",
-    "register_protocol",
-    "settle_student",
-    "steps_of",
-]
+__all__ = ["PROTOCOLS", "SettledStudent", "preset", "register_protocol", "settle_student"]

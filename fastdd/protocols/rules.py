@@ -37,13 +37,8 @@ class SettledStudent(Student):
     lr: Positive
     images: Count = Field(exclude=True)
     """images an epoch; it belongs to the set, not to the protocol, so neither hash nor record has it"""
-
-    @property
-    def training_steps(self) -> int:
-        """Optimization steps: ``steps``, or those of ``epochs`` passes over the set."""
-        if self.epochs is None:
-            return self.steps or 0
-        return self.epochs * math.ceil(self.images / self.batch)
+    training_steps: Count = Field(exclude=True)
+    """optimization steps: ``steps``, or those of ``epochs`` passes over the set; neither hash nor record has it"""
 
     @property
     def images_seen(self) -> int:
@@ -64,7 +59,9 @@ def settle_student(config: Student, images: int, classes: int) -> SettledStudent
     """
     batch = rded_batch(images, classes) if config.batch == "by_ipc" else config.batch
     lr = rded_rate(config.network) if config.lr == "by_network" else config.lr
-    return SettledStudent.model_validate({**dict(config), "batch": batch, "lr": lr, "images": images})
+    steps = config.steps if config.epochs is None else config.epochs * math.ceil(images / batch)
+    numbers = {"batch": batch, "lr": lr, "images": images, "training_steps": steps}
+    return SettledStudent.model_validate({**dict(config), **numbers})
 
 
 def rded_batch(images: int, classes: int) -> int:
@@ -97,18 +94,3 @@ def rded_rate(network: str) -> float:
             "to a number, for example student.lr=0.001"
         )
     return known[max(matches, key=len)]
-
-
-def images_seen(config: Student, images: int) -> int:
-    """Images that a student is shown, about, of a set of so many; what its progress counts."""
-    assert config.batch != "by_ipc"  # settled
-    return steps_of(config, images) * min(config.batch, images)
-
-
-def steps_of(config: Student, images: int) -> int:
-    """Optimization steps on a set of so many images."""
-    if config.steps is not None:
-        return config.steps
-    assert config.epochs is not None  # one of the two
-    assert config.batch != "by_ipc"  # settled
-    return config.epochs * math.ceil(images / config.batch)

@@ -72,8 +72,7 @@ class Experiment:
 
     def full_set(self) -> FullSet:
         """The whole real training set, for students that take as many steps as the control's."""
-        images = self.recipe.ipc * len(self.classes)
-        return FullSet(self.real, self.protocol(CONTROL), images, self.recipe.seed)
+        return FullSet(self.real, self.protocol(CONTROL), self.recipe.seed)
 
 
 def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | None = None) -> Experiment:
@@ -138,4 +137,4 @@ def _check_students(experiment: Experiment) -> None:
             plane_sizes(method.formation, real.shape)
             real.choose(experiment.seen(arm))  # as many real images a class as the arm starts from
         smallest = evaluate.smallest_batch(experiment.seen(arm) * classes, config.batch)
-        evaluate.require_statistics(config, normalizing, smallest)
+        evaluate.check_batch_norm(config, normalizing, smallest)

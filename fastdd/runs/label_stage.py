@@ -13,8 +13,7 @@ from torch import Tensor
 
 from .. import labels
 from ..config import CONTROL
-from ..evaluate import Replayed, protocol_hash, protocol_text
-from ..evaluate.batches import Batches
+from ..evaluate import ReplayedBatches, StudentBatches, protocol_hash, protocol_text
 from ..teachers import Teacher
 from .run import Run
 
@@ -70,7 +69,9 @@ def _print_of(name: str) -> str:
     return OWN if name == OWN else f"{OWN}-{name}"
 
 
-def stored_labels(run: Run, arm: str, images: Tensor, truth: Tensor, *, seed: int) -> Tensor | Batches | None:
+def stored_labels(
+    run: Run, arm: str, images: Tensor, truth: Tensor, *, seed: int
+) -> Tensor | StudentBatches | None:
     """What the label stage has stored for a student of an arm.
 
     Args:
@@ -91,8 +92,15 @@ def stored_labels(run: Run, arm: str, images: Tensor, truth: Tensor, *, seed: in
     if recipe.labels.per == "image":
         return labels.load_labels(path, images, classes).to(images.device)
     stored = labels.StoredLabels.open(path, labels.images_fingerprint(images), classes)
-    hard = truth if config.hard_weight else None
-    return Replayed(config, run.teacher, images, stored, hard=hard, seed=seed, replay=recipe.labels.replay)
+    return ReplayedBatches(
+        config,
+        run.teacher,
+        images,
+        stored,
+        seed=seed,
+        hard_labels=truth if config.hard_weight else None,
+        replay=recipe.labels.replay,
+    )
 
 
 def described_protocol(run: Run) -> tuple[str, str]:

@@ -11,7 +11,6 @@ from typing import TypedDict
 from ..config import FULL
 from ..evaluate import train_student
 from ..evaluate.full_set import FullSet
-from ..protocols import images_seen
 from ..run_folder import FullSetResult, StudentResult, read, write
 from ..run_folder.results import Curve
 from ..runtime.distributed import barrier, claims
@@ -47,23 +46,22 @@ def _train(run: Run, name: str, seed: int, full: FullSet) -> None:
     """Train one student and write its accuracy."""
     identity = derive(run.experiment.recipe.seed, "student", seed)
     if name == FULL:
-        config, size, source = full.config, full.size, None
+        config, soft_labels = full.config, None
         images, truth = full.images
     else:
         config, (images, truth) = run.experiment.protocol(name), run.distilled(name)
-        size, source = len(images), stored_labels(run, name, images, truth, seed=identity)
-    test, total = run.experiment.real.test, images_seen(config, size)
+        soft_labels = stored_labels(run, name, images, truth, seed=identity)
+    test, total = run.experiment.real.test, config.images_seen
     with run.session.stage(f"students {name}") as work, progress(f"student {name} {seed}", total) as bar:
         result = train_student(
             config,
             run.teacher,
             images,
-            source,
             test=test,
             seed=identity,
             bar=bar,
-            hard=truth,
-            epoch_images=size,
+            soft_labels=soft_labels,
+            hard_labels=truth,
         )
         work.images = total
     found = StudentResult.model_validate({"seed": seed, **asdict(result)})

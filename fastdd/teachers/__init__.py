@@ -7,16 +7,17 @@ patch_moments.py the moments of an activation in patches.
 """
 
 from ..models.build import build, outline
-from .accuracy import EVALUATION_BATCH, accuracy
 from .card import Card, differences
 from .initial_weights import start
 from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
 from .passes import Passes, open_passes
 from .squeeze import Squeezed, keep, squeeze
 from .taps import Features, Taps, hooked_layers, layer_names
+from .training import EVALUATION_BATCH, Average, accuracy, decay_groups
 
 __all__ = [
     "EVALUATION_BATCH",
+    "Average",
     "Card",
     "Features",
     "Passes",
@@ -25,6 +26,7 @@ __all__ = [
     "Teacher",
     "accuracy",
     "build",
+    "decay_groups",
     "differences",
     "fingerprint",
     "hooked_layers",

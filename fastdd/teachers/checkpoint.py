@@ -18,7 +18,7 @@ from torch import nn
 from ..errors import InputError
 from ..runtime.files import write_tensors
 from .card import KEY
-from .optimizer import Average
+from .training import Average
 
 MOMENTUM = "momentum_buffer"  # torch.optim.SGD's name
 

@@ -1,20 +1,17 @@
-"""What a step of training consists of: the optimizer, its learning rate, and the average of the weights.
+"""A teacher's optimizer and its learning rate.
 
 The learning rate is a function of the step alone, and the optimizer's momenta are its only state.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..config import Teacher
+from .training import decay_groups
 
 
 def learning_rate(config: Teacher, step: int, steps: int) -> float:
@@ -45,48 +42,3 @@ def optimizer(config: Teacher, network: nn.Module) -> torch.optim.SGD:
     return torch.optim.SGD(
         groups, config.lr, config.momentum, nesterov=config.nesterov and config.momentum > 0
     )
-
-
-def decay_groups(
-    network: nn.Module, weight_decay: float, decays: Callable[[str, nn.Parameter], bool]
-) -> list[dict[str, Any]]:
-    """Groups of an optimizer: the parameters that decay, and those that do not; an empty one is left out.
-
-    Args:
-        decays: tells by name and tensor which do.
-    """
-    named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in named if decays(name, p)], "weight_decay": weight_decay},
-        {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
-
-
-class Average:
-    """The exponential moving average of a network: its parameters and its BatchNorm statistics.
-
-    Early on the decay is (1 + n) / (10 + n) after n steps, which forgets the random start.
-
-    Args:
-        network: what is averaged; it is copied.
-        decay: at the most, in [0, 1).
-
-    Attributes:
-        network: the average, in eval mode.
-    """
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after a step, the first being 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
-        real = [pair for pair in pairs if pair[0].is_floating_point()]
-        get_ema_multi_avg_fn(decay)([a for a, _ in real], [b for _, b in real], torch.tensor(step))
-        for ours, theirs in pairs:
-            if not ours.is_floating_point():
-                ours.copy_(theirs)

@@ -23,13 +23,13 @@ from ..runtime.files import write_json
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import derive, generator
-from .accuracy import streamed_accuracy
 from .card import Card
 from .checkpoint import identity, restore, save
 from .initial_weights import start
 from .load import Teacher, fingerprint, save_teacher
-from .optimizer import Average, learning_rate, optimizer
+from .optimizer import learning_rate, optimizer
 from .passes import Passes
+from .training import Average, streamed_accuracy
 
 UNTRAINED = ("network", "weights", "mean", "std", "minimum_accuracy")
 """settings of a teacher that do not say how it is trained"""

@@ -1,4 +1,4 @@
-"""Judge a set on its own: the same numbers as in its run, controls, other layouts, continuing, and bad input."""
+"""Evaluate a set on its own: the same numbers as in its run, controls, other layouts, continuing, and bad input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torchvision.io import encode_png
 
 from fastdd.cli import main
 from fastdd.errors import InputError
-from fastdd.evaluate.evaluation import Judgement, Question
+from fastdd.evaluate.evaluation import EvaluationRequest, open_evaluation
 from fastdd.models.build import outline
 from fastdd.models.student_names import students
 
@@ -94,18 +94,21 @@ def test_a_folder_of_anybodys(
     assert "full best %" in out
     assert "its authors report the best" in out
     with pytest.raises(InputError, match="another seed; give another --json"):
-        Judgement(Question(bare, teacher=Path(teacher), data="digits", seed=3, json=tmp_path / "j.json"), CPU)
+        open_evaluation(
+            EvaluationRequest(bare, teacher=Path(teacher), data="digits", seed=3, json=tmp_path / "j.json"),
+            CPU,
+        )
 
 
 def test_the_control_has_as_many_images_of_each_class(run: Path, bare: Path) -> None:
     (bare / "3" / "00001.png").unlink()
-    question = Question(bare, teacher=run / "teacher.safetensors", data="digits", full=False)
-    judgement = Judgement(question, CPU)
-    own, control = judgement.arms
+    request = EvaluationRequest(bare, teacher=run / "teacher.safetensors", data="digits", full=False)
+    evaluation = open_evaluation(request, CPU)
+    own, control = evaluation.sets
     assert control.name == "random"
     assert torch.equal(own.classes.bincount(), control.classes.bincount())
     assert own.classes.bincount().tolist() == [2, 2, 2, 1, 2, 2, 2, 2, 2, 2]
-    train, truth = judgement.real.images(judgement.real.train)
+    train, truth = evaluation.real.images(evaluation.real.train)
     of_class = {c: train[truth == c] for c in range(10)}
     for image, c in zip(control.images, control.classes.tolist(), strict=True):
         assert (of_class[c] == image).flatten(1).all(1).any()
@@ -136,8 +139,8 @@ def test_students_by_the_papers_names() -> None:
 
 
 def test_overrides_of_a_set_are_written_as_those_of_a_recipe(run: Path) -> None:
-    (config,) = Judgement(
-        Question(run, arm="deda", overrides=["randaugment.magnitude=5", "student.mix=none"]), CPU
+    (config,) = open_evaluation(
+        EvaluationRequest(run, arm="deda", overrides=["randaugment.magnitude=5", "student.mix=none"]), CPU
     ).configs
     assert config.randaugment is not None
     assert (config.randaugment.magnitude, config.mix) == (5, "none")
@@ -145,38 +148,44 @@ def test_overrides_of_a_set_are_written_as_those_of_a_recipe(run: Path) -> None:
 
 def test_what_is_missing_is_said_at_once(run: Path, bare: Path, tmp_path: Path) -> None:
     teacher = run / "teacher.safetensors"
-    cases: list[tuple[Question, str]] = [
-        (Question(bare), r"is no run, so it has no teacher; give one with --teacher"),
-        (Question(bare, teacher=teacher), r"real images are unknown; give them with --data"),
-        (Question(run), r"name one with --arm"),
+    cases: list[tuple[EvaluationRequest, str]] = [
+        (EvaluationRequest(bare), r"is no run, so it has no teacher; give one with --teacher"),
+        (EvaluationRequest(bare, teacher=teacher), r"real images are unknown; give them with --data"),
+        (EvaluationRequest(run), r"name one with --arm"),
         (
-            Question(run, arm="deda", students=["resnet88"]),
+            EvaluationRequest(run, arm="deda", students=["resnet88"]),
             r"unknown network 'resnet88' \(did you mean 'resnet8'",
         ),
-        (Question(run, arm="deda", protocol="rdet"), r"did you mean 'rded'"),
-        (Question(run, arm="deda", overrides=["stepps=3"]), r"unknown key 'stepps'.*did you mean 'steps'"),
-        (Question(run, arm="deda", overrides=["optimiser=sgd"]), r"did you mean 'optimizer'"),
-        (Question(run, arm="deda", overrides=["lr=-1"]), r"student.lr.*greater than 0"),
-        (Question(run, arm="deda", overrides=["magnitude=11"]), r"student.randaugment.magnitude.*got 11"),
-        (Question(run, arm="deda", seeds=0), r"student.seeds.*greater than or equal to 1"),
-        (Question(run, arm="deda", overrides=["epochs=3"]), r"give one of steps and epochs"),
-        (Question(run, arm="deda", overrides=["batch=by_ipc"]), r"set student.batch"),
-        (Question(run, arm="deda", json=run / "recipe.yaml"), r"give another --json"),
-        (Question(tmp_path / "nothing", teacher=teacher), r"no distilled set at"),
+        (EvaluationRequest(run, arm="deda", protocol="rdet"), r"did you mean 'rded'"),
+        (
+            EvaluationRequest(run, arm="deda", overrides=["stepps=3"]),
+            r"unknown key 'stepps'.*did you mean 'steps'",
+        ),
+        (EvaluationRequest(run, arm="deda", overrides=["optimiser=sgd"]), r"did you mean 'optimizer'"),
+        (EvaluationRequest(run, arm="deda", overrides=["lr=-1"]), r"student.lr.*greater than 0"),
+        (
+            EvaluationRequest(run, arm="deda", overrides=["magnitude=11"]),
+            r"student.randaugment.magnitude.*got 11",
+        ),
+        (EvaluationRequest(run, arm="deda", seeds=0), r"student.seeds.*greater than or equal to 1"),
+        (EvaluationRequest(run, arm="deda", overrides=["epochs=3"]), r"give one of steps and epochs"),
+        (EvaluationRequest(run, arm="deda", overrides=["batch=by_ipc"]), r"set student.batch"),
+        (EvaluationRequest(run, arm="deda", json=run / "recipe.yaml"), r"give another --json"),
+        (EvaluationRequest(tmp_path / "nothing", teacher=teacher), r"no distilled set at"),
     ]
-    for question, text in cases:
+    for request, text in cases:
         with pytest.raises(InputError, match=text):
-            Judgement(question, CPU)
+            open_evaluation(request, CPU)
 
 
 def test_other_classes_and_sizes_are_refused(run: Path, bare: Path, tmp_path: Path) -> None:
     teacher = run / "teacher.safetensors"
     (bare / "9").rename(bare / "ten")
     with pytest.raises(InputError, match="has other classes than the real set"):
-        Judgement(Question(bare, teacher=teacher, data="digits"), CPU)
+        open_evaluation(EvaluationRequest(bare, teacher=teacher, data="digits"), CPU)
     shutil.copytree(bare / "8", bare / "9")
     with pytest.raises(InputError, match="has 11 classes, but the teacher knows 10"):
-        Judgement(Question(bare, teacher=teacher, data="digits"), CPU)
+        open_evaluation(EvaluationRequest(bare, teacher=teacher, data="digits"), CPU)
     large = tmp_path / "large"
     for c in range(10):
         (large / str(c)).mkdir(parents=True)
@@ -186,7 +195,7 @@ def test_other_classes_and_sizes_are_refused(run: Path, bare: Path, tmp_path: Pa
     (run / "images" / "deda").rename(tmp_path / "away")
     shutil.copytree(large, run / "images" / "deda")
     with pytest.raises(InputError, match=r"1 x 16 x 16 and the real ones 1 x 8 x 8"):
-        Judgement(Question(run, arm="deda", students=["resnet8"]), CPU)
+        open_evaluation(EvaluationRequest(run, arm="deda", students=["resnet8"]), CPU)
 
 
 def test_the_command_tells_recipes_and_sets_apart(

@@ -1,4 +1,4 @@
-"""Robust scores of a set by the command: every accuracy they need, the formulas, continuing, and bad input."""
+"""DD-Ranking of a set by the command: every accuracy it needs, the formulas, continuing, and bad input."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 
 from fastdd.cli import main
 from fastdd.errors import InputError
-from fastdd.evaluate.evaluation import Question
-from fastdd.evaluate.robustness import Robustness
+from fastdd.evaluate.dd_ranking import open_dd_ranking
+from fastdd.evaluate.evaluation import EvaluationRequest
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,8 +134,8 @@ def test_a_folder_of_anybodys_by_epochs(
         assert "patches" not in plain
         assert "shift 0 px, flip 0, no mixing, online labels" in plain
     with pytest.raises(InputError, match=r"another seed; give another --json"):
-        Robustness(
-            Question(
+        open_dd_ranking(
+            EvaluationRequest(
                 bare, teacher=run / "teacher.safetensors", data="digits", seed=3, json=tmp_path / "s.json"
             ),
             CPU,
@@ -155,7 +155,7 @@ def test_what_does_not_fit_is_said_before_the_first_student(
         ([str(run)], "name one with --arm"),
         (
             [*deda, "--json", str(tmp_path / "notes.json")],
-            "notes.json is no robust scores; give another --json",
+            "notes.json has no DD-Ranking scores; give another --json",
         ),
         ([*deda, "--json", str(tmp_path / "broken.json")], "broken.json cannot be read"),
         ([*deda, "stepps=3"], "did you mean 'steps'"),

@@ -16,11 +16,12 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .config import Recipe
+    from .data.sources.base import DatasetFunction, Layout
     from .methods import Declaration, Patch
     from .recover import Term
     from .runs.pipeline import RunResult
 
-__all__ = ["__version__", "register_method", "register_protocol", "register_term", "resolve", "run"]
+__all__ = ["__version__", "register_method", "register_protocol", "register_source", "register_term", "resolve", "run"]
 
 
 def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Recipe:
@@ -43,6 +44,8 @@ def run(
     fresh: bool = False,
     until: str = "report",
     part: range | None = None,
+    *,
+    data: tuple[object, object] | None = None,
 ) -> RunResult:
     """Distil a data set, train students on the result and report; or continue a run that was interrupted.
 
@@ -58,6 +61,8 @@ def run(
         until: the last stage to do: squeeze, bank, recover, label, evaluate or report.
         part: the classes to do with ``until="bank"``, or the units with ``until="recover"``, when many jobs share a
             run folder; None: all.
+        data: training and test set instead of ``data.root``: map-style torch Datasets of (image, label), without random
+            transforms (see ``fastdd.data.sources.torch_dataset``). A run that is continued is given the same again.
 
     Returns:
         The run: ``path``, ``manifest``, and after ``evaluate`` ``metrics``, such as ``metrics.arms["deda"].last``.
@@ -74,6 +79,10 @@ def run(
         raise InputError("overrides and add need a recipe by name or file; a Recipe object is complete")
     else:
         resolved = recipe
+    if data is not None:
+        from .data.real_data import with_datasets
+
+        resolved = with_datasets(resolved, data)
     folder = Path(out or f"runs/{resolved.name}")
     return run_pipeline(resolved, folder, fresh=fresh, until=until, part=part)
 
@@ -119,3 +128,19 @@ def register_term(name: str, term: type[Term[Any, Any]]) -> None:
     from .recover import register_term as register
 
     register(name, term)
+
+
+def register_source(name: str, source: DatasetFunction | Layout) -> None:
+    """Make a data source of your own known: ``data.root=NAME:REST`` is then opened by it.
+
+    Args:
+        name: two letters or more.
+        source: a function that takes REST and "train" or "test" and returns a map-style torch Dataset of (image,
+            label); or a ``fastdd.data.Layout``, which may also recognize roots that have no name in front.
+
+    Raises:
+        fastdd.errors.InputError: the name is taken, or the source is something else.
+    """
+    from .data.sources.base import SOURCES
+
+    SOURCES.register(name, source)

@@ -52,7 +52,7 @@ class Pets(Layout):
 def test_layouts_are_asked_in_this_order() -> None:
     names = {id(SOURCES[name]): name for name in SOURCES}
     order = [names[id(layout)] for layout in SOURCES.layouts()]
-    assert order == ["digits", "cifar", "tiny-imagenet", "webdataset", "tar", "folder"]
+    assert order == ["digits", "cifar", "tiny-imagenet", "webdataset", "tar", "folder", "object", "function"]
 
 
 @pytest.mark.usefixtures("registered")
@@ -83,10 +83,10 @@ def test_paths_and_drives_are_not_taken_for_names(
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_name_is_given_once_and_to_a_layout(tmp_path: Path) -> None:
+def test_a_name_is_given_once_and_to_a_source(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is a data source 'tar' already"):
         SOURCES.register("tar", Pets(tmp_path))
-    with pytest.raises(InputError, match="'pets' is of type 'str'"):
+    with pytest.raises(InputError, match="the data source 'pets' is 'a path'; expected a function"):
         SOURCES.register("pets", "a path")  # type: ignore[arg-type]
 
 

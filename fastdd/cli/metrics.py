@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
 
 def _metrics(arguments: argparse.Namespace) -> None:
     from ..data import open_dataset
-    from ..data.open import split_named
+    from ..data.open import check_recorded_root, split_named
     from ..distilled import open_set
     from ..errors import InputError
     from ..evaluate import measure
@@ -53,6 +53,8 @@ def _metrics(arguments: argparse.Namespace) -> None:
     root = arguments.real or data.get("root")
     if root is None:
         raise InputError(f"{arguments.set} is no run, which would name its real set; give --real ROOT")
+    if arguments.real is None:
+        check_recorded_root(root, "--real")
     real = open_dataset(root, split_named(arguments.split))
     labels = distilled.classes_of(real.classes)
     height, width = distilled.images.shape[2:]

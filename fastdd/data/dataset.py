@@ -46,6 +46,7 @@ class _Part:
 
     def __init__(self, whole: ImageReader, kept: Sequence[int]) -> None:
         self.whole, self.kept, self.threads, self.layout = whole, kept, whole.threads, whole.layout
+        self.sizes = whole.sizes
 
     def pixels(self, index: int, channels: int) -> Tensor:
         return self.whole.pixels(self.kept[index], channels)

@@ -1,7 +1,7 @@
 """From the root of a data set to its index: one function for every layout.
 
-A root is a path, a pattern of shards, or ``digits``, which the layouts of sources/ recognize; or NAME:REST, where NAME
-is a layout's or a registered source's name, which then opens REST.
+A root is a path, a pattern of shards, ``digits``, or ``package.module:function``, which the layouts of sources/
+recognize; or NAME:REST, where NAME is a layout's or a registered source's name, which then opens REST.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from ..errors import InputError, suggestion
 from .dataset import Dataset
 from .sources.base import SOURCES, FingerprintOf, Layout, Split, SplitImages
 from .sources.digits import NAME as DIGITS
+from .sources.torch_dataset import OBJECTS, FunctionLayout, RegisteredFunction
 from .sources.tree import SPLIT_FOLDERS
 
 FINGERPRINTS = ("names", "contents")
@@ -34,11 +35,14 @@ def open_dataset(root: str | Path, split: str, fingerprint: FingerprintOf = "nam
             a folder of WebDataset shards, or a pattern such as "shards/{split}-{0000..0099}.tar" (see
             sources/webdataset.py);
             the files of CIFAR-10 or CIFAR-100 as distributed (see sources/cifar.py);
+            package.module:function, a function of the user's that is called with "train" or "test" and returns a
+            torch Dataset (see sources/torch_dataset.py);
             NAME:REST for a source of the name NAME (see fastdd.register_source).
             Images in files are JPEG or PNG.
         split: "train" or "test"; "val" means "test".
         fingerprint: "names" hashes file names and sizes, without opening a file; "contents" reads every file once.
-            Images that come decoded (digits, CIFAR) are hashed by their pixels whichever is asked for.
+            Images that come decoded (digits, CIFAR) are hashed by their pixels whichever is asked for; of a torch
+            Dataset "names" hashes the labels and 64 images, "contents" all images.
 
     Raises:
         InputError: there is nothing at the root, or the first thing wrong with it (see sources/tree.py).
@@ -76,7 +80,8 @@ def source_of(root: str) -> tuple[Layout, str]:
     """
     name, colon, rest = root.partition(":")
     if colon and name in SOURCES and not os.path.lexists(root):
-        return SOURCES[name], rest
+        source = SOURCES[name]
+        return (source if isinstance(source, Layout) else RegisteredFunction(source)), rest
     for layout in SOURCES.layouts():
         if layout.recognizes(root):
             return layout, root
@@ -86,9 +91,32 @@ def source_of(root: str) -> tuple[Layout, str]:
     near = []
     if path.parent.is_dir() and os.access(path.parent, os.R_OK):
         near = [str(path.parent / found) for found in os.listdir(path.parent)]
+    named = [f"{known}:{rest}" for known in SOURCES] if colon else []
     raise MissingRootError(
-        f"no data at {root!r}{suggestion(root, [DIGITS, *near])}; expected an image folder, a .tar of one, or {DIGITS!r}"
+        f"no data at {root!r}{suggestion(root, [DIGITS, *named, *near])}; expected an image folder, a .tar of one, or "
+        f"{DIGITS!r}"
     )
+
+
+def check_recorded_root(root: str, option: str) -> None:
+    """Refuse the root that the recipe of a finished run names, where it cannot or must not be opened from there.
+
+    Args:
+        root: ``data.root`` of the recipe.
+        option: option of the command that gives the images otherwise, for the message.
+
+    Raises:
+        InputError: the run was made from objects of another process; or from a function, which the recipe of somebody
+            else must not call.
+    """
+    name, _, rest = root.partition(":")
+    if name == "object" and rest not in OBJECTS.given:
+        what = "objects that were given from Python"
+    elif isinstance(source_of(root)[0], FunctionLayout):
+        what = "a function, which is called only where you ask for it"
+    else:
+        return
+    raise InputError(f"the run was made from {what} ({root}); give its real images with {option} ROOT")
 
 
 def split_named(split: str) -> Split:

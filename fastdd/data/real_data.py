@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..config import Recipe
+from ..errors import InputError
 from ..runtime.seeds import derive
 from .dataset import Dataset
 from .loading.batch import Batch, Loader
@@ -19,7 +20,23 @@ from .loading.resident import resident
 from .open import open_dataset
 from .sampling import real_sample
 from .sources.base import Split
+from .sources.torch_dataset import give_datasets
+from .sources.tree import some
 from .unreadable import scan
+
+
+def with_datasets(recipe: Recipe, data: tuple[object, object]) -> Recipe:
+    """The recipe with torch Datasets in place of its ``data.root``, which this process alone can open.
+
+    Args:
+        recipe: the rest of the run.
+        data: the training and the test Dataset of (image, label).
+
+    Raises:
+        InputError: they are no pair.
+    """
+    root = {"root": give_datasets(data)}
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update=root)})
 
 
 class RealData:
@@ -43,6 +60,7 @@ class RealData:
         self.config, self.data, self.device = config, config.data, device
         self.skipped: dict[str, list[str]] = {}
         self.train, self.test_set = self._open("train"), self._open("test")
+        self._check_classes()
         self.chosen = self.choose(config.ipc)
 
     def _open(self, split: Split) -> Dataset:
@@ -50,7 +68,22 @@ class RealData:
         bad = dict(scan(dataset)) if self.data.on_error == "skip" else {}
         if bad:
             self.skipped[split] = list(bad.values())
+        sizes = list(dataset.reader.sizes.items())
+        if self.data.size is None and len(sizes) > 1:
+            ((height, width), first), ((other_height, other_width), other) = sizes[:2]
+            raise InputError(
+                f"images differ in size: {first!r} of {split} is {height} x {width} pixels, {other!r} is "
+                f"{other_height} x {other_width}; set data.size"
+            )
         return dataset.without(bad) if bad else dataset
+
+    def _check_classes(self) -> None:
+        train, test = self.train.classes, self.test_set.classes
+        if train != test:
+            raise InputError(
+                f"{self.data.root}: the training images have {len(train)} classes and the test images {len(test)}; only "
+                f"one of them has {some(sorted(set(train) ^ set(test)))}, but both need the same classes"
+            )
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from .. import teachers
 from ..config import CONTROL, FULL, Data, Recipe, Student
 from ..config import Teacher as TeacherConfig
+from ..data.open import check_recorded_root
 from ..data.real_data import RealData
 from ..distilled import DistilledSet, open_set
 from ..distilled.runs import run_of
@@ -242,9 +243,12 @@ def _real_recipe(
         raise InputError(
             f"{request.path} is no run, so its real images are unknown; give them with --data ROOT"
         )
+    data = Data.model_validate(run.get("data", {}))
     changes: dict[str, object] = {"channels": card.channels}
     if request.data is not None:
         changes["root"] = request.data
+    else:
+        check_recorded_root(data.root, "--data")
     if not run:
         changes["size"] = distilled.images.shape[2]
     if request.resize is not None:
@@ -253,7 +257,7 @@ def _real_recipe(
         name="evaluation",
         ipc=ipc,
         seed=seed,
-        data=Data.model_validate(run.get("data", {})).model_copy(update=changes),
+        data=data.model_copy(update=changes),
         teacher=TeacherConfig(mean=card.mean, std=card.std),
         arms={},
     )

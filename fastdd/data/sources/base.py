@@ -7,7 +7,7 @@ A root is offered to the layouts in the order of their priority, and the first t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -60,6 +60,10 @@ class ImageReader(Protocol):
     threads: int
     layout: str
 
+    @property
+    def sizes(self) -> Mapping[tuple[int, int], str]:
+        """(height, width) -> name of an image of that size, of the images that were decoded when it was opened."""
+
     def pixels(self, index: int, channels: int) -> Tensor:
         """uint8 [channels, h, w] of one image, as stored.
 
@@ -78,16 +82,19 @@ class SplitImages(ABC):
         counts: images of each class, by class name in sorted order.
         names: "CLASS/FILE" of each image.
         problems: all that is wrong with the split; empty if it can be used.
-        sizes: (height, width) -> name of an image of that size, of the images that were decoded while opening.
         threads, layout: see ImageReader.
     """
 
     counts: dict[str, int]
     names: Sequence[str]
     problems: Sequence[Problem] = ()
-    sizes: dict[tuple[int, int], str] = {}  # noqa: RUF012  - empty for all layouts that decode nothing
     threads: int = 1
     layout: str
+
+    @property
+    def sizes(self) -> Mapping[tuple[int, int], str]:
+        """Sizes of the images that were decoded when the split was opened (see ImageReader); most layouts decode none."""
+        return {}
 
     @abstractmethod
     def pixels(self, index: int, channels: int) -> Tensor:
@@ -113,7 +120,7 @@ class Layout(ABC):
     """One way in which image sets are stored.
 
     Attributes:
-        priority: layouts with a higher one are asked first whether a root is theirs. Those of fastdd have 0 to 50.
+        priority: layouts with a higher one are asked first whether a root is theirs. Those of fastdd have at most 50.
     """
 
     priority: int = 100
@@ -131,23 +138,28 @@ class Layout(ABC):
         """
 
 
-class Sources(Registry[Layout]):
-    """The data layouts by name."""
+DatasetFunction = Callable[[str, str], object]
+"""(what stands behind the colon of NAME:REST, "train" or "test") -> a map-style torch Dataset of (image, label)"""
 
-    def _check(self, name: str, thing: Layout) -> None:
+
+class Sources(Registry[Layout | DatasetFunction]):
+    """The data sources by name: layouts, and functions that return a torch Dataset."""
+
+    def _check(self, name: str, thing: Layout | DatasetFunction) -> None:
         if len(name) < 2:
             raise InputError(
                 f"{name!r} cannot name a data source: {name}: is a drive; use two letters or more"
             )
-        if not isinstance(thing, Layout):
+        if not isinstance(thing, Layout) and (isinstance(thing, type) or not callable(thing)):
             raise InputError(
-                f"the data source {name!r} is of type {type(thing).__name__!r}; expected an instance of "
-                "fastdd.data.Layout"
+                f"the data source {name!r} is {thing!r:.60}; expected a function (rest, split) that returns a torch "
+                "Dataset, or an instance of fastdd.data.Layout"
             )
 
     def layouts(self) -> list[Layout]:
         """The layouts in the order in which they are asked whether a root is theirs."""
-        return sorted((self[name] for name in self), key=lambda layout: -layout.priority)
+        found = (self[name] for name in self)
+        return sorted((one for one in found if isinstance(one, Layout)), key=lambda layout: -layout.priority)
 
 
 SOURCES = Sources("data source", "fastdd.data.sources", "fastdd.sources")

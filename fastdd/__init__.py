@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from .recover import Term
     from .runs.pipeline import RunResult
 
-__all__ = ["__version__", "register_method", "register_protocol", "register_source", "register_term", "resolve", "run"]
+__all__ = [
+    "__version__",
+    "register_method",
+    "register_protocol",
+    "register_source",
+    "register_term",
+    "resolve",
+    "run",
+]
 
 
 def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Recipe:
@@ -44,7 +52,6 @@ def run(
     fresh: bool = False,
     until: str = "report",
     part: range | None = None,
-    *,
     data: tuple[object, object] | None = None,
 ) -> RunResult:
     """Distil a data set, train students on the result and report; or continue a run that was interrupted.

@@ -68,3 +68,10 @@ def test_a_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
     with_term = output(*show, "method.terms.l2.weight=0.5", path=tmp_path / "site")
     assert any(line.split()[:2] == ["arms.sre2l.terms.l2.weight", "0.5"] for line in with_term.splitlines())
     assert "terms.l2" not in output(*show)
+
+
+def test_own_data_are_distilled_and_judged() -> None:
+    rows = (line.split() for line in output(EXAMPLES / "own_data.py").splitlines())
+    accuracies = {arm: float(last) for arm, last in rows}
+    assert accuracies.keys() == {"random", "deda"}
+    assert accuracies["deda"] > 0.7

@@ -47,6 +47,12 @@ def test_own_term_smooths_the_images() -> None:
     assert roughness["smooth"] < 0.8 * roughness["plain"]
 
 
+def test_own_method_runs_beside_the_control() -> None:
+    rows = dict(line.split(" ", 1) for line in output(EXAMPLES / "own_method.py").splitlines())
+    assert list(rows) == ["random", "calm"]
+    assert all(min(ast.literal_eval(accuracies)) > 0.2 for accuracies in rows.values())
+
+
 def install(package: Path, site: Path) -> None:
     """Lay the files of an installed distribution as pip would: metadata, entry points, and the code."""
     project = tomllib.loads((package / "pyproject.toml").read_text())["project"]

@@ -60,9 +60,9 @@ class Lab:
     def taps(self, terms: Terms) -> Taps:
         return tapped(terms, self.teacher.network)
 
-    def context(self, shape: Shape) -> Context:
-        """What a term that needs no layers is computed for."""
-        return Context(shape, self.taps(Terms()), self.bank, SEED)
+    def context(self, shape: Shape, taps: Taps | None = None) -> Context:
+        """What a term is computed for; without taps, one that needs no layers."""
+        return Context(shape, self.teacher.network, taps or self.taps(Terms()), self.bank, SEED)
 
     def start(self, method: Method, unit: Unit) -> Tensor:
         return self.recovery(method).initial(unit.rows)

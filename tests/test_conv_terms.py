@@ -19,7 +19,7 @@ from fastdd.config import Augment, Batch, Method, Recipe, Recover, Terms
 from fastdd.config import Bank as BankConfig
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
-from fastdd.recover import Context, Needs, Recovery, needs, plan
+from fastdd.recover import Needs, Recovery, needs, plan
 from fastdd.recover.augment import augmented, draws
 from fastdd.recover.loop import cosine
 from fastdd.recover.terms.convolution import Convolution, ConvolutionTerm
@@ -332,7 +332,7 @@ def test_the_term_is_the_released_loss_of_each_batch_step_by_step(
     unit = plan(CLASSES, IPC, Batch(classes=2, slots=3), 12)[0]
     assert unit.shape == (2, 2, 3)
     taps = lab.recovery(Method(terms=terms)).taps[0]
-    term = ConvolutionTerm(config, Context(unit.shape, taps, lab.bank, SEED))
+    term = ConvolutionTerm(config, lab.context(unit.shape, taps))
     targets = term.targets(unit)
     released = [Released(lab, config, [mean_of(single[c]) for c in batch.classes]) for batch in unit.batches]
     random = torch.Generator().manual_seed(3)
@@ -357,9 +357,7 @@ def test_layers_are_dropped_as_often_as_asked_and_batch_by_batch(lab: Lab) -> No
     taps = lab.recovery(Method(terms=Terms(conv=Convolution()))).taps[0]
     chosen = [
         [
-            ConvolutionTerm(Convolution(drop=0.4), Context(unit.shape, taps, lab.bank, SEED))
-            .targets(unit)[1]
-            .chosen
+            ConvolutionTerm(Convolution(drop=0.4), lab.context(unit.shape, taps)).targets(unit)[1].chosen
             for unit in each
         ]
         for each in units
@@ -377,7 +375,7 @@ def test_the_memory_starts_at_zero_and_anew_for_each_unit(lab: Lab) -> None:
     config = Convolution(drop=0.0, momentum=0.8)
     (unit,) = plan(CLASSES, IPC, Batch(slots="all"), 100)
     taps = lab.recovery(Method(terms=Terms(conv=config))).taps[0]
-    term = ConvolutionTerm(config, Context(unit.shape, taps, lab.bank, SEED))
+    term = ConvolutionTerm(config, lab.context(unit.shape, taps))
     images = torch.randn(CLASSES * IPC, *SHAPE, generator=torch.Generator().manual_seed(3))
     _, memory = targets = term.targets(unit)
     features = taps(images)

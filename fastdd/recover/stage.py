@@ -80,12 +80,12 @@ class Recovery:
         if shape not in self.objectives:
             self.objectives[shape] = [
                 Objective(
-                    build_terms(self.method.terms, Context(shape, taps, bank, self.seed)),
+                    build_terms(self.method.terms, Context(shape, teacher.network, taps, bank, self.seed)),
                     taps,
                     self.config,
                     self.method.augment.pad,
                 )
-                for taps, bank in zip(self.taps, self.banks, strict=True)
+                for teacher, taps, bank in zip(self.teachers, self.taps, self.banks, strict=True)
             ]
         return self.objectives[shape]
 

@@ -63,7 +63,9 @@ class RunTeacher:
                 need.
         """
         network = outline(f"{self.key}.network", self.config.network, len(self.real.classes), self.real.shape)
-        recover.Needs.together(recover.needs(each, network) for each in terms).of_bank(self.recipe.bank)
+        needed = recover.Needs.together(recover.needs(each, network) for each in terms)
+        needed.of_bank(self.recipe.bank)
+        teachers.require_pooled(network, needed.pooled, self.real.shape)
         if self.config.weights is not None:
             self.read(Path(self.config.weights))
         is_there = RunFolder(out).teacher(self.name).is_file() and not fresh

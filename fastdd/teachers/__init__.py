@@ -9,10 +9,11 @@ patch_moments.py the moments of an activation in patches.
 from ..models.build import build, outline
 from .card import Card, differences
 from .initial_weights import start
+from .layer_names import hooked_layers, layer_names, require_pooled
 from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
 from .passes import Passes, open_passes
 from .squeeze import Squeezed, keep, squeeze
-from .taps import Features, Taps, hooked_layers, layer_names
+from .taps import Features, Taps
 from .training import EVALUATION_BATCH, Average, accuracy, decay_groups
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "open_passes",
     "open_teacher",
     "outline",
+    "require_pooled",
     "save_teacher",
     "squeeze",
     "start",

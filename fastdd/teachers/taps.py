@@ -4,10 +4,12 @@ The tapped modules are replaced by thin wrappers that note their statistics on t
 hooks, the whole step compiles as one graph, and nothing is noted that no term asked for. A BatchNorm that notes its
 moments also does the work of the ReLU module behind it (fused_relu.py).
 
-    bn.<i>      input of the i-th BatchNorm2d, in module order: per-image mean and shifted mean square
-    conv.<i>    input of the i-th Conv2d, in module order: per-image mean and mean square, of channels and of patches
-    blocks.<i>  output of the i-th residual block, after its ReLU: spatial mean
-    stages.<i>  output of the i-th stage (layer1, layer2, ...): spatial mean
+    bn.<i>                  per-image mean and mean square of the input, the latter about the running mean
+    conv.<i>                per-image mean and mean square of the input, of channels and of patches
+    blocks.<i>, stages.<i>  spatial mean of the output
+    module.<path>           mean of the output over everything but images and channels
+
+layer_names.py says which layer each name is.
 """
 
 from __future__ import annotations
@@ -23,9 +25,8 @@ from fastdd_kernels import frozen_batch_norm
 
 from ..errors import InputError
 from .fused_relu import rectified
+from .layer_names import KINDS, MODULE, channel_axes, layer_names, pooled
 from .patch_moments import Moments, image_moments
-
-KINDS = {"bn": "bn_inputs", "conv": "conv_inputs", "blocks": "blocks", "stages": "stages"}
 
 
 class Features(NamedTuple):
@@ -36,7 +37,7 @@ class Features(NamedTuple):
     embedding: Tensor
     """[N, D]: input of the last linear layer"""
     pooled: dict[str, Tensor]
-    """layer name -> [N, channels], spatial mean; a BatchNorm's is that of its input, a convolution has none"""
+    """layer name -> [N, channels], spatial mean; that of a BatchNorm is taken of its input, a convolution has none"""
     moments: dict[str, Moments]
     """layer name -> (mean, mean square), each [N, channels], of the inputs of BatchNorms, where asked for, about
     running_mean, and of convolutions, about 0"""
@@ -114,6 +115,19 @@ class _PooledTap(nn.Module):
         return y
 
 
+class _ModuleTap(nn.Module):
+    """Notes the mean of a module's output over everything but images and channels."""
+
+    def __init__(self, module: nn.Module, path: str, notes: _Notes, axis: int | None) -> None:
+        super().__init__()
+        self.module, self.path, self.notes, self.axis = module, path, notes, axis
+
+    def forward(self, *inputs: object, **options: object) -> object:
+        y = self.module(*inputs, **options)
+        self.notes.pooled[f"{MODULE}{self.path}"] = pooled(y, self.axis, self.module, self.path)
+        return y
+
+
 class _EmbeddingTap(nn.Module):
     def __init__(self, linear: nn.Linear, notes: _Notes) -> None:
         super().__init__()
@@ -124,63 +138,21 @@ class _EmbeddingTap(nn.Module):
         return self.linear(x)
 
 
-def layer_names(network: nn.Module, kind: str | tuple[str, ...]) -> dict[str, str]:
-    """Layer name -> module path for a kind of layer: ``bn_inputs``, ``conv_inputs``, ``blocks`` or ``stages``.
-
-    Raises:
-        InputError: the network has no such layers.
-    """
-    if kind == "bn_inputs":
-        found = [path for path, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)]
-        prefix = "bn"
-    elif kind == "conv_inputs":
-        found = [path for path, m in network.named_modules() if isinstance(m, nn.Conv2d)]
-        prefix = "conv"
-    elif kind == "blocks":
-        found = [
-            path for path, m in network.named_modules() if type(m).__name__ in ("BasicBlock", "Bottleneck")
-        ]
-        prefix = "blocks"
-    else:
-        found = [path for path, _ in network.named_children() if path.startswith("layer")]
-        prefix = "stages"
-    if not found:
-        what = {
-            "bn_inputs": "BatchNorm2d layers",
-            "conv_inputs": "Conv2d layers",
-            "blocks": "residual blocks",
-            "stages": "stages layer1, layer2, ...",
-        }
-        raise InputError(
-            f"{type(network).__name__} has no {what[str(kind)]}; choose other layers or another network"
-        )
-    return {f"{prefix}.{i}": path for i, path in enumerate(found)}
-
-
-def hooked_layers(network: nn.Module) -> list[str]:
-    """Names of the inputs of all convolutions and BatchNorms, both kinds in one order, that of the modules.
-
-    Raises:
-        InputError: the network has no convolution.
-    """
-    names = {path: name for name, path in layer_names(network, "conv_inputs").items()}
-    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
-        names |= {path: name for name, path in layer_names(network, "bn_inputs").items()}
-    return [names[path] for path, _ in network.named_modules() if path in names]
-
-
 class Taps(nn.Module):
     """A frozen copy of a network in eval mode that also returns the statistics of chosen layers.
 
     Args:
         network: any classifier whose last linear layer gives the logits.
-        layers: names ``bn.<i>``, ``conv.<i>``, ``blocks.<i>`` or ``stages.<i>`` whose statistics are wanted.
+        layers: names of layers whose statistics are wanted (see layer_names.py).
         moments: also note the moments of the BatchNorm layers among them.
         patch: side in pixels of the patches of the convolutions' inputs.
 
     Attributes:
         layers: the names, kind after kind, in the order of the network.
         running: BatchNorm layer name -> (running mean, running variance), each [channels].
+
+    Raises:
+        InputError: the network lacks a layer, a BatchNorm keeps no running statistics, or there is no linear layer.
     """
 
     def __init__(
@@ -190,35 +162,33 @@ class Taps(nn.Module):
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.notes = _Notes()
         self.running: dict[str, tuple[Tensor, Tensor]] = {}
-        paths: dict[str, str] = {}
-        for kind in sorted({name.partition(".")[0] for name in layers}):
-            paths |= layer_names(network, KINDS[kind])
+        paths = _paths(network, layers)
         self.layers = [name for name in paths if name in set(layers)]
+        chosen = [path for name, path in paths.items() if name.startswith(MODULE)]
+        axes = channel_axes(network, chosen) if chosen else {}
         linear = [path for path, m in network.named_modules() if isinstance(m, nn.Linear)]
         if not linear:
             raise InputError(f"{type(network).__name__} has no linear layer to take embeddings from")
         followed, relus = rectified(network) if moments else (set(), set())
+        followed -= set(chosen)  # the output of such a BatchNorm is asked for as it is
         for path in relus:
             _replace(network, path, _ReLUTap(network.get_submodule(path), self.notes))  # type: ignore[arg-type]
         _replace(network, linear[-1], _EmbeddingTap(network.get_submodule(linear[-1]), self.notes))  # type: ignore[arg-type]
-        # innermost first: wrapping a block changes the paths of the BatchNorms inside it
-        for name in sorted(layers, key=lambda name: -paths[name].count(".")):
-            module = network.get_submodule(paths[name])
-            if isinstance(module, nn.BatchNorm2d):
+        # Innermost first, for wrapping a block changes the paths inside it; modules by path around what they may be.
+        for name in sorted(layers, key=lambda name: (-paths[name].count("."), name.startswith(MODULE))):
+            path = paths[name]
+            module = network.get_submodule(path)
+            if name.startswith(MODULE):
+                _replace(network, path, _ModuleTap(module, path, self.notes, axes[path]))
+            elif isinstance(module, nn.BatchNorm2d):
                 if module.running_mean is None:
-                    raise InputError(
-                        f"{name} ({paths[name]}) has track_running_stats=False: no statistics to match"
-                    )
+                    raise InputError(f"{name} ({path}) has track_running_stats=False: no statistics to match")
                 self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
-                _replace(
-                    network,
-                    paths[name],
-                    _BatchNormTap(module, name, self.notes, moments, paths[name] in followed),
-                )
+                _replace(network, path, _BatchNormTap(module, name, self.notes, moments, path in followed))
             elif isinstance(module, nn.Conv2d):
-                _replace(network, paths[name], _ConvolutionTap(module, name, self.notes, patch))
+                _replace(network, path, _ConvolutionTap(module, name, self.notes, patch))
             else:
-                _replace(network, paths[name], _PooledTap(module, name, self.notes))
+                _replace(network, path, _PooledTap(module, name, self.notes))
         self.network = network.eval()
 
     def forward(self, x: Tensor) -> Features:
@@ -227,6 +197,19 @@ class Taps(nn.Module):
         assert self.notes.embedding is not None  # the wrapper of the last linear layer has just set it
         notes = self.notes
         return Features(logits.float(), self.notes.embedding, notes.pooled, notes.moments, notes.patches)
+
+
+def _paths(network: nn.Module, layers: Collection[str]) -> dict[str, str]:
+    """Layer name -> module path of all layers of the kinds that are named, and of the modules."""
+    paths: dict[str, str] = {}
+    for prefix in sorted({name.partition(".")[0] for name in layers}):
+        if f"{prefix}." == MODULE:
+            own = [name.removeprefix(MODULE) for name in layers if name.startswith(MODULE)]
+            paths |= layer_names(network, own)
+        else:
+            (kind,) = (kind for kind, (each, _) in KINDS.items() if each == prefix)
+            paths |= layer_names(network, kind)
+    return paths
 
 
 def _replace(network: nn.Module, path: str, module: nn.Module) -> None:

@@ -100,13 +100,15 @@ class Context:
     """What a term is computed for.
 
     Attributes:
-        shape: of the units.
-        taps: the frozen teacher, which gives the features.
+        shape: shape of the units.
+        network: the teacher, without taps.
+        taps: the frozen teacher with taps, which gives the features.
         bank: the statistics of the real images through that teacher.
         seed: of all randomness.
     """
 
     shape: Shape
+    network: nn.Module
     taps: Taps
     bank: Bank
     seed: int

@@ -46,7 +46,7 @@ class BatchNormTerm(Term[BatchNorm, Pairs | None]):
 
     def __init__(self, config: BatchNorm, context: Context) -> None:
         super().__init__(config, context)
-        self.layers = list(layer_names(context.taps.network, "bn_inputs"))
+        self.layers = list(layer_names(context.network, "bn_inputs"))
         self.running = context.taps.running
         self.factors = [config.weight * (config.first if i == 0 else 1.0) for i in range(len(self.layers))]
         batches, classes, _ = context.shape

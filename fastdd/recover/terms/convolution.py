@@ -88,7 +88,7 @@ class ConvolutionTerm(Term[Convolution, Targets]):
 
     def __init__(self, config: Convolution, context: Context) -> None:
         super().__init__(config, context)
-        self.layers = hooked_layers(context.taps.network)
+        self.layers = hooked_layers(context.network)
         self.device = context.device
         parts, shifts, self.widths, owners = [], [], [], []
         for i, layer in enumerate(self.layers):

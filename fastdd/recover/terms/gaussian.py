@@ -42,7 +42,7 @@ class GaussianTerm(Term[Gaussian, list[GaussianAlignment]]):
 
     def __init__(self, config: Gaussian, context: Context) -> None:
         super().__init__(config, context)
-        self.layers = aligned_layers(config, context.taps.network)
+        self.layers = aligned_layers(config, context.network)
 
     @classmethod
     def needs(cls, config: Gaussian, network: nn.Module) -> Needs:

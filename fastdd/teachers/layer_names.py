@@ -1,0 +1,227 @@
+"""Names of the layers of a network whose statistics may be asked for, and the axis that holds their channels.
+
+    bn.<i>         input of the i-th BatchNorm2d, in module order
+    conv.<i>       input of the i-th Conv2d, in module order
+    blocks.<i>     output of the i-th residual block (torchvision's BasicBlock and Bottleneck), after its ReLU
+    stages.<i>     output of the i-th stage (layer1, layer2, ...)
+    module.<path>  output of the module at a path, such as module.features.3, for layers that a pattern chose
+
+A pattern is a module path whose parts may be ``*`` or hold one (``denseblock*``), which stands for anything inside one
+part, or be ``**``, which stands for any number of parts: "features.*", "encoder.layers.*", "**.conv2".
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Collection, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+MODULE = "module."
+SIDES = (128, 192)  # pixels: images of two sizes tell positions from channels
+CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+CHANNELS_LAST = (nn.LayerNorm, nn.Linear)
+KINDS = {
+    "bn_inputs": ("bn", "BatchNorm2d layers"),
+    "conv_inputs": ("conv", "Conv2d layers"),
+    "blocks": ("blocks", "residual blocks"),
+    "stages": ("stages", "stages layer1, layer2, ..."),
+}
+
+
+def layer_names(network: nn.Module, layers: str | Sequence[str]) -> dict[str, str]:
+    """Layer name -> module path, in the order of the network.
+
+    Args:
+        layers: a kind, ``bn_inputs``, ``conv_inputs``, ``blocks`` or ``stages``, or patterns of module paths.
+
+    Raises:
+        InputError: the network has no such layers; the message says what it has.
+    """
+    if not isinstance(layers, str):
+        return _matching(network, layers)
+    prefix, what = KINDS[layers]
+    found = [path for path, module in network.named_modules() if _is_of_kind(path, module, layers)]
+    if not found:
+        raise InputError(
+            f"{type(network).__name__} has no {what}; choose other layers, such as module paths "
+            f"layers=[{_working_pattern(network)}], or another network"
+        )
+    return {f"{prefix}.{i}": path for i, path in enumerate(found)}
+
+
+def _is_of_kind(path: str, module: nn.Module, kind: str) -> bool:
+    if kind == "bn_inputs":
+        return isinstance(module, nn.BatchNorm2d)
+    if kind == "conv_inputs":
+        return isinstance(module, nn.Conv2d)
+    if kind == "blocks":
+        return type(module).__name__ in ("BasicBlock", "Bottleneck")
+    return path.startswith("layer") and "." not in path
+
+
+def hooked_layers(network: nn.Module) -> list[str]:
+    """Names of the inputs of all convolutions and BatchNorms, both kinds in one order, that of the modules.
+
+    Raises:
+        InputError: the network has no convolution.
+    """
+    names = {path: name for name, path in layer_names(network, "conv_inputs").items()}
+    if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        names |= {path: name for name, path in layer_names(network, "bn_inputs").items()}
+    return [names[path] for path, _ in network.named_modules() if path in names]
+
+
+# -- patterns --------------------------------------------------------------------------------------
+
+
+def _matching(network: nn.Module, patterns: Sequence[str]) -> dict[str, str]:
+    paths = [path for path, _ in network.named_modules() if path]
+    found: set[str] = set()
+    for pattern in patterns:
+        matched = {path for path in paths if _matches(path.split("."), pattern.split("."))}
+        if not matched:
+            near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
+            raise InputError(
+                f"layers: {pattern!r} matches no module of {type(network).__name__}; the nearest module paths are "
+                f"{', '.join(near)}; a pattern that works is {_working_pattern(network)}"
+            )
+        found |= matched
+    return {f"{MODULE}{path}": path for path in paths if path in found}
+
+
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _working_pattern(network: nn.Module) -> str:
+    """A pattern for this network, in quotes: the children of its outermost sequence of layers.
+
+    The head, where the last linear layer is, does not count; of two sequences the one with more weights does.
+    """
+    linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)][-1:]
+    sequences = [
+        (path.count("."), -sum(weight.numel() for weight in module.parameters()), path)
+        for path, module in network.named_modules()
+        if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        and path
+        and len(module) > 1
+        and not (linear and linear[0].startswith(f"{path}."))
+    ]
+    return repr(f"{min(sequences)[2]}.*" if sequences else "*")
+
+
+# -- channels --------------------------------------------------------------------------------------
+
+
+def channel_axes(network: nn.Module, paths: Collection[str]) -> dict[str, int | None]:
+    """The axis of each module's output that holds channels; None where the size of the image does not tell.
+
+    The network takes images of two sizes without arithmetic. The axis whose length stays is that of the channels,
+    whatever the layout: [N, C, H, W], [N, H, W, C] or tokens [N, T, D].
+    """
+    weightless = copy.deepcopy(network).to("meta").eval()
+    small, large = (_output_shapes(weightless, paths, side) for side in SIDES)
+    return {path: _unmoved(small.get(path, ()), large.get(path, ())) for path in paths}
+
+
+def _unmoved(small: tuple[int, ...], large: tuple[int, ...]) -> int | None:
+    stays = [axis for axis in range(1, len(small)) if small[axis : axis + 1] == large[axis : axis + 1]]
+    if len(stays) == 1:
+        return stays[0]
+    return 1 if len(stays) == 3 else None  # nothing moves in [N, C, H, W] behind adaptive pooling
+
+
+def _output_shapes(network: nn.Module, paths: Collection[str], side: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of the outputs of modules for one image, as far as the network takes an image of this side."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(path: str, output: object) -> None:
+        if isinstance(output, Tensor):
+            shapes[path] = tuple(output.shape)
+
+    handles = [
+        network.get_submodule(path).register_forward_hook(
+            lambda module, inputs, output, path=path: note(path, output)
+        )
+        for path in paths
+    ]
+    first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    channels = 3 if first is None else first.in_channels
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, channels, side, side, device="meta"))
+    except Exception:  # whatever a network's own code raises when an image has another size than it wants
+        return shapes
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shapes
+
+
+def pooled(output: object, axis: int | None, module: nn.Module, path: str) -> Tensor:
+    """Mean of a module's output over everything but images and channels, [N, channels] float32.
+
+    The class token of a vision transformer counts as one token among the others.
+
+    Args:
+        axis: that of the channels, from ``channel_axes``. None: the last of [N, T, D], for a network that takes one
+            size of image only; in four dimensions the module's type decides.
+
+    Raises:
+        InputError: the output is no tensor of rows, or nothing tells its channels.
+    """
+    if not isinstance(output, Tensor) or output.ndim < 2:
+        got = f"a {type(output).__name__}" if not isinstance(output, Tensor) else f"{output.ndim} dimensions"
+        raise InputError(
+            f"layers: the output of the module {path} is no tensor [images, ...], got {got}; choose the module around "
+            "it, or one inside"
+        )
+    if axis is None:
+        axis = _axis_by_type(output, module, path)
+    others = [each for each in range(1, output.ndim) if each != axis]
+    return output.mean(others, dtype=torch.float32) if others else output.float()
+
+
+def _axis_by_type(output: Tensor, module: nn.Module, path: str) -> int:
+    if output.ndim < 4 or type(module) in CHANNELS_LAST:
+        return output.ndim - 1
+    if isinstance(module, CHANNELS_FIRST):
+        return 1
+    raise InputError(
+        f"layers: which axis of the output {list(output.shape)} of the module {path} holds channels cannot be told, for "
+        "the network takes images of one size only; choose a convolution or a normalization inside it"
+    )
+
+
+def require_pooled(network: nn.Module, layers: Sequence[str], shape: tuple[int, int, int]) -> None:
+    """Check that the layers ``module.<path>`` among some can be pooled, on one image without arithmetic.
+
+    Args:
+        network: without memory for its weights, as ``outline`` gives it.
+        shape: (C, H, W) of an image.
+
+    Raises:
+        InputError: an output that is no tensor, or whose channels cannot be told.
+    """
+    paths = [name.removeprefix(MODULE) for name in layers if name.startswith(MODULE)]
+    axes = channel_axes(network, paths) if paths else {}
+    handles = [
+        network.get_submodule(path).register_forward_hook(
+            lambda module, inputs, output, path=path: (pooled(output, axes[path], module, path), None)[1]
+        )
+        for path in paths
+    ]
+    with torch.no_grad():
+        network(torch.zeros(1, *shape, device="meta"))
+    for handle in handles:
+        handle.remove()

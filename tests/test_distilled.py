@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from pictures import jpeg, picture, png, write
+from run_folders import make_run_folder, write_splits
 from torchvision.datasets import ImageFolder
 
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
-from fastdd.runtime.files import write_json, write_text
+from fastdd.run_folder import RunFolder
 
 
 def fails(path: Path, **arguments: object) -> str:
@@ -30,11 +30,7 @@ def class_folders(root: Path, classes: Sequence[str], ipc: int = 2) -> Path:
 
 
 def run_folder(root: Path, arms: Sequence[str], classes: Sequence[str] = ("cat", "dog")) -> Path:
-    write_text(root / "recipe.yaml", yaml.safe_dump({"name": "pets", "ipc": 2}))
-    write_json(root / "manifest.json", {"fastdd": "0"})
-    write_json(
-        root / "data.json", [{"split": split, "classes": list(classes)} for split in ("train", "test")]
-    )
+    make_run_folder(root, {"name": "pets", "ipc": 2, "arms": {"deda": {}, "dire": {}}}, classes)
     for arm in arms:
         class_folders(root / "images" / arm, classes)
     return root
@@ -140,9 +136,9 @@ def test_the_arm_of_a_run(tmp_path: Path) -> None:
     distilled = open_set(run)
     assert distilled.path == run / "images" / "deda"
     assert distilled.source is not None
-    assert distilled.source["arm"] == "deda"
-    assert distilled.source["recipe"] == {"name": "pets", "ipc": 2}
-    assert distilled.source["metrics"] is None
+    assert distilled.source.arm == "deda"
+    assert distilled.source.recipe.ipc == 2
+    assert distilled.source.metrics is None
     assert (
         open_set(run / "images", "random").path.name
         == open_set(run / "images" / "random").path.name
@@ -158,7 +154,7 @@ def test_an_arm_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     run = run_folder(tmp_path, ("deda",))
     (run / "images/deda/dog/00001.png").unlink()
     assert "holds 1 images of class 'dog', others have 2, so it is not whole" in fails(run)
-    write_json(run / "data.json", [{"classes": ["cat", "dog", "emu"]}])
+    write_splits(RunFolder(run), ("cat", "dog", "emu"))
     assert "is not whole" in fails(run)
     (run / "manifest.json").write_text("{")
-    assert "manifest.json cannot be read" in fails(run)
+    assert "manifest.json is damaged" in fails(run)

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from pictures import jpeg, picture, png, write
+from run_folders import make_run_folder, write_recipe
 from safetensors.torch import load_file
 from torch import Tensor
 from torchvision.datasets import ImageFolder
@@ -25,7 +26,10 @@ from fastdd.distilled import DistilledSet, channels_of, open_set
 from fastdd.errors import InputError
 from fastdd.export import FORMS, Form, export
 from fastdd.export.content import Content, write_new
-from fastdd.runtime.files import write_json, write_tensors, write_text
+from fastdd.run_folder import ArmResult, Metrics, RunFolder
+from fastdd.run_folder import write as write_results
+from fastdd.run_folder.results import DataResult, ProtocolResult, TeacherResult
+from fastdd.runtime.files import write_tensors
 
 CLASSES = ("cat", "dog", "emu")
 IPC = 3
@@ -45,26 +49,34 @@ def run(tmp_path: Path) -> Path:
         "teacher": {"network": "resnet8", "weights": "/home/someone/t.safetensors"},
         "arms": {"deda": {"title": "DEDA", "steps": 7}, "dire": {"title": "DiRe", "steps": 8}},
     }
-    write_text(run / "recipe.yaml", yaml.safe_dump(recipe))
-    write_json(run / "manifest.json", {"fastdd": "0.1", "recipe_hash": "abc123", "versions": {"torch": "2"}})
-    train = {
-        "split": "train",
-        "images": 1234,
-        "classes": CLASSES,
-        "fingerprint": "f00d",
-        "fingerprint_of": "names",
-    }
-    write_json(run / "data.json", [train, train])
-    values = {"title": "DEDA", "last": [0.5, 0.7], "coverage": 0.25, "vendi": 2.0, "cosine": 0.125}
-    write_json(
-        run / "metrics.json",
-        {
-            "teacher": {"accuracy": 0.87},
-            "protocol": {"hash": "cafe", "text": "as written"},
-            "k": 5,
-            "arms": {"random": {**values, "title": "random", "last": [0.25]}, "deda": values},
-        },
+    make_run_folder(run, recipe, CLASSES)
+    deda = ArmResult(
+        title="DEDA",
+        stored=IPC,
+        last=(0.5, 0.7),
+        best=(0.5, 0.7),
+        curves=(),
+        coverage=0.25,
+        vendi=2.0,
+        cosine=0.125,
+        vendi_by_class=(2.0,) * len(CLASSES),
+        cosine_by_class=(0.125,) * len(CLASSES),
     )
+    random = deda.model_copy(update={"title": "random", "last": (0.25,)})
+    metrics = Metrics(
+        recipe="pets",
+        description="",
+        classes=CLASSES,
+        ipc=IPC,
+        seed=0,
+        data=DataResult(root="/home/someone/pets.tar", train=1234, test=1234),
+        teacher=TeacherResult(network="resnet8", accuracy=0.87),
+        protocol=ProtocolResult(text="as written", hash="cafe", seeds=2),
+        k=5,
+        arms={"random": random, "deda": deda},
+        full_set=None,
+    )
+    write_results(RunFolder(run).metrics, metrics)
     write_tensors(run / "labels/deda.safetensors", {"logits": logits()})
     return run
 
@@ -202,7 +214,7 @@ def test_the_card_says_what_the_run_says(run: Path, tmp_path: Path) -> None:
     for said in (
         "| distilled from | pets.tar, 1,234 images of train |",
         "| its fingerprint | f00d (of names) |",
-        "| recipe | pets (abc123), arm deda |",
+        "| recipe | pets (5ca1ab1e), arm deda |",
         "| teacher | resnet8, 87.0% top-1 |",
         "| images | 9 of 3 classes |",
         "| DEDA | 60.0 (2 students) | 0.250 | 2.000 | 0.125 |",
@@ -274,7 +286,8 @@ def test_the_command(
     assert main(["export", str(run), "--to", "imagefolder"]) == 2
     assert "is not empty" in capsys.readouterr().err
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
-    write_text(run / "recipe.yaml", yaml.safe_dump({**recipe, "data": {"channels": 1}}))
+    grey = {"data": {"channels": 1}, "teacher": {"mean": [0.5], "std": [0.5]}}
+    write_recipe(RunFolder(run), recipe | grey)
     assert (channels_of(run), channels_of(tmp_path)) == (1, 3)
     assert main(["export", str(run), "--to", "webdataset", "--size", "4", "--out", "small"]) == 0
     assert "| pixels | 4 x 4, grey, PNG |" in (tmp_path / "small/README.md").read_text()

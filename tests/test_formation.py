@@ -23,7 +23,7 @@ from fastdd.distilled.formation import LowFrequencies, pack, plane_sizes, unpack
 from fastdd.distilled.images import load_recovered
 from fastdd.errors import InputError
 from fastdd.recover.variables import Formed
-from fastdd.report.folder import read_run
+from fastdd.report.finished_run import read_run
 from fastdd.report.sheets import sheet
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -32,7 +32,7 @@ from fastdd.models.build import build
 from fastdd.protocols import settle_student
 from fastdd.report import report
 from fastdd.report.figures import accuracy_figure
-from fastdd.report.folder import read_run
+from fastdd.report.finished_run import read_run
 from fastdd.runs.status import status
 from fastdd.runtime import memory as data_memory
 from fastdd.runtime.seeds import derive
@@ -320,16 +320,16 @@ def test_the_page_shows_a_reference_and_no_contender(tmp_path: Path) -> None:
     assert "<b>97.5</b>" not in table
     figure = accuracy_figure(read_run(run))
     assert [row.arm.key for row in figure.rows] == ["random", "sre2l", "deda+x"]
-    assert figure.whole is not None
-    assert figure.whole[1].dots == pytest.approx([100 * figure.axis(v) for v in (97, 98)])
-    assert all(0 <= dot <= 100 for dot in (*figure.whole[1].dots, *figure.whole[1].whisker))
+    assert figure.full_set is not None
+    assert figure.full_set[1].dots == pytest.approx([100 * figure.axis(v) for v in (97, 98)])
+    assert all(0 <= dot <= 100 for dot in (*figure.full_set[1].dots, *figure.full_set[1].whisker))
 
 
 def test_a_damaged_entry_is_named(tmp_path: Path) -> None:
     for wrong, text in (
-        ({"title": "x", "best": []}, "has no full_set.last"),
-        ([1], "must hold a mapping, got list"),
+        ({"title": "x", "best": []}, r"full_set\.images: field required"),
+        ([1], "full_set: input should be an object"),
     ):
-        run = make_run(tmp_path / text[:5], full_set=wrong)
+        run = make_run(tmp_path / text[-5:], full_set=wrong)
         with pytest.raises(InputError, match=text):
             report(run)

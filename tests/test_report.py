@@ -13,18 +13,24 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+import torch
+from conftest import TINY
 from PIL import Image
+from run_folders import write_manifest, write_recipe
 from safetensors.numpy import save_file
 
+from fastdd.cli import main
+from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.report import report
 from fastdd.report.axis import linear_axis, log_axis
 from fastdd.report.embedding_map import embedding_map
 from fastdd.report.figures import _apart, accuracy_figure, loss_figure
-from fastdd.report.folder import read_run
+from fastdd.report.finished_run import read_run
 from fastdd.report.sheets import Tile, sheet
 from fastdd.report.templates import duration, signed
+from fastdd.run_folder import RunFolder
+from fastdd.run_folder.results import StageWork
 
 CLASSES = ("a<b>", "salt & pepper", 'it\'s "odd"')
 ARMS = {"random": "random real images", "sre2l": "SRe2L", "deda+x": "DEDA <&> mine"}
@@ -57,6 +63,7 @@ def make_run(
                 Image.fromarray(pixels).save(folder / f"{slot:05d}.png")
         arms[arm] = {
             "title": title,
+            "stored": ipc,
             "last": LAST[arm][:seeds],
             "best": [v + 0.01 for v in LAST[arm][:seeds]],
             "curves": [[[100, 0.5]]] * seeds,
@@ -80,24 +87,18 @@ def make_run(
         "protocol": {"text": "resnet8, 400 steps & more", "hash": "0badcafe", "seeds": seeds},
         "k": 5,
         "arms": arms,
+        "full_set": None,
     } | metrics
     (path / "metrics.json").write_text(json.dumps(content))
-    stages = {"squeeze": {"seconds": 31.25, "images": 1000}, "recover random": {"seconds": 0.01, "images": 0}}
-    stages |= {
-        "recover sre2l": {"seconds": 12.34, "images": 24680},
-        "recover deda+x": {"seconds": 99.9, "images": 1},
+    stages = {
+        "squeeze": StageWork(seconds=31.25, images=1000),
+        "recover random": StageWork(seconds=0.01, images=0),
+        "recover sre2l": StageWork(seconds=12.34, images=24680),
+        "recover deda+x": StageWork(seconds=99.9, images=1),
     }
-    manifest = {
-        "fastdd": "0.1.0",
-        "versions": {"torch": "2.11.0", "python": "3.12.1"},
-        "recipe_hash": "5ca1ab1e",
-        "machine": {"cpu": "Abacus <9>", "threads": 2, "device": "cpu"},
-        "fingerprints": {"train": "f00d" * 16, "code": "c0de" * 16},
-        "stages": stages,
-    }
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(RunFolder(path), stages)
     method = {"init": "noise", "steps": 400, "lr": 0.1, "title": "<b>bold</b>"}
-    (path / "recipe.yaml").write_text(yaml.safe_dump({"name": "toy", "arms": {"sre2l": method}}))
+    write_recipe(RunFolder(path), {"name": "toy", "arms": {"sre2l": method, "deda+x": {"steps": 5}}})
     return path
 
 
@@ -298,6 +299,31 @@ def test_arms_of_one_title_are_told_apart(run: Path) -> None:
     ]
 
 
+def test_a_run_with_jpeg_images_has_a_report(finished: Path, tmp_path: Path) -> None:
+    """Pixels of the sheets are those of the .jpg files, and other readers of the set find them too."""
+    recipe, out = tmp_path / "jpeg.yaml", tmp_path / "jpeg"
+    arms = TINY[TINY.index("arms:") : TINY.index("recover:")]
+    recipe.write_text(TINY.replace(arms, "arms: {deda: {method: deda, steps: 2, save: {format: jpeg}}}\n"))
+    given = [
+        f"teacher.weights={finished / 'teacher.safetensors'}",
+        "student.seeds=1",
+        "metrics.full_set=false",
+    ]
+    assert main(["run", str(recipe), "--out", str(out), *given]) == 0
+    assert Page(out / "report.html").tags.count("img") == 4  # a strip and a sheet of each arm
+    files = sorted((out / "images" / "deda").rglob("*.jpg"))
+    assert len(files) == 20
+    assert {file.suffix for file in (out / "images" / "random").glob("*/*")} == {".png"}
+    distilled = open_set(out, channels=1)
+    assert distilled.ids[0] == "0/00000.jpg"
+    run = read_run(out)
+    (arm,) = (arm for arm in run.arms if arm.key == "deda")
+    assert run.image(arm, "0", 0).file == files[0]
+    assert main(["metrics", str(out)]) == 0
+    assert main(["export", str(out), "--to", "imagefolder", "--out", str(tmp_path / "set")]) == 0
+    assert torch.equal(open_set(tmp_path / "set", channels=1).images, distilled.images)
+
+
 # -- what the figures show ---------------------------------------------------------------------------
 
 
@@ -435,7 +461,7 @@ def test_incomplete_content_is_named(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     del metrics["arms"]["sre2l"]["vendi"]
     (run / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(InputError, match=r"metrics\.json has no arms\.sre2l\.vendi"):
+    with pytest.raises(InputError, match=r"metrics\.json is damaged \(arms\.sre2l\.vendi: field required\)"):
         report(run)
 
 
@@ -443,7 +469,7 @@ def test_control_must_come_first(run: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     del metrics["arms"]["random"]
     (run / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(InputError, match="control 'random' first"):
+    with pytest.raises(InputError, match="the control 'random' is not the first of its arms"):
         report(run)
 
 

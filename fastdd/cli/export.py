@@ -37,7 +37,9 @@ def _export(arguments: argparse.Namespace) -> None:
     form, path = arguments.to, Path(arguments.set)
     FORMS[form]  # an unknown form is refused before the images are read
     distilled = open_set(path, arguments.arm, size=arguments.size, channels=channels_of(path))
-    place = distilled.path
-    name = f"{place.parents[1].resolve().name}-{place.name}" if distilled.source else place.resolve().name
+    if (source := distilled.source) is None:
+        name = distilled.path.resolve().name
+    else:
+        name = f"{source.folder.path.resolve().name}-{source.arm}"
     out = export(distilled, form, arguments.out or f"{name}-{form}", shard_mb=arguments.shard_mb)
     print(f"{out}: {len(distilled)} images, {form}; {out / 'README.md'} says how to load it")

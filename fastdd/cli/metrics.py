@@ -49,8 +49,8 @@ def _metrics(arguments: argparse.Namespace) -> None:
 
     extractor = _extractor(arguments)
     distilled = open_set(arguments.set, arguments.arm, size=arguments.size, channels=extractor.channels)
-    data = distilled.source["recipe"]["data"] if distilled.source else {}
-    root = arguments.real or data.get("root")
+    data = distilled.source.recipe.data if distilled.source else None
+    root = arguments.real or (data.root if data else None)
     if root is None:
         raise InputError(f"{arguments.set} is no run, which would name its real set; give --real ROOT")
     if arguments.real is None:
@@ -58,10 +58,10 @@ def _metrics(arguments: argparse.Namespace) -> None:
     real = open_dataset(root, split_named(arguments.split))
     labels = distilled.classes_of(real.classes)
     height, width = distilled.images.shape[2:]
-    as_in_the_run = arguments.real is None and arguments.size is None
+    resize = data.resize if data and arguments.real is None and arguments.size is None else None
     embedded = extractor(distilled.images)
     embedded_real, truth = extractor.of_dataset(
-        real, (height, width), data.get("resize") if as_in_the_run else None, data.get("on_error", "fail")
+        real, (height, width), resize, data.on_error if data else "fail"
     )
     measured = measure(embedded_real, truth, embedded, labels.to(extractor.device), arguments.k)
     if arguments.json:
@@ -84,7 +84,6 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
     from ..distilled.runs import run_of
     from ..errors import InputError
     from ..evaluate import network_features, teacher_features
-    from ..run_folder import RunFolder
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.features and arguments.teacher:
@@ -99,7 +98,7 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
         raise InputError(
             f"{arguments.set} is no run, which would have its teacher; give --teacher FILE, or --features NETWORK"
         )
-    path = Path(arguments.teacher) if arguments.teacher else RunFolder(belongs[0]).teacher()  # type: ignore[index]
+    path = Path(arguments.teacher) if arguments.teacher else belongs[0].teacher()  # type: ignore[index]
     return teacher_features(path, device)
 
 

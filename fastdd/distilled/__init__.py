@@ -8,7 +8,7 @@ says of it, sets.py decodes the images, formation.py unpacks several images from
 reads the images of a run.
 """
 
-from .runs import channels_of
+from .runs import RunSource, channels_of
 from .sets import DistilledSet, open_set
 
-__all__ = ["DistilledSet", "channels_of", "open_set"]
+__all__ = ["DistilledSet", "RunSource", "channels_of", "open_set"]

@@ -17,7 +17,6 @@ keeps frequencies. Cost: two small matrix products a channel, in each direction.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from itertools import accumulate, pairwise
 
 import torch
@@ -34,12 +33,6 @@ YCBCR = torch.tensor(
 CHUNK = 64
 """stored images that are unpacked together, in float64"""
 Size = tuple[int, int]
-
-
-def formation_of(method: Mapping[str, object]) -> Formation | None:
-    """The formation of a method, as a run's recipe.yaml has it."""
-    said = method.get("formation")
-    return None if said is None else Formation.model_validate(said)
 
 
 def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:

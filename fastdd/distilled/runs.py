@@ -2,84 +2,96 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-
-from ..config import CONTROL
+from ..config import CONTROL, RANDOM_REAL, Method, Recipe
 from ..errors import InputError, suggestion
+from ..run_folder import DataSplit, Manifest, Metrics, RunFolder, read, read_manifest, read_recipe
 
-RECIPE, MANIFEST = "recipe.yaml", "manifest.json"
+
+@dataclass(frozen=True)
+class RunSource:
+    """Where the set of a run comes from.
+
+    Attributes:
+        folder: the run's files.
+        arm: name of the set's arm; ``random`` is the control of random real images.
+        recipe: the resolved recipe.
+        manifest: versions, fingerprints and times.
+        metrics: the results; None: the run has not come so far.
+        splits: the real training and test images; None: the run has not come so far.
+    """
+
+    folder: RunFolder
+    arm: str
+    recipe: Recipe
+    manifest: Manifest
+    metrics: Metrics | None
+    splits: tuple[DataSplit, DataSplit] | None
+
+    @property
+    def method(self) -> Method:
+        """How the images were made."""
+        return self.recipe.arms.get(self.arm, RANDOM_REAL)
 
 
-def run_of(path: Path) -> tuple[Path, str | None] | None:
-    """The run that a path belongs to, and the arm that it names; None for what is no run's.
+def read_source(run: RunFolder, arm: str) -> RunSource:
+    """What a run's folder says of an arm's set.
+
+    Raises:
+        InputError: one of its files is damaged, or the folder is of another version of fastdd.
+    """
+    return RunSource(
+        folder=run,
+        arm=arm,
+        manifest=read_manifest(run),
+        recipe=read_recipe(run),
+        metrics=read(run.metrics, Metrics) if run.metrics.is_file() else None,
+        splits=read(run.data, tuple[DataSplit, DataSplit]) if run.data.is_file() else None,
+    )
+
+
+def run_of(path: Path) -> tuple[RunFolder, str | None] | None:
+    """The run that a path belongs to, and the arm that the path names; None: it belongs to no run.
 
     Args:
-        path: RUN, RUN/images or RUN/images/ARM.
+        path: the folder of a run, of the images of all its arms, or of the images of one arm.
     """
-    for run, arm in ((path, None), (path.parent, None), (path.parent.parent, path.name)):
-        is_run = all((run / name).is_file() for name in (RECIPE, MANIFEST)) and (run / "images").is_dir()
-        if is_run and path in (run, run / "images", run / "images" / str(arm)):
-            return run, arm
+    run, above, top = RunFolder(path), RunFolder(path.parent), RunFolder(path.parent.parent)
+    if run.is_run():
+        return run, None
+    if path == above.all_images and above.is_run():
+        return above, None
+    if path == top.images(path.name) and top.is_run():
+        return top, path.name
     return None
 
 
-def arm_of(run: Path, arm: str | None) -> str:
-    """The arm that is meant: the one that is named, or the only one beside the control.
+def arm_of(run: RunFolder, arm: str | None) -> str:
+    """The arm that is meant: the one that is named, or else the only one beside the control.
 
     Raises:
-        InputError: no such arm, or several and none is named.
+        InputError: the run has no images of that arm, or none is named and there are several.
     """
-    arms = sorted(entry.name for entry in (run / "images").iterdir() if entry.is_dir())
+    arms = run.arms()
+    if not arms:
+        raise InputError(f"{run} has no distilled images yet; start the run again, it continues")
+    listed = ", ".join(map(repr, arms))
     if arm is not None and arm not in arms:
-        raise InputError(f"{run} has no images of arm {arm!r}{suggestion(arm, arms)}; it has {_listed(arms)}")
+        raise InputError(f"{run} has no images of arm {arm!r}{suggestion(arm, arms)}; it has {listed}")
     own = [name for name in arms if name != CONTROL]
     if arm is None and len(own) != 1:
-        raise InputError(f"{run} holds {_listed(arms)}; name one with --arm")
+        raise InputError(f"{run} holds {listed}; name one with --arm")
     return arm or own[0]
 
 
-def _listed(arms: list[str]) -> str:
-    return ", ".join(map(repr, arms)) or "no images yet"
-
-
-def read_source(run: Path, arm: str) -> dict[str, Any]:
-    """What a run's folder says of an arm's set.
-
-    Returns:
-        arm; recipe and manifest; metrics, and data (the index of both splits), each None where the run has
-        not come so far.
-
-    Raises:
-        InputError: one of them is damaged.
-    """
-    return {
-        "arm": arm,
-        "recipe": _read(run / RECIPE, yaml.safe_load),
-        "manifest": _read(run / MANIFEST, json.loads),
-        "metrics": _read(run / "metrics.json", json.loads),
-        "data": _read(run / "data.json", json.loads),
-    }
-
-
 def channels_of(path: Path) -> Literal[1, 3]:
-    """Of the images of a run, as its recipe says; 3 for what is no run's.
+    """Channels of the images of a run, as its recipe says; 3 for a set that is no run's.
 
     Raises:
         InputError: the recipe is damaged.
     """
-    belongs = run_of(path)
-    recipe = _read(belongs[0] / RECIPE, yaml.safe_load) if belongs else {}
-    return 1 if (recipe.get("data") or {}).get("channels") == 1 else 3
-
-
-def _read(file: Path, parser: Callable[[str], Any]) -> Any:
-    try:
-        return parser(file.read_text(encoding="utf-8")) if file.is_file() else None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())  # a YAML error has several lines
-        raise InputError(f"{file} cannot be read ({reason}); start the run again") from error
+    found = run_of(path)
+    return 3 if found is None else read_recipe(found[0]).data.channels

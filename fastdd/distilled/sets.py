@@ -9,13 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms.functional import rgb_to_grayscale
 
-from ..config import Formation
 from ..data.decode import decode, fit
 from ..data.loading.base_loader import decoding_threads
 from ..data.sources.folder import read_part
@@ -24,9 +22,9 @@ from ..data.verify import BadImage
 from ..errors import InputError
 from ..runtime.memory import processors, require_memory
 from ..runtime.progress import progress
-from .formation import formation_of, unpack
+from .formation import unpack
 from .layouts import ImageFiles, list_image_files
-from .runs import arm_of, channels_of, read_source, run_of
+from .runs import RunSource, arm_of, read_source, run_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class DistilledSet:
         ids: path of each image below ``path``; with a formation its place in the file follows, as in
             3/00001.png#2.
         path: the folder that holds the class folders.
-        source: what the run says of the set (runs.read_source); None: the set is no run's.
+        source: the run that the set comes from; None: the set is no run's.
         images_per_file: images in each file; more than one with a formation (formation.py).
     """
 
@@ -49,7 +47,7 @@ class DistilledSet:
     classes: tuple[str, ...]
     ids: tuple[str, ...]
     path: Path
-    source: dict[str, Any] | None
+    source: RunSource | None
     images_per_file: int = 1
 
     def __len__(self) -> int:
@@ -122,26 +120,26 @@ def open_set(
         raise InputError(f"channels {channels!r} is not possible; expected 1 (grey) or 3 (RGB)")
     if size is not None and size < 1:
         raise InputError(f"size {size} is not possible; expected pixels, at least 1")
-    source, belongs = None, run_of(folder)
-    if belongs:
-        run, named = belongs
+    source, found_run = None, run_of(folder)
+    if found_run is not None:
+        run, named = found_run
         if arm is not None and named not in (None, arm):
             raise InputError(
                 f"{str(path)!r} is arm {named!r}, but arm {arm!r} is asked for; give the run's folder"
             )
         chosen = arm_of(run, arm or named)
-        folder, source = run / "images" / chosen, read_source(run, chosen)
+        folder, source = run.images(chosen), read_source(run, chosen)
     elif arm is not None:
         raise InputError(f"{str(path)!r} is no run folder, so it has no arm {arm!r}; leave the arm out")
     found = list_image_files(folder)
     if source is not None:
         _require_whole(found, source)
-    formation = _formation(source)
-    if formation is None:
+    formation = source.method.formation if source is not None else None
+    if source is None or formation is None:
         images, per_file = _decoded(found, size, channels), 1
         ids = [entry.path for entry in found.files]
     else:
-        stored, per_file = _decoded(found, None, channels_of(folder)), formation.images
+        stored, per_file = _decoded(found, None, source.recipe.data.channels), formation.images
         images = _in_channels(unpack(stored, formation), channels)
         if size is not None:
             images = torch.stack([fit(image, (size, size)) for image in images])
@@ -157,20 +155,10 @@ def open_set(
     )
 
 
-def _formation(source: dict[str, Any] | None) -> Formation | None:
-    """The formation of a run's arm, if it has one."""
-    if source is None:
-        return None
-    arms = source["recipe"].get("arms") or {}
-    return formation_of(arms.get(source["arm"], {}))
-
-
-def _require_whole(found: ImageFiles, source: dict[str, Any]) -> None:
+def _require_whole(found: ImageFiles, source: RunSource) -> None:
     """Refuse an arm whose recovery is not finished: some classes lack images that others have."""
-    classes = source["data"][0]["classes"] if source["data"] else found.classes
-    extra, missing = (
-        sorted(set(a) - set(b)) for a, b in ((found.classes, classes), (classes, found.classes))
-    )
+    classes = source.splits[0].classes if source.splits else found.classes
+    extra, missing = sorted({*found.classes} - {*classes}), sorted({*classes} - {*found.classes})
     if extra:
         raise InputError(
             f"{found.folder} has class folder {extra[0]!r}, but the run's {len(classes)} classes have none "

@@ -109,7 +109,7 @@ class Evaluation:
     def name(self) -> str:
         """Column name of the set: the run's arm, else the folder's name ("set" if that would be "full")."""
         if self.set.source is not None:
-            return str(self.set.source["arm"])
+            return self.set.source.arm
         return self.request.path.name if self.request.path.name != FULL else "set"
 
     @cached_property
@@ -159,10 +159,11 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
     teacher_path = _teacher_path(request, run)
     teacher = teachers.open_teacher(teacher_path, device)
     distilled = _open_set(request, teacher.card)
-    recipe = distilled.source["recipe"] if distilled.source is not None else {}
-    seed: int = request.seed if request.seed is not None else recipe.get("seed", 0)
+    recipe = distilled.source.recipe if distilled.source is not None else None
+    seed = request.seed if request.seed is not None else recipe.seed if recipe is not None else 0
     seed_everything(seed)
-    configs = _protocols(request, recipe.get("student") or {}, device, distilled.images.shape[2])
+    protocol = recipe.student.model_dump(mode="json") if recipe is not None else {}
+    configs = _protocols(request, protocol, device, distilled.images.shape[2])
     classes = distilled.classes_of(teacher.card.classes)
     number, (channels, height, width) = len(teacher.card.classes), distilled.images.shape[1:]
     for config in configs:
@@ -191,19 +192,19 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
         full=full,
         full_left_out=full.left_out(request.full),
         results=open_results(
-            request.json or _results_path(run or request.path, identity, configs[0]), identity
+            request.json or _results_path(run.path if run else request.path, identity, configs[0]), identity
         ),
     )
 
 
-def _teacher_path(request: EvaluationRequest, run: Path | None) -> Path:
+def _teacher_path(request: EvaluationRequest, run: RunFolder | None) -> Path:
     if request.teacher is not None:
         return request.teacher
     if run is None:
         raise InputError(
             f"{request.path} is no run, so it has no teacher; give one with --teacher FILE.safetensors"
         )
-    return RunFolder(run).teacher()
+    return run.teacher()
 
 
 def _open_set(request: EvaluationRequest, card: teachers.Card) -> DistilledSet:
@@ -231,7 +232,7 @@ def _protocols(
 
 def _real_recipe(
     request: EvaluationRequest,
-    run: Mapping[str, object],
+    run: Recipe | None,
     distilled: DistilledSet,
     card: teachers.Card,
     *,
@@ -239,17 +240,17 @@ def _real_recipe(
     seed: int,
 ) -> Recipe:
     """A recipe whose data are the real images: those that the request gives, else those of the run's recipe."""
-    if request.data is None and not run:
+    if request.data is None and run is None:
         raise InputError(
             f"{request.path} is no run, so its real images are unknown; give them with --data ROOT"
         )
-    data = Data.model_validate(run.get("data", {}))
+    data = Data() if run is None else run.data
     changes: dict[str, object] = {"channels": card.channels}
     if request.data is not None:
         changes["root"] = request.data
     else:
         check_recorded_root(data.root, "--data")
-    if not run:
+    if run is None:
         changes["size"] = distilled.images.shape[2]
     if request.resize is not None:
         changes["resize"] = request.resize

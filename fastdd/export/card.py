@@ -7,11 +7,14 @@ recorded. Paths of the machine are not shown: only their last name is kept.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from pathlib import PurePath
-from typing import Any
 
 import yaml
+from pydantic import JsonValue
 
+from ..config import CONTROL, as_plain
+from ..distilled import RunSource
 from ..version import __version__
 from .content import Content
 
@@ -20,15 +23,16 @@ LICENCE = (
     "for them too. Check them before you share or use this set."
 )
 PATHS = ("root", "weights", "init")
-"""keys of a recipe that may name a file"""
+"""keys of a recipe whose values may name a file"""
 
 
 def card(content: Content, form: str, *, files: str, loading: str) -> str:
-    """Markdown with a YAML header.
+    """The card as Markdown with a YAML header.
 
     Args:
-        form: of the export, in words.
-        files: pattern of the files of images, for the hub's libraries.
+        content: what is written.
+        form: the form of the export in words.
+        files: pattern of the files that hold images, for the hub's libraries.
         loading: three lines of Python that load the set.
     """
     source = content.distilled.source
@@ -45,7 +49,7 @@ def card(content: Content, form: str, *, files: str, loading: str) -> str:
     parts = [
         f"---\n{yaml.safe_dump(top, sort_keys=False, allow_unicode=True)}---",
         f"# {title}",
-        _facts(content, form, origin),
+        _overview(content, form, origin),
         f"## How to load it\n\n```python\n{loading}\n```",
         _results(source),
         f"## Licence\n\n{LICENCE.format(source=origin)}",
@@ -54,35 +58,31 @@ def card(content: Content, form: str, *, files: str, loading: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _title(source: dict[str, Any] | None) -> tuple[str, str]:
-    """Title, and the name of the data set that the images were distilled from."""
+def _title(source: RunSource | None) -> tuple[str, str]:
+    """The card's title, and the name of the data set that the images were distilled from."""
     if source is None:
         return "Distilled image set", "a data set that is not recorded here"
-    origin = PurePath(_under(source["recipe"], "data", "root") or "an unnamed data set").name
+    origin = PurePath(source.recipe.data.root).name
     return f"{_method(source)}, distilled from {origin}", origin
 
 
-def _method(source: dict[str, Any]) -> str:
-    measured = _under(source["metrics"], "arms", source["arm"], "title")
-    return str(measured or _under(source["recipe"], "arms", source["arm"], "title") or source["arm"])
+def _method(source: RunSource) -> str:
+    return source.method.title or source.arm
 
 
-def _under(values: Any, *keys: str) -> Any:
-    """A nested value, or None where there is none: runs of earlier versions say less."""
-    for key in keys:
-        values = values.get(key) if isinstance(values, dict) else None
-    return values
-
-
-def _facts(content: Content, form: str, origin: str) -> str:
+def _overview(content: Content, form: str, origin: str) -> str:
+    """The table at the top of the card."""
     distilled, source = content.distilled, content.distilled.source
     channels, height, width = distilled.images.shape[1:]
-    images, formed = f"{len(content):,} of {len(content.names):,} classes", distilled.images_per_file
+    images, per_file = f"{len(content):,} of {len(content.names):,} classes", distilled.images_per_file
+    if per_file > 1:
+        images += f", unpacked; the run stores {per_file} in the pixels of one"
+    if content.logits is not None:
+        form += ", with the teacher's logits of each image"
     rows = {
-        "images": images
-        + (f", unpacked; the run stores {formed} in the pixels of one" if formed > 1 else ""),
+        "images": images,
         "pixels": f"{height} x {width}, {'RGB' if channels == 3 else 'grey'}, PNG",
-        "form": form + (", with the teacher's logits of each image" if content.logits is not None else ""),
+        "form": form,
         "distilled from": origin,
     }
     if source is None:
@@ -93,73 +93,64 @@ def _facts(content: Content, form: str, origin: str) -> str:
     return "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
-def _origins(source: dict[str, Any], origin: str) -> dict[str, str]:
-    """What a run's folder says of where its set comes from."""
-    recipe, manifest = source["recipe"], source["manifest"]
-    accuracy = _under(source["metrics"], "teacher", "accuracy")
+def _origins(source: RunSource, origin: str) -> dict[str, str]:
+    """What the run says of where the set comes from."""
+    recipe, manifest = source.recipe, source.manifest
+    accuracy = source.metrics.teacher.accuracy if source.metrics else None
+    reached = "" if accuracy is None else f", {accuracy:.1%} top-1"
     rows = {
         "method": _method(source),
-        "recipe": f"{_under(recipe, 'name')} ({_under(manifest, 'recipe_hash')}), arm {source['arm']}",
-        "teacher": f"{_under(recipe, 'teacher', 'network')}"
-        + ("" if accuracy is None else f", {accuracy:.1%} top-1"),
-        "made with": f"fastdd {_under(manifest, 'fastdd')}, torch {_under(manifest, 'versions', 'torch')}",
+        "recipe": f"{recipe.name} ({manifest.recipe_hash}), arm {source.arm}",
+        "teacher": f"{recipe.teacher.network}{reached}",
+        "made with": f"fastdd {manifest.fastdd}, torch {manifest.versions.torch}",
     }
-    if source["data"] and "images" in source["data"][0]:
-        train = source["data"][0]
-        rows["distilled from"] = f"{origin}, {train['images']:,} images of {train['split']}"
-        rows["its fingerprint"] = f"{train['fingerprint']} (of {train['fingerprint_of']})"
+    if source.splits is not None:
+        train, _ = source.splits
+        rows["distilled from"] = f"{origin}, {train.images:,} images of {train.split}"
+        rows["its fingerprint"] = f"{train.fingerprint} (of {train.fingerprint_of})"
     return rows
 
 
-def _results(source: dict[str, Any] | None) -> str:
-    """What the run measured of the set, of as many random real images and of the whole real training set."""
-    if source is None or not _under(source["metrics"], "arms", source["arm"]):
+def _results(source: RunSource | None) -> str:
+    """What the run measured of the set, of the control and of the whole real training set."""
+    if source is None or source.metrics is None or source.arm not in source.metrics.arms:
         return ""
-    metrics = source["metrics"]
+    metrics = source.metrics
     rows = ["| | top-1 % (last) | coverage | Vendi | cosine |", "| --- | --- | --- | --- | --- |"]
-    for arm in dict.fromkeys((source["arm"], "random")):
-        values = metrics["arms"].get(arm, {})
-        cells = [
-            _accuracy(values.get("last")),
-            *(_number(values.get(name)) for name in ("coverage", "vendi", "cosine")),
-        ]
-        rows.append(f"| {values.get('title', arm)} | {' | '.join(cells)} |")
-    if whole := _under(metrics, "full_set", "last"):
-        rows.append(f"| {_under(metrics, 'full_set', 'title')} | {_accuracy(whole)} | - | - | - |")
-    protocol = _under(metrics, "protocol") or {}
-    said = f"Protocol {protocol.get('hash', '?')}: {protocol.get('text', '?')}."
-    said += f" Coverage with k = {metrics.get('k', '?')}."
-    return "\n".join(["## Results", "", *rows, "", said])
+    for name in dict.fromkeys((source.arm, CONTROL)):
+        arm = metrics.arms[name]
+        numbers = f"{arm.coverage:.3f} | {arm.vendi:.3f} | {arm.cosine:.3f}"
+        rows.append(f"| {arm.title} | {_accuracy(arm.last)} | {numbers} |")
+    if metrics.full_set is not None:
+        rows.append(f"| {metrics.full_set.title} | {_accuracy(metrics.full_set.last)} | - | - | - |")
+    protocol = metrics.protocol
+    text = f"Protocol {protocol.hash}: {protocol.text}. Coverage with k = {metrics.k}."
+    return "\n".join(["## Results", "", *rows, "", text])
 
 
-def _accuracy(students: Any) -> str:
-    last = [value for value in students or [] if isinstance(value, float)]
-    return (
-        "-" if not last else f"{100 * statistics.mean(last):.1f} ({len(last)} student{'s' * (len(last) > 1)})"
-    )
+def _accuracy(last: Sequence[float]) -> str:
+    return f"{100 * statistics.mean(last):.1f} ({len(last)} student{'s' * (len(last) > 1)})"
 
 
-def _number(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "-"
-
-
-def _settings(source: dict[str, Any] | None) -> str:
+def _settings(source: RunSource | None) -> str:
+    """The recipe without the methods of other arms."""
     if source is None:
         return ""
-    recipe = dict(source["recipe"])
-    arms = recipe.pop("arms", {}) or {}
-    recipe["method"] = arms.get(source["arm"], "random real images")
+    recipe = as_plain(source.recipe)
+    arms = recipe.pop("arms")
+    recipe["method"] = arms.get(source.arm, "random real images")
     text = yaml.safe_dump(_without_folders(recipe), sort_keys=False, allow_unicode=True)
     return f"## Settings\n\n```yaml\n{text}```"
 
 
-def _without_folders(node: Any, key: str = "") -> Any:
+def _without_folders(node: JsonValue, key: str = "") -> JsonValue:
+    """A recipe, or a part of it under a key, in which each path is cut to its last name."""
     if isinstance(node, dict):
         return {name: _without_folders(value, name) for name, value in node.items()}
     return PurePath(node).name if isinstance(node, str) and key in PATHS else node
 
 
 def _size_category(images: int) -> str:
-    """The hub's word for a number of images."""
+    """The hub's name for a number of images."""
     steps = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
     return next((name for limit, name in steps if images < limit), "1M<n<10M")

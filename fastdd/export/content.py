@@ -100,7 +100,7 @@ def _stored_logits(distilled: DistilledSet) -> Tensor | None:
     """Logits of whole images; those of augmented views belong to no single image and stay with the run."""
     if distilled.source is None:
         return None
-    file = distilled.path.parents[1] / "labels" / f"{distilled.source['arm']}.safetensors"
+    file = distilled.source.folder.labels(distilled.source.arm, per="image")
     if not file.is_file():
         return None
     try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .folder import Arm, Run
+from .finished_run import FinishedArm, FinishedRun
 
 REAL_POINTS = 1000
 ITERATIONS = 500
@@ -42,10 +42,10 @@ class EmbeddingMap:
     real_points: int
     clouds: list[str]
     labels: list[tuple[float, float, str]]
-    panels: list[tuple[Arm, list[tuple[float, float, int]]]]
+    panels: list[tuple[FinishedArm, list[tuple[float, float, int]]]]
 
 
-def embedding_map(run: Run) -> EmbeddingMap:
+def embedding_map(run: FinishedRun) -> EmbeddingMap:
     """The map of a run's first classes: as many real points of each class, and each arm's first slots.
 
     The control's images are real training images, so they are drawn at their real points: t-SNE would push
@@ -55,8 +55,7 @@ def embedding_map(run: Run) -> EmbeddingMap:
     labels = run.embeddings["real_labels"]
     slots = run.shown_slots
     control, *distilled = [
-        run.embeddings[arm.key][[c * run.stored(arm) + slot for c in classes for slot in range(slots)]]
-        for arm in run.arms
+        run.embeddings[arm.key][_rows(len(classes), arm.result.stored, slots)] for arm in run.arms
     ]
     twins = _twins(control, np.repeat(classes, slots), run.embeddings["real"], labels)
     chosen = np.union1d(_stratified(labels, len(classes), REAL_POINTS), twins)
@@ -75,6 +74,11 @@ def embedding_map(run: Run) -> EmbeddingMap:
             for arm, s in zip(run.arms, sets, strict=True)
         ],
     )
+
+
+def _rows(classes: int, stored: int, slots: int) -> np.ndarray:
+    """Rows of the first slots of each class, in an array of ``stored`` rows a class."""
+    return (stored * np.arange(classes)[:, None] + np.arange(slots)).ravel()
 
 
 def _twins(control: np.ndarray, classes: np.ndarray, real: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -7,13 +7,14 @@ text keeps its size. Curves have positions in a panel of 360 x 230. The template
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from ..config.terms import term_labels
+from ..run_folder import ArmResult, FullSetResult
+from ..run_folder.results import StageWork
 from .axis import Axis, Geometry, linear_axis, log_axis
-from .folder import Arm, Run, WholeSet
+from .finished_run import FinishedArm, FinishedRun
 
 PANEL = Geometry(width=360.0, height=230.0, left=46.0, right=292.0, top=10.0, bottom=200.0)
 """panel of the loss curves, whose labels stand right of the frame"""
@@ -27,7 +28,13 @@ def spread(values: Sequence[float]) -> float:
 
 
 def mean(values: Sequence[float]) -> float:
+    """Mean over seeds."""
     return statistics.mean(values)
+
+
+def in_percent(fractions: Sequence[float]) -> list[float]:
+    """Accuracies in percent."""
+    return [100 * fraction for fraction in fractions]
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class AccuracyRow:
         gain: percentage points above the control.
     """
 
-    arm: Arm
+    arm: FinishedArm
     marks: Marks
     bar: tuple[float, float]
     gain: float
@@ -71,13 +78,14 @@ class AccuracyFigure:
     axis: Axis
     control: float
     rows: list[AccuracyRow]
-    whole: tuple[WholeSet, Marks] | None
+    full_set: tuple[FullSetResult, Marks] | None
 
 
-def accuracy_figure(run: Run) -> AccuracyFigure:
+def accuracy_figure(run: FinishedRun) -> AccuracyFigure:
     """Accuracy after the last step of every arm, with a bar from the control's, and of the full set."""
-    scores = [[100 * float(v) for v in arm.metrics["last"]] for arm in run.arms]
-    above = [[100 * v for v in run.whole.last]] if run.whole else []
+    scores = [in_percent(arm.result.last) for arm in run.arms]
+    full_set = run.metrics.full_set
+    above = [in_percent(full_set.last)] if full_set else []
     measured = scores + above
     ends = [mean(each) + sign * spread(each) for each in measured for sign in (-1, 1)]
     axis = linear_axis([value for each in measured for value in each] + ends)
@@ -87,8 +95,8 @@ def accuracy_figure(run: Run) -> AccuracyFigure:
         marks = _marks(values, axis)
         start, end = sorted((100 * axis(reference), marks.mean))
         rows.append(AccuracyRow(arm, marks, bar=(start, end - start), gain=marks.value - reference))
-    whole = (run.whole, _marks(above[0], axis)) if run.whole else None
-    return AccuracyFigure(axis, 100 * axis(reference), rows, whole)
+    reached = (full_set, _marks(above[0], axis)) if full_set else None
+    return AccuracyFigure(axis, control=100 * axis(reference), rows=rows, full_set=reached)
 
 
 def _marks(scores: Sequence[float], axis: Axis) -> Marks:
@@ -108,17 +116,23 @@ class ClassDots:
 
     title: str
     axis: Axis
-    rows: list[tuple[str, list[tuple[Arm, float]]]]
+    rows: list[tuple[str, list[tuple[FinishedArm, float]]]]
 
 
-def class_dots(run: Run, key: str, title: str) -> ClassDots:
-    """A metric by class, such as ``cosine_by_class``, for the shown classes."""
-    count = len(run.shown_classes)
-    axis = linear_axis([float(v) for arm in run.arms for v in arm.metrics[key][:count]])
-    rows = [
-        (name, [(arm, 100 * axis(float(arm.metrics[key][i]))) for arm in run.arms])
-        for i, name in enumerate(run.shown_classes)
-    ]
+def class_dots(run: FinishedRun, by_class: Callable[[ArmResult], Sequence[float]], title: str) -> ClassDots:
+    """The figure of one metric by class, for the shown classes.
+
+    Args:
+        run: the run.
+        by_class: the metric of one arm, a value for each class.
+        title: name of the metric, with an arrow to the better side.
+    """
+    values = [by_class(arm.result)[: len(run.shown_classes)] for arm in run.arms]
+    axis = linear_axis([value for each in values for value in each])
+    rows = []
+    for name, of_class in zip(run.shown_classes, zip(*values, strict=True), strict=True):
+        dots = [(arm, 100 * axis(value)) for arm, value in zip(run.arms, of_class, strict=True)]
+        rows.append((name, dots))
     return ClassDots(title, axis, rows)
 
 
@@ -150,14 +164,14 @@ class LossFigure:
         hidden: whether values are left out because they lie below the axis, as zero and negative ones do.
     """
 
-    panels: list[tuple[Arm, list[LossLine]]]
+    panels: list[tuple[FinishedArm, list[LossLine]]]
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     terms: list[tuple[str, str]]
     hidden: bool
 
 
-def loss_figure(run: Run) -> LossFigure | None:
+def loss_figure(run: FinishedRun) -> LossFigure | None:
     """Loss curves of the arms that recorded losses; None where no arm did."""
     arms = [arm for arm in run.arms if any(arm.losses.values())]
     if not arms:
@@ -176,7 +190,7 @@ def loss_figure(run: Run) -> LossFigure | None:
     )
 
 
-def _lines(arm: Arm, terms: Sequence[str], x: Axis, y: Axis) -> list[LossLine]:
+def _lines(arm: FinishedArm, terms: Sequence[str], x: Axis, y: Axis) -> list[LossLine]:
     lines, ends = [], []
     for term, curve in arm.losses.items():
         path, pen = [], "M"
@@ -229,13 +243,12 @@ class StageRow:
     rate: float | None
 
 
-def stage_rows(stages: dict[str, dict[str, Any]]) -> list[StageRow]:
+def stage_rows(stages: Mapping[str, StageWork]) -> list[StageRow]:
     """Stages in their order, without the report, whose time is not known while it is written."""
     timed = {name: stage for name, stage in stages.items() if name != "report"}
-    longest = max((float(stage["seconds"]) for stage in timed.values()), default=0.0) or 1.0
+    longest = max((stage.seconds for stage in timed.values()), default=0.0) or 1.0
     rows = []
     for name, stage in timed.items():
-        seconds, images = float(stage["seconds"]), stage.get("images") or 0
-        rate = images / seconds if images and seconds else None
-        rows.append(StageRow(name, bar=100 * seconds / longest, seconds=seconds, rate=rate))
+        rate = stage.images / stage.seconds if stage.images and stage.seconds else None
+        rows.append(StageRow(name, bar=100 * stage.seconds / longest, seconds=stage.seconds, rate=rate))
     return rows

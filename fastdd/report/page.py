@@ -1,4 +1,4 @@
-"""One self-contained page: images as data URIs, style and figures inline, no script and no network."""
+"""The page of a run, one self-contained file: images as data URIs, style and figures inline, no scripts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..run_folder import FullSetResult
 from ..runtime.files import write_text
 from . import figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
-from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
-from .folder import Arm, Run, WholeSet, read_run
+from .figures import accuracy_figure, class_dots, in_percent, loss_figure, mean, spread, stage_rows
+from .finished_run import FinishedArm, FinishedRun, read_run
 from .sheets import Sheet, sheet
 from .templates import environment
 
 
 def report(out: Path) -> Path:
-    """Write ``out/report.html`` from a finished run folder.
+    """Write the page of a finished run into its folder.
 
     Args:
         out: the run folder, finished up to its metrics; nothing else is read.
@@ -29,66 +29,94 @@ def report(out: Path) -> Path:
     Raises:
         InputError: a file is missing or damaged; the message names it and says what to do.
     """
-    out = Path(out)
-    content = environment().get_template("page.html").render(_context(read_run(out)))
-    write_text(out / "report.html", content)
-    return out / "report.html"
+    run = read_run(Path(out))
+    page = run.folder.report
+    write_text(page, environment().get_template("page.html").render(_context(run)))
+    return page
 
 
 # -- the table ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Cell:
-    text: str
-    after: str
-    """± and the standard deviation over seeds, where there are several"""
-    best: bool
+class Column:
+    """A column of the table.
+
+    Attributes:
+        name: its heading.
+        note: the unit, and an arrow to the better side.
+        direction: 1 where larger values are better, -1 where smaller ones are.
+        value: the value of an arm; None: the arm has none.
+        format: format of the value.
+        fractions: the accuracies over seeds whose mean the value is; None: it is no mean.
+    """
+
+    name: str
+    note: str
+    direction: int
+    value: Callable[[FinishedArm], float | None]
+    format: str
+    fractions: Callable[[FinishedArm], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True)
-class Column:
-    name: str
-    note: str
-    """which way is better, or the unit"""
+class Cell:
+    """A value in the table.
+
+    Attributes:
+        text: the value.
+        after: ± and the standard deviation over seeds; empty where there are not several.
+        best: whether the value is the best of its column.
+    """
+
+    text: str
+    after: str = ""
+    best: bool = False
 
 
-Value = Callable[[Arm], float | None]
+def _accuracy_column(name: str, fractions: Callable[[FinishedArm], Sequence[float]]) -> Column:
+    def value(arm: FinishedArm) -> float:
+        return 100 * mean(fractions(arm))
+
+    return Column(name, "% ↑", direction=1, value=value, format=".1f", fractions=fractions)
 
 
-def _table(run: Run) -> tuple[list[Column], list[tuple[Arm, list[Cell]]]]:
-    """Columns and rows; in each column the best value is marked, ties by what is printed."""
-    columns: list[tuple[Column, int, Value, str, str]] = [
-        (Column("Last", "% ↑"), 1, lambda arm: 100 * mean(arm.metrics["last"]), ".1f", "last"),
-        (Column("Best", "% ↑"), 1, lambda arm: 100 * mean(arm.metrics["best"]), ".1f", "best"),
-        (Column("Coverage", "↑"), 1, lambda arm: arm.metrics["coverage"], ".3f", ""),
-        (Column("Vendi", "↑"), 1, lambda arm: arm.metrics["vendi"], ".2f", ""),
-        (Column("Cosine", "↓"), -1, lambda arm: arm.metrics["cosine"], ".3f", ""),
-        (Column("Recover", "s ↓"), -1, lambda arm: arm.seconds, ",.1f", ""),
-    ]
-    cells = [_column(run.arms, *column[1:]) for column in columns]
-    return [column[0] for column in columns], [(arm, [c[i] for c in cells]) for i, arm in enumerate(run.arms)]
+COLUMNS = (
+    _accuracy_column("Last", lambda arm: arm.result.last),
+    _accuracy_column("Best", lambda arm: arm.result.best),
+    Column("Coverage", "↑", direction=1, value=lambda arm: arm.result.coverage, format=".3f"),
+    Column("Vendi", "↑", direction=1, value=lambda arm: arm.result.vendi, format=".2f"),
+    Column("Cosine", "↓", direction=-1, value=lambda arm: arm.result.cosine, format=".3f"),
+    Column("Recover", "s ↓", direction=-1, value=lambda arm: arm.seconds, format=",.1f"),
+)
 
 
-def _column(arms: Sequence[Arm], direction: int, value: Value, form: str, seeds: str) -> list[Cell]:
-    values = [value(arm) for arm in arms]
-    texts = ["–" if v is None else format(v, form).replace("-", "−") for v in values]
-    known = [(direction * v, text) for v, text in zip(values, texts, strict=True) if v is not None]
+def _table(arms: Sequence[FinishedArm]) -> list[tuple[FinishedArm, list[Cell]]]:
+    """A row of cells for each arm."""
+    columns = [_cells(arms, column) for column in COLUMNS]
+    return [(arm, [cells[row] for cells in columns]) for row, arm in enumerate(arms)]
+
+
+def _cells(arms: Sequence[FinishedArm], column: Column) -> list[Cell]:
+    """The cells of a column; its best value is marked, and all that print like it."""
+    values = [column.value(arm) for arm in arms]
+    texts = ["–" if v is None else format(v, column.format).replace("-", "−") for v in values]
+    known = [(column.direction * v, text) for v, text in zip(values, texts, strict=True) if v is not None]
     best = max(known)[1] if len(known) > 1 else None
-    after = [_scatter(arm.metrics[seeds]) if seeds else "" for arm in arms]
+    after = [_scatter(column.fractions(arm)) if column.fractions else "" for arm in arms]
     return [Cell(text, more, text == best) for text, more in zip(texts, after, strict=True)]
 
 
-def _scatter(accuracies: Sequence[float]) -> str:
-    return f"± {100 * spread(accuracies):.1f}" if len(accuracies) > 1 else ""
+def _scatter(fractions: Sequence[float]) -> str:
+    return f"± {100 * spread(fractions):.1f}" if len(fractions) > 1 else ""
 
 
-def _whole(whole: WholeSet, columns: int) -> list[Cell]:
-    """Cells of the whole training set, which has accuracies alone and is best in nothing."""
-    reached = [
-        Cell(f"{100 * mean(values):.1f}", _scatter(values), False) for values in (whole.last, whole.best)
-    ]
-    return reached + [Cell("–", "", False)] * (columns - len(reached))
+def _full_set_cells(full_set: FullSetResult | None) -> list[Cell]:
+    """The row of the whole training set, which has accuracies alone and is best in nothing."""
+    if full_set is None:
+        return []
+    reached = [Cell(f"{100 * mean(each):.1f}", _scatter(each)) for each in (full_set.last, full_set.best)]
+    return reached + [Cell("–")] * (len(COLUMNS) - len(reached))
 
 
 # -- the finding -------------------------------------------------------------------------------------
@@ -96,68 +124,77 @@ def _whole(whole: WholeSet, columns: int) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Finding:
-    """The best distilled set against the control, in percent and points; clear: beyond the seeds' scatter."""
+    """The best distilled set against the control.
 
-    arm: Arm
+    Attributes:
+        arm: the best set.
+        value: its accuracy in percent.
+        gain: percentage points above the control.
+        clear: whether the gain exceeds the scatter of the seeds.
+    """
+
+    arm: FinishedArm
     value: float
     gain: float
     clear: bool
 
 
-def _finding(run: Run) -> Finding | None:
+def _finding(run: FinishedRun) -> Finding | None:
     """None where only the control was run."""
     if len(run.arms) < 2:
         return None
-    control = [100 * v for v in run.arms[0].metrics["last"]]
-    best = max(run.arms[1:], key=lambda arm: mean(arm.metrics["last"]))
-    scores = [100 * v for v in best.metrics["last"]]
+    control = in_percent(run.arms[0].result.last)
+    best = max(run.arms[1:], key=lambda arm: mean(arm.result.last))
+    scores = in_percent(best.result.last)
     gain = mean(scores) - mean(control)
-    return Finding(best, mean(scores), gain, abs(gain) > math.hypot(spread(scores), spread(control)))
+    clear = abs(gain) > math.hypot(spread(scores), spread(control))
+    return Finding(best, mean(scores), gain=gain, clear=clear)
 
 
-def _sweep(run: Run) -> sweep_figure.SweepFigure | None:
+def _sweep(run: FinishedRun) -> sweep_figure.SweepFigure | None:
     """None where the run is no sweep."""
-    if not run.sweep.points:
+    grid = run.recipe.sweep
+    if not grid.points:
         return None
     control, *arms = run.arms
     sets = []
     for arm in arms:
-        point = run.sweep.points.get(arm.key)
+        point = grid.points.get(arm.key)
         title, at = (point.title, point.at) if point else (arm.label, {})
-        sets.append(sweep_figure.SweptSet(title, at, arm.metrics["last"]))
-    return sweep_figure.accuracy_by_key(
-        [sweep_figure.SweptRun({}, control.metrics["last"], sets)], run.sweep.keys
-    )
+        sets.append(sweep_figure.SweptSet(title, at, arm.result.last))
+    swept = sweep_figure.SweptRun({}, control.result.last, sets)
+    return sweep_figure.accuracy_by_key([swept], grid.keys)
 
 
 # -- the page ----------------------------------------------------------------------------------------
 
 
-def _sheets(run: Run) -> list[tuple[Arm, Sheet]]:
+def _sheets(run: FinishedRun) -> list[tuple[FinishedArm, Sheet]]:
     """For each arm, rows of classes and columns of slots."""
     slots = range(run.shown_slots)
-    return [
-        (arm, sheet([[run.image(arm, c, slot) for slot in slots] for c in run.shown_classes]))
-        for arm in run.arms
-    ]
+    sheets = []
+    for arm in run.arms:
+        rows = [[run.image(arm, name, slot) for slot in slots] for name in run.shown_classes]
+        sheets.append((arm, sheet(rows)))
+    return sheets
 
 
-def _strips(run: Run) -> list[tuple[Arm, Sheet]]:
+def _strips(run: FinishedRun) -> list[tuple[FinishedArm, Sheet]]:
     """For each arm, the first image of each class, side by side."""
-    return [(arm, sheet([[run.image(arm, c, 0) for c in run.shown_classes]])) for arm in run.arms]
+    return [(arm, sheet([[run.image(arm, name, 0) for name in run.shown_classes]])) for arm in run.arms]
 
 
-def _context(run: Run) -> dict[str, Any]:
-    columns, rows = _table(run)
-    stages = stage_rows(run.manifest["stages"])
+def _context(run: FinishedRun) -> dict[str, object]:
+    """The names that the template uses."""
+    stages = stage_rows(run.manifest.stages)
     return {
         "run": run,
         "metrics": run.metrics,
         "manifest": run.manifest,
         "finding": _finding(run),
-        "columns": columns,
-        "rows": rows,
-        "whole": _whole(run.whole, len(columns)) if run.whole else [],
+        "columns": COLUMNS,
+        "rows": _table(run.arms),
+        "full_set": _full_set_cells(run.metrics.full_set),
         "strips": _strips(run),
         "sheets": _sheets(run),
         "accuracy": accuracy_figure(run),
@@ -165,8 +202,8 @@ def _context(run: Run) -> dict[str, Any]:
         "sweep_geometry": sweep_figure.PANEL,
         "losses": loss_figure(run),
         "by_class": [
-            class_dots(run, "cosine_by_class", "Cosine within the class ↓"),
-            class_dots(run, "vendi_by_class", "Vendi score ↑"),
+            class_dots(run, lambda result: result.cosine_by_class, "Cosine within the class ↓"),
+            class_dots(run, lambda result: result.vendi_by_class, "Vendi score ↑"),
         ],
         "map": embedding_map(run),
         "map_size": (WIDTH, HEIGHT),

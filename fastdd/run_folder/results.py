@@ -217,6 +217,11 @@ class UnitLog(Record):
     losses: tuple[dict[str, int | float], ...]
     """``step`` and the value of each term, every ``recover.log_every`` steps"""
 
+    def by_step(self) -> list[tuple[int, dict[str, float]]]:
+        """(step, value of each term) of every record."""
+        terms = [{name: value for name, value in record.items() if name != "step"} for record in self.losses]
+        return [(int(record["step"]), values) for record, values in zip(self.losses, terms, strict=True)]
+
 
 class StudentResult(Record):
     """seed_SEED.json: the test accuracy of one student, as fractions."""

@@ -1,0 +1,188 @@
+"""A finished run, read back from its folder: everything the page shows, checked before anything is drawn."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from ..config import CONTROL, RANDOM_REAL, Method, Recipe
+from ..errors import InputError
+from ..run_folder import ArmResult, Manifest, Metrics, RunFolder, UnitLog, read, read_manifest, read_recipe
+from ..run_folder.results import damaged, missing, read_text
+from .sheets import Tile
+
+SHOWN_CLASSES = 20
+SHOWN_SLOTS = 10
+
+Losses = dict[str, list[tuple[int, float]]]
+"""(step, value) of each term, by rising step"""
+
+
+@dataclass(frozen=True)
+class FinishedArm:
+    """One arm of a finished run.
+
+    Attributes:
+        key: its name in the recipe; ``random`` is the control.
+        label: its title, followed by its key where two arms share a title.
+        index: its place among the arms, 0 for the control; it picks color and marker.
+        result: accuracies and diversity.
+        method: how its images were made.
+        losses: each term averaged over the units; empty where none were recorded.
+        seconds: time of its recovery; None for the control.
+    """
+
+    key: str
+    label: str
+    index: int
+    result: ArmResult
+    method: Method
+    losses: Losses
+    seconds: float | None
+
+    @property
+    def control(self) -> bool:
+        """Whether the arm is the control of random real images."""
+        return self.key == CONTROL
+
+    @property
+    def settings(self) -> str:
+        """How the images were made, such as ``noise start, 400 steps, lr 0.1``; empty for the control."""
+        if self.control:
+            return ""
+        method = self.method
+        text = f"{method.init} start, {method.steps} steps, lr {method.lr:g}"
+        if method.formation is not None:
+            text += f", {method.formation.images} images in the pixels of one"
+        return text
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run.
+
+    Attributes:
+        folder: its files.
+        recipe: the resolved recipe.
+        recipe_text: the same as it is written.
+        manifest: versions, fingerprints and times.
+        metrics: the results.
+        arms: the control, then the recipe's arms.
+        embeddings: the teacher's embeddings, float16 [N, D]: those of the real images (``real``, with
+            ``real_labels``) and one array an arm.
+    """
+
+    folder: RunFolder
+    recipe: Recipe
+    recipe_text: str
+    manifest: Manifest
+    metrics: Metrics
+    arms: list[FinishedArm]
+    embeddings: dict[str, np.ndarray]
+
+    @property
+    def shown_classes(self) -> tuple[str, ...]:
+        """The classes that fit on a page: the first 20."""
+        return self.metrics.classes[:SHOWN_CLASSES]
+
+    @property
+    def shown_slots(self) -> int:
+        """Images of a class that fit on a page and that every arm has: at most ten."""
+        return min(self.metrics.ipc, SHOWN_SLOTS, *(arm.result.stored for arm in self.arms))
+
+    def image(self, arm: FinishedArm, class_name: str, slot: int) -> Tile:
+        """One image of an arm."""
+        formation, number, place = arm.method.formation, slot, 0
+        if formation is not None:
+            number, place = divmod(slot, formation.images)
+        file = self.folder.image(arm.key, class_name, number, arm.method.save.format)
+        return Tile(file, formation, place)
+
+
+def read_run(path: Path) -> FinishedRun:
+    """Read a finished run.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        InputError: the folder or a file in it is missing, damaged or of another version; it is named.
+    """
+    if not path.is_dir():
+        raise InputError(f"run folder {path} does not exist; make it with `fastdd run RECIPE --out {path}`")
+    folder = RunFolder(path)
+    manifest, recipe = read_manifest(folder), read_recipe(folder)
+    metrics = read(folder.metrics, Metrics)
+    if next(iter(metrics.arms), None) != CONTROL:
+        raise damaged(folder.metrics, f"the control {CONTROL!r} is not the first of its arms")
+    if unknown := metrics.arms.keys() - {CONTROL, *recipe.arms}:
+        raise damaged(folder.metrics, f"the recipe has no arm {min(unknown)!r}")
+    return FinishedRun(
+        folder=folder,
+        recipe=recipe,
+        recipe_text=read_text(folder.recipe),
+        manifest=manifest,
+        metrics=metrics,
+        arms=_arms(folder, recipe=recipe, manifest=manifest, metrics=metrics),
+        embeddings=_embeddings(folder.embeddings, metrics),
+    )
+
+
+def _arms(folder: RunFolder, *, recipe: Recipe, manifest: Manifest, metrics: Metrics) -> list[FinishedArm]:
+    titles = [result.title or key for key, result in metrics.arms.items()]
+    arms = []
+    for index, (key, result) in enumerate(metrics.arms.items()):
+        title = titles[index]
+        work = manifest.stages.get(f"recover {key}")
+        arms.append(
+            FinishedArm(
+                key=key,
+                label=title if titles.count(title) < 2 else f"{title} ({key})",
+                index=index,
+                result=result,
+                method=recipe.arms.get(key, RANDOM_REAL),
+                losses=_losses(folder, key),
+                seconds=None if key == CONTROL or work is None else work.seconds,
+            )
+        )
+    return arms
+
+
+def _losses(folder: RunFolder, arm: str) -> Losses:
+    """Each term averaged over the units that recorded a step."""
+    values: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for file in folder.units(arm):
+        for step, terms in read(file, UnitLog).by_step():
+            for term, value in terms.items():
+                values[term][step].append(value)
+    return {
+        term: [(step, sum(units) / len(units)) for step, units in sorted(steps.items())]
+        for term, steps in values.items()
+    }
+
+
+def _embeddings(file: Path, metrics: Metrics) -> dict[str, np.ndarray]:
+    """The embeddings, as many rows as there are images and all of them finite."""
+    if not file.is_file():
+        raise missing(file)
+    try:
+        arrays = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise damaged(file, str(error)) from error
+    if absent := {"real", "real_labels", *metrics.arms} - arrays.keys():
+        raise damaged(file, f"it has no {min(absent)!r}")
+    rows = {key: len(metrics.classes) * result.stored for key, result in metrics.arms.items()}
+    rows["real"] = len(arrays["real_labels"])
+    for name, count in rows.items():
+        if len(arrays[name]) != count:
+            raise damaged(file, f"{name!r} has {len(arrays[name])} rows, expected {count}")
+        if not np.isfinite(arrays[name]).all():
+            raise InputError(
+                f"{file}: {name!r} holds NaN or infinite values; check the teacher and start with --fresh"
+            )
+    return arrays

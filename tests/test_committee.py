@@ -94,3 +94,15 @@ def test_all_teachers_see_the_same_images(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"committee\.large has another mean or std than teacher"):
         fastdd.run(tmp_path / "own.yaml", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["weights", "init"])
+def test_errors_of_a_committees_teacher_name_its_own_key(run: Path, tmp_path: Path, name: str) -> None:
+    given = f"committee.large.{name}"
+    for path, fault in ((run / "teacher.safetensors", "resnet8"), (tmp_path / "none", "does not exist")):
+        with pytest.raises(InputError) as caught:
+            fastdd.run(run.parent / "own.yaml", tmp_path / "out", [f"{given}={path}"])
+        assert str(caught.value).startswith(f"{given}: {path} ")
+        assert fault in str(caught.value)
+        assert "teacher.weights" not in str(caught.value)
+    assert not (tmp_path / "out").exists()

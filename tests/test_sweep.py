@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from test_distributed import torchrun, wait
-from test_run import kill_when, results
+from test_run import content, kill_when, results
 
 import fastdd
 from fastdd import cli
@@ -242,13 +242,23 @@ def test_several_runs(recipe: str, tmp_path: Path) -> None:
 def test_a_bad_run_is_refused_before_the_first_begins(recipe: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown network 'resnet9'"):
         sweep(recipe, ["student.network=resnet8,resnet9"], tmp_path / "out")
-    assert not list((tmp_path / "out").rglob("teacher.safetensors"))
+    assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match=r"student\.seeds: input should be greater"):
         sweep(recipe, ["ipc=1,2"], tmp_path / "none", seeds=0)
     assert not (tmp_path / "none").exists()
     fastdd.run(recipe, tmp_path / "one", until="squeeze")
     with pytest.raises(InputError, match="is the folder of one run, but this sweep has several"):
         sweep(recipe, ["ipc=1,2"], tmp_path / "one")
+
+
+def test_a_bad_later_run_leaves_what_is_there_even_with_fresh(recipe: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fastdd.run(recipe, out / "network-resnet8", ["student.network=resnet8"], until="squeeze")
+    before = content(out)
+    assert "network-resnet8/teacher.safetensors" in before
+    with pytest.raises(InputError, match="unknown network 'resnet9'"):
+        sweep(recipe, ["student.network=resnet8,resnet9"], out, fresh=True)
+    assert content(out) == before
 
 
 def test_bad_input_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Things by name that anybody may add to: the terms, methods, protocols, data layouts, networks and exports of fastdd.
+"""Things found by name, to which anybody may add: terms, methods, protocols, data layouts, networks, exports.
 
 A registry knows the things of three origins, under one rule, that no name is given twice:
 
@@ -38,6 +38,7 @@ class Registry(Generic[T]):
         self.kind, self.package, self.group = kind, package, group
         self._things: dict[str, T] = {}
         self._loaded = False
+        self._fault: Exception | None = None
 
     def register(self, name: str, thing: T) -> None:
         """Add a thing.
@@ -59,9 +60,24 @@ class Registry(Generic[T]):
         """Refuse a thing that could not work; for registries whose things can be judged beforehand."""
 
     def _load(self) -> None:
+        """Find the things of fastdd's own modules and of entry points, once; a failure stays a failure."""
+        if self._fault is not None:
+            raise self._fault
         if self._loaded:
             return
         self._loaded = True  # from here on the modules register what they define
+        try:
+            self._discover()
+        except Exception as error:
+            self._fault = error
+            raise
+
+    def _discover(self) -> None:
+        """Import the modules by name, then load the entry points by name.
+
+        Raises:
+            InputError: an entry point cannot be loaded, or its name is taken.
+        """
         package = import_module(self.package)
         for module in sorted(iter_modules(package.__path__), key=lambda module: module.name):
             import_module(f"{self.package}.{module.name}")

@@ -1,4 +1,4 @@
-"""What the kernel tests share: inputs with known statistics, gradients for random upstream ones, error budgets."""
+"""What the kernel tests share: seeded inputs, gradients for random upstream ones, bounds of the error."""
 
 from __future__ import annotations
 

@@ -129,7 +129,8 @@ class ClassGaussian:
         """
         if features.ndim != 2 or features.shape[1] != self.dim or not features.is_floating_point():
             raise ValueError(
-                f"features must be a floating-point [B, {self.dim}], got {tuple(features.shape)} {features.dtype}"
+                f"features must be a floating-point [B, {self.dim}], got {tuple(features.shape)} "
+                f"{features.dtype}"
             )
         if labels.shape != features.shape[:1] or labels.is_floating_point() or labels.dtype == torch.bool:
             raise ValueError(
@@ -146,7 +147,9 @@ class ClassGaussian:
             order.to(self._means.device, non_blocking=True),
         )
         if uses_triton(features) and self._sums.dtype == torch.float32 and features.dtype != torch.float64:
-            join_tiles(self._sums, self._means, self.counts, features, order, present, sizes)
+            join_tiles(
+                self._sums, self._means, self.counts, features, order=order, present=present, sizes=sizes
+            )
             self.counts[present] += torch.tensor(sizes, dtype=torch.int64)
             return
         tiles = (features if in_order else features[order]).split(sizes)

@@ -1,24 +1,28 @@
 """Wy x Wxt for banded matrices: resizing, as a CPU does it best.
 
-Each row of a resizing matrix has two or a few weights in a row of hundreds. A dense product multiplies all the zeros,
-and a gather along an image row reads memory in single numbers. But an output row is a weighted sum of a few whole
-source rows, long runs of memory: what ``embedding_bag`` does for words, the planes stacked into one table of rows. The
-columns are the rows of the transposed planes, in chunks that stay in the cache between the four steps:
+Each row of a resizing matrix has two or a few weights in a row of hundreds. A dense product multiplies all
+the zeros, and a gather along an image row reads memory in single numbers. But an output row is a weighted sum
+of a few whole source rows, long runs of memory: what ``embedding_bag`` does for words, the planes stacked
+into one table of rows. The columns are the rows of the transposed planes, in chunks that stay in the cache
+between the four steps:
 
     rows, transpose, columns, transpose
 
 Cost: N C (S_h W t_h + S_w S_h t_w) multiply-adds, t the taps of an output row, where the dense product needs
-N C (H W S_w + H S_h S_w). The gradient is the same product with the transposed matrices. All sums are in the order of
-the source rows: two runs agree bitwise. The taps are listed on the host, so this is for a CPU; on a GPU, and under
-``torch.compile``, the dense product of ``resample.py`` needs no host and its shapes are static.
+N C (H W S_w + H S_h S_w). The gradient is the same product with the transposed matrices. All sums are in the
+order of the source rows: two runs agree bitwise. The taps are listed on the host, so this is for a CPU; on a
+GPU, and under ``torch.compile``, the dense product of ``resample.py`` needs no host and its shapes are
+static.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from .autograd import Context
 
 _CHUNK = (
     1 << 20
@@ -79,23 +83,25 @@ class _BandedProduct(torch.autograd.Function):
         return out
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def setup_context(ctx: Context[None], inputs: tuple[Tensor, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Context[None], *grads: Tensor) -> tuple[Tensor, None, None]:
         rows, columns = ctx.saved_tensors
         return _BandedProduct.apply(grads[0], rows.mT, columns.mT), None, None
 
 
 def banded_product(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """``rows[g] @ x[g, p] @ columns[g].T`` for each plane p of each group g; for CPU tensors outside ``torch.compile``.
+    """``rows[g] @ x[g, p] @ columns[g].T`` for each plane p of each group g.
 
-    Linear in x, and differentiable in x any number of times; the matrices are constants.
+    For CPU tensors outside ``torch.compile``. Linear in x, and differentiable in x any number of times; the
+    matrices are constants.
 
     Args:
         x: planes [G, P, H, W].
-        rows: [G, S_h, H]; columns: [G, S_w, W]; of the dtype of x. Fast where most weights are 0, right in any case.
+        rows, columns: [G, S_h, H] and [G, S_w, W] in the dtype of x; fast where most weights are 0, right in
+            any case.
 
     Returns:
         [G, P, S_h, S_w].

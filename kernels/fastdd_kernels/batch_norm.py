@@ -2,8 +2,9 @@
 
     y = (x - running_mean) * weight / sqrt(running_var + eps) + bias
 
-A teacher in eval mode reads each activation twice when its statistics are wanted: once to normalize, once to measure.
-Here one pass does both, and one backward pass merges the gradients of y and of the statistics (``moments.py``).
+A teacher in eval mode reads each activation twice when its statistics are wanted: once to normalize, once to
+measure. Here one pass does both, and one backward pass merges the gradients of y and of the statistics
+(``moments.py``).
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def frozen_batch_norm(
         check_channels(name, value, x.shape[1])
     dtype = statistics_dtype(x)
     shift, scale = running_mean.to(dtype), _scale(running_var, weight, eps).to(dtype)
-    return affine_moments(x, shift, scale, torch.zeros_like(shift) if bias is None else bias.to(dtype), relu)
+    return affine_moments(
+        x, shift, scale, torch.zeros_like(shift) if bias is None else bias.to(dtype), relu=relu
+    )
 
 
 class FrozenBatchNorm2d(nn.Module):
@@ -123,7 +126,7 @@ class FrozenBatchNorm2d(nn.Module):
         check_channels("running_mean", self.running_mean, x.shape[1])
         dtype = statistics_dtype(x)
         shift, scale, bias = (value.to(dtype) for value in (self.running_mean, self.scale, self.bias))
-        y, mean, mean_square = affine_moments(x, shift, scale, bias, self.relu)
+        y, mean, mean_square = affine_moments(x, shift, scale, bias, relu=self.relu)
         self.moments = (mean, mean_square)
         return y
 
@@ -135,11 +138,11 @@ class FrozenBatchNorm2d(nn.Module):
         """
         if self.moments is None:
             raise RuntimeError("no forward pass has been made, so there are no moments to compare")
-        return batch_norm_loss_from_moments(*self.moments, self.running_mean, self.running_var, groups)
+        return batch_norm_loss_from_moments(*self.moments, self.running_mean, self.running_var, groups=groups)
 
     @classmethod
     def convert(cls, network: nn.Module) -> list[FrozenBatchNorm2d]:
-        """Replaces every BatchNorm2d inside a network, in place, and returns the new layers in module order."""
+        """Replace every BatchNorm2d inside a network, in place; returns the new layers in module order."""
         layers: list[FrozenBatchNorm2d] = []
         for path, module in list(network.named_modules()):
             if path and isinstance(module, nn.BatchNorm2d):

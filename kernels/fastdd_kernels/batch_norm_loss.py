@@ -2,8 +2,9 @@
 
     || running_var - var(x) ||_2 + || running_mean - mean(x) ||_2
 
-Mean and variance over (images, H, W) are plain algebra on the [N, C] moments of ``moments.py``: of the whole batch
-(SRe2L), or of groups of images with targets of their own (LPLD). Cost beyond the moments: a few [N, C] passes.
+Mean and variance over (images, H, W) are plain algebra on the [N, C] moments of ``moments.py``: of the whole
+batch (SRe2L), or of groups of images with targets of their own (LPLD). Cost beyond the moments: a few [N, C]
+passes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, gro
     for name, value in (("running_mean", running_mean), ("running_var", running_var)):
         if value.shape not in ((channels,), (groups, channels)):
             raise ValueError(
-                f"{name} must be [{channels}] or, one row a group, [{groups}, {channels}]; got {tuple(value.shape)}"
+                f"{name} must be [{channels}] or, one row a group, [{groups}, {channels}]; got "
+                f"{tuple(value.shape)}"
             )
 
 
@@ -64,7 +66,8 @@ def batch_moments(
     """
     if mean.ndim != 2 or mean.shape != mean_square.shape:
         raise ValueError(
-            f"mean and mean_square must both be [N, C], got {tuple(mean.shape)} and {tuple(mean_square.shape)}"
+            f"mean and mean_square must both be [N, C], got {tuple(mean.shape)} and "
+            f"{tuple(mean_square.shape)}"
         )
     _check_groups(mean.shape[0], groups)
     check_channels("shift", shift, mean.shape[1])
@@ -140,4 +143,4 @@ def batch_norm_loss(x: Tensor, running_mean: Tensor, running_var: Tensor, groups
     _check_targets(running_mean, running_var, x.shape[1], groups)
     shift = running_mean if running_mean.ndim == 1 else running_mean.mean(0)
     moments = spatial_moments(x, shift)
-    return batch_norm_loss_from_moments(*moments, running_mean, running_var, groups, shift)
+    return batch_norm_loss_from_moments(*moments, running_mean, running_var, groups=groups, shift=shift)

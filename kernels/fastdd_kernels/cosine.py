@@ -97,7 +97,8 @@ def pairwise_cosine_similarity(
         reduction: over the last dimension (the rows of y): "mean", "sum", or none of them.
         zero_diagonal: count the pairs (i, i) as 0, also where y is given and n differs from m. By
             default only when y is not given. A mean still divides by m.
-        precision: of the matrix product: "high", float32 whatever the process allows, or "fast", what it allows.
+        precision: of the matrix product: "high", float32 whatever the process allows, or "fast", what it
+            allows.
 
     Returns:
         [n, m], or [n] with a reduction; float64 if x or y is, float32 otherwise.
@@ -136,7 +137,7 @@ def _absolute_sum(u: Tensor, v: Tensor, exclude_diagonal: bool, precision: Preci
     (n, D), m = u.shape[1:], v.shape[1]
     if n * m > (n + m) * D:
         return pair_sums(u, v, kind="absolute", exclude_diagonal=exclude_diagonal, precision=precision).sum(1)
-    # The pairs are fewer than the numbers they are made of: written out, they take no more memory than the rows.
+    # There are fewer pairs than numbers in the rows: written out, they take no more memory than these.
     cosine = matmul(u, v.mT, precision)
     if exclude_diagonal:
         cosine = cosine.masked_fill(torch.eye(n, m, dtype=torch.bool, device=u.device), 0.0)
@@ -157,8 +158,8 @@ def cosine_sum(
     Args:
         x: [G, n, D], any real float dtype.
         y: [G, m, D]; x itself if neither y nor y_unit_sum is given.
-        absolute: sum |cos| instead. That takes the pairs, 4 n m D operations with a gradient, in bounded memory; for
-            rows without negative entries it is the plain sum.
+        absolute: sum |cos| instead. That takes the pairs, 4 n m D operations with a gradient, in bounded
+            memory; for rows without negative entries it is the plain sum.
         exclude_diagonal: leave out the pairs (i, i), i < min(n, m).
         y_unit_sum: [G, D], ``unit_rows(y).sum(1)`` computed once, in place of a y that does not
             change. A padding row of zeros in y adds nothing to it.
@@ -168,8 +169,8 @@ def cosine_sum(
         [G]; float64 if an input is, float32 otherwise. Finite gradients for zero and equal rows.
 
     Raises:
-        ValueError: shapes do not fit, the precision is unknown, both y and y_unit_sum are given, or a y known only
-            by its sum is to be summed in absolute value or without its diagonal.
+        ValueError: shapes do not fit, the precision is unknown, both y and y_unit_sum are given, or a y known
+            only by its sum is to be summed in absolute value or without its diagonal.
         TypeError: an input is not floating point.
     """
     check_pair(x, y, ndim=3)

@@ -18,11 +18,10 @@ would change the gradient, which does not suffer from this.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from .autograd import Context
 from .product import matmul
 
 # -- reference -------------------------------------------------------------------------------------
@@ -88,12 +87,12 @@ class _SquareNorm(torch.autograd.Function):
         return gram.square().sum((1, 2)), gram
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(ctx: Context[None], inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(*inputs, output[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Context[None], *grads: Tensor) -> Tensor:
         rows, gram = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: the kept matrix would be a constant to autograd
             gram = _smaller_gram(rows)

@@ -96,7 +96,8 @@ class RealEmbeddings:
     def prepare(real: Tensor | Sequence[Tensor], padded_to: int | None = None) -> RealEmbeddings:
         """From [G, m, D], or from a sequence of G matrices [m_g, D] of any sizes; m, m_g >= 1.
 
-        Matrices are padded to the longest, or to ``padded_to`` rows, so that other classes give the same shapes.
+        Matrices are padded to the longest one, or to ``padded_to`` rows, which gives classes of any size the
+        same shapes.
 
         Raises:
             ValueError: wrong shapes, or a class without rows.
@@ -114,9 +115,8 @@ class RealEmbeddings:
                 raise ValueError(f"real must be matrices [m, D] with m > 0, one a class, got {shapes}")
             parts = list(to_float(*(part.detach() for part in real)))
             length = max(*sizes, padded_to or 0)
-            rows = pad_sequence([*parts, parts[0].new_zeros(length, parts[0].shape[1])], batch_first=True)[
-                :-1
-            ]
+            padding = parts[0].new_zeros(length, parts[0].shape[1])
+            rows = pad_sequence([*parts, padding], batch_first=True)[:-1]
             weight = None
             if min(sizes) < length:
                 weight = (torch.arange(length) < torch.tensor(sizes)[:, None]).to(rows)
@@ -125,7 +125,12 @@ class RealEmbeddings:
         count = torch.tensor(sizes, device=rows.device)
         # A padding row is zero, and so adds nothing to the sum of unit rows.
         return RealEmbeddings(
-            centered, centered.square().sum(2), center, unit_rows(rows).sum(1), count, weight
+            centered=centered,
+            square=centered.square().sum(2),
+            center=center,
+            unit_sum=unit_rows(rows).sum(1),
+            count=count,
+            weight=weight,
         )
 
     def __len__(self) -> int:
@@ -137,12 +142,12 @@ class RealEmbeddings:
             groups = torch.as_tensor(groups, device=self.centered.device)
         weight = None if self.weight is None else self.weight[groups]
         return RealEmbeddings(
-            self.centered[groups],
-            self.square[groups],
-            self.center[groups],
-            self.unit_sum[groups],
-            self.count[groups],
-            weight,
+            centered=self.centered[groups],
+            square=self.square[groups],
+            center=self.center[groups],
+            unit_sum=self.unit_sum[groups],
+            count=self.count[groups],
+            weight=weight,
         )
 
     def to(
@@ -157,12 +162,12 @@ class RealEmbeddings:
             raise TypeError(f"real embeddings are kept in float32 or float64, got {dtype}")
         dtype = dtype or self.centered.dtype
         return RealEmbeddings(
-            self.centered.to(device, dtype),
-            self.square.to(device, dtype),
-            self.center.to(device, dtype),
-            self.unit_sum.to(device, dtype),
-            self.count.to(device),
-            None if self.weight is None else self.weight.to(device, dtype),
+            centered=self.centered.to(device, dtype),
+            square=self.square.to(device, dtype),
+            center=self.center.to(device, dtype),
+            unit_sum=self.unit_sum.to(device, dtype),
+            count=self.count.to(device),
+            weight=None if self.weight is None else self.weight.to(device, dtype),
         )
 
     def first_units(self, n: int) -> Tensor:

@@ -3,12 +3,12 @@
     d_ij = sqrt(max(||x_i||^2 + ||y_j||^2 - 2 <x_i, y_j>, 0))        one matrix product
     d/dx_i sum_j d_ij = sum_j (x_i - y_j) / d_ij
 
-The expanded square cancels, so both sides are first shifted by one shared center c, which changes no distance: the
-error of d^2 is then at most 5e-7 (||x - c||^2 + ||y - c||^2) in float32 whatever the common offset. Below that two
-points cannot be told apart: they count as coincident, with distance 0 and gradient 0.
+The expanded square cancels, so both sides are first shifted by one shared center c, which changes no
+distance: the error of d^2 is then at most 5e-7 (||x - c||^2 + ||y - c||^2) in float32 whatever the common
+offset. Below that two points cannot be told apart: they count as coincident, with distance 0 and gradient 0.
 
-Sums take the sweep of ``pairs.py``: nothing n x m is kept, the gradient comes with the value. Cost: 4 n m D operations
-with a gradient to x, 2 n m D without, and n + m rows of memory.
+Sums take the sweep of ``pairs.py``: nothing n x m is kept, the gradient comes with the value. Cost: 4 n m D
+operations with a gradient to x, 2 n m D without, and n + m rows of memory.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def distance_sum(
 def distance_mean(
     x: Tensor, y: Tensor | None = None, *, exclude_diagonal_pairs: bool = False, precision: Precision = "high"
 ) -> Tensor:
-    """:func:`distance_sum` over the number of pairs that count; 0 where there are none. Arguments as there."""
+    """Mean of the distances that :func:`distance_sum` adds up, 0 where there are none; arguments as there."""
     total = distance_sum(x, y, exclude_diagonal_pairs=exclude_diagonal_pairs, precision=precision)
     return total / pair_count(x, y, exclude_diagonal_pairs)
 
@@ -109,8 +109,9 @@ def pairwise_euclidean_distance(
 ) -> Tensor:
     """Distance of every row of x to every row of y; a drop-in for torchmetrics' function.
 
-    It differs from the original in that it stays in the precision of its input, never takes the root of a negative
-    number, has a finite gradient everywhere, and keeps no [n, m] matrix where a reduction is asked for.
+    It differs from the original in that it stays in the precision of its input, never takes the root of a
+    negative number, has a finite gradient everywhere, and keeps no [n, m] matrix where a reduction is asked
+    for.
 
     Args:
         x: [n, D], any real float dtype.

@@ -139,7 +139,7 @@ def covariance_alignment(
     """
     mean, centered = center(features)
     _check_targets(mean.shape, None, class_cov, class_cov_square)
-    return _covariance_term(centered, class_cov, class_cov_square, normalize, unbiased)
+    return _covariance_term(centered, class_cov, class_cov_square, normalize, unbiased=unbiased)
 
 
 def gaussian_alignment(
@@ -172,7 +172,7 @@ def gaussian_alignment(
     """
     mean, centered = center(features)
     _check_targets(mean.shape, class_mean, class_cov, class_cov_square)
-    covariance_term = _covariance_term(centered, class_cov, class_cov_square, normalize, unbiased)
+    covariance_term = _covariance_term(centered, class_cov, class_cov_square, normalize, unbiased=unbiased)
     return _mean_term(mean, class_mean) + gamma * covariance_term
 
 
@@ -228,9 +228,9 @@ class GaussianAlignment(nn.Module):
             self.class_mean,
             class_cov,
             self.gamma,
-            self.normalize,
-            self.unbiased,
-            self.class_cov_square,
+            normalize=self.normalize,
+            unbiased=self.unbiased,
+            class_cov_square=self.class_cov_square,
         )
 
     def extra_repr(self) -> str:

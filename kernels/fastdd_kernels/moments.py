@@ -19,11 +19,11 @@ grad_x backward. On a CPU that holds for main memory: blocks of images are worke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from .autograd import Context
 from .dispatch import HAS_TRITON, uses_triton
 
 if HAS_TRITON:
@@ -132,7 +132,7 @@ def _gradient(
 def _forward(
     x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return (moments_fwd if uses_triton(x) and x.numel() else _torch_fwd)(x, shift, scale, bias, relu)
+    return (moments_fwd if uses_triton(x) and x.numel() else _torch_fwd)(x, shift, scale, bias, relu=relu)
 
 
 def _backward(
@@ -146,14 +146,23 @@ def _backward(
     grad_mean_square: Tensor,
 ) -> Tensor:
     run = moments_bwd if uses_triton(x) and x.numel() else _torch_bwd
-    return run(x, shift, scale, bias, relu, grad_y, grad_mean, grad_mean_square)
+    return run(
+        x,
+        shift,
+        scale,
+        bias,
+        relu=relu,
+        grad_y=grad_y,
+        grad_mean=grad_mean,
+        grad_mean_square=grad_mean_square,
+    )
 
 
 @torch.library.custom_op("fastdd_kernels::moments", mutates_args=())
 def _moments_op(
     x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return _forward(x, shift, scale, bias, relu)
+    return _forward(x, shift, scale, bias, relu=relu)
 
 
 @_moments_op.register_fake
@@ -175,22 +184,35 @@ def _moments_backward_op(
     grad_mean: Tensor,
     grad_mean_square: Tensor,
 ) -> Tensor:
-    return _backward(x, shift, scale, bias, relu, grad_y, grad_mean, grad_mean_square)
+    return _backward(
+        x,
+        shift,
+        scale,
+        bias,
+        relu=relu,
+        grad_y=grad_y,
+        grad_mean=grad_mean,
+        grad_mean_square=grad_mean_square,
+    )
 
 
 @_moments_backward_op.register_fake
-def _moments_backward_fake(x: Tensor, *_: Any) -> Tensor:
+def _moments_backward_fake(x: Tensor, *_: object) -> Tensor:
     return torch.empty_like(x)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *saved, ctx.relu = inputs
+def _setup_context(
+    ctx: Context[bool],
+    inputs: tuple[Tensor, Tensor, Tensor | None, Tensor | None, bool],
+    output: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    *saved, ctx.options = inputs
     ctx.save_for_backward(*saved)
     ctx.set_materialize_grads(False)
 
 
 def _merge(
-    run: Callable[..., Tensor], ctx: Any, grads: tuple[Tensor | None, ...]
+    run: Callable[..., Tensor], ctx: Context[bool], grads: tuple[Tensor | None, ...]
 ) -> tuple[Tensor | None, ...]:
     """The gradient of x from those of the outputs there are; nothing else has one."""
     if all(grad is None for grad in grads):
@@ -200,10 +222,20 @@ def _merge(
     grad_y, *moments = grads
     grad_mean, grad_mean_square = (none if grad is None else grad for grad in moments)
     grad_y = None if scale is None else grad_y
-    return run(x, shift, scale, bias, ctx.relu, grad_y, grad_mean, grad_mean_square), None, None, None, None
+    grad_x = run(
+        x,
+        shift,
+        scale,
+        bias,
+        relu=ctx.options,
+        grad_y=grad_y,
+        grad_mean=grad_mean,
+        grad_mean_square=grad_mean_square,
+    )
+    return grad_x, *[None] * 4
 
 
-def _op_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+def _op_backward(ctx: Context[bool], *grads: Tensor | None) -> tuple[Tensor | None, ...]:
     return _merge(_moments_backward_op, ctx, grads)
 
 
@@ -215,7 +247,7 @@ class _Moments(torch.autograd.Function):
     setup_context = staticmethod(_setup_context)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context[bool], *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         # Under create_graph the result of the fused pass would be a constant to autograd.
         return _merge(_gradient if torch.is_grad_enabled() else _backward, ctx, grads)
 
@@ -226,7 +258,8 @@ def affine_moments(
     """``(x - shift) * scale + bias``, and the moments of x; all but x are constants to autograd.
 
     Args:
-        x: [N, C, H, W]; shift, scale, bias: [C] in the dtype of the statistics. Without a scale there is no y.
+        x: [N, C, H, W].
+        shift, scale, bias: [C] in the dtype of the statistics; without a scale there is no y.
 
     Returns:
         (y [N, C, H, W] in the dtype of x or an empty tensor, mean [N, C], mean_square [N, C]).

@@ -1,12 +1,13 @@
-"""The k-th nearest row, exactly: squared distances with a bound on their error, and float64 where that is not enough.
+"""The k-th nearest row, exactly: rounded squared distances with a bound on their error, then float64.
 
     r_i = distance of x_i to its k-th nearest other row of x, found by index, not by value
 
-Squared distances come in tiles from a centered matrix product. The k + 2 rows that may be nearest are kept, and those
-alone computed again, by differences in float64: equal distances are equal, never "smaller" by rounding.
+Squared distances come in tiles from a centered matrix product. The k + 2 rows that may be nearest are kept,
+and those alone computed again, by differences in float64: equal distances are equal, never "smaller" by
+rounding.
 
-Cost: n^2 D operations for the radii of n rows, since the pairs of a set are formed once for both; 2 n m D for the
-neighbours in another set. Memory: a few tiles and n (k + 2) candidates.
+Cost: n^2 D operations for the radii of n rows, since the pairs of a set are formed once for both; 2 n m D for
+the neighbours in another set. Memory: a few tiles and n (k + 2) candidates.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ def slices(n: int, first: int = 0) -> Iterator[slice]:
 
 
 class _Nearest(NamedTuple):
-    """The nearest rows found so far of each row: lower bounds of their squared distances, and who they are."""
+    """The nearest rows of each row so far: lower bounds of their squared distances, and their indices."""
 
     bounds: Tensor  # [n, keep], ascending
     neighbours: Tensor  # [n, keep], their row numbers
@@ -144,8 +145,8 @@ def _search_within(x: Rows, keep: int) -> _Nearest:
 def _kth(x: Tensor, y: Tensor, nearest: _Nearest, k: int, limit: int) -> tuple[Tensor, Tensor]:
     """Exact k-th smallest squares of the candidates, and whether those were enough to know.
 
-    All other rows are at least as far as the last of the lower bounds, so the k-th candidate is the k-th neighbour if
-    it is no farther. ``limit`` is the number of rows there are.
+    All other rows are at least as far as the last of the lower bounds, so the k-th candidate is the k-th
+    neighbour if it is no farther. ``limit`` is the number of rows there are.
     """
     keep = nearest.neighbours.shape[1]
     step = max(1, _GATHER // (keep * max(x.shape[1], 1)))
@@ -156,20 +157,20 @@ def _kth(x: Tensor, y: Tensor, nearest: _Nearest, k: int, limit: int) -> tuple[T
 
 
 def kth_squares(x: Tensor, y: Tensor | None, k: int) -> Tensor:
-    """Squared distance [n], exact in float64, of each row of x to its k-th nearest row of y, or other row of x."""
+    """Exact squared distance [n] float64 of each row of x to its k-th nearest row of y, or other row of x."""
     targets = x if y is None else y
     limit = len(targets) - (y is None)
     keep = min(k + _SPARE, limit)
     center = targets.mean(0)
     rows, others = centered_rows(x, center), centered_rows(targets, center)
     nearest = _search_within(rows, keep) if y is None else _search(rows, others, keep, None)
-    squares, known = _kth(x, targets, nearest, k, limit)
+    squares, known = _kth(x, targets, nearest, k, limit=limit)
     unknown = (~known).nonzero().flatten()
     while len(unknown):
         # Many equal or nearly equal distances: look at more of them.
         keep = min(4 * keep, limit)
         nearest = _search(rows.part(unknown), others, keep, unknown if y is None else None)
-        squares[unknown], known = _kth(x[unknown], targets, nearest, k, limit)
+        squares[unknown], known = _kth(x[unknown], targets, nearest, k, limit=limit)
         unknown = unknown[~known]
     return squares
 

@@ -7,15 +7,15 @@
     recall    = mean_i [ any j : d(real_i, syn_j) < r_j ]        r of the synthetic rows
     (Naeem et al. 2020; Kynkaanniemi et al. 2019)
 
-Exact at any size: only where the bound on the error of a rounded distance leaves a comparison open is the pair
-computed again, in float64. A point on the rim of a ball is outside, and a radius of 0 (duplicated images) contains
-nothing.
+Exact at any size: only where the bound on the error of a rounded distance leaves a comparison open is the
+pair computed again, in float64. A point on the rim of a ball is outside, and a radius of 0 (duplicated
+images) contains nothing.
 
-Coverage takes no radii: with m_i the distance to the nearest synthetic row, m_i < r_i exactly if fewer than k other
-real rows are within m_i, and counting them is far cheaper than finding the k-th nearest.
+Coverage takes no radii: with m_i the distance to the nearest synthetic row, m_i < r_i exactly if fewer than k
+other real rows are within m_i, and counting them is far cheaper than finding the k-th nearest.
 
-Cost: 2 n m D operations for the balls, n^2 D for radii or counts of n real rows; a few tiles and n + m numbers of
-memory.
+Cost: 2 n m D operations for the balls, n^2 D for radii or counts of n real rows; a few tiles and n + m
+numbers of memory.
 """
 
 from __future__ import annotations
@@ -103,13 +103,13 @@ def _count(real: Tensor, synthetic: Tensor, real_radii: Tensor | None, syn_radii
             if real_radii is not None:
                 limit = real_radii[rows].square()[:, None]
                 gap = squares - limit.to(squares.dtype)
-                inside = _inside(gap, error, mine.features, other.features, limit)
+                inside = _inside(gap, error, mine.features, other.features, limit=limit)
                 counts.in_real[columns] += inside.sum(0)
                 counts.real_hit[rows] |= inside.any(1)
             if syn_radii is not None:
                 limit = syn_radii[columns].square()[None]
                 gap = squares - limit.to(squares.dtype)
-                inside = _inside(gap, error, mine.features, other.features, limit)
+                inside = _inside(gap, error, mine.features, other.features, limit=limit)
                 counts.recalled[rows] |= inside.any(1)
     return counts
 

@@ -1,4 +1,4 @@
-"""One block of pairs in PyTorch: distances or absolute products, their sums, and the weights of their gradient.
+"""One block of pairs in PyTorch: sums of distances or absolute products, and the weights of the gradient.
 
     d^2 = ||x||^2 + ||y||^2 - 2 <x, y>
 
@@ -34,9 +34,10 @@ def _diagonal(pairs: Tensor, first: int) -> Tensor:
 
 
 def distances(x: Tensor, y: Tensor, diagonal: int | None = None, precision: str = "high") -> Tensor:
-    """Distances [..., n, k] of centered rows as an expression that autograd can differentiate any number of times.
+    """Distances [..., n, k] of centered rows, differentiable any number of times.
 
-    ``diagonal`` is the index of the first row of y among all of y, and makes the distance of pairs of equal index 0.
+    ``diagonal`` is the index of the first row of y among all of y; with it the distance of pairs of equal
+    index is 0.
     """
     scale = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2)
     square = scale - 2 * exact_product(x, y, precision)
@@ -66,8 +67,9 @@ def _squares(
 ) -> tuple[Tensor, Tensor | None]:
     """d^2 [G, n, k], and the pairs that are at no distance; None if there are none.
 
-    In float32 the product errs in proportion to <x, y>. Only near pairs, where that is most of the scale, could miss
-    the bound, and only a block that has one is computed in float64. A GPU would have to wait to know: it always is.
+    In float32 the product errs in proportion to <x, y>. Only near pairs, where that is most of the scale,
+    could miss the bound, and only a block that has one is computed in float64. On a GPU, where looking would
+    mean waiting, every block is.
     """
     scale = x_square.unsqueeze(-1) + y_square.unsqueeze(-2)
     double = precision == "high" and x.dtype == torch.float32
@@ -101,7 +103,7 @@ def torch_tile(
         slope = pairs.sign() if need_slope else None
         pairs.abs_()
     else:
-        square, coincident = _squares(x, y, x_square, y_square, precision)
+        square, coincident = _squares(x, y, x_square, y_square, precision=precision)
         pairs = (square if coincident is None else square.masked_fill_(coincident, 0.0)).sqrt_()
         slope = pairs.reciprocal() if need_slope else None
         if slope is not None and coincident is not None:

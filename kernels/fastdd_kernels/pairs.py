@@ -2,28 +2,29 @@
 
     s_i = sum_j w_j f(x_i, y_j)        f = ||x_i - y_j||   ("distance")   or   |<x_i, y_j>|   ("absolute")
 
-No n x m matrix is kept: the sweep walks over blocks of y, and each block that is in the cache serves two products,
-the pairs and their gradient. With W = w / d (0 at coincident points) or W = w sign<x, y>,
+No n x m matrix is kept: the sweep walks over blocks of y, and each block that is in the cache serves two
+products, the pairs and their gradient. With W = w / d (0 at coincident points) or W = w sign<x, y>,
 
     ds_i/dx_i = x_i sum_j W_ij - (W y)_i      or      (W y)_i
 
-Cost: 4 n m D operations with that gradient, 2 n m D without; a gradient to y as well is one more sweep, in the
-backward pass. Memory: n + m rows and a block. The order of all sums is fixed: two runs agree bitwise.
+Cost: 4 n m D operations with that gradient, 2 n m D without; a gradient to y as well is one more sweep, in
+the backward pass. Memory: n + m rows and a block. The order of all sums is fixed: two runs agree bitwise.
 
-Precision of distances: ||x||^2 + ||y||^2 - 2 <x, y> cancels, so callers center both sides on one point, and then
-"high" keeps the error of d^2 within 5e-7 (||x||^2 + ||y||^2). Points that the same bound cannot tell apart count as
-coincident: distance 0, gradient 0.
+Precision of distances: ||x||^2 + ||y||^2 - 2 <x, y> cancels, so callers center both sides on one point, and
+then "high" keeps the error of d^2 within 5e-7 (||x||^2 + ||y||^2). Points that the same bound cannot tell
+apart count as coincident: distance 0, gradient 0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .autograd import Context
 from .dispatch import HAS_TRITON, uses_triton
 from .pair_tile import slope as slope_of_block
 from .pair_tile import torch_tile
@@ -33,6 +34,8 @@ if HAS_TRITON:
     from .gpu.pairs import pair_tile
 
 Kind = Literal["distance", "absolute"]
+Options = tuple[str, bool, str]
+"""kind, exclude_diagonal and precision of ``pair_sums``"""
 
 _CACHED = 1 << 20  # numbers of y worked on at a time: 4 MB of float32, which a CPU's cache holds
 _PAIRS = 1 << 22  # pairs alive at a time; a few temporaries of this many numbers
@@ -93,18 +96,18 @@ def _sweep(
     for groups, rows, columns in _blocks(x, y):
         part, other = x[groups, rows], y[groups, columns]
         weight = None if y_weight is None else y_weight[groups, columns]
-        # The diagonal of a later block of rows begins before its columns: a negative first column is none of x's.
+        # The diagonal of a later block of rows begins before its columns: the first column is negative then.
         diagonal = columns.start - rows.start if exclude_diagonal else None
         total, slope = tile(
             part,
             other,
             x_square[groups, rows],
             y_square[groups, columns],
-            weight,
-            kind,
-            diagonal,
-            precision,
-            need_slope,
+            weight=weight,
+            kind=kind,
+            diagonal=diagonal,
+            precision=precision,
+            need_slope=need_slope,
         )
         sums[groups, rows].add_(total)
         if slope is not None:
@@ -133,16 +136,30 @@ class _Slope(torch.autograd.Function):
     ) -> Tensor:
         if known is not None:
             return known.clone()
-        return _sweep(x, y, _squares(y, kind), weight, kind, exclude_diagonal, precision, True)[1]
+        return _sweep(
+            x,
+            y,
+            _squares(y, kind),
+            weight,
+            kind=kind,
+            exclude_diagonal=exclude_diagonal,
+            precision=precision,
+            need_slope=True,
+        )[1]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, y, weight, _, *ctx.options = inputs
+    def setup_context(
+        ctx: Context[Options],
+        inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, str, bool, str],
+        output: Tensor,
+    ) -> None:
+        x, y, weight, _, *_ = inputs
+        ctx.options = inputs[4:]
         ctx.save_for_backward(x, y, weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context[Options], upstream: Tensor) -> tuple[Tensor | None, ...]:
         saved, (kind, exclude_diagonal, precision) = ctx.saved_tensors, ctx.options
         x, y = saved[:2]
         totals = [torch.zeros_like(tensor) for tensor in saved]
@@ -151,7 +168,9 @@ class _Slope(torch.autograd.Function):
             parts = [t[at].detach().requires_grad_() for t, at in zip(saved, places, strict=True)]
             diagonal = columns.start - rows.start if exclude_diagonal else None
             with torch.enable_grad():
-                slope = slope_of_block(parts[0], parts[1], parts[2], kind, diagonal, precision)
+                slope = slope_of_block(
+                    parts[0], parts[1], parts[2], kind, diagonal=diagonal, precision=precision
+                )
             grads = torch.autograd.grad(slope, parts, upstream[groups, rows], materialize_grads=True)
             for total, at, grad in zip(totals, places, grads, strict=True):
                 total[at].add_(grad)
@@ -173,7 +192,16 @@ def _pair_sums_op(
     precision: str,
     need_slope: bool,
 ) -> tuple[Tensor, Tensor]:
-    return _sweep(x, y, y_square, y_weight, kind, exclude_diagonal, precision, need_slope)
+    return _sweep(
+        x,
+        y,
+        y_square,
+        y_weight,
+        kind=kind,
+        exclude_diagonal=exclude_diagonal,
+        precision=precision,
+        need_slope=need_slope,
+    )
 
 
 @_pair_sums_op.register_fake
@@ -190,14 +218,18 @@ def _pair_sums_fake(
     return x.new_empty(x.shape[:2]), x.new_empty(x.shape if need_slope else 0)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    x, y, _, y_weight, *options, _ = inputs
-    ctx.options = options
+def _setup_context(
+    ctx: Context[Options],
+    inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, str, bool, str, bool],
+    output: tuple[Tensor, Tensor],
+) -> None:
+    x, y, _, y_weight, *_ = inputs
+    ctx.options = inputs[4:7]
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(x, y, y_weight, output[1])
 
 
-def _op_backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def _op_backward(ctx: Context[Options], upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     x, y, y_weight, slope = ctx.saved_tensors
     grad_x = upstream.unsqueeze(-1) * slope if ctx.needs_input_grad[0] else None
     grad_y = None
@@ -217,7 +249,7 @@ class _PairSums(torch.autograd.Function):
     setup_context = staticmethod(_setup_context)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context[Options], upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         x, y, y_weight, slope = ctx.saved_tensors
         ones = x.new_ones(()).expand(y.shape[:2]) if y_weight is None else y_weight
         grad_x = grad_y = None

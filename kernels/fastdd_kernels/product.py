@@ -1,20 +1,24 @@
-"""A matrix product that means float32, whatever the process allows its networks.
+"""A matrix product with the accuracy of float32, whatever the process allows its networks.
 
-Autocast and the process-wide switches (TF32 on a GPU, bfloat16 on a CPU) are the caller's, for the network. A loss or
-a statistic under them loses what it measures: with TF32, distances inside a tight cluster are off by percents. Where
-a switch is on, ``"high"`` splits each operand into parts that the reduced arithmetic keeps exactly,
+The caller may switch on autocast or a reduced arithmetic (TF32 on a GPU, bfloat16 on a CPU) for the network.
+A loss or a statistic computed with it loses what it measures: with TF32, distances inside a tight cluster are
+off by percents. Where a switch is on, ``"high"`` splits each operand into parts that the reduced arithmetic
+keeps exactly,
 
     a = a1 + a2 + ...      a b ~ a1 b1 + (a1 b2 + a2 b1) + ...      the products below 2^-22 are dropped
 
-three products for TF32 (11 bits a part), six for bfloat16 (8 bits a part). Where none is, it is one plain product.
+three products for TF32 (11 bits a part), six for bfloat16 (8 bits a part). Without such a switch it
+is one plain product.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+
+from .autograd import Context
 
 Precision = Literal["high", "fast"]
 
@@ -84,15 +88,17 @@ class _Product(torch.autograd.Function):
         return multiply(a, b, precision)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        a, b, ctx.precision = inputs
+    def setup_context(
+        ctx: Context[Precision], inputs: tuple[Tensor, Tensor, Precision], output: Tensor
+    ) -> None:
+        a, b, ctx.options = inputs
         ctx.save_for_backward(a, b)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context[Precision], *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,), (a, b) = grads, ctx.saved_tensors
-        grad_a = matmul(grad, b.mT, ctx.precision) if ctx.needs_input_grad[0] else None
-        return grad_a, matmul(a.mT, grad, ctx.precision) if ctx.needs_input_grad[1] else None, None
+        grad_a = matmul(grad, b.mT, ctx.options) if ctx.needs_input_grad[0] else None
+        return grad_a, matmul(a.mT, grad, ctx.options) if ctx.needs_input_grad[1] else None, None
 
 
 # -- public function -------------------------------------------------------------------------------
@@ -101,13 +107,13 @@ class _Product(torch.autograd.Function):
 def matmul(a: Tensor, b: Tensor, precision: Precision = "high") -> Tensor:
     """``a @ b`` in the dtype of a and b even under autocast, forward and backward; twice differentiable.
 
-    Switching autocast off around the product alone is not enough: a compiled backward, and an eager one called
-    under autocast, would take its own products in half precision again.
+    Switching autocast off around the product alone is not enough: a compiled backward, and an eager one
+    called under autocast, would take its own products in half precision again.
 
     Args:
         a, b: [..., n, k] and [..., k, m] of one dtype, with equal batch dimensions.
-        precision: "high": float32 products err like IEEE float32, whatever the process allows. "fast": whatever the
-            process allows, about 1e-3 relative with TF32 and 1e-2 with bfloat16.
+        precision: "high": float32 products err like IEEE float32, whatever the process allows. "fast":
+            whatever the process allows, about 1e-3 relative with TF32 and 1e-2 with bfloat16.
 
     Returns:
         [..., n, m].

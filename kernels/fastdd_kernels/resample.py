@@ -11,10 +11,10 @@ it an output row reads. In units of 1 / (2 S_h) of a pixel all distances are int
 normalized to sum one, so the weights are exact up to that one division, and a crop of its own
 size is exactly the identity.
 
-Shapes do not depend on the draw, so nothing recompiles, and the gradient is two more matrix
-products: deterministic. Cost: N C (H W S_w + H S_h S_w) multiply-adds; on a CPU, in eager mode and
-for large groups, a small part of that (``banded.py``). Where there is nothing to resize, flip and roll are a gather:
-exact on every device, whatever its matmul precision.
+Shapes do not depend on the draw, so nothing recompiles, and the gradient is two more matrix products:
+deterministic. Cost: N C (H W S_w + H S_h S_w) multiply-adds; on a CPU, in eager mode and for large groups, a
+small part of that (``banded.py``). Where there is nothing to resize, flip and roll are a gather: exact on
+every device, whatever its matmul precision.
 
 Draw outside a compiled step and pass the tensor in; :func:`resample` compiles as one graph.
 """
@@ -120,9 +120,9 @@ def resample_parameters(
     Args:
         count: number of independent draws.
         height, width: of the images to be cropped, in pixels.
-        scale: range of the crop's share of the area; None for no crop. The crop is drawn as
-            torchvision's RandomResizedCrop does: ten tries, then the largest central one. The low end may be a
-            tensor [count], one for each draw (a curriculum).
+        scale: range of the crop's share of the area; None for no crop. The crop is drawn as torchvision's
+            RandomResizedCrop does: ten tries, then the largest central one. The low end may be a tensor
+            [count], one for each draw (a curriculum).
         ratio: range of the crop's width / height, drawn uniformly in its logarithm.
         flip: probability of a horizontal flip.
         roll: the cyclic shifts down and right are two independent integers, uniform in
@@ -151,7 +151,7 @@ def resample_parameters(
     shift = roll[0] + (uniform[:, 1:3] * (roll[1] - roll[0])).floor()
     drawn = torch.cat((uniform[:, :1] < flip, shift), dim=1)
     if scale is not None:
-        drawn = torch.cat((drawn, _crops(uniform[:, 3:], height, width, scale, ratio)), dim=1)
+        drawn = torch.cat((drawn, _crops(uniform[:, 3:], height, width, scale, ratio=ratio)), dim=1)
     return drawn.long()
 
 
@@ -218,7 +218,8 @@ def resample(x: Tensor, parameters: Tensor, size: tuple[int, int] | None = None)
     _check_images(x)
     if parameters.ndim != 2 or parameters.shape[1] not in (3, 7) or parameters.is_floating_point():
         raise ValueError(
-            f"parameters must be integers [count, 7] or [count, 3], got {tuple(parameters.shape)} {parameters.dtype}"
+            f"parameters must be integers [count, 7] or [count, 3], got {tuple(parameters.shape)} "
+            f"{parameters.dtype}"
         )
     n, count = x.shape[0], parameters.shape[0]
     if count == 0 or n % count:
@@ -235,7 +236,9 @@ def resample(x: Tensor, parameters: Tensor, size: tuple[int, int] | None = None)
     top, left, crop_height, crop_width = crop or (zero, zero, zero + height, zero + width)
     dtype = torch.promote_types(x.dtype, torch.float32)
     return _apply(
-        x, _weights(rows, top, crop_height, height, dtype), _weights(columns, left, crop_width, width, dtype)
+        x,
+        _weights(rows, top, crop_height, height, dtype=dtype),
+        _weights(columns, left, crop_width, width, dtype=dtype),
     )
 
 
@@ -256,5 +259,7 @@ def random_resample(
     """
     _check_images(x)
     height, width = x.shape[2:]
-    parameters = resample_parameters(count, height, width, scale, ratio, flip, roll, generator)
+    parameters = resample_parameters(
+        count, height, width, scale, ratio=ratio, flip=flip, roll=roll, generator=generator
+    )
     return resample(x, parameters, size)

@@ -24,11 +24,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .autograd import Context
 
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
@@ -278,16 +280,16 @@ class _Warp(torch.autograd.Function):
         return _collected(x, _places(parameters, x.shape[2], x.shape[3], adjoint), len(parameters))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
-        _, parameters, ctx.adjoint = inputs
+    def setup_context(ctx: Context[bool], inputs: tuple[Tensor, Tensor, bool], output: Tensor) -> None:
+        _, parameters, ctx.options = inputs
         ctx.save_for_backward(parameters)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
+    def backward(ctx: Context[bool], *grads: Tensor) -> tuple[Tensor | None, None, None]:
         if not ctx.needs_input_grad[0]:
             return None, None, None
         (parameters,) = ctx.saved_tensors
-        return _Warp.apply(grads[0], parameters, not ctx.adjoint), None, None
+        return _Warp.apply(grads[0], parameters, not ctx.options), None, None
 
 
 # -- the three steps, each for images [N, C, H, W] and one row of parameters a group ---------------

@@ -1,11 +1,11 @@
-"""Symmetric matrices as targets: three ways to store a covariance, and what a loss asks of each.
+"""Symmetric matrices as targets: three forms of a covariance, and what a loss computes from each.
 
     dense      [G, D, D]
     packed     [G, D(D+1)/2], the lower triangle row after row
     low rank   F Ft + diag(d), F [G, D, r]: the leading directions, and what is left of each variance
 
-A loss needs two numbers of a target C and rows Z [G, n, D], neither of which takes a D x D matrix
-that is not there already:
+A loss needs two numbers of a target C and rows Z [G, n, D]. Neither needs a D x D matrix that is not
+there already:
 
                   dense              packed, L its lower triangle     low rank
     sum(ZtZ * C)  sum((Z C) * Z)     Z C = Z L + Z Lt - Z diag(L)     ||Z F||^2 + sum(Z^2 d)
@@ -23,11 +23,12 @@ norm over D^2 = 2,048^2 numbers at once is off by 1e-4.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .autograd import Context
 from .product import matmul
 
 _BAND = 1 << 20  # numbers of packed matrices written out at a time on a CPU, 4 MB of float32
@@ -54,7 +55,7 @@ Covariance = Tensor | LowRankCovariance
 
 
 def dense_covariance(covariance: Covariance) -> Tensor:
-    """Any of the three forms written out, [G, D, D]."""
+    """A covariance of any of the three forms as a dense [G, D, D]."""
     if isinstance(covariance, Tensor):
         return unpack_symmetric(covariance) if covariance.ndim == 2 else covariance
     dense = covariance.factor @ covariance.factor.mT
@@ -122,11 +123,11 @@ class _Times(torch.autograd.Function):
         return _times(rows, covariance)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    def setup_context(ctx: Context[None], inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context[None], *grads: Tensor) -> tuple[Tensor, None]:
         return _Times.apply(grads[0], *ctx.saved_tensors), None
 
 
@@ -139,12 +140,14 @@ class _QuadraticForm(torch.autograd.Function):
         return (product * rows).sum((1, 2)), product
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    def setup_context(
+        ctx: Context[None], inputs: tuple[Tensor, Tensor], output: tuple[Tensor, Tensor]
+    ) -> None:
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(*inputs, output[1])
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Context[None], *grads: Tensor) -> tuple[Tensor, None]:
         rows, covariance, product = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: the kept product would be a constant to autograd
             product = _Times.apply(rows, covariance)

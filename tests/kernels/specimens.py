@@ -1,7 +1,7 @@
 """Calls of the Triton launchers that between them reach every kernel, flag and entry of the tile tables.
 
-What the binary is held to (test_aot.py) follows from names: a kernel with "dot" in its name must use tensor cores, a
-specimen with "odd" in its own need not load 16 bytes at once.
+What the binary is held to (test_aot.py) follows from names: a kernel with "dot" in its name must use tensor
+cores, a specimen with "odd" in its own need not load 16 bytes at once.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def _moments(channels: int, pixels: int, dtype: torch.dtype, last: bool, normali
     x = x.mT if last else x
     vector, row = torch.empty(channels), torch.empty(4, channels)
     scale = vector if normalize else None
-    moments_fwd(x, vector, scale, scale, normalize)
+    moments_fwd(x, vector, scale, scale, relu=normalize)
     grad_y: Tensor | None = x if normalize else None
-    moments_bwd(x, vector, scale, scale, normalize, grad_y, row, row)
+    moments_bwd(x, vector, scale, scale, relu=normalize, grad_y=grad_y, grad_mean=row, grad_mean_square=row)
 
 
 def _moments_name(channels: int, pixels: int, dtype: torch.dtype, last: bool, normalize: bool) -> str:
@@ -59,7 +59,9 @@ def _pairs(rows: int, kind: str, precision: str, weighted: bool, dim: int = 512)
 def _accumulate(dim: int, dtype: torch.dtype) -> None:
     sums, means = torch.zeros(3, staircase_size(dim)), torch.zeros(3, dim, dtype=torch.float64)
     features, order = torch.zeros(256, dim, dtype=dtype), torch.arange(256)
-    join_tiles(sums, means, torch.zeros(3, dtype=torch.int64), features, order, [0, 2], [200, 56])
+    join_tiles(
+        sums, means, torch.zeros(3, dtype=torch.int64), features, order=order, present=[0, 2], sizes=[200, 56]
+    )
 
 
 SPECIMENS: dict[str, Callable[[], object]] = {

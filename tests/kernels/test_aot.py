@@ -1,7 +1,8 @@
 """Every Triton kernel compiled ahead of time for GPUs that are not there, and its binary held to a budget.
 
-No stack and no spills, shared memory within the chip's limit, tensor-core instructions where a product is meant for
-them, 16-byte loads where the memory is aligned, and no float atomics, whose order would change from run to run.
+No stack and no spills, shared memory within the chip's limit, tensor-core instructions where a product is
+meant for them, 16-byte loads where the memory is aligned, and no float atomics, whose order would change from
+run to run.
 """
 
 from __future__ import annotations

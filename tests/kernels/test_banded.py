@@ -49,6 +49,6 @@ def test_matrices_of_zeros_and_dense_ones() -> None:
 
 def test_derivatives_of_both_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_CHUNK", 2 * 9 * 7)  # two planes, and one that is left
-    x, rows, columns = leaf(randn(2, 3, 6, 5)), band(2, 9, 6, 1, 2), band(2, 7, 5, 2, 2)
+    x, rows, columns = leaf(randn(2, 3, 6, 5)), band(2, 9, 6, 1, width=2), band(2, 7, 5, 2, width=2)
     assert torch.autograd.gradcheck(lambda x: banded_product(x, rows, columns), x)
     assert torch.autograd.gradgradcheck(lambda x: banded_product(x, rows, columns), x)

@@ -94,7 +94,7 @@ def test_compiles_as_one_graph_whatever_the_number_of_images(backend: str, devic
     ones = torch.ones(5, device=device)
 
     def step(x: Tensor) -> Tensor:
-        y, mean, mean_square = frozen_batch_norm(x, ones, ones, ones, ones, relu=True)
+        y, mean, mean_square = frozen_batch_norm(x, ones, ones, ones, running_var=ones, relu=True)
         loss = batch_norm_loss_from_moments(mean, mean_square, ones, ones, groups=2)
         return loss.sum() + batch_norm_loss(y, ones, ones).sum()
 
@@ -152,7 +152,7 @@ def test_converted_network_compiles_as_one_graph() -> None:
 def test_bad_input_is_named() -> None:
     x, c = torch.zeros(4, 3, 2, 2), torch.zeros(3)
     with pytest.raises(ValueError, match=r"weight must be \[3\]"):
-        frozen_batch_norm(x, c[:1], c, c, c)
+        frozen_batch_norm(x, c[:1], c, c, running_var=c)
     with pytest.raises(ValueError, match="track_running_stats"):
         FrozenBatchNorm2d(nn.BatchNorm2d(3, track_running_stats=False))
     with pytest.raises(ValueError, match=r"running_mean must be \[3\].*\(2,\)"):

@@ -37,7 +37,7 @@ def test_regularizer_equals_the_definition(shape: tuple[int, int, int], eps: flo
 def test_terms_add_up_to_the_regularizer(shape: tuple[int, int, int]) -> None:
     x = randn(*shape)
     parts = 0.3 * c.variance_hinge(x, 0.01, True) + 5 * c.off_diagonal_covariance(x, True)
-    torch.testing.assert_close(c.covariance_regularizer(x, 0.3, 5.0, 0.01, True), parts)
+    torch.testing.assert_close(c.covariance_regularizer(x, 0.3, 5.0, 0.01, unbiased=True), parts)
 
 
 @pytest.mark.parametrize("copies", [1, 3])

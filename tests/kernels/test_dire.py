@@ -101,7 +101,7 @@ def test_gradients_are_finite_for_equal_and_zero_rows(reading: Reading) -> None:
     x[0, 1], x[0, 2], x[1] = x[0, 0], real[0, 3], 0
     real[1, 2] = 0
     x = leaf(x)
-    loss = dire_loss(x, real, 1.0, 1.0, reading)
+    loss = dire_loss(x, real, 1.0, 1.0, reading=reading)
     assert loss.isfinite()
     (grad,) = torch.autograd.grad(loss, x)
     assert grad.isfinite().all()
@@ -157,7 +157,7 @@ def test_compiles_in_one_graph(reading: Reading) -> None:
     x = leaf(randn(3, 5, 8).float())
 
     def loss(embeddings: Tensor) -> Tensor:
-        return dire_loss(embeddings.relu(), bank, 1.0, 1.0, reading)
+        return dire_loss(embeddings.relu(), bank, 1.0, 1.0, reading=reading)
 
     eager, compiled = loss(x), torch.compile(loss, fullgraph=True, backend="aot_eager")(x)
     torch.testing.assert_close(compiled, eager, rtol=1e-6, atol=1e-6)
@@ -172,7 +172,7 @@ def test_compiles_once_for_any_number_of_rows(reading: Reading) -> None:
     counter = CompileCounterWithBackend("aot_eager")
 
     def loss(embeddings: Tensor) -> Tensor:
-        return dire_loss(embeddings, bank, 1.0, 1.0, reading)
+        return dire_loss(embeddings, bank, 1.0, 1.0, reading=reading)
 
     compiled = torch.compile(loss, fullgraph=True, backend=counter)
     for n in (5, 6, 8, 11):

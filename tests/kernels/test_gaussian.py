@@ -209,9 +209,11 @@ def test_compiles_as_one_graph_for_any_number_of_rows(dim: int, form: str) -> No
 @pytest.mark.parametrize("shape", [(2, 3, 7), (2, 7, 3)])
 def test_module_is_the_function_with_targets_that_stay(shape: tuple[int, int, int], form: str) -> None:
     mean, cov = real_side(shape[0], shape[2], form)
-    module = g.GaussianAlignment(mean, cov, 7.0, "dim", True)
+    module = g.GaussianAlignment(mean, cov, 7.0, "dim", unbiased=True)
     x = randn(*shape)
-    expected = with_gradient(lambda x: (g.gaussian_alignment(x, mean, cov, 7.0, "dim", True),), x)
+    expected = with_gradient(
+        lambda x: (g.gaussian_alignment(x, mean, cov, 7.0, normalize="dim", unbiased=True),), x
+    )
     for a, b in zip(with_gradient(lambda x: (module(x),), x), expected, strict=True):
         torch.testing.assert_close(a, b)
     assert not module.state_dict()

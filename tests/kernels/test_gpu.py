@@ -1,6 +1,7 @@
-"""What only a GPU can show: its arithmetic, capture in a CUDA graph, sizes beyond 2^31, and that nothing waits.
+"""What only a GPU can show: its arithmetic, capture in a CUDA graph, sizes beyond 2^31, no waiting.
 
-The other kernel tests run on the GPU as well, where there is one (the "triton" parameter of the device fixture).
+The other kernel tests run on the GPU as well, where there is one (the "triton" parameter of the device
+fixture).
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def steps() -> dict[str, Callable[[Tensor], Tensor]]:
 
     def batch_norm(x: Tensor) -> Tensor:
         return (
-            frozen_batch_norm(x, ones, ones, ones, ones, relu=True)[0].sum()
+            frozen_batch_norm(x, ones, ones, ones, running_var=ones, relu=True)[0].sum()
             + batch_norm_loss(x, ones, ones).sum()
         )
 
@@ -141,7 +142,7 @@ def test_more_than_two_to_the_31_numbers() -> None:
     mean, mean_square = spatial_moments(x)
     torch.testing.assert_close(mean[-1], x[-1].mean((1, 2), dtype=torch.float32), rtol=0, atol=1e-5)
     ones = torch.ones(64, device="cuda")
-    y, *_ = frozen_batch_norm(x, ones, ones, 0 * ones, ones, relu=True)
+    y, *_ = frozen_batch_norm(x, ones, ones, 0 * ones, running_var=ones, relu=True)
     expected = torch.relu(x[-1, -1].float() * ones[0] * (1 + 1e-5) ** -0.5 + 1)
     torch.testing.assert_close(y[-1, -1].float(), expected, rtol=2**-8, atol=1e-6)
     assert mean_square[-1].isfinite().all()

@@ -269,7 +269,7 @@ MAPS = torch.zeros(1, 1, 1, 2, 2)
         (lambda: relu_ntk(torch.zeros(2, 3), depth=-1), "depth"),
         (
             lambda: kernel_ridge_loss(
-                torch.eye(2), torch.zeros(3, 2), torch.zeros(2, 1), torch.zeros(3, 1), 0
+                torch.eye(2), torch.zeros(3, 2), torch.zeros(2, 1), torch.zeros(3, 1), ridge=0
             ),
             "ridge",
         ),

@@ -1,4 +1,4 @@
-"""Spatial moments: values and gradients against the definition, in every layout and dtype, on each implementation."""
+"""Spatial moments: values and gradients against the definition, in every layout, dtype and implementation."""
 
 from __future__ import annotations
 

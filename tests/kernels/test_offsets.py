@@ -1,4 +1,4 @@
-"""Offsets beyond 2^31: rows so far apart that 32-bit arithmetic would wrap, in memory that is hardly touched."""
+"""Offsets beyond 2^31: rows so far apart that 32-bit arithmetic would wrap, in memory hardly touched."""
 
 from __future__ import annotations
 

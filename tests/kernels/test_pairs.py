@@ -45,7 +45,7 @@ def test_sums_and_gradients(
     size = D**0.5 * m
     torch.testing.assert_close(sums.double().cpu(), truth, rtol=0, atol=8 * EPS32 * size)
     for a, b in zip(gradients(sums, *ours), gradients(truth, *reference), strict=True):
-        # A gradient is a sum of n or m vectors; those of near pairs carry the error of d^2, magnified by s / d^2.
+        # A gradient is a sum of n or m vectors; those of near pairs have the error of d^2 times s / d^2.
         torch.testing.assert_close(a.double().cpu(), b, rtol=0, atol=64 * EPS32 * max(n, m) * max(1, 4 / D))
 
 
@@ -56,7 +56,7 @@ def test_blocks_are_put_together(kind: Kind, exclude: bool) -> None:
     x, y, weight = leaf(randn(3, 9, 5)), leaf(randn(3, 40, 5, seed=1)), randn(3, 40, seed=2)
     assert len(list(module._blocks(x, y))) == 3 * 3 * 3
     sums = pair_sums(x, y, y_weight=weight, kind=kind, exclude_diagonal=exclude)
-    truth = pair_sums_reference(x, y, weight, kind, exclude)
+    truth = pair_sums_reference(x, y, weight, kind, exclude_diagonal=exclude)
     torch.testing.assert_close(sums, truth, rtol=1e-12, atol=1e-12)
     for a, b in zip(gradients(sums, x, y), gradients(truth, x, y), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)

@@ -196,7 +196,9 @@ def test_the_gathers_of_a_compiled_step_give_the_same_values_and_gradients(
 ) -> None:
     generator = torch.Generator().manual_seed(16)
     if together:
-        parameters = siamese_draws(12, H, W, ["color", "crop", "cutout", "flip"], True, generator)
+        parameters = siamese_draws(
+            12, H, W, ["color", "crop", "cutout", "flip"], together=True, generator=generator
+        )
         parameters[:, 6:9] = siamese_draws(12, H, W, ["scale"], generator=generator)[:, 6:9]
     else:
         parameters = siamese_draws(12, H, W, generator=generator)

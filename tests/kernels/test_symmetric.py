@@ -1,4 +1,4 @@
-"""Dense, packed and low-rank covariances: storage, what a loss asks of them, and what it does not allocate."""
+"""Dense, packed and low-rank covariances: storage, what a loss computes, and what it does not allocate."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Triton kernel that joins all classes of a batch to their running sums in one launch.
 
-See ``..accumulate`` for the formulas. A program owns one tile of the lower half of one class's covariance: it finds
-the means of its columns, centers, multiplies, and adds to the stored half; no atomics, a fixed order.
+See ``..accumulate`` for the formulas. A program owns one tile of the lower half of one class's covariance: it
+finds the means of its columns, centers, multiplies, and adds to the stored half; no atomics, a fixed order.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def join_tiles(
     """Joins a batch to the running statistics of its classes, in place.
 
     Args:
-        sums: [classes, staircase_size(D)] float32; means: [classes, D] float64; counts: [classes] on the CPU, read.
+        sums: [classes, staircase_size(D)] float32; means: [classes, D] float64; counts: [classes] on the CPU,
+            read.
         features: [B, D], float32 or half; order: [B] int64, rows of one class after those of another.
         present, sizes: the classes in that order, and how many rows each has.
     """

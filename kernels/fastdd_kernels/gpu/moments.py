@@ -1,12 +1,10 @@
 """Triton kernels of the spatial moments, with or without the frozen BatchNorm that rides on the same read.
 
-See ``..moments`` for the formulas. Any strides, contiguous or channels-last, without a copy. Memory bound: x is
-read once and y written once forward; x and grad_y are read once and grad_x written once backward.
+See ``..moments`` for the formulas. Any strides, contiguous or channels-last, without a copy. Memory bound: x
+is read once and y written once forward; x and grad_y are read once and grad_x written once backward.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import triton
@@ -150,7 +148,7 @@ def tiles(channels: int, pixels: int, channels_last: bool, itemsize: int) -> dic
     return {"BLOCK_C": block_c, "BLOCK_S": block_s, "SPAN": span}
 
 
-def _launch(x: Tensor) -> tuple[tuple[int, int, int], dict[str, Any]]:
+def _launch(x: Tensor) -> tuple[tuple[int, int, int], dict[str, int | tl.dtype]]:
     N, C, HW = x.shape
     meta = tiles(C, HW, x.stride(1) == 1 and C > 1, x.element_size())
     grid = (N, triton.cdiv(C, meta["BLOCK_C"]), triton.cdiv(HW, meta["SPAN"]))

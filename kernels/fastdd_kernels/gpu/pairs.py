@@ -1,12 +1,10 @@
 """Triton kernel of a block of pairs: products, distances, row sums and gradient weights in one launch.
 
-See ``..pairs`` for the formulas. The n x k products never reach memory; only their weights W do, when a gradient is
-wanted, since W y is a plain matrix product that the matrix library does best.
+See ``..pairs`` for the formulas. The n x k products never reach memory; only their weights W do, when a
+gradient is wanted, since W y is a plain matrix product that the matrix library does best.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import triton
@@ -15,7 +13,7 @@ from torch import Tensor
 
 from ..dispatch import dot_precision
 
-# rows of x a program owns -> (columns, warps, pipeline stages); checked ahead of time for registers and spills
+# rows of x a program owns -> (columns, warps, pipeline stages); checked ahead of time for register spills
 TILES = {16: (128, 4, 3), 32: (64, 4, 3), 64: (64, 8, 3), 128: (64, 8, 3)}
 
 # -- kernel ----------------------------------------------------------------------------------------
@@ -112,7 +110,7 @@ def _pair_dot_kernel(
 # -- launcher --------------------------------------------------------------------------------------
 
 
-def tiles(n: int, dim: int) -> dict[str, Any]:
+def tiles(n: int, dim: int) -> dict[str, int]:
     """Tile of a program for n rows of x: few rows, as of a distilled class, waste no tensor core."""
     # Rows that do not begin on 16 bytes are read number by number, each with an address in a register.
     block_d = 32 if dim % 4 == 0 else 16

@@ -5,17 +5,17 @@
     python benchmarks/bank.py memory --plot benchmarks/results/bank_memory.svg     # 10, 100, 1000 classes
     python benchmarks/bank.py resnet50          # covariances of all 53 BatchNorm inputs
 
-Speed: the whole build (decoding, forward pass, covariances of all residual blocks, embeddings, files) against the
-same teacher's forward pass over the same loader, interleaved round by round. Random weights: same arithmetic.
-Memory: the peak of a process over what it held before the build, in a process of its own each; random 32 x 32 images,
-made as they are read, so that all memory is the bank's own. The high-water mark includes the teacher's activations.
+Speed: the whole build (decoding, forward pass, covariances of all residual blocks, embeddings, files) against
+the same teacher's forward pass over the same loader, interleaved round by round. Random weights: same
+arithmetic. Memory: the peak of a process over what it held before the build, in a process of its own each;
+random 32 x 32 images, made as they are read, so that all memory is the bank's own. The high-water mark
+includes the teacher's activations.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -25,10 +25,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from conftest import processor_name
 from memory import peak_mb
 
 from fastdd.bank import build
-from fastdd.config import Bank
+from fastdd.config import Bank as BankConfig
 from fastdd.data import open_dataset
 from fastdd.data.loading.batch import Batch
 from fastdd.data.loading.loader import open_loader
@@ -40,9 +41,12 @@ CPU = torch.device("cpu")
 
 
 def make_teacher(network: str, classes: int) -> Teacher:
+    """A teacher with random weights."""
     torch.manual_seed(0)
-    built = build_network(network, classes).to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-    return Teacher(built, Card(network, tuple(map(str, range(classes))), 3, (0.5,) * 3, (0.25,) * 3))
+    built = build_network(network, classes).to(memory_format=torch.channels_last)
+    names = tuple(map(str, range(classes)))
+    card = Card(network, names, 3, mean=(0.5,) * 3, std=(0.25,) * 3)
+    return Teacher(built.eval().requires_grad_(False), card)
 
 
 # -- speed -----------------------------------------------------------------------------------------
@@ -52,7 +56,7 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
     """Images a second of the forward pass and of the bank, medians of interleaved rounds."""
     dataset = open_dataset(options.data, "train")
     teacher = make_teacher(options.network, len(dataset.classes))
-    config = Bank(batch=options.batch)
+    config = BankConfig(batch=options.batch)
     layers = list(layer_names(teacher.network, "blocks"))
     classes = range(max(1, round(options.images / len(dataset) * len(dataset.classes))))
     images = sum(dataset.counts[c] for c in classes)
@@ -61,7 +65,8 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
     def stream(positions: range) -> Iterator[Batch]:
         return iter(open_loader(dataset, options.batch, size, indices=positions))
 
-    shape = next(stream(range(1))).images.shape[1:]
+    channels, height, width = next(stream(range(1))).images.shape[1:]
+    shape = (channels, height, width)
 
     @torch.no_grad()
     def forward() -> None:
@@ -69,7 +74,9 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
             teacher.network(teacher.normalize(batch.images))
 
     def bank() -> None:
-        data = TrainingImages(tuple(shape), dataset.labels, dataset.names, "", {}, stream)
+        data = TrainingImages(
+            shape, dataset.labels, dataset.names, fingerprint="", transform={}, stream=stream
+        )
         with tempfile.TemporaryDirectory() as folder:
             build(Path(folder), teacher, data, config, layers=layers, fingerprint="", seed=0, classes=classes)
 
@@ -77,7 +84,8 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
     shares = [b / f for b, f in zip(rates["bank"], rates["forward"], strict=True)]
     cost = {name: statistics.median(seconds) / images for name, seconds in work.items()}
     return {
-        "work": f"bank of {images} images of {Path(options.data).name}, {options.network}, all residual blocks",
+        "work": f"bank of {images} images of {Path(options.data).name}, {options.network}, all residual "
+        "blocks",
         "forward images/s": round(statistics.median(rates["forward"]), 1),
         "bank images/s": round(statistics.median(rates["bank"]), 1),
         "share of the forward pass's speed": round(statistics.median(shares), 3),
@@ -107,6 +115,7 @@ def interleaved(
 
 
 def random_images(classes: int, per_class: int, batch: int) -> TrainingImages:
+    """Random 32 x 32 images in class order, made as they are read."""
     labels = torch.arange(classes).repeat_interleave(per_class)
 
     def stream(positions: range) -> Iterator[Batch]:
@@ -114,14 +123,16 @@ def random_images(classes: int, per_class: int, batch: int) -> TrainingImages:
             images = torch.randint(256, (len(rows), 3, 32, 32), dtype=torch.uint8)
             yield Batch(images, labels[rows], rows)
 
-    return TrainingImages((3, 32, 32), labels, ["image"] * len(labels), "", {}, stream)
+    return TrainingImages(
+        (3, 32, 32), labels, ["image"] * len(labels), fingerprint="", transform={}, stream=stream
+    )
 
 
-def peak(network: str, kind: str, classes: int, per_class: int, batch: int) -> dict[str, object]:
+def peak(network: str, kind: str, classes: int, *, per_class: int, batch: int) -> dict[str, object]:
     """Peak of one build, in this process."""
     teacher = make_teacher(network, classes)
     layers = list(layer_names(teacher.network, kind))
-    data, config = random_images(classes, per_class, batch), Bank(batch=batch)
+    data, config = random_images(classes, per_class, batch), BankConfig(batch=batch)
     with torch.no_grad():
         teacher.network(teacher.normalize(next(iter(data.stream(range(batch)))).images))
     with tempfile.TemporaryDirectory() as folder:
@@ -137,8 +148,12 @@ def peak(network: str, kind: str, classes: int, per_class: int, batch: int) -> d
     }
 
 
-def in_own_process(*arguments: object) -> dict[str, object]:
-    command = [sys.executable, __file__, "peak", *map(str, arguments)]
+def in_own_process(
+    network: str, kind: str, *, classes: int, per_class: int, batch: int = 100
+) -> dict[str, object]:
+    """``peak`` in a process of its own."""
+    numbers = map(str, (classes, per_class, batch))
+    command = [sys.executable, __file__, "peak", network, kind, *numbers]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     row: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
     return row
@@ -154,7 +169,8 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
         bars.append(f'<rect x="130" y="{y}" width="{width:.0f}" height="22" fill="#4477aa"/>')
         bars.append(f'<text x="{138 + width:.0f}" y="{y + 15}">{peak:.0f} MB</text>')
     title = "Peak memory of building the bank, beside the teacher"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="640" height="{48 + 34 * len(rows)}" font-family="sans-serif"'
+    size = f'width="640" height="{48 + 34 * len(rows)}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif"'
     text = "\n".join([f'{head} font-size="14">', f'<text x="10" y="20">{title}</text>', *bars, "</svg>"])
     path.write_text(text + "\n")
 
@@ -162,16 +178,9 @@ def draw(rows: list[dict[str, object]], path: Path) -> None:
 # -- command ---------------------------------------------------------------------------------------
 
 
-def facts() -> dict[str, object]:
-    cpu = next(
-        (
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.machine(),
-    )
-    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": cpu}
+def machine() -> dict[str, object]:
+    """What the figures were measured on."""
+    return {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": processor_name()}
 
 
 def main() -> None:
@@ -194,23 +203,28 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "peak":
         network, kind, *numbers = options.arguments
-        print(json.dumps(peak(network, kind, *map(int, numbers))))
+        classes, per_class, batch = map(int, numbers)
+        print(json.dumps(peak(network, kind, classes, per_class=per_class, batch=batch)))
         return
     if options.command == "speed":
         rows = [speed(options)]
     elif options.command == "memory":
-        rows = [in_own_process("resnet20", "blocks", classes, 20, 100) for classes in (10, 100, 1000)]
+        rows = [
+            in_own_process("resnet20", "blocks", classes=classes, per_class=20) for classes in (10, 100, 1000)
+        ]
         if options.plot:
             draw(rows, options.plot)
     else:
-        rows = [in_own_process("resnet50", "bn_inputs", classes, 1300, 100) for classes in (2, 4)]
+        rows = [
+            in_own_process("resnet50", "bn_inputs", classes=classes, per_class=1300) for classes in (2, 4)
+        ]
     for row in rows:
         print(json.dumps(row))
     if options.json:
         earlier = json.loads(options.json.read_text())["rows"] if options.json.is_file() else []
         works = {row["work"] for row in rows}
         kept = [row for row in earlier if row["work"] not in works]
-        options.json.write_text(json.dumps({"facts": facts(), "rows": [*kept, *rows]}, indent=2) + "\n")
+        options.json.write_text(json.dumps({"facts": machine(), "rows": [*kept, *rows]}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

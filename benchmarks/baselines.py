@@ -1,7 +1,8 @@
 """What people use today for the same work, each as its source does it, and the plain definitions.
 
-A plain form is what one would write with torch from the equation: the truth in float64, a baseline in float32, and the
-form that torch.compile is given. Packages are imported where they are used: none of them is needed for the others.
+A plain form is what one would write with torch from the equation: the truth in float64, a baseline in
+float32, and the form that torch.compile is given. Packages are imported where they are used: none of them is
+needed for the others.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def released_diversity_loss(
     r_cos: float = 1.0,
     r_euc: float = 0.01,
 ) -> Tensor:
-    """DiRe's released loss (SRe2L/CIFAR100/utils_regularized.py): class after class, all pairs on torchmetrics."""
+    """DiRe's released loss (SRe2L/CIFAR100/utils_regularized.py), class after class with torchmetrics."""
     from torchmetrics.functional import pairwise_cosine_similarity, pairwise_euclidean_distance
 
     total = embeddings.new_zeros(())
@@ -92,7 +93,8 @@ def index_add_outer_products(
 # -- BatchNorm statistics --------------------------------------------------------------------------
 
 
-Statistics = Callable[[Tensor], tuple[Tensor, Tensor]]  # of an activation: mean and variance of each channel
+Statistics = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""an activation [N, C, H, W] to the mean and the variance of each channel"""
 
 
 def released_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,13 +105,13 @@ def released_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def var_mean_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The same numbers without the transposed copy: what a careful user would write into the hook."""
+    """The same numbers without the transposed copy, as a careful user would write the hook."""
     variance, mean = torch.var_mean(x, (0, 2, 3), correction=0)
     return mean, variance
 
 
 class HookedBatchNorm(nn.Module):
-    """BatchNorm and ReLU of a frozen network, as torchvision's ResNet has them, with a forward hook on the BatchNorm.
+    """BatchNorm and ReLU of a frozen network as in torchvision's ResNet, with a hook on the BatchNorm.
 
     After a call, ``r_feature`` is the loss of the layer, as in SRe2L's hook.
     """
@@ -175,11 +177,12 @@ def torchvision_resample(x: Tensor, parameters: Sequence[int], size: list[int]) 
 
 
 def plain_cosine(x: Tensor, y: Tensor) -> Tensor:
+    """Cosines [n, m] of all pairs of rows."""
     return F.normalize(x, dim=1) @ F.normalize(y, dim=1).mT
 
 
 def plain_distance(x: Tensor, y: Tensor) -> Tensor:
-    """The expanded square, as most people write it."""
+    """Distances [n, m] of all pairs of rows by the expanded square, as most people write it."""
     return (x.square().sum(1)[:, None] + y.square().sum(1) - 2 * x @ y.mT).clamp(min=1e-12).sqrt()
 
 

@@ -2,10 +2,11 @@
 
     python benchmarks/engine.py [--network resnet20] [--images 100] [--steps 15] [--rounds 5]
 
-Recover: one step (augment, teacher forward and backward to the images, terms, Adam, clip) of each method, against
-the same step with cross-entropy alone. Variants are interleaved round by round and the
-median round is reported, so that a busy machine slows them alike. Random 32 x 32 images and a random teacher: the
-arithmetic is the same as with real ones. Peak memory is that of the whole process, in a process of its own a method.
+Recover: one step (augment, teacher forward and backward to the images, terms, Adam, clip) of each method,
+against the same step with cross-entropy alone. Variants are interleaved round by round and the median round
+is reported, so that a busy machine slows them alike. Random 32 x 32 images and a random teacher: the
+arithmetic is the same as with real ones. Peak memory is that of the whole process, in a process of its own a
+method.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from settings import Silent
+from settings import Silent, no_images
 
-from fastdd import bank as banks
-from fastdd.config import Bank, Batch, Method, Recover, Terms
+from fastdd.bank import Bank
+from fastdd.bank import build as build_bank
+from fastdd.config import Bank as BankConfig
+from fastdd.config import Batch, Method, Precision, Recover, Terms
 from fastdd.data.real_data import TrainingImages
 from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
@@ -39,35 +42,38 @@ RECIPES = {"SRe2L": "cifar10-sre2l", "SRe2L + DiRe": "cifar10-dire", "DEDA": "ci
 
 
 def make_teacher(network: str) -> Teacher:
+    """A teacher with random weights."""
     torch.manual_seed(0)
     built = build(network, CLASSES).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Teacher(built, Card(network, tuple(map(str, range(CLASSES))), 3, (0.5,) * 3, (0.25,) * 3))
+    card = Card(network, tuple(map(str, range(CLASSES))), 3, mean=(0.5,) * 3, std=(0.25,) * 3)
+    return Teacher(built, card)
 
 
-def make_bank(teacher: Teacher, folder: Path) -> banks.Bank:
+def make_bank(teacher: Teacher, folder: Path) -> Bank:
     """A bank of 20 random images a class with every layer that a method may ask for."""
     images = torch.randint(256, (20 * CLASSES, 3, SIZE, SIZE), dtype=torch.uint8)
     labels = torch.arange(CLASSES).repeat_interleave(20)
     layers = [name for kind in ("blocks", "bn_inputs") for name in layer_names(teacher.network, kind)]
     data = TrainingImages.in_memory(images, labels, len(images))
-    banks.build(folder, teacher, data, Bank(batch=len(images)), layers=layers, fingerprint="", seed=0)
-    return banks.Bank(folder)
+    build_bank(folder, teacher, data, BankConfig(batch=len(images)), layers=layers, fingerprint="", seed=0)
+    return Bank(folder)
 
 
 def methods() -> dict[str, Method]:
+    """The methods of the built-in recipes, and cross-entropy alone, which they are divided by."""
     arms = {name: next(iter(resolve(recipe).recipe.arms.values())) for name, recipe in RECIPES.items()}
     alone = Method(batch=Batch(slots="all"), terms=Terms(ce=CrossEntropy()))
     return {"cross-entropy alone": alone, **arms}
 
 
 def step_runner(
-    method: Method, teacher: Teacher, bank: banks.Bank, images: int, steps: int, precision: str
+    method: Method, teacher: Teacher, bank: Bank, *, images: int, steps: int, precision: Precision
 ) -> Callable[[], float]:
     """A call that optimizes one unit for some steps and returns image-iterations a second."""
-    config = Recover(unit_images=images, precision=precision, log_every=10**6)  # type: ignore[arg-type]
+    config = Recover(unit_images=images, precision=precision, log_every=10**6)
     unit: Unit = plan(CLASSES, images // CLASSES, method.batch, images)[0]
     method = method.model_copy(update={"steps": steps, "init": "noise"})
-    recovery = Recovery(method, config, [teacher], [bank], lambda rows: torch.empty(0), (3, SIZE, SIZE), 0)
+    recovery = Recovery(method, config, [teacher], [bank], real=no_images, shape=(3, SIZE, SIZE), seed=0)
 
     def run() -> float:
         begin = time.perf_counter()
@@ -91,12 +97,14 @@ def interleaved(runners: dict[str, Callable[[], float]], rounds: int) -> dict[st
 def peak_megabytes(
     name: str, network: str, images: int, folder: str, queue: multiprocessing.Queue[float]
 ) -> None:
+    """Put the peak of a process that takes three steps of a method into the queue."""
     teacher = make_teacher(network)
-    step_runner(methods()[name], teacher, banks.Bank(Path(folder)), images, 3, "fp32")()
+    step_runner(methods()[name], teacher, Bank(Path(folder)), images=images, steps=3, precision="fp32")()
     queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
 def measure_peak(name: str, network: str, images: int, folder: Path) -> float:
+    """``peak_megabytes`` of a process of its own."""
     context = multiprocessing.get_context("spawn")
     queue: multiprocessing.Queue[float] = context.Queue()
     process = context.Process(target=peak_megabytes, args=(name, network, images, str(folder), queue))
@@ -120,9 +128,12 @@ def main() -> None:
         folder = Path(temporary)
         bank = make_bank(teacher, folder)
         peaks = {name: measure_peak(name, options.network, options.images, folder) for name in methods()}
-        for precision in ("fp32", "bf16"):
+        precisions: tuple[Precision, ...] = ("fp32", "bf16")
+        for precision in precisions:
             runners = {
-                name: step_runner(method, teacher, bank, options.images, options.steps, precision)
+                name: step_runner(
+                    method, teacher, bank, images=options.images, steps=options.steps, precision=precision
+                )
                 for name, method in methods().items()
             }
             rates = interleaved(runners, options.rounds)

@@ -3,8 +3,8 @@
     python benchmarks/loaders.py imagenet_samples.tar [--images 1000] [--rounds 5] [--workers 2] [--json FILE]
 
 The baseline is ImageFolder (PIL) in a DataLoader with worker processes that outlive a pass, with Resize or
-RandomResizedCrop, ToTensor and Normalize. Every loader delivers normalized float32 batches of 64; a round is a
-whole pass of each, one after the other, after one pass that is not timed; the median round is reported, and
+RandomResizedCrop, ToTensor and Normalize. Every loader delivers normalized float32 batches of 64; a round is
+a whole pass of each, one after the other, after one pass that is not timed; the median round is reported, and
 the processor time, which a busy machine changes less. The photographs are read from a warm page cache, and
 their list is repeated until there are enough.
 """
@@ -21,21 +21,31 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import torch
-from conftest import _processor, _version
+from conftest import package_version, processor_name
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
 from fastdd.data import Crop, Dataset, open_dataset, open_loader
+from fastdd.data.loading.batch import Backend
 from fastdd.data.loading.loader import dali_installed
 
 BATCH, SIZE = 64, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PACKAGES = ("torch", "torchvision", "nvidia-dali-cuda130", "pillow", "numpy")
-WORKS: dict[str, dict[str, Any]] = {
+
+
+class Geometry(TypedDict, total=False):
+    """How images are cut: their shorter side is resized first, or a random crop is taken, or neither."""
+
+    resize: int
+    crop: Crop
+
+
+WORKS: dict[str, Geometry] = {
     "center, 256 to 224": {"resize": 256},
     "center, 224": {},
     "random crop, 224": {"crop": Crop()},
@@ -44,7 +54,7 @@ WORKS: dict[str, dict[str, Any]] = {
 Pass = Callable[[], Iterator[Tensor]]
 
 
-def baseline(root: Path, chosen: list[int], options: dict[str, Any], workers: int) -> Pass:
+def baseline(root: Path, chosen: list[int], options: Geometry, workers: int) -> Pass:
     """ImageFolder with PIL and a DataLoader."""
     if "crop" in options:
         geometry = [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip()]
@@ -56,7 +66,7 @@ def baseline(root: Path, chosen: list[int], options: dict[str, Any], workers: in
     return lambda: (batch for batch, _ in loader)
 
 
-def ours(data: Dataset, chosen: list[int], options: dict[str, Any], workers: int, backend: Any) -> Pass:
+def ours(data: Dataset, chosen: list[int], options: Geometry, workers: int, *, backend: Backend) -> Pass:
     """Ours, with the normalization that a consumer does."""
     loader = open_loader(
         data, BATCH, (SIZE, SIZE), indices=chosen, threads=workers, backend=backend, **options
@@ -66,7 +76,7 @@ def ours(data: Dataset, chosen: list[int], options: dict[str, Any], workers: int
 
 
 def processor_seconds() -> float:
-    """Of this process and of its workers, as far as Linux tells."""
+    """Processor time of this process and of its workers, as far as Linux tells."""
     total = time.process_time()
     for child in multiprocessing.active_children():
         stat = Path(f"/proc/{child.pid}/stat")
@@ -86,19 +96,21 @@ def timed(run: Pass, images: int) -> tuple[float, float]:
 
 
 def largest_difference(a: Pass, b: Pass) -> float:
-    """In levels of 255."""
+    """Largest difference of a pixel between two loaders, in levels of 255."""
     std = torch.tensor(STD).view(1, 3, 1, 1)
     return max(float(((x - y).abs() * std * 255).max()) for x, y in zip(a(), b(), strict=True))
 
 
-def measure(root: Path, images: int, rounds: int, workers: int) -> list[dict[str, Any]]:
+def measure(root: Path, images: int, rounds: int, workers: int) -> list[dict[str, object]]:
+    """A row for each work and loader."""
     data = open_dataset(root, "train")
     chosen = (list(range(len(data))) * (images // len(data) + 1))[:images]
-    rows = []
+    rows: list[dict[str, object]] = []
     for work, options in WORKS.items():
         runs = {"PIL DataLoader": baseline(root / "train", chosen, options, workers)}
-        for backend in ("torchvision", *(["dali"] if dali_installed() else [])):
-            runs[f"fastdd, {backend}"] = ours(data, chosen, options, workers, backend)
+        backends: list[Backend] = ["torchvision", "dali"] if dali_installed() else ["torchvision"]
+        for backend in backends:
+            runs[f"fastdd, {backend}"] = ours(data, chosen, options, workers, backend=backend)
         measured: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
         for number in range(rounds + 1):
             for name, run in runs.items():
@@ -109,7 +121,12 @@ def measure(root: Path, images: int, rounds: int, workers: int) -> list[dict[str
         for name, passes in measured.items():
             rate, cost = (statistics.median(values) for values in zip(*passes, strict=True))
             base = base or (rate, cost)
-            row = {"work": work, "loader": name, "images/s": round(rate, 1), "best": round(max(passes)[0], 1)}
+            row: dict[str, object] = {
+                "work": work,
+                "loader": name,
+                "images/s": round(rate, 1),
+                "best": round(max(passes)[0], 1),
+            }
             row |= {"CPU ms/image": round(cost, 2), "speed of PIL": round(rate / base[0], 2)}
             row["CPU of PIL"] = round(cost / base[1], 2)
             if "crop" not in options and name != "PIL DataLoader":
@@ -137,12 +154,12 @@ def main() -> None:
         top.rename(Path(folder) / "train")
         rows = measure(Path(folder), arguments.images, arguments.rounds, arguments.workers)
     facts = {
-        "processor": _processor(),
+        "processor": processor_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "workers": arguments.workers,
         "images": arguments.images,
         "rounds": arguments.rounds,
-        "packages": {package: _version(package) for package in PACKAGES},
+        "packages": {package: package_version(package) for package in PACKAGES},
     }
     if arguments.json:
         arguments.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=2) + "\n")

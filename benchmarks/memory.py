@@ -1,9 +1,10 @@
 """Peak memory of one call: how much more than before it is alive at its worst moment, results included.
 
 On a GPU: PyTorch's allocator, to the byte. On Linux: the resident set, whose high-water mark is reset through
-``/proc/self/clear_refs``. That is good to about 1 MB, and shows pages, not requests: what is allocated and never
-touched does not count, and what a library keeps for later (thread pools, packing buffers) counts the first time only.
-So measure a second call, never the first. Elsewhere there is no such mark to reset, and nothing is measured.
+``/proc/self/clear_refs``. That is good to about 1 MB, and shows pages, not requests: what is allocated and
+never touched does not count, and what a library keeps for later (thread pools, packing buffers) counts the
+first time only. So measure a second call, never the first. Elsewhere there is no such mark to reset, and
+nothing is measured.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""The steps of the released recover loops in plain PyTorch, as their sources do them: what ours are compared with.
+"""The steps of the released recover loops in plain PyTorch, as their sources do them.
 
-    SRe2L   roll the batch by two integers, teacher in eval mode and without gradients of its weights, a hook on every
-            BatchNorm that copies its input channel by channel, CE + r_bn sum_l w_l (||var|| + ||mean||), Adam, clip
-    DiRe    the same, and class after class three torchmetrics matrices of its embeddings; the real embeddings were
-            saved with requires_grad, so they get a gradient too
+    SRe2L   roll the batch by two integers, teacher in eval mode and without gradients of its weights, a hook
+            on every BatchNorm that copies its input channel by channel, Adam, clip, and the loss
+            CE + r_bn sum_l w_l (||var|| + ||mean||)
+    DiRe    the same, and class after class three torchmetrics matrices of its embeddings; the real embeddings
+            were saved with requires_grad, so they get a gradient too
 
-Eager, float32, contiguous; the loss is read by the host at every step. Descriptions: SRe2L (arXiv 2306.13092),
-recover_cifar.py; DiRe (arXiv 2512.13083), recover_cifar_regularized.py and utils_regularized.py.
+Eager, float32, contiguous; the loss is read by the host at every step. Descriptions: SRe2L (arXiv
+2306.13092), recover_cifar.py; DiRe (arXiv 2512.13083), recover_cifar_regularized.py and utils_regularized.py.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 
 class StatisticsHook:
-    """Notes ||running_var - var||_2 + ||running_mean - mean||_2 of a BatchNorm's input at every forward pass."""
+    """Notes ||running_var - var|| + ||running_mean - mean|| of a BatchNorm's input at each forward pass."""
 
     def __init__(self, module: nn.BatchNorm2d) -> None:
         self.r_feature = torch.zeros(())
@@ -45,8 +46,9 @@ class ReleasedLoop:
         network: the teacher; its last linear layer takes the embeddings.
         labels: [N], class after class where there are real embeddings.
         bounds: normalized (black, white) of each channel.
-        r_bn, first: weight of the statistics, and factor on the first layer.
-        real: DiRe: real embeddings [m, D] of each class of the batch; none: SRe2L.
+        r_bn: weight of the BatchNorm statistics.
+        first: further factor on the first layer.
+        real: real embeddings [m, D] of each class of the batch, for DiRe; empty for SRe2L.
     """
 
     network: nn.Module
@@ -58,8 +60,8 @@ class ReleasedLoop:
     hooks: list[StatisticsHook] = field(init=False)
 
     def __post_init__(self) -> None:
-        network = copy.deepcopy(self.network).to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
-        self.network = network.requires_grad_(False)
+        network = copy.deepcopy(self.network).to(memory_format=torch.contiguous_format)
+        self.network = network.eval().requires_grad_(False)
         self.hooks = [StatisticsHook(m) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
         linear = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
         self.embedding = torch.zeros(())
@@ -70,7 +72,7 @@ class ReleasedLoop:
         self.embedding = inputs[0]
 
     def loss(self, images: Tensor, roll: tuple[int, int] = (0, 0)) -> Tensor:
-        """Of images [N, C, H, W] after a roll by (rows, columns), a scalar."""
+        """Loss of images [N, C, H, W] after a roll by (rows, columns), a scalar."""
         logits = self.network(torch.roll(images, roll, (2, 3)))
         loss = F.cross_entropy(logits, self.labels)
         rescale = [self.first] + [1.0] * (len(self.hooks) - 1)
@@ -95,8 +97,6 @@ class ReleasedLoop:
             with torch.no_grad():
                 for channel, (low, high) in enumerate(self.bounds):
                     images[:, channel] = torch.clamp(images[:, channel], low, high)
-            if (
-                loss.item() < 1e4
-            ):  # a bound that is never lowered: every iterate is copied, and the last one kept
+            if loss.item() < 1e4:  # a bound that is never lowered: every iterate is copied, the last one kept
                 kept = images.detach().clone()
         return kept

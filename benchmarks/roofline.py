@@ -10,12 +10,13 @@ import torch
 
 
 def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has done all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds(call: Callable[[], object], device: torch.device, calls: int = 20, rounds: int = 5) -> float:
-    """Of one call among several in a row, so that a GPU is never idle between them."""
+    """Seconds of one call among several in a row, so that a GPU is never idle between them."""
     call()
     times = []
     for _ in range(rounds):

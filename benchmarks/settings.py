@@ -1,15 +1,16 @@
-"""What the step benchmarks run on: shapes, a random teacher, random real statistics, and a unit that only steps."""
+"""What the step benchmarks run on: shapes, a random teacher, random real statistics, and a unit's steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from fastdd.bank import Bank
 from fastdd.config import Method, Recover, Terms
 from fastdd.models.build import build
 from fastdd.recover import Recovery, Unit, tapped
@@ -24,26 +25,45 @@ from fastdd_kernels import pack_symmetric
 
 
 class Setting(NamedTuple):
-    """Shapes are (batches, classes a batch, slots a batch)."""
+    """The sizes of a benchmark.
+
+    Attributes:
+        network: name of the teacher's network.
+        side: height and width of an image.
+        real: number of real embeddings of a class.
+        statistics, sre2l, dire, deda: (batches, classes a batch, slots a batch) of the unit of each row.
+    """
 
     network: str
     side: int
     real: int
-    """real embeddings a class"""
     statistics: Shape
     sre2l: Shape
     dire: Shape
     deda: Shape
 
 
-FULL = Setting("resnet18_small", 32, 500, (1, 10, 10), (1, 100, 1), (1, 50, 10), (10, 1, 10))
-QUICK = Setting("resnet8", 8, 6, (1, 2, 3), (1, 6, 1), (1, 3, 4), (3, 1, 4))
+FULL = Setting(
+    network="resnet18_small",
+    side=32,
+    real=500,
+    statistics=(1, 10, 10),
+    sre2l=(1, 100, 1),
+    dire=(1, 50, 10),
+    deda=(10, 1, 10),
+)
+QUICK = Setting(
+    network="resnet8", side=8, real=6, statistics=(1, 2, 3), sre2l=(1, 6, 1), dire=(1, 3, 4), deda=(3, 1, 4)
+)
 
 
 class Silent:
     """A progress bar that shows nothing."""
 
     def advance(self, images: int, note: str = "") -> None:
+        pass
+
+    def line(self, text: str) -> None:
         pass
 
 
@@ -57,23 +77,25 @@ def random_teacher(setting: Setting, device: torch.device, batch: int = 100) -> 
     with torch.no_grad():
         network.train()(torch.randn(batch, 3, setting.side, setting.side))
     network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-    return Teacher(network.requires_grad_(False), Card(setting.network, classes, 3, (0.5,) * 3, (0.25,) * 3))
+    return Teacher(
+        network.requires_grad_(False), Card(setting.network, classes, 3, mean=(0.5,) * 3, std=(0.25,) * 3)
+    )
 
 
 @dataclass
 class RandomBank:
-    """Stands in for the bank: non-negative random embeddings, and Gaussians, of any class."""
+    """Stands in for a Bank with what the terms read: random embeddings >= 0 and their Gaussians."""
 
     setting: Setting
     teacher: Teacher
-    manifest: dict[str, Any] = field(init=False)
+    manifest: dict[str, list[int]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.manifest = {"embeddings": [self.setting.real] * len(self.teacher.card.classes)}
 
     @cached_property
     def widths(self) -> dict[str, int]:
-        """Of the layers whose Gaussians may be asked for, and of the embedding."""
+        """Name -> width of the layers whose Gaussians may be asked for, and of the embedding."""
         taps = tapped(Terms(gaussian=Gaussian()), self.teacher.network)
         device = next(taps.parameters()).device
         with torch.no_grad():
@@ -84,11 +106,13 @@ class RandomBank:
         }
 
     def embeddings(self, c: int) -> Tensor:
+        """Embeddings [real, D] of a class."""
         return torch.randn(
             self.setting.real, self.widths["embedding"], generator=generator(0, "real", c)
         ).abs()
 
     def gaussian(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """(mean [k, D], packed covariance) of a layer."""
         D = self.widths[layer]
         means, covariances = [], []
         for c in classes:
@@ -100,7 +124,7 @@ class RandomBank:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An objective whose targets for a unit are read already."""
+    """An objective that has read its targets of a unit already."""
 
     objective: Objective
     wanted: list[Any]
@@ -126,27 +150,40 @@ class OurStep:
     ) -> None:
         self.method, self.config, self.unit, self.teacher = method, config, unit, teacher
         shape = (3, bank.setting.side, bank.setting.side)
-        self.recovery = recovery or Recovery(method, config, [teacher], [bank], _no_images, shape, 0)  # type: ignore[list-item]
+        self.recovery = recovery or Recovery(
+            method, config, [teacher], [cast(Bank, bank)], real=no_images, shape=shape, seed=0
+        )
         (objective,) = self.recovery.objective(unit.shape)
         self.prepared = Prepared(objective, objective.targets(unit))
         self.images = self.recovery.initial(unit.rows)
+        self.size = (bank.setting.side, bank.setting.side)
 
     def first_draws(self) -> Tensor:
-        """Those of the first step, [batches, k]."""
-        drawn = draws(self.method.augment, self.unit, 1, tuple(self.images.shape[2:]), 0)  # type: ignore[arg-type]
+        """The augmentation's draws of the first step, [batches, k]."""
+        drawn = draws(self.method.augment, self.unit, 1, self.size, seed=0)
         assert drawn is not None
         return drawn[0].to(self.images.device)
 
     def gradient(self) -> Tensor:
-        """Of the first step's loss to the initial images, [N, C, H, W]."""
+        """Gradient of the first step's loss to the initial images, [N, C, H, W]."""
         images = self.images.contiguous(memory_format=torch.channels_last).requires_grad_()
         values = self.prepared(images, self.first_draws(), self.prepared.wanted)
         return torch.autograd.grad(torch.stack(list(values.values())).sum(), images)[0]
 
     def run(self) -> None:
         prepared: Callable[[Shape], list[Any]] = lambda shape: [self.prepared]  # noqa: E731
-        optimize(self.images, self.unit, self.method, self.config, self.teacher, prepared, 0, Silent())
+        optimize(
+            self.images,
+            self.unit,
+            self.method,
+            self.config,
+            teacher=self.teacher,
+            objectives=prepared,
+            seed=0,
+            bar=Silent(),
+        )
 
 
-def _no_images(rows: Sequence[tuple[int, int]]) -> Tensor:
+def no_images(rows: Sequence[tuple[int, int]]) -> Tensor:
+    """The initial images of a benchmark's units, which none asks for."""
     raise AssertionError("units of a benchmark start from noise")

@@ -19,10 +19,10 @@ from fastdd.recover.terms.dire import DiRe
 from fastdd.recover.terms.gaussian import Gaussian
 
 BUDGET = {"fp32": 2e-2, "bf16": 0.3}
-"""of a gradient's error: a few ReLUs sit so near zero that rounding decides them; in float32 the released form of a
-ResNet-18 is itself 4e-3 from float64, ours 2e-3"""
+"""precision -> largest relative error of a gradient that is taken for rounding: a few ReLUs sit so near zero
+that rounding decides them. In float32 the released form of a ResNet-18 is 4e-3 from float64, ours 2e-3."""
 ROUNDING = 1.1
-"""times the error of the released form under bf16 autocast, for ours in bf16"""
+"""in bf16 ours may err by this times what autocast makes of the released form"""
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Row:
     """Two sides, timed in turns.
 
     Attributes:
-        over, under: their names; the ratio is the first one's time over the second one's.
-        timed_over, timed_under: some steps of each.
-        error: of the gradient of one against the other, by the norms.
-        budget: at most that; more, and the figure is refused.
-        goal, at_most: of the ratio: to be reached, or not to be passed.
+        over, under: names of the sides; the ratio is the first one's time over the second one's.
+        timed_over, timed_under: run some steps of each.
+        error: relative error of one side's gradient against the other's, by their norms.
+        budget: largest error with which the figure is not refused.
+        goal: the ratio to be reached or, with at_most, not to be passed.
     """
 
     over: str
@@ -47,10 +47,12 @@ class Row:
     at_most: bool = False
 
     def met(self, ratio: float) -> bool:
+        """Whether a ratio meets the goal."""
         return ratio <= self.goal if self.at_most else ratio >= self.goal
 
 
 def difference(a: Tensor, b: Tensor) -> float:
+    """||a - b|| / ||b||"""
     return float((a - b).norm() / b.norm())
 
 
@@ -75,7 +77,7 @@ class Bench:
     """A random teacher and its bank, and our steps in one form."""
 
     def __init__(
-        self, setting: Setting, device: torch.device, compiled: bool, precision: Precision, steps: int
+        self, setting: Setting, device: torch.device, *, compiled: bool, precision: Precision, steps: int
     ) -> None:
         self.setting, self.device, self.steps = setting, device, steps
         self.config = Recover(precision=precision, compile=compiled)
@@ -101,13 +103,13 @@ class Bench:
             self.teacher.network,
             torch.tensor([c for c, _ in unit.rows], device=self.device),
             [(low.item(), high.item()) for low, high in zip(*self.teacher.bounds(self.device), strict=True)],
-            terms.bn.weight,
-            terms.bn.first,
-            [self.bank.embeddings(c).to(self.device) for c in unit.groups] if terms.dire else (),
+            r_bn=terms.bn.weight,
+            first=terms.bn.first,
+            real=[self.bank.embeddings(c).to(self.device) for c in unit.groups] if terms.dire else (),
         )
 
         def released_gradient(enabled: bool) -> Tensor:
-            """With or without autocast."""
+            """Gradient of the released loss, with autocast to bf16 or without."""
             images = ours.images.clone().requires_grad_()
             _, rows, columns = ours.first_draws()[0].tolist()
             with (
@@ -126,11 +128,14 @@ class Bench:
             return difference(ours.gradient(), wanted)
 
         timed = lambda: released.optimize(ours.images, self.steps, method.lr)  # noqa: E731
-        return Row("released", "ours", timed, ours.run, error, budget, goal)
+        return Row("released", "ours", timed, ours.run, error=error, budget=budget, goal=goal)
 
 
 def statistics_row(bench: Bench) -> Row:
-    """All statistics over cross-entropy alone; the gradient of all against the sum of those of each term alone."""
+    """All statistics over cross-entropy alone.
+
+    The gradient of all terms is compared with the sum of the gradients of each alone.
+    """
     everything = Terms(bn=BatchNorm(), gaussian=Gaussian(), dire=DiRe())
     plain, unit = declared("cifar10-sre2l", bench.steps), unit_of(bench.setting.statistics)
 
@@ -145,15 +150,24 @@ def statistics_row(bench: Bench) -> Row:
         return difference(together.gradient(), torch.stack([one.gradient() for one in single]).sum(0))
 
     return Row(
-        "all statistics", "cross-entropy", together.run, alone.run, error, bench.budget, 1.15, at_most=True
+        "all statistics",
+        "cross-entropy",
+        together.run,
+        alone.run,
+        error=error,
+        budget=bench.budget,
+        goal=1.15,
+        at_most=True,
     )
 
 
 def sre2l_row(bench: Bench) -> Row:
+    """The released loop of SRe2L over ours."""
     return bench.against_released(declared("cifar10-sre2l", bench.steps), bench.setting.sre2l, 3.0)
 
 
 def dire_row(bench: Bench) -> Row:
+    """The released loop of SRe2L + DiRe over ours."""
     method = declared("cifar10-dire", bench.steps)
     assert method.terms.dire is not None
     as_released = method.terms.dire.model_copy(update={"reading": "code"})
@@ -174,7 +188,9 @@ def deda_row(bench: Bench) -> Row:
     def error() -> float:
         return difference(together.gradient(), torch.cat([one.gradient() for one in single]))
 
-    return Row("class after class", "in a unit", run, together.run, error, bench.budget, 1.5)
+    return Row(
+        "class after class", "in a unit", run, together.run, error=error, budget=bench.budget, goal=1.5
+    )
 
 
 ROWS = {"statistics": statistics_row, "sre2l": sre2l_row, "dire": dire_row, "deda": deda_row}

@@ -1,19 +1,21 @@
 """Speed of a recover step against the released loops, and what statistics and grouping do to it.
 
-    python benchmarks/steps.py [--rows statistics,sre2l,dire,deda] [--forms eager,compiled] [--rounds 5] [--steps 2]
+    python benchmarks/steps.py [--rows statistics,sre2l,dire,deda] [--forms eager,compiled] [--rounds 5]
+    [--steps 2]
 
 | row | timed | over | goal |
 |---|---|---|---|
-| statistics | all on: BatchNorm, Gaussian alignment, DiRe | the same step with cross-entropy alone | at most 1.15 |
+| statistics | BatchNorm, Gaussian alignment and DiRe | the step with cross-entropy alone | at most 1.15 |
 | sre2l | the released loop (released.py), batch 100 | ours | at least 3 |
 | dire | the released loop, 50 classes x 10 images | ours | at least 4 |
 | deda | 10 classes x 10 images, one class after the other | together in a unit | at least 1.5 |
 
-Both sides of a row run in turns, some steps of the whole loop each, after a round that is not timed; the figure is the
-ratio of the medians. A row is timed only if both sides give the same gradient for the same images and the same roll.
-Images are noise, the teacher is a random ResNet-18 for small images with the running statistics of that noise, and the
-real statistics are random: the arithmetic is the same. The targets of a unit are read before, as a unit's thousand
-steps share them, and compiling is not timed: ``setup`` says how long the first call took.
+Both sides of a row run in turns, some steps of the whole loop each, after a round that is not timed; the
+figure is the ratio of the medians. A row is timed only if both sides give the same gradient for the same
+images and the same roll. Images are noise, the teacher is a random ResNet-18 for small images with the
+running statistics of that noise, and the real statistics are random: the arithmetic is the same. The targets
+of a unit are read before, as a unit's thousand steps share them, and compiling is not timed: ``setup`` says
+how long the first call took.
 """
 
 from __future__ import annotations
@@ -27,15 +29,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from conftest import _processor, _version
+from conftest import package_version, processor_name
 from settings import FULL, QUICK, Setting
 from sides import BUDGET, ROWS, Bench, Row
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy")
 
 
+Figures = dict[str, Any]
+"""a JSON object of the result file"""
+
+
 class Times(NamedTuple):
-    """Seconds a step."""
+    """Seconds of a step, round by round."""
 
     wall: list[float]
     processor: list[float]
@@ -50,10 +56,10 @@ def timed(run: Callable[[], object], steps: int, device: torch.device) -> tuple[
     return (time.perf_counter() - wall) / steps, (time.process_time() - processor) / steps
 
 
-def measure(row: Row, rounds: int, steps: int, device: torch.device) -> dict[str, Any]:
+def measure(row: Row, rounds: int, steps: int, device: torch.device) -> Figures:
     """The figures of a row; without a ratio where the gradients differ."""
     error = row.error()
-    figures: dict[str, Any] = {"goal": row.goal, "gradient error": error}
+    figures: Figures = {"goal": row.goal, "gradient error": error}
     if not error <= row.budget:
         return {
             **figures,
@@ -79,49 +85,60 @@ def measure(row: Row, rounds: int, steps: int, device: torch.device) -> dict[str
     }
 
 
-def facts(device: torch.device, setting: Setting, precision: str) -> dict[str, Any]:
+def machine(device: torch.device, setting: Setting, precision: str) -> Figures:
     cuda = device.type == "cuda"
     return {
-        "device": torch.cuda.get_device_name(device) if cuda else _processor(),
+        "device": torch.cuda.get_device_name(device) if cuda else processor_name(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "network": setting.network,
         "precision": precision,
-        **{package: _version(package) for package in PACKAGES},
+        **{package: package_version(package) for package in PACKAGES},
     }
 
 
-def line(name: str, form: str, figures: dict[str, Any]) -> str:
+def line(name: str, form: str, figures: Figures) -> str:
     if "refused" in figures:
         return f"{name:<11} {form:<9} not timed: {figures['refused']}"
     medians = (
         f"{side} {statistics.median(t['wall']):.3f} s" for side, t in figures["seconds a step"].items()
     )
     verdict = "met" if figures["met"] else "missed"
-    return f"{name:<11} {form:<9} {figures['ratio']:.2f} (goal {figures['goal']}: {verdict}), a step: {', '.join(medians)}"
+    ratio = f"{figures['ratio']:.2f} (goal {figures['goal']}: {verdict})"
+    return f"{name:<11} {form:<9} {ratio}, a step: {', '.join(medians)}"
 
 
-def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
+def main(arguments: list[str] | None = None) -> list[Figures]:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", default=",".join(ROWS))
-    parser.add_argument("--forms", default="eager,compiled", help="of our steps; the released ones are eager")
-    parser.add_argument("--precision", default="fp32", choices=sorted(BUDGET), help="of our steps")
+    parser.add_argument(
+        "--forms", default="eager,compiled", help="forms of our steps; the released ones are eager"
+    )
+    parser.add_argument("--precision", default="fp32", choices=sorted(BUDGET), help="precision of our steps")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=2, help="of a side in a round")
+    parser.add_argument("--steps", type=int, default=2, help="steps of a side in a round")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--quick", action="store_true", help="tiny shapes, whose figures say nothing")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args(arguments)
     device, setting = torch.device(options.device), QUICK if options.quick else FULL
-    print(facts(device, setting, options.precision), flush=True)
+    print(machine(device, setting, options.precision), flush=True)
     found = []
     for name in options.rows.split(","):
         for form in options.forms.split(","):
-            row = ROWS[name](Bench(setting, device, form == "compiled", options.precision, options.steps))
+            row = ROWS[name](
+                Bench(
+                    setting,
+                    device,
+                    compiled=form == "compiled",
+                    precision=options.precision,
+                    steps=options.steps,
+                )
+            )
             found.append({"row": name, "form": form, **measure(row, options.rounds, options.steps, device)})
             print(line(name, form, found[-1]), flush=True)
             if options.json:
-                result = {"facts": facts(device, setting, options.precision), "rows": found}
+                result = {"facts": machine(device, setting, options.precision), "rows": found}
                 options.json.write_text(json.dumps(result, indent=2) + "\n")
     return found
 

@@ -2,12 +2,13 @@
 
     python benchmarks/students.py [--network resnet20] [--images 1000] [--rounds 5] [--json FILE]
 
-Released (SRe2L's relabel_cifar.py, as DWA, INFER and DiRe have it): JPEG files in class folders, an ImageFolder with
-PIL and RandomCrop, flip, ToTensor and Normalize image by image, a DataLoader with 2 workers that start anew in every
-epoch, MixUp, a teacher in train mode that labels each batch, a contiguous student, float32, AdamW without groups; the
-losses are read by the host at every step. Ours: the same protocol (``--protocol sre2l-cifar``) on the same images in
-memory, in variants. The variants take turns, one epoch of each a round, after one epoch that is not timed; the median
-round is reported, and the processor time of all processes, which a busy machine changes less.
+Released (SRe2L's relabel_cifar.py, as DWA, INFER and DiRe have it): JPEG files in class folders, an
+ImageFolder with PIL and RandomCrop, flip, ToTensor and Normalize image by image, a DataLoader with 2 workers
+that start anew in every epoch, MixUp, a teacher in train mode that labels each batch, a contiguous student,
+float32, AdamW without groups; the losses are read by the host at every step. Ours: the same protocol
+(``--protocol sre2l-cifar``) on the same images in memory, in variants. The variants take turns, one epoch of
+each a round, after one epoch that is not timed; the median round is reported, and the processor time of all
+processes, which a busy machine changes less.
 
 Two further rows say where the time goes: the batches alone (everything but the networks), released and ours.
 """
@@ -24,11 +25,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from conftest import _processor, _version
+from conftest import package_version, processor_name
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
@@ -50,9 +50,10 @@ Epoch = Callable[[], int]
 
 
 def make_teacher(network: str) -> Teacher:
+    """A teacher with random weights."""
     torch.manual_seed(0)
     built = build(network, CLASSES).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    return Teacher(built, Card(network, tuple(map(str, range(CLASSES))), 3, MEAN, STD))
+    return Teacher(built, Card(network, tuple(map(str, range(CLASSES))), 3, mean=MEAN, std=STD))
 
 
 def make_images(count: int, folder: Path) -> Tensor:
@@ -60,17 +61,15 @@ def make_images(count: int, folder: Path) -> Tensor:
     coarse = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     images = (255 * F.interpolate(coarse, size=SIZE, mode="bilinear")).to(torch.uint8)
     for number, image in enumerate(images):
-        path = (
-            folder
-            / f"new{number % CLASSES:03d}"
-            / f"class{number % CLASSES:03d}_id{number // CLASSES:03d}.jpg"
-        )
+        slot, c = divmod(number, CLASSES)
+        path = folder / f"new{c:03d}" / f"class{c:03d}_id{slot:03d}.jpg"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(bytes(encode_jpeg(image, 75).numpy()))
     return images
 
 
-def released_batches(folder: Path) -> DataLoader[Any]:
+def released_batches(folder: Path) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches of JPEG files as the released script reads them."""
     chain = transforms.Compose(
         [
             transforms.RandomCrop(SIZE, padding=4),
@@ -91,7 +90,7 @@ def released(teacher: Teacher, folder: Path) -> Epoch:
     optimizer = torch.optim.AdamW(student.parameters(), 1e-3, weight_decay=0.01)
 
     def epoch() -> int:
-        total = 0.0
+        count, total = 0, 0.0
         student.train()
         for images, _ in loader:
             ratio, order = float(torch.distributions.Beta(0.8, 0.8).sample()), torch.randperm(len(images))
@@ -103,13 +102,14 @@ def released(teacher: Teacher, folder: Path) -> Epoch:
             loss.backward()
             optimizer.step()
             total += loss.item()
+            count += len(images)
         assert math.isfinite(total)
-        return len(loader.dataset)  # type: ignore[arg-type]
+        return count
 
     return epoch
 
 
-def ours(teacher: Teacher, images: Tensor, **changes: Any) -> Epoch:
+def ours(teacher: Teacher, images: Tensor, **changes: object) -> Epoch:
     """Our epoch."""
     own = {"network": teacher.card.network, "batch": BATCH, **changes}
     protocol = resolve_student({}, "sre2l-cifar").model_copy(update=own)
@@ -118,7 +118,7 @@ def ours(teacher: Teacher, images: Tensor, **changes: Any) -> Epoch:
     student, labeller = build(teacher.card.network, CLASSES), build(teacher.card.network, CLASSES)
     labeller.load_state_dict(teacher.network.state_dict())
     for network in (student, labeller):
-        network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last).train()
     optimizer = student_optimizer(config, student)
     source = AugmentedBatches(config, teacher, images, seed=0)
     loss_of = torch.compile(student_loss, dynamic=False) if config.compile else student_loss
@@ -134,11 +134,12 @@ def ours(teacher: Teacher, images: Tensor, **changes: Any) -> Epoch:
 
 
 def batches_alone(source: Callable[[], Iterator[int]]) -> Epoch:
+    """An epoch that only makes the batches; the source gives the size of each."""
     return lambda: sum(source())
 
 
 def processor_seconds() -> float:
-    """Of this process and of all that it started and that ended."""
+    """Processor time of this process and of all processes that it started and that ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
@@ -151,19 +152,22 @@ def timed(epoch: Epoch) -> tuple[float, float]:
     return count / (time.perf_counter() - start), 1000 * (processor_seconds() - used) / count
 
 
-def measure(runs: dict[str, Epoch], rounds: int) -> list[dict[str, Any]]:
+def measure(runs: dict[str, Epoch], rounds: int) -> list[dict[str, object]]:
+    """A row for each epoch, its rate as a ratio to the first one's."""
     measured: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
             once = timed(run)
             if number:
                 measured[name].append(once)
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
+    first = 0
     for name, epochs in measured.items():
         rate, cost = (statistics.median(values) for values in zip(*epochs, strict=True))
-        rows.append({"work": name, "images/s": round(rate), "processor ms": round(cost, 3)})
-    first = rows[0]["images/s"]
-    return [{**row, "ratio": round(row["images/s"] / first, 2)} for row in rows]
+        first = first or round(rate)
+        row = {"work": name, "images/s": round(rate), "processor ms": round(cost, 3)}
+        rows.append({**row, "ratio": round(round(rate) / first, 2)})
+    return rows
 
 
 def main() -> None:
@@ -199,14 +203,13 @@ def main() -> None:
         "images": options.images,
         "batch": BATCH,
         "threads": torch.get_num_threads(),
-        "processor": _processor(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "processor": processor_name(),
+        "versions": {name: package_version(name) for name in PACKAGES},
     }
     print(facts)
     for row in rows:
-        print(
-            f"{row['work']:<24} {row['images/s']:>8} images/s  x{row['ratio']:<6} {row['processor ms']} ms of processor"
-        )
+        rate = f"{row['work']:<24} {row['images/s']:>8} images/s  x{row['ratio']:<6}"
+        print(f"{rate} {row['processor ms']} ms of processor")
     if options.json:
         options.json.write_text(json.dumps({"facts": facts, "rows": rows}, indent=2) + "\n")
 

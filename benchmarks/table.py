@@ -1,23 +1,26 @@
-"""The benchmark table: ``python benchmarks/table.py FILE.json ... [median|min]`` prints markdown.
+"""The benchmark table: ``python benchmarks/table.py FILE.json ... [--least]`` prints markdown.
 
-A FILE is what ``pytest benchmarks/test_kernels.py --benchmark-json=FILE`` wrote. A row for each provider that ours is
-compared with: median times (or the least, which a busy machine disturbs less), their ratio, peak memory over what was
-alive before the call, the largest error against float64 relative to the largest entry, and what was aimed at. A
-provider that was off by more than the tolerance was not timed, and is not here.
+A FILE is what ``pytest benchmarks/test_kernels.py --benchmark-json=FILE`` wrote. A row for each provider that
+ours is compared with: median times (or the least, which a busy machine disturbs less), their ratio, peak
+memory over what was alive before the call, the largest error against float64 relative to the largest entry,
+and what was aimed at. A provider that was off by more than the tolerance was not timed, and is not here.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+Json = dict[str, Any]
+"""an object of a file that pytest-benchmark wrote"""
 HEAD = ("work", "ours, ms", "against", "its ms", "ratio", "peak MB, ours / its", "error, ours / its", "goal")
 
 
-def milliseconds(row: dict[str, Any], statistic: str) -> float:
+def milliseconds(row: Json, statistic: str) -> float:
+    """Time of one call."""
     return float(row["stats"][statistic]) * 1e3 / row["extra_info"]["calls"]
 
 
@@ -26,15 +29,17 @@ def figures(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}" if value >= 0.001 else f"{value:.4f}"
 
 
-def megabytes(info: dict[str, Any]) -> str:
+def megabytes(info: Json) -> str:
+    """Peak memory in words."""
     return "not measured" if info["peak_mb"] is None else f"{info['peak_mb']:.1f}"
 
 
 def verdict(text: str, met: bool) -> str:
+    """A goal, and whether it was met."""
     return f"{text}: {'met' if met else '**missed**'}"
 
 
-def goals(ours: dict[str, Any], theirs: dict[str, Any], ratio: float) -> Iterator[str]:
+def goals(ours: Json, theirs: Json, ratio: float) -> Iterator[str]:
     """What was aimed at against this provider."""
     info, other = ours["extra_info"], theirs["extra_info"]
     provider, times = info.get("target", (None, 0))
@@ -48,7 +53,7 @@ def goals(ours: dict[str, Any], theirs: dict[str, Any], ratio: float) -> Iterato
         )
 
 
-def roofline(info: dict[str, Any]) -> str:
+def roofline(info: Json) -> str:
     """Attained rates, where they were measured."""
     parts = []
     if "gb_per_s" in info:
@@ -58,7 +63,8 @@ def roofline(info: dict[str, Any]) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def alone(ours: dict[str, Any], statistic: str) -> list[str]:
+def alone(ours: Json, statistic: str) -> list[str]:
+    """Cells of a work that no other provider does."""
     info = ours["extra_info"]
     limit = info.get("memory_mb")
     goal = (
@@ -69,7 +75,8 @@ def alone(ours: dict[str, Any], statistic: str) -> list[str]:
     return [figures(milliseconds(ours, statistic)), "", "", "", megabytes(info), f"{info['error']:.0e}", goal]
 
 
-def against(ours: dict[str, Any], theirs: dict[str, Any], statistic: str) -> list[str]:
+def against(ours: Json, theirs: Json, statistic: str) -> list[str]:
+    """Cells of ours and one other provider."""
     info, other = ours["extra_info"], theirs["extra_info"]
     mine, its = milliseconds(ours, statistic), milliseconds(theirs, statistic)
     return [
@@ -83,8 +90,9 @@ def against(ours: dict[str, Any], theirs: dict[str, Any], statistic: str) -> lis
     ]
 
 
-def rows(benchmarks: Iterable[dict[str, Any]], statistic: str) -> Iterator[list[str]]:
-    works: dict[str, dict[str, dict[str, Any]]] = {}
+def rows(benchmarks: Iterable[Json], statistic: str) -> Iterator[list[str]]:
+    """The cells of the table, work after work."""
+    works: dict[str, dict[str, Json]] = {}
     for row in benchmarks:
         if "provider" in row["extra_info"]:
             works.setdefault(row["extra_info"]["work"], {})[row["extra_info"]["provider"]] = row
@@ -96,7 +104,8 @@ def rows(benchmarks: Iterable[dict[str, Any]], statistic: str) -> Iterator[list[
         yield from ([work if i == 0 else "", *cells] for i, cells in enumerate(compared))
 
 
-def machine(data: dict[str, Any]) -> str:
+def machine(data: Json) -> str:
+    """What the benchmarks were measured on."""
     info, commit = data["machine_info"]["fastdd"], data["commit_info"]
     packages = ", ".join(f"{name} {version or 'absent'}" for name, version in info["packages"].items())
     device = info["processor"] + " " + info["instructions"] if info["device"] == "cpu" else info["device"]
@@ -108,20 +117,24 @@ def machine(data: dict[str, Any]) -> str:
     )
 
 
-def table(data: dict[str, Any], statistic: str = "median") -> str:
+def table(data: Json, statistic: str = "median") -> str:
+    """The machine, and the table in markdown."""
     lines = [HEAD, ["---"] * len(HEAD), *rows(data["benchmarks"], statistic)]
     return "\n".join([machine(data), "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
-def main(arguments: list[str]) -> None:
-    statistic = arguments[-1] if arguments[-1:] in (["median"], ["min"]) else "median"
-    files = [Path(name) for name in arguments if name != statistic]
-    if not files:
-        sys.exit("usage: python benchmarks/table.py FILE.json ... [median|min]")
-    runs = [json.loads(file.read_text()) for file in files]
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Print the table of kernel benchmarks.")
+    parser.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE.json", help="results of pytest-benchmark"
+    )
+    parser.add_argument("--least", action="store_true", help="the least times, not the medians")
+    options = parser.parse_args()
+    runs = [json.loads(file.read_text()) for file in options.files]
     # Several files are runs on one machine, such as one for each work; the first says which.
-    print(table({**runs[0], "benchmarks": [row for run in runs for row in run["benchmarks"]]}, statistic))
+    together = {**runs[0], "benchmarks": [row for run in runs for row in run["benchmarks"]]}
+    print(table(together, "min" if options.least else "median"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -4,8 +4,8 @@
     python benchmarks/table.py FILE                                the result as a markdown table
 
 Each provider of a piece of work is first compared with the truth, and not timed if it is off by more than the
-tolerance. The first call warms up, the second is measured for memory, then whole calls are timed: forward and backward
-where there is a gradient, the release of what they allocate included.
+tolerance. The first call warms up, the second is measured for memory, then whole calls are timed: forward and
+backward where there is a gradient, the release of what they allocate included.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 
 import pytest
 import works_activations as activations
@@ -23,18 +23,21 @@ import works_images as images
 import works_pairs as pairs
 import works_sets as sets
 from memory import peak_mb
+from pytest_benchmark.fixture import BenchmarkFixture
 from roofline import copy_rate, matmul_rate, synchronize
 from torch import Tensor
 from works import DEVICE, QUICK, Call, Work, error
 
 WORKS = {work.name: work for module in (features, activations, images, pairs, sets) for work in module.WORKS}
+Result = TypeVar("Result")
 CUDA = DEVICE.type == "cuda"
 BUDGET = 0.5 if QUICK or CUDA else 5.0  # seconds of timing for each provider
 ROUND = 5e-3 if CUDA else 0.0  # a round lasts at least so long: a single launch would time the gap after it
 
 
 @lru_cache(maxsize=1)  # the providers of a piece of work come one after the other
-def prepared(name: str) -> tuple[Any, list[Tensor]]:
+def prepared(name: str) -> tuple[object, list[Tensor]]:
+    """The inputs of a work, and their true results."""
     inputs = WORKS[name].inputs()
     return inputs, WORKS[name].truth(inputs)
 
@@ -54,7 +57,8 @@ def repeated(call: Call, calls: int) -> Callable[[], None]:
     return run
 
 
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+def timed(call: Callable[[], Result]) -> tuple[Result, float]:
+    """The result of a call, and its seconds."""
     start = time.perf_counter()
     result = call()
     return result, time.perf_counter() - start
@@ -67,13 +71,13 @@ def plan(call: Call) -> tuple[int, int]:
     return calls, min(max(int(BUDGET / (seconds * calls)), 3), 100)
 
 
-def goals(work: Work) -> dict[str, Any]:
+def goals(work: Work[object]) -> dict[str, object]:
     """What the work aims at; it is meant for the full shapes."""
     names = () if QUICK else ("target", "memory_share", "memory_mb")
     return {name: getattr(work, name) for name in names if getattr(work, name) is not None}
 
 
-def rates(work: Work, seconds: float) -> dict[str, float]:
+def rates(work: Work[object], seconds: float) -> dict[str, float]:
     """Attained bandwidth and arithmetic, and their share of what the device can do."""
     attained: dict[str, float] = {}
     if work.traffic:
@@ -88,7 +92,7 @@ def rates(work: Work, seconds: float) -> dict[str, float]:
 @pytest.mark.parametrize(
     ("work", "provider"), [(work.name, name) for work in WORKS.values() for name in work.providers]
 )
-def test_kernel(work: str, provider: str, benchmark: Any) -> None:
+def test_kernel(work: str, provider: str, benchmark: BenchmarkFixture) -> None:
     task = WORKS[work]
     if missing := task.providers[provider].missing():
         pytest.skip(missing)

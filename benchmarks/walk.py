@@ -88,7 +88,7 @@ def walk() -> dict[str, set[CodeType]]:
             fastdd.run(recipe, Path(folder) / "run", until="evaluate")
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]
+            threading.setprofile(None)
     return note.functions
 
 

@@ -1,7 +1,8 @@
 """What a kernel benchmark is: a piece of work, its true result, and several providers of that result.
 
-A provider is timed only after its outputs and gradients have been compared with a float64 truth (``test_kernels.py``).
-``FASTDD_BENCH_DEVICE`` names the device (a GPU where there is one), ``FASTDD_BENCH_QUICK=1`` takes small shapes.
+A provider is timed only after its outputs and gradients have been compared with a float64 truth
+(``test_kernels.py``). ``FASTDD_BENCH_DEVICE`` names the device (a GPU where there is one),
+``FASTDD_BENCH_QUICK=1`` takes small shapes.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,19 +23,23 @@ DEVICE = torch.device(
 QUICK = os.environ.get("FASTDD_BENCH_QUICK") == "1"
 
 Call = Callable[[], list[Tensor]]
+"""does a work once; gives its outputs and gradients"""
+Inputs = TypeVar("Inputs")
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Provider:
+class Provider(Generic[Inputs]):
     """One way to do a work.
 
     Attributes:
-        build: inputs to a call without arguments; what happens in ``build`` itself is not timed.
-        needs: packages without which it is skipped.
-        compiled: goes through torch.compile, which on a CPU needs a C++ compiler.
+        build: makes of the inputs a call without arguments; ``build`` itself is not timed.
+        needs: packages without which the provider is skipped.
+        compiled: whether it goes through torch.compile, which on a CPU needs a C++ compiler.
     """
 
-    build: Callable[[Any], Call]
+    build: Callable[[Inputs], Call]
     needs: tuple[str, ...] = ()
     compiled: bool = False
 
@@ -50,15 +55,15 @@ class Provider:
 
 
 @dataclass(frozen=True)
-class Work:
+class Work(Generic[Inputs]):
     """A piece of work.
 
     Attributes:
-        name: group of the benchmark.
+        name: name of the benchmark's group.
         inputs: makes the tensors, on ``DEVICE``.
         truth: the outputs and gradients in float64, from the plain definition.
         providers: by name; "ours" is what the others are divided by.
-        tolerance: of every provider; the largest error of a tensor over its largest entry.
+        tolerance: largest error of a provider, relative to the largest entry of a tensor.
         target: name of a provider, and how many times faster than it ours should be.
         memory_share: at most this share of the memory of the provider in ``target``.
         memory_mb: at most so many megabytes for ours.
@@ -67,9 +72,9 @@ class Work:
     """
 
     name: str
-    inputs: Callable[[], Any]
-    truth: Callable[[Any], list[Tensor]]
-    providers: dict[str, Provider]
+    inputs: Callable[[], Inputs]
+    truth: Callable[[Inputs], list[Tensor]]
+    providers: dict[str, Provider[Inputs]]
     tolerance: float
     target: tuple[str, float] | None = None
     memory_share: float | None = None
@@ -79,11 +84,12 @@ class Work:
 
 
 def size(full: int, quick: int) -> int:
+    """A size of the full shapes, or of the small ones."""
     return quick if QUICK else full
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:
-    """The same numbers on every device."""
+    """Normal numbers on ``DEVICE``, the same on every device."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE)
 
 
@@ -95,8 +101,8 @@ def with_gradient(
     return [*(output.detach() for output in outputs), *gradient]
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As a user would compile a step of fixed shapes."""
+def compiled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A function as a user would compile a step of fixed shapes."""
     return torch.compile(function, fullgraph=True, dynamic=False)
 
 

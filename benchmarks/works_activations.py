@@ -38,7 +38,8 @@ def layer(batch: int, channels: int, side: int, seed: int) -> Layer:
     y = (x - mean[:, None, None]) * (weight / (var + 1e-5).sqrt())[:, None, None] + bias[:, None, None]
     step = 0.01 * ((var + 1e-5).sqrt() / weight)[:, None, None]
     x = torch.where(y.abs() < 1e-3, x + step, x).contiguous(memory_format=torch.channels_last)
-    # As small as the gradient of a mean over the batch, and so of the statistics' own size: an error in either shows.
+    # As small as the gradient of a mean over the batch, and so of the statistics' own size: an error in
+    # either shows.
     upstream = randn(*x.shape, seed=seed + 5).contiguous(memory_format=torch.channels_last) / (
         batch * side * side
     )

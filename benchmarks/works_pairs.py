@@ -1,4 +1,4 @@
-"""Works on all pairs of rows of two sets, forward and backward to one of them: the synthetic side of a distillation."""
+"""Works on all pairs of rows of two sets, forward and backward to one of them, the synthetic side."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from fastdd_kernels import ClassGaussian, coverage, prdc, vendi_score
 # -- neighbours ------------------------------------------------------------------------------------
 
 K = 5
-MEMBERS = 10  # of a cluster
+MEMBERS = 10  # rows of a cluster
+TIES = 1e-7  # a share of rows may not be off by one row
 
 
 class Sets(NamedTuple):
@@ -58,7 +59,9 @@ def coverage_truth(inputs: Sets) -> list[Tensor]:
     return [prdc_truth(inputs)[0][3]]
 
 
-def from_numpy(function: Callable[[np.ndarray, np.ndarray, int], Any]) -> Callable[[Sets], Call]:
+def from_numpy(
+    function: Callable[[np.ndarray, np.ndarray, int], float | list[float]],
+) -> Callable[[Sets], Call]:
     def build(inputs: Sets) -> Call:
         real, synthetic = (x.cpu().numpy() for x in inputs)
         return lambda: [torch.tensor(function(real, synthetic, K), dtype=torch.float64)]
@@ -66,12 +69,10 @@ def from_numpy(function: Callable[[np.ndarray, np.ndarray, int], Any]) -> Callab
     return build
 
 
-def neighbours(name: str, n: int, m: int, truth: Callable[[Sets], list[Tensor]], **options: Any) -> Work:
-    return Work(name, clusters(n, m), truth, tolerance=1e-7, **options)
-
-
-OURS = Provider(lambda inputs: lambda: [coverage(inputs.real, inputs.synthetic, K)])
-OURS_ALL = Provider(lambda inputs: lambda: [torch.stack(prdc(inputs.real, inputs.synthetic, K))])
+OURS: Provider[Sets] = Provider(lambda inputs: lambda: [coverage(inputs.real, inputs.synthetic, K)])
+OURS_ALL: Provider[Sets] = Provider(
+    lambda inputs: lambda: [torch.stack(prdc(inputs.real, inputs.synthetic, K))]
+)
 PACKAGE = Provider(from_numpy(prdc_coverage), ("prdc", "sklearn"))
 PACKAGE_ALL = Provider(from_numpy(prdc_all), ("prdc", "sklearn"))
 
@@ -172,24 +173,30 @@ def accumulate(per_class: int, target: tuple[str, float] | None = None) -> Work:
 
 REAL, SYNTHETIC = size(10_000, 500), size(1000, 100)
 WORKS = [
-    neighbours(
+    Work(
         "coverage",
-        REAL,
-        SYNTHETIC,
+        clusters(REAL, SYNTHETIC),
         coverage_truth,
+        tolerance=TIES,
         providers={"ours": OURS, "prdc_coverage": PACKAGE},
         target=("prdc_coverage", 5),
         memory_share=0.05,
     ),
-    neighbours(
+    Work(
         "coverage_50k",
-        size(50_000, 2500),
-        SYNTHETIC,
+        clusters(size(50_000, 2500), SYNTHETIC),
         coverage_truth,
+        tolerance=TIES,
         providers={"ours": OURS},
         memory_mb=1000,
     ),
-    neighbours("prdc", REAL, SYNTHETIC, prdc_truth, providers={"ours": OURS_ALL, "prdc": PACKAGE_ALL}),
+    Work(
+        "prdc",
+        clusters(REAL, SYNTHETIC),
+        prdc_truth,
+        tolerance=TIES,
+        providers={"ours": OURS_ALL, "prdc": PACKAGE_ALL},
+    ),
     vendi(1),
     vendi(2),
     accumulate(4),  # as little data as there can be: the first touch of each covariance is most of it

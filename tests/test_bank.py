@@ -67,7 +67,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 class Exact:
-    """Two-pass float64 statistics through hooks: inputs of each BatchNorm, outputs of each block, the embedding."""
+    """Two-pass float64 statistics through hooks: BatchNorm inputs, block outputs and the embedding."""
 
     def __init__(self, teacher: Teacher, images: Tensor) -> None:
         network = random_teacher("resnet8", CLASSES).network

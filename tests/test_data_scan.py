@@ -1,4 +1,4 @@
-"""fastdd.data: the quick scan, fingerprints of names and contents, the summary, and files that cannot be read."""
+"""fastdd.data: the quick scan, fingerprints of names and contents, the summary, and unreadable files."""
 
 from __future__ import annotations
 

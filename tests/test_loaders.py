@@ -1,4 +1,4 @@
-"""fastdd.data loaders: order, shards, resume, equal pixels from both backends, windows, bad files, resident sets."""
+"""fastdd.data loaders: order, shards, resume, equal pixels from both backends, windows, bad files."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_photographs_are_torchvisions_bit_for_bit(photographs: Dataset) -> None:
     ],
 )
 def test_backends_agree_on_photographs(photographs: Dataset, step: int, options: Any) -> None:
-    """To one level everywhere, the border included; windows and flips are the same, or nothing would agree."""
+    """To one level everywhere, the border included; windows and flips are the same too."""
     chosen = range(0, 250, step)
     loaders = [
         open_loader(photographs, 50, indices=chosen, backend=name, **options)

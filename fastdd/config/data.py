@@ -10,58 +10,72 @@ from .base import BelowOne, Config, Count, NotNegative, Positive, Precision, Pro
 
 
 class Data(Config):
+    """The real images: a training and a test split of the same classes."""
+
     root: str = "digits"
-    """folder in ImageFolder layout, .tar, .tar.gz or .tar.xz of one, or the built-in `digits`"""
+    """image folder (`train/CLASS/*.jpg`), .tar, .tar.gz or .tar.xz of one, WebDataset shards, CIFAR or
+    Tiny-ImageNet as distributed, or the built-in `digits`; else `package.module:function` or `NAME:REST`"""
     size: Count | None = None
-    """side of the square images in pixels; null keeps them as stored"""
+    """side of the square images in pixels; null: images stay as stored, which must be one size"""
     resize: Count | None = None
-    """shorter side in pixels before the center of `size` is cut out, such as 256 for 224; null: as large as `size`"""
+    """shorter side in pixels before the center of `size` is cut out, such as 256 for 224; null: `size`"""
     channels: Literal[1, 3] = 3
+    """3: RGB; 1: grey"""
     backend: Literal["auto", "dali", "torchvision"] = "auto"
-    """who reads the stream for the bank; the pixels agree to 1/255"""
+    """library that decodes images; pixels agree to 1/255. auto: DALI for JPEGs on a GPU, where installed"""
     on_error: Literal["fail", "skip"] = "fail"
-    """an image that cannot be read. fail: the run stops and names it; skip: it is left out, counted and listed"""
+    """what an unreadable image does. fail: the run stops and names it; skip: it is left out and listed"""
     fingerprint: Literal["names", "contents"] = "names"
-    """of names and sizes, or of every byte (which reads everything once more)"""
+    """what is hashed to notice changed data. names: file names and sizes; contents: every byte, at one read"""
 
 
 class Teacher(Config):
     """The network whose statistics are matched, and how squeeze trains it where no weights are given."""
 
     network: str = "resnet20"
+    """name of the network"""
     weights: str | None = None
-    """safetensors file, used as it is; null: the squeeze stage trains the network"""
+    """safetensors file of weights that are used as they are; null: the squeeze stage trains the network"""
     init: str | None = None
-    """safetensors file of the weights that training starts with; null: random ones"""
+    """safetensors file of the weights that training starts with; null: random weights"""
     new_head: bool = False
     """start the last layer anew where `init` knows other classes, which is an error otherwise"""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """mean of each channel, which is subtracted from pixels in [0, 1]"""
     std: tuple[Positive, ...] = (0.229, 0.224, 0.225)
+    """standard deviation of each channel, by which they are divided"""
     epochs: Count = 30
+    """passes over the training images"""
     batch: Count = 128
+    """images a step"""
     lr: Positive = 0.1
-    """of SGD, at its highest"""
+    """highest learning rate of SGD"""
     schedule: Literal["onecycle", "cosine"] = "onecycle"
-    """onecycle: from lr / 25 up and down to lr / 250000; cosine: up on a straight line, and down to 0"""
+    """course of the learning rate. onecycle: from lr / 25 to lr to lr / 250000; cosine: from 0 to lr to 0"""
     warmup: BelowOne = 0.2
     """part of all steps in which the learning rate rises"""
     momentum: BelowOne = 0.9
+    """momentum of SGD"""
     nesterov: bool = True
+    """Nesterov's momentum"""
     weight_decay: NotNegative = 5e-4
+    """weight decay of SGD"""
     decay_norms: bool = False
     """also let BatchNorm parameters and biases decay"""
     label_smoothing: Probability = 0.0
+    """probability that is spread over all classes in the target of the cross-entropy"""
     ema: BelowOne = 0.0
-    """decay of a moving average of the weights, which is then the teacher; 0: the last weights are"""
+    """decay of a moving average of the weights, which becomes the teacher; 0: the last weights do"""
     scale: tuple[Probability, Probability] | None = None
     """area range of a random resized crop, such as [0.08, 1] for large images; null: a shift by `pad`"""
     pad: Annotated[int, Field(ge=0)] = 4
-    """random crop after padding by this many pixels"""
+    """pixels of padding before the random crop"""
     flip: Probability = 0.5
+    """probability of a horizontal flip"""
     precision: Precision = "fp32"
-    """of squeeze; statistics and embeddings are taken in fp32"""
+    """arithmetic of squeeze; statistics and embeddings are always taken in fp32"""
     minimum_accuracy: Probability = 0.0
-    """squeeze fails below this test accuracy: a bad teacher spoils everything after it"""
+    """test accuracy below which squeeze fails: a bad teacher spoils everything after it"""
 
     @model_validator(mode="after")
     def _one_start(self) -> Teacher:

@@ -1,7 +1,8 @@
 """Everything wrong with a data set, in one go: the layout of both splits and a full decode of each image.
 
-A long job must not die in its third hour of one bad file, and nobody wants to find bad files one at a time. Cost: one
-decode of every image on all processors; with quick, two small reads of every file (see unreadable.py).
+A long job must not die in its third hour of one bad file, and nobody wants to find bad files one at a time.
+Cost: one decode of every image on all processors; with quick, two small reads of every file (see
+unreadable.py).
 """
 
 from __future__ import annotations

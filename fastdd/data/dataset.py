@@ -1,9 +1,9 @@
 """A split of a labelled image set: classes, labels and names at once, pixels when they are asked for.
 
-Class order everywhere: all images of class 0, then all of class 1, and so on, sorted by name inside a class, which is
-the order of ImageFolder. A stream in this order gives exact statistics of a class with `index_add_` over the labels,
-and a class is a slice of a resident set. Cost: the index is one `stat` a file (or one pass over an archive). The
-pixels come from loading/.
+Class order everywhere: all images of class 0, then all of class 1, and so on, sorted by name inside a class,
+which is the order of ImageFolder. A stream in this order gives exact statistics of a class with `index_add_`
+over the labels, and a class is a slice of a resident set. Cost: the index is one `stat` a file (or one pass
+over an archive). The pixels come from loading/.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Dataset:
         return len(self.names)
 
     def without(self, positions: Collection[int]) -> Dataset:
-        """The same split without some images, such as those that scan finds unreadable; the fingerprint stays.
+        """The same split without some images, such as the unreadable ones; the fingerprint stays.
 
         Raises:
             InputError: a class would be left without images.

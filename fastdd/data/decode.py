@@ -49,7 +49,7 @@ def decode(data: bytearray, channels: int) -> Tensor:
 
 
 def luminance(image: Tensor) -> Tensor:
-    """The grey values of an image in color, uint8 [3, H, W] to [1, H, W]: ITU-R 601 in PIL's integer arithmetic."""
+    """The grey values of an image in color, uint8 [3, H, W] to [1, H, W]: ITU-R 601, in PIL's integers."""
     weights = torch.tensor([19595, 38470, 7471], dtype=torch.int32)[:, None, None]  # parts of 65536
     return ((image.to(torch.int32) * weights).sum(0, keepdim=True).add(1 << 15) >> 16).to(torch.uint8)
 

@@ -1,7 +1,8 @@
 """From the root of a data set to its index: one function for every layout.
 
-A root is a path, a pattern of shards, ``digits``, or ``package.module:function``, which the layouts of sources/
-recognize; or NAME:REST, where NAME is a layout's or a registered source's name, which then opens REST.
+A root is a path, a pattern of shards, ``digits``, or ``package.module:function``, which the layouts of
+sources/ recognize; or NAME:REST, where NAME is a layout's or a registered source's name, which then opens
+REST.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ def open_dataset(root: str | Path, split: str, fingerprint: FingerprintOf = "nam
 
     Args:
         root: one of
-            "digits" (see sources/digits.py);
-            a folder with train/CLASS/IMAGE and test/CLASS/IMAGE (or val/), or a .tar, .tar.gz or .tar.xz of one,
-            itself possibly below one top folder;
-            the folder of Tiny-ImageNet, or a tar of it (see sources/tiny_imagenet.py);
-            a folder of WebDataset shards, or a pattern such as "shards/{split}-{0000..0099}.tar" (see
-            sources/webdataset.py);
-            the files of CIFAR-10 or CIFAR-100 as distributed (see sources/cifar.py);
-            package.module:function, a function of the user's that is called with "train" or "test" and returns a
-            torch Dataset (see sources/torch_dataset.py);
-            NAME:REST for a source of the name NAME (see fastdd.register_source).
+            - "digits" (see sources/digits.py);
+            - a folder with train/CLASS/IMAGE and test/CLASS/IMAGE (or val/), or a .tar, .tar.gz or .tar.xz of
+              one, itself possibly below one top folder;
+            - the folder of Tiny-ImageNet, or a tar of it (see sources/tiny_imagenet.py);
+            - a folder of WebDataset shards, or a pattern such as "shards/{split}-{0000..0099}.tar" (see
+              sources/webdataset.py);
+            - the files of CIFAR-10 or CIFAR-100 as distributed (see sources/cifar.py);
+            - package.module:function, a function of the user's that is called with "train" or "test" and
+              returns a torch Dataset (see sources/torch_dataset.py);
+            - NAME:REST for a source of the name NAME (see fastdd.register_source).
             Images in files are JPEG or PNG.
         split: "train" or "test"; "val" means "test".
-        fingerprint: "names" hashes file names and sizes, without opening a file; "contents" reads every file once.
-            Images that come decoded (digits, CIFAR) are hashed by their pixels whichever is asked for; of a torch
-            Dataset "names" hashes the labels and 64 images, "contents" all images.
+        fingerprint: "names" hashes file names and sizes, without opening a file; "contents" reads every file
+            once. Images that come decoded (digits, CIFAR) are hashed by their pixels whichever is asked for;
+            of a torch Dataset "names" hashes the labels and 64 images, "contents" all images.
 
     Raises:
         InputError: there is nothing at the root, or the first thing wrong with it (see sources/tree.py).
@@ -73,7 +74,8 @@ def open_split(root: str | Path, split: Split) -> SplitImages:
 def source_of(root: str) -> tuple[Layout, str]:
     """Who opens a root, and what is left of it behind a NAME and colon.
 
-    A path that exists is never taken for NAME:REST, and no name has one letter, as the drives of Windows have.
+    A path that exists is never taken for NAME:REST, and no name has one letter, as the drives of Windows
+    have.
 
     Raises:
         MissingRootError: nobody does, since there is nothing at the root.
@@ -93,21 +95,21 @@ def source_of(root: str) -> tuple[Layout, str]:
         near = [str(path.parent / found) for found in os.listdir(path.parent)]
     named = [f"{known}:{rest}" for known in SOURCES] if colon else []
     raise MissingRootError(
-        f"no data at {root!r}{suggestion(root, [DIGITS, *named, *near])}; expected an image folder, a .tar of one, or "
-        f"{DIGITS!r}"
+        f"no data at {root!r}{suggestion(root, [DIGITS, *named, *near])}; expected an image folder, a .tar "
+        f"of one, or {DIGITS!r}"
     )
 
 
 def check_recorded_root(root: str, option: str) -> None:
-    """Refuse the root that the recipe of a finished run names, where it cannot or must not be opened from there.
+    """Refuse the root that a finished run's recipe names, where it cannot or must not be opened from there.
 
     Args:
         root: ``data.root`` of the recipe.
         option: option of the command that gives the images otherwise, for the message.
 
     Raises:
-        InputError: the run was made from objects of another process; or from a function, which the recipe of somebody
-            else must not call.
+        InputError: the run was made from objects of another process; or from a function, which the recipe of
+            somebody else must not call.
     """
     name, _, rest = root.partition(":")
     if name == "object" and rest not in OBJECTS.given:

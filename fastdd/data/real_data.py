@@ -81,8 +81,9 @@ class RealData:
         train, test = self.train.classes, self.test_set.classes
         if train != test:
             raise InputError(
-                f"{self.data.root}: the training images have {len(train)} classes and the test images {len(test)}; only "
-                f"one of them has {some(sorted(set(train) ^ set(test)))}, but both need the same classes"
+                f"{self.data.root}: the training images have {len(train)} classes and the test images "
+                f"{len(test)}; only one of them has {some(sorted(set(train) ^ set(test)))}, but both need "
+                "the same classes"
             )
 
     @property
@@ -103,7 +104,7 @@ class RealData:
         return channels, height, width
 
     def images(self, dataset: Dataset, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Decode a split, or some of its positions: uint8 images [N, C, H, W] and int64 labels [N], on the device."""
+        """Decode a split, or some positions of it: uint8 [N, C, H, W] and int64 labels [N], on the device."""
         held = resident(
             dataset,
             self.size,
@@ -126,7 +127,7 @@ class RealData:
         return self.images(self.train, self.chosen)[0]
 
     def choose(self, count: int) -> Tensor:
-        """Draw ``count`` training images a class by the recipe's seed; a larger draw begins with the smaller ones.
+        """Draw ``count`` training images a class by the recipe's seed; larger draws begin with smaller ones.
 
         Raises:
             InputError: a class has fewer.

@@ -18,9 +18,9 @@ def real_sample(dataset: Dataset, per_class: int, seed: int) -> Tensor:
     images a class are nested.
 
     Args:
-        dataset: where from.
+        dataset: the split to draw from.
         per_class: images a class, at least 1.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
         int64 [classes * per_class] indices, class 0 first.
@@ -47,15 +47,16 @@ def real_sample(dataset: Dataset, per_class: int, seed: int) -> Tensor:
 
 
 def proportional_sample(dataset: Dataset, wanted: int, seed: int) -> Tensor:
-    """Draw real images without replacement, of each class its share of the set.
+    """Draw real images without replacement, as many of each class as is its share of the split.
 
     Args:
-        dataset: where from.
+        dataset: the split to draw from.
         wanted: images in all, at least 1.
-        seed: of the draw.
+        seed: seed of the draw.
 
     Returns:
-        int64 indices in class order: ``wanted`` of them, and less than one a class more; all where the set has no more.
+        int64 indices in class order. Shares are rounded up, so there are at least ``wanted`` of them, and
+        less than one a class more; all images where the split has no more.
     """
     generator = torch.Generator().manual_seed(seed)
     first = 0

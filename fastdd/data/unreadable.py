@@ -1,9 +1,9 @@
 """The images that cannot be read, found by a decode of each, or quickly by a look at both ends of each file.
 
-The quick way reads a JPEG's or PNG's signature at the beginning, and a JPEG's end marker or a PNG's end chunk at the
-end. Good files may have bytes behind their end, so what looks wrong is decoded before it is called bad. The quick way
-does not find damage between the two ends.
-Cost: one decode of every image on all processors; the quick way, two small reads a file.
+The quick way reads a JPEG's or PNG's signature at the beginning, and a JPEG's end marker or a PNG's end chunk
+at the end. Good files may have bytes behind their end, so what looks wrong is decoded before it is called
+bad. The quick way does not find damage between the two ends. Cost: one decode of every image on all
+processors; the quick way, two small reads a file.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def scan(data: Dataset | str | Path, split: Split = "train") -> list[tuple[int, 
         split: "train" or "test", where a root is given; an open data set has its own.
 
     Returns:
-        (position in the data set, why), ascending; the reason names the file. Nothing for images that are not kept
-        in files of their own.
+        (position in the data set, why), ascending; the reason names the file. Nothing for images that are not
+        kept in files of their own.
 
     Raises:
         InputError: the root cannot be opened.

@@ -15,7 +15,7 @@ FUNCTION = re.compile(r"[A-Za-z_]\w+(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 def import_function(name: str) -> Callable[..., object]:
-    """The function or class ``package.module:function``; the current directory is searched first, as by ``python -m``.
+    """The function or class ``package.module:function``; the current directory is searched first.
 
     Raises:
         InputError: the module cannot be imported, or has no such function.
@@ -28,8 +28,8 @@ def import_function(name: str) -> Callable[..., object]:
         module = import_module(module_name)
     except Exception as error:  # importing executes the user's module
         raise InputError(
-            f"{name} cannot be imported ({type(error).__name__}: {error}); modules are looked for in {here} and "
-            "among the installed packages"
+            f"{name} cannot be imported ({type(error).__name__}: {error}); modules are looked for in {here} "
+            "and among the installed packages"
         ) from error
     found = getattr(module, function, None)
     if not callable(found):

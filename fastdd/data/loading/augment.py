@@ -24,7 +24,14 @@ def shift_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Gener
 
 
 def shifted_and_flipped(images: Tensor, pad: int, shift: Tensor, flipped: Tensor) -> Tensor:
-    """shift_and_flip as drawn: ``shift`` int64 [N, 2] from the top left of the padded image, ``flipped`` bool [N]."""
+    """Crop each image at a given place after padding it with zeros, and flip some.
+
+    Args:
+        images: [N, C, H, W], normalized.
+        pad: zeros on each side, in pixels.
+        shift: int64 [N, 2], top left of each crop in the padded image.
+        flipped: bool [N], which images are mirrored.
+    """
     N, C, H, W = images.shape
     rows = shift[:, :1] + torch.arange(H)  # [N, H] in the padded image
     columns = shift[:, 1:] + torch.arange(W)

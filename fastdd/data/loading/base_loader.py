@@ -1,8 +1,8 @@
-"""What the backends of a loader share: the pass, its cursor, and what becomes of an image that cannot be read.
+"""What the backends of a loader share: the pass, its cursor, and what is done with unreadable images.
 
-A backend only turns lists of positions into pixels, and reads ahead of its consumer as it likes; what it read ahead
-and did not give is read again after a resume. The images that were given and skipped are counted, and a pass whose sum
-is not the number of its images ends in an error rather than in wrong statistics.
+A backend only turns lists of positions into pixels, and reads ahead of its consumer as it likes; what it read
+ahead and did not give is read again after a resume. The images that were given and skipped are counted, and a
+pass whose sum is not the number of its images ends in an error rather than in wrong statistics.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class BaseLoader(ABC):
 
     @abstractmethod
     def _read(self, batches: Sequence[Tensor], epoch: int) -> Reading:
-        """Decode the images at each batch's positions: [B, C, H, W] on the device, and the rows that failed."""
+        """Decode each batch's positions: pixels [B, C, H, W] on the device, and the rows that failed."""
 
     def _pixels(self, position: int, epoch: int) -> Tensor:
         """uint8 [C, H, W] of one image, decoded and resized by torchvision.

@@ -11,17 +11,17 @@ from torch import Tensor
 from ..dataset import Dataset
 
 Backend = Literal["auto", "dali", "torchvision"]
-
-
 OnError = Literal["fail", "skip"]
 
 
 class Batch(NamedTuple):
     """Some images of a pass.
 
-    images: uint8 [B, C, H, W], contiguous, on the loader's device. labels: int64 [B], on the same device.
-    indices: int64 [B] positions in the dataset, on the CPU. skipped: the positions that this batch should
-    have held and that could not be read; B is smaller by their number.
+    Attributes:
+        images: uint8 [B, C, H, W], contiguous, on the loader's device.
+        labels: int64 [B], on the same device.
+        indices: int64 [B] positions in the dataset, on the CPU.
+        skipped: positions of this batch that could not be read; B is smaller by their number.
     """
 
     images: Tensor
@@ -49,7 +49,7 @@ class Loader(Protocol):
     skipped: dict[int, str]
 
     def __len__(self) -> int:
-        """Images of one pass of this shard, those that cannot be read included."""
+        """Number of images in one pass of this shard, unreadable ones included."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 

@@ -71,7 +71,8 @@ class Crop:
             position: of the image in the dataset.
         """
         key = derive(seed, "crop", epoch)
-        # 2**64 counter blocks an image, so no two images share a number; the top 53 bits make a float in [0, 1).
+        # 2**64 counter blocks an image, so no two images share a number; the top 53 bits make a float in
+        # [0, 1).
         raw = np.random.Philox(key=key, counter=[0, position, 0, 0]).random_raw(2 * TRIES + 3)
         uniform = ((raw >> np.uint64(11)) * 2.0**-53).tolist()
         flip = uniform[-1] < self.flip

@@ -1,9 +1,10 @@
 """The NVIDIA DALI backend: JPEGs are decoded, resized and cropped by DALI, on a GPU where there is one.
 
-DALI is fed with bytes, so that folders and archives are alike, the loader keeps the cursor, and a bad file has a name.
-Whatever is no JPEG, is CMYK or looks cut short goes through torchvision inside the same batch, which also says what is
-wrong with it. When DALI fails all the same, it neither names the image nor goes on: torchvision finds the culprits, and
-a new pipeline decodes the others, so that their pixels do not depend on their neighbours.
+DALI is fed with bytes, so that folders and archives are alike, the loader keeps the cursor, and a bad file
+has a name. Whatever is no JPEG, is CMYK or looks cut short goes through torchvision inside the same batch,
+which also says what is wrong with it. When DALI fails all the same, it neither names the image nor goes on:
+torchvision finds the culprits, and a new pipeline decodes the others, so that their pixels do not depend on
+their neighbours.
 
 On a CPU the pixels are within one level of torchvision's (dali_graph.py). On a GPU nvJPEG decodes, whose
 colors are not those of libjpeg-turbo; ``backend`` then ends in "mixed".

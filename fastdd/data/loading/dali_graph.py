@@ -14,7 +14,7 @@ time of torchvision where the ring is cut away, 1.7 times for windows, 2.7 times
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from nvidia.dali import Pipeline, fn, types
@@ -22,7 +22,7 @@ from nvidia.dali import Pipeline, fn, types
 Kind = Literal["stored", "center", "window"]
 
 # Numpy dtype and dimensions of each input of an image.
-INPUTS: dict[str, tuple[Any, int]] = {
+INPUTS: dict[str, tuple[type[np.generic], int]] = {
     "data": (np.uint8, 1),  # the JPEG file
     "start": (np.int32, 1),  # (top, left) of the window
     "shape": (np.int32, 1),  # (height, width) of the window, or of the image
@@ -59,10 +59,10 @@ def build(
         kind: decode only, resize and crop the center, or crop a window, resize and mirror it.
         ring: whether the border of an image may be seen in the result.
         channels: 3 or 1.
-        size: (H, W).
-        batch_size: the largest that is fed.
-        threads: that decode on the CPU.
-        gpu: number of the device to decode on; None for the CPU.
+        size: (H, W) of the result.
+        batch_size: images of the largest batch that is fed.
+        threads: number of threads that decode on the CPU.
+        gpu: number of the device to decode on; None: the CPU.
     """
     pipeline = Pipeline(
         batch_size=batch_size,
@@ -72,7 +72,7 @@ def build(
     )
     area = {"axes": (0, 1)}
     with pipeline:
-        given: dict[str, Any] = {}
+        given = {}
         for name in inputs(kind, ring):
             dtype, dimensions = INPUTS[name]
             given[name] = fn.external_source(name=name, dtype=DALI_TYPES[dtype], ndim=dimensions)
@@ -113,9 +113,18 @@ def padding(length: int, size: int) -> int:
 
 
 def ring_factors(length: int, size: int, start: int, extent: int) -> np.ndarray:
-    """float32 [extent] factors for the pixels start, ..., start + extent - 1 of ``length`` pixels resized to ``size``.
+    """Factors that undo the zeros beside an image, along one axis on which it is resized.
 
-    They are 1 but for the first and the last pixel of the whole, whose triangle filter reaches outside.
+    They are 1 except at the first and the last pixel of the whole, whose triangle filter reaches outside.
+
+    Args:
+        length: pixels of the image.
+        size: pixels that it is resized to.
+        start: first of the resized pixels that remain after the crop.
+        extent: how many of them remain.
+
+    Returns:
+        float32 [extent].
     """
     factors = np.ones(extent, np.float32)
     scale = length / size

@@ -3,10 +3,10 @@
     for batch in open_loader(dataset, 64, (224, 224), resize=256):
         bank.add(batch.images.to(torch.float32), batch.labels)
 
-Two backends, torchvision (torchvision_backend.py) and NVIDIA DALI (dali_backend.py), read the same images in the same
-order (order.py) through the same windows (crops.py), and on a CPU give the same pixels to one level of 255. On a GPU
-DALI decodes with nvJPEG, whose colors differ by more: ``loader.backend`` says which library decoded, and belongs in
-what is recorded of a result.
+Two backends, torchvision (torchvision_backend.py) and NVIDIA DALI (dali_backend.py), read the same images in
+the same order (order.py) through the same windows (crops.py), and on a CPU give the same pixels to one level
+of 255. On a GPU DALI decodes with nvJPEG, whose colors differ by more: ``loader.backend`` says which library
+decoded, and belongs in what is recorded of a result.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def open_loader(
         order: "class": all images of class 0 (or the first of ``indices``) first; "shuffled": a new
             permutation each epoch, of (seed, epoch) alone.
         crop: draw a random window of each image in each epoch; None takes the center (see decode.fit).
-        resize: shorter side of the image in pixels before its center is cut out, such as 256 for a size of 224;
-            None: whatever just covers the size.
+        resize: shorter side of the image in pixels before its center is cut out, such as 256 for a size of
+            224; None: whatever just covers the size.
         indices: a part of the dataset, in that order.
         seed: seed of the order and of the crops.
         shard: (rank, world); each image is read by exactly one rank.
@@ -68,8 +68,8 @@ def open_loader(
         device: where images and labels are delivered.
 
     Raises:
-        InputError: an argument is not possible; while iterating: an image cannot be read (the message names it), or
-            images differ in size while size is None.
+        InputError: an argument is not possible; while iterating: an image cannot be read (the message names
+            it), or images differ in size while size is None.
     """
     for name, value, known in (("backend", backend, BACKENDS), ("on_error", on_error, ON_ERROR)):
         if value not in known:

@@ -23,12 +23,13 @@ class Schedule:
     """The passes of one shard over some images of a dataset.
 
     Args:
-        total: images of the dataset.
-        chosen: positions in the dataset, in the order of reading; None for all.
+        total: number of images in the dataset.
+        chosen: positions in the dataset, in the order of reading; None: all.
         order: "class" keeps the order of ``chosen``; "shuffled" permutes it anew each epoch.
-        seed: of the permutations.
+        seed: seed of the permutations.
         shard: (rank, world): the shards of all ranks are disjoint and together everything. A shard is a block
-            of the class order, so that it cuts at most two classes, and every world-th image of a permutation.
+            of the class order, so that it cuts at most two classes, and every world-th image of a
+            permutation.
         batch_size: images a batch, at least 1.
         drop_last: leave out what does not fill a batch.
 

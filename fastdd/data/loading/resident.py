@@ -1,7 +1,7 @@
-"""A set that fits, decoded once and kept on the device; every epoch after that is a gather.
+"""A data set that fits into memory, decoded once and kept on the device; every epoch after that is a gather.
 
-Augmentation is one draw an epoch and two matrix products a batch, on the device, in place of a decode and a
-resize an image. Cost: N C H W bytes (CIFAR-10: 154 MB), and one pass of a loader to fill them.
+Augmentation is one draw an epoch and two matrix products a batch, on the device, instead of a decode and a
+resize for each image. Cost: N C H W bytes (CIFAR-10: 154 MB), and one pass of a loader to fill them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ class Resident:
     """Decoded images of a dataset.
 
     Attributes:
-        images: uint8 [N, C, H, W], contiguous. labels: int64 [N], on the same device.
+        images: uint8 [N, C, H, W], contiguous.
+        labels: int64 [N], on the same device.
         indices: int64 [N] positions in the dataset, on the CPU.
-        skipped: position in the dataset of what could not be read, to the reason.
+        skipped: position in the dataset -> why that image could not be read.
     """
 
     images: Tensor
@@ -58,9 +59,10 @@ class Resident:
 
         Args:
             batch_size: images a batch; the last may hold fewer.
-            epoch: shuffle by (seed, epoch) alone; None for the order in which the images are kept.
-            seed: of the order and of the crops.
-            crop: draw a window of each image, resized to the size of the image; needs an epoch. A window
+            epoch: number of the epoch, whose order depends on (seed, epoch) alone; None: the order in which
+                the images are kept.
+            seed: seed of the order and of the crops.
+            crop: draw a window of each image and resize it to the image's size; needs an epoch. A window
                 depends on (seed, epoch, image), not on the batch.
             drop_last: leave out a last batch that is not full.
 
@@ -104,7 +106,8 @@ def resident(
     """Decode a dataset, or a part of it, into the memory of a device, with a progress bar.
 
     Args:
-        dataset, size, channels, resize, indices, device, on_error, backend, threads: as for open_loader.
+        dataset: a split, made by open_dataset.
+        size: (H, W), and all further arguments, as for open_loader.
 
     Raises:
         InputError: it does not fit, an image cannot be read, or an argument is not possible.
@@ -121,15 +124,12 @@ def resident(
         threads=threads,
         device=device,
     )
-    _require(
-        len(loader) * loader.shape.numel(), torch.device(device), f"{len(loader)} images of {dataset.split}"
-    )
+    what = f"{len(loader)} images of {dataset.split}"
+    _require(len(loader) * loader.shape.numel(), torch.device(device), what)
     images = torch.empty((len(loader), *loader.shape), dtype=torch.uint8, device=device)
-    labels, kept, done = (
-        [torch.empty(0, dtype=torch.int64, device=device)],
-        [torch.empty(0, dtype=torch.int64)],
-        0,
-    )
+    labels = [torch.empty(0, dtype=torch.int64, device=device)]
+    kept = [torch.empty(0, dtype=torch.int64)]
+    done = 0
     with progress(f"read {dataset.split}", len(loader)) as bar:
         for batch in loader:
             images[done : done + len(batch.images)] = batch.images

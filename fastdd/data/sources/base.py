@@ -1,7 +1,8 @@
 """What a layout of image sets is: how it recognizes a root, and how it opens one split of it.
 
-Each layout is one file of this folder, which registers an instance of its ``Layout`` in ``SOURCES``; nobody lists them.
-A root is offered to the layouts in the order of their priority, and the first that recognizes it opens it.
+Each layout is one file of this folder, which registers an instance of its ``Layout`` in ``SOURCES``; nobody
+lists them. A root is offered to the layouts in the order of their priority, and the first that recognizes it
+opens it.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Fingerprint(NamedTuple):
 
     Attributes:
         digest: sha256, hexadecimal.
-        of: what was hashed beside classes and labels. names: file names and sizes; contents: every byte of the
-            files, or every pixel; sample: the pixels of some images.
+        of: what was hashed beside classes and labels. names: file names and sizes; contents: every byte of
+            the files, or every pixel; sample: the pixels of some images.
     """
 
     digest: str
@@ -62,7 +63,7 @@ class ImageReader(Protocol):
 
     @property
     def sizes(self) -> Mapping[tuple[int, int], str]:
-        """(height, width) -> name of an image of that size, of the images that were decoded when it was opened."""
+        """(height, width) -> name of an image of that size, of the images decoded when it was opened."""
 
     def pixels(self, index: int, channels: int) -> Tensor:
         """uint8 [channels, h, w] of one image, as stored.
@@ -93,7 +94,7 @@ class SplitImages(ABC):
 
     @property
     def sizes(self) -> Mapping[tuple[int, int], str]:
-        """Sizes of the images that were decoded when the split was opened (see ImageReader); most layouts decode none."""
+        """Sizes of the images that were decoded when the split was opened (see ImageReader)."""
         return {}
 
     @abstractmethod
@@ -120,13 +121,17 @@ class Layout(ABC):
     """One way in which image sets are stored.
 
     Attributes:
-        priority: layouts with a higher one are asked first whether a root is theirs. Those of fastdd have at most 50.
+        priority: layouts with a higher one are asked first whether a root is theirs. Those of fastdd have at
+            most 50.
     """
 
     priority: int = 100
 
     def recognizes(self, root: str) -> bool:
-        """Whether a root has this layout; names and headers only are read. False: it is opened as NAME:ROOT alone."""
+        """Whether a root has this layout; only names and headers are read.
+
+        A layout that recognizes nothing opens roots that are written as NAME:REST.
+        """
         return False
 
     @abstractmethod
@@ -139,7 +144,7 @@ class Layout(ABC):
 
 
 DatasetFunction = Callable[[str, str], object]
-"""(what stands behind the colon of NAME:REST, "train" or "test") -> a map-style torch Dataset of (image, label)"""
+"""(REST of a root NAME:REST, "train" or "test") -> a map-style torch Dataset of (image, label)"""
 
 
 class Sources(Registry[Layout | DatasetFunction]):
@@ -152,8 +157,8 @@ class Sources(Registry[Layout | DatasetFunction]):
             )
         if not isinstance(thing, Layout) and (isinstance(thing, type) or not callable(thing)):
             raise InputError(
-                f"the data source {name!r} is {thing!r:.60}; expected a function (rest, split) that returns a torch "
-                "Dataset, or an instance of fastdd.data.Layout"
+                f"the data source {name!r} is {thing!r:.60}; expected a function (rest, split) that returns "
+                "a torch Dataset, or an instance of fastdd.data.Layout"
             )
 
     def layouts(self) -> list[Layout]:

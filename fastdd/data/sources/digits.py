@@ -1,7 +1,7 @@
 """The handwritten digits that come with scikit-learn: 1,797 real images, no download, no files.
 
-8 x 8 pixels with values 0 to 16, scaled to 0 to 255; 10 classes of 174 to 183 images. The test split
-holds 20 % of each class (rounded), drawn once with seed 0 and never changed: 1,438 training and 359 test images.
+8 x 8 pixels with values 0 to 16, scaled to 0 to 255; 10 classes of 174 to 183 images. The test split holds a
+fifth of each class (rounded), drawn once with seed 0 and never changed: 1,438 training and 359 test images.
 """
 
 from __future__ import annotations

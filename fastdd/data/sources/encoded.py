@@ -15,8 +15,8 @@ from ..verify import BadImage
 from .base import Fingerprint, FingerprintOf, Split, SplitImages
 from .tree import ImageFiles
 
-# Mean bytes of a file from which threads pay: a smaller image takes the interpreter, which only one thread can hold,
-# as long as the decoder.
+# Mean bytes of a file from which threads pay: a smaller image takes the interpreter, which one thread alone
+# can hold, as long as the decoder.
 THREADED_BYTES = 8192
 CHUNK = 256  # files a task hashes
 
@@ -61,7 +61,7 @@ class EncodedImages(SplitImages):
             raise self._bad(index, f"cannot be read ({error.strerror})") from error
 
     def fingerprint(self, wanted: FingerprintOf) -> Fingerprint:
-        """sha256 of the split and of each file's name and size; or, of the contents, of each name and sha256 of its bytes.
+        """sha256 of the split and of each file's name and size; for "contents", of each name and all bytes.
 
         A folder and an archive of it agree. Cost: nothing is opened; or one read of every file.
 

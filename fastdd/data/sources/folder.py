@@ -78,8 +78,8 @@ class Folder:
         for name in sorted(top):
             if (self.root / name / "train").is_dir():
                 raise InputError(
-                    f"{str(self.root)!r} has no train/ folder, but {str(self.root / name)!r} has; give that as "
-                    "the root"
+                    f"{str(self.root)!r} has no train/ folder, but {str(self.root / name)!r} has; give that "
+                    "as the root"
                 )
 
 

@@ -39,7 +39,7 @@ class TarLayout(Layout):
 
 
 class Archive:
-    """One split of an archive with members `[TOP/]SPLIT/CLASS/IMAGE`, or of Tiny-ImageNet (see tiny_imagenet.py).
+    """One split of an archive with members `[TOP/]SPLIT/CLASS/IMAGE`, or of Tiny-ImageNet.
 
     Args:
         path: a .tar, .tar.gz or .tar.xz file; recognized by its first bytes, not by its suffix.

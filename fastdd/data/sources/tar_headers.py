@@ -66,7 +66,7 @@ def members(stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
 
 
 def unsafe(member: tarfile.TarInfo) -> str:
-    """What forbids to use a member, as the end of "NAME ..."; empty for a plain file or folder inside the archive."""
+    """What forbids the use of a member, as the end of "NAME ..."; empty for a plain file or folder."""
     name = member.name
     if name.startswith("/") or "\\" in name or ".." in name.split("/"):
         return "is a member whose name leads out of the archive; make the archive anew without it"

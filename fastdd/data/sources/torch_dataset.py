@@ -1,16 +1,17 @@
 """Any map-style torch Dataset of (image, label): given as an object, or made by a function of the user's.
 
-    fastdd.run(recipe, data=(train, test))   objects; the recipe says object:CLASS, which no other process can open
-    data.root=package.module:function        called with "train" or "test"
-    data.root=NAME:REST                      a function that was registered as NAME, called with REST and the split
+    fastdd.run(recipe, data=(train, test))   objects; the recipe says object:CLASS, which this process opens
+    data.root=package.module:function        a function that is called with "train" or "test"
+    data.root=NAME:REST                      a function registered as NAME, called with REST and the split
 
-Images are PIL images (L or RGB), tensors [C, H, W] or arrays [H, W, C] of 1 or 3 channels; their values are uint8, or
-floats in [0, 1], which are rounded to the nearest of 256 levels. Labels are whole numbers from 0 on, and keep their
-numbers. Class names are the dataset's ``classes`` where these are sorted names that a folder can have; other names get
-their number in front ("07_ship"), and without ``classes`` the numbers are the names.
+Images are PIL images (L or RGB), tensors [C, H, W] or arrays [H, W, C] of 1 or 3 channels; their values are
+uint8, or floats in [0, 1], which are rounded to the nearest of 256 levels. Labels are whole numbers from 0
+on, and keep their numbers. Class names are the dataset's ``classes`` where these are sorted names that a
+folder can have; other names get their number in front ("07_ship"), and without ``classes`` the numbers are
+the names.
 
-Cost: labels come from ``targets`` where the dataset has them (Subsets included), else from one pass that decodes every
-image. Beside that, 64 images are read twice, and each image whenever it is used, by one thread.
+Cost: labels come from ``targets`` where the dataset has them (Subsets included), else from one pass that
+decodes every image. Beside that, 64 images are read twice, and each image whenever it is used, by one thread.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ class ObjectLayout(Layout):
         if root not in self.given:
             raise InputError(
                 f"the data set 'object:{root}' is an object of another process; give it again, as "
-                "fastdd.run(..., data=(train, test)), or give the images as files: data.root=ROOT of a recipe, "
-                "--data ROOT of a command"
+                "fastdd.run(..., data=(train, test)), or give the images as files: data.root=ROOT of a "
+                "recipe, --data ROOT of a command"
             )
         return torch_images(self.given[root][split == "test"], split, f"object:{root}")
 
@@ -128,8 +129,8 @@ def torch_images(dataset: object, split: Split, name: str) -> TorchImages:
         sizes.setdefault((image.shape[1], image.shape[2]), index)
         if not torch.equal(image, items[index][0]):
             raise InputError(
-                f"{items.name} gives another image whenever it is asked for image {index}; give it without random "
-                "transforms: fastdd augments the images itself"
+                f"{items.name} gives another image whenever it is asked for image {index}; give it without "
+                "random transforms: fastdd augments the images itself"
             )
         _hash_image(digest, index, image)
     labels = known_labels(dataset, len(items))
@@ -138,8 +139,8 @@ def torch_images(dataset: object, split: Split, name: str) -> TorchImages:
     for index, label in sampled.items():
         if labels[index] != label:
             raise InputError(
-                f"{items.name} says {labels[index]} in its targets and gives the label {label} for image {index}; "
-                "make the two agree"
+                f"{items.name} says {labels[index]} in its targets and gives the label {label} for image "
+                f"{index}; make the two agree"
             )
     classes = _class_names(dataset, labels, items.name)
     digest.update(repr((classes, labels)).encode())
@@ -223,12 +224,13 @@ class Items:
         kind = type(dataset).__name__
         if not hasattr(dataset, "__getitem__"):
             raise InputError(
-                f"{name} is of type {kind}, without __getitem__; expected a map-style torch Dataset of (image, label)"
+                f"{name} is of type {kind}, without __getitem__; expected a map-style torch Dataset of "
+                "(image, label)"
             )
         if not isinstance(dataset, Sized):
             raise InputError(
-                f"{name} is of type {kind}, without __len__, as a stream is; expected a map-style torch Dataset, whose "
-                "images have numbers"
+                f"{name} is of type {kind}, without __len__, as a stream is; expected a map-style torch "
+                "Dataset, whose images have numbers"
             )
         if not len(dataset):
             raise InputError(f"{name} is empty; expected a torch Dataset of (image, label)")
@@ -277,8 +279,8 @@ def to_pixels(image: object) -> Tensor:
     """An image as uint8 [1 or 3, H, W].
 
     Args:
-        image: a PIL image of mode L or RGB, or 1 or P, which are converted; a tensor [C, H, W]; an array [H, W, C]; or
-            a grey tensor or array [H, W]. Values are uint8, or floats in [0, 1].
+        image: a PIL image of mode L or RGB, or 1 or P, which are converted; a tensor [C, H, W]; an array [H,
+            W, C]; or a grey tensor or array [H, W]. Values are uint8, or floats in [0, 1].
 
     Raises:
         BadImage: it is something else.
@@ -306,8 +308,8 @@ def to_pixels(image: object) -> Tensor:
     low, high = float(values.min()), float(values.max())
     if not (low >= 0 and high <= 1):  # NaN is refused, too
         raise BadImage(
-            f"has values from {low:g} to {high:g}; expected floats in [0, 1]: leave the normalization to fastdd "
-            "(teacher.mean, teacher.std)"
+            f"has values from {low:g} to {high:g}; expected floats in [0, 1]: leave the normalization to "
+            "fastdd (teacher.mean, teacher.std)"
         )
     return (values.float() * 255).round().to(torch.uint8)
 

@@ -1,9 +1,10 @@
-"""The tree `SPLIT/CLASS/IMAGE`, into which every layout of files is turned, and all that can be wrong with it.
+"""The tree `SPLIT/CLASS/IMAGE`, into which every layout of files is turned, and what can be wrong with it.
 
-Folders, archives and shards each become a flat list of entries, and the rules are here, once: training images lie in
-`train/`, held-out images in `test/` (or `val/` where there is no `test/`), each class is one folder, and images lie
-directly inside it. Hidden files, `Thumbs.db`, `.txt`, `.json` and `.csv` are ignored; any other file that is no image
-is a problem, so that nothing is left out unnoticed. Cost: O(N log N) in the number of files; no file is opened.
+Folders, archives and shards each become a flat list of entries, and the rules are here, once: training images
+lie in `train/`, held-out images in `test/` (or `val/` where there is no `test/`), each class is one folder,
+and images lie directly inside it. Hidden files, `Thumbs.db`, `.txt`, `.json` and `.csv` are ignored; any
+other file that is no image is a problem, so that nothing is left out unnoticed. Cost: O(N log N) in the
+number of files; no file is opened.
 """
 
 from __future__ import annotations

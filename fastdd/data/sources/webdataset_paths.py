@@ -1,4 +1,4 @@
-"""Which files are the shards of a split, and what their classes are called: names only, no shard is opened."""
+"""Which files are the shards of a split, and what their classes are called; no shard is opened."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def is_pattern(root: str | Path) -> bool:
 
 
 def is_sharded(root: Path) -> bool:
-    """Whether a folder holds shards, in train/, val/ or test/ without class folders, or beside one another."""
+    """Whether a folder holds shards: in train/, val/ or test/ without class folders, or side by side."""
     return any(_in_folder(root, name) for names in SPLITS.values() for name in names)
 
 
@@ -53,7 +53,7 @@ def shard_paths(root: str | Path, split: Split) -> tuple[str, list[Path]]:
 
 
 def class_names(root: str | Path) -> list[str] | None:
-    """The names in classes.txt or classes.json beside the shards or their folders; None where there is no list.
+    """The names in classes.txt or classes.json beside the shards or their folders; None without such a list.
 
     Raises:
         InputError: the list cannot be read, or holds a name twice or one that no folder can have.
@@ -107,8 +107,8 @@ def _in_folder(root: Path, name: str) -> list[Path]:
 def _of_pattern(pattern: Path, name: str) -> list[Path]:
     if PLACE not in str(pattern):
         raise InputError(
-            f"{str(pattern)!r} is a pattern without {PLACE}; write {PLACE} where the shards' names say train or "
-            "val"
+            f"{str(pattern)!r} is a pattern without {PLACE}; write {PLACE} where the shards' names say "
+            "train or val"
         )
     pieces = RANGE.split(str(pattern).replace(PLACE, name))
     numbers = [

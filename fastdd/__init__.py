@@ -8,13 +8,15 @@ The losses and statistics alone are in ``fastdd_kernels``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .config import Recipe
     from .data.sources.base import DatasetFunction, Layout
     from .methods import Declaration, Patch
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "register_method",
+    "register_network",
     "register_protocol",
     "register_source",
     "register_term",
@@ -53,6 +56,8 @@ def run(
     until: str = "report",
     part: range | None = None,
     data: tuple[object, object] | None = None,
+    teacher: nn.Module | None = None,
+    student: nn.Module | Callable[..., nn.Module] | None = None,
 ) -> RunResult:
     """Distil a data set, train students on the result and report; or continue a run that was interrupted.
 
@@ -70,6 +75,11 @@ def run(
             run folder; None: all.
         data: training and test set instead of ``data.root``: map-style torch Datasets of (image, label), without random
             transforms (see ``fastdd.data.sources.torch_dataset``). A run that is continued is given the same again.
+        teacher: a trained module that returns logits [N, num_classes] of images normalized by ``teacher.mean`` and
+            ``teacher.std``; its weights are kept in the run folder. None: ``teacher.network``.
+        student: a function that builds a network, and is called with ``num_classes`` and ``channels`` where its
+            signature takes them; or a module, which is copied and initialized anew for each seed. None:
+            ``student.network``. A run that is continued is given the same objects again.
 
     Returns:
         The run: ``path``, ``manifest``, and after ``evaluate`` ``metrics``, such as ``metrics.arms["deda"].last``.
@@ -78,6 +88,7 @@ def run(
         fastdd.errors.InputError: bad input, or work that failed; one message says what, and what to do.
     """
     from .errors import InputError
+    from .runs.given_networks import with_given_networks
     from .runs.pipeline import run as run_pipeline
 
     if isinstance(recipe, str | Path):
@@ -90,6 +101,7 @@ def run(
         from .data.real_data import with_datasets
 
         resolved = with_datasets(resolved, data)
+    resolved = with_given_networks(resolved, teacher, student)
     folder = Path(out or f"runs/{resolved.name}")
     return run_pipeline(resolved, folder, fresh=fresh, until=until, part=part)
 
@@ -108,6 +120,22 @@ def register_method(name: str, declaration: Declaration | Patch) -> None:
     from .methods import register_method as register
 
     register(name, declaration)
+
+
+def register_network(name: str, builder: Callable[..., nn.Module]) -> None:
+    """Make a network of your own known: ``teacher.network=NAME`` and ``student.network=NAME`` then mean it.
+
+    Args:
+        name: letters, digits and ``_ . + -``.
+        builder: a function or class that returns an untrained module, whose output is logits [N, num_classes]. It is
+            called with ``num_classes`` and ``channels`` where its signature takes them.
+
+    Raises:
+        fastdd.errors.InputError: the name is taken, or the builder needs other arguments.
+    """
+    from .models.registry import register_network as register
+
+    register(name, builder)
 
 
 def register_protocol(name: str, values: Mapping[str, object]) -> None:

@@ -326,7 +326,7 @@ def test_crops_of_photographs(test_data: Callable[[str], Path]) -> None:
     train = open_dataset(str(test_data("cifar10.tar.xz")), "train")
     cpu = torch.device("cpu")
     weights = test_data("teachers") / "cifar10jpeg_resnet20.safetensors"
-    teacher = load_teacher(weights, Teacher(), train.classes, 3, cpu)
+    teacher = load_teacher(weights, Teacher(), train.classes, 3, device=cpu)
     decode = decoder(train, Data(), cpu)
     rule = mosaic.Mosaic(Mosaic(images=60), teacher, decode, (32, 32), SEED)
     positions = torch.arange(5000, 10000)

@@ -1,4 +1,4 @@
-"""Squeeze: its steps against torch and float64, its passes, fine-tuning, and training that is killed and continued."""
+"""Squeeze: steps against torch and float64, passes, fine-tuning, and training that is killed and continued."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from fastdd.teachers import (
     Squeezed,
     Teacher,
     accuracy,
-    keep,
+    initial_network,
     load_teacher,
     open_passes,
     passes,
+    save_squeezed,
     save_teacher,
     squeeze,
-    start,
 )
-from fastdd.teachers.optimizer import learning_rate, optimizer
-from fastdd.teachers.training import Average
+from fastdd.teachers.optimizer import learning_rate, sgd
+from fastdd.teachers.training import WeightAverage
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")
@@ -57,14 +57,16 @@ def digits(count: int) -> tuple[Tensor, Tensor]:
     return pixels(data, None, 1, chosen), data.labels[chosen]
 
 
-def held(count: int, seed: int | None = 0, batch: int = 50) -> passes.Held:
+def held(count: int, seed: int | None = 0, batch: int = 50) -> passes.ResidentPasses:
     images, labels = digits(count)
-    return passes.Held(Resident(images, labels, torch.arange(count), {}), batch, seed)
+    return passes.ResidentPasses(Resident(images, labels, torch.arange(count), {}), batch, seed)
 
 
 def train(config: TeacherConfig, count: int, seed: int = 3, checkpoint: Path | None = None) -> Squeezed:
     test = held(count, None)
-    return squeeze(config, CLASSES, held(count, batch=config.batch), test, seed, CPU, checkpoint=checkpoint)
+    return squeeze(
+        config, CLASSES, held(count, batch=config.batch), test, seed=seed, device=CPU, checkpoint=checkpoint
+    )
 
 
 def changed(**values: object) -> TeacherConfig:
@@ -115,7 +117,7 @@ def test_what_decays() -> None:
     norms = [p for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]
     norms.append(network.linear.bias)
     for every, expected in ((False, 0.0), (True, CONFIG.weight_decay)):
-        groups = optimizer(changed(decay_norms=every), network).param_groups
+        groups = sgd(changed(decay_norms=every), network).param_groups
         decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
         assert len(decay) == len(list(network.parameters()))
         assert {decay[id(p)] for p in norms} == {expected}
@@ -127,7 +129,7 @@ def test_what_decays() -> None:
 def test_the_average_is_that_of_weights_and_statistics() -> None:
     torch.manual_seed(0)
     network = build("resnet8", 10, 1)
-    average = Average(network, 0.4)
+    average = WeightAverage(network, 0.4)
     expected = {name: value.double() for name, value in network.state_dict().items()}
     for step in range(12):
         for value in network.state_dict().values():
@@ -198,11 +200,11 @@ def test_a_bad_teacher_is_refused_and_kept(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"squeeze reached .*%.*minimum_accuracy = 100\.0%.*teacher-rejected\.safeten"
     ):
-        keep(RunFolder(tmp_path), squeezed, 1.0)
+        save_squeezed(RunFolder(tmp_path), squeezed, 1.0)
     assert not (tmp_path / "teacher.safetensors").exists()
-    again = load_teacher(tmp_path / "teacher-rejected.safetensors", CONFIG, CLASSES, 1, CPU)
+    again = load_teacher(tmp_path / "teacher-rejected.safetensors", CONFIG, CLASSES, 1, device=CPU)
     assert same(again.network, squeezed.teacher.network)
-    assert keep(RunFolder(tmp_path), squeezed, 0.0) == tmp_path / "teacher.safetensors"
+    assert save_squeezed(RunFolder(tmp_path), squeezed, 0.0) == tmp_path / "teacher.safetensors"
     assert json.loads((tmp_path / "squeeze.json").read_text())["epochs"] == squeezed.curve
 
 
@@ -212,7 +214,7 @@ def test_a_bad_teacher_is_refused_and_kept(tmp_path: Path) -> None:
 def both(monkeypatch: pytest.MonkeyPatch, pets: Path, **options: Any) -> list[list[tuple[Tensor, Tensor]]]:
     """Two epochs from memory, and decoded."""
     found = []
-    for budget, kind in ((10**9, passes.Held), (0, passes.Streamed)):
+    for budget, kind in ((10**9, passes.ResidentPasses), (0, passes.DecodedPasses)):
         monkeypatch.setattr(passes, "device_budget", lambda device, budget=budget: budget)
         opened = open_passes(open_dataset(str(pets), "train"), Data(size=6, resize=7), 5, CPU, **options)
         assert isinstance(opened, kind)
@@ -241,8 +243,8 @@ def test_memory_does_not_change_the_batches(
 
 def test_windows_are_cut_anew_each_epoch(pets: Path) -> None:
     data, size = open_dataset(str(pets), "train"), Data()
-    opened = open_passes(data, size, 4, CPU, 1, Crop((0.2, 0.5)))
-    assert isinstance(opened, passes.Streamed)
+    opened = open_passes(data, size, 4, CPU, seed=1, crop=Crop((0.2, 0.5)))
+    assert isinstance(opened, passes.DecodedPasses)
     first, second, again = (torch.cat([x.flatten(1) for x, _ in opened.epoch(e)]) for e in (0, 1, 0))
     assert torch.equal(first, again)
     assert not torch.equal(first.sort(0)[0], second.sort(0)[0])
@@ -260,7 +262,7 @@ def given(path: Path, classes: tuple[str, ...] = CLASSES, **card: Any) -> tuple[
 
 def test_training_starts_with_the_given_weights(tmp_path: Path) -> None:
     path, network = given(tmp_path / "t.safetensors", size=(16, 16))
-    begun, notes = start(changed(init=str(path)), EXPECTED, 0)
+    begun, notes = initial_network(changed(init=str(path)), EXPECTED, 0)
     assert same(begun, network)
     assert notes == ["t.safetensors: made for size (16, 16), used with (8, 8)"]
     trained = train(CONFIG, 700).teacher
@@ -281,28 +283,28 @@ def test_training_starts_with_the_given_weights(tmp_path: Path) -> None:
 def test_a_new_head_where_classes_differ(tmp_path: Path, classes: tuple[str, ...], expected: str) -> None:
     path, network = given(tmp_path / "t.safetensors", classes)
     with pytest.raises(InputError, match=rf"teacher\.init: .*{expected}.*teacher\.new_head=true"):
-        start(changed(init=str(path)), EXPECTED, 0)
-    begun, notes = start(changed(init=str(path), new_head=True), EXPECTED, 0)
+        initial_network(changed(init=str(path)), EXPECTED, 0)
+    begun, notes = initial_network(changed(init=str(path), new_head=True), EXPECTED, 0)
     assert notes == ["t.safetensors knows other classes: linear.weight, linear.bias start anew"]
     assert torch.equal(begun.layer3[0].conv1.weight, network.layer3[0].conv1.weight)
-    assert torch.equal(begun.linear.weight, start(CONFIG, EXPECTED, 0)[0].linear.weight)
+    assert torch.equal(begun.linear.weight, initial_network(CONFIG, EXPECTED, 0)[0].linear.weight)
 
 
 def test_new_head_keeps_a_head_that_fits(tmp_path: Path) -> None:
     path, network = given(tmp_path / "t.safetensors")
-    begun, notes = start(changed(init=str(path), new_head=True), EXPECTED, 0)
+    begun, notes = initial_network(changed(init=str(path), new_head=True), EXPECTED, 0)
     assert same(begun, network)
     assert not notes
 
 
 def test_weights_that_cannot_be_a_start(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"teacher\.init: .*nowhere.* does not exist"):
-        start(changed(init=str(tmp_path / "nowhere.safetensors")), EXPECTED, 0)
+        initial_network(changed(init=str(tmp_path / "nowhere.safetensors")), EXPECTED, 0)
     path, _ = given(tmp_path / "t.safetensors", network="resnet20")
     with pytest.raises(
         InputError, match=r"teacher\.init: .* was made for network resnet20, but this run has resnet8"
     ):
-        start(changed(init=str(path), new_head=True), EXPECTED, 0)
+        initial_network(changed(init=str(path), new_head=True), EXPECTED, 0)
     with pytest.raises(ValueError, match="give one of the two"):
         TeacherConfig(weights="a.safetensors", init="b.safetensors")
     with pytest.raises(ValueError, match="scale must be"):
@@ -316,7 +318,7 @@ class Stopped(Exception):  # noqa: N818
     pass
 
 
-class Stopping(passes.Held):
+class Stopping(passes.ResidentPasses):
     """Passes that end the training in the middle of an epoch."""
 
     last = 0
@@ -332,10 +334,10 @@ class Stopping(passes.Held):
 def test_a_stopped_training_ends_the_same(tmp_path: Path, ema: float) -> None:
     config, path = changed(ema=ema), tmp_path / "squeeze.safetensors"
     expected = train(config, 300)
-    stopping, test = Stopping(held(300).kept, 50, 0), held(300, None)
+    stopping, test = Stopping(held(300).images, 50, 0), held(300, None)
     for stopping.last in (0, 1, 3):
         with pytest.raises(Stopped):
-            squeeze(config, CLASSES, stopping, test, 3, CPU, checkpoint=path)
+            squeeze(config, CLASSES, stopping, test, seed=3, device=CPU, checkpoint=path)
         assert path.is_file() == (stopping.last > 0)
     found = train(config, 300, checkpoint=path)
     assert found.images == 300

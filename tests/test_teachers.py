@@ -19,7 +19,17 @@ from fastdd.data import open_dataset
 from fastdd.errors import InputError
 from fastdd.models.build import build, outline
 from fastdd.runtime.files import write_tensors
-from fastdd.teachers import Card, Teacher, accuracy, differences, fingerprint, load_teacher, save_teacher
+from fastdd.teachers import (
+    Card,
+    Teacher,
+    accuracy,
+    differences,
+    fingerprint,
+    initial_network,
+    load_teacher,
+    open_teacher,
+    save_teacher,
+)
 
 CPU = torch.device("cpu")
 
@@ -74,7 +84,7 @@ def test_auxiliary_classifiers_of_a_file_are_left_out(tmp_path: Path) -> None:
         theirs = models.get_model("googlenet", num_classes=10, aux_logits=True)
     write_tensors(tmp_path / "t.safetensors", theirs.state_dict())
     config = TeacherConfig(network="googlenet")
-    loaded = load_teacher(tmp_path / "t.safetensors", config, CLASSES, 3, CPU)
+    loaded = load_teacher(tmp_path / "t.safetensors", config, CLASSES, 3, device=CPU)
     x = torch.rand(1, 3, 64, 64)
     assert torch.equal(loaded.network(x), theirs.eval()(x))
 
@@ -119,7 +129,7 @@ CLASSES = tuple("0123456789")
 def load(
     path: Path, config: TeacherConfig = CONFIG, classes: tuple[str, ...] = CLASSES, channels: int = 1
 ) -> Teacher:
-    return load_teacher(path, config, classes, channels, CPU)
+    return load_teacher(path, config, classes, channels, device=CPU)
 
 
 def test_save_and_load(tmp_path: Path) -> None:
@@ -211,6 +221,23 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     assert "linear.weight is [10, 64], expected [4, 64]" in classes
     assert "number of classes differs" in classes
     assert "is no resnet20" in message(state, config=CONFIG.model_copy(update={"network": "resnet20"}))
+
+
+def test_errors_name_the_section_of_a_committee_member(tmp_path: Path) -> None:
+    absent = str(tmp_path / "nowhere.safetensors")
+    with pytest.raises(InputError, match=r"^committee\.big\.weights: .*nowhere"):
+        load_teacher(Path(absent), CONFIG, CLASSES, 1, device=CPU, key="committee.big.weights")
+    config, card = CONFIG.model_copy(update={"init": absent}), teacher().card
+    with pytest.raises(InputError, match=r"^committee\.big\.init: .*nowhere"):
+        initial_network(config, card, 0, key="committee.big")
+    path = tmp_path / "t.safetensors"
+    save_teacher(path, teacher(classes=tuple("012345678x")))
+    config = CONFIG.model_copy(update={"init": str(path)})
+    with pytest.raises(InputError, match=r"^committee\.big\.init: .*; committee\.big\.new_head=true"):
+        initial_network(config, card, 0, key="committee.big")
+    save_teacher(path, teacher(network="resnet20"))
+    with pytest.raises(InputError, match=r"^--teacher: .* is no resnet20"):
+        open_teacher(path, CPU)
 
 
 def test_files_that_are_no_weights(tmp_path: Path) -> None:

@@ -267,7 +267,7 @@ def _real_recipe(
 def _check_real(real: RealData, distilled: DistilledSet, card: teachers.Card, teacher_path: Path) -> None:
     """Refuse real images that the teacher does not know, or of another size than the distilled ones."""
     expected = teachers.Card(card.network, real.classes, real.shape[0], card.mean, card.std)
-    check_card("--teacher", teacher_path, card, expected, ("classes", "channels"))
+    check_card("--teacher", teacher_path, card, expected, fields=("classes", "channels"))
     if real.shape != tuple(distilled.images.shape[1:]):
         theirs, ours = (" x ".join(map(str, shape)) for shape in (real.shape, distilled.images.shape[1:]))
         raise InputError(

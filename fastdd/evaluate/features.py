@@ -17,7 +17,7 @@ from ..config import Teacher as TeacherConfig
 from ..data import Dataset, open_loader
 from ..data.loading.batch import OnError
 from ..errors import InputError
-from ..models.build import AUXILIARY, build
+from ..models.build import auxiliary_tensors, build
 from ..runtime.progress import progress
 from ..teachers import Card, Taps, Teacher, fingerprint, load_teacher
 from ..teachers.load import check_state, read_weights
@@ -119,7 +119,7 @@ def teacher_features(path: Path, device: torch.device) -> Extractor:
             f"--teacher: {path} has no card; name its network with --features NETWORK --weights {path}"
         )
     config = TeacherConfig(network=card.network, mean=card.mean, std=card.std)
-    teacher = load_teacher(path, config, card.classes, card.channels, device)
+    teacher = load_teacher(path, config, card.classes, card.channels, device=device)
     return Extractor(teacher, f"teacher {card.network} (weights {fingerprint(path)[:12]})")
 
 
@@ -162,7 +162,7 @@ def network_features(
         if (head := state.get(f"{last[-1]}.weight")) is not None and len(head) != classes:
             classes = len(head)
             network = build(short, classes)
-        check_state("--weights", weights, short, network.state_dict(), state)
+        check_state("--weights", weights, short, wanted=network.state_dict(), given=state)
         network.load_state_dict(state)
         text = f"{name} (weights {fingerprint(weights)[:12]})"
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -186,4 +186,5 @@ def _state(path: Path, network: str) -> dict[str, Tensor]:
         raise InputError(
             f"--weights: {path} holds more than tensors by name; save its state_dict as safetensors"
         )
-    return {key: tensor for key, tensor in state.items() if not key.startswith(AUXILIARY.get(network, ()))}
+    unused = auxiliary_tensors(network)
+    return {key: tensor for key, tensor in state.items() if not key.startswith(unused)}

@@ -33,7 +33,7 @@ from ..protocols import SettledStudent
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar
 from ..runtime.seeds import derive
-from ..teachers import Average, Teacher, accuracy, decay_groups
+from ..teachers import Teacher, WeightAverage, accuracy, decay_groups
 from .batches import AugmentedBatches, StudentBatch, StudentBatches, check_batch_norm
 
 
@@ -86,7 +86,7 @@ def train_student(
     network = build(config.network, classes, images.shape[1])
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = student_optimizer(config, network)
-    average = Average(network, config.ema) if config.ema else None
+    average = WeightAverage(network, config.ema) if config.ema else None
     tested = network if average is None else average.network
     labeller = copy.deepcopy(teacher.network).train(config.teacher_mode == "train")
     source: StudentBatches

@@ -1,14 +1,17 @@
-"""The CIFAR ResNets.
+"""The CIFAR ResNets of He et al. (2015, section 4.2): ``resnet8``, ``resnet20``, ... ``resnet56``.
 
-``resnetN``: the CIFAR ResNet of He et al. (2015, section 4.2): N = 6n + 2 layers, three stages of n
-basic blocks with 16, 32, 64 channels, and shortcuts without parameters (option A: every second
-pixel, channels padded with zeros on both sides).
+N = 6n + 2 layers: three stages of n basic blocks with 16, 32 and 64 channels, and shortcuts without
+parameters (option A: every second pixel, channels padded with zeros on both sides).
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from .registry import NETWORKS, Network
 
 
 class BasicBlock(nn.Module):
@@ -56,3 +59,7 @@ class CifarResNet(nn.Module):
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
         return self.linear(out.mean((2, 3)))
+
+
+for layers in (8, 20, 32, 44, 56):
+    NETWORKS.register(f"resnet{layers}", Network(partial(CifarResNet, (layers - 2) // 6)))

@@ -1,6 +1,6 @@
-"""torchvision's networks for images of 32 and 64 pixels: their names with ``_small``.
+"""torchvision's networks for images of up to 64 pixels: their names with ``_small``.
 
-What halves the image at the start is taken out, as the small-image repositories have it:
+The steps that halve the image at the start are taken out, as in the small-image repositories:
 
     resnet*         3x3 stem of stride 1, no max-pooling
     vgg*            one linear layer over the mean of the last pixels, instead of three over 7 x 7 of them
@@ -11,32 +11,37 @@ What halves the image at the start is taken out, as the small-image repositories
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
+from .registry import NETWORKS, Network
+
+LARGEST_SIDE = 64
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 VGGS = ("vgg11", "vgg11_bn", "vgg16", "vgg16_bn")
 SHUFFLENETS = ("shufflenet_v2_x0_5", "shufflenet_v2_x1_0")
-SMALL_STEM = tuple(
-    f"{name}_small" for name in (*RESNETS, *VGGS, "mobilenet_v2", "efficientnet_b0", *SHUFFLENETS)
-)
 
 
-def small(name: str, num_classes: int, channels: int) -> nn.Module:
-    """A network of SMALL_STEM by its name."""
+def small(name: str, num_classes: int, channels: int = 3) -> nn.Module:
+    """The small-image form of a torchvision model.
+
+    Args:
+        name: torchvision's name.
+    """
     from torchvision import models
 
-    name = name.removesuffix("_small")
     network = models.get_model(name, num_classes=num_classes)
     if name in RESNETS:
         return small_stem(network, channels)
     if name in VGGS:
         network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(512, num_classes)
-        _retouch(network.features, channels, stride=1)
+        _change_stem(network.features, channels)
     elif name in SHUFFLENETS:
         network.maxpool = nn.Identity()
-        _retouch(network.conv1, channels, stride=1)
+        _change_stem(network.conv1, channels)
     else:
-        _retouch(network.features[0], channels, stride=1)
+        _change_stem(network.features[0], channels)
     if name == "mobilenet_v2":
         network.features[2].conv[1][0].stride = (1, 1)
     return network
@@ -49,11 +54,15 @@ def small_stem(network: nn.Module, channels: int = 3) -> nn.Module:
     return network
 
 
-def _retouch(stem: nn.Module, channels: int, stride: int) -> None:
-    """The stride of a stem's first convolution, and its input channels where they are not 3."""
-    assert isinstance(stem, nn.Sequential)
+def _change_stem(stem: nn.Sequential, channels: int) -> None:
+    """Give a stem's first convolution stride 1, and these input channels."""
     first = stem[0]
     assert isinstance(first, nn.Conv2d)
-    first.stride = (stride, stride)
+    first.stride = (1, 1)
     if channels != first.in_channels:
-        stem[0] = nn.Conv2d(channels, first.out_channels, 3, stride, 1, bias=first.bias is not None)
+        stem[0] = nn.Conv2d(channels, first.out_channels, 3, 1, 1, bias=first.bias is not None)
+
+
+for each in (*RESNETS, *VGGS, "mobilenet_v2", "efficientnet_b0", *SHUFFLENETS):
+    network_of = Network(partial(small, each), paper_name=each, sides=range(1, LARGEST_SIDE + 1))
+    NETWORKS.register(f"{each}_small", network_of)

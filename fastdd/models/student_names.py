@@ -1,18 +1,15 @@
-"""Students by the names that papers use, for images of a size.
+"""The names that papers give to students, which mean other networks for small images than for large ones.
 
-Up to 64 pixels ``resnet18`` is the small-image variant, as in every paper of the field; ``convnet`` is of the depth
-that leaves 4 x 4 pixels, and ``vit`` small. ``papers`` are the students of the papers' cross-architecture tables.
+Up to 64 pixels ``resnet18`` means ``resnet18_small``, as in every paper of the field; ``convnet`` means the
+one whose depth leaves 4 x 4 pixels, and ``vit`` a small one. Networks say so themselves (Network.paper_name).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .convnet import CONVNETS, LEFT
-from .small_image import SMALL_STEM
-from .vit import VITS
+from .registry import NETWORKS
 
-SMALL_SIDE = 64
 PAPERS = (
     "resnet18",
     "resnet50",
@@ -25,28 +22,32 @@ PAPERS = (
     "convnet",
     "vit",
 )
+"""The students of the papers' cross-architecture tables, which ``papers`` stands for."""
+LARGE_IMAGES = {"vit": "vit_b_16"}
+"""What a name means where no network claims it for the size of the images."""
 
 
 def students(names: Sequence[str], side: int) -> list[str]:
-    """Networks of build.py for names of students; ``papers`` stands for those that take images of this size.
+    """Names of networks for names of students, each once.
 
     Args:
-        side: of the images, in pixels.
+        names: names of students; ``papers`` stands for those of PAPERS that take images of this size.
+        side: side of the images, in pixels.
     """
     found = []
     for name in names:
         if name == "papers":
-            found += [network for each in PAPERS if (network := student(each, side)) != "convnet"]
+            meant = (student(each, side) for each in PAPERS)
+            found += [network for network in meant if network in NETWORKS]
         else:
             found.append(student(name, side))
     return list(dict.fromkeys(found))
 
 
 def student(name: str, side: int) -> str:
-    """The network that a name stands for; a name that stands for itself is returned as it is."""
-    depth = (side // LEFT).bit_length() - 1
-    if name == "convnet" and f"convnet{depth}" in CONVNETS and LEFT << depth == side:
-        return f"convnet{depth}"
-    if name == "vit":
-        return f"vit_small{side}" if f"vit_small{side}" in VITS else "vit_b_16"
-    return f"{name}_small" if side <= SMALL_SIDE and f"{name}_small" in SMALL_STEM else name
+    """The network that a student's name means for images of ``side`` pixels; other names mean themselves."""
+    for own_name in NETWORKS:
+        network = NETWORKS[own_name]
+        if network.paper_name == name and side in network.sides:
+            return own_name
+    return LARGE_IMAGES.get(name, name)

@@ -15,7 +15,7 @@ from ..data.real_data import RealData
 from ..distilled.formation import plane_sizes
 from ..errors import InputError
 from ..evaluate.full_set import FullSet
-from ..models.build import outline
+from ..models.build import outline, structure
 from ..protocols import SettledStudent, settle_student
 from ..run_folder import check_folder
 from ..runtime.devices import device_of
@@ -69,6 +69,13 @@ class Experiment:
         """What an arm's students go through, in numbers that depend on how many images the arm has."""
         classes = len(self.classes)
         return settle_student(self.recipe.student, self.seen(arm) * classes, classes)
+
+    def student_structure(self) -> str:
+        """A hash of how the student is built, where code that is not fastdd's builds it; else empty."""
+        name = self.recipe.student.network
+        if ":" not in name:
+            return ""
+        return structure(outline("student.network", name, len(self.classes), self.real.shape))
 
     def full_set(self) -> FullSet:
         """The whole real training set, for students that take as many steps as the control's."""
@@ -125,7 +132,7 @@ def _check_students(experiment: Experiment) -> None:
     """Refuse protocols, formations and networks that could not train on the images that the arms will have."""
     recipe, real, classes = experiment.recipe, experiment.real, len(experiment.classes)
     student, labeller = (
-        outline(f"{key}.network", config.network, classes, real.shape).train()
+        outline(f"{key}.network", config.network, classes, real.shape, trains=key == "student").train()
         for key, config in (("student", recipe.student), ("teacher", recipe.teacher))
     )
     normalizing = {recipe.student.network: student}

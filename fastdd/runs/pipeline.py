@@ -144,6 +144,8 @@ def begin(experiment: Experiment, out: Path, *, fresh: bool = False, shared: boo
     )
     session.check_fingerprint("train", real.train.fingerprint)
     session.check_fingerprint("test", real.test_set.fingerprint)
+    if student := experiment.student_structure():
+        session.check_fingerprint("student network", student)
     if is_main() and not session.folder.data.is_file():
         write_json(session.folder.data, [summary(real.train), summary(real.test_set)])
     return session

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+
+import torch
 
 from .. import recover, teachers
 from ..bank import Bank
@@ -13,7 +15,8 @@ from ..config import Recipe, Terms
 from ..config import Teacher as TeacherConfig
 from ..data.real_data import RealData
 from ..errors import InputError
-from ..models.build import outline
+from ..models.build import build, outline
+from ..models.doors import brings_weights
 from ..run_folder import RunFolder, Session
 from ..teachers import Card, Teacher
 
@@ -62,19 +65,54 @@ class RunTeacher:
             InputError: weights that do not fit or would be deleted, or a network without the layers that the terms
                 need.
         """
-        network = outline(f"{self.key}.network", self.config.network, len(self.real.classes), self.real.shape)
+        key, name, shape = f"{self.key}.network", self.config.network, self.real.shape
+        network = outline(key, name, len(self.real.classes), shape, trains=self.is_trained)
+        teachers.require_embedding(key, name, network, shape)
         needed = recover.Needs.together(recover.needs(each, network) for each in terms)
         needed.of_bank(self.recipe.bank)
-        teachers.require_pooled(network, needed.pooled, self.real.shape)
+        teachers.require_pooled(network, needed.pooled, shape)
         if self.config.weights is not None:
             self.read(Path(self.config.weights))
         is_there = RunFolder(out).teacher(self.name).is_file() and not fresh
         if self.config.init is not None and not is_there:
-            teachers.start(self.config, self.expected_card, self.recipe.seed, key=self.key)
+            teachers.initial_network(self.config, self.expected_card, self.recipe.seed, key=self.key)
         for name, path in (("weights", self.config.weights), ("init", self.config.init)):
             if fresh and path is not None and out.resolve() in Path(path).resolve().parents:
                 raise InputError(
                     f"{self.key}.{name} {path} lies in {out}, which --fresh would delete; move it"
+                )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the run trains it; else it comes from a file, or was given to ``fastdd.run`` as a module."""
+        return self.config.weights is None and not brings_weights(self.config.network)
+
+    def given(self) -> Teacher:
+        """The teacher from its file of weights, or the module that was given.
+
+        Raises:
+            InputError: the weights do not fit.
+        """
+        if self.config.weights is not None:
+            return self.read(Path(self.config.weights))
+        card = replace(self.expected_card, size=None)
+        network = build(card.network, len(card.classes), card.channels)
+        return Teacher.of(network, card, self.real.device)
+
+    def require_same_module(self, session: Session) -> None:
+        """Refuse to continue a run with another module than the one that it began with.
+
+        Raises:
+            InputError: a module was given as teacher, and its weights differ from those in the run folder.
+        """
+        if not brings_weights(self.config.network):
+            return
+        kept = self.load(session).network.state_dict()
+        for name, tensor in self.given().network.state_dict().items():
+            if not torch.equal(tensor, kept[name]):
+                raise InputError(
+                    f"{session.folder} was made with another teacher: {name} differs; give the same module again, "
+                    "choose another folder with out, or start over with fresh=True"
                 )
 
     def read(self, path: Path) -> Teacher:

@@ -35,14 +35,15 @@ def squeeze(run: Run) -> None:
         path = run.folder.teacher(teacher.name)
         if is_main() and not path.is_file():
             with run.session.stage(f"squeeze{teacher.suffix}") as work:
-                if teacher.config.weights is None:
+                if teacher.is_trained:
                     _train(teacher, run.session, work)
                 else:
-                    _take(teacher, Path(teacher.config.weights), path, work)
+                    _take(teacher, path, work)
         barrier()
         if is_main():
             run.folder.training_checkpoint(teacher.name).unlink(missing_ok=True)
         run.session.check_fingerprint(f"teacher{teacher.suffix}", teachers.fingerprint(path))
+        teacher.require_same_module(run.session)
 
 
 def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
@@ -66,21 +67,23 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
         key=teacher.key,
     )
     work.images = squeezed.images
-    teachers.keep(session.folder, squeezed, config.minimum_accuracy, name=teacher.name, key=teacher.key)
+    teachers.save_squeezed(
+        session.folder, squeezed, config.minimum_accuracy, name=teacher.name, key=teacher.key
+    )
 
 
-def _take(teacher: RunTeacher, given_path: Path, path: Path, work: Work) -> None:
+def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
     """Copy a given teacher, with its accuracy here on its card."""
     config, expected = teacher.config, teacher.expected_card
-    given = teacher.read(given_path)
+    given, origin = teacher.given(), config.weights or config.network
     for text in teachers.differences(given.card, expected, ("size",)):
-        print(f"squeeze: {given_path} was {text}; its accuracy may suffer", file=sys.stderr)
+        print(f"squeeze: {origin} was {text}; its accuracy may suffer", file=sys.stderr)
     images, truth = teacher.real.test
     work.images = len(images)
     reached = teachers.accuracy(given.network, given.normalize, images, truth)
     if reached < config.minimum_accuracy:
         raise InputError(
-            f"{teacher.key}.weights: {given_path} has {reached:.1%} test accuracy here, expected at least "
+            f"{teacher.key}: {origin} has {reached:.1%} test accuracy here, expected at least "
             f"{teacher.key}.minimum_accuracy = {config.minimum_accuracy:.1%}; are the classes, mean and std right?"
         )
     card = replace(given.card, accuracy=reached, size=given.card.size or expected.size)

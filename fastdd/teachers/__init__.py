@@ -1,44 +1,44 @@
-"""Teachers: networks by name, squeeze, weights and cards, and taps.
+"""Teachers: the networks whose statistics are matched.
 
-models/build.py builds; models/cifar_resnet.py, models/small_image.py and models/convnet.py hold the networks for small images. squeeze.py trains: initial_weights.py
-(from which weights), passes.py (on which images), optimizer.py (a step), checkpoint.py (what is kept between epochs).
-load.py reads and writes weights, card.py says what they expect. taps.py gives the features of a trained network,
-patch_moments.py the moments of an activation in patches.
+squeeze.py trains one: from which weights (initial_weights.py), on which images (passes.py), with which
+optimizer (optimizer.py), and with which state kept on disk between epochs (checkpoint.py). load.py reads and
+writes weights, and card.py describes what they expect, embedding.py what makes a network a teacher. taps.py
+returns the features of a trained network, patch_moments.py the moments of an activation in patches. The
+networks themselves are in ``fastdd.models``; layer_names.py names their layers.
 """
 
-from ..models.build import build, outline
 from .card import Card, differences
-from .initial_weights import start
+from .embedding import require_embedding
+from .initial_weights import initial_network
 from .layer_names import hooked_layers, layer_names, require_pooled
 from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
 from .passes import Passes, open_passes
-from .squeeze import Squeezed, keep, squeeze
+from .squeeze import Squeezed, save_squeezed, squeeze
 from .taps import Features, Taps
-from .training import EVALUATION_BATCH, Average, accuracy, decay_groups
+from .training import EVALUATION_BATCH, WeightAverage, accuracy, decay_groups
 
 __all__ = [
     "EVALUATION_BATCH",
-    "Average",
     "Card",
     "Features",
     "Passes",
     "Squeezed",
     "Taps",
     "Teacher",
+    "WeightAverage",
     "accuracy",
-    "build",
     "decay_groups",
     "differences",
     "fingerprint",
     "hooked_layers",
-    "keep",
+    "initial_network",
     "layer_names",
     "load_teacher",
     "open_passes",
     "open_teacher",
-    "outline",
+    "require_embedding",
     "require_pooled",
+    "save_squeezed",
     "save_teacher",
     "squeeze",
-    "start",
 ]

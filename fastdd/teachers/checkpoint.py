@@ -1,7 +1,8 @@
-"""Training on disk, after an epoch: one file that is replaced whole, so that tensors and numbers belong together.
+"""The state of a squeeze on disk: one file, replaced whole after each epoch, so its parts belong together.
 
-Orders and augmentations depend on (seed, epoch), so weights, their average, momenta and the curve are all there is.
-Cost: two to three times the weights, written once an epoch.
+The order of the images and their augmentation are functions of (seed, epoch), so the weights, their average,
+the momenta and the curve are the whole state. Cost: two to three times the size of the weights, written once
+an epoch.
 """
 
 from __future__ import annotations
@@ -9,38 +10,65 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import JsonValue, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from typing_extensions import TypedDict
 
 from ..errors import InputError
 from ..runtime.files import write_tensors
-from .card import KEY
-from .training import Average
+from .card import METADATA_KEY
+from .load import separate_tensors
+from .training import WeightAverage
 
 MOMENTUM = "momentum_buffer"  # torch.optim.SGD's name
 
 
-def identity(*values: Any) -> str:
-    """A hash of what a training depends on, JSON-like values."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+class Epoch(TypedDict):
+    """What one epoch of a squeeze reached: one entry of its curve.
+
+    Attributes:
+        epoch: its number, from 1.
+        lr: the learning rate of its last step.
+        loss: the mean training loss.
+        accuracy: the test accuracy in [0, 1].
+    """
+
+    epoch: int
+    lr: float
+    loss: float
+    accuracy: float
+
+
+class _State(TypedDict):
+    owner: str
+    curve: list[Epoch]
+
+
+_STATE = TypeAdapter(_State)
+
+
+def training_identity(*settings: JsonValue) -> str:
+    """A hash of everything that a training depends on."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def save(
     path: Path,
     owner: str,
-    curve: list[dict[str, float]],
+    curve: list[Epoch],
+    *,
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
-    average: Average | None,
+    average: WeightAverage | None,
 ) -> None:
     """Write a checkpoint after ``len(curve)`` epochs.
 
     Args:
-        owner: the identity of the training.
-        curve: one entry an epoch.
+        owner: the training's identity, see training_identity.
+        curve: one entry for each finished epoch.
     """
     tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
     if average is not None:
@@ -48,32 +76,42 @@ def save(
     for name, parameter in network.named_parameters():
         if MOMENTUM in optimizer.state[parameter]:
             tensors[f"{MOMENTUM}/{name}"] = optimizer.state[parameter][MOMENTUM]
-    write_tensors(path, tensors, {KEY: json.dumps({"owner": owner, "curve": curve})})
+    write_tensors(
+        path, separate_tensors(tensors), {METADATA_KEY: json.dumps({"owner": owner, "curve": curve})}
+    )
 
 
 def restore(
-    path: Path, owner: str, network: nn.Module, optimizer: torch.optim.Optimizer, average: Average | None
-) -> list[dict[str, float]]:
-    """Continue from a checkpoint; returns the curve so far, empty where there is no file.
+    path: Path,
+    owner: str,
+    *,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None,
+) -> list[Epoch]:
+    """Load a checkpoint into a network, its optimizer and its average.
+
+    Returns:
+        The curve so far; empty where there is no file.
 
     Raises:
-        InputError: the file is damaged, or of another training.
+        InputError: the file is damaged, or belongs to another training.
     """
     if not path.is_file():
         return []
     groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, MOMENTUM: {}}
     try:
         with safe_open(str(path), framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[KEY])
+            state = _STATE.validate_python(json.loads((file.metadata() or {})[METADATA_KEY]))
             for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
                 group, _, name = key.partition("/")
                 groups[group][name] = file.get_tensor(key)
-        theirs, curve = facts["owner"], facts["curve"]
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (SafetensorError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"the checkpoint {path} cannot be read ({error}); delete it to train from the start"
+            f"the checkpoint {path} cannot be read ({reason}); delete it to train from the start"
         ) from error
-    if theirs != owner:
+    if state["owner"] != owner:
         raise InputError(
             f"the checkpoint {path} is of another training; delete it, or choose another folder with --out"
         )
@@ -83,4 +121,4 @@ def restore(
     for name, parameter in network.named_parameters():
         if name in groups[MOMENTUM]:
             optimizer.state[parameter][MOMENTUM] = groups[MOMENTUM][name].to(parameter.device)
-    return curve
+    return state["curve"]

@@ -1,4 +1,4 @@
-"""Teachers on disk: safetensors weights with a card (card.py) that says what the network expects and knows."""
+"""Teachers on disk: safetensors weights with a card (card.py)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from ..config import Teacher as TeacherConfig
 from ..errors import InputError
-from ..models.build import AUXILIARY, build
+from ..models.build import auxiliary_tensors, build
 from ..runtime.files import write_tensors
-from .card import KEY, Card, check_card, read_card
+from .card import METADATA_KEY, Card, check_card, read_card
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,24 @@ class Teacher:
     network: nn.Module
     card: Card
 
+    @staticmethod
+    def of(network: nn.Module, card: Card, device: torch.device) -> Teacher:
+        """A teacher of a network, which is moved to the device, put in eval mode and frozen."""
+        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return Teacher(network.eval().requires_grad_(False), card)
+
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 [N, C, H, W] -> float32, channels-last, normalized with the teacher's constants."""
+        """uint8 [N, C, H, W] to float32, channels-last, normalized by the card's mean and std."""
         mean, std = (self._constant(v, images.device) for v in (self.card.mean, self.card.std))
         return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def denormalize(self, images: Tensor) -> Tensor:
-        """The inverse of normalize, but for the 255 levels: black is 0, white is 1."""
+        """Normalized images [N, C, H, W] to values in which black is 0 and white is 1, not rounded."""
         mean, std = (self._constant(v, images.device) for v in (self.card.mean, self.card.std))
         return images * std + mean
 
     def bounds(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Normalized values of black and white, each [C, 1, 1]: the box to which images are clipped."""
+        """The normalized values of black and white, each [C, 1, 1]: the box to which images are clipped."""
         mean, std = (self._constant(v, device) for v in (self.card.mean, self.card.std))
         return -mean / std, (1 - mean) / std
 
@@ -46,25 +52,38 @@ class Teacher:
 
 
 def save_teacher(path: Path, teacher: Teacher) -> None:
-    """Write weights and card atomically."""
-    write_tensors(path, teacher.network.state_dict(), {KEY: json.dumps(asdict(teacher.card))})
+    """Write weights and card; the file is there whole or not at all."""
+    write_tensors(
+        path, separate_tensors(teacher.network.state_dict()), {METADATA_KEY: json.dumps(asdict(teacher.card))}
+    )
+
+
+def separate_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A state in which no two tensors share memory, which safetensors refuses; tied weights are copied."""
+    separate: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        address = tensor.untyped_storage().data_ptr()
+        separate[name] = tensor.clone() if address in seen else tensor
+        seen.add(address)
+    return separate
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 of the file, hex."""
+    """The sha256 of a file, as hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_weights(key: str, path: Path, network: str) -> tuple[dict[str, Tensor], Card | None]:
-    """The tensors of a file and its card, where it has one.
+    """The tensors of a file by name, and its card where it has one.
 
     Args:
         key: the recipe's key that names the file, for messages.
-        network: name of the network; tensors of its auxiliary classifiers are left out.
+        network: name of the network; the tensors of its auxiliary classifiers are left out.
 
     Raises:
-        InputError: no such file, not a safetensors file, or a damaged card.
+        InputError: the file is absent, no safetensors file, or has a damaged card.
     """
     if not path.is_file():
         raise InputError(f"{key}: {path} does not exist; give a .safetensors file, or null to train one")
@@ -74,7 +93,7 @@ def read_weights(key: str, path: Path, network: str) -> tuple[dict[str, Tensor],
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise InputError(f"{key}: {path} is not a safetensors file ({error}); convert it first") from error
-    unused = AUXILIARY.get(network, ())
+    unused = auxiliary_tensors(network)
     state = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
     return state, read_card(key, path, metadata)
 
@@ -84,68 +103,77 @@ def load_teacher(
     config: TeacherConfig,
     classes: tuple[str, ...],
     channels: int,
-    device: torch.device,
     *,
+    device: torch.device,
     key: str = "teacher.weights",
 ) -> Teacher:
     """Load a teacher and check that it fits the recipe and the data.
 
     Args:
         path: safetensors file; its own card, where it has one, must agree with the recipe.
+        config: its ``network``, ``mean`` and ``std`` are read.
         classes: class names of the data, in order.
-        channels: of the data's images.
-        key: the recipe's key or the option that names the file, for messages.
+        channels: channels of the data's images.
+        device: where the network will be.
+        key: the recipe's key that names the file, for messages.
 
     Raises:
-        InputError: no such file, not a safetensors file, or weights, classes or card that do not fit.
+        InputError: the file is absent or no safetensors file, or its weights, classes or card do not fit.
     """
     state, card = read_weights(key, path, config.network)
-    expected = Card(config.network, classes, channels, config.mean, config.std)
+    expected = Card(config.network, classes, channels, config.mean, std=config.std)
     if card is not None:
-        check_card(key, path, card, expected, ("network", "classes", "channels", "mean", "std"))
+        fields = ("network", "classes", "channels", "mean", "std")
+        check_card(key, path, card, expected, fields=fields)
     network = build(config.network, len(classes), channels)
-    check_state(key, path, config.network, network.state_dict(), state)
+    check_state(key, path, config.network, wanted=network.state_dict(), given=state)
     network.load_state_dict(state)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Teacher(network.eval().requires_grad_(False), card or expected)
+    return Teacher.of(network, card or expected, device)
 
 
 def open_teacher(path: Path, device: torch.device) -> Teacher:
     """Load a teacher as its own card describes it.
 
     Raises:
-        InputError: no such file, not a safetensors file, no card, or weights that do not fit the card.
+        InputError: the file is absent, no safetensors file or has no card, or its weights do not fit the
+            card.
     """
     key = "--teacher"
     _, card = read_weights(key, path, "")
     if card is None:
         raise InputError(
-            f"{key}: {path} has no card, so its network and classes are unknown; give it to a run as teacher.weights "
-            "and take the teacher.safetensors of that run's folder"
+            f"{key}: {path} has no card, so its network and classes are unknown; give it to a run as "
+            "teacher.weights and take the teacher.safetensors of that run's folder"
         )
     config = TeacherConfig(network=card.network, mean=card.mean, std=card.std)
-    return load_teacher(path, config, card.classes, card.channels, device, key=key)
+    return load_teacher(path, config, card.classes, card.channels, device=device, key=key)
 
 
-def check_state(key: str, path: Path, name: str, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
-    """Name the first tensor that does not fit, and say what a wrong last layer means.
+def check_state(
+    key: str, path: Path, network: str, *, wanted: dict[str, Tensor], given: dict[str, Tensor]
+) -> None:
+    """Compare the tensors that a network wants with those of a file.
+
+    Args:
+        key: the recipe's key that names the file, for messages.
+        network: name of the network.
 
     Raises:
-        InputError: a tensor is missing, unknown or of another shape.
+        InputError: a tensor is missing, unknown or of another shape; the first one is named.
     """
     if missing := sorted(wanted.keys() - given.keys()):
         raise InputError(
-            f"{key}: {path} is no {name}: tensor {missing[0]!r} is missing ({len(missing)} in all)"
+            f"{key}: {path} is no {network}: tensor {missing[0]!r} is missing ({len(missing)} in all)"
         )
     if extra := sorted(given.keys() - wanted.keys()):
         raise InputError(
-            f"{key}: {path} is no {name}: it holds an unknown tensor {extra[0]!r} ({len(extra)} in all)"
+            f"{key}: {path} is no {network}: it holds an unknown tensor {extra[0]!r} ({len(extra)} in all)"
         )
-    for tensor_name, tensor in wanted.items():
-        if given[tensor_name].shape != tensor.shape:
+    for name, tensor in wanted.items():
+        if given[name].shape != tensor.shape:
             last = list(wanted)[-1].rpartition(".")[0]
-            hint = "; the number of classes differs from the data's" if tensor_name.startswith(last) else ""
+            hint = "; the number of classes differs from the data's" if name.startswith(last) else ""
             raise InputError(
-                f"{key}: {path} does not fit {name}: {tensor_name} is {list(given[tensor_name].shape)}, "
+                f"{key}: {path} does not fit {network}: {name} is {list(given[name].shape)}, "
                 f"expected {list(tensor.shape)}{hint}"
             )

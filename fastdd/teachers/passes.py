@@ -1,7 +1,7 @@
-"""Passes over a split in batches: from memory where it fits, else decoded again each time.
+"""Passes over a split in batches: from memory where the images fit, else decoded again in every pass.
 
-Both give the same batches, so that how much memory a machine has does not change the teacher. Random windows are
-cut out of the images as stored, which memory does not hold; they are always decoded.
+Both kinds give the same batches, so the memory of a machine does not change the teacher. Random resized crops
+are cut out of the stored images, which memory does not hold, so those are always decoded.
 """
 
 from __future__ import annotations
@@ -19,55 +19,60 @@ from ..runtime.memory import device_budget
 
 
 class Passes(Protocol):
-    """Images of a split, pass after pass."""
+    """The images of a split, pass after pass."""
 
     shape: torch.Size
     """[C, H, W] of an image"""
     batch: int
-    """images a batch, at the most"""
+    """images in a full batch"""
 
     def __len__(self) -> int:
-        """Batches of a pass."""
+        """Batches in a pass."""
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass: uint8 images [B, C, H, W] and int64 labels [B], on the device; a function of the epoch alone."""
+        """One pass, a function of the epoch alone.
+
+        Yields:
+            uint8 images [B, C, H, W] and int64 labels [B], on the device.
+        """
 
 
 @dataclass
-class Held:
-    """Passes over a resident set.
+class ResidentPasses:
+    """Passes over images in memory.
 
     Args:
-        kept: the images.
-        batch: images a batch.
-        seed: of the order, which drops a last batch that is not full; None: in class order, and all.
+        images: the whole split in memory.
+        batch: images in a full batch; at most the split.
+        seed: seed of a new order in every epoch, which leaves out a last batch that is not full. None: class
+            order, all images.
     """
 
-    kept: Resident
+    images: Resident
     batch: int
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        self.shape = self.kept.images.shape[1:]
-        self.batch = min(self.batch, max(1, len(self.kept)))
+        self.shape = self.images.images.shape[1:]
+        self.batch = min(self.batch, max(1, len(self.images)))
 
     def __len__(self) -> int:
-        return len(self.kept) // self.batch if self.seed is not None else -(-len(self.kept) // self.batch)
+        return len(self.images) // self.batch if self.seed is not None else -(-len(self.images) // self.batch)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         shuffled = self.seed is not None
-        for batch in self.kept.batches(
+        for batch in self.images.batches(
             self.batch, epoch=epoch if shuffled else None, seed=self.seed or 0, drop_last=shuffled
         ):
             yield batch.images, batch.labels
 
 
-class Streamed:
-    """Passes that decode.
+class DecodedPasses:
+    """Passes that decode the images each time.
 
     Args:
-        loader: opened with the same size of batch.
-        batch: images a batch.
+        loader: a loader that was opened with the same batch size.
+        batch: images in a full batch.
     """
 
     def __init__(self, loader: Loader, batch: int) -> None:
@@ -89,20 +94,22 @@ def open_passes(
     data: Data,
     batch: int,
     device: torch.device,
+    *,
     seed: int | None = None,
     crop: Crop | None = None,
 ) -> Passes:
     """Open a split for repeated reading.
 
     Args:
-        data: size, channels, backend and what to do about unreadable images.
-        batch: images a batch.
+        data: its size, resize, channels, backend and on_error are read.
+        batch: images in a full batch; at most the split.
         device: where batches are delivered.
-        seed: of a new order each epoch, of full batches only; None: in class order, and all.
-        crop: a random window of each image in each epoch, resized to ``data.size``; needs a seed.
+        seed: seed of a new order in every epoch, of full batches only; None: class order, all images.
+        crop: random resized crop of each image in each epoch, to ``data.size``; it needs a seed. None: whole
+            images.
 
     Raises:
-        InputError: images that cannot be read, or that differ in size where ``data.size`` is null.
+        InputError: images cannot be read, or differ in size where ``data.size`` is null.
     """
     batch = min(batch, max(1, len(dataset)))
     size = None if data.size is None else (data.size, data.size)
@@ -125,11 +132,11 @@ def open_passes(
 
     if crop is not None:
         H, W = open_loader(dataset, 1, size, data.channels, on_error=data.on_error).shape[1:]
-        return Streamed(loader((H, W)), batch)
+        return DecodedPasses(loader((H, W)), batch)
     stream = loader(size)
     if len(dataset) * stream.shape.numel() > device_budget(device):
-        return Streamed(stream, batch)
-    kept = resident(
+        return DecodedPasses(stream, batch)
+    images = resident(
         dataset,
         size,
         data.channels,
@@ -138,4 +145,4 @@ def open_passes(
         on_error=data.on_error,
         backend=data.backend,
     )
-    return Held(kept, batch, seed)
+    return ResidentPasses(images, batch, seed)

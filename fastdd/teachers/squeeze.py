@@ -1,8 +1,8 @@
 """Squeeze: train the teacher on the real images, from random weights or from given ones.
 
-SGD on batches that are augmented on the device, tested after every epoch. What an epoch draws (order, windows or
-shifts, flips, dropout) depends on the seed and the epoch alone, and its end is kept in a checkpoint: a training that
-was killed ends with the same bytes as one that was not.
+The optimizer is SGD, batches are augmented on the device, and every epoch ends with a test. The random draws
+of an epoch (order, crops or shifts, flips, dropout) depend on the seed and the epoch alone, and a checkpoint
+is kept at its end, so a training that was killed and continued ends with the same bytes as one that was not.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from pydantic import JsonValue
 from torch import Tensor, nn
 
 from ..config import Teacher as TeacherConfig
@@ -24,15 +25,15 @@ from ..runtime.precision import autocast
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import derive, generator
 from .card import Card
-from .checkpoint import identity, restore, save
-from .initial_weights import start
+from .checkpoint import Epoch, restore, save, training_identity
+from .initial_weights import initial_network
 from .load import Teacher, fingerprint, save_teacher
-from .optimizer import learning_rate, optimizer
+from .optimizer import learning_rate, sgd
 from .passes import Passes
-from .training import Average, streamed_accuracy
+from .training import WeightAverage, streamed_accuracy
 
-UNTRAINED = ("network", "weights", "mean", "std", "minimum_accuracy")
-"""settings of a teacher that do not say how it is trained"""
+NOT_TRAINING = ("network", "weights", "mean", "std", "minimum_accuracy")
+"""Settings of a teacher that do not describe how it is trained."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ class Squeezed:
     """A trained teacher.
 
     Attributes:
-        curve: of each epoch its number, last learning rate, mean loss and test accuracy (a fraction).
-        images: seen by this call, which may have continued an earlier one.
+        teacher: the network with its card.
+        curve: one entry an epoch.
+        images: images seen by this call, which may have continued an earlier one.
     """
 
     teacher: Teacher
-    curve: list[dict[str, float]]
+    curve: list[Epoch]
     images: int
 
 
@@ -54,6 +56,7 @@ def squeeze(
     classes: tuple[str, ...],
     train: Passes,
     test: Passes,
+    *,
     seed: int,
     device: torch.device,
     data: str = "",
@@ -63,30 +66,31 @@ def squeeze(
     """Train a teacher.
 
     Args:
-        config: network, start, normalization and training settings.
-        classes: class names in order.
+        config: network, initial weights, normalization and training settings.
+        classes: class names, in order.
         train: shuffled passes over the training images.
         test: passes over the held-out images; the accuracy on them goes on the card.
-        seed: of initial weights, dropout and augmentation; the order has the seed of ``train``.
+        seed: seed of initial weights, dropout and augmentation; the order has the seed of ``train``.
         device: where to train, and where the passes deliver.
         data: fingerprint of the training images, for the card.
-        checkpoint: file in which the end of every epoch is kept, and from which training continues; the caller
-            deletes it when the teacher is safe.
-        key: the teacher's section of the recipe, for messages.
+        checkpoint: file that keeps the state at the end of every epoch, and from which training continues;
+            the caller deletes it when the teacher is saved. None: nothing is kept.
+        key: the recipe's section that describes the teacher, for messages.
 
     Raises:
         InputError: ``config.init`` or the checkpoint does not fit, or training diverges.
     """
     C, H, W = train.shape
-    card = Card(config.network, classes, C, config.mean, config.std, size=(H, W), data=data)
-    network, notes = start(config, card, seed, key=key)
+    card = Card(config.network, classes, C, config.mean, std=config.std, size=(H, W), data=data)
+    network, notes = initial_network(config, card, seed, key=key)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     settings = _settings(config)
-    run = _Training(config, network, Teacher(network, card), len(train), seed, device, key)
-    owner = identity(
-        settings, config.network, classes, config.mean, config.std, seed, data, [C, H, W], len(train)
-    )
-    curve = [] if checkpoint is None else restore(checkpoint, owner, network, run.optimizer, run.average)
+    run = _Training(config, Teacher(network, card), batches=len(train), seed=seed, device=device, key=key)
+    inputs: list[JsonValue] = [config.network, list(classes), list(config.mean), list(config.std), seed, data]
+    owner = training_identity(settings, *inputs, [C, H, W], len(train))
+    curve: list[Epoch] = []
+    if checkpoint is not None:
+        curve = restore(checkpoint, owner, network=network, optimizer=run.optimizer, average=run.average)
     images = (config.epochs - len(curve)) * len(train) * train.batch
     with progress("squeeze", images) as bar:
         for note in notes if not curve else [f"squeeze continues after epoch {len(curve)}"]:
@@ -98,54 +102,48 @@ def squeeze(
             curve.append({"epoch": epoch + 1, "lr": rate, "loss": loss, "accuracy": reached})
             bar.line(f"epoch {epoch + 1}/{config.epochs}: lr {rate:.3g}, loss {loss:.4f}, test {reached:.2%}")
             if checkpoint is not None:
-                save(checkpoint, owner, curve, network, run.optimizer, run.average)
+                save(checkpoint, owner, curve, network=network, optimizer=run.optimizer, average=run.average)
     card = replace(card, accuracy=curve[-1]["accuracy"], training=settings)
     return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, images)
 
 
-def _settings(config: TeacherConfig) -> dict[str, object]:
-    """How the teacher is trained, JSON-like; the file of ``init`` by its name and content."""
-    settings = config.model_dump(mode="json", exclude=set(UNTRAINED))
+def _settings(config: TeacherConfig) -> dict[str, JsonValue]:
+    """How the teacher is trained; a file of initial weights is described by its name and content."""
+    settings: dict[str, JsonValue] = config.model_dump(mode="json", exclude=set(NOT_TRAINING))
     if config.init is not None:
         settings["init"] = {"file": Path(config.init).name, "sha256": fingerprint(Path(config.init))}
     return settings
 
 
 class _Training:
-    """A network with its optimizer and its average."""
+    """A network with its optimizer and the average of its weights."""
 
     def __init__(
         self,
         config: TeacherConfig,
-        network: nn.Module,
         teacher: Teacher,
+        *,
         batches: int,
         seed: int,
         device: torch.device,
         key: str,
     ) -> None:
-        self.key = key
-        self.config, self.network, self.teacher, self.seed, self.device = (
-            config,
-            network,
-            teacher,
-            seed,
-            device,
-        )
-        self.optimizer = optimizer(config, network)
-        self.average = Average(network, config.ema) if config.ema else None
-        self.batches, self.note = batches, ""
+        self.config, self.teacher, self.network = config, teacher, teacher.network
+        self.batches, self.seed, self.device, self.key = batches, seed, device, key
+        self.optimizer = sgd(config, self.network)
+        self.average = WeightAverage(self.network, config.ema) if config.ema else None
+        self.note = ""
 
     @property
     def tested(self) -> nn.Module:
-        """The network that is tested and kept."""
+        """The network that is tested and kept: the average where there is one."""
         return self.network if self.average is None else self.average.network
 
     def epoch(self, epoch: int, batches: Iterator[tuple[Tensor, Tensor]], bar: Bar) -> float:
-        """Train on one pass; returns the mean loss.
+        """Train on one pass and return the mean loss.
 
         Raises:
-            InputError: it is not finite.
+            InputError: the mean loss is not finite.
         """
         config, draw = self.config, generator(self.seed, "augment", epoch)
         torch.manual_seed(derive(self.seed, "dropout", epoch))
@@ -177,15 +175,23 @@ class _Training:
         return mean
 
 
-def keep(run: RunFolder, squeezed: Squeezed, minimum: float, name: str = "", key: str = "teacher") -> Path:
-    """Write the curve as ``squeeze.json`` and the teacher as ``teacher.safetensors``, whose path is returned.
+def save_squeezed(
+    run: RunFolder, squeezed: Squeezed, minimum: float, *, name: str = "", key: str = "teacher"
+) -> Path:
+    """Write the curve as ``squeeze.json`` and the teacher as ``teacher.safetensors``.
 
     Args:
-        name: of a teacher of the committee; empty for the teacher of the run.
-        key: its section of the recipe, for messages.
+        run: where to write.
+        minimum: the accuracy in [0, 1] that the teacher must reach.
+        name: a name of the recipe's ``committee``; empty for the teacher of the run.
+        key: the recipe's section that describes the teacher, for messages.
+
+    Returns:
+        The path of the teacher.
 
     Raises:
-        InputError: the accuracy is below ``minimum``; the weights are then in ``teacher-rejected.safetensors``.
+        InputError: the accuracy is below ``minimum``; the weights are then in
+            ``teacher-rejected.safetensors``.
     """
     write_json(run.training(name), {"settings": squeezed.teacher.card.training, "epochs": squeezed.curve})
     reached = squeezed.curve[-1]["accuracy"]
@@ -193,9 +199,9 @@ def keep(run: RunFolder, squeezed: Squeezed, minimum: float, name: str = "", key
         rejected = run.rejected_teacher(name)
         save_teacher(rejected, squeezed.teacher)
         raise InputError(
-            f"squeeze reached {reached:.1%} test accuracy, expected at least {key}.minimum_accuracy = {minimum:.1%}; "
-            f"train longer ({key}.epochs), or lower the bar; the weights are kept in {rejected} ({key}.init "
-            "trains them further)"
+            f"squeeze reached {reached:.1%} test accuracy, expected at least {key}.minimum_accuracy = "
+            f"{minimum:.1%}; train longer ({key}.epochs), or lower the bar; the weights are kept in "
+            f"{rejected} ({key}.init trains them further)"
         )
     path = run.teacher(name)
     save_teacher(path, squeezed.teacher)

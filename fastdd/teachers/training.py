@@ -1,10 +1,9 @@
-"""What the training of teachers and of students shares: accuracy, weight decay, and the average of the weights."""
+"""What the training of teachers and students shares: accuracy, weight decay, the average of the weights."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ EVALUATION_BATCH = 500
 def accuracy(
     network: Callable[[Tensor], Tensor], normalize: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
 ) -> float:
-    """Top-1 accuracy of a classifier on uint8 images [N, C, H, W], as a fraction."""
+    """Top-1 accuracy in [0, 1] of a classifier on uint8 images [N, C, H, W] with int64 labels [N]."""
     pairs = zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
     return streamed_accuracy(network, normalize, pairs)
 
@@ -27,7 +26,7 @@ def streamed_accuracy(
     normalize: Callable[[Tensor], Tensor],
     batches: Iterable[tuple[Tensor, Tensor]],
 ) -> float:
-    """Top-1 accuracy of a classifier on batches of uint8 images and labels, as a fraction."""
+    """Top-1 accuracy in [0, 1] of a classifier on batches (uint8 images [B, C, H, W], int64 labels [B])."""
     hits, seen = [], 0
     for images, labels in batches:
         hits.append((network(normalize(images)).argmax(1) == labels).sum())
@@ -37,28 +36,32 @@ def streamed_accuracy(
 
 def decay_groups(
     network: nn.Module, weight_decay: float, decays: Callable[[str, nn.Parameter], bool]
-) -> list[dict[str, Any]]:
-    """Groups of an optimizer: the parameters that decay, and those that do not; an empty one is left out.
+) -> list[dict[str, object]]:
+    """Parameter groups for a torch optimizer: the parameters with weight decay and those without.
 
     Args:
-        decays: tells by name and tensor which do.
+        decays: tells by name and tensor whether a parameter has weight decay.
+
+    Returns:
+        At most two groups; an empty one is left out.
     """
     named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-    groups: list[dict[str, Any]] = [
+    groups: list[dict[str, object]] = [
         {"params": [p for name, p in named if decays(name, p)], "weight_decay": weight_decay},
         {"params": [p for name, p in named if not decays(name, p)], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
 
-class Average:
+class WeightAverage:
     """The exponential moving average of a network: its parameters and its BatchNorm statistics.
 
-    Early on the decay is (1 + n) / (10 + n) after n steps, which forgets the random start.
+    After n steps the decay is at most (1 + n) / (10 + n), so that the random initial weights are soon
+    forgotten.
 
     Args:
-        network: what is averaged; it is copied.
-        decay: at the most, in [0, 1).
+        network: the network to average; it is copied.
+        decay: the largest decay, in [0, 1).
 
     Attributes:
         network: the average, in eval mode.
@@ -70,11 +73,14 @@ class Average:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after a step, the first being 0."""
+        """Take in the weights after a step; the first step is 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        pairs = list(zip(self.network.state_dict().values(), network.state_dict().values(), strict=True))
-        real = [pair for pair in pairs if pair[0].is_floating_point()]
-        get_ema_multi_avg_fn(decay)([a for a, _ in real], [b for _, b in real], torch.tensor(step))
+        pairs = [
+            *zip(self.network.parameters(), network.parameters(), strict=True),
+            *zip(self.network.buffers(), network.buffers(), strict=True),
+        ]
+        floating = [pair for pair in pairs if pair[0].is_floating_point()]
+        get_ema_multi_avg_fn(decay)([a for a, _ in floating], [b for _, b in floating], torch.tensor(step))
         for ours, theirs in pairs:
             if not ours.is_floating_point():
                 ours.copy_(theirs)

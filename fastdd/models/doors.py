@@ -1,0 +1,169 @@
+"""Doors to networks that fastdd does not define: timm's, torchvision's, and the user's own.
+
+    timm:NAME                 a model of timm, without pretrained weights
+    torchvision:NAME          a classification model of torchvision; NAME alone means the same
+    package.module:function   a function or class of the user's, imported as ``python -m`` would from this
+    directory object:ROLE.NAME          a module or builder that was given to ``fastdd.run`` in this process
+
+Nothing is downloaded or unpickled, and nothing but the named module and function is executed.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from ..errors import InputError, suggestion
+from .registry import NETWORKS, Builder
+
+_GIVEN: dict[str, Builder] = {}
+"""Builders of the objects that were given to fastdd.run, by name."""
+
+
+def timm_builder(name: str) -> Builder:
+    """The builder of a timm model.
+
+    Raises:
+        InputError: timm is not installed, or has no such model.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(
+            f"timm:{name} needs timm ({error}); install it with `pip install 'fastdd[timm]'`"
+        ) from error
+    if not timm.is_model(name):  # names of models on a hub, which would be downloaded, are not among them
+        raise InputError(f"timm has no model {name!r}{suggestion(name, timm.list_models())}")
+
+    def build(num_classes: int, channels: int) -> nn.Module:
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=channels)
+
+    return build
+
+
+def torchvision_builder(name: str) -> Builder:
+    """The builder of a torchvision model.
+
+    Raises:
+        InputError: torchvision has no such classification model.
+    """
+    from .torchvision_models import TORCHVISION
+
+    if name not in TORCHVISION:
+        raise InputError(f"torchvision has no classification model {name!r}{suggestion(name, TORCHVISION)}")
+    return NETWORKS[name].builder
+
+
+def imported_builder(module_name: str, function: str) -> Builder:
+    """The user's function or class ``module_name:function``; the current directory is searched first.
+
+    Raises:
+        InputError: the module cannot be imported, or has no such function.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = import_module(module_name)
+    except Exception as error:  # importing executes the user's module
+        raise InputError(
+            f"{module_name}:{function} cannot be imported ({type(error).__name__}: {error}); modules are "
+            f"looked for in {here} and among the installed packages"
+        ) from error
+    found = getattr(module, function, None)
+    if not callable(found):
+        functions = [name for name, value in vars(module).items() if callable(value)]
+        raise InputError(
+            f"{module_name} ({getattr(module, '__file__', 'built in')}) has no function {function!r}"
+            f"{suggestion(function, functions)}"
+        )
+    builder: Builder = found
+    return builder
+
+
+def give_object(role: Literal["teacher", "student"], thing: object) -> str:
+    """Make a module or builder known to this process.
+
+    Args:
+        role: a teacher is a module that brings its weights. A student is a builder, or a module that is
+            copied and initialized anew for each seed.
+
+    Returns:
+        Its name for recipes.
+
+    Raises:
+        InputError: a teacher that is no module, or a student that is neither a module nor a builder.
+    """
+    builder: Builder
+    if isinstance(thing, nn.Module):
+        copied = _copied if role == "teacher" else _initialized_anew
+        builder = partial(copied, role, thing)
+    elif role == "student" and callable(thing):
+        builder = thing
+    else:
+        expected = "an nn.Module" if role == "teacher" else "an nn.Module or a function that returns one"
+        raise InputError(f"{role} is {thing!r:.60}, expected {expected}")
+    label = getattr(thing, "__name__", type(thing).__name__).strip("<>")
+    name = f"object:{role}.{label}"
+    _GIVEN[name] = builder
+    return name
+
+
+def brings_weights(name: str) -> bool:
+    """Whether a network is an object that was given to ``fastdd.run`` as a trained teacher."""
+    return name.startswith("object:teacher.")
+
+
+def _given_builder(name: str) -> Builder:
+    full = f"object:{name}"
+    if full not in _GIVEN:
+        raise InputError(
+            f"{full} was given to fastdd.run as an object by another process; give it again, as "
+            f"fastdd.run(..., {name.partition('.')[0]}=...), or name a function that every process can call: "
+            "package.module:function"
+        )
+    return _GIVEN[full]
+
+
+def _copied(role: str, module: nn.Module) -> nn.Module:
+    """A copy of a given module, on the CPU."""
+    try:
+        return copy.deepcopy(module).cpu()
+    except Exception as error:  # such as a tensor that is no leaf
+        remedy = {
+            "teacher": "name a function that builds it in teacher.network and its weights in teacher.weights",
+            "student": "give a function that builds it, as student=function",
+        }
+        raise InputError(
+            f"the {role} {type(module).__name__} cannot be copied ({type(error).__name__}: {error}); "
+            f"{remedy[role]}"
+        ) from error
+
+
+def _initialized_anew(role: str, module: nn.Module) -> nn.Module:
+    """A copy of a given module with new random weights, drawn by its modules' own ``reset_parameters``."""
+    network = _copied(role, module)
+    for path, part in reversed(list(network.named_modules())):  # parts first, as in constructors
+        reset = getattr(part, "reset_parameters", None)
+        if callable(reset):
+            reset()
+        elif next(part.parameters(recurse=False), None) is not None:
+            raise InputError(
+                f"the {role} cannot be initialized anew for each seed: {path or 'it'} ({type(part).__name__})"
+                " has parameters and no reset_parameters; give a function that builds it, as student=function"
+            )
+    return network
+
+
+DOORS: dict[str, Callable[[str], Builder]] = {
+    "timm": timm_builder,
+    "torchvision": torchvision_builder,
+    "object": _given_builder,
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ def write(root: Path, path: str, content: bytes) -> None:
     (root / path).write_bytes(content)
 
 
-def tar(path: Path, members: list[tuple[str, bytes]], mode: Any = "w") -> Path:
+def tar(path: Path, members: list[tuple[str, bytes]], mode: Literal["w", "w:gz", "w:xz"] = "w") -> Path:
     """An archive of plain files, in this order."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as archive:

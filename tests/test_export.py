@@ -24,7 +24,7 @@ from torchvision.transforms.functional import pil_to_tensor
 from fastdd.cli import main
 from fastdd.distilled import DistilledSet, channels_of, open_set
 from fastdd.errors import InputError
-from fastdd.export import FORMS, Form, export
+from fastdd.export import FORMS, Form, export, register_export
 from fastdd.export.content import Content, write_new
 from fastdd.run_folder import ArmResult, Metrics, RunFolder
 from fastdd.run_folder import write as write_results
@@ -301,7 +301,7 @@ def test_a_form_is_a_file_that_registers_itself(
 
     assert sorted(FORMS) == ["hf", "imagefolder", "parquet", "webdataset"]
     monkeypatch.setattr(FORMS, "_things", dict(FORMS._things))
-    FORMS.register("names", Form("class names", write_names, files="names.txt", loading="a\nb\nc"))
+    register_export("names", Form("class names", write_names, files="names.txt", loading="a\nb\nc"))
     assert main(["export", str(run), "--to", "names", "--out", str(tmp_path / "out")]) == 0
     assert (tmp_path / "out/names.txt").read_text() == "cat dog emu"
     assert "| form | class names, with the teacher's logits" in (tmp_path / "out/README.md").read_text()

@@ -194,7 +194,7 @@ def test_all_readers_see_the_same_images(formed: Path, tmp_path: Path) -> None:
     known = open_set(formed, "deda", channels=1)
     method = Method(formation=Formation(images=2, luma=0.625), batch=Batch(slots="all"), steps=0)
     names, count = [str(c) for c in range(10)], len(known) // 10
-    images, labels = load_recovered(formed / "images" / "deda", names, count, 1, method)
+    images, labels = load_recovered(formed / "images" / "deda", names, count, channels=1, method=method)
     assert torch.equal(known.images, images)
     assert torch.equal(known.labels, labels)
     assert known.ids[:3] == ("0/00000.png#0", "0/00000.png#1", "0/00001.png#0")

@@ -168,7 +168,7 @@ def test_a_run_stores_untouched_images_and_one_copy_a_teacher(
     own = recovery(lab, committee, chosen)
     units = unfinished("arm", own, CLASSES, IPC, RunFolder(tmp_path))
     assert recover("arm", units, own, lab.bank.classes, RunFolder(tmp_path)) == chosen.steps * CLASSES * 2 * 2
-    images, _ = load_images(tmp_path / "images" / "arm", lab.bank.classes, 6, 3, chosen.save)
+    images, _ = load_images(tmp_path / "images" / "arm", lab.bank.classes, 6, channels=3, config=chosen.save)
     images = images.view(CLASSES, 3, 2, *SHAPE)
     real = lab.real([(c, slot) for c in range(CLASSES) for slot in range(2)]).view(CLASSES, 2, *SHAPE)
     assert torch.equal(images[:, 0], real)

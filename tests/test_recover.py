@@ -181,8 +181,8 @@ def test_images_survive_the_disk(tmp_path: Path, channels: int) -> None:
     images = torch.randint(0, 256, (6, channels, 5, 7), generator=generator, dtype=torch.uint8)
     rows = [(1, 0), (1, 1), (1, 2), (0, 2), (0, 0), (0, 1)]
     classes = ("ant", "bee")
-    save_images(tmp_path, classes, rows, images.contiguous(memory_format=torch.channels_last), Save())
-    loaded, labels = load_images(tmp_path, classes, 3, channels, Save())
+    save_images(tmp_path, classes, rows, images.contiguous(memory_format=torch.channels_last), config=Save())
+    loaded, labels = load_images(tmp_path, classes, 3, channels=channels, config=Save())
     assert torch.equal(loaded, images[[4, 5, 3, 0, 1, 2]])
     assert labels.tolist() == [0, 0, 0, 1, 1, 1]
     folder = ImageFolder(str(tmp_path))
@@ -190,7 +190,7 @@ def test_images_survive_the_disk(tmp_path: Path, channels: int) -> None:
     assert [label for _, label in folder] == labels.tolist()
     (tmp_path / "bee" / "00001.png").unlink()
     with pytest.raises(InputError, match=r"bee/00001\.png cannot be read .*; delete .*recover"):
-        load_images(tmp_path, classes, 3, channels, Save())
+        load_images(tmp_path, classes, 3, channels=channels, config=Save())
 
 
 def test_jpeg_and_truncation_are_switches(tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ def test_jpeg_and_truncation_are_switches(tmp_path: Path) -> None:
     assert to_levels(torch.tensor([-1.0, 2.0]), Save()).tolist() == [0, 255]
     rows, errors = [(0, slot) for slot in range(3)], {}
     for save in (Save(), Save(format="jpeg"), Save(format="jpeg", quality=95)):
-        save_images(tmp_path / str(save.quality), ("ant",), rows, images, save)
-        loaded, _ = load_images(tmp_path / str(save.quality), ("ant",), 3, 3, save)
+        save_images(tmp_path / str(save.quality), ("ant",), rows, images, config=save)
+        loaded, _ = load_images(tmp_path / str(save.quality), ("ant",), 3, channels=3, config=save)
         errors[save.format, save.quality] = float((loaded.float() - images.float()).square().mean().sqrt())
     assert errors["png", 75] == 0
     assert 40 < errors["jpeg", 75] < 80  # white noise at 4:2:0: about 61 grey levels
@@ -215,7 +215,7 @@ def run(lab: Lab, chosen: Method, out: Path, ipc: int = IPC, unit_images: int = 
     recovery = lab.recovery(chosen, config)
     left = unfinished("arm", recovery, CLASSES, ipc, RunFolder(out))
     recover("arm", left, recovery, lab.bank.classes, RunFolder(out))
-    return load_images(out / "images" / "arm", lab.bank.classes, ipc, 3, chosen.save)[0]
+    return load_images(out / "images" / "arm", lab.bank.classes, ipc, channels=3, config=chosen.save)[0]
 
 
 def test_no_steps_keep_the_images(lab: Lab, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""A distilled set on disk: images/<arm>/<class>/<slot>.png (or .jpg), which torchvision's ImageFolder loads.
+"""Images of a run's arm, written and read: one file a slot and one folder a class (run_folder.image_file).
 
-With a formation a file holds several slots, and its number is that of their first one divided by how many.
+With a formation a file holds several slots, and the file's number is the slot divided by how many.
 """
 
 from __future__ import annotations
@@ -16,55 +16,96 @@ from ..config import Method, Save
 from ..data.decode import decode
 from ..data.verify import BadImage
 from ..errors import InputError
-from ..run_folder import image_file
+from ..run_folder import RunFolder, image_file
 from ..runtime.files import write_bytes
 from .formation import pack, unpack
 
 
 def to_levels(images: Tensor, config: Save) -> Tensor:
-    """Images in [0, 1] to uint8."""
+    """Images in [0, 1] as uint8, rounded or cut off as ``config.rounding`` says."""
     levels = images.clamp(0, 1) * 255
     return (levels.round() if config.rounding == "round" else levels).to(torch.uint8)
 
 
 def save_images(
-    folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, int]], images: Tensor, config: Save
+    folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, int]], images: Tensor, *, config: Save
 ) -> None:
-    """Write uint8 images [N, C, H, W], one folder a class."""
+    """Write images.
+
+    Args:
+        folder: the folder of the arm's images.
+        classes: class names in the order of the labels.
+        rows: (class, number of the file) of each image.
+        images: uint8 [N, C, H, W].
+        config: the file format.
+    """
     for (c, slot), image in zip(rows, images.cpu().contiguous(), strict=True):
         encoded = encode_png(image) if config.format == "png" else encode_jpeg(image, config.quality)
         write_bytes(image_file(folder, classes[c], slot, config.format), bytes(encoded.numpy()))
 
 
 def save_recovered(
-    folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, int]], images: Tensor, method: Method
+    folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, int]], images: Tensor, *, method: Method
 ) -> None:
-    """Write images in [0, 1], [N, C, H, W], as the method has them written; of formations whole ones."""
+    """Write images as the method saves them.
+
+    Args:
+        folder: the folder of the arm's images.
+        classes: class names in the order of the labels.
+        rows: (class, slot) of each image; with a formation all slots of a file, one after the other.
+        images: float [N, C, H, W] in [0, 1].
+        method: the method, with its file format and formation.
+    """
     levels = to_levels(images, method.save)
     if (formation := method.formation) is not None:
         rows = [(c, slot // formation.images) for c, slot in rows[:: formation.images]]
         levels = pack(images, formation)
-    save_images(folder, classes, rows, levels, method.save)
+    save_images(folder, classes, rows, levels, config=method.save)
 
 
 def load_recovered(
-    folder: Path, classes: Sequence[str], slots: int, channels: int, method: Method
+    folder: Path, classes: Sequence[str], slots: int, *, channels: int, method: Method
 ) -> tuple[Tensor, Tensor]:
-    """What students see of a method's set: see load_images, with ``slots`` images a class."""
+    """The images that students see of an arm, which are unpacked where the method has a formation.
+
+    Args:
+        folder: the folder of the arm's images.
+        classes: class names in the order of the labels.
+        slots: images a class that students see.
+        channels: 1 or 3.
+        method: the method, with its file format and formation.
+
+    Returns:
+        Images, uint8 [K * slots, C, H, W] in the order of classes and slots, and their labels, int64.
+
+    Raises:
+        InputError: see ``load_images``.
+    """
     if (formation := method.formation) is None:
-        return load_images(folder, classes, slots, channels, method.save)
-    stored, _ = load_images(folder, classes, slots // formation.images, channels, method.save)
+        return load_images(folder, classes, slots, channels=channels, config=method.save)
+    files = slots // formation.images
+    stored, _ = load_images(folder, classes, files, channels=channels, config=method.save)
     return unpack(stored, formation), torch.arange(len(classes)).repeat_interleave(slots)
 
 
 def load_images(
-    folder: Path, classes: Sequence[str], ipc: int, channels: int, config: Save
+    folder: Path, classes: Sequence[str], ipc: int, *, channels: int, config: Save
 ) -> tuple[Tensor, Tensor]:
-    """(uint8 images [K * ipc, C, H, W], labels [K * ipc]) of a distilled set as stored, in class order.
+    """The images of an arm as they are stored.
+
+    Args:
+        folder: the folder of the arm's images.
+        classes: class names in the order of the labels.
+        ipc: files a class.
+        channels: 1 or 3.
+        config: the file format.
+
+    Returns:
+        Images, uint8 [K * ipc, C, H, W] in the order of classes and files, and their labels, int64 [K * ipc].
 
     Raises:
-        InputError: an image is missing, damaged or of another size than the first, or there is a folder of no
-            class.
+        InputError: an image is missing, damaged or of another size than the first, or a folder is none of the
+            classes.
     """
     others = sorted({entry.name for entry in folder.glob("[!.]*/")} - set(classes))
     if others:
@@ -73,7 +114,7 @@ def load_images(
             f"{len(classes)} classes); move it away"
         )
     images: list[Tensor] = []
-    again = f"delete {folder.parents[1] / 'recover' / folder.name} and start the same command again"
+    again = f"delete {RunFolder(folder.parents[1]).recovery(folder.name)} and start the same command again"
     for file in (image_file(folder, name, slot, config.format) for name in classes for slot in range(ipc)):
         try:
             image = decode(bytearray(file.read_bytes()), channels)

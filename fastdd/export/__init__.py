@@ -3,6 +3,6 @@
 export(distilled, "hf", "digits-deda")    # with a card, for datasets.load_dataset
 """
 
-from .forms import FORMS, Form, export
+from .forms import FORMS, Form, export, register_export
 
-__all__ = ["FORMS", "Form", "export"]
+__all__ = ["FORMS", "Form", "export", "register_export"]

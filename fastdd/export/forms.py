@@ -42,6 +42,15 @@ class Form:
 FORMS: Registry[Form] = Registry("form", package="fastdd.export", group="fastdd.exports")
 
 
+def register_export(name: str, form: Form) -> None:
+    """Add a form, which ``export`` and ``fastdd export --to NAME`` then know.
+
+    Raises:
+        InputError: there is a form of that name already.
+    """
+    FORMS.register(name, form)
+
+
 def export(distilled: DistilledSet, form: str, out: str | Path, shard_mb: float = SHARD_MB) -> Path:
     """Write a set in another form, with a dataset card.
 

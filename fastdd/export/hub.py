@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .content import Content
-from .forms import FORMS, Form
+from .forms import Form, register_export
 from .parquet import write_files
 
 
@@ -18,7 +18,7 @@ def write_hub_folder(content: Content, folder: Path, shard_bytes: int) -> None:
     write_files(content, folder / "data", shard_bytes=shard_bytes, name=name)
 
 
-FORMS.register(
+register_export(
     "hf",
     Form(
         text="Parquet files in a folder for the Hugging Face hub",

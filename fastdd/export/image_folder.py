@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..runtime.files import write_tensors
 from .content import Content, json_line, metadata, write_new
-from .forms import FORMS, Form
+from .forms import Form, register_export
 
 
 def write_image_folder(content: Content, folder: Path, shard_bytes: int) -> None:
@@ -26,7 +26,7 @@ def write_image_folder(content: Content, folder: Path, shard_bytes: int) -> None
         write_tensors(folder / "labels.safetensors", {"logits": content.logits})
 
 
-FORMS.register(
+register_export(
     "imagefolder",
     Form(
         text="ImageFolder (train/CLASS/IMAGE)",

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from ..errors import InputError
 from .content import Content, Sample
-from .forms import FORMS, Form
+from .forms import Form, register_export
 
 if TYPE_CHECKING:
     import pyarrow
@@ -94,7 +94,7 @@ def _table(content: Content, samples: Sequence[Sample], schema: pyarrow.Schema) 
     return Table.from_pydict(columns, schema)
 
 
-FORMS.register(
+register_export(
     "parquet",
     Form(
         text="Parquet files",

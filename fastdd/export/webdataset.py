@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from .content import Content, Sample, json_line, metadata, write_new
-from .forms import FORMS, Form
+from .forms import Form, register_export
 
 
 def write_shards(content: Content, folder: Path, shard_bytes: int) -> None:
@@ -43,7 +43,7 @@ def _members(content: Content, sample: Sample) -> dict[str, bytes]:
     return members
 
 
-FORMS.register(
+register_export(
     "webdataset",
     Form(
         text="WebDataset shards",

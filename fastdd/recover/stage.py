@@ -173,7 +173,7 @@ def recover(
             except UnitError as error:
                 failed.append(str(error))
                 continue
-            save_recovered(run.images(arm), classes, unit.rows, images, recovery.method)
+            save_recovered(run.images(arm), classes, unit.rows, images, method=recovery.method)
             log = UnitLog.model_validate({"rows": unit.rows, "losses": losses})
             write(run.unit(arm, unit.index), log)
             done += iterations(recovery.method, unit)

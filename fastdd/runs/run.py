@@ -67,7 +67,7 @@ class Run:
             self.folder.images(arm),
             experiment.classes,
             experiment.seen(arm),
-            experiment.recipe.data.channels,
-            experiment.arms[arm],
+            channels=experiment.recipe.data.channels,
+            method=experiment.arms[arm],
         )
         return images.to(experiment.device), labels.to(experiment.device)

@@ -39,7 +39,8 @@ def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ())
     """A validated recipe from a built-in name or a YAML file, with ``key=value`` overrides.
 
     Raises:
-        fastdd.errors.InputError: an unknown name, key or method, or a value of the wrong type or out of range.
+        fastdd.errors.InputError: an unknown name, key or method, or a value of the wrong type or out of
+        range.
     """
     from .recipes.resolve import resolve as resolve_all
 
@@ -71,18 +72,21 @@ def run(
         add: additions for every method, such as ``["dire"]``; with a recipe by name or file only.
         fresh: delete an earlier run in that folder first.
         until: the last stage to do: squeeze, bank, recover, label, evaluate or report.
-        part: the classes to do with ``until="bank"``, or the units with ``until="recover"``, when many jobs share a
-            run folder; None: all.
-        data: training and test set instead of ``data.root``: map-style torch Datasets of (image, label), without random
-            transforms (see ``fastdd.data.sources.torch_dataset``). A run that is continued is given the same again.
-        teacher: a trained module that returns logits [N, num_classes] of images normalized by ``teacher.mean`` and
-            ``teacher.std``; its weights are kept in the run folder. None: ``teacher.network``.
-        student: a function that builds a network, and is called with ``num_classes`` and ``channels`` where its
-            signature takes them; or a module, which is copied and initialized anew for each seed. None:
+        part: the classes to do with ``until="bank"``, or the units with ``until="recover"``, when many jobs
+            share a run folder; None: all.
+        data: training and test set instead of ``data.root``: map-style torch Datasets of (image, label),
+            without random transforms (see ``fastdd.data.sources.torch_dataset``). A run that is continued is
+            given the same again.
+        teacher: a trained module that returns logits [N, num_classes] of images normalized by
+            ``teacher.mean`` and ``teacher.std``; its weights are kept in the run folder. None:
+            ``teacher.network``.
+        student: a function that builds a network, and is called with ``num_classes`` and ``channels`` where
+            its signature takes them; or a module, which is copied and initialized anew for each seed. None:
             ``student.network``. A run that is continued is given the same objects again.
 
     Returns:
-        The run: ``path``, ``manifest``, and after ``evaluate`` ``metrics``, such as ``metrics.arms["deda"].last``.
+        The run: ``path``, ``manifest``, and after ``evaluate`` ``metrics``, such as
+            ``metrics.arms["deda"].last``.
 
     Raises:
         fastdd.errors.InputError: bad input, or work that failed; one message says what, and what to do.
@@ -107,12 +111,13 @@ def run(
 
 
 def register_method(name: str, declaration: Declaration | Patch) -> None:
-    """Make a method of your own known: recipes may then say ``method: NAME``, and there are recipes DATASET-NAME.
+    """Make a method of your own known: recipes may then say ``method: NAME``, and there are recipes
+    DATASET-NAME.
 
     Args:
         name: letters, digits, ``_``, ``+`` and ``-``.
-        declaration: values in the keys of ``method`` in recipes, such as ``{"init": "real", "steps": 500}``; a
-            ``fastdd.methods.Declaration`` says more, such as what differs by data set.
+        declaration: values in the keys of ``method`` in recipes, such as ``{"init": "real", "steps": 500}``;
+            a ``fastdd.methods.Declaration`` says more, such as what differs by data set.
 
     Raises:
         fastdd.errors.InputError: the name is taken, or the declaration is no mapping.
@@ -127,8 +132,8 @@ def register_network(name: str, builder: Callable[..., nn.Module]) -> None:
 
     Args:
         name: letters, digits and ``_ . + -``.
-        builder: a function or class that returns an untrained module, whose output is logits [N, num_classes]. It is
-            called with ``num_classes`` and ``channels`` where its signature takes them.
+        builder: a function or class that returns an untrained module, whose output is logits [N,
+            num_classes]. It is called with ``num_classes`` and ``channels`` where its signature takes them.
 
     Raises:
         fastdd.errors.InputError: the name is taken, or the builder needs other arguments.
@@ -139,15 +144,17 @@ def register_network(name: str, builder: Callable[..., nn.Module]) -> None:
 
 
 def register_protocol(name: str, values: Mapping[str, object]) -> None:
-    """Make a protocol of your own known: ``student.protocol=<name>`` and ``fastdd evaluate --protocol <name>`` take it.
+    """Make a protocol of your own known: ``student.protocol=<name>`` and ``fastdd evaluate --protocol
+    <name>`` take it.
 
     Args:
         name: letters, digits and ``_ . + -``.
-        values: keys of a recipe's section ``student`` and their values, such as ``{"epochs": 300, "batch": 50}``; what is
-            left out is the house protocol's.
+        values: keys of a recipe's section ``student`` and their values, such as ``{"epochs": 300, "batch":
+            50}``; what is left out is the house protocol's.
 
     Raises:
-        fastdd.errors.InputError: the name is taken, a key is unknown, or a value is of the wrong type or out of range.
+        fastdd.errors.InputError: the name is taken, a key is unknown, or a value is of the wrong type or out
+        of range.
     """
     from .protocols import register_protocol as register
 
@@ -170,8 +177,9 @@ def register_source(name: str, source: DatasetFunction | Layout) -> None:
 
     Args:
         name: two letters or more.
-        source: a function that takes REST and "train" or "test" and returns a map-style torch Dataset of (image,
-            label); or a ``fastdd.data.Layout``, which may also recognize roots that have no name in front.
+        source: a function that takes REST and "train" or "test" and returns a map-style torch Dataset of
+            (image, label); or a ``fastdd.data.Layout``, which may also recognize roots that have no name in
+            front.
 
     Raises:
         fastdd.errors.InputError: the name is taken, or the source is something else.

@@ -98,7 +98,8 @@ def finished(
 
 @pytest.fixture
 def pets(tmp_path: Path) -> Path:
-    """Two classes in ImageFolder layout, told apart by color: 8 training and 3 test images each, 8 x 8 pixels."""
+    """Two classes in ImageFolder layout, told apart by color: 8 training and 3 test images each, 8 x 8
+    pixels."""
     generator = torch.Generator().manual_seed(0)
     for label, name in enumerate(("cat", "dog")):
         for split, count in (("train", 8), ("test", 3)):

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 import fastdd
 from fastdd.errors import InputError
@@ -122,3 +123,12 @@ def test_checking_writes_and_deletes_nothing(run: RunFolder, tmp_path: Path) -> 
     check(recipe, run.path)
     check(recipe, tmp_path / "other")
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_a_run_is_written_as_jpeg_where_the_recipe_says_so(tiny: Path, tmp_path: Path) -> None:
+    result = fastdd.run(tiny, tmp_path / "out", ["method.save.format=jpeg", "student.seeds=1"])
+    names = {path.name for path in result.folder.images("deda").rglob("*.*")}
+    assert names == {"00000.jpg", "00001.jpg"}
+    assert result.metrics.arms["deda"].stored == 2
+    assert result.folder.report.is_file()
+    assert len(load_file(result.folder.embeddings)["deda"]) == 20

@@ -1,4 +1,4 @@
-"""What a recipe means on this machine and with its data; and everything that can be wrong with it, found beforehand."""
+"""What a recipe means on this machine and with its data; what is wrong with it is found here, beforehand."""
 
 from __future__ import annotations
 
@@ -107,7 +107,8 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
         )
     if recipe.metrics.k >= len(experiment.real.train):
         raise InputError(
-            f"metrics.k is {recipe.metrics.k}, expected less than the {len(experiment.real.train)} real images"
+            f"metrics.k is {recipe.metrics.k}, expected less than the {len(experiment.real.train)} real "
+            "images"
         )
     experiment.full_set().left_out(recipe.metrics.full_set)
     check_folder(out, recipe, fresh=fresh)
@@ -115,7 +116,7 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
 
 
 def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe with ``precision: auto`` replaced by what it means on a device, so that the run folder says it."""
+    """The recipe with what ``precision: auto`` means on a device, so that the run folder says it."""
     auto = "bf16" if has_fast_bf16(device) else "fp32"
     changed: dict[str, Config] = {}
     for name, section in (
@@ -129,7 +130,7 @@ def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
 
 
 def _check_students(experiment: Experiment) -> None:
-    """Refuse protocols, formations and networks that could not train on the images that the arms will have."""
+    """Refuse protocols, formations and networks that could not use the images that the arms will have."""
     recipe, real, classes = experiment.recipe, experiment.real, len(experiment.classes)
     student, labeller = (
         outline(f"{key}.network", config.network, classes, real.shape, trains=key == "student").train()

@@ -1,7 +1,8 @@
 """The label stage of a run: the soft labels of its arms' images, and what its students learn from.
 
-With ``labels.per=image`` an arm has one row of logits for each image; with ``labels.per=view`` it has a folder that
-says what every sample of every epoch looked like, and its logits. One process labels, before any student reads.
+With ``labels.per=image`` an arm has one row of logits for each image; with ``labels.per=view`` it has a
+folder that says what every sample of every epoch looked like, and its logits. One process labels, before any
+student reads.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The stages of a run in order: real images -> teachers -> banks -> images -> labels -> students -> report.
 
-``STAGES`` is the whole of it. Each stage asks the run folder what is missing and does only that, so a run that was
-killed continues where it stopped.
+``STAGES`` is the whole of it. Each stage asks the run folder what is missing and does only that, so a run
+that was killed continues where it stopped.
 """
 
 from __future__ import annotations

@@ -65,6 +65,6 @@ def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:
 
 
 def _real_images(run: Run, slots: int) -> Callable[[Rows], Tensor]:
-    """The control's images: with offsets the first ones, with formations also the next of the same seeded choice."""
+    """The seeded choice of ``slots`` real images a class, which begins with the control's images."""
     images = cache(lambda: run.experiment.real.sample(slots))
     return lambda rows: images()[[c * slots + slot for c, slot in rows]]

@@ -62,8 +62,8 @@ class RunTeacher:
             fresh: an earlier run in the folder will be deleted first.
 
         Raises:
-            InputError: weights that do not fit or would be deleted, or a network without the layers that the terms
-                need.
+            InputError: weights that do not fit or would be deleted, or a network without the layers that the
+                terms need.
         """
         key, name, shape = f"{self.key}.network", self.config.network, self.real.shape
         network = outline(key, name, len(self.real.classes), shape, trains=self.is_trained)
@@ -84,7 +84,8 @@ class RunTeacher:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the run trains it; else it comes from a file, or was given to ``fastdd.run`` as a module."""
+        """Whether the run trains it; else it comes from a file, or was given to ``fastdd.run`` as a
+        module."""
         return self.config.weights is None and not brings_weights(self.config.network)
 
     def given(self) -> Teacher:
@@ -119,7 +120,8 @@ class RunTeacher:
         """The teacher from a file of weights.
 
         Raises:
-            InputError: the weights do not fit; the message names the key ``weights`` of the teacher's section.
+            InputError: the weights do not fit; the message names the key ``weights`` of the teacher's
+                section.
         """
         real, key = self.real, f"{self.key}.weights"
         return teachers.load_teacher(

@@ -35,7 +35,7 @@ class Progress:
 
 
 def status(folder: Path) -> list[Progress]:
-    """The stages of a run in order. Images, statistics and weights are counted by their files' names, not read.
+    """The stages of a run in order. Images, statistics and weights are counted, not read.
 
     Raises:
         InputError: the folder holds no run, or one of another version.

@@ -1,8 +1,8 @@
 """A sweep: the runs of a grid, one after another, and their results in one table and one figure.
 
-A grid over the methods alone is one run, in the sweep's folder itself; keys of the run itself give each run a folder
-of its own, such as ``ipc-10``. ``sweep.json`` holds all scores, ``sweep.svg`` is the figure. Every run continues
-where it stopped, so the same command finishes an interrupted sweep, with the same bytes.
+A grid over the methods alone is one run, in the sweep's folder itself; keys of the run itself give each run a
+folder of its own, such as ``ipc-10``. ``sweep.json`` holds all scores, ``sweep.svg`` is the figure. Every run
+continues where it stopped, so the same command finishes an interrupted sweep, with the same bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The squeeze and bank stages of a run: its teachers, and the statistics of the real images through each.
 
-The first teacher is the run's own. Further ones, the recipe's ``committee``, serve the methods that use several, and
-their files bear their names.
+The first teacher is the run's own. Further ones, the recipe's ``committee``, serve the methods that use
+several, and their files bear their names.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from .run_teacher import RunTeacher
 
 
 def squeeze(run: Run) -> None:
-    """Put into the run folder the teachers that it lacks: given ones, or ones trained here by the main process.
+    """Put into the run folder the teachers that it lacks: given ones, or ones trained here by the main
+    process.
 
     Raises:
-        InputError: a teacher's accuracy is below ``minimum_accuracy``, or it is not the one that the run began with.
+        InputError: a teacher's accuracy is below ``minimum_accuracy``, or it is not the one that the run
+            began with.
     """
     for teacher in run.experiment.teachers:
         path = run.folder.teacher(teacher.name)
@@ -84,7 +86,8 @@ def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
     if reached < config.minimum_accuracy:
         raise InputError(
             f"{teacher.key}: {origin} has {reached:.1%} test accuracy here, expected at least "
-            f"{teacher.key}.minimum_accuracy = {config.minimum_accuracy:.1%}; are the classes, mean and std right?"
+            f"{teacher.key}.minimum_accuracy = {config.minimum_accuracy:.1%}; are the classes, "
+            "mean and std right?"
         )
     card = replace(given.card, accuracy=reached, size=given.card.size or expected.size)
     teachers.save_teacher(path, Teacher(given.network, card))

@@ -12,8 +12,9 @@ def device_of(name: str) -> torch.device:
     """The device that a name means for this process. A GPU with a number becomes the current one.
 
     Args:
-        name: ``auto`` (cuda where there is one, else cpu), or a name of torch's, such as ``cpu`` or ``cuda:1``.
-            Under torchrun ``auto`` and ``cuda`` are the GPU of the process's number on its machine.
+        name: ``auto`` (cuda where there is one, else cpu), or a name of torch's, such as ``cpu`` or
+            ``cuda:1``. Under torchrun ``auto`` and ``cuda`` are the GPU of the process's number on its
+            machine.
 
     Raises:
         InputError: there is no such device, or the machine has more processes than GPUs.
@@ -39,8 +40,8 @@ def _chosen(name: str) -> torch.device:
         return device
     if local_rank() >= count:
         raise InputError(
-            f"device {name!r}: process {local_rank()} of this machine has no GPU of its own, because there are "
-            f"{count}; start torchrun with --nproc-per-node {count}, or use device=cpu"
+            f"device {name!r}: process {local_rank()} of this machine has no GPU of its own, because there "
+            f"are {count}; start torchrun with --nproc-per-node {count}, or use device=cpu"
         )
     return torch.device("cuda", local_rank())
 

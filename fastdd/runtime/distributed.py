@@ -2,8 +2,9 @@
 
     torchrun --nproc-per-node 2 -m fastdd bank cifar10-deda
 
-Without torchrun's environment there is one process and nothing to wait for. Processes share work through files in
-the run folder and a counter in torchrun's store, never through collectives: what one finished, the others find there.
+Without torchrun's environment there is one process and nothing to wait for. Processes share work through
+files in the run folder and a counter in torchrun's store, never through collectives: what one finished, the
+others find there.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ..errors import InputError
 
 PATIENCE = timedelta(days=7)  # a barrier may have to wait for a whole teacher
 _uses: Counter[str] = Counter()
-"""times that this process has come to a queue of a name: a sweep's runs have the same names one after another"""
+"""How often this process came to a queue of a name; the runs of a sweep use the same names in turn."""
 
 
 def rank() -> int:
@@ -48,7 +49,7 @@ def barrier() -> None:
 
     if not dist.is_initialized():
         store, number, size = next(dist.rendezvous("env://", timeout=PATIENCE))
-        # The launcher's store may outlive its processes: those of another life must not find their addresses there.
+        # The launcher's store may outlive its processes; those started again must not find the old addresses.
         life = dist.PrefixStore(f"life_{_environment('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group("gloo", store=life, rank=number, world_size=size, timeout=PATIENCE)
     dist.barrier()
@@ -57,8 +58,8 @@ def barrier() -> None:
 def claims(queue: str, count: int) -> Iterator[int]:
     """Numbers 0 to count - 1, each given to the one process that comes for it first.
 
-    All processes come to the same queues in the same order. A queue of a name is new each time, and when torchrun
-    starts the processes again.
+    All processes come to the same queues in the same order. A queue of a name is new each time, and when
+    torchrun starts the processes again.
     """
     if world_size() == 1:
         yield from range(count)

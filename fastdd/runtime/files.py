@@ -11,15 +11,18 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 TEMPORARY = ".tmp"
-"""ours are .tmp-PROCESS-NAME; safetensors writes its own .tmpRANDOM beside the name it is given"""
+"""How temporary names begin: ours are .tmp-PROCESS-NAME, those of safetensors .tmpRANDOM."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -34,7 +37,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _replacing(path: Path, size: int) -> Iterator[Path]:
-    """A temporary name that is on the disk and takes the place of path when the block ends, or goes if it fails."""
+    """A temporary name that is on the disk and takes the place of path when the block ends, or goes if it
+    fails."""
     temporary = path.with_name(f"{TEMPORARY}-{os.getpid()}-{path.name}")
     with _explained(path, size):
         try:
@@ -58,7 +62,8 @@ def new_folder(path: Path, size: int = 0) -> Iterator[Path]:
         size: bytes that will be written, for the message where they do not fit.
 
     Raises:
-        InputError: path is not empty or no folder, the disk is full, or the folder above cannot be written to.
+        InputError: path is not empty or no folder, the disk is full, or the folder above cannot be written
+            to.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; choose another folder with --out")
@@ -104,7 +109,8 @@ def _explained(path: Path, size: int) -> Iterator[None]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed process left in a folder: they bear the names of images and weights."""
+    """Delete the temporary files that a killed process left in a folder: they bear the names of images and
+    weights."""
     for leftover in folder.rglob(f"{TEMPORARY}*"):
         leftover.unlink()
 
@@ -114,12 +120,12 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write JSON atomically: sorted nowhere, two-space indent, one final newline."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file atomically; tensors are moved to the CPU and made contiguous."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -134,6 +140,6 @@ def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] 
             save_file(whole, temporary, metadata)  # straight from the tensors: the content may be gigabytes
             temporary.chmod(mode)
         except SafetensorError as error:
-            # The library reports the system's error as text: "I/O error: No space left on device (os error 28)"
+            # The library gives the system's error as text: "I/O error: No space left ... (os error 28)"
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]), str(error)) if number else error from error

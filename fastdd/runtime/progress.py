@@ -38,7 +38,8 @@ class _Lines:
             rate = self.done / (now - self.start)
             left = (self.total - self.done) / rate if rate else 0.0
             print(
-                f"{self.stage}: {self.done}/{self.total} images, {rate:.0f} images/s, {left:.0f} s left {note}",
+                f"{self.stage}: {self.done}/{self.total} images, {rate:.0f} images/s, "
+                f"{left:.0f} s left {note}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -48,8 +49,9 @@ class _Lines:
 
     def close(self) -> None:
         seconds = time.perf_counter() - self.start
+        rate = self.done / max(seconds, 1e-9)
         print(
-            f"{self.stage}: {self.done} images in {seconds:.1f} s, {self.done / max(seconds, 1e-9):.0f} images/s",
+            f"{self.stage}: {self.done} images in {seconds:.1f} s, {rate:.0f} images/s",
             file=sys.stderr,
             flush=True,
         )

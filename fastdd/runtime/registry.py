@@ -6,8 +6,8 @@ A registry knows the things of three origins, under one rule, that no name is gi
     of others    entry points of the registry's group, in any installed distribution
     registered   at run time, by ``register``
 
-So a new term is one new file, and a package of somebody else's is found without an import. The modules and entry
-points are read when the registry is first asked, not when fastdd is imported.
+So a new term is one new file, and a package of somebody else's is found without an import. The modules and
+entry points are read when the registry is first asked, not when fastdd is imported.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ class Registry(Generic[T]):
             except Exception as error:
                 of = point.dist.name if point.dist else point.value
                 raise InputError(
-                    f"the entry point {point.name!r} of {of} ({self.group}) cannot be loaded: {error}; mend or "
-                    f"uninstall {of}"
+                    f"the entry point {point.name!r} of {of} ({self.group}) cannot be loaded: {error}; mend "
+                    f"or uninstall {of}"
                 ) from error
             self.register(point.name, thing)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from laboratory import CLASSES, IPC, METHODS, SEED, SHAPE, Lab, make_lab
+from tiny_recovery import CLASSES, IPC, METHODS, SEED, SHAPE, Lab, make_lab
 from torch import Tensor, fx
 
 from fastdd.config import Recover

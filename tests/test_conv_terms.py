@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from galleries import gallery, random_teacher, real_images
-from laboratory import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
+from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
 from fastdd.bank import Bank, Spread, build, merge, over_all
@@ -28,7 +28,7 @@ from fastdd.teachers import Taps, Teacher, hooked_layers, layer_names
 from fastdd.teachers.patch_moments import image_moments
 
 COUNTS = (9, 12, 7, 10)
-"""real images of the laboratory's classes"""
+"""real images of the tiny recovery's classes"""
 Pair = tuple[Tensor, Tensor]
 Statistics = list[list[Pair]]
 """of each hooked layer: (mean, variance) of its channels, and of its patches where it is a convolution"""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from laboratory import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab, method
+from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor, nn
 
 from fastdd.config import Augment, Batch, EarlyLate, Method, Recover, Terms

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from laboratory import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
+from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
 from fastdd.config import Augment, Batch, Method, Perturb, Recover, Terms

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from laboratory import CLASSES, SEED, SHAPE, Lab, Silent, make_lab, method
+from tiny_recovery import CLASSES, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor
 
 from fastdd.config import Augment, Batch, EarlyLate, Method, Offset, Recover, Terms
@@ -38,7 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.fixture(scope="module")
 def committee(lab: Lab) -> list[Teacher]:
-    """The laboratory's teacher and one of other weights."""
+    """The tiny recovery's teacher and one of other weights."""
     other = lab.double().float()
     with torch.no_grad():
         for weight in other.parameters():

@@ -13,9 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from galleries import pixels
-from laboratory import CLASSES, SEED, Lab, make_lab
 from PIL import Image
 from sklearn.cluster import KMeans
+from tiny_recovery import CLASSES, SEED, Lab, make_lab
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
@@ -34,7 +34,7 @@ from fastdd.runtime.seeds import generator
 from fastdd.teachers import load_teacher
 from fastdd_kernels import resample_parameters
 
-COUNTS = (9, 12, 7, 10)  # of the laboratory's classes
+COUNTS = (9, 12, 7, 10)  # of the tiny recovery's classes
 FIRST = (0, 9, 21, 28)
 
 
@@ -45,7 +45,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 @pytest.fixture(scope="module")
 def images(lab: Lab) -> Tensor:
-    """All real images of the laboratory."""
+    """All real images of the tiny recovery."""
     return lab.real([(c, slot) for c in range(CLASSES) for slot in range(COUNTS[c])])
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
-from laboratory import CLASSES, CPU, IPC, METHODS, SEED, SHAPE, Lab, make_lab, method
+from tiny_recovery import CLASSES, CPU, IPC, METHODS, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
-from laboratory import CLASSES, IPC, METHODS, SEED, SHAPE, Lab, make_lab, method
+from tiny_recovery import CLASSES, IPC, METHODS, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
 import fastdd

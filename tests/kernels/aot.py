@@ -2,7 +2,7 @@
 
     python tests/kernels/aot.py cuda:90 > report.json
 
-Each specimen calls a launcher with ordinary CPU tensors; the launch is caught, and compiled with the very
+Each of triton_calls.py's calls gives a launcher ordinary CPU tensors; the launch is caught, and compiled with the very
 specialization (types, 16-byte alignment, ones, constants) that it would have had. Run as a program of its
 own, without TRITON_INTERPRET, since the interpreter replaces the compiler for a whole process.
 """
@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 
 import torch
 import triton
-from specimens import SPECIMENS
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
+from triton_calls import CALLS
 
 TARGETS = {
     "cuda:80": GPUTarget("cuda", 80, 32),
@@ -127,10 +127,10 @@ def amd_report(compiled: Any) -> dict[str, Any]:
     }
 
 
-def report(specimen: Callable[[], object], target: str) -> list[dict[str, Any]]:
-    """One row for each launch that a specimen makes."""
+def report(call: Callable[[], object], target: str) -> list[dict[str, Any]]:
+    """One row for each launch that a call makes."""
     with caught_launches() as launches:
-        specimen()
+        call()
     rows = []
     for launch in launches:
         src, options = source(launch)
@@ -143,7 +143,7 @@ def report(specimen: Callable[[], object], target: str) -> list[dict[str, Any]]:
 def main(target: str) -> None:
     if target.startswith("hip"):
         torch.version.hip = "compiled for AMD"  # what launchers look at to choose the arithmetic of a product
-    print(json.dumps({name: report(specimen, target) for name, specimen in SPECIMENS.items()}))
+    print(json.dumps({name: report(call, target) for name, call in CALLS.items()}))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ SHARED = {"cuda:80": 163, "cuda:90": 227, "cuda:100": 227, "hip:gfx942": 64}  # 
 
 @pytest.fixture(scope="module", params=list(SHARED))
 def reports(request: pytest.FixtureRequest) -> tuple[str, dict[str, list[dict[str, Any]]]]:
-    """(target, specimen -> a row for each kernel launched), from a process without the interpreter."""
+    """(target, call -> a row for each kernel launched), from a process without the interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     program = [sys.executable, HERE / "aot.py", request.param]
     done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)

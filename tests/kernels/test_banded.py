@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from numerics import leaf, randn
+from kernel_checks import leaf, randn
 from torch import Tensor
 
 from fastdd_kernels import banded as module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from numerics import activation, assert_within, randn, with_gradient
+from kernel_checks import activation, assert_within, randn, with_gradient
 
 from fastdd_kernels import batch_moments, batch_norm_loss, batch_norm_loss_from_moments, spatial_moments
 from fastdd_kernels.batch_norm_loss import batch_norm_loss_reference

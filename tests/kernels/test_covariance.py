@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from numerics import EPS32, assert_within, leaf, randn, with_gradient
+from kernel_checks import EPS32, assert_within, leaf, randn, with_gradient
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 

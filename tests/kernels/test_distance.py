@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from numerics import leaf, randn
+from kernel_checks import leaf, randn
 from torch import Tensor
 from torchmetrics.functional.pairwise import pairwise_euclidean_distance as torchmetrics_distance
 

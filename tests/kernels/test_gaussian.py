@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
-from numerics import EPS32, leaf, randn, with_gradient
+from kernel_checks import EPS32, leaf, randn, with_gradient
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 

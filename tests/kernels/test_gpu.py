@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from numerics import EPS32, activation, leaf, randn
+from kernel_checks import EPS32, activation, leaf, randn
 from torch import Tensor
 
 from fastdd_kernels import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from numerics import activation, assert_within, leaf, randn, with_gradient
+from kernel_checks import activation, assert_within, leaf, randn, with_gradient
 from torch import Tensor
 
 from fastdd_kernels import batch_moments, spatial_moments

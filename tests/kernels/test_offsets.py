@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from numerics import randn
+from kernel_checks import randn
 from torch import Tensor
 
 from fastdd_kernels import ClassGaussian, frozen_batch_norm, spatial_moments

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from numerics import EPS32, leaf, randn
+from kernel_checks import EPS32, leaf, randn
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from numerics import EPS32, assert_within, leaf, randn, with_gradient
+from kernel_checks import EPS32, assert_within, leaf, randn, with_gradient
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

@@ -1,7 +1,7 @@
 """Calls of the Triton launchers that between them reach every kernel, flag and entry of the tile tables.
 
 What the binary is held to (test_aot.py) follows from names: a kernel with "dot" in its name must use tensor
-cores, a specimen with "odd" in its own need not load 16 bytes at once.
+cores, a call with "odd" in its own need not load 16 bytes at once.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _accumulate(dim: int, dtype: torch.dtype) -> None:
     )
 
 
-SPECIMENS: dict[str, Callable[[], object]] = {
+CALLS: dict[str, Callable[[], object]] = {
     **{_moments_name(*arguments): partial(_moments, *arguments) for arguments in _MOMENTS},
     **{
         f"{kind} {precision} {rows}x1000x512{' weighted' if weighted else ''}": partial(

@@ -1,4 +1,4 @@
-"""A laboratory for recover: a random teacher and bank, and the engine's parts around one unit at a time."""
+"""A tiny recovery: a random teacher, the bank of random images, and the parts around one unit at a time."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class Lab:
 
 
 def make_lab(folder: Path) -> Lab:
-    """The laboratory, with its bank in a folder."""
+    """The teacher and its bank, kept in a folder."""
     teacher = random_teacher("resnet8", ("ant", "bee", "cow", "doe"))
     network = teacher.network
     counts = (9, 12, 7, 10)

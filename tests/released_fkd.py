@@ -34,7 +34,8 @@ def orders(samples: int, batch: int, epochs: int) -> list[list[list[int]]]:
 
 
 def write_released(folder: Path, images: Tensor, mix: str = "cutmix", indices: bool = False) -> None:
-    """What the released relabelling writes, with random logits whose strongest class is the sample modulo CLASSES."""
+    """What the released relabelling writes, with random logits whose strongest class is the sample modulo
+    CLASSES."""
     torch.manual_seed(1)
     rng = np.random.default_rng(0)
     size = images.shape[2]

@@ -115,7 +115,8 @@ BY_IMAGE: list[tuple[Spoil, str]] = [
     (lambda f: edited(f / "random.safetensors", fewer_rows), r"are \[7, 10\], expected \[20, 10\].*; delete"),
     (
         lambda f: replaced(f / "random.safetensors", f / "deda.safetensors"),
-        r"labels/random.safetensors are of other images: fingerprint \w{12}, these are \w{12}; delete that file",
+        r"labels/random.safetensors are of other images: fingerprint \w{12}, these are \w{12}; delete that "
+        r"file",
     ),
     (
         lambda f: replaced(f / "random.safetensors", f.parent / "teacher.safetensors"),
@@ -126,7 +127,8 @@ BY_VIEW: list[tuple[Spoil, str]] = [
     (lambda f: cut(shard(f)), r"random/epochs-\d{5}-\d{5}.safetensors is damaged \(.*\); delete it"),
     (
         lambda f: edited(shard(f), not_finite),
-        r"random/epochs-\d{5}-\d{5}.safetensors are not finite for sample \d+ \(1 of 20 in a batch\); delete that file",
+        r"random/epochs-\d{5}-\d{5}.safetensors are not finite for sample \d+ \(1 of 20 in a batch\); delete "
+        r"that file",
     ),
     (lambda f: edited(shard(f), fewer_classes), r"holds logits \[\d+, 7\], expected logits \[\d+, 10\]"),
     (lambda f: edited(shard(f), fewer_rows), r"holds logits \[7, 10\], expected logits \[\d+, 10\]"),

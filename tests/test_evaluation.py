@@ -1,4 +1,5 @@
-"""Evaluate a set on its own: the same numbers as in its run, controls, other layouts, continuing, and bad input."""
+"""Evaluate a set on its own: the same numbers as in its run, controls, other layouts, continuing, and bad
+input."""
 
 from __future__ import annotations
 

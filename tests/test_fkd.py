@@ -1,4 +1,5 @@
-"""FKD labels, in and out: against a reader and a writer that follow the description of the released layout."""
+"""FKD labels, in and out: against a reader and a writer that follow the description of the released
+layout."""
 
 from __future__ import annotations
 

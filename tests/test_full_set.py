@@ -1,4 +1,5 @@
-"""Students of the whole training set: the work of the other students, real images by class, and when there are none."""
+"""Students of the whole training set: the work of the other students, real images by class, and when there
+are none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Students: augmentation, optimizers, losses and test passes against independent references; networks for students."""
+"""Students: augmentation, optimizers, losses and test passes against independent references; networks for
+students."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of the commands that judge a distilled set, and the question that they make."""
+"""Options of the commands that evaluate a distilled set, and the request that they make."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def set_arguments(group: Any) -> None:
-    """Add what says how a set is judged; ``group`` is a parser or one of its groups."""
+    """Add the options that say how a set is evaluated; ``group`` is a parser or one of its groups."""
     group.add_argument(
         "--student",
         metavar="NETWORKS",
@@ -34,24 +34,24 @@ def set_arguments(group: Any) -> None:
 
 
 def request_of(arguments: argparse.Namespace, path: str, **more: Any) -> EvaluationRequest:
-    """What is asked of the set at path.
+    """The request to evaluate the set at ``path``.
 
     Args:
-        more: further attributes of the question.
+        more: further attributes of the request.
     """
     from ..evaluate.evaluation import EvaluationRequest
 
     return EvaluationRequest(
         Path(path),
-        [name for name in (arguments.student or "").split(",") if name],
-        arguments.protocol,
-        arguments.overrides,
-        Path(arguments.teacher) if arguments.teacher else None,
-        arguments.data,
-        arguments.resize,
-        arguments.arm,
-        arguments.seeds,
-        arguments.seed,
+        students=[name for name in (arguments.student or "").split(",") if name],
+        protocol=arguments.protocol,
+        overrides=arguments.overrides,
+        teacher=Path(arguments.teacher) if arguments.teacher else None,
+        data=arguments.data,
+        resize=arguments.resize,
+        arm=arguments.arm,
+        seeds=arguments.seeds,
+        seed=arguments.seed,
         json=Path(arguments.json) if arguments.json else None,
         **more,
     )

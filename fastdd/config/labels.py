@@ -1,4 +1,4 @@
-"""Soft labels that are stored for a student."""
+"""How soft labels are stored, where the students' labels are `stored`."""
 
 from __future__ import annotations
 
@@ -10,35 +10,40 @@ from .base import Config, Count
 
 
 class Labels(Config):
-    """What is stored where the students' labels are `stored`; views, teacher mode and mixing are the protocol's."""
+    """Stored labels. How views look, and the teacher's mode, are the students' protocol's."""
 
     per: Literal["image", "view"] = "image"
-    """image: one label of each image as it is; view: one of each sample in each epoch as it is seen, cropped, flipped
-    and mixed (FKD)"""
+    """image: one label of each image as it is; view (FKD): one label of each sample in each epoch as a
+    student sees it, cropped, flipped and mixed"""
     form: Literal["fp16", "bf16", "topk", "int8", "int4"] = "fp16"
-    """of the logits: 2 bytes a class, the k largest and one number for the rest, or one byte or half a byte a class"""
+    """view: how logits are stored; 2 bytes a class, the k largest and one number for the rest, 1 or 1/2
+    byte"""
     topk: Count = 10
-    """classes that topk keeps"""
+    """number of classes that topk keeps"""
     epochs: Count | None = None
-    """view: epochs labelled; null: as many as a student trains"""
+    """view: number of epochs that are labelled; null: as many as a student trains"""
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
     """view: share of the labelling batches that is kept (LPLD's pruning)"""
     choice: Literal["first", "random"] = "first"
-    """of the batches that are kept: the first ones, as released, or a seeded choice"""
+    """which batches are kept: the first ones, as LPLD released, or a seeded choice"""
     replay: Literal["shuffle", "cycle", "draw"] = "shuffle"
-    """what an epoch of training sees. shuffle: all samples of one labelled epoch, in an order and in batches of the
-    student's; cycle: the kept batches in turn; draw: batches drawn from them with replacement, as LPLD does"""
+    """what an epoch of training sees. shuffle: all samples of one labelled epoch, in a new order and in the
+    student's batches; cycle: the kept batches in turn; draw: kept batches drawn with replacement, as LPLD
+    does"""
     views: Literal["seed", "stored"] = "seed"
-    """seed: views are drawn again, and checked; stored: also written, for machines that compute other crops"""
+    """seed: views are drawn again from the seed, and checked; stored: they are also written, for machines
+    that draw other ones"""
     batch: Count | None = None
-    """samples of a labelling batch, which share what the mixing shares; null: the student's"""
+    """samples of a labelling batch; null: as many as in the student's batch"""
     mix_per: Literal["batch", "sample"] = "batch"
-    """who shares a ratio and a box of the mixing"""
+    """batch: a labelling batch shares one ratio and one box of the mixing; sample: every sample has its
+    own"""
     order: Literal["seed", "fkd"] = "seed"
-    """of an epoch's labelling batches; fkd: the released loader's, for export in its layout"""
+    """order of an epoch's samples. seed: a seeded permutation; fkd: the released loader's, for export to
+    it"""
     teachers: Literal["first", "all"] = "first"
-    """who labels: the run's teacher, or the whole committee"""
+    """first: the run's teacher labels; all: the whole committee does"""
     average: Literal["mean", "norm"] = "mean"
-    """of several teachers' logits; norm: brought to one Frobenius norm before (G-VBSM)"""
+    """how several teachers' logits are averaged; norm: after scaling them to one Frobenius norm (G-VBSM)"""
     parts: Count = 1
-    """parts of a batch that a teacher sees one by one; CV-DD: 2, which matters to a teacher in train mode"""
+    """number of parts of a batch that a teacher sees one by one, which matters in train mode; CV-DD has 2"""

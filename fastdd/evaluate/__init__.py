@@ -1,4 +1,4 @@
-"""Evaluation of distilled sets: students under one protocol, with controls, and metrics of coverage and diversity."""
+"""Evaluation of distilled sets: students under one protocol, with controls, and metrics of diversity."""
 
 from .batches import AugmentedBatches, StudentBatch, StudentBatches, check_batch_norm, smallest_batch
 from .features import Extractor, embed, network_features, teacher_features

@@ -1,9 +1,10 @@
 """Batches of a resident set for students: gathered, augmented, normalized and mixed on the device.
 
-A batch goes through the released loaders' steps in their order: RandAugment of the uint8 levels, normalization,
-shuffled patches, crop or shift, flip, and MixUp or CutMix with one ratio, one permutation and one box a batch, as in
-the SRe2L family. Everything that an epoch draws comes from one generator, in the order of use. Where the normalized set
-takes little memory it is normalized once, else batch by batch; the numbers are the same.
+A batch goes through the released loaders' steps in their order: RandAugment of the uint8 levels,
+normalization, shuffled patches, crop or shift, flip, and MixUp or CutMix with one ratio, one permutation and
+one box a batch, as in the SRe2L family. Everything that an epoch draws comes from one generator, in the order
+of use. Where the normalized set takes little memory it is normalized once, else batch by batch; the numbers
+are the same.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class StudentBatch:
 
     Attributes:
         images: float32 [B, C, H, W], normalized and mixed.
-        targets: float [B, classes]: soft labels (logits) of these very images; with ``labels: hard`` the shares of the
-            classes in them, which sum to 1; None: the teacher is asked.
-        hard_labels: int64 [B], classes of the images, whatever was mixed in; None: the loss does not use them.
+        targets: float [B, classes]: soft labels (logits) of these very images; with ``labels: hard`` the
+            shares of the classes in them, which sum to 1; None: the teacher is asked.
+        hard_labels: int64 [B], classes of the images, whatever was mixed in; None: the loss does not use
+            them.
     """
 
     images: Tensor
@@ -71,8 +73,8 @@ class AugmentedBatches:
     """Batches of a set whose augmentation is drawn anew in every epoch; epochs must be asked for in order.
 
     Args:
-        config: the protocol. Where ``config.images`` is less than the set has, an epoch takes the next so many images
-            of one shuffled pass after another.
+        config: the protocol. Where ``config.images`` is less than the set has, an epoch takes the next so
+            many images of one shuffled pass after another.
         teacher: the network whose normalization the images get.
         images: uint8 [N, C, H, W], on the device to train on.
         seed: seed of order, augmentation and mixing.
@@ -152,7 +154,8 @@ class AugmentedBatches:
 def shuffle_patches(images: Tensor, count: int, draw: torch.Generator) -> Tensor:
     """Shuffle the ``count`` strips of each image [N, C, H, W] across, and those down.
 
-    The last strip has the pixels that are left over. The generator is on the CPU, so draws do not depend on the device.
+    The last strip has the pixels that are left over. The generator is on the CPU, so draws do not depend on
+    the device.
     """
     N, C, H, W = images.shape
     rows, columns = (_shuffled(N, side, count, draw) for side in (H, W))
@@ -182,8 +185,8 @@ def mix_batch(
         images: [N, C, H, W].
         targets: [N, classes], mixed with the same ratio; None: there are none.
         kind: MixUp, CutMix, or neither.
-        alpha: the ratio is Beta(alpha, alpha). CutMix mixes the targets with the drawn ratio even where the border
-            clips the box, as the released code does.
+        alpha: the ratio is Beta(alpha, alpha). CutMix mixes the targets with the drawn ratio even where the
+            border clips the box, as the released code does.
         draw: on the CPU.
     """
     if kind == "none":
@@ -202,7 +205,7 @@ def mix_batch(
 
 
 def _box(height: int, width: int, ratio: float, draw: torch.Generator) -> tuple[int, int, int, int]:
-    """Draw a box of share 1 - ratio around a uniform center, clipped to the image: top, bottom, left, right."""
+    """Draw a box of share 1 - ratio, clipped to the image: top, bottom, left, right."""
     h, w = int(height * math.sqrt(1 - ratio)), int(width * math.sqrt(1 - ratio))
     y = int(torch.randint(height, (), generator=draw))
     x = int(torch.randint(width, (), generator=draw))
@@ -234,7 +237,7 @@ def check_batch_norm(config: SettledStudent, networks: Mapping[str, nn.Module], 
         if part == 1 and normalizes:
             raise InputError(
                 f"{name} has BatchNorm, whose statistics need several images, but with "
-                f"student.batch={config.batch} and student.accumulate={config.accumulate} a batch of this set has a "
-                "single one; choose a batch that leaves no single image over, or a student without BatchNorm, such as "
-                "convnet3"
+                f"student.batch={config.batch} and student.accumulate={config.accumulate} a batch of this "
+                "set has a single one; choose a batch that leaves no single image over, or a student without "
+                "BatchNorm, such as convnet3"
             )

@@ -1,12 +1,12 @@
 """DD-Ranking: what a distilled set is worth beside its soft labels and its augmentation.
 
-Six groups of students under one protocol, all trained for the same number of steps in batches of the same size, give
-the accuracies that the two scores need (fractions; the mean over seeds after the last step):
+Six groups of students under one protocol, all trained for the same number of steps in batches of the same
+size, give the accuracies that the two scores need (fractions; the mean over seeds after the last step):
 
     real_hard                           the whole real training set, hard labels
     synthetic_hard                      the set, hard labels
     synthetic, random                   the set, and as many random real images, with the protocol's labels
-    synthetic_plain, random_plain       the same two without crop, flip, mixing, RandAugment and shuffled patches
+    synthetic_plain, random_plain       the same two without any augmentation
 
     HLR = real_hard - synthetic_hard                              what is lost against the whole real set
     IOR = synthetic - random                                      what is gained over random real images
@@ -14,9 +14,9 @@ the accuracies that the two scores need (fractions; the mean over seeds after th
     beta = w IOR + (1 - w) (synthetic_plain - random_plain)       augmentation-robust
     score(a) = (e^a - 1/e) / (e - 1/e)                            0 for a = -1, 0.269 for a = 0, 1 for a = 1
 
-The released code takes percentages, and its exponentials explode. Hard labels are the classes of the images, mixed as
-the batch is, by cross-entropy. Students are kept in the evaluation's file under the same protocol (evaluation.py), so
-what ``fastdd evaluate`` has trained is not trained again.
+The released code takes percentages, and its exponentials explode. Hard labels are the classes of the images,
+mixed as the batch is, by cross-entropy. Students are kept in the evaluation's file under the same protocol
+(evaluation.py), so what ``fastdd evaluate`` has trained is not trained again.
 """
 
 from __future__ import annotations
@@ -65,11 +65,8 @@ def label_robust(
 ) -> LabelRobustScore:
     """The label-robust score of test accuracies, which are named as above.
 
-    Args:
-        weight: w, in [0, 1].
-
     Raises:
-        InputError: an accuracy or the weight is no fraction.
+        InputError: an accuracy or the weight w is no fraction.
     """
     _check_fractions(
         real_hard=real_hard, synthetic_hard=synthetic_hard, synthetic=synthetic, random=random, weight=weight
@@ -84,11 +81,8 @@ def augmentation_robust(
 ) -> AugmentationRobustScore:
     """The augmentation-robust score of test accuracies, which are named as above.
 
-    Args:
-        weight: w, in [0, 1].
-
     Raises:
-        InputError: an accuracy or the weight is no fraction.
+        InputError: an accuracy or the weight w is no fraction.
     """
     _check_fractions(
         synthetic=synthetic,
@@ -163,7 +157,7 @@ class NetworkScores:
 
 @with_config(ConfigDict(extra="forbid"))
 class Content(TypedDict):
-    """The content of the file of scores; ``networks`` has the groups and scores of each student network."""
+    """The content of the file of scores; ``networks`` has the groups and scores of each network."""
 
     of: Identity
     weight: float
@@ -191,7 +185,8 @@ class DDRanking:
     batch: int
 
     def run(self) -> dict[str, NetworkScores]:
-        """Train the students that the file lacks, and return scores by network; written after each network."""
+        """Train the students that the file lacks, and return scores by network; written after each
+        network."""
         found: dict[str, NetworkScores] = {}
         for config in self.evaluation.configs:
             found[config.network] = self._scores(config)
@@ -258,8 +253,8 @@ def open_dd_ranking(request: EvaluationRequest, device: torch.device, weight: fl
     """Open everything that the scores of a set need, and check it before the first student is trained.
 
     Args:
-        request: what is evaluated; both controls are needed, whatever it says. Its ``json`` is the file of scores, and
-            of X.json the students are in X-students.json; None: robust-HASH.json beside the set.
+        request: what is evaluated; both controls are needed, whatever it says. Its ``json`` is the file of
+            scores, and of X.json the students are in X-students.json; None: robust-HASH.json beside the set.
         device: where students are trained.
         weight: w of both scores.
 
@@ -273,13 +268,14 @@ def open_dd_ranking(request: EvaluationRequest, device: torch.device, weight: fl
     evaluation = open_evaluation(replace(request, control=True, full="auto", json=students), device)
     if evaluation.full_left_out is not None:
         raise InputError(
-            f"DD-Ranking's scores need students of the whole real training set, but {evaluation.full_left_out}; choose "
-            "a smaller batch or fewer steps, so that fewer of its images are shown, or a machine with more memory"
+            "DD-Ranking's scores need students of the whole real training set, but "
+            f"{evaluation.full_left_out}; choose a smaller batch or fewer steps, so that fewer of its images "
+            "are shown, or a machine with more memory"
         )
     if evaluation.name == CONTROL:
         raise InputError(
-            f"{evaluation.set.path} is called {CONTROL!r}, as the real images that a set is compared with; name "
-            "another arm with --arm, or rename the folder"
+            f"{evaluation.set.path} is called {CONTROL!r}, as the real images that a set is compared with; "
+            "name another arm with --arm, or rename the folder"
         )
     results = evaluation.results
     path = given or results.path.with_name(f"robust-{results.path.name.removeprefix('evaluation-')}")

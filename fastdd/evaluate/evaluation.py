@@ -1,8 +1,8 @@
-"""Evaluate a distilled set on its own: students of any networks under one protocol, with the controls beside it.
+"""Evaluate a distilled set on its own: students of any networks under one protocol, with controls beside it.
 
-The set may be a run's, whose folder tells teacher, data, seed and protocol, or anybody's; then teacher and data are
-given. The control is as many random real images of each class, with the same labels and protocol. The reference is the
-whole real training set, for as many steps (full_set.py).
+The set may be a run's, whose folder tells teacher, data, seed and protocol, or anybody's; then teacher and
+data are given. The control is as many random real images of each class, with the same labels and protocol.
+The reference is the whole real training set, for as many steps (full_set.py).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -56,7 +56,8 @@ class EvaluationRequest:
         seeds: students a network; None: the protocol's number.
         seed: seed of the controls and students; None: the run's, or 0.
         control: whether random real images are evaluated too.
-        full: whether the whole real training set is, for as many steps; auto: where its images fit into memory.
+        full: whether the whole real training set is, for as many steps; auto: where its images fit into
+            memory.
         json: the results' file; None: evaluation-HASH.json beside the set.
     """
 
@@ -211,8 +212,8 @@ def _open_set(request: EvaluationRequest, card: teachers.Card) -> DistilledSet:
     found = open_set(request.path, request.arm, channels=3 if card.channels == 3 else 1)
     if len(found.classes) > len(card.classes):
         raise InputError(
-            f"{request.path} has {len(found.classes)} classes, but the teacher knows {len(card.classes)}; use a "
-            "teacher of these classes"
+            f"{request.path} has {len(found.classes)} classes, but the teacher knows {len(card.classes)}; "
+            "use a teacher of these classes"
         )
     return found
 
@@ -220,7 +221,7 @@ def _open_set(request: EvaluationRequest, card: teachers.Card) -> DistilledSet:
 def _protocols(
     request: EvaluationRequest, run: Mapping[str, object], device: torch.device, side: int
 ) -> list[Student]:
-    """The protocol, once with each student's network; ``run`` is the section ``student`` of the run's recipe."""
+    """The protocol with each student's network; ``run`` is the section ``student`` of a run's recipe."""
     seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
     config = resolve_student(run, request.protocol, [*request.overrides, *seeds])
     if config.precision == "auto":
@@ -239,7 +240,7 @@ def _real_recipe(
     ipc: int,
     seed: int,
 ) -> Recipe:
-    """A recipe whose data are the real images: those that the request gives, else those of the run's recipe."""
+    """A recipe whose data are the real images: those of the request, else those of the run's recipe."""
     if request.data is None and run is None:
         raise InputError(
             f"{request.path} is no run, so its real images are unknown; give them with --data ROOT"
@@ -266,13 +267,13 @@ def _real_recipe(
 
 def _check_real(real: RealData, distilled: DistilledSet, card: teachers.Card, teacher_path: Path) -> None:
     """Refuse real images that the teacher does not know, or of another size than the distilled ones."""
-    expected = teachers.Card(card.network, real.classes, real.shape[0], card.mean, card.std)
+    expected = replace(card, classes=real.classes, channels=real.shape[0])
     check_card("--teacher", teacher_path, card, expected, fields=("classes", "channels"))
     if real.shape != tuple(distilled.images.shape[1:]):
         theirs, ours = (" x ".join(map(str, shape)) for shape in (real.shape, distilled.images.shape[1:]))
         raise InputError(
-            f"the distilled images are {ours} and the real ones {theirs}; give --data the same images, at the same "
-            "size"
+            f"the distilled images are {ours} and the real ones {theirs}; give --data the same images, at "
+            "the same size"
         )
 
 

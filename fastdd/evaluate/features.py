@@ -1,7 +1,8 @@
 """Features in which sets are compared: the embedding of a teacher, or of any network with local weights.
 
-The embedding is the input of the last linear layer. Which network, which weights and which pixels it saw belong to
-every number that comes of it. Nothing is downloaded. Cost: one forward pass an image; real images are streamed.
+The embedding is the input of the last linear layer. A number that comes of it means nothing without the
+network, its weights and the size of the pixels. Nothing is downloaded. Cost: a forward pass an image; real
+images are streamed.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from ..teachers import Card, Taps, Teacher, fingerprint, load_teacher
 from ..teachers.load import check_state, read_weights
 
 BATCH = 500
+"""images of a forward pass at most"""
 PIXELS = 1 << 21
-"""most pixels of a forward pass: activations of large images are large"""
+"""pixels of a forward pass at most: activations of large images are large"""
 PREFIX = "torchvision:"
 IMAGENET = TeacherConfig().mean, TeacherConfig().std
 
@@ -34,8 +36,8 @@ class Extractor:
     """A network whose embeddings are compared.
 
     Attributes:
-        network: with the card that says how images are normalized.
-        text: network and weights in words, for the record.
+        network: the network, with a card that says how images are normalized.
+        text: the network and its weights in words, for reports.
     """
 
     network: Teacher
@@ -43,16 +45,16 @@ class Extractor:
 
     @property
     def channels(self) -> Literal[1, 3]:
-        """Of the images that it takes."""
+        """Channels of the images that the network takes."""
         return 1 if self.network.card.channels == 1 else 3
 
     @property
     def device(self) -> torch.device:
-        """Where the network is and embeddings are given."""
+        """The device of the network and of the embeddings."""
         return next(self.network.network.parameters()).device
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Embeddings [N, D] float32, on the network's device, of uint8 images [N, C, H, W].
+        """Embed uint8 images [N, C, H, W]: float32 [N, D], on the network's device.
 
         Raises:
             InputError: the network cannot take images of this size.
@@ -68,10 +70,12 @@ class Extractor:
     def of_dataset(
         self, dataset: Dataset, size: tuple[int, int], resize: int | None = None, on_error: OnError = "fail"
     ) -> tuple[Tensor, Tensor]:
-        """Embeddings [N, D] float32 and labels int64 [N] of a data set in class order, on the network's device.
+        """Embed a data set in class order: float32 [N, D] and labels int64 [N], on the network's device.
 
         Args:
-            size: (H, W) in pixels. resize, on_error: as for open_loader.
+            dataset: the data set.
+            size: (H, W) of the images in pixels.
+            resize, on_error: as for open_loader.
 
         Raises:
             InputError: an image cannot be read, or the network cannot take images of this size.
@@ -101,7 +105,7 @@ def _batch(height: int, width: int) -> int:
 
 @torch.no_grad()
 def embed(teacher: Teacher, images: Tensor) -> Tensor:
-    """Embeddings [N, D] float32 of uint8 images [N, C, H, W]."""
+    """Embed uint8 images [N, C, H, W] with a teacher: float32 [N, D]."""
     taps = Taps(teacher.network)
     parts = images.split(_batch(*images.shape[2:]))
     return torch.cat([taps(teacher.normalize(part)).embedding.flatten(1) for part in parts])
@@ -111,7 +115,7 @@ def teacher_features(path: Path, device: torch.device) -> Extractor:
     """The embedding of a teacher that squeeze or a run wrote.
 
     Raises:
-        InputError: no such file, not a safetensors file, or one without a card.
+        InputError: the file does not exist, is not a safetensors file, or has no card.
     """
     _, card = read_weights("--teacher", path, "")
     if card is None:
@@ -135,18 +139,21 @@ def network_features(
     """The embedding of a network by name.
 
     Args:
-        name: ``torchvision:MODEL``, or a small-image network such as ``resnet20``; it takes RGB.
-        weights: a local file, .safetensors or torchvision's own .pth; it may know any number of classes.
-        random_weights: take random weights, of seed 0, instead.
-        mean, std: of the normalization of images in [0, 1].
+        name: ``torchvision:MODEL``, or a small-image network such as ``resnet20``; the network takes RGB.
+        weights: a local file, .safetensors or torchvision's own .pth, for any number of classes.
+        device: where the network is put.
+        random_weights: whether random weights, of seed 0, are taken instead.
+        mean, std: constants with which images in [0, 1] are normalized.
 
     Raises:
-        InputError: no such network or file, weights that do not fit, or neither weights nor random_weights.
+        InputError: there is no such network or file, the weights do not fit, or neither weights nor random
+            ones are asked for.
     """
     short = name.removeprefix(PREFIX)
     if weights is None and not random_weights:
         raise InputError(
-            f"--features: {name} needs --weights FILE, for nothing is downloaded; --random-weights takes random ones"
+            f"--features: {name} needs --weights FILE, for nothing is downloaded; --random-weights takes "
+            "random ones"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -166,7 +173,7 @@ def network_features(
         network.load_state_dict(state)
         text = f"{name} (weights {fingerprint(weights)[:12]})"
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    card = Card(short, tuple(map(str, range(classes))), 3, mean, std)
+    card = Card(short, tuple(map(str, range(classes))), 3, mean=mean, std=std)
     return Extractor(Teacher(network.eval().requires_grad_(False), card), text)
 
 

@@ -1,11 +1,12 @@
-"""The reference beside a set: students of the whole real training set, trained with as much work as the set's own.
+"""The reference beside a set: students of the whole real training set, with as much work as the set's own.
 
 Their accuracy is the ceiling for that much work, where the work suffices to learn from many images at all.
 
-An epoch of theirs has as many images as the set: the next ones of shuffled passes over the real images. So steps,
-batches, learning rates and test passes are those of the set's students, and only the images differ. Where the protocol
-has stored labels, the teacher labels online instead, because stored ones would be needed for all real images. A student
-is shown steps x batch images, so no more than that are decoded: a seeded choice with each class's share.
+An epoch of theirs has as many images as the set: the next ones of shuffled passes over the real images. So
+steps, batches, learning rates and test passes are those of the set's students, and only the images differ.
+Where the protocol has stored labels, the teacher labels online instead, because stored ones would be needed
+for all real images. A student is shown steps x batch images, so no more than that are decoded: a seeded
+choice with each class's share.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class FullSet:
 
     @cached_property
     def chosen(self) -> Tensor:
-        """int64 positions in the training split, ascending; all of them where students are shown that many."""
+        """int64 positions in the training split, ascending; all where students are shown that many."""
         return proportional_sample(self.real.train, self.config.images_seen, derive(self.seed, "full set"))
 
     @cached_property
@@ -61,8 +62,8 @@ class FullSet:
         """Why these students are left out; None: they are not.
 
         Args:
-            wanted: whether they are asked for; auto: where the images fit into memory, once for each process that
-                trains such students.
+            wanted: whether they are asked for; auto: where the images fit into memory, once for each process
+                that trains such students.
 
         Raises:
             InputError: they are asked for, but the images do not fit.
@@ -76,7 +77,7 @@ class FullSet:
             return None
         if wanted is True:
             raise InputError(
-                f"{needed:,} bytes are needed to hold {len(self.chosen):,} images of the whole training set, but "
-                f"{budget:,} may be used; set metrics.full_set to auto or false, or a smaller data.size"
+                f"{needed:,} bytes are needed to hold {len(self.chosen):,} images of the whole training set, "
+                f"but {budget:,} may be used; set metrics.full_set to auto or false, or a smaller data.size"
             )
         return f"{len(self.chosen):,} of its images do not fit into memory"

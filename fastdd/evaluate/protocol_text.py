@@ -26,7 +26,7 @@ FIRST = {
     "evaluations",
     "precision",
 }
-"""values that are always hashed; others, which came later, where they differ from their default, so hashes stay"""
+"""values that are always hashed; later ones are where they differ from their default, so that hashes stay"""
 UNHASHED = {"protocol", "seeds", "reports", "compile"}
 """values that change neither what a student learns nor what is measured"""
 

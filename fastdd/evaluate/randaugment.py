@@ -1,8 +1,9 @@
-"""RandAugment of a batch on its device: Cubuk et al. (2020), with the operations and ranges of torchvision or timm.
+"""RandAugment (Cubuk et al., 2020) of a batch on its device, with torchvision's or timm's operations and
+ranges.
 
-The kernels are torchvision's. Every image draws its own operations; those of a batch that drew the same one in the same
-round share its magnitude and sign, so that a round is one kernel call an operation, not one an image. Cost: about 30
-calls a round, whatever the size of the batch.
+The kernels are torchvision's. Every image draws its own operations. The images of a batch that draw the same
+one in the same round share its magnitude and sign, so a round takes one kernel call an operation, not one an
+image. Cost: about 30 calls a round, whatever the size of the batch.
 """
 
 from __future__ import annotations
@@ -17,18 +18,27 @@ from torch import Tensor
 from ..config import RandAugment
 
 Operation = Callable[[Tensor, float, float], Tensor]
-"""of uint8 images, a magnitude from 0 to 1 and a sign"""
+"""takes uint8 images, a magnitude from 0 to 1 and a sign"""
 
 
 def _geometry(fill: float, interpolation: V.InterpolationMode, shift: float) -> dict[str, Operation]:
-    """Rotations, shears and shifts; ``shift`` is the largest, as a part of the side."""
+    """Rotations, shears and shifts; ``shift`` is the largest shift as a part of the side."""
 
     def rotate(images: Tensor, magnitude: float, sign: float) -> Tensor:
         return V.rotate(images, sign * 30 * magnitude, interpolation, fill=[fill])
 
     def affine(images: Tensor, translate: list[float], shear: list[float]) -> Tensor:
-        # sheared about the corner, as PIL's affine transform does
-        return V.affine(images, 0.0, translate, 1.0, shear, interpolation, fill=[fill], center=[0.0, 0.0])
+        # images are sheared about the corner, as PIL's affine transform does
+        return V.affine(
+            images,
+            0.0,
+            translate,
+            1.0,
+            shear=shear,
+            interpolation=interpolation,
+            fill=[fill],
+            center=[0.0, 0.0],
+        )
 
     def degrees(magnitude: float, sign: float) -> float:
         return math.degrees(math.atan(sign * 0.3 * magnitude))
@@ -116,7 +126,8 @@ def randaugment(images: Tensor, config: RandAugment, draw: torch.Generator) -> T
 
     Args:
         images: uint8 [N, C, H, W].
-        draw: on the CPU; draws do not depend on the device.
+        config: operations, magnitudes and probability.
+        draw: generator on the CPU, so that draws do not depend on the device.
 
     Returns:
         uint8 [N, C, H, W].

@@ -1,6 +1,7 @@
 """The file of an evaluation: students of several networks on several sets, each kept as soon as it is tested.
 
-Work that was killed continues: a student that the file has, by set, network, protocol and seed, is not trained again.
+Work that was killed continues: a student that the file has, by set, network, protocol and seed, is not
+trained again.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ class TrainingSet:
         name: column name in the table, and ``arm`` in the file.
         images: uint8 [N, C, H, W], on the device to train on.
         classes: int64 [N], in the teacher's order, on the same device.
-        epoch_images: number of images an epoch, for the whole real training set: that of the distilled set, with
-            online labels in place of stored ones. None: all images, with the protocol's labels.
+        epoch_images: number of images an epoch, for the whole real training set: that of the distilled set,
+            with online labels in place of stored ones. None: all images, with the protocol's labels.
     """
 
     name: str

@@ -1,11 +1,11 @@
-"""How much of the real images a set covers, and how diverse it is: as a whole, class by class, and in the mean.
+"""How much of the real images a set covers, and how diverse it is, as a whole and class by class.
 
     coverage, density (Naeem et al. 2020), precision, recall (Kynkaanniemi et al. 2019), with k neighbours
     vendi, vendi_2     Vendi score of order 1 and 2, cosine kernel (Friedman and Dieng 2023)
     cosine             mean cosine of the pairs of different images
 
-Such a number says nothing without k, the numbers of images and the features. Cost: n^2 D operations for the radii of
-n real rows and 2 n m D for m distilled ones; memory for a few tiles and n + m numbers.
+Such a number says nothing without k, the numbers of images and the features. Cost: n^2 D operations for the
+radii of n real rows and 2 n m D for m distilled ones; memory for a few tiles and n + m numbers.
 """
 
 from __future__ import annotations
@@ -103,13 +103,14 @@ def measure(
         real_radii: ``knn_radii(real, k)`` if already known.
 
     Raises:
-        InputError: shapes or labels do not fit, features are not finite, there is no distilled image, or k is not
-            less than the number of real images. A class with too few images is no error; see Scores.missing.
+        InputError: shapes or labels do not fit, features are not finite, there is no distilled image, or k is
+            not less than the number of real images. A class with too few images is no error; see
+            Scores.missing.
     """
     real, synthetic = (
         x.float() if x.dtype in (torch.float16, torch.bfloat16) else x for x in (real, synthetic)
     )
-    _check(real, real_labels, synthetic, labels, k)
+    _check(real, real_labels, synthetic, labels, k=k)
     whole = _scores(real, synthetic, k, real_radii)
     classes = range(int(real_labels.max()) + 1)
     by_class = tuple(_scores(real[real_labels == c], synthetic[labels == c], k, None) for c in classes)
@@ -139,7 +140,7 @@ def _scores(real: Tensor, synthetic: Tensor, k: int, radii: Tensor | None) -> Sc
     return Scores(n, m, **{name: float(value) for name, value in values.items()}, missing=tuple(missing))
 
 
-def _check(real: Tensor, real_labels: Tensor, synthetic: Tensor, labels: Tensor, k: int) -> None:
+def _check(real: Tensor, real_labels: Tensor, synthetic: Tensor, labels: Tensor, *, k: int) -> None:
     for name, x, truth in (("real", real, real_labels), ("synthetic", synthetic, labels)):
         if x.ndim != 2 or truth.shape != x.shape[:1] or not len(x):
             shapes = f"got {list(x.shape)} and {list(truth.shape)}"
@@ -193,9 +194,9 @@ def diversity(real: Tensor, radii: Tensor, synthetic: Tensor, labels: Tensor, k:
     vendi = [float(vendi_score(rows)) for rows in by_class]
     cosine = [float(intra_class_cosine(rows)) if len(rows) > 1 else 1.0 for rows in by_class]
     return Diversity(
-        float(coverage(real, synthetic, k, real_radii=radii)),
-        sum(vendi) / len(vendi),
-        sum(cosine) / len(cosine),
-        vendi,
-        cosine,
+        coverage=float(coverage(real, synthetic, k, real_radii=radii)),
+        vendi=sum(vendi) / len(vendi),
+        cosine=sum(cosine) / len(cosine),
+        vendi_by_class=vendi,
+        cosine_by_class=cosine,
     )

@@ -1,12 +1,13 @@
 """Students: networks that learn a distilled set. Their test accuracy is what the set is worth.
 
-A fresh network learns the teacher's soft labels (Hinton et al., 2015) of mixed, augmented images, by default with
+By default a fresh network learns the teacher's soft labels (Hinton et al., 2015) of mixed, augmented images
+with
 
     loss = KL(softmax(teacher / T) || softmax(student / T)),  mean over the batch, no factor T^2,
 
 AdamW and a cosine learning rate. Every set, the random real control included, gets the same protocol, and the
-protocol's hash is printed beside the accuracies. Teacher, student and loss are one function of a batch, which may be
-compiled. The learning rate of a protocol with peak lr, after a part p of the training:
+protocol's hash is printed beside the accuracies. Teacher, student and loss are one function of a batch, which
+may be compiled. The learning rate of a protocol with peak lr, after a part p of the training:
 
     cosine      lr (1 + cos(pi p / s)) / 2       s: stretch; with s = 2 it ends at lr / 2
     cos2        the same up to p = 5/6, then (1 - p) times its value at 5/6, which is a line down to 0
@@ -72,12 +73,13 @@ def train_student(
         test: uint8 images and int64 labels of the real test split, on the same device.
         seed: seed of initial weights, order, augmentation and mixing.
         bar: is advanced by the images of each step.
-        soft_labels: stored labels: logits [N, classes], one label an image, or batches that have theirs; None: the
-            teacher labels every batch.
+        soft_labels: stored labels: logits [N, classes], one label an image, or batches that have theirs;
+            None: the teacher labels every batch.
         hard_labels: int64 [N], classes of the images, for protocols with hard labels or ``hard_weight``.
 
     Raises:
-        InputError: labels do not fit or are not finite, or a network with BatchNorm would see batches of one image.
+        InputError: labels do not fit or are not finite, or a network with BatchNorm would see batches of one
+            image.
     """
     device, classes = images.device, len(teacher.card.classes)
     _check_soft_labels(config, soft_labels, (len(images), classes))
@@ -130,8 +132,8 @@ def _check_soft_labels(
     """Refuse stored labels of another shape than (images, classes), or beside hard ones."""
     if isinstance(labels, Tensor) and labels.shape != wanted:
         raise InputError(
-            f"stored labels are {list(labels.shape)}, expected {list(wanted)}: one row an image and one column a class "
-            "of the teacher; label the set again with this teacher"
+            f"stored labels are {list(labels.shape)}, expected {list(wanted)}: one row an image and one "
+            "column a class of the teacher; label the set again with this teacher"
         )
     if config.labels == "hard" and labels is not None:
         raise InputError(
@@ -150,8 +152,8 @@ def _needed_hard_labels(config: Student, labels: Tensor | None, shape: tuple[int
         raise InputError(f"student.{what} needs the classes of the images; give them, or set it to {other}")
     if len(labels) != images or int(labels.max()) >= classes:
         raise InputError(
-            f"{len(labels)} classes up to {int(labels.max())} do not fit {images} images of the teacher's {classes} "
-            "classes; use a teacher of these classes"
+            f"{len(labels)} classes up to {int(labels.max())} do not fit {images} images of the teacher's "
+            f"{classes} classes; use a teacher of these classes"
         )
     return labels
 
@@ -169,14 +171,7 @@ def student_optimizer(config: SettledStudent, network: nn.Module) -> torch.optim
 
 
 def learning_rate(config: SettledStudent, step: int, steps: int, batches: int) -> float:
-    """The learning rate of a step.
-
-    Args:
-        config: the protocol.
-        step: 0 <= step < steps.
-        steps: length of the training.
-        batches: steps an epoch, for protocols that change the learning rate once an epoch.
-    """
+    """The learning rate of a step, 0 <= step < steps; an epoch has ``batches`` steps."""
     if config.rate_per == "step":
         return config.lr * learning_rate_factor(config, step, steps)
     return config.lr * learning_rate_factor(config, step // batches, steps / batches)
@@ -225,8 +220,8 @@ def _check_finite_labels(loss: Tensor, labeller: nn.Module, batch: StudentBatch,
     bad = int((~targets.isfinite().all(1)).sum())
     if bad:
         raise InputError(
-            f"the soft labels of {bad} of {len(targets)} images are not finite at step {step + 1} of a student; look "
-            "for a teacher that is damaged or does not fit the images"
+            f"the soft labels of {bad} of {len(targets)} images are not finite at step {step + 1} of a "
+            "student; look for a teacher that is damaged or does not fit the images"
         )
 
 
@@ -245,14 +240,10 @@ def add_gradient(
     *,
     config: Student,
 ) -> Tensor:
-    """Add the gradient of a batch's loss to the parameters', part by part; returns the loss.
+    """Add the gradient of a batch's loss (``student_loss``, perhaps compiled) to the parameters'; returns the
+    loss.
 
-    Args:
-        loss_of: ``student_loss``, or a compiled one.
-        network: the student.
-        labeller: the teacher's network.
-        batch: the batch, which is cut into ``config.accumulate`` parts.
-        config: the protocol.
+    The batch goes forward and backward in ``config.accumulate`` parts.
     """
     parts, total = batch.parts(config.accumulate), torch.zeros((), device=batch.images.device)
     for part in parts:
@@ -275,16 +266,7 @@ def student_loss(
     config: Student,
     hard_labels: Tensor | None = None,
 ) -> Tensor:
-    """The loss of a batch, a float32 scalar.
-
-    Args:
-        network: the student.
-        labeller: the teacher's network; asked where ``targets`` is None.
-        images: float32 [B, C, H, W].
-        targets: float [B, classes], as in StudentBatch.
-        config: the protocol.
-        hard_labels: int64 [B], for ``hard_weight``.
-    """
+    """The loss of a batch (as in StudentBatch), a float32 scalar; ``labeller`` is the teacher's network."""
     with autocast(images.device, config.precision):
         if targets is None:
             with torch.no_grad():

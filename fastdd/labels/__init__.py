@@ -1,7 +1,7 @@
 """Soft labels of a distilled set: the logits that a teacher gives its images, stored for students.
 
-One label an image (per_image.py), or one label a view (FKD): a view is what a student sees of a sample in an epoch,
-cropped, flipped and mixed. For labels of views:
+One label an image (per_image.py), or one label a view (FKD): a view is what a student sees of a sample in an
+epoch, cropped, flipped and mixed. For labels of views:
 
     plan.py          takes what is to be labelled from a recipe
     views.py         draws views; render.py turns them into pixels

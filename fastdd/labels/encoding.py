@@ -5,12 +5,12 @@
     topk         k values in fp16, k indices of i bytes, one value r       k (2 + i) + 2
     int8, int4   levels q with z ~ low + scale q; low and scale in fp16    C + 4 and ceil(C / 2) + 4
 
-An index takes i = 1 byte up to 256 classes, 2 up to 32,768, else 4. The released FKD layout takes 2 C + 25 bytes a
-label, with its view.
+An index takes i = 1 byte up to 256 classes, 2 up to 32,768, else 4. The released FKD layout takes 2 C + 25
+bytes a label, with its view.
 
-topk gives every class but the k largest the logit r = T (logsumexp_rest(z / T) - log(C - k)): at temperature T the k
-classes keep their probabilities, and what is left is spread evenly over the others. int8 and int4 round low down and
-scale up to fp16, so a decoded logit is at most scale / 2 away.
+topk gives every class but the k largest the logit r = T (logsumexp_rest(z / T) - log(C - k)): at temperature
+T the k classes keep their probabilities, and what is left is spread evenly over the others. int8 and int4
+round low down and scale up to fp16, so a decoded logit is at most scale / 2 away.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ def encode(logits: Tensor, form: Form, k: int = 10, temperature: float = 1.0) ->
         encoded = _encode_levels(logits, LEVELS[form])
     if not all(tensor.isfinite().all() for tensor in encoded.values() if tensor.is_floating_point()):
         raise InputError(
-            f"logits up to {float(logits.abs().max()):.3g} do not fit fp16, which ends at 65504; set labels.form=bf16"
+            f"logits up to {float(logits.abs().max()):.3g} do not fit fp16, which ends at 65504; set "
+            "labels.form=bf16"
         )
     return encoded
 

@@ -25,7 +25,7 @@ from .views import Views
 METADATA_KEY = "fastdd"
 """the key under which a safetensors file's metadata hold ours"""
 DIGITS = 16
-"""hexadecimal digits of a sha256 that are kept: enough to tell other views, few beside a short epoch's labels"""
+"""hexadecimal digits kept of a sha256: enough to tell other views, few beside a short epoch's labels"""
 
 
 def label_path(folder: Path, epochs: list[int]) -> Path:
@@ -110,8 +110,8 @@ class LabelFile:
         found = {name: self._file.get_slice(name).get_shape() for name in self._labels}
         if found != wanted or len(self._digests) != len(self.epochs):
             raise InputError(
-                f"{self.path} holds {_listed(found) or 'nothing'}, expected {_listed(wanted)} and which views they are "
-                "of; delete it and start the same command again"
+                f"{self.path} holds {_listed(found) or 'nothing'}, expected {_listed(wanted)} and which "
+                "views they are of; delete it and start the same command again"
             )
 
 

@@ -1,9 +1,9 @@
 """Export stored labels to the released FKD layout, and import them from it (fkd_files.py).
 
-A released reader knows which samples a batch holds by its order: that of torch's RandomSampler with a generator seeded
-with 42. Labels that were drawn with ``order: fkd`` are exported for such a reader; imported ones get that order unless
-their files hold indices. The layout has windows as float32 fractions of the stored image, and PIL rounds their corners
-to whole pixels, so whole pixels survive both ways unchanged.
+A released reader knows which samples a batch holds by its order: that of torch's RandomSampler with a
+generator seeded with 42. Labels that were drawn with ``order: fkd`` are exported for such a reader; imported
+ones get that order unless their files hold indices. The layout has windows as float32 fractions of the stored
+image, and PIL rounds their corners to whole pixels, so whole pixels survive both ways unchanged.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .per_view import StoredLabels, begin_labels
 from .views import FKD_PERMUTATIONS, Augmentation, Views, fkd_orders, mix_in
 
 NEAR = 1e-2
-"""pixels by which a corner may miss a whole one; float32 fractions of 10,000 pixels miss it by less than 0.001"""
+"""pixels by which a corner may miss a whole one; float32 fractions of 10,000 pixels miss by under 0.001"""
 ENOUGH = 50
 """number of labels that tell a right order from chance"""
 
@@ -40,7 +40,8 @@ def export_fkd(labels: StoredLabels, folder: Path, indices: bool = False) -> int
     Args:
         labels: labels of views.
         folder: a new or empty folder.
-        indices: also write the samples' positions in the set, as G-VBSM and EDC do; then any order of labels will do.
+        indices: also write the samples' positions in the set, as G-VBSM and EDC do; then any order of labels
+            will do.
 
     Raises:
         InputError: the layout cannot hold these labels, or the folder is not empty.
@@ -50,13 +51,13 @@ def export_fkd(labels: StoredLabels, folder: Path, indices: bool = False) -> int
         raise InputError(f"{folder} is not empty; choose a new folder")
     if augmentation.order != "fkd" and not indices:
         raise InputError(
-            f"labels {labels.folder} were made in an order of their own, which a released reader cannot know; label "
-            "with labels.order=fkd, or export with indices for a reader that takes them"
+            f"labels {labels.folder} were made in an order of their own, which a released reader cannot "
+            "know; label with labels.order=fkd, or export with indices for a reader that takes them"
         )
     if augmentation.pad or (augmentation.mix != "none" and augmentation.mix_per != "batch"):
         raise InputError(
-            "FKD holds windows inside of the image and one ratio a batch; label with a crop by scale instead of pad, "
-            "and with labels.mix_per=batch"
+            "FKD holds windows inside of the image and one ratio a batch; label with a crop by scale instead "
+            "of pad, and with labels.mix_per=batch"
         )
     if manifest.choice != "first" and manifest.keep < 1:
         raise InputError("FKD numbers batches without gaps; label with labels.choice=first")
@@ -109,14 +110,14 @@ def import_fkd(
         folder: where the labels are written, new or to be continued.
         images: uint8 [N, C, H, W], the images that were labelled, in the order of their files' names.
         classes: number of classes of a label.
-        truth: int64 [N], the class of each image; labels that do not fit it better than chance are refused. None:
-            they are not compared.
+        truth: int64 [N], the class of each image; labels that do not fit it better than chance are refused.
+            None: they are not compared.
         permutations: how many permutations the sampler drew an epoch; see views.fkd_orders.
         form, k, temperature: how logits are stored; see encoding.encode.
 
     Raises:
-        InputError: files are missing or damaged, hold more than tensors and numbers, or are of other images, another
-            number of images or classes, or another order.
+        InputError: files are missing or damaged, hold more than tensors and numbers, or are of other images,
+            another number of images or classes, or another order.
     """
     counts, samples, size = list_batches(source), len(images), images.shape[2:]
     first = read_record(batch_path(source, 0, 0))
@@ -170,15 +171,16 @@ def _is_pruned(source: Path, counts: list[int], batch: int, samples: int) -> boo
     if last == batch and counts[0] == samples // batch and set(counts[:-1]) <= {counts[0]}:
         return True
     raise InputError(
-        f"{source} labels {found} images an epoch in {counts[0]} batches of {batch}, but the set has {samples}; give "
-        "the set that was labelled"
+        f"{source} labels {found} images an epoch in {counts[0]} batches of {batch}, but the set has "
+        f"{samples}; give the set that was labelled"
     )
 
 
 def _read_epoch(
     source: Path, epoch: int, batches: tuple[Tensor, ...], manifest: LabelManifest
 ) -> Iterator[tuple[Views, Tensor]]:
-    """Yield the views and logits of each batch; ``batches`` are the samples where the files hold no indices."""
+    """Yield the views and logits of each batch; ``batches`` are the samples where the files hold no
+    indices."""
     for number, samples in enumerate(batches):
         path = batch_path(source, epoch, number)
         record = read_record(path)
@@ -193,8 +195,8 @@ def _read_epoch(
             )
         if record.logits.shape[1] != manifest.classes:
             raise InputError(
-                f"{path} has logits of {record.logits.shape[1]} classes, expected {manifest.classes}; give the set that "
-                "was labelled"
+                f"{path} has logits of {record.logits.shape[1]} classes, expected {manifest.classes}; give "
+                "the set that was labelled"
             )
         check_finite(record.logits, str(path), epoch, ids)
         views = _to_views(path, record, epoch=epoch, number=number, ids=ids, how=manifest.augmentation)
@@ -231,8 +233,8 @@ def _to_views(
 def _check_order(source: Path, truth: Tensor, views: Views, logits: Tensor) -> None:
     """Refuse an epoch of labels that do not fit their images better than other images.
 
-    A label fits where its strongest class is that of its image or of the image's partner. Labels of the right order
-    beat chance by more than three standard deviations.
+    A label fits where its strongest class is that of its image or of the image's partner. Labels of the right
+    order beat chance by more than three standard deviations.
 
     Raises:
         InputError: they do not.
@@ -244,7 +246,7 @@ def _check_order(source: Path, truth: Tensor, views: Views, logits: Tensor) -> N
     if len(top) < ENOUGH or hits - chance > 3 * math.sqrt(len(top) / 2):
         return
     raise InputError(
-        f"the labels of epoch {views.epoch} of {source} fit the images no better than chance ({hits} of {len(top)} "
-        f"against {chance}): they are of another set or order; give the set that was labelled, with --permutations 1 "
-        "where an old version of torch wrote them"
+        f"the labels of epoch {views.epoch} of {source} fit the images no better than chance ({hits} of "
+        f"{len(top)} against {chance}): they are of another set or order; give the set that was labelled, "
+        "with --permutations 1 where an old version of torch wrote them"
     )

@@ -8,9 +8,9 @@
     5  logits     float16 [B, C] of the mixed batch, before the softmax
     6  indices    [B], places in the set; only in G-VBSM's and EDC's
 
-The released writer stores ratio and box as numpy scalars, so numpy's constructors of scalars may be named in a file
-beside tensors and plain Python; a file that names anything else is refused. We write plain numbers, which every version
-of every reader takes.
+The released writer stores ratio and box as numpy scalars, so numpy's constructors of scalars may be named in
+a file beside tensors and plain Python; a file that names anything else is refused. We write plain numbers,
+which every version of every reader takes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NUMBERS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     np.dtype,
     *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")),
 ]
-"""numpy's constructor of scalars under the names it has before numpy 2 and since, and the dtypes that it takes"""
+"""numpy's constructor of scalars under its names before and since numpy 2, and the dtypes that it takes"""
 FIELDS = ("windows", "flips", "partners", "ratio", "box", "logits", "indices")
 
 
@@ -103,7 +103,8 @@ def read_record(path: Path) -> Record:
         return _to_record(content)
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is not of the FKD layout ({error}); expected a list of {', '.join(FIELDS[:6])} and perhaps indices"
+            f"{path} is not of the FKD layout ({error}); expected a list of {', '.join(FIELDS[:6])} and "
+            "perhaps indices"
         ) from error
 
 

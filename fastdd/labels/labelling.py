@@ -1,14 +1,14 @@
 """Label views with one or several teachers, epoch by epoch.
 
-A labelling batch is rendered as its views say, and every teacher sees it, whole or in parts. Several teachers' logits
-z_m become one label (G-VBSM):
+A labelling batch is rendered as its views say, and every teacher sees it, whole or in parts. Several
+teachers' logits z_m become one label (G-VBSM):
 
     mean    sum_m z_m / M
     norm    sum_m z_m (s / |z_m|_F) / M,    s = sum_m |z_m|_F / M,    |.|_F over the labelling batch
 
-With ``norm``, a teacher whose logits are large does not outvote the others. A teacher in train mode normalizes by the
-statistics of what it sees, as released CIFAR scripts do; a copy of it labels, so that the teacher itself does not
-change. Cost: a forward pass a teacher and label.
+With ``norm``, a teacher whose logits are large does not outvote the others. A teacher in train mode
+normalizes by the statistics of what it sees, as released CIFAR scripts do; a copy of it labels, so that the
+teacher itself does not change. Cost: a forward pass a teacher and label.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def label_views(
         name: what the progress bar calls the set.
 
     Raises:
-        InputError: the folder holds other labels, the disk cannot hold these, or a teacher's logits are not finite.
+        InputError: the folder holds other labels, the disk cannot hold these, or a teacher's logits are not
+            finite.
     """
     writer = begin_labels(folder, manifest)
     networks = {key: _in_mode(teacher.network, manifest.mode) for key, teacher in teachers.items()}
@@ -81,8 +82,8 @@ def _label(
             given = torch.cat([network(part).float() for part in parts])
         except ValueError as error:  # torch's BatchNorm, of a single value a channel
             raise InputError(
-                f"teacher {key} cannot label sample {int(views.ids[0])} in epoch {views.epoch} in {manifest.mode} "
-                f"mode ({error}); use larger labelling batches"
+                f"teacher {key} cannot label sample {int(views.ids[0])} in epoch {views.epoch} in "
+                f"{manifest.mode} mode ({error}); use larger labelling batches"
             ) from error
         check_finite(given, key, views.epoch, views.ids)
         logits.append(given)
@@ -90,7 +91,7 @@ def _label(
 
 
 def average_logits(logits: list[Tensor], averaging: Averaging) -> Tensor:
-    """Average the logits [B, C] of one or several teachers on a labelling batch; the equations stand above."""
+    """Average the logits [B, C] of one or several teachers on a labelling batch (see above)."""
     if len(logits) == 1:
         return logits[0]
     stacked = torch.stack(logits)
@@ -115,6 +116,7 @@ def check_finite(logits: Tensor, teacher: str, epoch: int, ids: Tensor) -> None:
     bad = ~logits.isfinite().all(1).cpu()
     if bad.any():
         raise InputError(
-            f"teacher {teacher} gives logits that are not finite for sample {int(ids[bad][0])} in epoch {epoch} "
-            f"({int(bad.sum())} of {len(bad)} in its batch); look for a teacher that does not fit the images"
+            f"teacher {teacher} gives logits that are not finite for sample {int(ids[bad][0])} in epoch "
+            f"{epoch} ({int(bad.sum())} of {len(bad)} in its batch); look for a teacher that does not fit "
+            "the images"
         )

@@ -23,7 +23,7 @@ MANIFEST = "manifest.json"
 Averaging = Literal["mean", "norm"]
 """how several teachers' logits become one label (labelling.py)"""
 FILE_BYTES = 1 << 16
-"""bytes of labels that a file holds at least, so that its header is a hundredth of them; part of the schema"""
+"""bytes of labels a file at least, so that its header is a hundredth of them; part of the schema"""
 
 
 @dataclass(frozen=True, kw_only=True)

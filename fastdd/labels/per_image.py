@@ -1,7 +1,7 @@
 """One stored label an image: the teacher's logits of each image of a set, without augmentation.
 
-labels/<arm>.safetensors    logits [N, classes] float16, in the order of the classes and slots; the metadata hold the
-                            fingerprint of the images, which files of earlier versions lack
+A run's labels/ARM.safetensors holds logits [N, classes] float16, in the order of the classes and slots. Its
+metadata hold the fingerprint of the images, which files of earlier versions lack.
 """
 
 from __future__ import annotations
@@ -70,26 +70,26 @@ def load_labels(path: Path, images: Tensor, classes: int) -> Tensor:
         classes: number of classes that the labels must have.
 
     Raises:
-        InputError: the file is missing, damaged or something else, or the labels are of other images or classes, or
-            not finite.
+        InputError: the file is missing, damaged or something else, or the labels are of other images or
+            classes, or not finite.
     """
     found, these = read_labels(path), images_fingerprint(images)
     if found.images not in (None, these):
         raise InputError(
-            f"labels {path} are of other images: fingerprint {found.images[:12]}, these are {these[:12]}; delete that "
-            "file and start the same command again"
+            f"labels {path} are of other images: fingerprint {found.images[:12]}, these are {these[:12]}; "
+            "delete that file and start the same command again"
         )
     if found.logits.shape != (len(images), classes):
         raise InputError(
-            f"labels {path} are {list(found.logits.shape)}, expected [{len(images)}, {classes}]: one row an image and "
-            "one column a class of the teacher; delete that file and start the same command again"
+            f"labels {path} are {list(found.logits.shape)}, expected [{len(images)}, {classes}]: one row an "
+            "image and one column a class of the teacher; delete that file and start the same command again"
         )
     logits = found.logits.float()
     bad = ~logits.isfinite().all(1)
     if bad.any():
         raise InputError(
-            f"labels {path} are not finite for image {int(bad.nonzero()[0])} ({int(bad.sum())} of {len(bad)} images); "
-            "delete that file and start the same command again"
+            f"labels {path} are not finite for image {int(bad.nonzero()[0])} ({int(bad.sum())} of {len(bad)} "
+            "images); delete that file and start the same command again"
         )
     return logits
 
@@ -127,7 +127,7 @@ def read_labels(path: Path) -> ImageLabels:
     if logits is None or logits.ndim != 2 or not logits.is_floating_point():
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise InputError(
-            f"{path} holds {', '.join(sorted(names)[:3]) or 'nothing'}{more}, expected logits [images, classes]; give "
-            "labels/ARM.safetensors of a run, or move this file away and label again"
+            f"{path} holds {', '.join(sorted(names)[:3]) or 'nothing'}{more}, expected logits [images, "
+            "classes]; give labels/ARM.safetensors of a run, or move this file away and label again"
         )
     return ImageLabels(logits, images)

@@ -3,8 +3,8 @@
 manifest.json                     what the labels are of and how they were made (manifest.py)
 epochs-00000-00003.safetensors    labels, and views where they are stored (files.py)
 
-A file is complete when it exists, so labelling that was killed continues. Files are mapped into memory, and only the
-rows that are asked for are read.
+A file is complete when it exists, so labelling that was killed continues. Files are mapped into memory, and
+only the rows that are asked for are read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Replay = Literal["shuffle", "cycle", "draw"]
 
 
 def begin_labels(folder: Path, manifest: LabelManifest) -> LabelWriter:
-    """Begin a folder of labels, or continue one with the same manifest; returns the writer of what is missing.
+    """Begin a folder of labels, or continue one with the same manifest; the writer writes what is missing.
 
     Raises:
         InputError: the folder holds other labels, or the disk cannot hold these.
@@ -45,7 +45,8 @@ def begin_labels(folder: Path, manifest: LabelManifest) -> LabelWriter:
         names = (field.name for field in fields(manifest))
         differing = ", ".join(name for name in names if getattr(known, name) != getattr(manifest, name))
         raise InputError(
-            f"{folder} holds labels with another {differing}; delete that folder, or choose another one for these"
+            f"{folder} holds labels with another {differing}; delete that folder, or choose another one for "
+            "these"
         )
     writer = LabelWriter(folder, manifest)
     needed = manifest.bytes * len(writer.missing_epochs) // len(manifest.pool.labelled)
@@ -53,8 +54,8 @@ def begin_labels(folder: Path, manifest: LabelManifest) -> LabelWriter:
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise InputError(
-            f"labels take {needed / 1e9:.3g} GB and {existing} has {free / 1e9:.3g} GB left; set labels.form to int4 "
-            "or topk, a smaller labels.keep, or free some space"
+            f"labels take {needed / 1e9:.3g} GB and {existing} has {free / 1e9:.3g} GB left; set labels.form "
+            "to int4 or topk, a smaller labels.keep, or free some space"
         )
     if known is None:
         write_json(folder / MANIFEST, manifest_content(manifest))
@@ -98,8 +99,8 @@ class StoredLabels:
         folder = Path(folder)
         if folder.is_file():
             raise InputError(
-                f"{folder} is a file, as of one label an image; expected a folder with labels of views, which "
-                "labels.per=view makes"
+                f"{folder} is a file, as of one label an image; expected a folder with labels of views, "
+                "which labels.per=view makes"
             )
         manifest = read_manifest(folder)
         if manifest is None:
@@ -108,19 +109,20 @@ class StoredLabels:
             )
         if images is not None and images != manifest.images:
             raise InputError(
-                f"labels {folder} are of other images: fingerprint {manifest.images[:12]}, these are {images[:12]}; "
-                "delete that folder and label these images"
+                f"labels {folder} are of other images: fingerprint {manifest.images[:12]}, these are "
+                f"{images[:12]}; delete that folder and label these images"
             )
         if classes is not None and classes != manifest.classes:
             raise InputError(
-                f"labels {folder} have {manifest.classes} classes, expected {classes}; use labels of these classes"
+                f"labels {folder} have {manifest.classes} classes, expected {classes}; use labels of these "
+                "classes"
             )
         paths = [label_path(folder, epochs) for epochs in manifest.files]
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise InputError(
-                f"labels {folder} lack {len(missing)} of {len(paths)} files, the first is {missing[0]}; start the same "
-                "command again to finish them"
+                f"labels {folder} lack {len(missing)} of {len(paths)} files, the first is {missing[0]}; "
+                "start the same command again to finish them"
             )
         return cls(folder, manifest)
 
@@ -156,7 +158,8 @@ class StoredLabels:
         if bad.any():
             raise InputError(
                 f"labels {file.path} are not finite for sample {int(ids[bad][0])} "
-                f"({int(bad.sum())} of {len(bad)} in a batch); delete that file and start the same command again"
+                f"({int(bad.sum())} of {len(bad)} in a batch); delete that file and start the same command "
+                "again"
             )
         return views.select(rows), logits
 
@@ -184,8 +187,8 @@ class StoredLabels:
         if replay == "shuffle":
             if pool.labels != len(self.epochs) * self.manifest.samples:
                 raise InputError(
-                    f"labels {self.folder} hold parts of epochs (keep {self.manifest.keep:g}); set labels.replay to "
-                    "draw or cycle"
+                    f"labels {self.folder} hold parts of epochs (keep {self.manifest.keep:g}); set "
+                    "labels.replay to draw or cycle"
                 )
             order = torch.randperm(self.manifest.samples, generator=generator(seed, "order", epoch))
             labelled = self.epochs[epoch % len(self.epochs)]
@@ -204,8 +207,8 @@ class StoredLabels:
             views = manifest.draw(epoch)
         if views.digest()[:DIGITS] != file.digest(epoch):
             raise InputError(
-                f"the views of epoch {epoch} of {self.folder} are drawn otherwise by this machine or version of torch; "
-                "label with labels.views=stored, or label here"
+                f"the views of epoch {epoch} of {self.folder} are drawn otherwise by this machine or version "
+                "of torch; label with labels.views=stored, or label here"
             )
         return views
 

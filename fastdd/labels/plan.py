@@ -1,4 +1,4 @@
-"""Labels of views that a recipe asks for: its labels section says how they are kept, its student how views look."""
+"""The labels of views that a recipe asks for, from its sections ``labels`` and ``student``."""
 
 from __future__ import annotations
 
@@ -33,17 +33,19 @@ def plan_labels(
         seed: seed of the views and of the pool's random choice.
 
     Raises:
-        InputError: the protocol augments in a way that views do not record, or pruning asks for another replay.
+        InputError: the protocol augments in a way that views do not record, or pruning asks for another
+            replay.
     """
     black = bool(student.pad) and student.padding == "black"
     if student.randaugment is not None or student.shuffle_patches > 1 or black:
         raise InputError(
-            "labels.per view records crops, flips and mixing alone, but student has randaugment, shuffle_patches or "
-            "black padding; set student.labels=online, or leave those out"
+            "labels.per view records crops, flips and mixing alone, but student has randaugment, "
+            "shuffle_patches or black padding; set student.labels=online, or leave those out"
         )
     if config.keep < 1 and config.replay == "shuffle":
         raise InputError(
-            f"labels.keep {config.keep:g} leaves parts of epochs; set labels.replay to draw or cycle, got shuffle"
+            f"labels.keep {config.keep:g} leaves parts of epochs; set labels.replay to draw or cycle, got "
+            "shuffle"
         )
     augmentation = Augmentation(
         (images.shape[2], images.shape[3]),

@@ -1,10 +1,10 @@
-"""LPLD's label pool: which labelling batches of E epochs are kept, and which of those an epoch of training sees.
+"""LPLD's label pool: which labelling batches are kept, and which of them an epoch of training sees.
 
-Of E epochs of B batches, floor(keep E B) batches are kept: the first ones as released (``first``), or a seeded choice
-among all (``random``). A last batch that is short counts only where nothing is pruned.
+Of E epochs of B batches, floor(keep E B) batches are kept: the first ones as released (``first``), or a
+seeded choice among all (``random``). A last batch that is short counts only where nothing is pruned.
 
-An epoch of training sees B of the kept batches: drawn uniformly with replacement (``draw``, LPLD's; the batch before
-a short one takes its place), or in turn (``cycle``, which without pruning is epoch after epoch).
+An epoch of training sees B of the kept batches: drawn uniformly with replacement (``draw``, LPLD's; the batch
+before a short one takes its place), or in turn (``cycle``, which without pruning is epoch after epoch).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class LabelPool:
             raise InputError(f"labels.keep must be a share in (0, 1], got {self.keep}")
         if not self.kept:
             raise InputError(
-                f"labels.keep {self.keep} of {self.epochs} epochs of {self.samples} samples in batches of {self.batch} "
-                "leaves no batch; raise keep, or use smaller batches"
+                f"labels.keep {self.keep} of {self.epochs} epochs of {self.samples} samples in batches of "
+                f"{self.batch} leaves no batch; raise keep, or use smaller batches"
             )
 
     @property

@@ -1,8 +1,8 @@
 """Render views: cut, resize, flip and mix stored images as their views say.
 
-Teachers and students see images through ``render_views``, so a stored label belongs to the pixels that a student sees.
-A partner that is itself in the batch is computed once. A window of the image's own size costs a gather, exact on every
-device; any other window costs one matrix product a side (fastdd_kernels.resample).
+Teachers and students see images through ``render_views``, so a stored label belongs to the pixels that a
+student sees. A partner that is itself in the batch is computed once. A window of the image's own size costs a
+gather, exact on every device; any other window costs one matrix product a side (fastdd_kernels.resample).
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ def render_views(images: Tensor, views: Views, normalize: Normalize | None = Non
     """Render views of a set's images.
 
     Args:
-        images: the whole set [N, C, H, W]; normalized (so that zero is the mean color), or uint8 with ``normalize``.
+        images: the whole set [N, C, H, W]; normalized (so that zero is the mean color), or uint8 with
+            ``normalize``.
         views: views of some samples; their partners need not be among them.
         normalize: the teacher's ``normalize``, for a set that is kept as uint8; None: it is normalized.
 
     Returns:
         [B, C, H, W], channels-last, on the device of images.
     """
-    own = _cut(images, normalize, views.ids, views.windows, views.pad)
+    own = _cut(images, normalize, views.ids, views.windows, pad=views.pad)
     if views.partners is None or views.partner_windows is None:
         return own
     order = views.ids.argsort()
     place = order[torch.searchsorted(views.ids[order], views.partners).clamp(max=len(views) - 1)]
     away = views.ids[place] != views.partners
     if away.any():
-        others = _cut(images, normalize, views.partners[away], views.partner_windows[away], views.pad)
+        others = _cut(images, normalize, views.partners[away], views.partner_windows[away], pad=views.pad)
         source = torch.cat((own, others))
         place[away] = len(own) + torch.arange(len(others))
     else:
@@ -67,7 +68,7 @@ def mix_views(own: Tensor, partners: Tensor, views: Views) -> Tensor:
     return torch.where((down[:, :, None] & across[:, None, :])[:, None], partners, own)
 
 
-def _cut(images: Tensor, normalize: Normalize | None, ids: Tensor, windows: Tensor, pad: int) -> Tensor:
+def _cut(images: Tensor, normalize: Normalize | None, ids: Tensor, windows: Tensor, *, pad: int) -> Tensor:
     chosen, size = images[ids.to(images.device)], (images.shape[2], images.shape[3])
     chosen = chosen if normalize is None else normalize(chosen)
     if bool((windows[:, 5:] == torch.tensor(size)).all()):
@@ -77,7 +78,7 @@ def _cut(images: Tensor, normalize: Normalize | None, ids: Tensor, windows: Tens
 
 
 def render_views_with_pil(images: Tensor, views: Views) -> Tensor:
-    """Render views, before mixing, exactly as the released FKD reader does: PIL cuts and resizes, bilinear, in uint8.
+    """Render views, before mixing, exactly as the released FKD reader does: with PIL, bilinear, in uint8.
 
     Args:
         images: the whole set, uint8 [N, C, H, W] with 1 or 3 channels.

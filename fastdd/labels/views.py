@@ -1,13 +1,13 @@
 """Views: what a student sees of every sample of a distilled set in every epoch; soft labels belong to them.
 
-A view is a window that is cut out of the stored image and resized, a flip, and the partner, ratio and box of a
-mixture. The views of a whole epoch are drawn at once from (seed, epoch), and row i of every draw belongs to sample i.
-So a sample has the same view whatever batch, order, worker or machine asks for it. A partner is mixed in as its own
-view of the same epoch shows it.
+A view is a window that is cut out of the stored image and resized, a flip, and the partner, ratio and box of
+a mixture. The views of a whole epoch are drawn at once from (seed, epoch), and row i of every draw belongs to
+sample i. So a sample has the same view whatever batch, order, worker or machine asks for it. A partner is
+mixed in as its own view of the same epoch shows it.
 
-A labelling batch, or group, is a run of rows in the order of an epoch; the last one may be smaller. A sample's partner
-is in its group. With ``mix_per: batch`` a group shares one ratio and one box, as in the SRe2L family; with ``sample``
-every sample has its own.
+A labelling batch, or group, is a run of rows in the order of an epoch; the last one may be smaller. A
+sample's partner is in its group. With ``mix_per: batch`` a group shares one ratio and one box, as in the
+SRe2L family; with ``sample`` every sample has its own.
 
 Cost: 45 ms of processor time for an epoch of 50,000 samples with windows and partners, 9 MB.
 """
@@ -43,15 +43,15 @@ class Augmentation:
         size: (H, W) of the stored images and of the views, in pixels.
         scale: range of a window's area as a share of the image's; None: windows are not resized.
         ratio: range of a window's width / height, with ``scale``.
-        pad: without ``scale``, a window has the image's size and lies anywhere in the image with this many pixels of
-            the mean color around it.
+        pad: without ``scale``, a window has the image's size and lies anywhere in the image with this many
+            pixels of the mean color around it.
         flip: probability of a horizontal flip.
         mix: how a view is mixed with its partner.
         mix_alpha: the ratio of a mixture is Beta(alpha, alpha).
         mix_per: what shares a ratio and a box: a labelling batch, or nothing.
         batch: samples of a labelling batch.
-        order: "seed", a permutation from (seed, epoch); "fkd", the released loader's order, in which labels can be
-            exported without indices (fkd.py).
+        order: "seed", a permutation from (seed, epoch); "fkd", the released loader's order, in which labels
+            can be exported without indices (fkd.py).
 
     Raises:
         InputError: pad and scale are both given, or a labelling batch has no samples.
@@ -87,7 +87,8 @@ class Views:
         ids: int64 [B], the samples, as positions in the distilled set.
         groups: int64 [B], the labelling batch of each.
         pad: pixels of the mean color around an image before windows are cut.
-        windows: int64 [B, 7], rows of fastdd_kernels.resample: flip, 0, 0, top, left, height, width, in pixels.
+        windows: int64 [B, 7], rows of fastdd_kernels.resample: flip, 0, 0, top, left, height, width, in
+            pixels.
         partners: int64 [B], the samples that are mixed in; None: nothing is mixed.
         partner_windows: int64 [B, 7], the partners' windows; None without partners.
         ratios: float64 [B], the share of the sample itself in the mixture; None without partners.
@@ -162,7 +163,8 @@ class Views:
 
 
 def draw_views(seed: int, epoch: int, samples: int, augmentation: Augmentation) -> Views:
-    """Draw the views of all samples in an epoch, in labelling order; ``.of(ids)`` gives those of some samples."""
+    """Draw the views of all samples in an epoch, in labelling order; ``.of(ids)`` gives those of some
+    samples."""
     config, draw = augmentation, generator(seed, "views", epoch)
     windows = _windows(samples, config, draw)
     order = torch.randperm(samples, generator=draw)
@@ -198,7 +200,8 @@ def mix_in(views: Views, rows: Tensor, ratios: Tensor, boxes: Tensor | None) -> 
 def fkd_orders(samples: int, permutations: int = FKD_PERMUTATIONS) -> Iterator[Tensor]:
     """The orders of the released FKD loader, int64 [samples] an epoch.
 
-    They are those of torch's RandomSampler with a generator that is seeded with 42 and runs on from epoch to epoch.
+    They are those of torch's RandomSampler with a generator that is seeded with 42 and runs on from epoch to
+    epoch.
 
     Args:
         samples: number of images in the set.

@@ -30,7 +30,12 @@ def real_images(
     names = [f"{c}/{i}" for i, c in enumerate(labels.tolist())]
     _, channels, height, width = images.shape
     return TrainingImages(
-        (channels, height, width), labels, names, fingerprint, {"size": [height, width]}, stream
+        (channels, height, width),
+        labels,
+        names,
+        fingerprint,
+        transform={"size": [height, width]},
+        stream=stream,
     )
 
 

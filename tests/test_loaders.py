@@ -294,7 +294,9 @@ def test_windows_are_distributed_as_torchvisions(height: int, width: int, crop: 
     for _ in range(count):
         drawn = transform.make_params([blank])
         theirs.append([drawn[name] for name in ("top", "left", "height", "width")])
-    drawn_by_us = [crop.window(height, width, 1, 2, position) for position in range(count)]
+    drawn_by_us = [
+        crop.window(height, width, seed=1, epoch=2, position=position) for position in range(count)
+    ]
     ours, reference = np.array(drawn_by_us, float)[:, :4], np.array(theirs, float)
     for of in (
         lambda w: w[:, 2] * w[:, 3],
@@ -312,11 +314,17 @@ def test_windows_are_distributed_as_torchvisions(height: int, width: int, crop: 
 
 def test_windows_are_independent_of_each_other() -> None:
     crop = Crop()
-    base = crop.window(300, 400, 0, 0, 0)
-    assert crop.window(300, 400, 0, 0, 0) == base
-    others = {crop.window(300, 400, *key) for key in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1))}
+    base = crop.window(300, 400, seed=0, epoch=0, position=0)
+    assert crop.window(300, 400, seed=0, epoch=0, position=0) == base
+    keys = ((1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1))
+    others = {crop.window(300, 400, seed=s, epoch=e, position=p) for s, e, p in keys}
     assert len(others | {base}) == 5
-    shares = np.array([[crop.window(1000, 1000, 0, epoch, p).height for p in range(500)] for epoch in (0, 1)])
+    shares = np.array(
+        [
+            [crop.window(1000, 1000, seed=0, epoch=epoch, position=p).height for p in range(500)]
+            for epoch in (0, 1)
+        ]
+    )
     assert abs(np.corrcoef(shares[0], shares[1])[0, 1]) < 0.15
     assert abs(np.corrcoef(shares[0, :-1], shares[0, 1:])[0, 1]) < 0.15
 
@@ -324,7 +332,7 @@ def test_windows_are_independent_of_each_other() -> None:
 def test_impossible_ratios_give_torchvisions_central_window() -> None:
     for height, width in ((10, 200), (200, 10)):
         theirs = v2.RandomResizedCrop(8, scale=(0.9, 1.0)).make_params([torch.empty(1, height, width)])
-        window = Crop((0.9, 1.0)).window(height, width, 0, 0, 0)
+        window = Crop((0.9, 1.0)).window(height, width, seed=0, epoch=0, position=0)
         assert tuple(window[:4]) == tuple(theirs[name] for name in ("top", "left", "height", "width"))
 
 
@@ -419,7 +427,7 @@ def test_dali_failing_alone_costs_no_image(zoo: Dataset, monkeypatch: pytest.Mon
         def share_outputs(self) -> None:
             raise RuntimeError("out of something\nand a long stack")
 
-    monkeypatch.setattr(dali_loader, "build", lambda *arguments: Broken())
+    monkeypatch.setattr(dali_loader, "build", lambda *_, **__: Broken())
     with pytest.warns(UserWarning, match="torchvision can read: out of something$"):
         got = images(list(open_loader(zoo, 4, (32, 32), backend="dali")))
     assert torch.equal(got, expected)

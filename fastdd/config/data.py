@@ -26,7 +26,7 @@ class Data(Config):
     on_error: Literal["fail", "skip"] = "fail"
     """what an unreadable image does. fail: the run stops and names it; skip: it is left out and listed"""
     fingerprint: Literal["names", "contents"] = "names"
-    """what is hashed to notice changed data. names: file names and sizes; contents: every byte, at one read"""
+    """what is hashed to notice changed data. names: file names and sizes; contents: every byte"""
 
 
 class Teacher(Config):

@@ -57,7 +57,7 @@ def open_dataset(root: str | Path, split: str, fingerprint: FingerprintOf = "nam
         more = len(images.problems) - 1
         others = f" (and {more} more: `fastdd data check {root}` lists all)" if more else ""
         raise InputError(f"data set {str(root)!r}: {images.problems[0]}{others}")
-    return Dataset(name, images.counts, images.names, images.fingerprint(fingerprint), images)
+    return Dataset(name, images.counts, images.names, images.fingerprint(fingerprint), reader=images)
 
 
 def open_split(root: str | Path, split: Split) -> SplitImages:

@@ -137,7 +137,9 @@ class BaseLoader(ABC):
             return image
         if self._crop is None:
             return fit(image, (H, W), self._resize)
-        return cut(image, self._crop.window(h, w, self._schedule.seed, epoch, position), (H, W))
+        return cut(
+            image, self._crop.window(h, w, seed=self._schedule.seed, epoch=epoch, position=position), (H, W)
+        )
 
     def _check_size(self, position: int, height: int, width: int) -> None:
         """Refuse an image that differs from the first, where no size was asked for."""

@@ -60,7 +60,7 @@ class Crop:
         if not 0 <= self.flip <= 1:
             raise InputError(f"crop flip {self.flip!r} is not a probability; expected 0 to 1")
 
-    def window(self, height: int, width: int, seed: int, epoch: int, position: int) -> Window:
+    def window(self, height: int, width: int, *, seed: int, epoch: int, position: int) -> Window:
         """The window of one image in one epoch.
 
         Args:
@@ -83,13 +83,13 @@ class Crop:
             h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
             if 0 < h <= height and 0 < w <= width:
                 top, left = int(uniform[-3] * (height - h + 1)), int(uniform[-2] * (width - w + 1))
-                return Window(top, left, h, w, flip)
+                return Window(top, left, height=h, width=w, flip=flip)
         h, w = height, width
         if width / height < self.ratio[0]:
             h = max(1, round(width / self.ratio[0]))
         elif width / height > self.ratio[1]:
             w = max(1, round(height * self.ratio[1]))
-        return Window((height - h) // 2, (width - w) // 2, h, w, flip)
+        return Window((height - h) // 2, (width - w) // 2, height=h, width=w, flip=flip)
 
 
 def cut(image: Tensor, window: Window, size: tuple[int, int]) -> Tensor:
@@ -103,6 +103,5 @@ def cut(image: Tensor, window: Window, size: tuple[int, int]) -> Tensor:
     Returns:
         uint8 [C, H, W].
     """
-    top, left, height, width, flip = window
-    image = functional.resized_crop(image, top, left, height, width, list(size), antialias=True)
-    return image.flip(-1) if flip else image
+    image = functional.resized_crop(image, *window[:4], size=list(size), antialias=True)
+    return image.flip(-1) if window.flip else image

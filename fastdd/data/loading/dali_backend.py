@@ -132,7 +132,9 @@ class DaliLoader(BaseLoader):
             (rows, columns), (top, left) = placement(height, width, (H, W), self._resize)
             given["anchor"] = top, left
         else:
-            window = self._crop.window(height, width, self._schedule.seed, epoch, position)
+            window = self._crop.window(
+                height, width, seed=self._schedule.seed, epoch=epoch, position=position
+            )
             given["start"], given["flip"] = (window.top, window.left), window.flip
             height, width = window.height, window.width
         given["shape"], given["size"] = (height, width), (rows, columns)
@@ -152,7 +154,15 @@ class DaliLoader(BaseLoader):
         if self._pipeline is None:
             C, H, W = self.shape
             size = self._schedule.batch_size
-            self._pipeline = build(self._kind, self._ring, C, (H, W), size, self._threads, self._gpu)
+            self._pipeline = build(
+                self._kind,
+                self._ring,
+                channels=C,
+                size=(H, W),
+                batch_size=size,
+                threads=self._threads,
+                gpu=self._gpu,
+            )
         for name, values in batch.inputs.items():
             self._pipeline.feed_input(name, values)
         self._pipeline.schedule_run()
@@ -199,7 +209,9 @@ class DaliLoader(BaseLoader):
         if len(pixels) < len(batch.rows):
             good = [number for number, row in enumerate(batch.rows) if row in pixels]
             inputs = {name: [values[number] for number in good] for name, values in batch.inputs.items()}
-            rest = PreparedBatch(batch.positions, list(pixels), inputs, batch.others, failures)
+            rest = PreparedBatch(
+                batch.positions, rows=list(pixels), inputs=inputs, others=batch.others, failures=failures
+            )
             try:
                 running = self._launch(rest)
                 return rest, None if running is None else self._outputs(running)
@@ -207,7 +219,8 @@ class DaliLoader(BaseLoader):
                 self._pipeline, error = None, again
         reason = str(error).strip().partition("\n")[0]
         warnings.warn(f"DALI failed on a batch that torchvision can read: {reason}", stacklevel=2)
-        return PreparedBatch(batch.positions, [], {}, batch.others | pixels, failures), None
+        others = batch.others | pixels
+        return PreparedBatch(batch.positions, rows=[], inputs={}, others=others, failures=failures), None
 
 
 def _whole_jpeg(data: bytearray) -> tuple[int, int] | None:
@@ -227,7 +240,7 @@ def _whole_jpeg(data: bytearray) -> tuple[int, int] | None:
 
 def _sorted(positions: list[int], parts: list[Future[PreparedImage]]) -> PreparedBatch:
     """A batch by who decodes its images."""
-    batch = PreparedBatch(positions, [], {}, {}, [])
+    batch = PreparedBatch(positions, rows=[], inputs={}, others={}, failures=[])
     for row, part in enumerate(parts):
         result = part.result()
         if isinstance(result, dict):

@@ -47,6 +47,7 @@ def inputs(kind: Kind, ring: bool) -> tuple[str, ...]:
 def build(
     kind: Kind,
     ring: bool,
+    *,
     channels: int,
     size: tuple[int, int],
     batch_size: int,

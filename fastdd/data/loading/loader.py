@@ -85,7 +85,9 @@ def open_loader(
         raise InputError(
             f"resize {resize} does not cover the size {size!r}; expected at least its longer side"
         )
-    schedule = Schedule(len(dataset), indices, order, seed, shard, batch_size, drop_last)
+    schedule = Schedule(
+        len(dataset), indices, order, seed=seed, shard=shard, batch_size=batch_size, drop_last=drop_last
+    )
     device = torch.device(device)
     if _use_dali(backend, dataset, schedule, device):
         from .dali_backend import DaliLoader

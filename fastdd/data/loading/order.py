@@ -42,6 +42,7 @@ class Schedule:
         total: int,
         chosen: Sequence[int] | Tensor | None,
         order: Order,
+        *,
         seed: int,
         shard: tuple[int, int],
         batch_size: int,

@@ -72,7 +72,9 @@ class Resident:
         if crop is not None and epoch is None:
             raise InputError("a random crop needs an epoch to be drawn for; set epoch")
         order: Order = "class" if epoch is None else "shuffled"
-        schedule = Schedule(len(self), None, order, seed, (0, 1), batch_size, drop_last)
+        schedule = Schedule(
+            len(self), None, order, seed=seed, shard=(0, 1), batch_size=batch_size, drop_last=drop_last
+        )
         windows = None
         if crop is not None and epoch is not None:
             from fastdd_kernels import resample_parameters
@@ -80,7 +82,7 @@ class Resident:
             H, W = self.images.shape[2:]
             random = generator(seed, "crop", epoch)
             windows = resample_parameters(
-                len(self), H, W, crop.scale, crop.ratio, crop.flip, generator=random
+                len(self), H, W, scale=crop.scale, ratio=crop.ratio, flip=crop.flip, generator=random
             )
         for rows in schedule.positions(epoch or 0).split(batch_size):
             if len(rows):

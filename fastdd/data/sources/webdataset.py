@@ -104,7 +104,9 @@ class Shards:
         shard = self.paths[sample.part].stem
         if sample.label in naming:
             path = f"{naming[sample.label]}/{shard}/{sample.name}"
-            self.listing.files.append(Entry(path, "file", sample.size, sample.offset, sample.part))
+            self.listing.files.append(
+                Entry(path, "file", sample.size, offset=sample.offset, part=sample.part)
+            )
         else:
             what = (
                 f"has the label {sample.label!r}, none of the {len(set(naming.values()))} classes of the list"
@@ -168,7 +170,7 @@ def _shard(path: Path, part: int, problems: list[Problem]) -> list[Sample]:
         elif what := class_name_fault(label):
             fault(f"{key}.cls", what)
         else:
-            samples.append(Sample(name, part, size, offset, label))
+            samples.append(Sample(name, part, size=size, offset=offset, label=label))
     for key in labels:
         found = f", only .{others[key]}" if key in others else ""
         fault(

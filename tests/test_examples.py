@@ -81,3 +81,10 @@ def test_own_data_are_distilled_and_judged() -> None:
     accuracies = {arm: float(last) for arm, last in rows}
     assert accuracies.keys() == {"random", "deda"}
     assert accuracies["deda"] > 0.7
+
+
+def test_own_networks_teach_and_learn() -> None:
+    rows = dict(line.split(" ", 1) for line in output(EXAMPLES / "own_network.py").splitlines())
+    assert list(rows) == ["teacher", "random", "deda"]
+    assert float(rows["teacher"]) > 0.8
+    assert all(min(ast.literal_eval(rows[arm])) > 0.2 for arm in ("random", "deda"))

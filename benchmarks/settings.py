@@ -14,9 +14,8 @@ from fastdd.bank import Bank
 from fastdd.config import Method, Recover, Terms
 from fastdd.models.build import build
 from fastdd.recover import Recovery, Unit, tapped
-from fastdd.recover.augment import draws
 from fastdd.recover.loop import optimize
-from fastdd.recover.objective import Objective
+from fastdd.recover.objective import Objective, draws
 from fastdd.recover.terms.base import Shape, Values
 from fastdd.recover.terms.gaussian import Gaussian
 from fastdd.runtime.seeds import generator

@@ -23,7 +23,7 @@ arms:
   sre2l: {method: sre2l}
   gvbsm: {method: gvbsm}
   infer: {method: infer}
-  cvdd: {method: cvdd, voters: 2}
+  cvdd: {method: cvdd, ensemble: 2}
 student: {network: resnet8, steps: 3, pad: 1, flip: 0.0, seeds: 1, evaluations: 1}
 """
 
@@ -73,7 +73,7 @@ def test_a_method_that_hears_the_first_alone_is_not_changed_by_the_others(run: P
     alone = "".join(
         line for line in alone.splitlines(keepends=True) if "infer" not in line and "gvbsm" not in line
     )
-    alone = alone.replace("voters: 2", "voters: 1")
+    alone = alone.replace("ensemble: 2", "ensemble: 1")
     (tmp_path / "own.yaml").write_text(alone)
     fastdd.run(tmp_path / "own.yaml", tmp_path / "out", until="recover")
     for arm, same in (("sre2l", True), ("cvdd", False)):

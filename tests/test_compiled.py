@@ -13,11 +13,10 @@ from tiny_recovery import CLASSES, IPC, METHODS, SEED, SHAPE, Lab, make_lab
 from torch import Tensor, fx
 
 from fastdd.config import Recover
-from fastdd.recover import compile_policy as compiling
 from fastdd.recover import plan, units_of
-from fastdd.recover.augment import draws
-from fastdd.recover.compile_policy import WORTH
-from fastdd.recover.memory import bytes_per_image
+from fastdd.recover import resources as compiling
+from fastdd.recover.objective import draws
+from fastdd.recover.resources import WORTH, bytes_per_image
 from fastdd.run_folder import RunFolder
 
 

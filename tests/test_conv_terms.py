@@ -20,8 +20,8 @@ from fastdd.config import Bank as BankConfig
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Needs, Recovery, needs, plan
-from fastdd.recover.augment import augmented, draws
 from fastdd.recover.loop import cosine
+from fastdd.recover.objective import augmented, draws
 from fastdd.recover.terms.convolution import Convolution, ConvolutionTerm
 from fastdd.recover.terms.spectrum import Spectrum, SpectrumTerm
 from fastdd.teachers import Taps, Teacher, hooked_layers, layer_names

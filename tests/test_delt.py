@@ -17,9 +17,8 @@ from fastdd.errors import InputError
 from fastdd.methods import METHODS
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, plan, recover, unfinished
-from fastdd.recover.augment import draws
-from fastdd.recover.early_late import active_slots, iterations, rounds_of
-from fastdd.recover.teacher_choice import voters
+from fastdd.recover.objective import draws
+from fastdd.recover.steps import active_slots, iterations, rounds_of, teachers_of_steps
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.run_folder import RunFolder
 from fastdd.teachers import Features
@@ -200,33 +199,35 @@ def test_a_run_with_rounds(lab: Lab, tmp_path: Path) -> None:
     assert len(list((tmp_path / "images").rglob("*.png"))) == CLASSES * IPC
 
 
-# -- voters -----------------------------------------------------------------------------------------
+# -- the ensemble -----------------------------------------------------------------------------------------
 
 
 def test_who_speaks_at_a_step() -> None:
     unit = plan(2, 1, Batch(), 2)[0]
-    assert voters(Method(steps=4), unit, 3, SEED) == [[0]] * 4
-    chosen = Method(steps=600, voters="round_robin")
-    assert voters(chosen, unit, 3, SEED)[:4] == [[0], [1], [2], [0]]
-    assert voters(chosen.model_copy(update={"voters": "all"}), unit, 3, SEED) == [[0, 1, 2]] * 600
-    two = chosen.model_copy(update={"voters": 2})
-    drawn = voters(two, unit, 3, SEED)
-    assert drawn == voters(two, unit, 3, SEED)
-    assert drawn != voters(two, unit, 3, SEED + 1)
+    assert teachers_of_steps(Method(steps=4), unit, 3, SEED) == [[0]] * 4
+    chosen = Method(steps=600, ensemble="round_robin")
+    assert teachers_of_steps(chosen, unit, 3, SEED)[:4] == [[0], [1], [2], [0]]
+    assert (
+        teachers_of_steps(chosen.model_copy(update={"ensemble": "all"}), unit, 3, SEED) == [[0, 1, 2]] * 600
+    )
+    two = chosen.model_copy(update={"ensemble": 2})
+    drawn = teachers_of_steps(two, unit, 3, SEED)
+    assert drawn == teachers_of_steps(two, unit, 3, SEED)
+    assert drawn != teachers_of_steps(two, unit, 3, SEED + 1)
     for pair in ([0, 1], [0, 2], [1, 2]):
         assert 160 < drawn.count(pair) < 240
-    with pytest.raises(InputError, match=r"method\.voters is 2, but there are 1 teachers"):
-        voters(two, unit, 1, SEED)
+    with pytest.raises(InputError, match=r"method\.ensemble is 2, but there are 1 teachers"):
+        teachers_of_steps(two, unit, 1, SEED)
 
 
-def test_the_loss_is_the_mean_of_the_voters(lab: Lab) -> None:
+def test_the_loss_is_the_mean_of_the_teachers_of_steps(lab: Lab) -> None:
     """Two teachers at once: one plain step of Adam goes by the sign of the mean gradient; and the log is the mean."""
     other = lab.double().float()
     with torch.no_grad():
         for weight in other.parameters():
             weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     second = type(lab.teacher)(other, lab.teacher.card)
-    chosen = method("sre2l", voters="all", steps=1, lr=1e-3, batch=Batch(classes=2), init="real")
+    chosen = method("sre2l", ensemble="all", steps=1, lr=1e-3, batch=Batch(classes=2), init="real")
     unit = plan(CLASSES, IPC, chosen.batch, 1)[0]
 
     def run(*teachers: Any) -> tuple[Tensor, list[dict[str, float]]]:
@@ -267,7 +268,7 @@ def test_declared_values(tmp_path: Path) -> None:
     assert arms["delt"].augment.roll == (0, 0)
     assert (arms["delt"].augment.curriculum, arms["delt"].augment.milestone) == ("cosine", 1.0)
     assert arms["delt"].early_late == EarlyLate(rounds=8)
-    assert arms["cv"].voters == 2
+    assert arms["cv"].ensemble == 2
     assert (arms["rded"].init, arms["rded"].steps) == ("rded", 0)
     for name in ("delt", "infer", "rded", "sre2lpp", "cvdd"):
         assert METHODS[name].title(name) != name
@@ -280,7 +281,7 @@ def test_ranks_need_all_embeddings(tmp_path: Path) -> None:
         resolve(str(tmp_path / "own.yaml"))
 
 
-def test_wrong_voters_are_named(tmp_path: Path) -> None:
-    (tmp_path / "own.yaml").write_text("arms: {a: {method: cvdd, voters: some}}")
-    with pytest.raises(InputError, match=r"voters"):
+def test_wrong_ensembles_are_named(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("arms: {a: {method: cvdd, ensemble: some}}")
+    with pytest.raises(InputError, match=r"ensemble"):
         resolve(str(tmp_path / "own.yaml"))

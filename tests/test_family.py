@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from fastdd.config import Augment, Batch, Method, Perturb, Recover, Terms
 from fastdd.recover import plan, units_of
-from fastdd.recover.augment import draws, smallest_scale
+from fastdd.recover.objective import draws, smallest_scale
 from fastdd.recover.perturb import climb, perturbed
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.cross_entropy import CrossEntropy

@@ -18,9 +18,9 @@ from fastdd.distilled.images import load_images
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, all_units, real_slots, recover, repeated, seen_slots, unfinished
-from fastdd.recover.augment import draws
-from fastdd.recover.early_late import iterations
-from fastdd.recover.offset import first_slots
+from fastdd.recover.objective import draws
+from fastdd.recover.plan import first_slots
+from fastdd.recover.steps import iterations
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.run_folder import RunFolder
 from fastdd.runtime.progress import Bar

@@ -153,7 +153,7 @@ imagenet1k-infer  lr=0.25 steps=2000 augment.scale=[0.08,1] bn.weight=0.01 batch
 tiny-lpld         lr=0.1 steps=4000 augment.roll=[-4,4] bn.weight=0.05 bn.target=class batch.classes=1 batch.slots=100
 imagenet1k-lpld   lr=0.25 steps=4000 augment.roll=[0,32] bn.weight=0.01 batch.classes=1 batch.slots=all
 cifar100-gvbsm    lr=0.05 steps=4000 conv.weight=0.01 conv.momentum=0.8 conv.drop=0.4 conv.patch=4 augment.pad=4
-tiny-gvbsm        lr=0.05 augment.pad=8 conv.patch=4 nuc.tau=4 voters=round_robin
+tiny-gvbsm        lr=0.05 augment.pad=8 conv.patch=4 nuc.tau=4 ensemble=round_robin
 imagenet1k-gvbsm  lr=0.1 steps=4000 conv.weight=0.01 conv.momentum=0.4 conv.drop=0 conv.patch=16 augment.pad=0
 imagenet1k-gvbsm  augment.scale=[0.08,1] augment.roll=[0,32]
 cifar10-edc       lr=0.05 steps=2000 augment.scale=[0.08,1]
@@ -164,7 +164,7 @@ tiny-deda         steps=4000 augment.scale=[0.08,1] gaussian.gamma=50 covariance
 imagenet1k-delt   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,0] early_late.rounds=8 init=medium
 imagenet1k-rded   steps=0 init=rded rded.images=300 rded.crops=5
 cifar100-sre2lpp  lr=0.25 steps=4000 bn.weight=0.01 augment.scale=[0.08,1] augment.flip=0.5 augment.roll=[0,4]
-imagenette-cvdd   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,32] batch.classes=10 voters=2
+imagenette-cvdd   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,32] batch.classes=10 ensemble=2
 cifar100-dire     lr=0.1 steps=1000 bn.weight=1 batch.classes=50 batch.slots=10 dire.r_cos=0.1 dire.r_euc=0.001
 """
 

@@ -19,8 +19,8 @@ from fastdd.config import Augment, Batch, Method, Recover, Save, Terms
 from fastdd.distilled.images import load_images, save_images, to_levels
 from fastdd.errors import InputError
 from fastdd.recover import Unit, plan, recover, unfinished
-from fastdd.recover.augment import draws
 from fastdd.recover.loop import cosine
+from fastdd.recover.objective import draws
 from fastdd.recover.terms.cross_entropy import CrossEntropy
 from fastdd.run_folder import RunFolder
 from fastdd.teachers import Features

@@ -18,7 +18,7 @@ from fastdd.config import Batch, Config, Recover, Terms, as_plain
 from fastdd.config.terms import TERMS, term_labels
 from fastdd.errors import InputError
 from fastdd.recover import Term, Unit, needs, plan
-from fastdd.recover.augment import draws
+from fastdd.recover.objective import draws
 from fastdd.recover.terms.base import Values
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.cross_entropy import CrossEntropy

@@ -19,9 +19,8 @@ from fastdd.config import Batch, Method, Recover, Terms
 from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, plan, tapped
-from fastdd.recover.augment import augmented, draws
 from fastdd.recover.loop import optimize
-from fastdd.recover.objective import Objective
+from fastdd.recover.objective import Objective, augmented, draws
 from fastdd.recover.terms.base import AnyTerm, Context, Shape
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.gaussian import Gaussian

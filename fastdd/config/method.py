@@ -126,8 +126,9 @@ class Method(Config):
     augment: Augment = Augment()
     terms: Terms = Field(default_factory=Terms)
     perturb: Perturb | None = None
-    voters: Count | Literal["first", "all", "round_robin"] = "first"
-    """of several teachers, those that speak at a step: the run's own, all, one in turn, or so many drawn anew"""
+    ensemble: Count | Literal["first", "all", "round_robin"] = "first"
+    """which of several teachers a step listens to. first: the run's own; all; round_robin: one after the other; or a
+    number of teachers that are drawn anew for each step"""
     early_late: EarlyLate | None = None
     offset: Offset | None = None
     formation: Formation | None = None

@@ -74,7 +74,7 @@ class Recipe(Config):
     data: Data = Data()
     teacher: Teacher = Teacher()
     committee: dict[str, Teacher] = Field(default_factory=dict)
-    """further teachers by name, for methods that listen to several (method.voters, method.offset)"""
+    """further teachers by name, for methods that use several (method.ensemble, method.offset)"""
     arms: dict[str, Method]
     """what is compared; the control `random` (random real images) is always run beside them"""
     bank: Bank = Bank()

@@ -10,7 +10,7 @@ from ..config.sources import code, ours
 from . import sre2lpp
 from .declaration import Declaration, members, register_method
 
-METHOD = {**sre2lpp.METHOD, "title": code("CV-DD"), "voters": ours(2)}
+METHOD = {**sre2lpp.METHOD, "title": code("CV-DD"), "ensemble": ours(2)}
 SMALL = members("code", "resnet50_small shufflenet_v2_x0_5 mobilenet_v2 densenet121", 0.2)
 COMMITTEE = {
     "cifar10": members("ours", "resnet32"),

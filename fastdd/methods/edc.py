@@ -21,7 +21,7 @@ METHOD = {
     "init": paper("real"),
     "batch": {"classes": code(10), "slots": code(10)},
     "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([0, 0])},
-    "voters": paper("round_robin"),
+    "ensemble": paper("round_robin"),
     "terms": {
         "ce": {"weight": paper(1.0)},
         "conv": {

@@ -20,7 +20,7 @@ METHOD = {
     "init": paper("noise"),
     "batch": {"classes": code(10), "slots": code(10)},
     "augment": {"pad": code(4), "flip": code(0.5), "roll": code([0, 32])},
-    "voters": paper("round_robin"),
+    "ensemble": paper("round_robin"),
     "terms": {
         "ce": {"weight": paper(1.0)},
         "conv": {

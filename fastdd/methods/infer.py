@@ -2,7 +2,7 @@
 
     x = real + u,   L = CE + r_bn BN,   on u alone
 
-A batch is one image of every class. What IPC means, and how many images are stored, see recover/offset.py. METHOD is
+A batch is one image of every class. What IPC means, and how many images are stored, see recover/plan.py. METHOD is
 the CIFAR script. The released code drops one BatchNorm of its third teacher; all are matched here. On Tiny-ImageNet,
 for which there is no script: CIFAR's weight of the statistics, and the crops and steps of ImageNet.
 """

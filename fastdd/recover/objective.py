@@ -6,22 +6,29 @@ are read anew for each unit and passed in as tensors. So a step is compiled once
 Batch terms (cross-entropy, BatchNorm) give one value for each batch of the unit, class terms (Gaussian alignment,
 covariance, DiRe) one for each class in each batch. The loss of a unit is their sum, so every batch gets the gradient
 it would get alone.
+
+The augmentation of every step is drawn before the loop: random (resized) crop, flip and roll as one operator. A draw
+belongs to a batch, or to an image where ``per_image`` says so, and comes from the generator of its first class and slot:
+how batches are put into units, and who optimizes them, changes nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..config import Recover
+from fastdd_kernels import resample, resample_parameters
+
+from ..config import Augment, Recover
 from ..runtime.precision import autocast
+from ..runtime.seeds import generator
 from ..teachers import Taps
-from .augment import augmented
 from .plan import Unit
 from .terms.base import AnyTerm, Values
 
@@ -31,9 +38,10 @@ class Objective:
     """The terms through one teacher, for units of one shape; a call gives the named values.
 
     Attributes:
-        terms, taps: what is computed, and the frozen teacher.
+        terms: what is computed.
+        taps: the frozen teacher.
         config: precision, and whether to compile.
-        pad: of the images before they are cropped.
+        pad: pixels by which images are padded before they are cropped.
     """
 
     terms: Sequence[AnyTerm]
@@ -49,15 +57,15 @@ class Objective:
             own = FunctionType(Objective._plain.__code__.replace(), globals())
             self.step = torch.compile(MethodType(own, self), fullgraph=True, dynamic=False)
 
-    def targets(self, unit: Unit) -> list[Any]:
-        """Of all terms, for one unit."""
+    def targets(self, unit: Unit) -> list[object]:
+        """The targets of all terms, for one unit."""
         return [term.targets(unit) for term in self.terms]
 
-    def __call__(self, images: Tensor, draws: Tensor | None, targets: list[Any]) -> Values:
-        """Values of images [N, C, H, W], augmented by one step's draws (see augment.py)."""
+    def __call__(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
+        """Values of images [N, C, H, W], augmented by one step's draws, from ``draws``."""
         return self.step(images, draws, targets)
 
-    def _plain(self, images: Tensor, draws: Tensor | None, targets: list[Any]) -> Values:
+    def _plain(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
         images = augmented(images, draws, self.pad)
         with autocast(images.device, self.config.precision):
             features = self.taps(images.contiguous(memory_format=torch.channels_last))
@@ -65,3 +73,48 @@ class Objective:
         for term, wanted in zip(self.terms, targets, strict=True):
             values |= term(features, images, wanted)
         return values
+
+
+def smallest_scale(config: Augment, steps: int) -> Tensor:
+    """Low end of the crop's area range at each step, [steps] float64: CDA's curriculum from easy to hard.
+
+    cosine: low + (high - low) (1 + cos(pi t / (m T))) / 2 for t < m T, then low
+    """
+    assert config.scale is not None
+    low, high = config.scale
+    progress = torch.arange(steps, dtype=torch.float64) / (config.milestone * max(steps, 1))
+    share = {
+        "none": torch.zeros_like(progress),
+        "step": torch.ones_like(progress),
+        "linear": 1 - progress,
+        "cosine": 0.5 * (1 + torch.cos(math.pi * progress)),
+    }[config.curriculum]
+    return low + (high - low) * torch.where(progress < 1, share, 0.0)
+
+
+def draws(config: Augment, unit: Unit, steps: int, size: tuple[int, int], seed: int) -> Tensor | None:
+    """Augmentation of every step [steps, batches or images, k] for images of (H, W), or None where there is none."""
+    if config.scale is None and config.pad == 0 and config.flip == 0 and config.roll == (0, 0):
+        return None
+    owners = unit.rows if config.per_image else [(batch.classes[0], batch.slots[0]) for batch in unit.batches]
+    (low, high), scale = config.roll, config.scale
+    if scale is not None and config.curriculum != "none":
+        scale = (smallest_scale(config, steps), scale[1])  # type: ignore[assignment]
+    drawn = []
+    for c, slot in owners:
+        random = generator(seed, "augment", c, slot)
+        parameters = resample_parameters(
+            steps, *size, scale=scale, flip=config.flip, roll=(low, high + 1), generator=random
+        )
+        if config.pad:
+            start = torch.randint(2 * config.pad + 1, (steps, 2), generator=random)
+            parameters = torch.cat((parameters, start, torch.tensor([size]).expand(steps, 2)), dim=1)
+        drawn.append(parameters)
+    return torch.stack(drawn, dim=1)
+
+
+def augmented(images: Tensor, drawn: Tensor | None, pad: int) -> Tensor:
+    """Images [N, C, H, W] after one step's draws, padded before by ``pad`` pixels of the mean color, which is 0."""
+    if drawn is None:
+        return images
+    return resample(F.pad(images, (pad,) * 4) if pad else images, drawn, (images.shape[2], images.shape[3]))

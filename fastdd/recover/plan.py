@@ -4,6 +4,14 @@ A *batch* is what a method optimizes together: k classes times s slots. Global s
 statistics the s images of one class in it. A *unit* holds several batches of one shape with grouped
 statistics: the teacher is frozen and Adam works element by element, so that gives the same images as one batch
 after another, and fills the machine. Units are the atom of saving and resuming.
+
+INFER (UFC) optimizes one offset u [1, C, H, W] that images of all classes share, instead of images:
+
+    x = real + u,   Adam on u from zeros,   one u for each slot and each of M teachers
+
+It charges each class 1 / C of an offset's storage, so IPC images a class are n = int(IPC / (M / C + 1)) untouched real
+images (slots 0 to n - 1) and, for teacher m = 1 ... M, the same with that teacher's offsets (slots m n to m n + n - 1):
+n (M + 1) stored images a class. The set that students see is M + 1 times as large as IPC says.
 """
 
 from __future__ import annotations
@@ -13,7 +21,7 @@ from itertools import groupby
 
 from ..config import Batch as BatchConfig
 from ..config import Method
-from .offset import first_slots
+from ..errors import InputError
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Batch:
 class Unit:
     """Batches of one shape, optimized together.
 
-    part: of a set with offsets (offset.py), 0 for untouched images, m for those with an offset of the m-th teacher.
+    part: of a set with offsets 0 for untouched images, m for those with an offset of the m-th teacher.
     """
 
     index: int
@@ -84,6 +92,21 @@ def plan(num_classes: int, ipc: int, batch: BatchConfig, unit_images: int) -> li
         for start in range(0, len(alike), together):
             units.append(Unit(len(units), tuple(alike[start : start + together])))
     return units
+
+
+def first_slots(ipc: int, classes: int, teachers: int) -> int:
+    """Untouched real images of a class, n, of a method with offsets.
+
+    Raises:
+        InputError: there would be none.
+    """
+    slots = ipc * classes // (classes + teachers)  # in integers, for the quotient may be whole
+    if slots == 0:
+        raise InputError(
+            f"ipc {ipc} leaves no image a class beside the offsets of {teachers} teachers over {classes} classes; "
+            f"method.offset needs ipc of at least {-(-(classes + teachers) // classes)}"
+        )
+    return slots
 
 
 def real_slots(method: Method, ipc: int, classes: int, teachers: int) -> int:

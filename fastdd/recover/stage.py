@@ -26,14 +26,12 @@ from ..runtime.distributed import barrier, claims, is_main
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
-from .augment import draws
-from .compile_policy import compiles
-from .early_late import iterations
 from .loop import Losses, UnitError, optimize
-from .memory import images_that_fit
-from .objective import Objective
+from .objective import Objective, draws
 from .perturb import Climb, perturbed
 from .plan import Batch, Unit, all_units
+from .resources import compiles, images_that_fit
+from .steps import iterations, rounds_of
 from .terms.base import Context, Shape, build_terms, tapped
 
 Rows = Sequence[tuple[int, int]]
@@ -88,6 +86,12 @@ class Recovery:
                 for teacher, taps, bank in zip(self.teachers, self.taps, self.banks, strict=True)
             ]
         return self.objectives[shape]
+
+    def prepare(self, units: Sequence[Unit]) -> None:
+        """Build the objectives of all shapes that the units will need."""
+        shapes = {part.unit.shape for unit in units for part in rounds_of(self.method, unit) if part.steps}
+        for shape in sorted(shapes):
+            self.objective(shape)
 
     def initial(self, rows: Rows) -> Tensor:
         """Normalized initial images [N, C, H, W]: noise N(0, 1) or real; each depends on its class and slot alone."""
@@ -164,6 +168,7 @@ def recover(
         InputError: units failed; all others were done first.
     """
     barrier()  # all processes have listed the units before any is finished
+    recovery.prepare(units)
     done, failed = 0, []
     total = sum(iterations(recovery.method, unit) for unit in units)
     with progress(f"recover {arm}", total) as bar:

@@ -55,7 +55,7 @@ class Experiment:
 
     def teachers_of(self, arm: str) -> int:
         """How many of the teachers, from the first on, an arm's method uses."""
-        return recover.speakers(self.arms[arm], len(self.teachers))
+        return recover.teachers_used(self.arms[arm], len(self.teachers))
 
     def terms_of(self, teacher: int) -> list[Terms]:
         """Terms of the arms whose methods use a teacher, given by its number."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..bank import store
 from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe
 from ..errors import InputError
-from ..recover import all_units, speakers
+from ..recover import all_units, teachers_used
 from ..run_folder import RunFolder, UnitPlan, read, read_manifest, read_recipe
 
 
@@ -79,5 +79,5 @@ def _units(run: RunFolder, recipe: Recipe, arm: str, method: Method, classes: in
         size = read(run.plan(arm), UnitPlan).unit_images
     if classes is None or size == "auto":
         return None
-    teachers = speakers(method, 1 + len(recipe.committee))
+    teachers = teachers_used(method, 1 + len(recipe.committee))
     return len(all_units(method, recipe.ipc, classes, teachers, size))

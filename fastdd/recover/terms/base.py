@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-import torch
 from torch import Tensor, nn
 
 from ...bank import Bank
@@ -113,10 +112,6 @@ class Context:
     bank: Bank
     seed: int
 
-    @property
-    def device(self) -> torch.device:
-        return next(self.taps.parameters()).device
-
 
 class Term(ABC, Generic[C, T]):
     """One part of the objective, for units of one shape; T is the type of its targets, a nest of tensors.
@@ -135,7 +130,8 @@ class Term(ABC, Generic[C, T]):
     excludes: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: C, context: Context) -> None:
-        self.config, self.context = config, context
+        self.config, self.context, self.shape = config, context, context.shape
+        self.device = next(context.taps.parameters()).device
 
     @classmethod
     def needs(cls, config: C, network: nn.Module) -> Needs:

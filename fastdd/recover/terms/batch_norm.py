@@ -46,7 +46,7 @@ class BatchNormTerm(Term[BatchNorm, Pairs | None]):
 
     def __init__(self, config: BatchNorm, context: Context) -> None:
         super().__init__(config, context)
-        self.layers = list(layer_names(context.network, "bn_inputs"))
+        self.layers = [layer for layer in context.taps.layers if layer.startswith("bn.")]
         self.running = context.taps.running
         self.factors = [config.weight * (config.first if i == 0 else 1.0) for i in range(len(self.layers))]
         batches, classes, _ = context.shape
@@ -61,7 +61,7 @@ class BatchNormTerm(Term[BatchNorm, Pairs | None]):
     def targets(self, unit: Unit) -> Pairs | None:
         if self.config.target == "global":
             return None
-        device = self.context.device
+        device = self.device
         pairs = (self.context.bank.class_batch_norm(layer, unit.groups) for layer in self.layers)
         return [(mean.to(device), var.to(device)) for mean, var in pairs]
 

@@ -89,7 +89,6 @@ class ConvolutionTerm(Term[Convolution, Targets]):
     def __init__(self, config: Convolution, context: Context) -> None:
         super().__init__(config, context)
         self.layers = hooked_layers(context.network)
-        self.device = context.device
         parts, shifts, self.widths, owners = [], [], [], []
         for i, layer in enumerate(self.layers):
             for mean, var in self._real(layer):
@@ -179,7 +178,7 @@ class ConvolutionTerm(Term[Convolution, Targets]):
             if layer in features.patches:
                 rows.append(features.patches[layer])
         mean, mean_square = (
-            torch.cat([row[i] for row in rows], dim=1).unflatten(0, (self.context.shape[0], -1)).mean(1)
+            torch.cat([row[i] for row in rows], dim=1).unflatten(0, (self.shape[0], -1)).mean(1)
             for i in (0, 1)
         )
         return torch.stack((mean, mean_square - (mean - self.shift).square()))

@@ -39,7 +39,7 @@ class CovarianceTerm(Term[Covariance, None]):
         return None
 
     def __call__(self, features: Features, images: Tensor, targets: None) -> Values:
-        embedding = by_class(features.embedding, self.context.shape)
+        embedding = by_class(features.embedding, self.shape)
         hinge = variance_hinge(embedding, self.config.eps, self.config.unbiased).sum()
         off_diagonal = off_diagonal_covariance(embedding, self.config.unbiased).sum()
         return {

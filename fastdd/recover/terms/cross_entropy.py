@@ -29,10 +29,10 @@ class CrossEntropyTerm(Term[CrossEntropy, Tensor]):
     position = 0
 
     def targets(self, unit: Unit) -> Tensor:
-        return torch.tensor([c for c, _ in unit.rows], device=self.context.device)
+        return torch.tensor([c for c, _ in unit.rows], device=self.device)
 
     def __call__(self, features: Features, images: Tensor, targets: Tensor) -> Values:
-        _, classes, slots = self.context.shape
+        _, classes, slots = self.shape
         weight = self.config.weight / (classes * slots)
         return {"ce": weight * F.cross_entropy(features.logits, targets, reduction="sum")}
 

@@ -53,7 +53,7 @@ class DiReTerm(Term[DiRe, RealEmbeddings]):
         longest = max(self.context.bank.manifest["embeddings"])
         wanted = self.config.real_per_class
         longest = longest if wanted == "all" else min(longest, wanted)
-        real = [self._real(c).to(self.context.device) for c in unit.groups]
+        real = [self._real(c).to(self.device) for c in unit.groups]
         return RealEmbeddings.prepare(real, padded_to=longest)
 
     def _real(self, c: int) -> Tensor:
@@ -64,7 +64,7 @@ class DiReTerm(Term[DiRe, RealEmbeddings]):
         return embeddings[order[:wanted]]
 
     def __call__(self, features: Features, images: Tensor, targets: RealEmbeddings) -> Values:
-        config, embedding = self.config, by_class(features.embedding, self.context.shape)
+        config, embedding = self.config, by_class(features.embedding, self.shape)
         cd, cdm, edm = dire_terms(embedding, targets, reading=config.reading)
         return {
             "cd": config.r_cos * cd.sum(),

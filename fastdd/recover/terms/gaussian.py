@@ -56,12 +56,12 @@ class GaussianTerm(Term[Gaussian, list[GaussianAlignment]]):
             target = GaussianAlignment(
                 mean, covariance, config.gamma, normalize=config.cov_norm, unbiased=config.cov_unbiased
             )
-            found.append(target.to(self.context.device))
+            found.append(target.to(self.device))
         return found
 
     def __call__(self, features: Features, images: Tensor, targets: list[GaussianAlignment]) -> Values:
         values = [
-            align(by_class(features.pooled[layer], self.context.shape)).sum()
+            align(by_class(features.pooled[layer], self.shape)).sum()
             for layer, align in zip(self.layers, targets, strict=True)
         ]
         return {"gaussian": self.config.weight * torch.stack(values).sum()}

@@ -44,7 +44,7 @@ class SpectrumTerm(Term[Spectrum, None]):
         return None
 
     def __call__(self, features: Features, images: Tensor, targets: None) -> Values:
-        rows = by_class(pooled(images).flatten(1), self.context.shape)
+        rows = by_class(pooled(images).flatten(1), self.shape)
         eigenvalues = torch.linalg.eigvalsh(matmul(rows, rows.mT))
         wanted = (eigenvalues.detach() / self.config.tau).log_softmax(1)
         divergence = (wanted.exp() * (wanted - eigenvalues.log_softmax(1))).sum()

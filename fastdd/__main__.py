@@ -1,4 +1,5 @@
-"""``python -m fastdd``, which is also how torchrun starts it: ``torchrun --nproc-per-node 2 -m fastdd bank RECIPE``."""
+"""``python -m fastdd``, which is also how torchrun starts it: ``torchrun --nproc-per-node 2 -m fastdd bank
+RECIPE``."""
 
 import sys
 

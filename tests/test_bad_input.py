@@ -51,7 +51,7 @@ def test_unknown_recipe_key_and_device(tmp_path: Path, tiny: Path) -> None:
     out = tmp_path / "out"
     assert "unknown recipe 'digts'" in message("digts", out)
     assert "unknown key 'ipcc'" in message(tiny, out, "ipcc=3")
-    assert "cannot add 'x'" in message(tiny, out, add=["x"])
+    assert "unknown addition 'x'" in message(tiny, out, add=["x"])
     assert "device 'warp'" in message(tiny, out, "device=warp")
     if not torch.cuda.is_available():
         assert "device=cpu" in message(tiny, out, "device=cuda")
@@ -73,7 +73,7 @@ def test_bad_data(pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Pat
     (tmp_path / "empty").mkdir()
     assert "is empty" in refused(f"data.root={tmp_path / 'empty'}")
     assert "'cat' holds 8 images" in refused("ipc=9")
-    assert "metrics.k is 16" in refused("metrics.k=16")
+    assert "metrics.nearest_k is 16" in refused("metrics.nearest_k=16")
     for split in ("train", "test"):
         (pets / split / "owl").mkdir()
     assert "owl' holds no images" in refused()

@@ -209,14 +209,14 @@ OTHER: dict[str, Any] = {
     "lr": 0.02,
     "momentum": 0.5,
     "weight_decay": 0.5,
-    "split_decay": True,
+    "decay_norms": False,
     "schedule": "cos2",
     "stretch": 2.0,
     "milestones": (0.5,),
     "milestone_factor": 0.2,
     "warmup": 0.1,
     "warmup_start": 0.3,
-    "rate_per": "epoch",
+    "lr_interval": "epoch",
     "ema": 0.9,
     "labels": "stored",
     "teacher_mode": "train",
@@ -228,7 +228,7 @@ OTHER: dict[str, Any] = {
     "shuffle_patches": 2,
     "scale": (0.1, 1.0),
     "pad": 2,
-    "padding": "black",
+    "pad_color": "black",
     "flip": 0.25,
     "mix": "none",
     "mix_alpha": 0.3,
@@ -237,7 +237,7 @@ OTHER: dict[str, Any] = {
     "best_from": 0.5,
     "precision": "bf16",
 }
-NAMES: dict[str, Any] = {"protocol": "x", "seeds": 5, "reports": "best", "compile": True}
+NAMES: dict[str, Any] = {"protocol": "x", "seeds": 5, "reported": "best", "compile": True}
 """what a student learns does not depend on these"""
 QUIET = {"epochs", "momentum", "milestones", "milestone_factor", "warmup_start", "evaluations", "test_every"}
 """not in the line, or only beside others"""

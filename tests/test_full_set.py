@@ -102,7 +102,7 @@ def test_epochs_are_as_long_as_the_sets_and_go_through_the_whole_set(teacher: Te
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"epochs": None, "steps": 5}, {"test_every": 1, "rate_per": "epoch"}]
+    "changes", [{}, {"epochs": None, "steps": 5}, {"test_every": 1, "lr_interval": "epoch"}]
 )
 def test_steps_batches_rates_and_tests_are_the_sets(
     teacher: Teacher, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -227,7 +227,7 @@ def test_patches_are_shuffled_whole(side: int, count: int) -> None:
 
 def test_black_padding_is_what_torchvisions_random_crop_pads_with(teacher: Teacher, images: Tensor) -> None:
     """Shifted images, found again among all 9 shifts of the padded levels, normalized afterwards."""
-    (batch,) = batches(changed(padding="black", batch=12), teacher, images)
+    (batch,) = batches(changed(pad_color="black", batch=12), teacher, images)
     padded = F.pad(images, (1, 1, 1, 1))
     shifts = [padded[:, :, y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
     known = torch.stack([teacher.normalize(shifted) for shifted in shifts]).flatten(0, 1)
@@ -335,7 +335,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient(teacher: Teacher, images: Tenso
 
 def test_only_weights_of_two_dimensions_decay_where_it_is_split() -> None:
     network = build("vit_small32", CLASSES)
-    decayed, others = student_optimizer(changed(split_decay=True, weight_decay=0.3), network).param_groups
+    decayed, others = student_optimizer(changed(decay_norms=False, weight_decay=0.3), network).param_groups
     names = {id(p): name for name, p in network.named_parameters()}
     inside, outside = ({names[id(p)] for p in group["params"]} for group in (decayed, others))
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)

@@ -17,7 +17,7 @@ from test_run import content, kill_when, results
 import fastdd
 from fastdd import cli
 from fastdd.config import Recipe, as_plain
-from fastdd.config.naming import folder_name, shown, tails
+from fastdd.config.naming import folder_name, short_keys, value_text
 from fastdd.errors import InputError
 from fastdd.recipes.grid import Grid, expand, parse_grid
 from fastdd.runs.sweep import sweep
@@ -152,10 +152,15 @@ def test_bad_grids(texts: list[str], message: str) -> None:
 
 def test_names_and_values_as_text() -> None:
     keys = ["method.lr", "student.lr", "method.terms.gaussian.gamma", "lr"]
-    assert tails(keys) == {"method.lr": "method.lr", "student.lr": "student.lr", keys[2]: "gamma", "lr": "lr"}
+    assert short_keys(keys) == {
+        "method.lr": "method.lr",
+        "student.lr": "student.lr",
+        keys[2]: "gamma",
+        "lr": "lr",
+    }
     values = [0.0, 10, 1e-5, -1, True, None, "noise", [0.08, 1.0], {"a": [1.5]}]
     texts = ["0", "10", "1e-05", "-1", "true", "null", "noise", "[0.08, 1]", "{a: [1.5]}"]
-    assert [shown(value) for value in values] == texts
+    assert [value_text(value) for value in values] == texts
     assert folder_name({"a.b": 0.5, "c": [-1, 1]}, {"a.b": "b", "c": "c"}) == "b-0_5-c--1_1"
 
 

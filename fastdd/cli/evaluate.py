@@ -113,7 +113,7 @@ def _print(evaluation: Evaluation) -> None:
     out.print(rows)
     out.print(
         f"protocol {first.protocol}: {protocol_text(first)}; students a network: {first.seeds}; its authors report the "
-        f"{first.reports}"
+        f"{first.reported}"
     )
     if evaluation.full_left_out is None:
         out.print(f"{FULL}: {evaluation.full.title}; a reference, no contender")

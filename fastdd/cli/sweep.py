@@ -67,16 +67,16 @@ def _print(results: SweepResults, path: Path) -> None:
     """A row for the control of each run and for each set; a column for each key of the grid."""
     from rich.table import Table
 
-    from ..config.naming import shown, tails
+    from ..config.naming import short_keys, value_text
     from ..run_folder import RunFolder
 
-    names = tails(results.keys)
+    names = short_keys(results.keys)
     rows = Table(
         "", *names.values(), "last %", "best %", "coverage", "Vendi", "cosine", box=None, header_style="bold"
     )
 
     def values(at: Mapping[str, JsonValue]) -> list[str]:
-        return [shown(at[key]) if key in at else "" for key in names]
+        return [value_text(at[key]) if key in at else "" for key in names]
 
     for run in results.runs:
         rows.add_row("random real images", *values(run.at), *_scores(run.control))

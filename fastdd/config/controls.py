@@ -1,4 +1,4 @@
-"""The arms that stand beside those of a recipe: random real images, and the whole real training set."""
+"""The two controls beside the arms of a recipe: random real images, and the whole real training set."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from .method import Batch, Method
 from .terms import Terms
 
 CONTROL = "random"
-
-
+"""name of the control of random real images, which every run has"""
 RANDOM_REAL = Method(
     title="random real images", init="real", batch=Batch(slots="all"), terms=Terms.none(), steps=0
 )
-"""the control that is run beside every arm"""
-
-
+"""the method that makes those images: chosen, and not optimized"""
 FULL = "full"
-"""the control of students of the whole real training set"""
+"""name of the control whose students learn the whole real training set"""

@@ -1,57 +1,68 @@
-"""How keys and values of a grid, and the arms on it, are written in names and titles."""
+"""How arms, and the keys and values of a grid, are written in titles, figures and folder names."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+
+from pydantic import JsonValue
 
 from .method import Method
 
 
-def labels(arms: Mapping[str, Method]) -> dict[str, str]:
-    """The title of each arm, followed by its name where two share a title."""
+def arm_titles(arms: Mapping[str, Method]) -> dict[str, str]:
+    """The title of each arm, followed by the arm's name where two share a title."""
     titles = {arm: method.title or arm for arm, method in arms.items()}
-    shared = [title for title in titles.values() if list(titles.values()).count(title) > 1]
-    return {arm: f"{title} ({arm})" if title in shared else title for arm, title in titles.items()}
-
-
-def tails(keys: Collection[str]) -> dict[str, str]:
-    """Each dotted key's shortest ending that no other has: ``gamma`` of ``method.terms.gaussian.gamma``."""
+    all_titles = list(titles.values())
     return {
-        key: next(tail for tail in _endings(key) if _bearers(tail, keys) <= 1 or tail == key) for key in keys
+        arm: f"{title} ({arm})" if all_titles.count(title) > 1 else title for arm, title in titles.items()
     }
 
 
-def _endings(key: str) -> list[str]:
+def short_keys(keys: Collection[str]) -> dict[str, str]:
+    """The shortest ending of each dotted key that no other has, such as ``gamma`` or ``gaussian.weight``."""
+    return {key: _shortest_ending(key, keys) for key in keys}
+
+
+def _shortest_ending(key: str, keys: Collection[str]) -> str:
     parts = key.split(".")
-    return [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
+    for start in range(len(parts) - 1, 0, -1):
+        ending = ".".join(parts[start:])
+        if sum(other == ending or other.endswith(f".{ending}") for other in keys) == 1:
+            return ending
+    return key
 
 
-def _bearers(tail: str, keys: Collection[str]) -> int:
-    return sum(key == tail or key.endswith(f".{tail}") for key in keys)
-
-
-def shown(value: Any) -> str:
-    """A value as YAML writes it on a line, numbers without needless digits: ``10``, ``[0.08, 1]``, ``null``."""
+def value_text(value: JsonValue) -> str:
+    """A value as YAML writes it in a line, without needless digits: ``10``, ``[0.08, 1]``, ``null``."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {shown(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {value_text(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(shown, value)) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
+        return "[" + ", ".join(map(value_text, value)) + "]"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.12g}" if isinstance(value, int | float) else str(value)
 
 
-def described(at: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """For example ``gamma = 10, lr = 0.1``; names are those of ``tails``."""
-    return ", ".join(f"{names[key]} = {shown(value)}" for key, value in at.items())
+def point_text(at: Mapping[str, JsonValue], names: Mapping[str, str]) -> str:
+    """A point of a grid in a title, for example ``gamma = 10, lr = 0.1``.
+
+    Args:
+        at: values by dotted key.
+        names: what ``short_keys`` calls the keys.
+    """
+    return ", ".join(f"{names[key]} = {value_text(value)}" for key, value in at.items())
 
 
-def folder_name(at: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """For example ``gamma-10-lr-0_1``: letters, digits, ``+``, ``-`` and ``_`` alone."""
-    return "-".join(f"{_plain(names[key])}-{_plain(shown(value))}" for key, value in at.items())
+def folder_name(at: Mapping[str, JsonValue], names: Mapping[str, str]) -> str:
+    """A point of a grid in the name of a folder, for example ``gamma-10-lr-0_1``.
+
+    The name has letters, digits, ``+``, ``-`` and ``_`` alone; the arguments are those of ``point_text``.
+    """
+    return "-".join(f"{_safe(names[key])}-{_safe(value_text(value))}" for key, value in at.items())
 
 
-def _plain(text: str) -> str:
+def _safe(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9+-]+", "_", text).strip("_")

@@ -1,10 +1,11 @@
-"""A whole run: the sections put together, and what must agree between them."""
+"""A recipe: the sections of a run put together, and what must agree between them."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from .base import All, Config, Count, LayerKind, Positive, Precision
 from .controls import CONTROL, FULL
@@ -21,54 +22,68 @@ class Bank(Config):
     batch: Count = 250
     """images a forward pass"""
     precision: Precision = "fp32"
-    """of the forward pass; statistics are always float32"""
+    """arithmetic of the forward pass; statistics are always float32"""
     compile: bool = False
+    """compile the forward pass"""
     layers: tuple[LayerKind, ...] = ()
-    """kinds of layers to be kept beside those that the terms ask for"""
+    """kinds of layers whose statistics are kept beside those that the arms' terms need"""
     form: Literal["full", "packed", "lowrank"] = "packed"
-    """of covariances: D x D, its lower triangle, or the leading eigenpairs and the diagonal of the rest"""
+    """how a D x D covariance is stored. full: whole; packed: its lower triangle; lowrank: the leading
+    eigenpairs, and the diagonal of the rest"""
     rank: Count = 64
-    """eigenpairs that lowrank keeps"""
+    """lowrank: eigenpairs that are kept"""
     dtype: Literal["fp32", "bf16"] = "fp32"
-    """of covariances on disk"""
+    """numbers of a stored covariance"""
     class_bn: Literal["none", "true", "running"] = "none"
-    """class-wise BatchNorm statistics. true: over all pixels of all images; running: as LPLD gathered them, a running
-    average over mini-batches that hold few images of a class, which lacks the variance between images"""
+    """BatchNorm statistics of each class. true: over all pixels of all images; running: as LPLD gathered
+    them, a running average over mini-batches that hold few images of a class, which lacks the variance
+    between images"""
     class_bn_group: Count = 1
     """running: images of a class in a mini-batch"""
     patch: Count | None = None
-    """also keep, class by class, the statistics of single images of all convolution and BatchNorm inputs, of channels
-    and of patches of this side in pixels, for terms.conv; null: as the arms' terms need"""
+    """side in pixels of the patches for terms.conv: the bank then keeps, class by class, statistics of single
+    images at all inputs of convolutions and BatchNorms, of channels and of such patches; null: as the arms'
+    terms need"""
     embeddings: Annotated[int, Field(ge=0)] | All = "all"
-    """real embeddings a class that are kept, a seeded choice; the diversity metrics need all"""
+    """real embeddings kept of each class, a seeded choice; the diversity metrics need all"""
     shard_mb: Positive = 8
-    """size of a file; classes larger than that have one each"""
+    """largest file in megabytes; a class that takes more has a file of its own"""
 
 
 class Recover(Config):
-    """How the work is cut and computed; it does not change what is computed beyond rounding."""
+    """How the work of recover is cut and computed, which changes results by rounding alone."""
 
     unit_images: Count | Literal["auto"] = 100
-    """images optimized together; a unit holds as many whole batches as fit, at least one. auto: by free memory"""
+    """images optimized together; a unit holds as many whole batches as fit, at least one. auto: by free
+    memory"""
     precision: Precision = "fp32"
     compile: bool | Literal["auto"] = "auto"
-    """one compiled graph for all units of a shape; auto: on a CPU, for an arm with work enough to repay the compiler"""
+    """one compiled graph for all units of a shape; auto: on a CPU, for an arm with work enough to repay the
+    compiler"""
     log_every: Count = 20
+    """steps between two lines in the log of losses"""
 
 
 class Metrics(Config):
-    k: Count = 5
-    """neighbours for coverage"""
+    """What is measured of the arms beside the accuracy of students."""
+
+    nearest_k: Count = 5
+    """coverage: a real image is covered by a distilled one that is nearer than its nearest_k-th real
+    neighbor"""
     full_set: bool | Literal["auto"] = "auto"
-    """also students of the whole real training set, for as many steps; auto: where its images fit into memory"""
+    """true: also train students on the whole real training set, for as many steps; auto: where its images fit
+    into memory"""
 
 
 class Recipe(Config):
+    """A run: data, teachers, the arms that are compared, and the protocol of the students."""
+
     name: str
     description: str = ""
     ipc: Count = 10
-    """images a class"""
+    """distilled images a class"""
     seed: Annotated[int, Field(ge=0)] = 0
+    """the seed from which all random draws of the run derive"""
     device: str = "auto"
     """auto: cuda where there is one, else cpu"""
     data: Data = Data()
@@ -76,63 +91,65 @@ class Recipe(Config):
     committee: dict[str, Teacher] = Field(default_factory=dict)
     """further teachers by name, for methods that use several (method.ensemble, method.offset)"""
     arms: dict[str, Method]
-    """what is compared; the control `random` (random real images) is always run beside them"""
+    """the methods that are compared, by name; the control `random`, random real images, is always run beside
+    them"""
     bank: Bank = Bank()
     recover: Recover = Recover()
     labels: Labels = Labels()
     student: Student = Student()
     metrics: Metrics = Metrics()
     sweep: Sweep = Sweep()
-    """which of the arms lie on a grid, and where"""
+    """the arms that lie on a grid, and where; written by `fastdd sweep`"""
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Recipe:
-        if CONTROL in self.arms:
-            raise ValueError(
-                "arms.random is the built-in control of random real images; name the arm otherwise"
-            )
-        if FULL in self.arms:
-            raise ValueError(
-                "arms.full is the built-in control of the whole training set; name the arm otherwise"
-            )
-        if reserved := {"real", "real_labels"} & self.arms.keys():
-            raise ValueError(
-                f"arms.{min(reserved)} is the name of the real images' embeddings; name the arm otherwise"
-            )
-        if bad := [
-            name
-            for name in self.arms
-            if not name.replace("-", "").replace("+", "").replace("_", "").isalnum()
-        ]:
-            raise ValueError(f"arms: {bad[0]!r} becomes a folder name; use letters, digits, '+', '-' and '_'")
-        ranked = [
-            name
-            for name, arm in self.arms.items()
-            if arm.init in ("confident", "medium", "kmeans", "herding")
-        ]
-        if ranked and self.bank.embeddings != "all":
-            raise ValueError(
-                f"arms.{ranked[0]}.init {self.arms[ranked[0]].init} ranks all real images by their embeddings; "
-                f"set bank.embeddings to all, got {self.bank.embeddings}"
-            )
+    def _arms_have_free_names(self) -> Recipe:
+        taken = {
+            CONTROL: "the built-in control of random real images",
+            FULL: "the built-in control of the whole training set",
+            "real": "the name of the real images' embeddings",
+            "real_labels": "the name of the real images' classes",
+        }
+        for name in self.arms:
+            if name in taken:
+                raise ValueError(f"arms.{name} is {taken[name]}; name the arm otherwise")
+            if not re.sub(r"[-+_]", "", name).isalnum():
+                raise ValueError(
+                    f"arms: {name!r} becomes a folder name; use letters, digits, '+', '-' and '_'"
+                )
         if missing := self.sweep.points.keys() - self.arms.keys():
-            raise ValueError(f"sweep.points.{min(missing)} is of no arm; arms: {', '.join(self.arms)}")
-        for name, member in self.committee.items():
+            raise ValueError(f"sweep.points.{min(missing)} names no arm; arms: {', '.join(self.arms)}")
+        return self
+
+    @model_validator(mode="after")
+    def _ranked_images_have_embeddings(self) -> Recipe:
+        for name, arm in self.arms.items():
+            if arm.init in ("confident", "medium", "kmeans", "herding") and self.bank.embeddings != "all":
+                raise ValueError(
+                    f"arms.{name}.init {arm.init} ranks all real images by their embeddings; set "
+                    f"bank.embeddings to all, got {self.bank.embeddings}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _teachers_see_the_same_images(self) -> Recipe:
+        for name, teacher in self.committee.items():
             if not name.replace("_", "").isalnum():
                 raise ValueError(f"committee: {name!r} becomes a file name; use letters, digits and '_'")
-            if (member.mean, member.std) != (self.teacher.mean, self.teacher.std):
+            if (teacher.mean, teacher.std) != (self.teacher.mean, self.teacher.std):
                 raise ValueError(
-                    f"committee.{name} has another mean or std than teacher; all see the same images, so use one"
+                    f"committee.{name} has another mean or std than teacher; all see the same images, so use "
+                    "one"
                 )
-        for name in ("mean", "std"):
-            if len(getattr(self.teacher, name)) != self.data.channels:
+        for name, values in (("mean", self.teacher.mean), ("std", self.teacher.std)):
+            if len(values) != self.data.channels:
                 raise ValueError(
-                    f"teacher.{name} has {len(getattr(self.teacher, name))} values, expected one for each of the "
+                    f"teacher.{name} has {len(values)} values, expected one for each of the "
                     f"{self.data.channels} channels of data.channels"
                 )
         return self
 
 
-def as_plain(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as JSON-like values, the form in which it is saved and compared; no ``sweep`` where none was."""
+def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
+    """The recipe as JSON-like values, as it is saved and compared; without ``sweep`` where no arm lies on a
+    grid."""
     return recipe.model_dump(mode="json", exclude=None if recipe.sweep.points else {"sweep"})

@@ -39,9 +39,9 @@ class Student(Config):
     """the student's network, untrained"""
 
     # length and batches
-    steps: Annotated[int, Field(ge=1)] | None = HOUSE_STEPS
+    steps: Count | None = HOUSE_STEPS
     """number of optimization steps; null: `epochs` gives the length"""
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Count | None = None
     """number of passes over the set, ceil(N / batch) steps each, instead of `steps`; null: `steps` gives the
     length"""
     batch: Count | Literal["by_ipc"] = 100
@@ -56,8 +56,8 @@ class Student(Config):
     momentum: BelowOne = 0.9
     """momentum of SGD"""
     weight_decay: NotNegative = 0.01
-    split_decay: bool = False
-    """true: only tensors called weight, of two and more dimensions, decay; false: all parameters do"""
+    decay_norms: bool = True
+    """true: all parameters decay; false: only tensors called weight, of two and more dimensions, do"""
     schedule: Literal["cosine", "cos2", "multistep", "constant"] = "cosine"
     """cos2 (EDC): a stretched cosine for 5/6 of the training, then a sharp drop and a line down to 0"""
     stretch: Annotated[float, Field(ge=1)] = 1.0
@@ -69,7 +69,7 @@ class Student(Config):
     """part of the training in which the learning rate rises linearly to lr; the schedule has the rest"""
     warmup_start: Probability = 0.01
     """learning rate at the start of the warm-up, as a part of lr"""
-    rate_per: Literal["step", "epoch"] = "step"
+    lr_interval: Literal["step", "epoch"] = "step"
     """how often the learning rate changes"""
     ema: BelowOne = 0.0
     """decay of a moving average of the weights, which is tested; 0: the weights themselves are"""
@@ -101,7 +101,7 @@ class Student(Config):
     """area range of a random resized crop, such as [0.08, 1]; null: a shift by `pad`"""
     pad: Annotated[int, Field(ge=0)] = 4
     """largest shift in pixels: a random crop after padding by this many pixels"""
-    padding: Literal["mean", "black"] = "mean"
+    pad_color: Literal["mean", "black"] = "mean"
     """color of the padding"""
     flip: Probability = 0.5
     """probability of a horizontal flip"""
@@ -118,8 +118,8 @@ class Student(Config):
     """epochs between test passes, with one at the end; null: `evaluations` says how many there are"""
     best_from: BelowOne = 0.0
     """part of the training before which there are no test passes"""
-    reports: Literal["last", "best"] = "last"
-    """which of the two accuracies the protocol's authors report; both are always told"""
+    reported: Literal["last", "best"] = "last"
+    """the accuracy of the two that the protocol's authors report; both are always told"""
     precision: Precision = "fp32"
     compile: bool = False
     """true: teacher, student and loss are one compiled step"""

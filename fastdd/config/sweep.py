@@ -1,4 +1,4 @@
-"""Where an arm lies on the grid of a sweep, and how keys and values of a grid are written in names and titles."""
+"""The section ``sweep`` of a recipe, which ``fastdd sweep`` writes: where arms lie on the grid."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from .base import Config
 
 
 class Point(Config):
-    """An arm that a sweep made from one of the recipe's arms by setting some of its values."""
+    """Where an arm lies that a sweep made by setting some values of one of the recipe's arms."""
 
     of: str
-    """the recipe's arm"""
+    """name of the recipe's arm"""
     title: str
-    """of that arm, which no other arm of the recipe has"""
+    """title of the recipe's arm, which no other arm of the recipe has"""
     at: dict[str, JsonValue]
-    """what was set: ``method.`` and the path in the method -> value"""
+    """the values that were set, by ``method.`` and their path in the method"""
 
 
 class Sweep(Config):
-    """The arms that lie on a grid; written by ``fastdd sweep``."""
+    """The arms that lie on a grid."""
 
     keys: tuple[str, ...] = ()
-    """of the grid, in its order"""
+    """keys of the grid, in its order"""
     points: dict[str, Point] = Field(default_factory=dict)
+    """places on the grid, by arm"""

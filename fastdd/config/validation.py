@@ -1,4 +1,4 @@
-"""Validation of plain values, with messages that name the key, what is wrong, the value and the nearest known key."""
+"""Validation of plain values; messages name the key, what is wrong, the value and the nearest known key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .terms import Terms, vocabulary
 NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher}
 """sections of a recipe that hold configurations by name, and the type of those"""
 TYPES = ("bool", "int", "float", "str", "constrained-int", "constrained-float")
-"""pydantic's names for the types in ``Count | Literal["all"]``, which stand in an error's location behind the keys"""
+"""pydantic's names for the types in ``Count | Literal["all"]``, which follow the keys in a location"""
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -41,8 +41,8 @@ def validated(model: type[C], plain: object, origin: str) -> C:
 def schema_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The dotted paths of all values of a configuration, sections included, as ``key=value`` may name them.
 
-    A recipe's ``arms`` and ``committee`` hold names of the user's, and ``sweep`` is written by ``fastdd sweep``; their
-    paths are left out.
+    A recipe's ``arms`` and ``committee`` hold names of the user's, and ``sweep`` is written by ``fastdd
+    sweep``; their paths are left out.
     """
     for name, field in model.model_fields.items():
         if name in (*NAMED, "sweep"):

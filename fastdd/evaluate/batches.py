@@ -146,7 +146,7 @@ class AugmentedBatches:
                 len(batch), height, width, config.scale, flip=config.flip, generator=draw
             )
             return resample(batch, windows).contiguous(memory_format=torch.channels_last)
-        if config.padding == "black":
+        if config.pad_color == "black":
             return shift_and_flip(batch - self.black, config.pad, config.flip, draw) + self.black
         return shift_and_flip(batch, config.pad, config.flip, draw)
 

@@ -27,7 +27,7 @@ FIRST = {
     "precision",
 }
 """values that are always hashed; later ones are where they differ from their default, so that hashes stay"""
-UNHASHED = {"protocol", "seeds", "reports", "compile"}
+UNHASHED = {"protocol", "seeds", "reported", "compile"}
 """values that change neither what a student learns nor what is measured"""
 
 
@@ -37,7 +37,7 @@ class ProtocolRecord(TypedDict):
     name: str
     text: str
     hash: str
-    reports: str
+    reported: str
     values: dict[str, JsonValue]
 
 
@@ -71,7 +71,7 @@ def protocol_text(config: Student) -> str:
 def _optimizer(config: Student) -> str:
     name = "AdamW" if config.optimizer == "adamw" else f"SGD {config.momentum:g}"
     rate = config.lr if isinstance(config.lr, str) else f"{config.lr:g}"
-    return f"{name} lr {rate} wd {config.weight_decay:g}" + (" of weights" if config.split_decay else "")
+    return f"{name} lr {rate} wd {config.weight_decay:g}" + ("" if config.decay_norms else " of weights")
 
 
 def _schedule(config: Student) -> str:
@@ -82,7 +82,7 @@ def _schedule(config: Student) -> str:
         text += f" stretched {config.stretch:g}"
     if config.warmup:
         text += f" after a warm-up of {config.warmup:g} from {config.warmup_start:g}"
-    return text + (" an epoch" if config.rate_per == "epoch" else "")
+    return text + (" an epoch" if config.lr_interval == "epoch" else "")
 
 
 def _augmentation(config: Student) -> str:
@@ -96,7 +96,7 @@ def _augmentation(config: Student) -> str:
     if config.shuffle_patches > 1:
         texts.append(f"{config.shuffle_patches} x {config.shuffle_patches} patches shuffled")
     if config.scale is None:
-        texts.append(f"shift {config.pad} px" + (" in black" if config.padding == "black" else ""))
+        texts.append(f"shift {config.pad} px" + (" in black" if config.pad_color == "black" else ""))
     else:
         texts.append(f"crop {config.scale[0]:g} to {config.scale[1]:g}")
     mixing = "no mixing" if config.mix == "none" else f"{config.mix}({config.mix_alpha:g})"
@@ -124,6 +124,6 @@ def protocol_record(config: Student) -> ProtocolRecord:
         "name": config.protocol,
         "text": protocol_text(config),
         "hash": protocol_hash(config),
-        "reports": config.reports,
+        "reported": config.reported,
         "values": config.model_dump(mode="json"),
     }

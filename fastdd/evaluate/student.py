@@ -162,7 +162,7 @@ def student_optimizer(config: SettledStudent, network: nn.Module) -> torch.optim
     """The protocol's optimizer over a network's parameters."""
 
     def decays(name: str, parameter: nn.Parameter) -> bool:
-        return not config.split_decay or ("weight" in name and parameter.ndim > 1)
+        return config.decay_norms or ("weight" in name and parameter.ndim > 1)
 
     groups = decay_groups(network, config.weight_decay, decays)
     if config.optimizer == "adamw":
@@ -172,7 +172,7 @@ def student_optimizer(config: SettledStudent, network: nn.Module) -> torch.optim
 
 def learning_rate(config: SettledStudent, step: int, steps: int, batches: int) -> float:
     """The learning rate of a step, 0 <= step < steps; an epoch has ``batches`` steps."""
-    if config.rate_per == "step":
+    if config.lr_interval == "step":
         return config.lr * learning_rate_factor(config, step, steps)
     return config.lr * learning_rate_factor(config, step // batches, steps / batches)
 

@@ -137,8 +137,9 @@ def _settings(source: RunSource | None) -> str:
     if source is None:
         return ""
     recipe = as_plain(source.recipe)
-    arms = recipe.pop("arms")
-    recipe["method"] = arms.get(source.arm, "random real images")
+    del recipe["arms"]
+    method = source.recipe.arms.get(source.arm)
+    recipe["method"] = "random real images" if method is None else method.model_dump(mode="json")
     text = yaml.safe_dump(_without_folders(recipe), sort_keys=False, allow_unicode=True)
     return f"## Settings\n\n```yaml\n{text}```"
 

@@ -36,7 +36,7 @@ def plan_labels(
         InputError: the protocol augments in a way that views do not record, or pruning asks for another
             replay.
     """
-    black = bool(student.pad) and student.padding == "black"
+    black = bool(student.pad) and student.pad_color == "black"
     if student.randaugment is not None or student.shuffle_patches > 1 or black:
         raise InputError(
             "labels.per view records crops, flips and mixing alone, but student has randaugment, "

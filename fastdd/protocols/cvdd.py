@@ -1,7 +1,8 @@
 """CV-DD's and SRe2L++'s post-training: small batches, and a teacher that normalizes by their statistics.
 
-The released labels were stored, of halves of 8 images each; here the teacher sees the whole batch of 16. ``stretch`` is
-the papers' eta: 1 on CIFAR-10, 2 for a ResNet-18 at 10 images a class of CIFAR-100 or more of Tiny-ImageNet.
+The released labels were stored, of halves of 8 images each; here the teacher sees the whole batch of 16.
+``stretch`` is the papers' eta: 1 on CIFAR-10, 2 for a ResNet-18 at 10 images a class of CIFAR-100 or more of
+Tiny-ImageNet.
 """
 
 from ..config.sources import code, ours
@@ -14,10 +15,10 @@ CVDD = {
     "optimizer": code("adamw"),
     "lr": code(1e-3),
     "weight_decay": code(0.01),
-    "split_decay": code(True),
+    "decay_norms": code(False),
     "schedule": code("cosine"),
     "stretch": code(1.0),
-    "rate_per": code("epoch"),
+    "lr_interval": code("epoch"),
     "labels": ours("online"),
     "teacher_mode": code("train"),
     "temperature": code(20.0),
@@ -26,7 +27,7 @@ CVDD = {
     "mix": code("cutmix"),
     "mix_alpha": code(1.0),
     "test_every": ours(50),
-    "reports": code("last"),
+    "reported": code("last"),
 }
 
 register_protocol("cvdd", CVDD)

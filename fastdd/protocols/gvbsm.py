@@ -1,8 +1,8 @@
-"""G-VBSM's post-training, and EDC's: squared differences of logits, and a little cross-entropy with the image's class.
+"""G-VBSM's post-training, and EDC's: squared differences of logits, and a little cross-entropy.
 
-The class is the image's own, whatever was mixed in. Both have the mean logits of several teachers, G-VBSM stored (FKD);
-here it is the teacher of the run. EDC tests a moving average of the parameters with the student's own BatchNorm
-statistics; ours averages those too.
+The cross-entropy is with the image's own class, whatever was mixed in. Both have the mean logits of several
+teachers, G-VBSM stored (FKD); here it is the teacher of the run. EDC tests a moving average of the parameters
+with the student's own BatchNorm statistics; ours averages those too.
 """
 
 from ..config.sources import code, ours
@@ -12,14 +12,14 @@ SHARED = {
     "labels": ours("online"),
     "teacher_mode": code("eval"),
     "loss": code("mse"),
-    "split_decay": code(True),
-    "rate_per": code("epoch"),
+    "decay_norms": code(False),
+    "lr_interval": code("epoch"),
     "scale": code([0.08, 1.0]),
     "flip": code(0.5),
     "mix": code("cutmix"),
     "mix_alpha": code(1.0),
     "test_every": code(10),
-    "reports": code("best"),
+    "reported": code("best"),
 }
 SGD = {"optimizer": code("sgd"), "lr": code(0.1), "momentum": code(0.9), "weight_decay": code(5e-4)}
 

@@ -1,8 +1,9 @@
 """RDED's post-training, and DELT's, which has RandAugment in place of shuffled patches.
 
-Half a cosine, which ends at one half of the learning rate; a batch by the images a class, and a learning rate by the
-student (rules.py). RDED's mosaics are of 2 x 2 patches at 224 pixels and of one patch at 32 and 64, where the crop of a
-share of 1 is the whole image. Every tenth epoch is tested, and with RDED the last fifth alone counts.
+Half a cosine, which ends at one half of the learning rate; a batch by the images a class, and a learning rate
+by the student (rules.py). RDED's mosaics are of 2 x 2 patches at 224 pixels and of one patch at 32 and 64,
+where the crop of a share of 1 is the whole image. Every tenth epoch is tested, and with RDED the last fifth
+alone counts.
 """
 
 from ..config.sources import code, ours
@@ -14,10 +15,10 @@ SHARED = {
     "optimizer": code("adamw"),
     "lr": code("by_network"),
     "weight_decay": code(0.01),
-    "split_decay": code(True),
+    "decay_norms": code(False),
     "schedule": code("cosine"),
     "stretch": code(2.0),
-    "rate_per": code("epoch"),
+    "lr_interval": code("epoch"),
     "labels": code("online"),
     "teacher_mode": code("eval"),
     "temperature": code(20.0),
@@ -25,7 +26,7 @@ SHARED = {
     "mix": code("cutmix"),
     "mix_alpha": code(1.0),
     "test_every": code(10),
-    "reports": code("best"),
+    "reported": code("best"),
 }
 
 RDED = {

@@ -1,8 +1,9 @@
-"""Protocols by name: how the papers' released code trains and tests students, as presets of a recipe's ``student``.
+"""Protocols by name: how the papers' released code trains and tests students.
 
-A preset is a mapping of keys of ``student`` to values, plain ones or with their source, as the methods' declarations
-have. A recipe or a command lays its own values over it. Each file of this folder registers the presets that it defines;
-a package of somebody else's registers its own under the entry-point group ``fastdd.protocols``.
+A protocol is a preset of a recipe's section ``student``: a mapping of its keys to values, plain ones or with
+their source, as methods have them. A recipe or a command lays its own values over it. Each file of this
+folder registers the presets that it defines; another distribution gives its own as entry points of the group
+``fastdd.protocols``.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ def register_protocol(name: str, values: Mapping[str, object]) -> None:
 
     Args:
         name: letters, digits and ``_ . + -``.
-        values: keys of a recipe's section ``student`` (``fastdd show digits`` lists them) and their values, for example
-            ``{"network": "resnet18_small", "epochs": 300, "batch": 50}``. What is left out is the house protocol's.
+        values: keys of a recipe's section ``student`` (``fastdd show digits`` lists them) and their values,
+            for example ``{"network": "resnet18_small", "epochs": 300, "batch": 50}``. What is left out is the
+            house protocol's.
 
     Raises:
         InputError: the name is taken, a key is unknown, or a value is of the wrong type or out of range.

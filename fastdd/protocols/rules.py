@@ -1,8 +1,8 @@
-"""What of a protocol depends on the set and on the student: RDED's batches and learning rates, and the steps.
+"""Values of a protocol that depend on the set and on the network: RDED's batches and learning rates.
 
 batch   10, 50, 100 for 1, 10, 50 images a class, twice that with 100 or 1,000 classes; 100 with 200 classes
-        (Tiny-ImageNet); at the most the whole set
-lr      by the student's network; the released script trains one that its table lacks with 0
+        (Tiny-ImageNet); never more than the whole set
+lr      by the student's network; the released script trains a network that its table lacks with a rate of 0
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ RATES = {
     "swin_v2_t": 1e-4,
 }
 OWN_RATES = {"vgg16": 5e-4, "shufflenet_v2": 1e-3, "vit_small": 1e-4}
-"""of students that RDED does not have; as its nearest relatives"""
+"""learning rates of networks that RDED does not train, as those of their nearest relatives"""
 
 
 class SettledStudent(Student):
-    """A student's protocol on a set of known size: batch and learning rate are numbers, and so is the length."""
+    """A student's protocol on a set of known size: batch, learning rate and length are numbers."""
 
     batch: Count
     lr: Positive
@@ -73,8 +73,8 @@ def rded_batch(images: int, classes: int) -> int:
     ipc = images / classes
     if ipc not in BATCHES:
         raise InputError(
-            f"student.batch=by_ipc is known for 1, 10 and 50 images a class, but the set has {images} images of "
-            f"{classes} classes; set student.batch to a number, for example student.batch=50"
+            f"student.batch=by_ipc is known for 1, 10 and 50 images a class, but the set has {images} images "
+            f"of {classes} classes; set student.batch to a number, for example student.batch=50"
         )
     batch = 100 if classes == 200 else BATCHES[int(ipc)] * (2 if classes in (100, 1000) else 1)
     return min(batch, images)
@@ -90,7 +90,7 @@ def rded_rate(network: str) -> float:
     matches = [name for name in known if network.startswith(name)]
     if not matches:
         raise InputError(
-            f"student.lr=by_network has no learning rate for {network!r}{suggestion(network, known)}; set student.lr "
-            "to a number, for example student.lr=0.001"
+            f"student.lr=by_network has no learning rate for {network!r}{suggestion(network, known)}; set "
+            "student.lr to a number, for example student.lr=0.001"
         )
     return known[max(matches, key=len)]

@@ -1,11 +1,12 @@
 """SRe2L's post-training, and DiRe's, LPLD's and DWA's, which follow it.
 
-CIFAR: AdamW on everything, MixUp, T = 30, and a teacher that was never put in eval mode; the image is padded before it
-is normalized, so with black. Tiny-ImageNet: SGD with torchvision's warm-up of 5 epochs, and a divergence times T^2,
-which its log-target form does not change. ImageNet: AdamW with decay of weights alone, CutMix, T = 20.
+CIFAR: AdamW on everything, MixUp, T = 30, and a teacher that was never put in eval mode; the image is padded
+before it is normalized, so with black. Tiny-ImageNet: SGD with torchvision's warm-up of 5 epochs, and a
+divergence times T^2, which its log-target form does not change. ImageNet: AdamW with decay of weights alone,
+CutMix, T = 20.
 
-The ImageNet labels of SRe2L and LPLD were stored, one for each view of each epoch (FKD); ``labels: online`` is the same
-but for fp16 and for LPLD's pruning.
+The ImageNet labels of SRe2L and LPLD were stored, one for each view of each epoch (FKD); ``labels: online``
+is the same but for fp16 and for LPLD's pruning.
 """
 
 from ..config.sources import code, ours
@@ -18,19 +19,19 @@ CIFAR = {
     "optimizer": code("adamw"),
     "lr": code(1e-3),
     "weight_decay": code(0.01),
-    "split_decay": code(False),
+    "decay_norms": code(True),
     "schedule": code("cosine"),
-    "rate_per": code("epoch"),
+    "lr_interval": code("epoch"),
     "labels": code("online"),
     "teacher_mode": code("train"),
     "temperature": code(30.0),
     "pad": code(4),
-    "padding": code("black"),
+    "pad_color": code("black"),
     "flip": code(0.5),
     "mix": code("mixup"),
     "mix_alpha": code(0.8),
     "test_every": ours(50),
-    "reports": code("last"),
+    "reported": code("last"),
 }
 
 TINY = {
@@ -44,7 +45,7 @@ TINY = {
     "schedule": code("cosine"),
     "warmup": code(5 / 100),
     "warmup_start": code(0.01),
-    "rate_per": code("epoch"),
+    "lr_interval": code("epoch"),
     "labels": code("online"),
     "teacher_mode": code("eval"),
     "temperature": code(20.0),
@@ -53,7 +54,7 @@ TINY = {
     "flip": code(0.5),
     "mix": code("none"),
     "test_every": ours(10),
-    "reports": code("last"),
+    "reported": code("last"),
 }
 
 IMAGENET = {
@@ -64,9 +65,9 @@ IMAGENET = {
     "optimizer": code("adamw"),
     "lr": code(1e-3),
     "weight_decay": code(0.01),
-    "split_decay": code(True),
+    "decay_norms": code(False),
     "schedule": code("cosine"),
-    "rate_per": code("epoch"),
+    "lr_interval": code("epoch"),
     "labels": ours("online"),
     "teacher_mode": code("eval"),
     "temperature": code(20.0),
@@ -75,15 +76,15 @@ IMAGENET = {
     "mix": code("cutmix"),
     "mix_alpha": code(1.0),
     "test_every": code(10),
-    "reports": code("best"),
+    "reported": code("best"),
 }
 
-DIRE = {**CIFAR, "test_every": code(1), "best_from": code(0.5), "reports": code("best"), "seeds": code(5)}
+DIRE = {**CIFAR, "test_every": code(1), "best_from": code(0.5), "reported": code("best"), "seeds": code(5)}
 
 LPLD_IMAGENET = {**IMAGENET, "batch": code(128), "accumulate": code(1)}
-LPLD_TINY = {**TINY, "batch": code(64), "reports": code("best")}
+LPLD_TINY = {**TINY, "batch": code(64), "reported": code("best")}
 
-DWA_CIFAR = {**CIFAR, "reports": code("best")}
+DWA_CIFAR = {**CIFAR, "reported": code("best")}
 DWA_TINY = {
     **TINY,
     "epochs": code(200),
@@ -91,7 +92,7 @@ DWA_TINY = {
     "warmup": code(5 / 200),
     "mix": code("cutmix"),
     "mix_alpha": code(1.0),
-    "reports": code("best"),
+    "reported": code("best"),
 }
 DWA_IMAGENET = {**IMAGENET, "batch": code(128), "accumulate": code(1), "labels": code("online")}
 

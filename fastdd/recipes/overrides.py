@@ -19,7 +19,7 @@ from ..config.validation import NAMED, schema_paths
 from ..errors import InputError, suggestion
 
 Address: TypeAlias = tuple[str, ...]
-"""where a value stands: ("student.lr",) or, in a section of named ones, ("arms", "deda", "terms.gaussian.gamma")"""
+"""where a value stands: ("student.lr",) or, in a named arm, ("arms", "deda", "terms.gaussian.gamma")"""
 
 
 @dataclass(frozen=True)

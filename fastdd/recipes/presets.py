@@ -1,8 +1,8 @@
-"""The built-in recipes by name: those with a file of their own, and DATASET-METHOD for every data set and method.
+"""The built-in recipes by name: those in a file, and DATASET-METHOD for every data set and method.
 
-A data set is a small file in recipes/datasets/, which says where its images are, how its teacher is trained, and how
-students are. What a method does on the data set stands in the method's file. A recipe of the user's takes a data set
-with ``dataset: NAME``.
+A data set is a small file in recipes/datasets/, which says where its images are, how its teacher is trained,
+and how students are. What a method does on the data set stands in the method's file. A recipe of the user's
+takes a data set with ``dataset: NAME``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Document:
 
 
 def method_names() -> list[str]:
-    """Names that a recipe's name may end in: methods, and additions to the method that they were released for."""
+    """Names that DATASET-METHOD may end in: methods, and additions, which stand on a method of their own."""
     return [*sorted(name for name in METHODS if name != "custom"), *sorted(ADDITIONS)]
 
 
@@ -77,8 +77,8 @@ def data_set(name: object, origin: str) -> dict[str, object]:
     known = dataset_names()
     if not isinstance(name, str) or name not in known:
         raise InputError(
-            f"{origin}: unknown dataset {name!r}{suggestion(str(name), known)}; known: {', '.join(known)}. For images "
-            "of your own give data.root instead"
+            f"{origin}: unknown dataset {name!r}{suggestion(str(name), known)}; known: {', '.join(known)}. "
+            "For images of your own give data.root instead"
         )
     return _data_set(name)
 
@@ -104,7 +104,8 @@ def read(name: str) -> Document:
     if name in dataset_names():
         raise InputError(f"{name!r} is a data set; say with which method, for example {name}-deda")
     raise InputError(
-        f"unknown recipe {name!r}{suggestion(name, recipe_names())}; `fastdd recipes` lists them, or give a .yaml file"
+        f"unknown recipe {name!r}{suggestion(name, recipe_names())}; `fastdd recipes` lists them, or give a "
+        ".yaml file"
     )
 
 

@@ -3,8 +3,9 @@
 Each of these is laid over the ones before it:
 
     run     the types' defaults, the data set, the student's protocol, the recipe, key=value
-    arm     the types' defaults, the method, what it declares for the data set and for the images a class, its additions,
-            the recipe's section ``method`` (for every arm), the arm's own section, --add, key=value
+    arm     the types' defaults, the method, what it declares for the data set and the images a class, its
+            additions, the recipe's section ``method`` (for every arm), the arm's own section, --add,
+            key=value
 
 overrides.py says how a key may be written.
 """
@@ -43,7 +44,7 @@ class Resolved:
 
 
 class Row(NamedTuple):
-    """A value of a resolved recipe: where it stands, who set it, and ``paper``, ``code`` or ``ours`` where that is told."""
+    """A value of a resolved recipe: its dotted path, who set it, and where that one says it comes from."""
 
     path: str
     value: JsonValue
@@ -155,7 +156,7 @@ def _arm(name: str, document: Document, ipc: int) -> Tree:
 
 
 def _add_to_all(arms: Tree, extra: str) -> Tree:
-    """Every arm with an addition, which its name then tells; an arm that has the terms already stays as it is."""
+    """Every arm with an addition, which its name then tells; an arm that has its terms stays as it is."""
     terms = ADDITIONS[extra].terms
     found: Tree = {}
     for arm in arms:
@@ -201,7 +202,7 @@ def _images_a_class(tree: Tree, overrides: Sequence[Override]) -> int:
 
 
 def _with_protocol(base: Tree, tree: Tree, overrides: Sequence[Override]) -> Tree:
-    """A data set's values with the student's protocol: over them, or beneath them where the data set names it."""
+    """A data set's values with the student's protocol over them; beneath where the data set names it."""
     given = last_value(overrides, "protocol", "student.protocol")
     named = value_at(tree, "student.protocol") if given is None else given
     name = value_at(base, "student.protocol") if named is None else named

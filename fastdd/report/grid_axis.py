@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from ..config.naming import shown
+from ..config.naming import value_text
 
 FIRST, LAST = 0.05, 0.95
 """places of the lowest and the highest value, as fractions of the axis"""
@@ -45,7 +45,7 @@ class GridAxis:
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """(place, text) of every value."""
-        return [(place, shown(value)) for place, value in zip(self.places, self.values, strict=True)]
+        return [(place, value_text(value)) for place, value in zip(self.places, self.values, strict=True)]
 
 
 def grid_axis(values: Sequence[JsonValue]) -> GridAxis:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from pydantic import JsonValue
 
-from ..config.naming import described, tails
+from ..config.naming import point_text, short_keys
 from .axis import Axis, Geometry, linear_axis
 from .figures import mean, spread
 from .grid_axis import GridAxis, grid_axis
@@ -150,7 +150,7 @@ def accuracy_by_key(runs: Sequence[SweptRun], keys: Sequence[str]) -> SweepFigur
     measured = [*(run.control for run in runs), *(each.last for each in sets)]
     x = grid_axis(_unique(each.at[keys[0]] for each in sets if keys[0] in each.at))
     y = linear_axis([end for last in measured for end in _ends(last)])
-    frame = _Frame(keys[0], tails(keys), run_keys=frozenset(runs[0].at), x_axis=x, y_axis=y)
+    frame = _Frame(keys[0], short_keys(keys), run_keys=frozenset(runs[0].at), x_axis=x, y_axis=y)
     labels = _unique(map(frame.label, sets))
     panels = [
         frame.panel(title, [run for run in runs if frame.title(run) == title], labels)
@@ -213,12 +213,12 @@ class _Frame:
 
     def title(self, run: SweptRun) -> str:
         """The title of a run's panel."""
-        return described({key: value for key, value in run.at.items() if key != self.key}, self.names)
+        return point_text({key: value for key, value in run.at.items() if key != self.key}, self.names)
 
     def label(self, each: SweptSet) -> str:
         """The arm and the values of its method's other keys; the keys of runs stand over the panels."""
         rest = {key: value for key, value in each.at.items() if key not in (self.key, *self.run_keys)}
-        return ", ".join(part for part in (each.title, described(rest, self.names)) if part)
+        return ", ".join(part for part in (each.title, point_text(rest, self.names)) if part)
 
     def panel(self, title: str, runs: Sequence[SweptRun], labels: Sequence[str]) -> Panel:
         """The panel of the runs of one title; ``labels`` are those of all panels."""
@@ -249,7 +249,7 @@ class _Frame:
         middle = (low + high) / 2
         where, x = "", PANEL.right - GAP
         if self.key in each.at:
-            where = f", {described({self.key: each.at[self.key]}, self.names)}"
+            where = f", {point_text({self.key: each.at[self.key]}, self.names)}"
             x = self._place(each.at) + aside
         deviation = f" ± {high - middle:.1f}" if len(each.last) > 1 else ""
         text = f"{label}{where}: {middle:.1f}{deviation} %"

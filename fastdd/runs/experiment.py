@@ -105,9 +105,9 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
         raise InputError(
             f"classes {classes.start}:{classes.stop} are not within the {number} classes 0:{number}"
         )
-    if recipe.metrics.k >= len(experiment.real.train):
+    if recipe.metrics.nearest_k >= len(experiment.real.train):
         raise InputError(
-            f"metrics.k is {recipe.metrics.k}, expected less than the {len(experiment.real.train)} real "
+            f"metrics.nearest_k is {recipe.metrics.nearest_k}, expected less than the {len(experiment.real.train)} real "
             "images"
         )
     experiment.full_set().left_out(recipe.metrics.full_set)

@@ -41,7 +41,7 @@ def _measure(run: Run) -> Metrics:
         ),
         teacher=TeacherResult(network=card.network, accuracy=card.accuracy),
         protocol=ProtocolResult(text=text, hash=digest, seeds=recipe.student.seeds),
-        k=recipe.metrics.k,
+        k=recipe.metrics.nearest_k,
         arms=arms,
         full_set=full_set_result(run),
     )
@@ -50,7 +50,7 @@ def _measure(run: Run) -> Metrics:
 
 def _arms(run: Run) -> dict[str, ArmResult]:
     """The results of every arm, by name."""
-    embeddings, k = _embeddings(run), run.experiment.recipe.metrics.k
+    embeddings, k = _embeddings(run), run.experiment.recipe.metrics.nearest_k
     arms = {}
     with run.session.stage("metrics") as work:
         real = embeddings["real"].float()

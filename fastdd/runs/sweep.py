@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..config import CONTROL
-from ..config.naming import labels
+from ..config.naming import arm_titles
 from ..errors import InputError
 from ..recipes.grid import Grid, expand, parse_grid
 from ..report import SweptRun, SweptSet, accuracy_by_key, sweep_svg
@@ -84,7 +84,7 @@ def _results(grid: Grid, metrics: Sequence[Metrics]) -> SweepResults:
     runs = []
     for run, measured in zip(grid.runs, metrics, strict=True):
         arms = {}
-        for arm, title in labels(run.recipe.arms).items():
+        for arm, title in arm_titles(run.recipe.arms).items():
             point = run.recipe.sweep.points.get(arm)
             place = {"of": arm, "title": title, "at": {}} if point is None else point.model_dump(mode="json")
             arms[arm] = SweepArm.model_validate(place | _scores(measured.arms[arm]))

@@ -2,9 +2,9 @@
 
     python tests/kernels/aot.py cuda:90 > report.json
 
-Each of triton_calls.py's calls gives a launcher ordinary CPU tensors; the launch is caught, and compiled with the very
-specialization (types, 16-byte alignment, ones, constants) that it would have had. Run as a program of its
-own, without TRITON_INTERPRET, since the interpreter replaces the compiler for a whole process.
+Each of triton_calls.py's calls gives a launcher ordinary CPU tensors; the launch is caught, and compiled with
+the very specialization (types, 16-byte alignment, ones, constants) that it would have had. Run as a program
+of its own, without TRITON_INTERPRET, since the interpreter replaces the compiler for a whole process.
 """
 
 from __future__ import annotations

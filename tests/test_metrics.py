@@ -273,6 +273,6 @@ def test_the_command_knows_a_run(finished: Path, tmp_path: Path, capsys: pytest.
 
 def test_the_benchmark_runs_at_a_small_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    row = importlib.import_module("metrics").one(300, 40, 16, 4, 5)
+    row = importlib.import_module("metrics").one(300, 40, dimension=16, classes=4, k=5)
     assert row["work"] == "metrics of 300 real x 40 distilled x 16, 4 classes, k = 5"
     assert row["seconds"] > 0

@@ -1,4 +1,4 @@
-"""The ``fastdd`` command: one file a command here. Modules that import torch are imported only when a command runs."""
+"""The ``fastdd`` command. A module that imports torch is imported when the command that needs it runs."""
 
 from __future__ import annotations
 
@@ -9,20 +9,51 @@ from collections.abc import Sequence
 
 from ..errors import InputError
 from ..version import __version__
-from . import banks, data, evaluate, export, folder, labels, metrics, recipes, robust, stages, sweep
+from . import (
+    data,
+    evaluate,
+    export,
+    labels,
+    merge,
+    metrics,
+    recipes,
+    report,
+    robust,
+    show,
+    stages,
+    status,
+    sweep,
+)
+
+COMMANDS = (
+    stages,
+    sweep,
+    status,
+    report,
+    evaluate,
+    robust,
+    metrics,
+    recipes,
+    show,
+    data,
+    merge,
+    labels,
+    export,
+)
+"""in the order of ``fastdd --help``"""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fastdd", description="Fast large-scale dataset distillation.")
     parser.add_argument("--version", action="version", version=f"fastdd {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (stages, sweep, evaluate, robust, recipes, data, folder, banks, metrics, labels, export):
+    for module in COMMANDS:
         module.add(commands)
     return parser
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Arguments; overrides may also stand after options, where argparse alone would not take them."""
+    """Read the arguments; overrides may also follow options, where argparse alone does not take them."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and (
@@ -35,7 +66,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0 done, 1 problems found, 2 bad input, 130 interrupted."""
+    """Run a command line and return its exit status.
+
+    0: done; 1: problems were found; 2: bad input, told in one line; 130: interrupted.
+    """
     arguments = _parse(argv)
     try:
         return arguments.run(arguments) or 0

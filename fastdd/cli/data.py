@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .console import console
+from .options import Commands
 
 if TYPE_CHECKING:
     from ..data import DatasetSummary
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 ROOT = "a folder, an archive, shards, or NAME:REST for a registered source"
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
+    """Add the command."""
     data = commands.add_parser("data", help="check a data set, or show what it holds")
     actions = data.add_subparsers(dest="data_command", required=True)
     check = actions.add_parser("check", help="list every problem of a data set")

@@ -1,25 +1,29 @@
-"""Students and accuracies: ``fastdd evaluate RECIPE`` of a run, ``fastdd evaluate SET`` of a finished distilled set.
+"""``fastdd evaluate RECIPE``, a stage of a run; ``fastdd evaluate SET``, students of a finished distilled
+set.
 
-One command; what the argument is tells them apart: a recipe's name or file, or a folder.
+The argument tells which is meant: the name or file of a recipe, or a folder.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .console import console, spread
-from .sets import request_of, set_arguments
+from .options import Commands, request_of, set_arguments
 from .stages import run_arguments, run_stage
 
 if TYPE_CHECKING:
     from ..evaluate.evaluation import Evaluation
 
-TEXT = "Students and metrics of a recipe's run; or of a distilled set, with the controls beside it."
-OF_A_RECIPE = ("add", "out", "fresh")
-OF_A_SET = (
+TEXT = (
+    "With a recipe: do the stages up to students and metrics, and stop. With a distilled set: train students "
+    "on it, on random real images and on the whole real training set, and print their accuracies."
+)
+WITH_RECIPE = ("add", "out", "fresh")
+WITH_SET = (
     "student",
     "protocol",
     "teacher",
@@ -32,20 +36,27 @@ OF_A_SET = (
     "no_full_set",
     "json",
 )
-"""options of one form that the other refuses"""
+"""options that go with one kind of argument, which the other refuses"""
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
+    """Add the command."""
     evaluate = commands.add_parser(
-        "evaluate", help="stop after students and metrics; or evaluate SET", description=TEXT
+        "evaluate",
+        help="train students of a recipe's run, or of a distilled set and its controls",
+        description=TEXT,
     )
     run_arguments(evaluate)
-    of_set = evaluate.add_argument_group("of a set", "RECIPE is a run's folder, or a folder of class folders")
+    of_set = evaluate.add_argument_group(
+        "options with a set", "In place of RECIPE give a run's folder, or a folder of class folders."
+    )
     set_arguments(of_set)
-    of_set.add_argument("--no-control", action="store_true", help="leave out the random real images")
-    of_set.add_argument("--no-full-set", action="store_true", help="leave out the whole real training set")
+    of_set.add_argument("--no-control", action="store_true", help="train no students of random real images")
     of_set.add_argument(
-        "--json", metavar="FILE", help="where the results go (default: evaluation-HASH.json in SET)"
+        "--no-full-set", action="store_true", help="train no students of the whole real training set"
+    )
+    of_set.add_argument(
+        "--json", metavar="FILE", help="the file of results (default: evaluation-HASH.json in SET)"
     )
     evaluate.set_defaults(run=_evaluate)
 
@@ -56,10 +67,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     name = arguments.recipe
     is_recipe = name.endswith((".yaml", ".yml")) or name in recipe_names()
     if is_recipe or not Path(name).exists():
-        _refuse(arguments, OF_A_SET, f"{name} is no distilled set")
+        _refuse(arguments, WITH_SET, f"{name} is no distilled set")
         run_stage(arguments)
     else:
-        _refuse(arguments, OF_A_RECIPE, f"{name} is a distilled set, no recipe")
+        _refuse(arguments, WITH_RECIPE, f"{name} is a distilled set, no recipe")
         _evaluate_set(arguments)
 
 
@@ -112,8 +123,8 @@ def _print(evaluation: Evaluation) -> None:
     out.print(f"\n{evaluation.set.path}: {len(evaluation.images)} images; teacher {card.network}{reached}")
     out.print(rows)
     out.print(
-        f"protocol {first.protocol}: {protocol_text(first)}; students a network: {first.seeds}; its authors report the "
-        f"{first.reported}"
+        f"protocol {first.protocol}: {protocol_text(first)}; students a network: {first.seeds}; its authors "
+        f"report the {first.reported}"
     )
     if evaluation.full_left_out is None:
         out.print(f"{FULL}: {evaluation.full.title}; a reference, no contender")

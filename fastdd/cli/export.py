@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .options import Commands
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+
+def add(commands: Commands) -> None:
+    """Add the command."""
     export = commands.add_parser(
         "export", help="write a distilled set for other libraries, with a dataset card"
     )

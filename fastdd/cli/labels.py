@@ -1,31 +1,32 @@
-"""Stored labels: ``fastdd labels show``, ``export-fkd`` and ``import-fkd``."""
+"""``fastdd labels show``, ``export-fkd`` and ``import-fkd``: stored soft labels."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from pathlib import Path
-from typing import Any
 
 from .console import console
+from .options import Commands
 
 Rows = list[tuple[str, str]]
-"""(name, value)"""
+"""what is printed: (name, value)"""
 
 
-def add(commands: Any) -> None:
-    labels = commands.add_parser("labels", help="work on stored labels")
-    labels = labels.add_subparsers(dest="labels_command", required=True)
-    show = labels.add_parser("show", help="print what labels are of, how they were made and what they take")
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = commands.add_parser("labels", help="show, export or import stored soft labels")
+    labels = parser.add_subparsers(dest="labels_command", required=True, metavar="COMMAND")
+    show = labels.add_parser(
+        "show", help="print which images labels belong to, how they were made and their size"
+    )
     show.add_argument("labels", metavar="LABELS", help="labels/ARM or labels/ARM.safetensors of a run")
     show.set_defaults(run=_show)
     out = labels.add_parser("export-fkd", help="write labels in the layout of the released FKD code")
+    out.add_argument("labels", metavar="LABELS", help="the folder labels/ARM of a run with labels.order=fkd")
+    out.add_argument("--out", metavar="DIR", required=True, help="the new folder")
     out.add_argument(
-        "labels", metavar="LABELS", help="a folder labels/ARM of a run, made with labels.order=fkd"
-    )
-    out.add_argument("--out", metavar="DIR", required=True, help="a new folder")
-    out.add_argument(
-        "--indices", action="store_true", help="also the places of the samples, as G-VBSM and EDC do"
+        "--indices", action="store_true", help="also write the positions of the samples, as G-VBSM and EDC do"
     )
     out.set_defaults(run=_export)
     into = labels.add_parser(
@@ -33,22 +34,33 @@ def add(commands: Any) -> None:
     )
     into.add_argument("fkd", metavar="FKD", help="the folder that holds epoch_0")
     into.add_argument("set", metavar="SET", help="the distilled images that were labelled")
-    into.add_argument("--arm", metavar="NAME", help="of SET, where that is a run of several")
-    into.add_argument("--out", metavar="DIR", required=True, help="a new folder")
+    into.add_argument("--arm", metavar="NAME", help="the arm, where SET is a run with several")
+    into.add_argument("--out", metavar="DIR", required=True, help="the new folder")
     into.add_argument(
-        "--classes", type=int, metavar="N", help="of a label; as many as SET has folders if not given"
+        "--classes", type=int, metavar="N", help="classes of a label (default: as many as SET has folders)"
     )
     into.add_argument(
-        "--form", default="fp16", choices=("fp16", "bf16", "topk", "int8", "int4"), help="of the logits"
+        "--form",
+        default="fp16",
+        choices=("fp16", "bf16", "topk", "int8", "int4"),
+        help="how logits are stored (default: fp16)",
     )
-    into.add_argument("--k", type=int, default=10, metavar="K", help="classes that topk keeps")
-    into.add_argument("--temperature", type=float, default=20.0, metavar="T", help="of the student, for topk")
+    into.add_argument(
+        "--k", type=int, default=10, metavar="K", help="classes that --form topk keeps (default: 10)"
+    )
+    into.add_argument(
+        "--temperature",
+        type=float,
+        default=20.0,
+        metavar="T",
+        help="temperature of the students, for --form topk (default: 20)",
+    )
     into.add_argument(
         "--permutations",
         type=int,
         default=2,
         choices=(1, 2),
-        help="1: of a torch before 2022, whose order differs",
+        help="shuffles per epoch of the loader that made the labels; 1: a torch before 2022 (default: 2)",
     )
     into.set_defaults(run=_import)
 
@@ -119,7 +131,8 @@ def _of_views(path: Path) -> Rows:
         ("mixing", how.mix if manifest.source else mixing),
         (
             "epochs",
-            f"{manifest.epochs}, {100 * manifest.keep:g} % of the batches kept ({manifest.choice}), order {how.order}",
+            f"{manifest.epochs}, {100 * manifest.keep:g} % of the batches kept ({manifest.choice}), order "
+            f"{how.order}",
         ),
         ("labels", f"{count} in {form}, {size / 1e6:.2f} MB, {size / count:.1f} bytes each"),
         ("against FKD", f"{fkd / 1e6:.2f} MB for all epochs, {fkd / size:.1f} times as much"),

@@ -1,41 +1,54 @@
-"""Metrics of any set: ``fastdd metrics SET --real ROOT --teacher FILE``."""
+"""``fastdd metrics SET --real ROOT --teacher FILE``: diversity metrics of any set."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .console import console
+from .options import Commands
 
 if TYPE_CHECKING:
     from ..distilled import DistilledSet
     from ..evaluate import Extractor, SetScores
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
+    """Add the command."""
     metrics = commands.add_parser(
-        "metrics", help="coverage, density, precision, recall, Vendi score and cosine of any set"
+        "metrics", help="measure coverage, density, precision, recall, Vendi score and cosine of any set"
     )
     metrics.add_argument(
-        "set", metavar="SET", help="a run, new000/class000_id000.jpg folders, or an ImageFolder"
+        "set", metavar="SET", help="a run folder, folders new000/class000_id000.jpg, or an ImageFolder"
     )
-    metrics.add_argument("--arm", metavar="NAME", help="of a run with several")
+    metrics.add_argument("--arm", metavar="NAME", help="the arm, where SET is a run with several")
     metrics.add_argument("--real", metavar="ROOT", help="the real set (default: that of the run)")
-    metrics.add_argument("--split", default="train", help="of the real set (default: train)")
     metrics.add_argument(
-        "--teacher", metavar="FILE", help="features: its embedding (default: the run's teacher)"
+        "--split", default="train", help="split of the real set: train or test (default: train)"
     )
     metrics.add_argument(
-        "--features", metavar="NETWORK", help="features of another network: torchvision:NAME"
+        "--teacher",
+        metavar="FILE",
+        help="network whose embeddings are compared (default: the teacher of the run)",
     )
-    metrics.add_argument("--weights", metavar="FILE", help="of --features, a local .safetensors or .pth")
-    metrics.add_argument("--random-weights", action="store_true", help="of --features, instead of a file")
     metrics.add_argument(
-        "--size", type=int, metavar="PIXELS", help="side of all images (default: as the set has them)"
+        "--features",
+        metavar="NETWORK",
+        help="compare features of another network, torchvision:NAME, in place of the teacher's",
     )
-    metrics.add_argument("--k", type=int, default=5, help="neighbours (default: 5)")
-    metrics.add_argument("--json", metavar="FILE", help="write everything, class by class")
+    metrics.add_argument(
+        "--weights", metavar="FILE", help="weights for --features, a local .safetensors or .pth"
+    )
+    metrics.add_argument("--random-weights", action="store_true", help="give --features random weights")
+    metrics.add_argument(
+        "--size",
+        type=int,
+        metavar="PIXELS",
+        help="side to which all images are resized (default: as the set has them)",
+    )
+    metrics.add_argument("--k", type=int, default=5, help="nearest neighbors (default: 5)")
+    metrics.add_argument("--json", metavar="FILE", help="also write all scores, class by class, to this file")
     metrics.set_defaults(run=_metrics)
 
 
@@ -96,7 +109,8 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
     belongs = run_of(Path(arguments.set))
     if arguments.teacher is None and belongs is None:
         raise InputError(
-            f"{arguments.set} is no run, which would have its teacher; give --teacher FILE, or --features NETWORK"
+            f"{arguments.set} is no run, which would have its teacher; give --teacher FILE, or --features "
+            "NETWORK"
         )
     path = Path(arguments.teacher) if arguments.teacher else belongs[0].teacher()  # type: ignore[index]
     return teacher_features(path, device)

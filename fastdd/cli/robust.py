@@ -1,21 +1,21 @@
-"""Robust scores of a finished distilled set: ``fastdd robust SET``."""
+"""``fastdd robust SET``: DD-Ranking's label- and augmentation-robust scores of a finished distilled set."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .console import console, spread
-from .sets import request_of, set_arguments
+from .options import Commands, request_of, set_arguments
 
 if TYPE_CHECKING:
     from ..evaluate.dd_ranking import DDRanking, NetworkScores
 
 TEXT = (
-    "What a distilled set is worth beside its soft labels and its augmentation (DD-Ranking's scores). Trains students "
-    "of the whole real training set with hard labels, of the set with hard labels, and of the set and random real "
-    "images with the protocol's labels, with and without its augmentation: all for one number of steps. Scores are in "
-    "[0, 1]; 0.269 is no advantage and no loss."
+    "Tell what a distilled set is worth apart from its soft labels and its augmentation (DD-Ranking). "
+    "Students learn the whole real training set and the distilled set with hard labels, and the distilled "
+    "set and random real images with the protocol's labels, with and without its augmentation, all for one "
+    "number of steps. Scores lie in [0, 1]; at 0.269 the set has no advantage and no loss."
 )
 ROWS = {
     "real_hard": ("whole real training set", "hard labels"),
@@ -27,13 +27,19 @@ ROWS = {
 }
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
+    """Add the command."""
     robust = commands.add_parser(
-        "robust", help="label- and augmentation-robust scores of a distilled set", description=TEXT
+        "robust",
+        help="score a distilled set apart from its soft labels and its augmentation",
+        description=TEXT,
     )
     robust.add_argument("set", metavar="SET", help="a run's folder, or a folder of class folders")
     robust.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="of the protocol, for example steps=500"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="override a value of the protocol, for example steps=500",
     )
     set_arguments(robust)
     robust.add_argument(
@@ -41,12 +47,14 @@ def add(commands: Any) -> None:
         type=float,
         default=0.5,
         metavar="W",
-        help="of the gain over random against the hard-label loss, and of augmented against plain (default: 0.5)",
+        help="weight, 0 to 1, of the gain over random images against the loss with hard labels, and of "
+        "augmented against plain students (default: 0.5)",
     )
     robust.add_argument(
         "--json",
         metavar="FILE",
-        help="where the scores go (default: robust-HASH.json in SET); of X.json the students are in X-students.json",
+        help="the file of scores (default: robust-HASH.json in SET); the students of X.json are in "
+        "X-students.json",
     )
     robust.set_defaults(run=_robust)
 
@@ -76,8 +84,8 @@ def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
     config, (label, augmentation) = scores.groups["synthetic"].config, (scores.label, scores.augmentation)
     out = console()
     out.print(
-        f"\n{ranking.evaluation.set.path}: {len(ranking.evaluation.images)} images; {network}, {config.seeds} students "
-        f"a row, each {ranking.steps} steps of {ranking.batch} images",
+        f"\n{ranking.evaluation.set.path}: {len(ranking.evaluation.images)} images; {network}, "
+        f"{config.seeds} students a row, each {ranking.steps} steps of {ranking.batch} images",
         soft_wrap=True,
     )
     out.print(rows)
@@ -88,8 +96,9 @@ def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
         soft_wrap=True,
     )
     out.print(
-        f"augmentation-robust score {augmentation.score:.3f}: {_points(augmentation.augmented)} over random real "
-        f"images with augmentation, {_points(augmentation.plain)} without; beta {augmentation.beta:+.3f}",
+        f"augmentation-robust score {augmentation.score:.3f}: {_points(augmentation.augmented)} over random "
+        f"real images with augmentation, {_points(augmentation.plain)} without; beta "
+        f"{augmentation.beta:+.3f}",
         soft_wrap=True,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.distributed import is_main
 from .console import console, spread
+from .options import Commands
 
 if TYPE_CHECKING:
     from ..run_folder import Metrics
@@ -22,7 +23,7 @@ STAGE_HELP = {
 PARTS = {"bank": "classes", "recover": "units"}
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the commands of the stages."""
     for name, text in STAGE_HELP.items():
         stage = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .console import console, spread
+from .options import Commands
 from .stages import run_arguments
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ TEXT = (
 )
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: Commands) -> None:
     """Add the command."""
     sweep = commands.add_parser("sweep", help=HELP, description=TEXT)
     run_arguments(sweep)

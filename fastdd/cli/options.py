@@ -1,0 +1,79 @@
+"""Types and options that several commands share; sets are evaluated by ``evaluate`` and ``robust``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from ..evaluate.evaluation import EvaluationRequest
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""where a module of this folder adds its commands"""
+Options: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
+"""a parser, or a group of its options"""
+
+
+def set_arguments(group: Options) -> None:
+    """Add the options that say how a set is evaluated."""
+    group.add_argument(
+        "--student",
+        metavar="NETWORKS",
+        help="networks to train, such as resnet18,convnet; papers: those of the papers' tables",
+    )
+    group.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="how students are trained, such as sre2l-cifar or rded (default: as in the run, or house)",
+    )
+    group.add_argument("--teacher", metavar="FILE", help="weights with a card (default: those of the run)")
+    group.add_argument("--data", metavar="ROOT", help="the real images (default: those of the run)")
+    group.add_argument(
+        "--resize",
+        type=int,
+        metavar="PIXELS",
+        help="shorter side of the real images before their center is cut out",
+    )
+    group.add_argument("--arm", metavar="NAME", help="the arm, where SET is a run with several")
+    group.add_argument(
+        "--seeds", type=int, metavar="N", help="students of each network (default: the protocol's number)"
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        metavar="SEED",
+        help="seed of controls and students (default: that of the run, or 0)",
+    )
+    group.add_argument(
+        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
+    )
+
+
+def request_of(
+    arguments: argparse.Namespace, path: str, *, control: bool = True, full: bool | Literal["auto"] = "auto"
+) -> EvaluationRequest:
+    """The request to evaluate the set at ``path``.
+
+    Args:
+        control: also evaluate random real images.
+        full: also evaluate the whole real training set; auto: where its images fit into memory.
+    """
+    from ..evaluate.evaluation import EvaluationRequest
+
+    return EvaluationRequest(
+        Path(path),
+        students=[name for name in (arguments.student or "").split(",") if name],
+        protocol=arguments.protocol,
+        overrides=arguments.overrides,
+        teacher=Path(arguments.teacher) if arguments.teacher else None,
+        data=arguments.data,
+        resize=arguments.resize,
+        arm=arguments.arm,
+        seeds=arguments.seeds,
+        seed=arguments.seed,
+        json=Path(arguments.json) if arguments.json else None,
+        control=control,
+        full=full,
+    )

@@ -1,0 +1,28 @@
+"""``fastdd show RECIPE``: every value of a recipe, and where it comes from."""
+
+from __future__ import annotations
+
+import argparse
+
+from .console import console
+from .options import Commands
+from .stages import recipe_arguments
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    show = commands.add_parser("show", help="print every value of a recipe, who set it, and its source")
+    recipe_arguments(show)
+    show.set_defaults(run=_show)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    from ..recipes.resolve import resolve, table
+
+    rows = Table("key", "value", "set by", "source", box=None, header_style="bold")
+    for row in table(resolve(arguments.recipe, arguments.overrides, arguments.add)):
+        value = "null" if row.value is None else str(row.value)
+        rows.add_row(row.path, value, row.origin, row.source)
+    console().print(rows)

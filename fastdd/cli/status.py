@@ -1,0 +1,23 @@
+"""``fastdd status DIR``: how far a run is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import Commands
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    status = commands.add_parser(
+        "status", help="say which stages of a run are done, and how far the others are"
+    )
+    status.add_argument("folder", metavar="DIR", help="the run folder")
+    status.set_defaults(run=_status)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from ..runs.status import status
+
+    print("\n".join(map(str, status(Path(arguments.folder)))))

@@ -1,4 +1,5 @@
-"""Doors: what is the user's own is registered, or found by its entry point, without a change to the package."""
+"""Doors: what is the user's own is registered, or found by its entry point, without a change to the
+package."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_published_results_keep_their_hash(values: dict[str, Any], digest: str) 
 
 
 def test_the_house_keeps_its_hash() -> None:
-    """As it was before there were other protocols, so that accuracies of then and now are known to be comparable."""
+    """As before there were other protocols, so that accuracies of then and now are known to be comparable."""
     assert protocol_hash(preset("house")) == protocol_hash(Student()) == "8320d521"
 
 
@@ -155,7 +155,8 @@ def test_an_unknown_protocol_is_named_with_its_nearest() -> None:
 
 
 def test_presets_do_not_need_torch() -> None:
-    program = "import sys, fastdd.protocols, fastdd.methods, fastdd.recipes.presets; assert 'torch' not in sys.modules"
+    modules = "fastdd.protocols, fastdd.methods, fastdd.recipes.presets"
+    program = f"import sys, {modules}; assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -215,7 +216,7 @@ def test_rdeds_rates_name_an_unknown_network() -> None:
 
 
 def test_a_settled_student_has_numbers_alone_and_is_hashed_as_its_protocol() -> None:
-    """So accuracies of students settled on sets of different sizes stay comparable by hash where the values agree."""
+    """So accuracies on sets of different sizes stay comparable by hash where the values agree."""
     given = preset("sre2l-cifar")
     config = settle_student(given, 300, 10)
     assert isinstance(config, SettledStudent)

@@ -1,4 +1,5 @@
-"""Recipes: resolving, layers, abbreviated keys, errors, provenance, and what the command line shows of them."""
+"""Recipes: what is laid over what, shortened keys, errors, who set a value, and what the command line
+shows."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from fastdd.methods import METHODS
 from fastdd.recipes.presets import recipe_names, single_names
 from fastdd.recipes.resolve import resolve, table
 
-LAYERED = """\
+OWN_OVER_SHARED = """\
 method: {steps: 11, lr: 0.3}
 arms:
   plain: {method: deda}
@@ -54,7 +55,7 @@ def shown(*arguments: str) -> str:
     return out.getvalue()
 
 
-# -- layers ---------------------------------------------------------------------------------------
+# -- what is laid over what -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -86,8 +87,8 @@ def test_resolve_may_be_called_twice() -> None:
     assert fastdd.resolve("digits") == fastdd.resolve("digits")
 
 
-def test_later_layers_win(tmp_path: Path) -> None:
-    name = write(tmp_path, LAYERED)
+def test_what_is_laid_over_later_wins(tmp_path: Path) -> None:
+    name = write(tmp_path, OWN_OVER_SHARED)
 
     def arm(arm: str, *overrides: str, add: tuple[str, ...] = ()) -> tuple[object, ...]:
         method = resolve(name, overrides, add).recipe.arms[arm]
@@ -117,9 +118,9 @@ def test_later_layers_win(tmp_path: Path) -> None:
 
 
 def test_nothing_is_added_twice(tmp_path: Path) -> None:
-    arms = resolve(write(tmp_path, LAYERED), add=["dire", "dire"]).recipe.arms
+    arms = resolve(write(tmp_path, OWN_OVER_SHARED), add=["dire", "dire"]).recipe.arms
     assert list(arms) == ["plain+dire", "own"]
-    assert arms["own"] == resolve(write(tmp_path, LAYERED)).recipe.arms["own"]
+    assert arms["own"] == resolve(write(tmp_path, OWN_OVER_SHARED)).recipe.arms["own"]
     assert list(fastdd.resolve("digits", add=["dire"]).arms) == ["sre2l+dire", "deda+dire"]
 
 
@@ -166,7 +167,7 @@ def test_origin_and_source_of_each_value(tmp_path: Path) -> None:
     assert rows["arms.many+dire.terms.gaussian.gamma"] == [7, "command line", ""]
     assert rows["arms.one+dire.terms.dire.r_cos"] == [0.1, "--add dire", "code"]
     assert rows["arms.many+dire.terms.bn"] == [None, "default", ""]
-    own = {path: row for path, *row in table(resolve(write(tmp_path, LAYERED)))}
+    own = {path: row for path, *row in table(resolve(write(tmp_path, OWN_OVER_SHARED)))}
     assert own["arms.own.terms.dire.r_cos"] == [0.7, origin, "paper"]
     assert own["arms.own.terms.dire.r_euc"] == [0.001, "add dire", "code"]
 
@@ -174,7 +175,7 @@ def test_origin_and_source_of_each_value(tmp_path: Path) -> None:
 # -- keys -----------------------------------------------------------------------------------------
 
 
-def test_abbreviated_keys(tiny: Path) -> None:
+def test_a_key_may_be_shortened_to_its_end(tiny: Path) -> None:
     recipe = resolve(
         str(tiny),
         [

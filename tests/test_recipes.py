@@ -1,4 +1,4 @@
-"""Recipes of every method on every data set: composed, sourced, and equal to the tables of papers and released code."""
+"""Recipes of every method on every data set: composed, sourced, and equal to the papers' tables."""
 
 from __future__ import annotations
 
@@ -138,10 +138,12 @@ def test_teachers(dataset: str, constants: tuple[Any, Any], training: tuple[Any,
 
 
 GOLDEN = """
-cifar100-sre2l    lr=0.25 steps=1000 augment.roll=[0,4] augment.scale=null bn.weight=0.01 batch.classes=100 init=noise
+cifar100-sre2l    lr=0.25 steps=1000 augment.roll=[0,4] augment.scale=null bn.weight=0.01 batch.classes=100
+cifar100-sre2l    init=noise
 tiny-sre2l        lr=0.1 steps=4000 augment.roll=[-4,4] augment.scale=[0.08,1] augment.flip=0.5 bn.weight=1
 tiny-sre2l        batch.classes=100 batch.slots=1
-imagenet1k-sre2l  lr=0.25 steps=4000 augment.roll=[0,32] augment.scale=[0.08,1] bn.weight=0.01 batch.classes=100
+imagenet1k-sre2l  lr=0.25 steps=4000 augment.roll=[0,32] augment.scale=[0.08,1] bn.weight=0.01
+imagenet1k-sre2l  batch.classes=100
 imagenette-sre2l  lr=0.25 steps=4000 augment.roll=[0,32] augment.scale=[0.08,1] bn.weight=0.01
 tiny-cda          lr=0.4 steps=4000 augment.roll=[-4,4] bn.weight=0.05 augment.curriculum=cosine
 imagenet1k-cda    lr=0.25 steps=4000 augment.roll=[0,32] bn.weight=0.01 augment.milestone=1
@@ -150,22 +152,27 @@ tiny-dwa          lr=0.1 steps=2000 augment.roll=[0,4] bn.variance=11 batch.clas
 imagenet1k-dwa    lr=0.25 steps=2000 augment.roll=[0,32] bn.variance=2 perturb.steps=15 perturb.rho=0.015
 cifar100-infer    lr=0.25 steps=1000 augment.roll=[0,4] bn.weight=1 batch.classes=all
 imagenet1k-infer  lr=0.25 steps=2000 augment.scale=[0.08,1] bn.weight=0.01 batch.classes=all
-tiny-lpld         lr=0.1 steps=4000 augment.roll=[-4,4] bn.weight=0.05 bn.target=class batch.classes=1 batch.slots=100
+tiny-lpld         lr=0.1 steps=4000 augment.roll=[-4,4] bn.weight=0.05 bn.target=class batch.classes=1
+tiny-lpld         batch.slots=100
 imagenet1k-lpld   lr=0.25 steps=4000 augment.roll=[0,32] bn.weight=0.01 batch.classes=1 batch.slots=all
-cifar100-gvbsm    lr=0.05 steps=4000 conv.weight=0.01 conv.momentum=0.8 conv.drop=0.4 conv.patch=4 augment.pad=4
+cifar100-gvbsm    lr=0.05 steps=4000 conv.weight=0.01 conv.momentum=0.8 conv.drop=0.4 conv.patch=4
+cifar100-gvbsm    augment.pad=4
 tiny-gvbsm        lr=0.05 augment.pad=8 conv.patch=4 nuc.tau=4 ensemble=round_robin
 imagenet1k-gvbsm  lr=0.1 steps=4000 conv.weight=0.01 conv.momentum=0.4 conv.drop=0 conv.patch=16 augment.pad=0
 imagenet1k-gvbsm  augment.scale=[0.08,1] augment.roll=[0,32]
 cifar10-edc       lr=0.05 steps=2000 augment.scale=[0.08,1]
 cifar100-edc      lr=0.05 steps=2000 augment.scale=[0.5,1] conv.weight=0.01 conv.drop=0 init=real nuc=null
-imagenet1k-edc    lr=0.05 steps=1000 augment.scale=[0.5,1] conv.weight=0.1 conv.category=0.5 conv.momentum=0.8 init=rded
+imagenet1k-edc    lr=0.05 steps=1000 augment.scale=[0.5,1] conv.weight=0.1 conv.category=0.5 conv.momentum=0.8
+imagenet1k-edc    init=rded
 imagenette-edc    lr=0.05 steps=50 conv.weight=0.01 conv.momentum=0 conv.patch=16 init=rded
-tiny-deda         steps=4000 augment.scale=[0.08,1] gaussian.gamma=50 covariance.lambda_var=0.2 covariance.lambda_cov=4
+tiny-deda         steps=4000 augment.scale=[0.08,1] gaussian.gamma=50 covariance.lambda_var=0.2
+tiny-deda         covariance.lambda_cov=4
 imagenet1k-delt   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,0] early_late.rounds=8 init=medium
 imagenet1k-rded   steps=0 init=rded rded.images=300 rded.crops=5
 cifar100-sre2lpp  lr=0.25 steps=4000 bn.weight=0.01 augment.scale=[0.08,1] augment.flip=0.5 augment.roll=[0,4]
 imagenette-cvdd   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,32] batch.classes=10 ensemble=2
-cifar100-dire     lr=0.1 steps=1000 bn.weight=1 batch.classes=50 batch.slots=10 dire.r_cos=0.1 dire.r_euc=0.001
+cifar100-dire     lr=0.1 steps=1000 bn.weight=1 batch.classes=50 batch.slots=10 dire.r_cos=0.1
+cifar100-dire     dire.r_euc=0.001
 """
 
 

@@ -38,7 +38,7 @@ class SettledStudent(Student):
     images: Count = Field(exclude=True)
     """images an epoch; it belongs to the set, not to the protocol, so neither hash nor record has it"""
     training_steps: Count = Field(exclude=True)
-    """optimization steps: ``steps``, or those of ``epochs`` passes over the set; not in hash or record either"""
+    """optimization steps: ``steps``, or those of ``epochs`` passes over the set; not hashed either"""
 
     @property
     def images_seen(self) -> int:

@@ -19,7 +19,7 @@ from fastdd.data import open_dataset
 from fastdd.evaluate import StudentAccuracy, diversity, embed, protocol_hash, protocol_text, train_student
 from fastdd.evaluate.batches import mix_batch
 from fastdd.evaluate.student import student_loss
-from fastdd.models.build import build
+from fastdd.models.build import build, network_builder
 from fastdd.protocols import settle_student
 from fastdd.runtime.files import write_tensors
 from fastdd.teachers import Card, Teacher
@@ -62,7 +62,16 @@ def student(
 ) -> StudentAccuracy:
     stored = changes.pop("stored", None)
     config = settle_student(CONFIG.model_copy(update=changes), len(digits[0]), 10)
-    return train_student(config, teacher, digits[0], test=digits, seed=seed, bar=Count(), soft_labels=stored)
+    return train_student(
+        config,
+        teacher,
+        digits[0],
+        new_network=network_builder(config.network, 10, digits[0].shape[1]),
+        test=digits,
+        seed=seed,
+        bar=Count(),
+        soft_labels=stored,
+    )
 
 
 # -- students -------------------------------------------------------------------------------------
@@ -99,7 +108,16 @@ def weights(
 
     monkeypatch.setattr("fastdd.evaluate.student._test", look)
     settled = settle_student(config, len(images), 10)
-    train_student(settled, teacher, images, test=test, seed=seed, bar=Count(), soft_labels=stored)
+    train_student(
+        settled,
+        teacher,
+        images,
+        new_network=network_builder(config.network, 10, images.shape[1]),
+        test=test,
+        seed=seed,
+        bar=Count(),
+        soft_labels=stored,
+    )
     return seen
 
 
@@ -192,7 +210,8 @@ def test_evaluations_are_evenly_spaced_and_end_at_the_end(
 def test_every_image_is_seen_once_an_epoch(teacher: Teacher, digits: tuple[Tensor, Tensor]) -> None:
     bar = Count()
     config = settle_student(CONFIG.model_copy(update={"batch": 16, "steps": 3}), len(digits[0]), 10)
-    train_student(config, teacher, digits[0], test=digits, seed=1, bar=bar)
+    new_network = network_builder(config.network, 10, digits[0].shape[1])
+    train_student(config, teacher, digits[0], new_network=new_network, test=digits, seed=1, bar=bar)
     assert len(digits[0]) == 40
     assert bar.images == 40  # 16 + 16 + 8
 

@@ -29,7 +29,7 @@ from fastdd.evaluate.full_set import FullSet
 from fastdd.evaluate.results_file import TrainingSet
 from fastdd.evaluate.student import learning_rate
 from fastdd.export.forms import export
-from fastdd.models.build import build
+from fastdd.models.build import build, network_builder
 from fastdd.protocols import settle_student
 from fastdd.report import report
 from fastdd.report.figures import accuracy_figure
@@ -119,7 +119,9 @@ def test_steps_batches_rates_and_tests_are_the_sets(
 
         monkeypatch.setattr("fastdd.evaluate.student.learning_rate", rate)
         bar = Counting()
-        result = train_student(settle_student(config, 6, 4), teacher, images, test=test, seed=1, bar=bar)
+        settled = settle_student(config, 6, 4)
+        new_network = network_builder(config.network, 4, images.shape[1])
+        result = train_student(settled, teacher, images, new_network=new_network, test=test, seed=1, bar=bar)
         traces.append((rates, bar.shown, [step for step, _ in result.curve]))
     assert traces[0] == traces[1]
     assert traces[0][1] == [4, 2, 4, 2, 4, 2][: config.steps]

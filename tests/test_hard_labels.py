@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastdd.config import Student
 from fastdd.errors import InputError
 from fastdd.evaluate import AugmentedBatches, protocol_hash, protocol_text, train_student
 from fastdd.evaluate.student import student_loss
-from fastdd.models.build import build
+from fastdd.models.build import build, network_builder
 from fastdd.protocols import SettledStudent, settle_student
 from fastdd.teachers import Card, Teacher
 
@@ -54,11 +55,25 @@ def changed(**changes: Any) -> SettledStudent:
 
 
 def train(
-    config: SettledStudent, teacher: Teacher, images: Tensor, soft: Tensor | None, hard: Tensor | None
+    config: SettledStudent,
+    teacher: Teacher,
+    images: Tensor,
+    soft: Tensor | None,
+    hard: Tensor | None,
+    new_network: Callable[[], nn.Module] | None = None,
 ) -> None:
     test = (images, TRUTH)
+    new_network = new_network or network_builder(config.network, CLASSES, images.shape[1])
     train_student(
-        config, teacher, images, test=test, seed=1, bar=Silent(), soft_labels=soft, hard_labels=hard
+        config,
+        teacher,
+        images,
+        new_network=new_network,
+        test=test,
+        seed=1,
+        bar=Silent(),
+        soft_labels=soft,
+        hard_labels=hard,
     )
 
 
@@ -110,15 +125,13 @@ def test_a_student_takes_the_plain_steps_and_asks_no_teacher(
     silent.network.register_forward_pre_hook(ask)
     config = changed(optimizer="sgd", momentum=0.0, weight_decay=0.0, schedule="constant")
     initial: list[dict[str, Tensor]] = []
-    built = build
 
-    def remembered(*arguments: Any) -> torch.nn.Module:
-        network = built(*arguments)
+    def remembered() -> nn.Module:
+        network = build("convnet1", CLASSES)
         initial.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
         return network
 
-    monkeypatch.setattr("fastdd.evaluate.student.build", remembered)
-    train(config, silent, plain_images, None, TRUTH)
+    train(config, silent, plain_images, None, TRUTH, new_network=remembered)
     reference = build("convnet1", CLASSES)
     reference.load_state_dict(initial[0])
     optimizer = torch.optim.SGD(reference.parameters(), 0.01)

@@ -28,7 +28,7 @@ from fastdd.evaluate import (
 from fastdd.evaluate.batches import shuffle_patches
 from fastdd.evaluate.randaugment import TABLES, randaugment
 from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
-from fastdd.models.build import build, outline
+from fastdd.models.build import build, network_builder, outline
 from fastdd.protocols import SettledStudent, settle_student
 from fastdd.teachers import Card, Teacher
 
@@ -84,7 +84,15 @@ def train(
     """Train a student and test it on its own images."""
     test = (images, torch.arange(len(images)) % CLASSES)
     return train_student(
-        config, teacher, images, test=test, seed=1, bar=Silent(), soft_labels=soft, hard_labels=hard
+        config,
+        teacher,
+        images,
+        new_network=network_builder(config.network, CLASSES, images.shape[1]),
+        test=test,
+        seed=1,
+        bar=Silent(),
+        soft_labels=soft,
+        hard_labels=hard,
     )
 
 

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 from ..config import Student
 from ..errors import InputError
 from ..labels import label_images
+from ..models.build import network_builder
 from ..protocols import SettledStudent, settle_student
 from ..runtime.files import write_json
 from ..runtime.progress import progress
@@ -142,12 +143,14 @@ class ResultsFile:
         if numbers and config.labels == "stored":
             soft_labels = label_images(teacher, each.images, each.name).float()
         digest = protocol_hash(config)
+        new_network = network_builder(config.network, len(teacher.card.classes), each.images.shape[1])
         with progress(f"{config.network} {each.name}", len(numbers) * config.images_seen) as bar:
             for number in numbers:
                 result = train_student(
                     config,
                     teacher,
                     each.images,
+                    new_network=new_network,
                     test=test,
                     seed=derive(seed, "student", number),
                     bar=bar,

@@ -29,7 +29,6 @@ from torch import Tensor, nn
 
 from ..config import Student
 from ..errors import InputError
-from ..models.build import build
 from ..protocols import SettledStudent
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar
@@ -58,6 +57,7 @@ def train_student(
     teacher: Teacher,
     images: Tensor,
     *,
+    new_network: Callable[[], nn.Module],
     test: tuple[Tensor, Tensor],
     seed: int,
     bar: Bar,
@@ -70,6 +70,7 @@ def train_student(
         config: the protocol; where ``config.images`` is less than the set has, an epoch is that many of them.
         teacher: gives the normalization of images, and soft labels where none are stored.
         images: uint8 [N, C, H, W], on the device to train on.
+        new_network: builds the untrained student, such as ``network_builder(config.network, classes)``.
         test: uint8 images and int64 labels of the real test split, on the same device.
         seed: seed of initial weights, order, augmentation and mixing.
         bar: is advanced by the images of each step.
@@ -85,8 +86,7 @@ def train_student(
     _check_soft_labels(config, soft_labels, (len(images), classes))
     hard_labels = _needed_hard_labels(config, hard_labels, (len(images), classes))
     torch.manual_seed(derive(seed, "student"))  # also for dropout, whatever was trained before
-    network = build(config.network, classes, images.shape[1])
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = new_network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = student_optimizer(config, network)
     average = WeightAverage(network, config.ema) if config.ema else None
     tested = network if average is None else average.network

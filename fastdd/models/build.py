@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -29,26 +30,39 @@ def build(name: str, num_classes: int, channels: int = 3) -> nn.Module:
     Raises:
         InputError: there is no such network, or it cannot be built for this many classes and channels.
     """
+    return network_builder(name, num_classes, channels)()
+
+
+def network_builder(name: str, num_classes: int, channels: int = 3) -> Callable[[], nn.Module]:
+    """A function that builds an untrained network each time it is called; the arguments are those of build.
+
+    Raises:
+        InputError: there is no such network. What else build refuses is refused when the function is called.
+    """
     builder = _builder(name)
-    offered = {"num_classes": num_classes, "channels": channels}
     takes = call_arguments(name, builder)
-    try:
-        network = builder(**{key: value for key, value in offered.items() if key in takes})
-    except InputError:
-        raise
-    except Exception as error:  # a builder may be anybody's code
-        raise InputError(
-            f"{name} cannot be built for {num_classes} classes and {channels} channels ({reason(error)})"
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise InputError(f"{name} returned a {type(network).__name__}, expected an nn.Module")
-    lazy = [path for path, parameter in network.named_parameters() if is_lazy(parameter)]
-    if lazy:
-        raise InputError(
-            f"{name} has a parameter {lazy[0]!r} that gets its shape from the first images; give its layer "
-            "all sizes"
-        )
-    return network
+    offered = {"num_classes": num_classes, "channels": channels}
+
+    def built() -> nn.Module:
+        try:
+            network = builder(**{key: value for key, value in offered.items() if key in takes})
+        except InputError:
+            raise
+        except Exception as error:  # a builder may be anybody's code
+            raise InputError(
+                f"{name} cannot be built for {num_classes} classes and {channels} channels ({reason(error)})"
+            ) from error
+        if not isinstance(network, nn.Module):
+            raise InputError(f"{name} returned a {type(network).__name__}, expected an nn.Module")
+        lazy = [path for path, parameter in network.named_parameters() if is_lazy(parameter)]
+        if lazy:
+            raise InputError(
+                f"{name} has a parameter {lazy[0]!r} that gets its shape from the first images; give its layer "
+                "all sizes"
+            )
+        return network
+
+    return built
 
 
 def _builder(name: str) -> Builder:

@@ -11,6 +11,7 @@ from typing import TypedDict
 from ..config import FULL
 from ..evaluate import train_student
 from ..evaluate.full_set import FullSet
+from ..models.build import network_builder
 from ..run_folder import FullSetResult, StudentResult, read, write
 from ..run_folder.results import Curve
 from ..runtime.distributed import barrier, claims
@@ -52,11 +53,13 @@ def _train(run: Run, name: str, seed: int, full: FullSet) -> None:
         config, (images, truth) = run.experiment.protocol(name), run.distilled(name)
         soft_labels = stored_labels(run, name, images, truth, seed=identity)
     test, total = run.experiment.real.test, config.images_seen
+    new_network = network_builder(config.network, len(run.teacher.card.classes), images.shape[1])
     with run.session.stage(f"students {name}") as work, progress(f"student {name} {seed}", total) as bar:
         result = train_student(
             config,
             run.teacher,
             images,
+            new_network=new_network,
             test=test,
             seed=identity,
             bar=bar,

@@ -27,9 +27,8 @@ from ...errors import InputError
 from ..dataset import Dataset
 from ..decode import placement
 from ..verify import BadImage, jpeg_frame, verify
-from .base_loader import BaseLoader, Decoding, Failures, Reading, Unreadable, decoding_threads
+from .base_loader import BaseLoader, Decoding, Failures, Reading, Schedule, Unreadable, decoding_threads
 from .dali_graph import INPUTS, Kind, build, inputs, padding, ring_factors
-from .order import Schedule
 
 END_WITHIN = 16  # bytes from the end of a JPEG in which its end marker is looked for
 

@@ -4,7 +4,7 @@
         bank.add(batch.images.to(torch.float32), batch.labels)
 
 Two backends, torchvision (torchvision_backend.py) and NVIDIA DALI (dali_backend.py), read the same images in
-the same order (order.py) through the same windows (crops.py), and on a CPU give the same pixels to one level
+the same order (base_loader.py) through the same windows (crops.py), and on a CPU give the same pixels to one level
 of 255. On a GPU DALI decodes with nvJPEG, whose colors differ by more: ``loader.backend`` says which library
 decoded, and belongs in what is recorded of a result.
 """
@@ -20,10 +20,9 @@ from torch import Tensor
 
 from ...errors import InputError, suggestion
 from ..dataset import Dataset
-from .base_loader import BaseLoader, Decoding
+from .base_loader import BaseLoader, Decoding, Order, Schedule
 from .batch import Backend, Loader, OnError
 from .crops import Crop
-from .order import Order, Schedule
 
 BACKENDS, ON_ERROR = ("auto", "dali", "torchvision"), ("fail", "skip")
 

@@ -19,10 +19,10 @@ from ...runtime.progress import progress
 from ...runtime.seeds import generator
 from ..dataset import Dataset
 from .augment import crop_and_flip
+from .base_loader import Order, Schedule
 from .batch import Backend, Batch, OnError
 from .crops import Crop
 from .loader import open_loader
-from .order import Order, Schedule
 
 CHUNK = 256  # images decoded between two steps of the progress bar
 

@@ -21,7 +21,8 @@ from fastdd.config import Recipe
 from fastdd.data import check, open_dataset
 from fastdd.data.real_data import RealData, with_datasets
 from fastdd.data.sources.base import SOURCES
-from fastdd.data.sources.torch_dataset import give_datasets, to_label, to_pixels
+from fastdd.data.sources.torch_dataset import give_datasets
+from fastdd.data.sources.torch_items import to_label, to_pixels
 from fastdd.data.verify import BadImage
 from fastdd.errors import InputError
 
@@ -299,7 +300,7 @@ def test_a_function_is_called_with_the_split(module: str) -> None:
 @pytest.mark.parametrize(
     ("root", "expected"),
     [
-        ("owndata:mak", r"owndata has no function 'mak' \(did you mean 'make'\?\)"),
+        ("owndata:mak", r"owndata \(.*owndata\.py\) has no function 'mak' \(did you mean 'make'\?\)"),
         ("owndatas:make", "owndatas:make cannot be imported .*No module named 'owndatas'"),
         ("owndata:fails", r"owndata:fails fails when it is called with 'train' \(OSError: no disk\)"),
     ],

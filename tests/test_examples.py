@@ -76,6 +76,68 @@ def test_a_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
     assert "terms.l2" not in output(*show)
 
 
+LAB = """\
+import torch
+from torch import nn
+
+from fastdd.export import Form
+
+
+def net(num_classes, channels):
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * 64, num_classes))
+
+
+def images(rest, split):
+    return [(torch.full((1, 8, 8), int(rest), dtype=torch.uint8), label) for label in (0, 1)]
+
+
+PROTOCOL = {"network": "lab_net", "epochs": 3}
+METHOD = {"title": "Lab", "init": "real", "steps": 7}
+FORM = Form("nothing", lambda content, folder, shard_bytes: None, files="*", loading="a\\nb\\nc")
+"""
+LAB_PROJECT = """\
+[project]
+name = "fastdd-lab"
+version = "1.0"
+[project.entry-points]
+"fastdd.networks" = {lab_net = "fastdd_lab:net"}
+"fastdd.sources" = {lab_images = "fastdd_lab:images"}
+"fastdd.protocols" = {lab_protocol = "fastdd_lab:PROTOCOL"}
+"fastdd.methods" = {lab_method = "fastdd_lab:METHOD"}
+"fastdd.exports" = {lab_form = "fastdd_lab:FORM"}
+"""
+LAB_USER = """\
+import fastdd
+from fastdd.data import open_dataset
+from fastdd.export import FORMS
+from fastdd.models.build import build
+
+recipe = fastdd.resolve("lab.yaml")
+print(recipe.arms["lab"].steps, recipe.arms["lab"].title)
+print(recipe.student.network, recipe.student.epochs)
+print(build(recipe.teacher.network, 5, 1)[1].out_features)
+print(len(open_dataset(recipe.data.root, "test")))
+print(FORMS["lab_form"].text)
+"""
+LAB_RECIPE = """\
+data: {root: "lab_images:9", channels: 1}
+teacher: {network: lab_net, mean: [0.3], std: [0.4]}
+arms: {lab: {method: lab_method}}
+student: {protocol: lab_protocol}
+"""
+
+
+def test_every_kind_of_thing_is_found_by_its_entry_point(tmp_path: Path) -> None:
+    package = tmp_path / "project"
+    (package / "fastdd_lab").mkdir(parents=True)
+    (package / "fastdd_lab" / "__init__.py").write_text(LAB)
+    (package / "pyproject.toml").write_text(LAB_PROJECT)
+    (tmp_path / "lab.yaml").write_text(LAB_RECIPE)
+    install(package, tmp_path / "site")
+    lines = output("-c", LAB_USER, folder=tmp_path, path=tmp_path / "site").splitlines()
+    assert lines == ["7 Lab", "lab_net 3", "5", "2", "nothing"]
+
+
 def test_own_data_are_distilled_and_judged() -> None:
     rows = (line.split() for line in output(EXAMPLES / "own_data.py").splitlines())
     accuracies = {arm: float(last) for arm, last in rows}

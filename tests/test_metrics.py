@@ -224,6 +224,10 @@ def test_the_command_measures_a_released_set(
     command = ["metrics", str(tmp_path / "set"), "--real", str(pets), "--features", "resnet8", "--k", "2"]
     assert main(command) == 2
     assert "needs --weights FILE" in capsys.readouterr().err
+    assert main([*command, "--random-weights", "--device", "gpu"]) == 2
+    assert "device 'gpu' cannot be used here" in capsys.readouterr().err
+    assert main([*command, "--random-weights", "--teacher-network", "resnet8"]) == 2
+    assert "--teacher-network and --features are two networks; give one of them" in capsys.readouterr().err
     assert main([*command, "--random-weights", "--json", str(tmp_path / "m.json")]) == 0
     out = capsys.readouterr().out
     assert "6 images against 16 of" in out

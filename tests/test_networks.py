@@ -1,4 +1,4 @@
-"""Networks by name: the registry, timm's, torchvision's and the user's own, and what is refused before any work."""
+"""Networks by name: the registry, timm's, torchvision's, the user's own, and what is refused before any work."""
 
 from __future__ import annotations
 
@@ -170,6 +170,13 @@ def test_a_function_of_the_current_directory(my_nets: Path) -> None:
 def test_a_function_that_builds_no_network(my_nets: Path, name: str, expected: str) -> None:
     with pytest.raises(InputError, match=rf"^committee\.big\.network: {expected}"):
         outline("committee.big.network", name, 10, DIGITS)
+
+
+def test_the_current_directory_is_searched_first(my_nets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (my_nets / "elsewhere").mkdir()
+    (my_nets / "elsewhere" / "my_nets.py").write_text("raise RuntimeError('the wrong one')\n")
+    monkeypatch.setattr(sys, "path", [str(my_nets / "elsewhere"), *sys.path, str(my_nets)])
+    assert isinstance(build("my_nets:linear", 7, 1), nn.Sequential)
 
 
 def test_a_module_that_does_not_import_says_why(my_nets: Path) -> None:

@@ -27,6 +27,7 @@ WITH_SET = (
     "student",
     "protocol",
     "teacher",
+    "teacher_network",
     "data",
     "resize",
     "arm",

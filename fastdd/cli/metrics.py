@@ -33,6 +33,11 @@ def add(commands: Commands) -> None:
         help="network whose embeddings are compared (default: the teacher of the run)",
     )
     metrics.add_argument(
+        "--teacher-network",
+        metavar="NETWORK",
+        help="network of the teacher, needed where its card names a function, as package.module:function",
+    )
+    metrics.add_argument(
         "--features",
         metavar="NETWORK",
         help="compare features of another network, torchvision:NAME, in place of the teacher's",
@@ -48,6 +53,9 @@ def add(commands: Commands) -> None:
         help="side to which all images are resized (default: as the set has them)",
     )
     metrics.add_argument("--k", type=int, default=5, help="nearest neighbors (default: 5)")
+    metrics.add_argument(
+        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
+    )
     metrics.add_argument("--json", metavar="FILE", help="also write all scores, class by class, to this file")
     metrics.set_defaults(run=_metrics)
 
@@ -92,15 +100,15 @@ def _metrics(arguments: argparse.Namespace) -> None:
 
 
 def _extractor(arguments: argparse.Namespace) -> Extractor:
-    import torch
-
     from ..distilled.runs import run_of
     from ..errors import InputError
     from ..evaluate import network_features, teacher_features
+    from ..runtime.devices import device_of
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if arguments.features and arguments.teacher:
-        raise InputError("--teacher and --features are two networks; give one of them")
+    device = device_of(arguments.device)
+    for option, given in (("--teacher", arguments.teacher), ("--teacher-network", arguments.teacher_network)):
+        if arguments.features and given:
+            raise InputError(f"{option} and --features are two networks; give one of them")
     if arguments.features:
         weights = Path(arguments.weights) if arguments.weights else None
         return network_features(arguments.features, weights, device, random_weights=arguments.random_weights)
@@ -113,7 +121,7 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
             "NETWORK"
         )
     path = Path(arguments.teacher) if arguments.teacher else belongs[0].teacher()  # type: ignore[index]
-    return teacher_features(path, device)
+    return teacher_features(path, device, arguments.teacher_network)
 
 
 def _print(distilled: DistilledSet, root: str, extractor: Extractor, measured: SetScores) -> None:

@@ -29,6 +29,11 @@ def set_arguments(group: Options) -> None:
         help="how students are trained, such as sre2l-cifar or rded (default: as in the run, or house)",
     )
     group.add_argument("--teacher", metavar="FILE", help="weights with a card (default: those of the run)")
+    group.add_argument(
+        "--teacher-network",
+        metavar="NETWORK",
+        help="network of the teacher, needed where its card names a function, as package.module:function",
+    )
     group.add_argument("--data", metavar="ROOT", help="the real images (default: those of the run)")
     group.add_argument(
         "--resize",
@@ -68,6 +73,7 @@ def request_of(
         protocol=arguments.protocol,
         overrides=arguments.overrides,
         teacher=Path(arguments.teacher) if arguments.teacher else None,
+        teacher_network=arguments.teacher_network,
         data=arguments.data,
         resize=arguments.resize,
         arm=arguments.arm,

@@ -28,8 +28,10 @@ from ..distilled.runs import run_of
 from ..errors import InputError
 from ..labels import images_fingerprint
 from ..models.build import outline
+from ..models.doors import check_recorded_network
 from ..models.student_names import students
 from ..protocols import settle_student
+from ..recipes.overrides import last_value, parse_overrides
 from ..recipes.resolve import resolve_student
 from ..run_folder import RunFolder
 from ..runtime.precision import has_fast_bf16
@@ -50,6 +52,7 @@ class EvaluationRequest:
         protocol: name of a preset; None: the run's protocol, or the house's.
         overrides: ``key=value`` texts of the protocol.
         teacher: weights with a card; None: the run's.
+        teacher_network: the teacher's network, where its card names a function; None: the card's.
         data: root of the real images; None: the run's.
         resize: shorter side in pixels of the real images before their center is cut out; None: the run's.
         arm: which arm of a run with several; None: the only one.
@@ -66,6 +69,7 @@ class EvaluationRequest:
     protocol: str | None = None
     overrides: Sequence[str] = ()
     teacher: Path | None = None
+    teacher_network: str | None = None
     data: str | None = None
     resize: int | None = None
     arm: str | None = None
@@ -158,7 +162,7 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
     belongs = run_of(request.path)
     run = belongs[0] if belongs else None
     teacher_path = _teacher_path(request, run)
-    teacher = teachers.open_teacher(teacher_path, device)
+    teacher = teachers.open_teacher(teacher_path, device, request.teacher_network)
     distilled = _open_set(request, teacher.card)
     recipe = distilled.source.recipe if distilled.source is not None else None
     seed = request.seed if request.seed is not None else recipe.seed if recipe is not None else 0
@@ -227,6 +231,9 @@ def _protocols(
     if config.precision == "auto":
         precision = "bf16" if has_fast_bf16(device) else "fp32"
         config = config.model_copy(update={"precision": precision})
+    is_named = last_value(parse_overrides(request.overrides), "network", "student.network") is not None
+    if not (request.students or is_named) and config.network == run.get("network"):
+        check_recorded_network(config.network, f"the recipe of {request.path}", "--student")
     networks = students(request.students, side) or [config.network]
     return [config.model_copy(update={"network": network}) for network in networks]
 

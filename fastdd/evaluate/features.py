@@ -20,7 +20,7 @@ from ..data.loading.batch import OnError
 from ..errors import InputError
 from ..models.build import auxiliary_tensors, build
 from ..runtime.progress import progress
-from ..teachers import Card, Taps, Teacher, fingerprint, load_teacher
+from ..teachers import Card, Taps, Teacher, fingerprint, open_teacher
 from ..teachers.load import check_state, read_weights
 
 BATCH = 500
@@ -111,20 +111,23 @@ def embed(teacher: Teacher, images: Tensor) -> Tensor:
     return torch.cat([taps(teacher.normalize(part)).embedding.flatten(1) for part in parts])
 
 
-def teacher_features(path: Path, device: torch.device) -> Extractor:
+def teacher_features(path: Path, device: torch.device, network: str | None = None) -> Extractor:
     """The embedding of a teacher that squeeze or a run wrote.
 
+    Args:
+        path, device, network: as for open_teacher.
+
     Raises:
-        InputError: the file does not exist, is not a safetensors file, or has no card.
+        InputError: the file does not exist, is no safetensors file or has no card, its card names a function and
+            ``network`` is None, or its weights do not fit.
     """
     _, card = read_weights("--teacher", path, "")
     if card is None:
         raise InputError(
             f"--teacher: {path} has no card; name its network with --features NETWORK --weights {path}"
         )
-    config = TeacherConfig(network=card.network, mean=card.mean, std=card.std)
-    teacher = load_teacher(path, config, card.classes, card.channels, device=device)
-    return Extractor(teacher, f"teacher {card.network} (weights {fingerprint(path)[:12]})")
+    teacher = open_teacher(path, device, network)
+    return Extractor(teacher, f"teacher {teacher.card.network} (weights {fingerprint(path)[:12]})")
 
 
 def network_features(

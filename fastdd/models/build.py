@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..errors import InputError, suggestion
-from .doors import DOORS, imported_builder
-from .registry import NETWORKS, Builder, call_arguments
+from ..runtime.user_code import import_function
+from .doors import DOORS
+from .registry import NETWORKS, call_arguments
 
 BATCH = 2  # images that outline pushes through: BatchNorm in training mode refuses one
 
@@ -65,7 +66,7 @@ def network_builder(name: str, num_classes: int, channels: int = 3) -> Callable[
     return built
 
 
-def _builder(name: str) -> Builder:
+def _builder(name: str) -> Callable[..., object]:
     if name in NETWORKS:
         return NETWORKS[name].builder
     door, colon, rest = name.partition(":")
@@ -74,7 +75,7 @@ def _builder(name: str) -> Builder:
             f"unknown network {name!r}{suggestion(name, NETWORKS)}; networks of your own are named "
             "package.module:function"
         )
-    return DOORS[door](rest) if door in DOORS else imported_builder(door, rest)
+    return DOORS[door](rest) if door in DOORS else import_function(name)
 
 
 def auxiliary_tensors(name: str) -> tuple[str, ...]:

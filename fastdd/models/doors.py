@@ -2,20 +2,18 @@
 
     timm:NAME                 a model of timm, without pretrained weights
     torchvision:NAME          a classification model of torchvision; NAME alone means the same
-    package.module:function   a function or class of the user's, imported as ``python -m`` would from this
-    directory object:ROLE.NAME          a module or builder that was given to ``fastdd.run`` in this process
+    package.module:function   a function or class of the user's (see import_function)
+    object:ROLE.NAME          a module or builder that was given to ``fastdd.run`` in this process
 
-Nothing is downloaded or unpickled, and nothing but the named module and function is executed.
+Nothing is downloaded or unpickled. A function is imported and called only where the user names it, never
+because a teacher's card or a finished run's recipe does (see check_recorded_network).
 """
 
 from __future__ import annotations
 
 import copy
-import sys
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 from typing import Literal
 
 from torch import nn
@@ -61,31 +59,29 @@ def torchvision_builder(name: str) -> Builder:
     return NETWORKS[name].builder
 
 
-def imported_builder(module_name: str, function: str) -> Builder:
-    """The user's function or class ``module_name:function``; the current directory is searched first.
+def check_recorded_network(network: str, where: str, option: str) -> None:
+    """Refuse the network that a file names, where building it would call code that the user did not name.
+
+    Args:
+        network: name of the network in a teacher's card or a run's recipe.
+        where: what names it, for the message.
+        option: option of the command by which the user names the network, for the message.
 
     Raises:
-        InputError: the module cannot be imported, or has no such function.
+        InputError: the network is a function, or an object that was given to ``fastdd.run``.
     """
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = import_module(module_name)
-    except Exception as error:  # importing executes the user's module
+    door, colon, _ = network.partition(":")
+    if not colon or door in ("timm", "torchvision"):
+        return
+    if door == "object":
         raise InputError(
-            f"{module_name}:{function} cannot be imported ({type(error).__name__}: {error}); modules are "
-            f"looked for in {here} and among the installed packages"
-        ) from error
-    found = getattr(module, function, None)
-    if not callable(found):
-        functions = [name for name, value in vars(module).items() if callable(value)]
-        raise InputError(
-            f"{module_name} ({getattr(module, '__file__', 'built in')}) has no function {function!r}"
-            f"{suggestion(function, functions)}"
+            f"{where} names {network}, an object that was given to fastdd.run, which cannot be built from "
+            f"its name; name a function that builds it: {option} package.module:function"
         )
-    builder: Builder = found
-    return builder
+    raise InputError(
+        f"{where} names the function {network}, and a function is called only where you name it yourself; if "
+        f"you trust it, add {option} {network}"
+    )
 
 
 def give_object(role: Literal["teacher", "student"], thing: object) -> str:

@@ -1,4 +1,4 @@
-"""Functions of the user's, named in a recipe as ``package.module:function``."""
+"""Functions of the user's, named as ``package.module:function``: they build networks or return data sets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import InputError, suggestion
 
 FUNCTION = re.compile(r"[A-Za-z_]\w+(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""``package.module:function``; a first part of one letter is a drive of Windows"""
+"""``package.module:function``; a first part of one letter is a drive of Windows."""
 
 
 def import_function(name: str) -> Callable[..., object]:
@@ -22,7 +22,7 @@ def import_function(name: str) -> Callable[..., object]:
     """
     module_name, _, function = name.partition(":")
     here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
+    if sys.path[:1] not in ([""], [here]):
         sys.path.insert(0, here)
     try:
         module = import_module(module_name)
@@ -33,6 +33,9 @@ def import_function(name: str) -> Callable[..., object]:
         ) from error
     found = getattr(module, function, None)
     if not callable(found):
-        functions = [name for name, value in vars(module).items() if callable(value)]
-        raise InputError(f"{module_name} has no function {function!r}{suggestion(function, functions)}")
+        functions = [each for each, value in vars(module).items() if callable(value)]
+        raise InputError(
+            f"{module_name} ({getattr(module, '__file__', 'built in')}) has no function {function!r}"
+            f"{suggestion(function, functions)}"
+        )
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..config import Teacher as TeacherConfig
 from ..errors import InputError
 from ..models.build import auxiliary_tensors, build
+from ..models.doors import check_recorded_network
 from ..runtime.files import write_tensors
 from .card import METADATA_KEY, Card, check_card, read_card
 
@@ -125,18 +126,21 @@ def load_teacher(
     if card is not None:
         fields = ("network", "classes", "channels", "mean", "std")
         check_card(key, path, card, expected, fields=fields)
-    network = build(config.network, len(classes), channels)
-    check_state(key, path, config.network, wanted=network.state_dict(), given=state)
-    network.load_state_dict(state)
-    return Teacher.of(network, card or expected, device)
+    return _teacher_of(key, path, state, card or expected, device=device)
 
 
-def open_teacher(path: Path, device: torch.device) -> Teacher:
+def open_teacher(path: Path, device: torch.device, network: str | None = None) -> Teacher:
     """Load a teacher as its own card describes it.
 
+    Args:
+        path: safetensors file with a card.
+        device: where the network will be.
+        network: name of the network, in place of the card's. A network that is a function must be named here,
+            since a card alone never makes fastdd import or call one. None: the card's.
+
     Raises:
-        InputError: the file is absent, no safetensors file or has no card, or its weights do not fit the
-            card.
+        InputError: the file is absent, no safetensors file or has no card, its card names a function or an
+            object and ``network`` is None, or its weights do not fit the network.
     """
     key = "--teacher"
     _, card = read_weights(key, path, "")
@@ -145,8 +149,25 @@ def open_teacher(path: Path, device: torch.device) -> Teacher:
             f"{key}: {path} has no card, so its network and classes are unknown; give it to a run as "
             "teacher.weights and take the teacher.safetensors of that run's folder"
         )
-    config = TeacherConfig(network=card.network, mean=card.mean, std=card.std)
-    return load_teacher(path, config, card.classes, card.channels, device=device, key=key)
+    if network is None:
+        check_recorded_network(card.network, f"{key}: the card of {path}", "--teacher-network")
+    card = replace(card, network=network or card.network)
+    state, _ = read_weights(key, path, card.network)
+    return _teacher_of(key, path, state, card, device=device)
+
+
+def _teacher_of(
+    key: str, path: Path, state: dict[str, Tensor], card: Card, *, device: torch.device
+) -> Teacher:
+    """The teacher that a card describes, with the weights of a file.
+
+    Raises:
+        InputError: the network cannot be built, or the weights do not fit it.
+    """
+    network = build(card.network, len(card.classes), card.channels)
+    check_state(key, path, card.network, wanted=network.state_dict(), given=state)
+    network.load_state_dict(state)
+    return Teacher.of(network, card, device)
 
 
 def check_state(

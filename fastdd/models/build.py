@@ -58,8 +58,8 @@ def network_builder(name: str, num_classes: int, channels: int = 3) -> Callable[
         lazy = [path for path, parameter in network.named_parameters() if is_lazy(parameter)]
         if lazy:
             raise InputError(
-                f"{name} has a parameter {lazy[0]!r} that gets its shape from the first images; give its layer "
-                "all sizes"
+                f"{name} has a parameter {lazy[0]!r} that gets its shape from the first images; give its "
+                "layer all sizes"
             )
         return network
 

@@ -28,7 +28,7 @@ from settings import Silent, no_images
 from fastdd.bank import Bank
 from fastdd.bank import build as build_bank
 from fastdd.config import Bank as BankConfig
-from fastdd.config import Batch, Method, Precision, Recover, Terms
+from fastdd.config import BatchSize, Method, Precision, Recover, Terms
 from fastdd.data.real_data import TrainingImages
 from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
@@ -62,7 +62,7 @@ def make_bank(teacher: Teacher, folder: Path) -> Bank:
 def methods() -> dict[str, Method]:
     """The methods of the built-in recipes, and cross-entropy alone, which they are divided by."""
     arms = {name: next(iter(resolve(recipe).recipe.arms.values())) for name, recipe in RECIPES.items()}
-    alone = Method(batch=Batch(slots="all"), terms=Terms(ce=CrossEntropy()))
+    alone = Method(batch=BatchSize(slots="all"), terms=Terms(ce=CrossEntropy()))
     return {"cross-entropy alone": alone, **arms}
 
 
@@ -73,7 +73,9 @@ def step_runner(
     config = Recover(unit_images=images, precision=precision, log_every=10**6)
     unit: Unit = plan(CLASSES, images // CLASSES, method.batch, images)[0]
     method = method.model_copy(update={"steps": steps, "init": "noise"})
-    recovery = Recovery(method, config, [teacher], [bank], real=no_images, shape=(3, SIZE, SIZE), seed=0)
+    recovery = Recovery(
+        method, config, [teacher], [bank], real_images=no_images, shape=(3, SIZE, SIZE), seed=0
+    )
 
     def run() -> float:
         begin = time.perf_counter()

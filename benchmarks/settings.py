@@ -159,7 +159,7 @@ class OurStep:
 
     def first_draws(self) -> Tensor:
         """The augmentation's draws of the first step, [batches, k]."""
-        drawn = draws(self.method.augment, self.unit, 1, self.size, seed=0)
+        drawn = draws(self.method.augment, self.unit, 1, size=self.size, seed=0)
         assert drawn is not None
         return drawn[0].to(self.images.device)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fastdd.config import Method, Precision, Recover, Terms
 from fastdd.recipes.resolve import resolve
-from fastdd.recover import Batch, Unit
+from fastdd.recover import ClassSlots, Unit
 from fastdd.recover.terms.base import Shape
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.dire import DiRe
@@ -62,7 +62,8 @@ def unit_of(shape: Shape, index: int = 0) -> Unit:
     return Unit(
         index,
         tuple(
-            Batch(tuple(range(b * classes, (b + 1) * classes)), tuple(range(slots))) for b in range(batches)
+            ClassSlots(tuple(range(b * classes, (b + 1) * classes)), tuple(range(slots)))
+            for b in range(batches)
         ),
     )
 

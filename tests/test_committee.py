@@ -1,4 +1,4 @@
-"""Several teachers in one run: each is squeezed and has a bank, and only the methods that ask for them hear them."""
+"""Several teachers in one run: each is squeezed and has a bank, and only methods that ask use them."""
 
 from __future__ import annotations
 

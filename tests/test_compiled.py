@@ -16,7 +16,7 @@ from fastdd.config import Recover
 from fastdd.recover import plan, units_of
 from fastdd.recover import resources as compiling
 from fastdd.recover.objective import draws
-from fastdd.recover.resources import WORTH, bytes_per_image
+from fastdd.recover.resources import BYTES_WORTH_COMPILING, bytes_per_image
 from fastdd.run_folder import RunFolder
 
 
@@ -41,7 +41,7 @@ def test_units_of_a_shape_share_one_graph(lab: Lab, name: str, monkeypatch: pyte
     assert len(units) > 1
     plain, compiled = (lab.recovery(method, Recover(compile=compiled)) for compiled in (False, True))
     for unit in units:
-        drawn = draws(method.augment, unit, 2, SHAPE[1:], SEED)
+        drawn = draws(method.augment, unit, 2, size=SHAPE[1:], seed=SEED)
         assert drawn is not None
         for step in range(2):
             gradients: list[Tensor] = []
@@ -62,16 +62,16 @@ def test_auto_compiles_an_arm_with_work_enough(
 ) -> None:
     auto = Recover(compile="auto")
 
-    def settled(steps: int, config: Recover = auto) -> bool | str:
+    def decided(steps: int, config: Recover = auto) -> bool | str:
         recovery = lab.recovery(METHODS["deda"]().model_copy(update={"steps": steps}), config)
-        units_of("arm", recovery, CLASSES, IPC, RunFolder(tmp_path))
+        units_of("arm", recovery, RunFolder(tmp_path), num_classes=CLASSES, ipc=IPC)
         return recovery.config.compile
 
     taps = lab.taps(METHODS["deda"]().terms)
     each = CLASSES * IPC * bytes_per_image(taps, SHAPE, "fp32")
-    enough = math.floor(WORTH / each) + 1
-    assert [settled(steps) for steps in (0, 10, enough - 1, enough)] == [False, False, False, True]
-    assert [settled(enough, Recover(compile=told)) for told in (False, True)] == [False, True]
-    assert settled(1, Recover(compile=True)) is True
+    enough = math.floor(BYTES_WORTH_COMPILING / each) + 1
+    assert [decided(steps) for steps in (0, 10, enough - 1, enough)] == [False, False, False, True]
+    assert [decided(enough, Recover(compile=told)) for told in (False, True)] == [False, True]
+    assert decided(1, Recover(compile=True)) is True
     monkeypatch.setattr(compiling, "has_compiler", lambda: False)
-    assert settled(enough) is False
+    assert decided(enough) is False

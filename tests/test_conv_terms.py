@@ -1,4 +1,4 @@
-"""G-VBSM and EDC: statistics of convolutions and patches, their real targets, the memory, the spectrum, the crop."""
+"""G-VBSM and EDC: statistics of convolutions and patches, targets, running averages, spectrum, crop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
 from fastdd.bank import Bank, Spread, build, merge, over_all
-from fastdd.config import Augment, Batch, Method, Recipe, Recover, Terms
+from fastdd.config import Augment, BatchSize, Method, Recipe, Recover, Terms
 from fastdd.config import Bank as BankConfig
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
@@ -329,7 +329,7 @@ def test_the_term_is_the_released_loss_of_each_batch_step_by_step(
 ) -> None:
     config = CONFIGS[name]
     terms = Terms(ce=None, conv=config)
-    unit = plan(CLASSES, IPC, Batch(classes=2, slots=3), 12)[0]
+    unit = plan(CLASSES, IPC, BatchSize(classes=2, slots=3), 12)[0]
     assert unit.shape == (2, 2, 3)
     taps = lab.recovery(Method(terms=terms)).taps[0]
     term = ConvolutionTerm(config, lab.context(unit.shape, taps))
@@ -353,7 +353,7 @@ def test_the_term_is_the_released_loss_of_each_batch_step_by_step(
 
 
 def test_layers_are_dropped_as_often_as_asked_and_batch_by_batch(lab: Lab) -> None:
-    units = [plan(CLASSES, IPC, Batch(classes=2, slots=3), size) for size in (6, 100)]
+    units = [plan(CLASSES, IPC, BatchSize(classes=2, slots=3), size) for size in (6, 100)]
     taps = lab.recovery(Method(terms=Terms(conv=Convolution()))).taps[0]
     chosen = [
         [
@@ -373,7 +373,7 @@ def test_layers_are_dropped_as_often_as_asked_and_batch_by_batch(lab: Lab) -> No
 
 def test_the_memory_starts_at_zero_and_anew_for_each_unit(lab: Lab) -> None:
     config = Convolution(drop=0.0, momentum=0.8)
-    (unit,) = plan(CLASSES, IPC, Batch(slots="all"), 100)
+    (unit,) = plan(CLASSES, IPC, BatchSize(slots="all"), 100)
     taps = lab.recovery(Method(terms=Terms(conv=config))).taps[0]
     term = ConvolutionTerm(config, lab.context(unit.shape, taps))
     images = torch.randn(CLASSES * IPC, *SHAPE, generator=torch.Generator().manual_seed(3))
@@ -390,10 +390,10 @@ def test_the_memory_starts_at_zero_and_anew_for_each_unit(lab: Lab) -> None:
 
 
 def test_a_step_with_memory_compiles_as_one_graph(lab: Lab) -> None:
-    chosen = method("gvbsm", batch=Batch(classes=2, slots=3))
+    chosen = method("gvbsm", batch=BatchSize(classes=2, slots=3))
     unit = plan(CLASSES, IPC, chosen.batch, 12)[0]
     (objective,) = lab.recovery(chosen).objective(unit.shape)
-    drawn = draws(chosen.augment, unit, 3, SHAPE[1:], SEED)
+    drawn = draws(chosen.augment, unit, 3, size=SHAPE[1:], seed=SEED)
     assert drawn is not None
     results = []
     for step in (
@@ -443,9 +443,15 @@ def test_several_teachers_take_turns_with_a_memory_each(lab: Lab, tmp_path: Path
         fingerprint="other",
         seed=0,
     )
-    chosen = method("gvbsm", batch=Batch(classes=2, slots=3), steps=5, lr=0.02)
+    chosen = method("gvbsm", batch=BatchSize(classes=2, slots=3), steps=5, lr=0.02)
     recovery = Recovery(
-        chosen, Recover(), [lab.teacher, other], [lab.bank, Bank(tmp_path)], lab.real, SHAPE, SEED
+        chosen,
+        Recover(),
+        [lab.teacher, other],
+        [lab.bank, Bank(tmp_path)],
+        real_images=lab.real,
+        shape=SHAPE,
+        seed=SEED,
     )
     unit = plan(CLASSES, IPC, chosen.batch, 12)[0]
 
@@ -457,7 +463,7 @@ def test_several_teachers_take_turns_with_a_memory_each(lab: Lab, tmp_path: Path
     wanted = recovery.initial(unit.rows).requires_grad_()
     objectives = recovery.objective(unit.shape)
     targets = [objective.targets(unit) for objective in objectives]
-    drawn = draws(chosen.augment, unit, 5, SHAPE[1:], SEED)
+    drawn = draws(chosen.augment, unit, 5, size=SHAPE[1:], seed=SEED)
     assert drawn is not None
     low, high = lab.teacher.bounds(wanted.device)
     adam = torch.optim.Adam([wanted], betas=chosen.betas)
@@ -477,7 +483,7 @@ def test_several_teachers_take_turns_with_a_memory_each(lab: Lab, tmp_path: Path
 
 @pytest.mark.parametrize("size", [(8, 8), (32, 32), (48, 33)])
 def test_the_spectrum_is_the_released_loss_of_each_class(lab: Lab, size: tuple[int, int]) -> None:
-    unit = plan(4, 3, Batch(classes=2, slots="all"), 100)[0]
+    unit = plan(4, 3, BatchSize(classes=2, slots="all"), 100)[0]
     assert unit.shape == (2, 2, 3)
     images = 0.05 * torch.randn(12, 3, *size, generator=torch.Generator().manual_seed(0))
     term = SpectrumTerm(Spectrum(weight=0.7, tau=4.0), lab.context(unit.shape))
@@ -495,7 +501,7 @@ def test_the_spectrum_is_the_released_loss_of_each_class(lab: Lab, size: tuple[i
 
 
 def test_one_image_a_class_has_no_spectrum(lab: Lab) -> None:
-    (unit,) = plan(2, 1, Batch(), 100)
+    (unit,) = plan(2, 1, BatchSize(), 100)
     images = torch.randn(2, 3, 8, 8).requires_grad_()
     value = SpectrumTerm(Spectrum(), lab.context(unit.shape))(None, images, None)["nuc"]  # type: ignore[arg-type]
     assert value.item() == 0
@@ -506,9 +512,9 @@ def test_one_image_a_class_has_no_spectrum(lab: Lab) -> None:
 
 
 def test_padded_crop_flip_and_roll_move_pixels_batch_by_batch() -> None:
-    unit = plan(4, 3, Batch(classes=2, slots="all"), 100)[0]
+    unit = plan(4, 3, BatchSize(classes=2, slots="all"), 100)[0]
     images = torch.randn(12, 3, 9, 7, generator=torch.Generator().manual_seed(0))
-    drawn = draws(Augment(pad=2, flip=0.5, roll=(0, 7)), unit, 200, (9, 7), SEED)
+    drawn = draws(Augment(pad=2, flip=0.5, roll=(0, 7)), unit, 200, size=(9, 7), seed=SEED)
     assert drawn is not None
     for column in (3, 4):
         assert drawn[..., column].unique().tolist() == [0, 1, 2, 3, 4]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor, nn
 
-from fastdd.config import Augment, Batch, EarlyLate, Method, Recover, Terms
+from fastdd.config import Augment, BatchSize, EarlyLate, Method, Recover, Terms
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
 from fastdd.recipes.resolve import resolve
@@ -44,7 +44,7 @@ def test_active_slots_of_the_paper() -> None:
 
 
 def test_rounds_cover_all_steps_and_the_work_is_nine_sixteenths() -> None:
-    chosen = method("delt", batch=Batch(classes=2, slots="all"))
+    chosen = method("delt", batch=BatchSize(classes=2, slots="all"))
     (unit,) = plan(2, 48, chosen.batch, 96)
     rounds = rounds_of(chosen, unit)
     assert [(part.steps.start, part.steps.stop) for part in rounds] == [
@@ -59,7 +59,7 @@ def test_rounds_cover_all_steps_and_the_work_is_nine_sixteenths() -> None:
 
 
 def test_one_image_a_class_knows_no_rounds() -> None:
-    chosen = method("delt", batch=Batch(classes=2, slots="all"))
+    chosen = method("delt", batch=BatchSize(classes=2, slots="all"))
     (unit,) = plan(2, 1, chosen.batch, 2)
     (only,) = rounds_of(chosen, unit)
     assert (only.steps, only.rows, only.unit) == (range(4000), None, unit)
@@ -73,13 +73,13 @@ def test_one_image_a_class_knows_no_rounds() -> None:
 
 def test_steps_that_the_rounds_do_not_divide() -> None:
     chosen = delt(3, 10)
-    (unit,) = plan(1, 6, Batch(slots="all"), 6)
+    (unit,) = plan(1, 6, BatchSize(slots="all"), 6)
     assert [list(part.steps) for part in rounds_of(chosen, unit)] == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
 
 
 def test_rounds_need_all_slots_of_a_class_in_a_batch() -> None:
     with pytest.raises(ValueError, match=r"set batch\.slots to all, got 2"):
-        Method(early_late=EarlyLate(), batch=Batch(slots=2))
+        Method(early_late=EarlyLate(), batch=BatchSize(slots=2))
 
 
 # -- the loop --------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ class Seen:
 
 def test_waiting_images_are_left_alone_and_join_with_a_longer_step(lab: Lab) -> None:
     steps, lr = 40, 1e-3
-    chosen = delt(2, steps, lr=lr, augment=Augment(roll=(0, 0)), batch=Batch(classes=2, slots="all"))
+    chosen = delt(2, steps, lr=lr, augment=Augment(roll=(0, 0)), batch=BatchSize(classes=2, slots="all"))
     unit = plan(CLASSES, IPC, chosen.batch, 1)[0]
     term, start = Seen(), lab.start(chosen, unit).clone()
     ended, _ = lab.optimize(chosen, Recover(log_every=1), unit, [term])
@@ -157,14 +157,14 @@ def test_rounds_against_plain_adam_in_float64(lab: Lab, per_image: bool) -> None
         rounds,
         steps,
         lr=lr,
-        batch=Batch(classes=2, slots="all"),
+        batch=BatchSize(classes=2, slots="all"),
         terms=Terms(bn=BatchNorm(weight=0.05)),
         augment=Augment(scale=(0.5, 1.0), roll=(-1, 1), per_image=per_image),
     )
     unit = plan(CLASSES, IPC, chosen.batch, 1)[1]
     got, losses = lab.optimize(chosen, Recover(log_every=1), unit)
     network, labels = lab.double(), torch.tensor([c for c, _ in unit.rows])
-    parameters = draws(chosen.augment, unit, steps, SHAPE[1:], SEED)
+    parameters = draws(chosen.augment, unit, steps, size=SHAPE[1:], seed=SEED)
     assert parameters is not None
     x = lab.start(chosen, unit).double()
     low, high = (v.double() for v in lab.teacher.bounds(torch.device("cpu")))
@@ -189,11 +189,11 @@ def test_rounds_against_plain_adam_in_float64(lab: Lab, per_image: bool) -> None
 
 
 def test_a_run_with_rounds(lab: Lab, tmp_path: Path) -> None:
-    chosen = delt(4, 8, batch=Batch(classes=2, slots="all"))
+    chosen = delt(4, 8, batch=BatchSize(classes=2, slots="all"))
     recovery = lab.recovery(chosen)
-    units = unfinished("arm", recovery, CLASSES, IPC, RunFolder(tmp_path))
+    units = unfinished("arm", recovery, RunFolder(tmp_path), num_classes=CLASSES, ipc=IPC)
     assert (
-        recover("arm", units, recovery, lab.bank.classes, RunFolder(tmp_path))
+        recover("arm", units, recovery, classes=lab.bank.classes, run=RunFolder(tmp_path))
         == CLASSES * (2 + 4 + 5 + 6) * 2
     )
     assert len(list((tmp_path / "images").rglob("*.png"))) == CLASSES * IPC
@@ -203,7 +203,7 @@ def test_a_run_with_rounds(lab: Lab, tmp_path: Path) -> None:
 
 
 def test_who_speaks_at_a_step() -> None:
-    unit = plan(2, 1, Batch(), 2)[0]
+    unit = plan(2, 1, BatchSize(), 2)[0]
     assert teachers_of_steps(Method(steps=4), unit, 3, SEED) == [[0]] * 4
     chosen = Method(steps=600, ensemble="round_robin")
     assert teachers_of_steps(chosen, unit, 3, SEED)[:4] == [[0], [1], [2], [0]]
@@ -221,17 +221,25 @@ def test_who_speaks_at_a_step() -> None:
 
 
 def test_the_loss_is_the_mean_of_the_teachers_of_steps(lab: Lab) -> None:
-    """Two teachers at once: one plain step of Adam goes by the sign of the mean gradient; and the log is the mean."""
+    """With two teachers Adam's first step follows the mean gradient's sign, and the log is the mean."""
     other = lab.double().float()
     with torch.no_grad():
         for weight in other.parameters():
             weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     second = type(lab.teacher)(other, lab.teacher.card)
-    chosen = method("sre2l", ensemble="all", steps=1, lr=1e-3, batch=Batch(classes=2), init="real")
+    chosen = method("sre2l", ensemble="all", steps=1, lr=1e-3, batch=BatchSize(classes=2), init="real")
     unit = plan(CLASSES, IPC, chosen.batch, 1)[0]
 
     def run(*teachers: Any) -> tuple[Tensor, list[dict[str, float]]]:
-        own = Recovery(chosen, Recover(), teachers, [lab.bank] * len(teachers), lab.real, SHAPE, SEED)
+        own = Recovery(
+            chosen,
+            Recover(),
+            teachers,
+            [lab.bank] * len(teachers),
+            real_images=lab.real,
+            shape=SHAPE,
+            seed=SEED,
+        )
         return own.optimize(unit, Silent())  # type: ignore[arg-type]
 
     (both, mean), (_, one), (_, two) = run(lab.teacher, second), run(lab.teacher), run(second)
@@ -240,9 +248,9 @@ def test_the_loss_is_the_mean_of_the_teachers_of_steps(lab: Lab) -> None:
         assert mean[0][name] == pytest.approx((one[0][name] + two[0][name]) / 2, rel=1e-5)
     gradients = []
     for teacher in (lab.teacher, second):
-        own = Recovery(chosen, Recover(), [teacher], [lab.bank], lab.real, SHAPE, SEED)
+        own = Recovery(chosen, Recover(), [teacher], [lab.bank], real_images=lab.real, shape=SHAPE, seed=SEED)
         images, (objective,) = own.initial(unit.rows).requires_grad_(), own.objective(unit.shape)
-        drawn = draws(chosen.augment, unit, 1, SHAPE[1:], SEED)
+        drawn = draws(chosen.augment, unit, 1, size=SHAPE[1:], seed=SEED)
         values = objective(images, None if drawn is None else drawn[0], objective.targets(unit))
         gradients.append(torch.autograd.grad(torch.stack(list(values.values())).sum(), images)[0])
     start = lab.teacher.denormalize(lab.start(chosen, unit))

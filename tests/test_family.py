@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
-from fastdd.config import Augment, Batch, Method, Perturb, Recover, Terms
+from fastdd.config import Augment, BatchSize, Method, Perturb, Recover, Terms
 from fastdd.recover import plan, units_of
 from fastdd.recover.objective import draws, smallest_scale
 from fastdd.recover.perturb import climb, perturbed
@@ -49,8 +49,8 @@ def test_other_curricula_end_at_the_milestone(curriculum: str, expected: list[fl
 
 def test_crops_follow_the_curriculum() -> None:
     augment = Augment(scale=(0.05, 1.0), curriculum="linear", roll=(0, 0))
-    (unit,) = plan(1, 1, Batch(), 1)
-    drawn = draws(augment, unit, 400, (64, 64), SEED)
+    (unit,) = plan(1, 1, BatchSize(), 1)
+    drawn = draws(augment, unit, 400, size=(64, 64), seed=SEED)
     assert drawn is not None
     area = drawn[:, 0, 5].double() * drawn[:, 0, 6] / 64**2
     lowest = smallest_scale(augment, 400)
@@ -63,27 +63,29 @@ def test_crops_follow_the_curriculum() -> None:
 
 
 def test_images_of_a_batch_share_a_draw_or_have_their_own() -> None:
-    batch = Batch(classes=2, slots=3)
+    batch = BatchSize(classes=2, slots=3)
     augment = Augment(scale=(0.2, 1.0), flip=0.5)
     (unit,) = plan(2, 6, batch, 100)
-    shared = draws(augment, unit, 9, (8, 8), SEED)
-    own = draws(augment.model_copy(update={"per_image": True}), unit, 9, (8, 8), SEED)
+    shared = draws(augment, unit, 9, size=(8, 8), seed=SEED)
+    own = draws(augment.model_copy(update={"per_image": True}), unit, 9, size=(8, 8), seed=SEED)
     assert shared is not None
     assert own is not None
     assert shared.shape == (9, 2, 7)
     assert own.shape == (9, 12, 7)
     assert len(own[4].unique(dim=0)) > 6
     again = plan(2, 6, batch, 1)
-    alone = [draws(augment.model_copy(update={"per_image": True}), one, 9, (8, 8), SEED) for one in again]
+    alone = [
+        draws(augment.model_copy(update={"per_image": True}), one, 9, size=(8, 8), seed=SEED) for one in again
+    ]
     assert torch.equal(torch.cat(alone, dim=1), own)  # type: ignore[arg-type]
 
 
 def test_an_image_of_its_own_is_the_image_alone(lab: Lab) -> None:
     augment = Augment(scale=(0.3, 1.0), flip=0.5, roll=(-1, 1), per_image=True)
-    chosen = method("sre2l", batch=Batch(classes=2), augment=augment, terms=Terms(ce=CrossEntropy()))
+    chosen = method("sre2l", batch=BatchSize(classes=2), augment=augment, terms=Terms(ce=CrossEntropy()))
     (unit,) = plan(2, 1, chosen.batch, 10)
     images = lab.start(chosen, unit)
-    drawn = draws(augment, unit, 1, SHAPE[1:], SEED)
+    drawn = draws(augment, unit, 1, size=SHAPE[1:], seed=SEED)
     assert drawn is not None
     logits = [
         lab.teacher.network(resample(image[None], row[None]))
@@ -111,7 +113,7 @@ def climbed(network: nn.Module, images: Tensor, labels: Tensor, steps: int, rho:
 
 def test_the_teacher_climbs_and_comes_back(lab: Lab) -> None:
     config = Perturb(steps=5, rho=0.03)
-    dwa = method("dwa", batch=Batch(classes=2), perturb=config)
+    dwa = method("dwa", batch=BatchSize(classes=2), perturb=config)
     images, labels = torch.randn(2, *SHAPE), torch.tensor([0, 3])
     network = lab.teacher.network
     wanted = climbed(network, images, labels, 5, 0.03)
@@ -129,7 +131,7 @@ def test_the_teacher_climbs_and_comes_back(lab: Lab) -> None:
 
 def test_a_batch_climbs_on_from_the_batches_before_it_as_released(lab: Lab) -> None:
     augment = Augment(roll=(0, 2))
-    released = method("dwa", batch=Batch(classes=2), steps=2, lr=0.02, init="real").model_copy(
+    released = method("dwa", batch=BatchSize(classes=2), steps=2, lr=0.02, init="real").model_copy(
         update={"augment": augment, "perturb": Perturb(steps=3, rho=0.05, restore=False)}
     )
     units = plan(CLASSES, IPC, released.batch, 1)
@@ -138,7 +140,7 @@ def test_a_batch_climbs_on_from_the_batches_before_it_as_released(lab: Lab) -> N
     network = copy.deepcopy(lab.teacher.network).requires_grad_(True)
     for classes in ((0, 1), (2, 3)):
         unit = next(unit for unit in units if unit.rows == [(c, 1) for c in classes])
-        drawn = draws(augment, unit, 2, SHAPE[1:], SEED)
+        drawn = draws(augment, unit, 2, size=SHAPE[1:], seed=SEED)
         assert drawn is not None
         assert released.perturb is not None
         climb(network, (lab.start(released, unit), drawn[0], torch.tensor(classes)), released.perturb)
@@ -148,16 +150,15 @@ def test_a_batch_climbs_on_from_the_batches_before_it_as_released(lab: Lab) -> N
 
 
 def test_a_perturbed_teacher_belongs_to_one_batch(lab: Lab, tmp_path: Path) -> None:
-    dwa = method("dwa", batch=Batch(classes=2), steps=3, lr=0.02)
+    dwa = method("dwa", batch=BatchSize(classes=2), steps=3, lr=0.02)
     for size in (1, 1000):
-        units = units_of(
-            "arm", lab.recovery(dwa, Recover(unit_images=size)), CLASSES, IPC, RunFolder(tmp_path)
-        )
+        recovery = lab.recovery(dwa, Recover(unit_images=size))
+        units = units_of("arm", recovery, RunFolder(tmp_path), num_classes=CLASSES, ipc=IPC)
         assert all(len(unit.batches) == 1 for unit in units)
 
 
 def test_variance_factor(lab: Lab) -> None:
-    sre2l = method("sre2l", batch=Batch(classes=2))
+    sre2l = method("sre2l", batch=BatchSize(classes=2))
     unit = plan(CLASSES, IPC, sre2l.batch, 2)[0]
     images = lab.start(sre2l, unit)
     values = {}
@@ -203,4 +204,4 @@ def test_declared_values() -> None:
     assert dwa.terms.bn is not None
     assert (dwa.init, dwa.terms.bn.variance, dwa.terms.bn.weight) == ("real", 11.0, 0.01)
     assert lpld.terms.bn is not None
-    assert (lpld.batch, lpld.terms.bn.target, lpld.lr) == (Batch(classes=1, slots="all"), "class", 0.1)
+    assert (lpld.batch, lpld.terms.bn.target, lpld.lr) == (BatchSize(classes=1, slots="all"), "class", 0.1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchvision.io import decode_image
 
 from fastdd.cli import main
-from fastdd.config import Batch, Formation, Method
+from fastdd.config import BatchSize, Formation, Method
 from fastdd.distilled import open_set
 from fastdd.distilled.formation import LowFrequencies, pack, plane_sizes, unpack
 from fastdd.distilled.images import load_recovered
@@ -192,7 +192,7 @@ def test_a_run_stores_few_images_and_trains_on_all(formed: Path, finished: Path)
 
 def test_all_readers_see_the_same_images(formed: Path, tmp_path: Path) -> None:
     known = open_set(formed, "deda", channels=1)
-    method = Method(formation=Formation(images=2, luma=0.625), batch=Batch(slots="all"), steps=0)
+    method = Method(formation=Formation(images=2, luma=0.625), batch=BatchSize(slots="all"), steps=0)
     names, count = [str(c) for c in range(10)], len(known) // 10
     images, labels = load_recovered(formed / "images" / "deda", names, count, channels=1, method=method)
     assert torch.equal(known.images, images)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from tiny_recovery import CLASSES, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor
 
-from fastdd.config import Augment, Batch, EarlyLate, Method, Offset, Recover, Terms
+from fastdd.config import Augment, BatchSize, EarlyLate, Method, Offset, Recover, Terms
 from fastdd.distilled.images import load_images
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
@@ -52,7 +52,15 @@ def infer(**changes: Any) -> Method:
 
 def recovery(lab: Lab, committee: list[Teacher], chosen: Method) -> Recovery:
     rows = repeated(lab.real, real_slots(chosen, IPC, CLASSES, len(committee)))
-    return Recovery(chosen, Recover(log_every=1), committee, [lab.bank] * len(committee), rows, SHAPE, SEED)
+    return Recovery(
+        chosen,
+        Recover(log_every=1),
+        committee,
+        [lab.bank] * len(committee),
+        real_images=rows,
+        shape=SHAPE,
+        seed=SEED,
+    )
 
 
 # -- slots -----------------------------------------------------------------------------------------
@@ -105,7 +113,7 @@ def written_out(
     network = lab.double()
     network.load_state_dict(committee[unit.part - 1].network.state_dict())
     network.double()
-    parameters = draws(chosen.augment, unit, chosen.steps, SHAPE[1:], SEED)
+    parameters = draws(chosen.augment, unit, chosen.steps, size=SHAPE[1:], seed=SEED)
     assert parameters is not None
     real, labels = real.double(), torch.tensor([c for c, _ in unit.rows])
     u = torch.zeros(1, *SHAPE, dtype=torch.float64)
@@ -166,8 +174,11 @@ def test_a_run_stores_untouched_images_and_one_copy_a_teacher(
 ) -> None:
     chosen = infer()
     own = recovery(lab, committee, chosen)
-    units = unfinished("arm", own, CLASSES, IPC, RunFolder(tmp_path))
-    assert recover("arm", units, own, lab.bank.classes, RunFolder(tmp_path)) == chosen.steps * CLASSES * 2 * 2
+    units = unfinished("arm", own, RunFolder(tmp_path), num_classes=CLASSES, ipc=IPC)
+    assert (
+        recover("arm", units, own, classes=lab.bank.classes, run=RunFolder(tmp_path))
+        == chosen.steps * CLASSES * 2 * 2
+    )
     images, _ = load_images(tmp_path / "images" / "arm", lab.bank.classes, 6, channels=3, config=chosen.save)
     images = images.view(CLASSES, 3, 2, *SHAPE)
     real = lab.real([(c, slot) for c in range(CLASSES) for slot in range(2)]).view(CLASSES, 2, *SHAPE)
@@ -175,7 +186,7 @@ def test_a_run_stores_untouched_images_and_one_copy_a_teacher(
     for part in (1, 2):
         assert not torch.equal(images[:, part], real)
     assert not torch.equal(images[:, 1], images[:, 2])  # each teacher its own
-    assert unfinished("arm", own, CLASSES, IPC, RunFolder(tmp_path)) == []
+    assert unfinished("arm", own, RunFolder(tmp_path), num_classes=CLASSES, ipc=IPC) == []
 
 
 # -- declarations ----------------------------------------------------------------------------------
@@ -185,7 +196,7 @@ def test_declared_values(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("arms: {a: {method: infer}}")
     resolved = resolve(str(tmp_path / "own.yaml"))
     arm = resolved.recipe.arms["a"]
-    assert (arm.init, arm.steps, arm.lr, arm.batch) == ("real", 1000, 0.25, Batch(classes="all", slots=1))
+    assert (arm.init, arm.steps, arm.lr, arm.batch) == ("real", 1000, 0.25, BatchSize(classes="all", slots=1))
     assert arm.terms == Terms(bn=BatchNorm(weight=1.0, first=10.0))
     assert arm.augment == Augment(roll=(0, 4))
     assert arm.offset == Offset(before_last_step=True)
@@ -195,5 +206,5 @@ def test_declared_values(tmp_path: Path) -> None:
 def test_what_offsets_do_not_go_with() -> None:
     with pytest.raises(ValueError, match="init is noise"):
         Method(offset=Offset())
-    with pytest.raises(ValueError, match="neither with early_late nor with perturb"):
-        Method(init="real", offset=Offset(), early_late=EarlyLate(), batch=Batch(slots="all"))
+    with pytest.raises(ValueError, match="offset excludes early_late and perturb"):
+        Method(init="real", offset=Offset(), early_late=EarlyLate(), batch=BatchSize(slots="all"))

@@ -20,7 +20,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from fastdd.bank import Bank
-from fastdd.config import Data, Method, Mosaic, Teacher
+from fastdd.config import RDED, Data, Method, Teacher
 from fastdd.data import open_dataset
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
@@ -58,9 +58,17 @@ def chosen(lab: Lab, images: Tensor, tmp_path: Path) -> Callable[..., Chosen]:
             return images[positions].repeat_interleave(times, 2).repeat_interleave(times, 3)
 
         names = [f"{c}/{i}" for c in range(CLASSES) for i in range(COUNTS[c])]
-        rule = Method(init=init, rded=Mosaic(**rded), steps=0)  # type: ignore[arg-type]
+        rule = Method(init=init, rded=RDED(**rded), steps=0)  # type: ignore[arg-type]
         return Chosen(
-            rule, slots, names, decode, lab.teacher, lab.bank, (size, size), SEED, tmp_path / folder
+            rule,
+            slots,
+            names=names,
+            decode=decode,
+            teacher=lab.teacher,
+            bank=lab.bank,
+            size=(size, size),
+            seed=SEED,
+            folder=tmp_path / folder,
         )
 
     return make
@@ -102,7 +110,7 @@ def test_probability_from_the_bank_is_the_network_s(lab: Lab, images: Tensor) ->
 
 
 def test_herding_follows_the_mean() -> None:
-    """Against all pairs tried out, one dimension: the mean is 0, so the first is nearest 0, the next cancels it."""
+    """In one dimension with mean 0 the first image is the one nearest 0, and the next one cancels it."""
     x = torch.tensor([[-4.0], [1.0], [5.0], [-2.0], [0.5], [-0.5]], dtype=torch.float64)
     assert x.mean().item() == 0
     assert herding(x, 3).tolist() == [4, 5, 1]
@@ -198,9 +206,7 @@ def test_images_that_the_bank_could_not_read_are_left_out(chosen: Callable[..., 
 # -- RDED ------------------------------------------------------------------------------------------
 
 
-def written_out(
-    lab: Lab, images: Tensor, c: int, slots: int, config: Mosaic, factor: int, size: int
-) -> Tensor:
+def written_out(lab: Lab, images: Tensor, c: int, slots: int, config: RDED, factor: int, size: int) -> Tensor:
     """RDED with torchvision's crop, one image and one crop at a time, for images [n, C, h, w] as decoded."""
     random = generator(SEED, "rded", c)
     pool = torch.randperm(COUNTS[c], generator=random)[: config.images]
@@ -238,7 +244,7 @@ def written_out(
 def test_mosaics_are_those_of_the_released_code(
     chosen: Callable[..., Chosen], lab: Lab, images: Tensor, factor: int, size: int, slots: int
 ) -> None:
-    config = Mosaic(factor=factor, images=8, crops=3, area=(0.2, 1.0))
+    config = RDED(factor=factor, images=8, crops=3, area=(0.2, 1.0))
     rule = chosen("rded", slots, size=size, **config.model_dump())
     larger = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     for c in (1, 3):
@@ -251,15 +257,15 @@ def test_a_range_of_areas_that_falls() -> None:
     with pytest.raises(
         ValueError, match=r"area must be \[low, high\] with 0 < low <= high, got \[0\.9, 0\.1\]"
     ):
-        Mosaic(area=(0.9, 0.1))
+        RDED(area=(0.9, 0.1))
 
 
 def test_factor_by_size() -> None:
     for side, factor in ((32, 1), (64, 1), (128, 2), (224, 2)):
-        assert mosaic.factor_of(Mosaic(), (side, side)) == factor
-    assert mosaic.factor_of(Mosaic(factor=3), (32, 32)) == 3
+        assert mosaic.factor_of(RDED(), (side, side)) == factor
+    assert mosaic.factor_of(RDED(factor=3), (32, 32)) == 3
     with pytest.raises(InputError, match=r"rded\.factor 9 cuts images of 8 x 8 pixels to nothing"):
-        mosaic.factor_of(Mosaic(factor=9), (8, 8))
+        mosaic.factor_of(RDED(factor=9), (8, 8))
 
 
 def test_chunks_do_not_change_the_choice(
@@ -328,7 +334,7 @@ def test_crops_of_photographs(test_data: Callable[[str], Path]) -> None:
     weights = test_data("teachers") / "cifar10jpeg_resnet20.safetensors"
     teacher = load_teacher(weights, Teacher(), train.classes, 3, device=cpu)
     decode = decoder(train, Data(), cpu)
-    rule = mosaic.Mosaic(Mosaic(images=60), teacher, decode, (32, 32), SEED)
+    rule = mosaic.Mosaic(RDED(images=60), teacher, decode, size=(32, 32), seed=SEED)
     positions = torch.arange(5000, 10000)
     choice = rule.choose(1, positions, 20)
     images = rule.cut(choice, 20, list(range(20)))

@@ -17,7 +17,7 @@ from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from fastdd.bank import Bank
 from fastdd.bank import build as build_bank
 from fastdd.config import Bank as BankConfig
-from fastdd.config import Batch, Terms
+from fastdd.config import BatchSize, Terms
 from fastdd.errors import InputError
 from fastdd.recover import needs, plan, tapped
 from fastdd.recover.terms.base import Context, build_terms
@@ -212,7 +212,7 @@ def test_gaussian_alignment_on_the_layers_of_a_transformer(tmp_path: Path) -> No
         tmp_path, teacher, data, BankConfig(batch=12), layers=needed.gaussians, fingerprint="t", seed=0
     )
     taps, bank = tapped(terms, network), Bank(tmp_path)
-    (unit,) = plan(CLASSES, 2, Batch(slots="all"), 100)
+    (unit,) = plan(CLASSES, 2, BatchSize(slots="all"), 100)
     (term,) = build_terms(terms, Context(unit.shape, network, taps, bank, 0))
     synthetic = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     got = term(taps(synthetic), synthetic, term.targets(unit))["gaussian"]

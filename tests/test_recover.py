@@ -15,7 +15,7 @@ from tiny_recovery import CLASSES, CPU, IPC, METHODS, SEED, SHAPE, Lab, make_lab
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
-from fastdd.config import Augment, Batch, Method, Recover, Save, Terms
+from fastdd.config import Augment, BatchSize, Method, Recover, Save, Terms
 from fastdd.distilled.images import load_images, save_images, to_levels
 from fastdd.errors import InputError
 from fastdd.recover import Unit, plan, recover, unfinished
@@ -41,7 +41,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def test_every_row_is_in_one_unit(
     classes: Any, slots: Any, unit_images: int, num_classes: int, ipc: int
 ) -> None:
-    batch = Batch(classes=classes, slots=slots)
+    batch = BatchSize(classes=classes, slots=slots)
     units = plan(num_classes, ipc, batch, unit_images)
     rows = [row for unit in units for row in unit.rows]
     assert sorted(rows) == list(itertools.product(range(num_classes), range(ipc)))
@@ -55,13 +55,13 @@ def test_every_row_is_in_one_unit(
 
 
 def test_batches_do_not_depend_on_the_unit_size() -> None:
-    batch = Batch(classes=3, slots=2)
+    batch = BatchSize(classes=3, slots=2)
     cut = [{b for unit in plan(7, 5, batch, size) for b in unit.batches} for size in (1, 7, 1000)]
     assert cut[0] == cut[1] == cut[2]
 
 
 def test_order_of_rows() -> None:
-    (unit,) = plan(2, 4, Batch(classes=2, slots=2), 100)
+    (unit,) = plan(2, 4, BatchSize(classes=2, slots=2), 100)
     assert unit.rows == [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (0, 3), (1, 2), (1, 3)]
     assert unit.groups == [0, 1, 0, 1]
 
@@ -78,8 +78,8 @@ def test_cosine_learning_rate(step: int, expected: float) -> None:
 
 def test_crops_of_oblong_images_lie_inside() -> None:
     augment = Augment(scale=(0.3, 1.0), flip=0.5, roll=(0, 0))
-    (unit,) = plan(1, 1, Batch(), 1)
-    parameters = draws(augment, unit, 200, (6, 24), SEED)
+    (unit,) = plan(1, 1, BatchSize(), 1)
+    parameters = draws(augment, unit, 200, size=(6, 24), seed=SEED)
     assert parameters is not None
     top, left, height, width = parameters[:, 0, 3:].T
     assert int((top + height).max()) <= 6
@@ -93,10 +93,10 @@ def test_crops_of_oblong_images_lie_inside() -> None:
 def test_the_last_iterate_of_plain_adam(lab: Lab) -> None:
     """Against Adam, cosine and clipping written out, in float64, without augmentation."""
     steps, lr = 6, 0.25
-    plain = method("sre2l", terms=Terms(), steps=steps, lr=lr, batch=Batch(classes="all", slots=1))
+    plain = method("sre2l", terms=Terms(), steps=steps, lr=lr, batch=BatchSize(classes="all", slots=1))
     plain = plain.model_copy(update={"augment": plain.augment.model_copy(update={"roll": (0, 0)})})
     unit = plan(CLASSES, IPC, plain.batch, 1)[0]
-    assert draws(plain.augment, unit, steps, (8, 8), SEED) is None
+    assert draws(plain.augment, unit, steps, size=(8, 8), seed=SEED) is None
     got, losses = lab.optimize(plain, Recover(log_every=4), unit)
     network, labels = lab.double(), torch.tensor([c for c, _ in unit.rows])
     x = lab.start(plain, unit).double()
@@ -129,7 +129,7 @@ def test_images_stay_inside_the_box(lab: Lab) -> None:
 
 
 def test_logged_losses_are_a_mean_over_batches(lab: Lab) -> None:
-    sre2l = method("sre2l", batch=Batch(classes=2, slots=1), steps=1)
+    sre2l = method("sre2l", batch=BatchSize(classes=2, slots=1), steps=1)
     logs = [
         [lab.optimize(sre2l, Recover(unit_images=size), unit)[1][0] for unit in plan(4, 6, sre2l.batch, size)]
         for size in (1, 1000)
@@ -154,7 +154,7 @@ class OwnTerm(NamedTuple):
 
 
 def test_a_term_that_is_not_finite_stops_the_loop(lab: Lab) -> None:
-    wild = method("sre2l", terms=Terms(ce=CrossEntropy(weight=1e300)), batch=Batch(classes=2), steps=4)
+    wild = method("sre2l", terms=Terms(ce=CrossEntropy(weight=1e300)), batch=BatchSize(classes=2), steps=4)
     unit = plan(CLASSES, IPC, wild.batch, 2)[3]
     with pytest.raises(InputError, match=r"term 'ce' is inf at step 0 of unit 3; lower method\.lr"):
         lab.optimize(wild, Recover(), unit)
@@ -165,7 +165,7 @@ def test_a_term_that_is_not_finite_stops_the_loop(lab: Lab) -> None:
 
 
 def test_a_gradient_that_is_not_finite_in_the_last_step_is_seen(lab: Lab) -> None:
-    plain = method("sre2l", steps=1, batch=Batch(classes=2))
+    plain = method("sre2l", steps=1, batch=BatchSize(classes=2))
     unit = plan(CLASSES, IPC, plain.batch, 2)[0]
     corner = OwnTerm("corner", lambda logits: (logits * 0).sqrt().sum())  # 0, with an infinite slope
     with pytest.raises(InputError, match=r"images of unit 0 are not finite after step 0"):
@@ -213,8 +213,8 @@ def test_jpeg_and_truncation_are_switches(tmp_path: Path) -> None:
 def run(lab: Lab, chosen: Method, out: Path, ipc: int = IPC, unit_images: int = 12) -> Tensor:
     config = Recover(unit_images=unit_images)
     recovery = lab.recovery(chosen, config)
-    left = unfinished("arm", recovery, CLASSES, ipc, RunFolder(out))
-    recover("arm", left, recovery, lab.bank.classes, RunFolder(out))
+    left = unfinished("arm", recovery, RunFolder(out), num_classes=CLASSES, ipc=ipc)
+    recover("arm", left, recovery, classes=lab.bank.classes, run=RunFolder(out))
     return load_images(out / "images" / "arm", lab.bank.classes, ipc, channels=3, config=chosen.save)[0]
 
 

@@ -1,4 +1,4 @@
-"""BatchNorm and ReLU in one pass: where that is done, that it changes nothing, and where it must not be done."""
+"""BatchNorm and ReLU in one pass: where it is done, that it changes nothing, where it must not be."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class CalledTwice(Small):
 
 
 class Untraceable(Small):
-    """Its course depends on the numbers."""
+    """A network whose computation depends on its numbers, so that it cannot be traced."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn(self.conv(x)))
@@ -108,7 +108,7 @@ class Untraceable(Small):
 
 
 class AddsInPlace(Small):
-    """What the first ReLU gave is changed in place, which autograd forbids, so that the second has work to do."""
+    """A network that changes the first ReLU's output in place, so that the second ReLU has work to do."""
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu(self.bn(self.conv(x)))
@@ -141,4 +141,4 @@ def test_values_and_gradients_are_the_networks(make: Callable[[], nn.Module], me
         results.append((logits, *torch.autograd.grad((logits * weights).sum(), images)))
     for got, wanted in zip(*results[::-1], strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9 * float(wanted.detach().abs().max()))
-    assert taps.notes.moments.keys() == layers.keys()
+    assert taps.record.moments.keys() == layers.keys()

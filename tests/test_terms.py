@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import fastdd
 from fastdd.config import Bank as BankConfig
-from fastdd.config import Batch, Config, Recover, Terms, as_plain
+from fastdd.config import BatchSize, Config, Recover, Terms, as_plain
 from fastdd.config.terms import TERMS, term_labels
 from fastdd.errors import InputError
 from fastdd.recover import Term, Unit, needs, plan
@@ -57,7 +57,7 @@ def released_batch_norm_loss(network: nn.Module, images: Tensor, first: float) -
 
 def test_batch_norm_term_is_the_released_loss_of_each_batch(lab: Lab) -> None:
     sre2l = method(
-        "sre2l", batch=Batch(classes=2, slots=3), terms=Terms(bn=BatchNorm(weight=0.3, first=10.0))
+        "sre2l", batch=BatchSize(classes=2, slots=3), terms=Terms(bn=BatchNorm(weight=0.3, first=10.0))
     )
     units = plan(CLASSES, IPC, sre2l.batch, 12)
     assert [unit.shape for unit in units] == [(2, 2, 3)] * 2
@@ -66,7 +66,7 @@ def test_batch_norm_term_is_the_released_loss_of_each_batch(lab: Lab) -> None:
         images = lab.start(sre2l, unit).requires_grad_()
         got = lab.values(sre2l, unit, images)["bn"]
         augmented = lab.start(sre2l, unit).double().requires_grad_()
-        parameters = draws(sre2l.augment, unit, 1, SHAPE[1:], SEED)
+        parameters = draws(sre2l.augment, unit, 1, size=SHAPE[1:], seed=SEED)
         assert parameters is not None
         parts = resample(augmented, parameters[0]).chunk(2)
         wanted = 0.3 * torch.stack([released_batch_norm_loss(network, part, 10.0) for part in parts]).sum()
@@ -78,7 +78,7 @@ def test_batch_norm_term_is_the_released_loss_of_each_batch(lab: Lab) -> None:
 
 
 def test_cross_entropy_is_a_mean_over_each_batch(lab: Lab) -> None:
-    sre2l = method("sre2l", batch=Batch(classes=2, slots=1), terms=Terms(ce=CrossEntropy(weight=2.0)))
+    sre2l = method("sre2l", batch=BatchSize(classes=2, slots=1), terms=Terms(ce=CrossEntropy(weight=2.0)))
     unit = plan(CLASSES, IPC, sre2l.batch, 6)[0]
     images = lab.start(sre2l, unit)
     labels = torch.tensor([c for c, _ in unit.rows])
@@ -135,7 +135,7 @@ def test_covariance_terms_are_equations_7_and_8_of_each_class(lab: Lab) -> None:
 @pytest.mark.parametrize("reading", ["paper", "code", "clean"])
 def test_dire_terms_are_the_formula_of_each_class(lab: Lab, reading: Any) -> None:
     terms = Terms(dire=DiRe(r_cos=0.3, r_euc=0.02, reading=reading))
-    sre2l = method("sre2l", batch=Batch(classes=2, slots=3), terms=terms)
+    sre2l = method("sre2l", batch=BatchSize(classes=2, slots=3), terms=terms)
     unit = plan(CLASSES, IPC, sre2l.batch, 12)[1]
     assert unit.groups == [0, 1, 2, 3]
     assert unit.rows[0] == (0, 3)
@@ -164,7 +164,7 @@ def test_dire_terms_are_the_formula_of_each_class(lab: Lab, reading: Any) -> Non
 
 
 def test_real_per_class_is_a_seeded_choice(lab: Lab) -> None:
-    (unit,) = plan(CLASSES, IPC, Batch(slots="all"), 1000)
+    (unit,) = plan(CLASSES, IPC, BatchSize(slots="all"), 1000)
     chosen = method("sre2l", terms=Terms(dire=DiRe(real_per_class=3)))
     images = lab.start(chosen, unit)
     values = lab.values(chosen, unit, images)
@@ -186,7 +186,7 @@ def test_gradient_of_a_unit_is_that_of_one_batch_at_a_time(lab: Lab, name: str) 
     for row, grad in alone.items():
         # the same sums in float32, in another order
         assert float((together[row] - grad).abs().max()) <= 1e-4 * float(grad.abs().max()), row
-    mixed = lab.gradients(chosen.model_copy(update={"batch": Batch(classes="all", slots="all")}), 1000)
+    mixed = lab.gradients(chosen.model_copy(update={"batch": BatchSize(classes="all", slots="all")}), 1000)
     assert any(
         float((mixed[row] - grad).abs().max()) > 0.01 * float(grad.abs().max()) for row, grad in alone.items()
     )
@@ -201,7 +201,7 @@ def test_initial_images_and_draws_do_not_depend_on_the_unit_size(lab: Lab, name:
         found: dict[Any, Tensor] = {}
         for unit in plan(CLASSES, IPC, chosen.batch, size):
             found.update(dict(zip(unit.rows, lab.start(chosen, unit), strict=True)))
-            parameters = draws(augment, unit, 7, (8, 8), SEED)
+            parameters = draws(augment, unit, 7, size=(8, 8), seed=SEED)
             assert parameters is not None
             found.update(dict(zip(unit.batches, parameters.unbind(1), strict=True)))
         seen.append(found)
@@ -225,7 +225,8 @@ def test_final_images_do_not_depend_on_the_unit_size(lab: Lab, name: str) -> Non
             for image in (alone[row],)
         ]
     ).abs()
-    # Adam divides by the gradient's size: where that is near zero its rounding error is all there is, up to lr a step
+    # Adam divides by the gradient's size, so where that is near zero its rounding error moves the image up to
+    # lr.
     assert float(moved.mean()) > 0.02
     assert float(difference.mean()) < 1e-4
     assert float((difference > 1e-3).float().mean()) < 0.005
@@ -304,7 +305,7 @@ def test_a_term_of_ones_own_is_a_key_of_recipes_and_is_optimized(lab: Lab, tmp_p
     assert list(recipe.arms["a"].terms) == ["ce", "bn", "brightness"]
     assert term_labels()["brightness"] == "brightness of the images"
     chosen = method("sre2l", terms=Terms(ce=None, brightness=Brightness(level=0.5)), steps=20, lr=0.1)
-    (unit,) = plan(CLASSES, IPC, Batch(slots="all"), 1000)
+    (unit,) = plan(CLASSES, IPC, BatchSize(slots="all"), 1000)
     _, losses = lab.optimize(chosen, Recover(), unit)
     assert losses[-1]["brightness"] < 0.1 * losses[0]["brightness"]
     with pytest.raises(

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from fastdd.bank import Bank
 from fastdd.bank import build as build_bank
 from fastdd.config import Bank as BankConfig
-from fastdd.config import Batch, Method, Recover, Terms
+from fastdd.config import BatchSize, Method, Recover, Terms
 from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
-from fastdd.recover import Recovery, Unit, plan, tapped
+from fastdd.recover import Recovery, Rows, Unit, plan, tapped
 from fastdd.recover.loop import optimize
 from fastdd.recover.objective import Objective, augmented, draws
 from fastdd.recover.terms.base import AnyTerm, Context, Shape
@@ -29,7 +29,6 @@ from fastdd.teachers import Features, Taps, Teacher, layer_names
 CPU = torch.device("cpu")
 CLASSES, IPC, SEED = 4, 6, 5
 SHAPE = (3, 8, 8)
-Rows = Sequence[tuple[int, int]]
 
 
 class Silent:
@@ -54,21 +53,29 @@ class Lab:
         return network.double().eval()
 
     def recovery(self, method: Method, config: Recover | None = None) -> Recovery:
-        return Recovery(method, config or Recover(), [self.teacher], [self.bank], self.real, SHAPE, SEED)
+        return Recovery(
+            method,
+            config or Recover(),
+            [self.teacher],
+            [self.bank],
+            real_images=self.real,
+            shape=SHAPE,
+            seed=SEED,
+        )
 
     def taps(self, terms: Terms) -> Taps:
         return tapped(terms, self.teacher.network)
 
     def context(self, shape: Shape, taps: Taps | None = None) -> Context:
         """What a term is computed for; without taps, one that needs no layers."""
-        return Context(shape, self.teacher.network, taps or self.taps(Terms()), self.bank, SEED)
+        return Context(shape, self.teacher.network, taps or self.taps(Terms()), bank=self.bank, seed=SEED)
 
     def start(self, method: Method, unit: Unit) -> Tensor:
         return self.recovery(method).initial(unit.rows)
 
     def features(self, method: Method, unit: Unit, images: Tensor) -> Features:
         """After the first step's augmentation."""
-        parameters = draws(method.augment, unit, 1, SHAPE[1:], SEED)
+        parameters = draws(method.augment, unit, 1, size=SHAPE[1:], seed=SEED)
         return self.taps(method.terms)(
             augmented(images, parameters if parameters is None else parameters[0], method.augment.pad)
         )
@@ -76,7 +83,7 @@ class Lab:
     def values(self, method: Method, unit: Unit, images: Tensor) -> dict[str, Tensor]:
         """The terms of the first step."""
         (objective,) = self.recovery(method).objective(unit.shape)
-        drawn = draws(method.augment, unit, 1, SHAPE[1:], SEED)
+        drawn = draws(method.augment, unit, 1, size=SHAPE[1:], seed=SEED)
         return objective(images, None if drawn is None else drawn[0], objective.targets(unit))
 
     def gradients(self, method: Method, unit_images: int) -> dict[tuple[int, int], Tensor]:
@@ -101,14 +108,20 @@ class Lab:
         self, method: Method, config: Recover, unit: Unit, terms: list[AnyTerm] | None = None
     ) -> tuple[Tensor, list[dict[str, float]]]:
         """Final images, normalized, and losses; with terms of one's own if given."""
-        recovery = self.recovery(method, config)
+        objectives = self.recovery(method, config).objective
         if terms is not None:
             own = [Objective(terms, self.taps(method.terms), config)]
-            return optimize(
-                self.start(method, unit), unit, method, config, self.teacher, lambda _: own, SEED, Silent()
-            )
-        images = self.start(method, unit)
-        return optimize(images, unit, method, config, self.teacher, recovery.objective, SEED, Silent())
+            objectives = lambda _: own  # noqa: E731
+        return optimize(
+            self.start(method, unit),
+            unit,
+            method,
+            config=config,
+            teacher=self.teacher,
+            objectives=objectives,
+            seed=SEED,
+            bar=Silent(),
+        )
 
 
 def make_lab(folder: Path) -> Lab:
@@ -147,9 +160,9 @@ def method(name: str, add: Sequence[str] = (), **changes: Any) -> Method:
 METHODS = {
     "deda": lambda: method("deda"),
     "deda-bn": lambda: method("deda", terms=Terms(gaussian=Gaussian(layers="bn_inputs"), bn=BatchNorm())),
-    "deda+dire": lambda: method("deda", ["dire"], batch=Batch(classes=1, slots=3)),
-    "sre2l": lambda: method("sre2l", batch=Batch(classes=2, slots=1)),
-    "gvbsm": lambda: method("gvbsm", batch=Batch(classes=2, slots=3)),
-    "edc": lambda: method("edc", batch=Batch(classes=2, slots=1)),
-    "sre2l+dire": lambda: method("sre2l", ["dire"], batch=Batch(classes=2, slots=3)),
+    "deda+dire": lambda: method("deda", ["dire"], batch=BatchSize(classes=1, slots=3)),
+    "sre2l": lambda: method("sre2l", batch=BatchSize(classes=2, slots=1)),
+    "gvbsm": lambda: method("gvbsm", batch=BatchSize(classes=2, slots=3)),
+    "edc": lambda: method("edc", batch=BatchSize(classes=2, slots=1)),
+    "sre2l+dire": lambda: method("sre2l", ["dire"], batch=BatchSize(classes=2, slots=3)),
 }

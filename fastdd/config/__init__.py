@@ -9,7 +9,7 @@ from .base import All, Config, Count, LayerKind, Layers, Precision
 from .controls import CONTROL, FULL, RANDOM_REAL
 from .data import Data, Teacher
 from .labels import Labels
-from .method import Augment, Batch, EarlyLate, Formation, Method, Mosaic, Offset, Perturb, Save
+from .method import RDED, Augment, BatchSize, EarlyLate, Formation, Method, Offset, Perturb, Save
 from .recipe import Bank, Metrics, Recipe, Recover, as_plain
 from .student import RandAugment, Student
 from .sweep import Point, Sweep
@@ -19,10 +19,11 @@ __all__ = [
     "CONTROL",
     "FULL",
     "RANDOM_REAL",
+    "RDED",
     "All",
     "Augment",
     "Bank",
-    "Batch",
+    "BatchSize",
     "Config",
     "Count",
     "Data",
@@ -33,7 +34,6 @@ __all__ = [
     "Layers",
     "Method",
     "Metrics",
-    "Mosaic",
     "Offset",
     "Perturb",
     "Point",

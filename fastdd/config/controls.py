@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .method import Batch, Method
+from .method import BatchSize, Method
 from .terms import Terms
 
 CONTROL = "random"
 """name of the control of random real images, which every run has"""
 RANDOM_REAL = Method(
-    title="random real images", init="real", batch=Batch(slots="all"), terms=Terms.none(), steps=0
+    title="random real images", init="real", batch=BatchSize(slots="all"), terms=Terms.none(), steps=0
 )
 """the method that makes those images: chosen, and not optimized"""
 FULL = "full"

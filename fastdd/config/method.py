@@ -10,29 +10,38 @@ from .base import All, BelowOne, Config, Count, Positive, Probability
 from .terms import Terms
 
 
-class Batch(Config):
-    """What the method itself calls a batch: global statistics span it, class statistics its classes."""
+class BatchSize(Config):
+    """How many classes, and how many images of each, the method optimizes as one batch.
+
+    Statistics of a batch (``bn.target: global``) span all of its images, statistics of a class those of one
+    class in it.
+    """
 
     classes: Count | All = "all"
     slots: Count | All = 1
+    """images of each class; a slot is the number of an image within its class"""
 
 
 class Augment(Config):
     """Random crop, flip and roll at every step."""
 
     per_image: bool = False
-    """false: one draw a batch and step, shared by its images, as in all released code"""
+    """true: each image has a draw of its own; false: the images of a batch share one, as in all released
+    code"""
     scale: tuple[Probability, Probability] | None = None
-    """area range of a random resized crop; null: no crop"""
+    """range of the crop's area, as a share of the image's, before it is resized; null: no resized crop"""
     curriculum: Literal["none", "step", "linear", "cosine"] = "none"
-    """CDA: the low end of scale starts at the high end and falls to its value, at once or on a line or half cosine"""
+    """how the low end of ``scale`` falls from the high end to its value over the steps (CDA). none: it has
+    its value from the start; step: it falls at the milestone; linear: on a line; cosine: on half a cosine"""
     milestone: Positive = 1.0
-    """part of the steps after which the curriculum has ended"""
+    """share of the steps after which the curriculum has ended"""
     flip: Probability = 0.0
+    """probability of a horizontal flip"""
     pad: Annotated[int, Field(ge=0)] = 0
-    """random crop of the image's own size after padding by this many pixels of the mean color"""
+    """pixels of the mean color added on each side before a random crop of the image's size; 0: no such
+    crop"""
     roll: tuple[int, int] = (0, 4)
-    """shift range in pixels, both ends included, drawn for each axis"""
+    """range in pixels of a cyclic shift, both ends included, drawn for each axis"""
 
     @model_validator(mode="after")
     def _ranges_rise(self) -> Augment:
@@ -40,7 +49,7 @@ class Augment(Config):
             raise ValueError(f"scale must be [low, high] with 0 < low <= high, got {list(self.scale)}")
         if self.curriculum != "none" and self.scale is None:
             raise ValueError(
-                "curriculum is of the crop's scale, but scale is null; give scale as [low, high]"
+                "curriculum changes the crop's scale, but scale is null; give scale as [low, high]"
             )
         if self.pad and self.scale is not None:
             raise ValueError(
@@ -55,26 +64,28 @@ class Perturb(Config):
     """DWA: before the first step of a batch the teacher's weights climb the cross-entropy of that batch."""
 
     steps: Count = 12
+    """ascent steps before the first step on the images"""
     rho: Positive = 0.015
-    """largest distance from the teacher's weights, in all"""
+    """largest L2 distance of all weights together from the teacher's, after all steps"""
     restore: bool = True
-    """false: as released, a teacher carries the climbs of the earlier batches of its slots on"""
+    """true: every batch starts from the teacher's weights; false: it starts from where the batches before it
+    in its slots have led, as in the released code"""
 
 
-class Mosaic(Config):
-    """RDED: initial images put together from the crops of real ones that the teacher is surest of."""
+class RDED(Config):
+    """RDED: initial images tiled from those crops of real images of which the teacher is surest."""
 
     factor: Count | Literal["auto"] = "auto"
     """crops along a side; auto: 2 for images of more than 64 pixels, else 1"""
     images: Count = 300
-    """real images a class that are looked at, a seeded choice"""
+    """real images of each class that crops are drawn from, a seeded choice"""
     crops: Count = 5
-    """of each, of which the best one remains"""
+    """crops drawn from each real image; the one with the lowest loss is kept"""
     area: tuple[Probability, Probability] = (0.08, 1.0)
-    """of a crop, as a part of its image: the range"""
+    """range of a crop's area, as a share of its image's"""
 
     @model_validator(mode="after")
-    def _range_rises(self) -> Mosaic:
+    def _range_rises(self) -> RDED:
         if not 0 < self.area[0] <= self.area[1]:
             raise ValueError(f"area must be [low, high] with 0 < low <= high, got {list(self.area)}")
         return self
@@ -84,58 +95,69 @@ class EarlyLate(Config):
     """DELT: the slots of a class join the optimization in groups, one a round, and stay to the end."""
 
     rounds: Count = 8
+    """rounds of equal length that the steps are divided into"""
 
 
 class Offset(Config):
-    """INFER: what is optimized is an offset, shared by the real images of a batch, one for each slot and teacher."""
+    """INFER: the steps optimize an offset that a batch's real images share, one for each slot and teacher."""
 
     before_last_step: bool = True
-    """as released, images are kept with the offset that the last step started from"""
+    """true: images are kept with the offset that the last step started from, as in the released code; false:
+    with the offset after it"""
 
 
 class Formation(Config):
-    """Several images in the pixels of one, as their low frequencies (distilled/formation.py)."""
+    """Several images stored in the pixels of one, as their low frequencies (distilled/formation.py)."""
 
     images: Count = 4
-    """in a stored image, so students see so many times as many as ipc says"""
+    """images in a stored one; students see this many times ``ipc`` images a class"""
     luma: Probability = 0.75
-    """side of what is kept, as a part of the image's"""
+    """side of the block of frequencies kept of the brightness, as a share of the image's side"""
     chroma: Probability = 0.25
-    """of images with colors"""
+    """the same of the two color differences; images of one channel have none"""
 
 
 class Save(Config):
     """How recovered images are written."""
 
     format: Literal["png", "jpeg"] = "png"
-    """png is lossless; jpeg is what most released code writes"""
+    """png is lossless; most released code writes jpeg"""
     quality: Annotated[int, Field(ge=1, le=100)] = 75
-    """of jpeg"""
+    """quality of JPEG, 1 to 100; PNG ignores it"""
     rounding: Literal["round", "truncate"] = "round"
-    """to whole grey levels; truncate is what released code does"""
+    """how values become whole grey levels; released code truncates"""
 
 
 class Method(Config):
     """What recover optimizes: initial images, batches, augmentation, terms and schedule."""
 
     title: str = ""
+    """name in figures; empty: the arm's name"""
     init: Literal["noise", "real", "confident", "medium", "kmeans", "herding", "rded"] = "noise"
-    """real: a random choice; then four choices by rank of the teacher's probability or place among the embeddings"""
-    rded: Mosaic = Mosaic()
-    batch: Batch = Batch()
+    """what images start from. noise: N(0, 1); real: a random choice of real images; confident, medium, kmeans
+    and herding: real images chosen by recover/init/selection.py; rded: tiles of crops of real images"""
+    rded: RDED = RDED()
+    batch: BatchSize = BatchSize()
     augment: Augment = Augment()
     terms: Terms = Field(default_factory=Terms)
     perturb: Perturb | None = None
+    """null: the teacher's weights stay as they are"""
     ensemble: Count | Literal["first", "all", "round_robin"] = "first"
-    """which of several teachers a step listens to. first: the run's own; all; round_robin: one after the other; or a
-    number of teachers that are drawn anew for each step"""
+    """teachers whose mean loss a step minimizes. first: the run's own teacher; all: all of them; round_robin:
+    one a step, in turn; a number: so many, drawn anew for each step"""
     early_late: EarlyLate | None = None
+    """null: all slots are optimized from the first step"""
     offset: Offset | None = None
+    """null: the steps optimize the images themselves"""
     formation: Formation | None = None
+    """null: a stored image holds one image"""
     save: Save = Save()
     steps: Annotated[int, Field(ge=0)] = 1000
+    """Adam steps; 0: the initial images are kept"""
     lr: Positive = 0.25
+    """Adam's learning rate at the first step; it falls to 0 on half a cosine"""
     betas: tuple[BelowOne, BelowOne] = (0.5, 0.9)
+    """Adam's decay rates of the first and second moment"""
 
     @model_validator(mode="after")
     def _something_to_optimize(self) -> Method:
@@ -153,15 +175,15 @@ class Method(Config):
     def _one_schedule(self) -> Method:
         if self.early_late is not None and self.batch.slots != "all":
             raise ValueError(
-                f"early_late cuts the slots of a class into groups, so a batch holds all of them: set batch.slots to "
-                f"all, got {self.batch.slots}"
+                f"early_late cuts the slots of a class into groups, so a batch holds all of them: "
+                f"set batch.slots to all, got {self.batch.slots}"
             )
         if self.offset is not None and self.init == "noise":
             raise ValueError(
                 "offset is added to real images, but init is noise; set init to real or a selection"
             )
         if self.offset is not None and (self.early_late is not None or self.perturb is not None):
-            raise ValueError("offset goes neither with early_late nor with perturb; set those to null")
+            raise ValueError("offset excludes early_late and perturb; set both to null")
         return self
 
     @model_validator(mode="after")
@@ -169,12 +191,12 @@ class Method(Config):
         if self.formation is None:
             return self
         if self.offset is not None:
-            raise ValueError("formation does not go with offset; set one of them to null")
+            raise ValueError("formation excludes offset; set one of them to null")
         if self.save.format != "png":
             raise ValueError(f"formation needs exact bytes: set save.format to png, got {self.save.format}")
         if self.batch.slots != "all" and self.batch.slots % self.formation.images:
             raise ValueError(
-                f"formation puts {self.formation.images} slots into an image, so a batch holds a multiple of them: set "
-                f"batch.slots to all, got {self.batch.slots}"
+                f"formation puts {self.formation.images} slots into an image, so a batch holds a multiple of "
+                f"them: set batch.slots to all, got {self.batch.slots}"
             )
         return self

@@ -1,7 +1,7 @@
 """The objective of a recipe: terms by name, each with the configuration type that the term itself declares.
 
-The terms stand in fastdd/recover/terms/, one a file, and in other distributions. ``TERMS`` finds them by name; it
-imports them when a recipe first names a term, so this module needs none of them.
+The terms are classes in fastdd/recover/terms/, one a file, and in other distributions. ``TERMS`` finds them
+by name and imports them when a recipe first names a term, so this module imports none of them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..runtime.registry import Registry
 from .base import Config
 
 DEFAULT = "ce"
-"""name of the term that is present where a recipe says nothing of it: cross-entropy"""
+"""name of cross-entropy, the one term that is present unless a recipe sets it to null"""
 
 
 class DeclaredTerm(Protocol):
-    """What a recipe has to know of a term; ``fastdd.recover.terms.base.Term`` explains each part."""
+    """What recipes read of a term's class; ``fastdd.recover.terms.base.Term`` explains each attribute."""
 
     configuration: type[Config]
     labels: Mapping[str, str]
@@ -45,17 +45,17 @@ class _TermRegistry(Registry[DeclaredTerm]):
         parts = ("configuration", "labels", "position", "excludes", "needs", "targets", "__call__")
         if missing := [part for part in parts if part not in has]:
             raise InputError(
-                f"term {name!r}: the class {thing.__name__} has no `{missing[0]}`; derive it from fastdd.recover.Term "
-                f"and give it one"
+                f"term {name!r}: the class {thing.__name__} has no `{missing[0]}`; "
+                f"derive it from fastdd.recover.Term and give it one"
             )
         if not (isinstance(thing.configuration, type) and issubclass(thing.configuration, Config)):
             raise InputError(
-                f"term {name!r}: {thing.__name__}.configuration must be a class derived from fastdd.config.Config, "
-                f"got {thing.configuration!r}"
+                f"term {name!r}: {thing.__name__}.configuration must be a class derived from "
+                f"fastdd.config.Config, got {thing.configuration!r}"
             )
 
     def in_order(self) -> list[str]:
-        """The names, in the order in which an objective adds the terms up; floats depend on it."""
+        """The names in the order in which an objective adds the terms up; rounding depends on it."""
         return sorted(self, key=lambda name: (self[name].position, name))
 
 
@@ -65,8 +65,8 @@ TERMS = _TermRegistry("term", "fastdd.recover.terms", "fastdd.terms")
 class Terms(Mapping[str, Config]):
     """The terms of an objective by name, in the order in which they are added up.
 
-    ``Terms(bn=BatchNorm(weight=0.05))`` is cross-entropy and BatchNorm statistics; ``ce=None`` leaves the former out. A
-    term that is absent has no key, and is None as an attribute.
+    ``Terms(bn=BatchNorm(weight=0.05))`` is cross-entropy and BatchNorm statistics; ``ce=None`` leaves
+    cross-entropy out. A term that is absent has no key, and is None as an attribute.
 
     Args:
         terms: name -> configuration, or its values as a mapping, or None for a term that is absent.
@@ -81,7 +81,7 @@ class Terms(Mapping[str, Config]):
 
     @classmethod
     def none(cls) -> Terms:
-        """No term at all, for a method that optimizes nothing; unlike ``Terms(ce=None)`` it asks for no registry."""
+        """No terms, for a method that optimizes nothing; unlike ``Terms(ce=None)`` it imports no term."""
         made = cls.__new__(cls)
         made._terms = {}
         return made
@@ -98,9 +98,8 @@ class Terms(Mapping[str, Config]):
     def __repr__(self) -> str:
         return f"Terms({', '.join(f'{name}={config!r}' for name, config in self._terms.items())})"
 
-    def __getattr__(
-        self, name: str
-    ) -> Any:  # the type of a term's configuration is known to the registry alone
+    # Any, for only the registry knows which type the configuration of a term has.
+    def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in TERMS:
             raise AttributeError(f"Terms has no attribute {name!r}")
         return self._terms.get(name)
@@ -121,10 +120,10 @@ class Terms(Mapping[str, Config]):
         return cls(**given)
 
     def _plain(self) -> dict[str, JsonValue]:
-        """Values as in a recipe file: null for a term of fastdd that is absent.
+        """Values as in a recipe file: null for an absent term of fastdd.
 
-        Terms of other distributions are written where they are present, so that who lacks them can read a run
-        that does not use them.
+        An absent term of another distribution has no key, so that the run can be read where that is not
+        installed.
         """
         own = (name for name in TERMS.in_order() if TERMS[name].__module__.startswith(f"{TERMS.package}."))
         present = {name: config.model_dump(mode="json") for name, config in self._terms.items()}
@@ -132,18 +131,18 @@ class Terms(Mapping[str, Config]):
 
 
 def term_labels() -> dict[str, str]:
-    """Name of a value in logs of losses -> what figures call it, of all terms."""
+    """Name of a value in logs of losses -> its label in figures, for all terms."""
     return {value: label for name in TERMS.in_order() for value, label in TERMS[name].labels.items()}
 
 
 def vocabulary() -> type[Config]:
-    """The keys under ``terms`` of a recipe, as a configuration type with one field for each term there is."""
+    """The keys under ``terms`` of a recipe, as a type with one field for each registered term."""
     return _vocabulary(tuple(TERMS.in_order()))
 
 
 @cache
 def _vocabulary(names: tuple[str, ...]) -> type[Config]:
-    fields: dict[str, Any] = {}  # pydantic's pairs of a type and a default
+    fields: dict[str, Any] = {}  # name -> (type, default), as create_model wants them
     for name in names:
         configuration = TERMS[name].configuration
         fields[name] = (configuration | None, configuration() if name == DEFAULT else None)
@@ -151,7 +150,7 @@ def _vocabulary(names: tuple[str, ...]) -> type[Config]:
 
 
 def _validated(terms: Mapping[str, object]) -> dict[str, Config]:
-    """The terms that are present, validated by their types."""
+    """The configurations of the terms that are present, each validated by its type."""
     checked = dict(vocabulary().model_validate(dict(terms)))
     present = {name: config for name, config in checked.items() if config is not None}
     for name in present:

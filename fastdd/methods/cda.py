@@ -1,8 +1,8 @@
 """CDA (Yin and Shen, TMLR 2024): SRe2L with crops from easy to hard.
 
-The smallest crop falls from the whole image to 8 % of its area over the steps, along a half cosine; with milestone 1
-it gets there at the last step. The authors released no script for images of 32 pixels: what is not the curriculum is
-their Tiny-ImageNet script's, but for its 4,000 steps.
+The smallest crop falls from the whole image to 8 % of its area along half a cosine; with milestone 1 it gets
+there at the last step. The authors released no script for images of 32 pixels, so METHOD is their
+Tiny-ImageNet script with 1,000 instead of 4,000 steps.
 """
 
 from ..config.sources import code, ours, paper

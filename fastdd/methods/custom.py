@@ -1,4 +1,4 @@
-"""No method: an arm of a recipe that says everything itself."""
+"""The empty method, for an arm whose recipe gives every value itself."""
 
 from .declaration import Declaration, register_method
 

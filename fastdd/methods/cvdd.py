@@ -1,9 +1,11 @@
-"""CV-DD (Cui et al., 2025): SRe2L++ through a committee of teachers, two of which vote at a time with equal weight.
+"""CV-DD (Cui et al., 2025): SRe2L++ with several teachers; each step uses the mean loss of two.
 
-The released code draws the two anew for each slot, and keeps them over its steps; here they are drawn for each step, so
-that all slots hear all teachers. It also knows weights by the teachers' accuracy, which are not offered.
+The released code draws the two for each slot and keeps them over its steps. We draw them for each step, so
+that every slot is optimized through all teachers. The released code can also weight teachers by their
+accuracy; fastdd cannot.
 
-Its committees are the released ones, but on CIFAR-10, where one CIFAR ResNet is enough for two processor cores.
+The further teachers are the released ones, except on CIFAR-10: there one CIFAR ResNet is what two processor
+cores can train.
 """
 
 from ..config.sources import code, ours

@@ -1,28 +1,32 @@
-"""What a method's file declares: values that hold everywhere, and what differs by data set and by images a class.
+"""What a method's file declares: values for everywhere, and what differs by data set and images a class.
 
-A file of this folder ends with ``register_method(name, Declaration(...))``; other distributions name a Declaration, or a
-plain mapping, by an entry point of the group ``fastdd.methods``. Nothing here needs torch.
+A file of this folder ends with ``register_method(name, Declaration(...))``. Other distributions name a
+Declaration, or a plain mapping, by an entry point of the group ``fastdd.methods``. Importing the declarations
+does not import torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
+
+from pydantic import JsonValue
 
 from ..config.sources import Source, Sourced, ours
 from ..errors import InputError
 from ..runtime.registry import Registry
 
 Patch = Mapping[str, object]
-"""nested mapping of a method's keys; its leaves are Sourced, or plain values, which count as our choice"""
+"""nested mapping of a method's keys; its leaves are Sourced, or plain values, whose source is ours"""
 Rule = Callable[[str | None, int], Patch]
-"""(data set, images a class) -> what they change"""
+"""(data set or None, images a class) -> values that they change"""
 Members = Mapping[str, Patch]
-"""further teachers by name -> what differs from the data set's teacher"""
+"""name of a further teacher -> values in which it differs from the data set's teacher"""
 
 LARGE = {"imagenette": "imagenet1k"}
-"""data sets that take another's values where a method has none for them: the same size of images and network"""
+"""data set -> data set with images and networks of the same size, whose values it takes if a method has none
+for it"""
 
 
 def _nothing(dataset: str | None, ipc: int) -> Patch:
@@ -34,11 +38,13 @@ class Declaration:
     """A method.
 
     Attributes:
-        values: what holds where nothing else is said, in the keys of ``method`` in recipes.
-        scripts: data sets for which the authors released settings; on others released values are our choice.
-        on: data set -> what differs there.
-        at: what the number of images a class changes.
-        committee: data set -> further teachers of a method that hears several.
+        values: values that hold everywhere unless ``on`` or ``at`` changes them, in the keys of a recipe's
+            arm.
+        scripts: data sets for which the authors released settings; elsewhere the source of released values is
+            ours.
+        on: data set -> values that differ there.
+        at: (data set, images a class) -> values that the number of images a class changes.
+        committee: data set -> further teachers, for a method that uses several.
     """
 
     values: Patch
@@ -48,16 +54,16 @@ class Declaration:
     committee: Mapping[str, Members] = field(default_factory=dict)
 
     def title(self, name: str) -> str:
-        """What figures call the method; its name where it declares no title."""
+        """The method's label in figures: its declared title, else its name."""
         title = self.values.get("title", name)
         return str(title.value if isinstance(title, Sourced) else title)
 
     def layers(self, name: str, dataset: str | None, ipc: int) -> list[tuple[str, dict[str, object]]]:
-        """(origin, patch) of all that is declared for a data set and images a class, the later over the earlier.
+        """The declared values for a data set and images a class, as (origin, patch); later ones override.
 
         Args:
             name: name of the method, for the origin.
-            dataset: None where the images are none of the known ones.
+            dataset: name of the data set; None: the images are of no known data set.
             ipc: images a class.
         """
         everywhere, there = f"method {name}", f"method {name} on {dataset}" if dataset else f"method {name}"
@@ -68,30 +74,33 @@ class Declaration:
 
 
 def marked(patch: Patch) -> dict[str, object]:
-    """A patch whose plain values are marked as our choice."""
-    return _mapped(patch, lambda leaf: leaf if isinstance(leaf, Sourced) else ours(leaf))
+    """The patch with the source ours at its plain values."""
+    return _mapped(patch, lambda leaf: leaf)
 
 
 def borrowed(patch: Patch) -> dict[str, object]:
-    """A patch whose released values were released for other images, which makes them our choice; the paper's stay."""
-    return _mapped(marked(patch), lambda leaf: ours(leaf.value) if leaf.source == "code" else leaf)
+    """The patch on a data set without released settings: released values become ours, the paper's stay."""
+    return _mapped(patch, lambda leaf: ours(leaf.value) if leaf.source == "code" else leaf)
 
 
-def _mapped(patch: Patch, change: Callable[[Any], Sourced]) -> dict[str, object]:
-    """The patch with every leaf changed."""
-    return {
-        key: _mapped(value, change) if isinstance(value, Mapping) else change(value)
-        for key, value in patch.items()
-    }
+def _mapped(patch: Patch, change: Callable[[Sourced], Sourced]) -> dict[str, object]:
+    """The patch with every leaf changed, a plain value first into a Sourced one."""
+    changed: dict[str, object] = {}
+    for key, value in patch.items():
+        if isinstance(value, Mapping):
+            changed[key] = _mapped(value, change)
+        else:
+            changed[key] = change(value if isinstance(value, Sourced) else ours(cast("JsonValue", value)))
+    return changed
 
 
 def members(source: Source, networks: str, minimum: float | None = None) -> Members:
-    """Further teachers by the names of their networks.
+    """Further teachers, each called by the name of its network.
 
     Args:
-        source: where the choice of networks is from.
-        networks: names, separated by spaces.
-        minimum: test accuracy that each must reach, where that is not the one of the run's own teacher.
+        source: source of the choice of networks.
+        networks: names of the networks, separated by spaces.
+        minimum: test accuracy, 0 to 1, that each must reach; None: that of the run's own teacher.
     """
     floor = {} if minimum is None else {"minimum_accuracy": ours(minimum)}
     return {name: {"network": Sourced(name, source), **floor} for name in networks.split()}
@@ -110,8 +119,8 @@ class _MethodRegistry(Registry[Declaration]):
             )
         if not isinstance(thing, Declaration):
             raise InputError(
-                f"method {name!r} must be a mapping of method keys, such as {{'init': 'real', 'steps': 500}}, or a "
-                f"fastdd.methods.Declaration, got {thing!r}"
+                f"method {name!r} must be a mapping of method keys, such as {{'init': 'real'}}, "
+                f"or a fastdd.methods.Declaration, got {thing!r}"
             )
 
 
@@ -120,11 +129,12 @@ class Addition:
     """Terms that ``--add NAME`` lays over any method.
 
     Attributes:
-        title: what the title of the method is followed by.
-        terms: the terms.
-        several_slots: slots of a batch, for methods whose batch holds one image of each class.
-        over: the method that the released settings are for.
-        released: data set -> what the released settings change in that method; recipes DATASET-NAME take them.
+        title: label in figures, written after the title of the method.
+        terms: the terms, in the keys of ``terms`` in recipes.
+        several_slots: slots of a batch, for a method whose batch would hold one image of each class.
+        over: name of the method that the released settings extend.
+        released: data set -> values that the released settings change in that method, for recipes
+            DATASET-NAME.
     """
 
     title: str
@@ -142,7 +152,7 @@ def register_method(name: str, declaration: Declaration | Patch) -> None:
     """Make a method known: recipes may then say ``method: NAME``, and there are recipes DATASET-NAME.
 
     Raises:
-        InputError: the name is taken or no folder's name, or the declaration is no mapping.
+        InputError: the name is taken or cannot name a folder, or the declaration is no mapping.
     """
     METHODS.register(name, declaration)
 

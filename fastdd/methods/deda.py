@@ -1,17 +1,19 @@
 """DEDA (Li et al., ICCV 2025): class-wise Gaussian alignment and a covariance regularizer.
 
-    L = CE + sum_{l<L} (||mu_S - mu_T||^2 + gamma ||Cov_S - Cov_T||_F^2) + lambda1 L_Var + lambda2 L_Cov   (eq. 9)
+    L = CE + sum_{l<L} (||mu_S - mu_T||^2 + gamma ||Cov_S - Cov_T||_F^2) + lambda1 L_Var + lambda2 L_Cov
+    (eq. 9)
 
-All statistics belong to one class, so a batch is all images of one class; many such batches share a
-unit, which changes nothing (the teacher is frozen and Adam works element by element).
+All statistics belong to one class, so a batch is all images of one class. Many such batches share a unit,
+which changes nothing: the teacher is frozen and Adam works element by element.
 
-The paper leaves open, and a switch decides: the layers (``gaussian.layers``), the division of the covariance
-term by the width (``gaussian.cov_norm``), biased or unbiased covariance (``cov_unbiased``) and the epsilon
-of the hinge (``covariance.eps``, VICReg's 1e-4). The paper gives neither start, learning rate nor augmentation
-("settings of prior works"). From noise at SRe2L's 0.25 the pooled statistics are matched by high-frequency
-texture, for they do not hold the spatial variance, and students learn little. From real images with a small
-step the statistics move to the class's and the images stay images, so that is the default here. Crops and steps on
-larger images are SRe2L's. One image has no covariance, so with one a class the mean alone is matched.
+The paper leaves these open, and a key decides each: the layers (``gaussian.layers``), whether the covariance
+term is divided by the width (``gaussian.cov_norm``), biased or unbiased covariance (``cov_unbiased``) and the
+epsilon of the hinge (``covariance.eps``, VICReg's 1e-4). The paper gives neither start, learning rate nor
+augmentation ("settings of prior works"). From noise at SRe2L's learning rate 0.25, high-frequency texture
+matches the pooled statistics, which do not contain the spatial variance, and students learn little. From real
+images with a small learning rate the statistics reach the class's and the images stay natural, so that is the
+default here. Crops and steps on larger images are SRe2L's. A single image has no covariance, so with one
+image a class only the mean is matched.
 """
 
 from ..config.sources import code, ours, paper
@@ -56,7 +58,7 @@ ON: dict[str, Patch] = {
 
 
 def at(dataset: str | None, ipc: int) -> Patch:
-    """One image a class: no covariance to match, nor to regularize."""
+    """With one image a class there is no covariance to match or to regularize."""
     return {"terms": {"gaussian": {"gamma": ours(0.0)}, "covariance": ours(None)}} if ipc == 1 else {}
 
 

@@ -1,8 +1,9 @@
-"""DELT (Shen et al., CVPR 2025): slots of a class join one after the other, and start from real images of medium ease.
+"""DELT (Shen et al., CVPR 2025): slots join one after another and start from real images of medium ease.
 
-The released batch is 100 images in order of class, which with all slots of a class in it is 10 classes at IPC 10 and 2
-at IPC 50 (``batch.classes``). Crops run from easy to hard as in CDA; there is no roll. A round is 500 of the 4,000
-steps, so eight rounds; one image a class has none. The released program takes the same settings for every data set.
+The released batch is 100 images in order of class. With all slots of a class in it, that is 10 classes at IPC
+10 and 2 at IPC 50 (``batch.classes``). Crops run from easy to hard as in CDA; there is no roll. A round has
+500 of the 4,000 steps, so there are eight; with one image a class there are no rounds. The released program
+has the same settings for every data set.
 """
 
 from ..config.sources import code, paper
@@ -29,7 +30,7 @@ SCRIPTS = ("cifar10", "cifar100", "tiny", "imagenet1k")
 
 
 def at(dataset: str | None, ipc: int) -> Patch:
-    """Batches of 100 images, and at least one class; with one image a class all start at once."""
+    """A batch holds 100 images, and at least one class; with one image a class there are no rounds."""
     batch = {"classes": code(max(1, 100 // ipc))}
     return {"batch": batch, "early_late": code(None)} if ipc == 1 else {"batch": batch}
 

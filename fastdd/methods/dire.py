@@ -2,13 +2,14 @@
 
     L += sum_c r_cos (CD + CDM) + r_euc EDM
 
-on embeddings: cosine diversity among a class's synthetic images, cosine and Euclidean distribution matching
-to its real ones. The released weights are multiplier 0.1 times (1, 0.01). CD needs several images of a
-class in a batch: the released batch holds 10 slots of each class.
+CD is the cosine diversity of the embeddings of a class's synthetic images; CDM and EDM match their
+distribution to that of the real ones by cosine and Euclidean distance. The released weights are the
+multiplier 0.1 times (1, 0.01). CD needs several images of a class in a batch: the released batch holds 10
+slots of each class.
 
-RELEASED is what else the CIFAR-100 script, the only one, changes in SRe2L; there are recipes DATASET-dire for it. Its
-start is per-class tensors that were not released, where the paper says noise: real images here. A batch of 10 classes
-of 224 pixels is as large as SRe2L's.
+RELEASED is what else the CIFAR-100 script, the only one, changes in SRe2L; the recipes DATASET-dire use it.
+That script starts from per-class tensors that were not released, where the paper says noise; we start from
+real images. For images of 224 pixels a batch has 10 classes and so is as large as SRe2L's.
 """
 
 from ..config.sources import code, ours
@@ -23,7 +24,7 @@ RELEASED: Patch = {
 
 
 def released(dataset: str) -> Patch:
-    """The released settings beside SRe2L's on a data set."""
+    """What the released settings change in SRe2L's on a data set."""
     if dataset == "cifar100":
         return RELEASED
     large = {"batch": {"classes": ours(10)}} if dataset in ("imagenet1k", "imagenette") else {}

@@ -1,8 +1,8 @@
-"""DWA (Du et al., NeurIPS 2024): a teacher whose weights are perturbed anew for each batch, and a heavier variance.
+"""DWA (Du et al., NeurIPS 2024): each batch perturbs the teacher's weights, and variances weigh more.
 
-Before its first step a batch's teacher climbs the cross-entropy of that batch, rho in all (see recover/perturb.py);
-the norm of the variances counts 11 times. Images start from real ones. METHOD is the CIFAR scripts. The
-released code never takes the teacher's weights back (``perturb.restore: false``).
+Before the first step of a batch the teacher's weights climb the cross-entropy of that batch by at most rho
+(recover/perturb.py). The norm of the variances has the factor 11. Images start from real ones. METHOD is the
+CIFAR scripts. The released code never restores the teacher's weights (``perturb.restore: false``).
 """
 
 from ..config.sources import code, paper

@@ -2,14 +2,14 @@
 
     L = CE + r sum_l w_l (||real - s_l||_2 + ||category - s_l||_2) / 2        w_first = 10
 
-A category's statistics are means over its images of the mean and variance of one image; a batch has the mean of its
-categories. No layer is dropped, and there is neither the spectrum nor a roll. The released files exchange mean and
-variance of the category's patches (``conv.swap``).
+The statistics of a category (a class) are the mean over its images of the mean and variance in one image;
+those of a batch are the mean over its categories. No layer is dropped, and there is neither the spectrum term
+nor a roll. The released files swap mean and variance of the category's patches (``conv.swap``).
 
-METHOD is the CIFAR-10 script, except for the steps: it has 75 for its 1 image a class, and 2000 are those of the
-CIFAR-100 script. Its eight teachers are G-VBSM's five and ConvNets of depth 1, depth 2 and width 32. It writes JPEG,
-the CIFAR-100 script PNG. Batches are G-VBSM's. Images of 224 pixels start as RDED's. Imagenette takes the settings that
-were released for ten other classes of ImageNet.
+METHOD is the CIFAR-10 script, except for the steps: that script has 75 for 1 image a class, and 2000 is the
+CIFAR-100 script's number. Its eight teachers are G-VBSM's five and ConvNets of depth 1, depth 2 and width 32.
+The CIFAR-10 script writes JPEG, the CIFAR-100 script PNG. Batches are G-VBSM's. Images of 224 pixels start as
+RDED's. Imagenette takes the settings that were released for ten other classes of ImageNet.
 """
 
 from ..config.sources import code, ours, paper
@@ -65,14 +65,14 @@ COMMITTEE = {
     "tiny": gvbsm.SMALL,
     "imagenet1k": {
         **members("code", "mobilenet_v2 efficientnet_b0 shufflenet_v2_x0_5"),
-        "alexnet": {"network": code("alexnet"), "lr": ours(0.01)},  # without BatchNorm 0.1 is too much
+        "alexnet": {"network": code("alexnet"), "lr": ours(0.01)},  # 0.1 is too much without BatchNorm
     },
     "imagenette": members("ours", "mobilenet_v2 efficientnet_b0 shufflenet_v2_x0_5", 0.6),
 }
 
 
 def at(dataset: str | None, ipc: int) -> Patch:
-    """G-VBSM's batches; the CIFAR-10 script, which is for one image a class, has few steps."""
+    """Batches are G-VBSM's; the CIFAR-10 script, which is for one image a class, has 75 steps."""
     few = {"steps": code(75)} if (dataset, ipc) == ("cifar10", 1) else {}
     return {**gvbsm.at(dataset, ipc), **few}
 

@@ -1,15 +1,17 @@
-"""G-VBSM (Shao et al., CVPR 2024): statistics of all convolutions and BatchNorms of several networks in turns.
+"""G-VBSM (Shao et al., CVPR 2024): statistics of all convolutions and BatchNorms of several networks in turn.
 
-    L = CE + r sum_l w_l ||statistics of the real images - s_l||_2 + KL of each class's spectrum        w_first = 10
+    L = CE + r sum_l w_l ||statistics of the real images - s_l||_2 + KL of each class's spectrum
+    w_first = 10
 
-See recover/terms/convolution.py and recover/terms/spectrum.py. A batch of 100 is class-major, so that the images of a class
-lie together: with 10 images a class it is 10 classes times 10, with 50 it is 2 whole classes. METHOD is the CIFAR-10
-script with 10 images a class. Its five teachers are a ResNet-18, a ConvNet of width 128, a MobileNetV2, a WRN-16-2 and
-a ShuffleNetV2 0.5, one a step in turns; where one teacher is given, it has all steps.
+recover/terms/convolution.py and recover/terms/spectrum.py compute the two terms. A batch has 100 images in
+order of class: with 10 images a class these are 10 classes, with 50 they are 2. METHOD is the CIFAR-10 script
+with 10 images a class. Its five teachers are a ResNet-18, a ConvNet of width 128, a MobileNetV2, a WRN-16-2
+and a ShuffleNetV2 0.5, one a step in turn; a single teacher takes all steps.
 
-What differs from the released code, and why, at 32 pixels: the real statistics are of the images as they are and not of
-one pass over random crops, in the mean over all orders of the mini-batches (bank/image_statistics.py); the memory does not go
-over from one batch to the next (recover/terms/convolution.py); grey levels are rounded.
+At 32 pixels three things differ from the released code. The real statistics are those of the images
+themselves, in the mean over all orders of the mini-batches, and not those of one pass over random crops
+(bank/image_statistics.py). The running averages do not continue from one batch to the next
+(recover/terms/convolution.py). Grey levels are rounded.
 """
 
 from ..config.sources import code, ours, paper
@@ -61,7 +63,7 @@ COMMITTEE = {
 
 
 def at(dataset: str | None, ipc: int) -> Patch:
-    """Class-major batches of 100, on ImageNet-1K of 80, cut so that they hold whole classes where a class fits."""
+    """A batch has 100 images in order of class (ImageNet-1K: 80), in whole classes if a class fits."""
     size = 80 if dataset == "imagenet1k" else 100
     source = code if size % ipc == 0 or ipc % size == 0 else ours
     return {"batch": {"classes": source(max(1, size // ipc)), "slots": source(min(size, ipc))}}

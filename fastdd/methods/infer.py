@@ -1,10 +1,11 @@
-"""INFER (Zhang et al., ICLR 2025): an offset that real images of all classes share, one for each slot and teacher.
+"""INFER (Zhang et al., ICLR 2025): an offset for each slot and teacher that real images of all classes share.
 
-    x = real + u,   L = CE + r_bn BN,   on u alone
+    x = real + u,   L = CE + r_bn BN,   Adam moves u alone
 
-A batch is one image of every class. What IPC means, and how many images are stored, see recover/plan.py. METHOD is
-the CIFAR script. The released code drops one BatchNorm of its third teacher; all are matched here. On Tiny-ImageNet,
-for which there is no script: CIFAR's weight of the statistics, and the crops and steps of ImageNet.
+A batch is one image of every class. recover/plan.py says what IPC means and how many images are stored.
+METHOD is the CIFAR script. The released code drops one BatchNorm of its third teacher; we match all. No
+script was released for Tiny-ImageNet, so it takes CIFAR's weight of the statistics and ImageNet's crops and
+steps.
 """
 
 from ..config.sources import code, ours, paper

@@ -1,9 +1,9 @@
 """LPLD (Xiao and He, NeurIPS 2024): one class a batch, and BatchNorm statistics of that class.
 
-The statistics of a class's images are matched to those of its real images, which the bank holds. The released ones
-are running averages over mini-batches that hold about one image of a class, and so lack the variance between images:
-``bank.class_bn: running``. METHOD is the Tiny-ImageNet script but for its
-4,000 steps and batches of up to 100; the paper has no set of 32-pixel images.
+The statistics of a class's images are matched to those of its real images, which the bank holds. The released
+ones are running averages over mini-batches that hold about one image of a class, so they lack the variance
+between images (``bank.class_bn: running``). METHOD is the Tiny-ImageNet script, but with 1,000 instead of
+4,000 steps and without its limit of 100 images a batch; the paper has no set of 32-pixel images.
 """
 
 from ..config.sources import code, ours, paper

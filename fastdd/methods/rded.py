@@ -1,7 +1,7 @@
-"""RDED (Sun et al., CVPR 2024): images tiled from the crops of real ones that the teacher is surest of.
+"""RDED (Sun et al., CVPR 2024): images tiled from those crops of real images of which the teacher is surest.
 
-Nothing is optimized: the initial images (see recover/init/rded.py) are the result. A batch is a class, so that a class is
-scored by one process. ``factor: auto`` is the released choice: 2 for images of 224 pixels, else 1.
+Nothing is optimized: the initial images (recover/init/rded.py) are the result. A batch is a class, so that
+one process scores a class. ``factor: auto`` is the released choice: 2 for images of 224 pixels, else 1.
 """
 
 from ..config.sources import code, ours, paper

@@ -2,9 +2,10 @@
 
     L = CE + r_bn * sum_l w_l (||v_l - running_var_l||_2 + ||m_l - running_mean_l||_2),  w_first = 10
 
-on the inputs of every BatchNorm, with plain (unsquared) norms and the biased variance. A batch is one
-slot of many classes. The image kept is the last iterate. METHOD is the CIFAR-100 script, which
-others run on CIFAR-10 too (the authors released none for it). Nothing depends on the number of images a class.
+m_l and v_l are the mean and the biased variance of the input of BatchNorm l, and the norms are plain
+(unsquared). A batch is one slot of many classes. The last iterate is kept. METHOD is the CIFAR-100 script,
+which others run on CIFAR-10 too (the authors released none for it). Nothing depends on the number of images a
+class.
 """
 
 from ..config.sources import code, paper

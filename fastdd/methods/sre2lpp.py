@@ -1,7 +1,7 @@
-"""SRe2L++ (Cui et al., 2025): SRe2L from real images, with crops and flips on small images too, and 4,000 steps.
+"""SRe2L++ (Cui et al., 2025): SRe2L from real images, with crops and flips at every size and 4,000 steps.
 
-The released start is patches of medium ease; whole images of medium ease here. The released batch is 100 classes, and
-all ten of CIFAR-10 and Imagenette.
+The released code starts from patches of medium ease, we start from whole images of medium ease. The released
+batch is 100 classes, or all ten of CIFAR-10 and Imagenette.
 """
 
 from ..config.sources import code, ours, paper

@@ -1,11 +1,11 @@
-"""The one optimization loop: augment, frozen teacher with taps, terms, gradient to the images, Adam, clip.
+"""The optimization loop: augment, frozen teacher with taps, terms, gradient to the images, Adam, clip.
 
-Adam moves the pixels of the images, or only the low frequencies of formations, or an offset that the images of a batch
-share (INFER): the classes below. steps.py says which images and which teachers take part in a step.
+Adam moves the pixels of the images, or only the low frequencies of formations, or an offset that the images
+of a batch share (INFER); each is a ``Variable``. steps.py says which images and which teachers take part in a
+step.
 
-The random draws of all steps are made before the loop, from each batch's own generator; inside it there is
-no host synchronization but the reading of the losses every ``log_every`` steps. The image kept is the last
-iterate.
+The random draws of all steps are made before the loop, from a generator for each batch. Inside the loop the
+host waits for the device only every ``log_every`` steps, to read the losses. The last iterate is kept.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from .steps import rounds_of, teachers_of_steps
 from .terms.base import Shape, Values
 
 Losses = list[dict[str, float]]
-"""every log_every steps: the step and each term, weighted, as a mean over the unit's batches"""
+"""one entry every ``log_every`` steps: the step, and each weighted value as a mean over the unit's batches"""
 
 
 class UnitError(InputError):
-    """The images or a term of one unit are no numbers any more; other units are not touched by that."""
+    """The images or a term of one unit became NaN or infinite; other units are unaffected."""
 
 
 Bounds = tuple[Tensor, Tensor]
@@ -40,18 +40,18 @@ Bounds = tuple[Tensor, Tensor]
 
 
 class Variable(Protocol):
-    """Images of a unit [N, C, H, W], normalized, as a function of a free tensor."""
+    """The normalized images [N, C, H, W] of a unit as a function of ``free``, the tensor that Adam moves."""
 
     free: Tensor
 
     def images(self, rows: Tensor | None) -> Tensor:
-        """Those in some rows of the unit, or all."""
+        """The images in these rows of the unit; None: all of them."""
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move by the gradient that has been accumulated."""
+        """Move ``free`` by the accumulated gradient."""
 
     def result(self) -> Tensor:
-        """All images, detached, inside the box of valid colors."""
+        """All images, detached and clipped to valid colors."""
 
 
 class Pixels:
@@ -73,38 +73,39 @@ class Pixels:
 
 
 class Formed(Pixels):
-    """Images of formations, put back to the frequencies that those keep at the start and after each step."""
+    """Images of formations, reduced to the frequencies that are stored, at the start and after each step."""
 
     def __init__(self, images: Tensor, bounds: Bounds, formation: Formation) -> None:
         super().__init__(images, bounds)
-        self.keep = LowFrequencies(formation, images)
-        self._put_back()
+        self.low_frequencies = LowFrequencies(formation, images)
+        self._reduce()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         super().step(optimizer)
-        self._put_back()
+        self._reduce()
 
     @torch.no_grad()
-    def _put_back(self) -> None:
+    def _reduce(self) -> None:
         black, white = self.bounds
         shown = (self.free - black) / (white - black)
-        self.free.copy_(black + (white - black) * self.keep(shown))
+        self.free.copy_(black + (white - black) * self.low_frequencies(shown))
 
 
 class Offsets:
-    """An offset [C, H, W] for each batch of a unit, from zeros.
+    """INFER: real images plus an offset [C, H, W] for each batch of a unit, which starts at zero.
 
-    The released code clips a copy, so that neither the offset nor what the teacher sees is clipped; and it keeps the
-    images of the last forward pass, which the last step comes after (``before_last_step``).
+    As in the released code, the images are clipped only at the end: neither the offset nor what the teacher
+    sees is clipped. The released code also keeps the offset that the last step started from
+    (``before_last_step``).
     """
 
     def __init__(self, images: Tensor, bounds: Bounds, unit: Unit, config: Offset) -> None:
-        self.real, self.bounds, self.config = images, bounds, config
+        self.start, self.bounds, self.config = images, bounds, config
         self.free = torch.zeros(len(unit.batches), *images.shape[1:], device=images.device).requires_grad_()
         self.before = torch.zeros_like(self.free)
 
     def _moved(self, offset: Tensor) -> Tensor:
-        return self.real + offset.repeat_interleave(len(self.real) // len(offset), dim=0)
+        return self.start + offset.repeat_interleave(len(self.start) // len(offset), dim=0)
 
     def images(self, rows: Tensor | None) -> Tensor:
         images = self._moved(self.free)
@@ -115,13 +116,12 @@ class Offsets:
         optimizer.step()
 
     def result(self) -> Tensor:
-        return self._moved(self.before if self.config.before_last_step else self.free.detach()).clamp(
-            *self.bounds
-        )
+        offset = self.before if self.config.before_last_step else self.free.detach()
+        return self._moved(offset).clamp(*self.bounds)
 
 
 def cosine(lr: float, step: int, steps: int) -> float:
-    """Learning rate at a 0-based step: lr (1 + cos(pi step / steps)) / 2, no warm-up."""
+    """The learning rate at a 0-based step: lr (1 + cos(pi step / steps)) / 2, without warm-up."""
     return lr * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
@@ -129,6 +129,7 @@ def optimize(
     images: Tensor,
     unit: Unit,
     method: Method,
+    *,
     config: Recover,
     teacher: Teacher,
     objectives: Callable[[Shape], Sequence[Objective]],
@@ -138,18 +139,24 @@ def optimize(
     """Optimize the images of one unit.
 
     Args:
-        images: [N, C, H, W] initial images, normalized, in the order of ``unit.rows``.
-        teacher: whose normalization the images are in.
-        objectives: those for units of a shape, one a teacher.
+        images: [N, C, H, W] normalized initial images, in the order of ``unit.rows``.
+        unit: the unit.
+        method: what is optimized.
+        config: the recover section of the recipe.
+        teacher: the teacher whose normalization the images have.
+        objectives: shape of units -> an objective for each teacher.
+        seed: the run's seed.
+        bar: progress, in images times steps.
 
     Returns:
-        (images, losses): the last iterate, normalized and inside the box of valid colors.
+        (images, losses): the last iterate, normalized and clipped to valid colors, and the log.
 
     Raises:
-        UnitError: a term or an image became NaN or infinite; the message names step and term.
+        UnitError: a term or an image became NaN or infinite; the message names the step and the term.
     """
     variable = _variable(images, unit, method, teacher)
-    augmentation = draws(method.augment, unit, method.steps, (images.shape[2], images.shape[3]), seed)
+    size = images.shape[2], images.shape[3]
+    augmentation = draws(method.augment, unit, method.steps, size=size, seed=seed)
     augmentation = None if augmentation is None else augmentation.to(images.device)
     optimizer = torch.optim.Adam([variable.free], lr=method.lr, betas=method.betas)
     losses: Losses = []
@@ -192,7 +199,7 @@ def _backward(
     drawn: Tensor | None,
     active: Sequence[tuple[Objective, list[object]]],
 ) -> Values:
-    """Accumulate the gradient of the mean loss of some objectives, one after the other; their mean values."""
+    """Accumulate the gradient of the active objectives' mean loss, and return their mean values."""
     together: Values = {}
     for objective, targets in active:
         values = objective(variable.images(rows), drawn, targets)
@@ -205,11 +212,11 @@ def _backward(
 
 
 def _read(values: dict[str, Tensor], step: int, unit: Unit) -> dict[str, float]:
-    """The terms on the host (the loop's only synchronization), checked to be finite."""
+    """The values as floats, checked to be finite; only here the loop waits for the device."""
     numbers = dict(zip(values, (torch.stack(list(values.values())) / unit.shape[0]).tolist(), strict=True))
     if bad := [name for name, number in numbers.items() if not math.isfinite(number)]:
         raise UnitError(
-            f"term {bad[0]!r} is {numbers[bad[0]]} at step {step} of unit {unit.index}; lower method.lr or the "
-            "term's weight"
+            f"term {bad[0]!r} is {numbers[bad[0]]} at step {step} of unit {unit.index}; lower method.lr or "
+            f"the term's weight"
         )
     return numbers

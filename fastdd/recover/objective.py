@@ -1,15 +1,17 @@
 """The objective of one step: terms of the features of augmented images, and their targets.
 
-A *term* is declared once for all units of one shape, and its *targets* (labels, statistics of the classes in the unit)
-are read anew for each unit and passed in as tensors. So a step is compiled once for a shape, not once for a unit.
+A *term* is built once for all units of one shape, and its *targets* (labels, statistics of the classes in the
+unit) are read anew for each unit and passed in as tensors. So a step is compiled once for a shape, not once
+for a unit.
 
-Batch terms (cross-entropy, BatchNorm) give one value for each batch of the unit, class terms (Gaussian alignment,
-covariance, DiRe) one for each class in each batch. The loss of a unit is their sum, so every batch gets the gradient
-it would get alone.
+Batch terms (cross-entropy, BatchNorm) give one value for each batch of the unit, class terms (Gaussian
+alignment, covariance, DiRe) one for each class in each batch. The loss of a unit is their sum, so every batch
+gets the gradient it would get alone.
 
-The augmentation of every step is drawn before the loop: random (resized) crop, flip and roll as one operator. A draw
-belongs to a batch, or to an image where ``per_image`` says so, and comes from the generator of its first class and slot:
-how batches are put into units, and who optimizes them, changes nothing.
+The augmentation of every step is drawn before the loop: random (resized) crop, flip and roll as one operator.
+A draw belongs to a batch, or with ``per_image`` to an image, and its generator is seeded by that batch's or
+image's first class and slot. So neither the packing of batches into units nor the process that optimizes them
+changes it.
 """
 
 from __future__ import annotations
@@ -38,10 +40,11 @@ class Objective:
     """The terms through one teacher, for units of one shape; a call gives the named values.
 
     Attributes:
-        terms: what is computed.
-        taps: the frozen teacher.
-        config: precision, and whether to compile.
-        pad: pixels by which images are padded before they are cropped.
+        terms: the terms, in the order in which they are added up.
+        taps: the frozen teacher with taps.
+        config: gives the precision, and whether to compile.
+        pad: pixels by which images are padded on each side before they are cropped.
+        step: the computation, compiled if ``config.compile`` is true.
     """
 
     terms: Sequence[AnyTerm]
@@ -53,16 +56,17 @@ class Objective:
     def __post_init__(self) -> None:
         self.step = self._plain
         if self.config.compile is True:
-            # Graphs are kept by code object, few of each: an objective of another shape gets a code object of its own.
+            # torch.compile keeps few graphs for each code object, so each objective gets a code object of its
+            # own.
             own = FunctionType(Objective._plain.__code__.replace(), globals())
             self.step = torch.compile(MethodType(own, self), fullgraph=True, dynamic=False)
 
     def targets(self, unit: Unit) -> list[object]:
-        """The targets of all terms, for one unit."""
+        """The targets of each term for one unit."""
         return [term.targets(unit) for term in self.terms]
 
     def __call__(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
-        """Values of images [N, C, H, W], augmented by one step's draws, from ``draws``."""
+        """The values for images [N, C, H, W] after one step's augmentation (an entry of ``draws``)."""
         return self.step(images, draws, targets)
 
     def _plain(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
@@ -76,7 +80,7 @@ class Objective:
 
 
 def smallest_scale(config: Augment, steps: int) -> Tensor:
-    """Low end of the crop's area range at each step, [steps] float64: CDA's curriculum from easy to hard.
+    """The low end of the crop's area range at each step, [steps] float64: CDA's curriculum from easy to hard.
 
     cosine: low + (high - low) (1 + cos(pi t / (m T))) / 2 for t < m T, then low
     """
@@ -92,8 +96,19 @@ def smallest_scale(config: Augment, steps: int) -> Tensor:
     return low + (high - low) * torch.where(progress < 1, share, 0.0)
 
 
-def draws(config: Augment, unit: Unit, steps: int, size: tuple[int, int], seed: int) -> Tensor | None:
-    """Augmentation of every step [steps, batches or images, k] for images of (H, W), or None where there is none."""
+def draws(config: Augment, unit: Unit, steps: int, *, size: tuple[int, int], seed: int) -> Tensor | None:
+    """The augmentation of every step as rows of ``resample``, [steps, batches or images, k].
+
+    Args:
+        config: the ranges that are drawn from.
+        unit: the unit whose batches or images are augmented.
+        steps: number of steps.
+        size: (H, W) of an image.
+        seed: the run's seed.
+
+    Returns:
+        The rows, or None if there is no augmentation.
+    """
     if config.scale is None and config.pad == 0 and config.flip == 0 and config.roll == (0, 0):
         return None
     owners = unit.rows if config.per_image else [(batch.classes[0], batch.slots[0]) for batch in unit.batches]
@@ -114,7 +129,7 @@ def draws(config: Augment, unit: Unit, steps: int, size: tuple[int, int], seed: 
 
 
 def augmented(images: Tensor, drawn: Tensor | None, pad: int) -> Tensor:
-    """Images [N, C, H, W] after one step's draws, padded before by ``pad`` pixels of the mean color, which is 0."""
+    """Images [N, C, H, W], padded by ``pad`` pixels of the mean color, 0, and resampled as drawn."""
     if drawn is None:
         return images
     return resample(F.pad(images, (pad,) * 4) if pad else images, drawn, (images.shape[2], images.shape[3]))

@@ -1,10 +1,11 @@
-"""DWA: a teacher whose weights have climbed the loss of a batch, so that its images differ from those of other batches.
+"""DWA: the teacher's weights climb a batch's loss, so that its images differ from other batches'.
 
-    w <- w + (rho / K) g / (||g||_2 + 1e-12),   g = dCE / dw of the batch after the first step's augmentation,   K times
+    w <- w + (rho / K) g / (||g||_2 + 1e-12),   g = dCE / dw,   K times
 
-with one norm over all weights, so that the teacher moves rho at most. The released code never takes the weights back:
-a batch then climbs on from where the batches before it in its slot have led. Their climbs depend on their initial
-images alone, so they can be repeated, and units stay independent.
+CE is the cross-entropy of the batch's initial images after the first step's augmentation. The norm is one
+over all weights, so the weights move by at most rho. The released code never restores the weights: a batch
+then climbs on from where the batches before it in its slots have led. Their climbs depend on their initial
+images alone, so they are repeated for each unit, and units stay independent.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from ..config import Perturb
 from ..teachers import Taps
 
 Climb = tuple[Tensor, Tensor | None, Tensor]
-"""initial images [N, C, H, W], the first step's draws, labels [N]"""
+"""(images, draws, labels) of a batch: normalized initial images [N, C, H, W], the first step's augmentation
+as ``resample`` takes it (None: none), labels int64 [N]"""
 
 
 def climb(network: nn.Module, batch: Climb, config: Perturb) -> None:
-    """K ascent steps of all weights of a network in eval mode, in place."""
+    """Move all weights of a network in eval mode by ``config.steps`` ascent steps, in place."""
     images, draws, labels = batch
     images = images if draws is None else resample(images, draws)
     weights = list(network.parameters())
@@ -42,17 +44,19 @@ def climb(network: nn.Module, batch: Climb, config: Perturb) -> None:
 
 @contextmanager
 def perturbed(taps: Taps, network: nn.Module, batches: Sequence[Climb], config: Perturb) -> Iterator[None]:
-    """Taps with weights that have climbed the batches, one after the other; as they were when the block ends.
+    """Give the taps weights that have climbed the batches in turn; the block's end restores them.
 
     Args:
-        taps: made of the network.
-        network: the teacher without taps.
+        taps: the teacher with taps; its weights are changed in place.
+        network: the same teacher without taps, which stays as it is.
+        batches: what the weights climb.
+        config: number of ascent steps and their total length.
     """
     climber = copy.deepcopy(network).eval().requires_grad_(True)
     with torch.enable_grad():
         for batch in batches:
             climb(climber, batch, config)
-    # In place: a compiled step keeps the tensors that it was compiled with.
+    # In place, because a compiled step keeps the tensors that it was compiled with.
     pairs = list(zip(taps.network.parameters(), climber.parameters(), network.parameters(), strict=True))
     with torch.no_grad():
         for own, moved, _ in pairs:

@@ -1,11 +1,11 @@
-"""What a step takes: how many images fit into the memory, and whether compiling an arm's steps pays.
+"""How many images fit into the memory, and whether compiling an arm's steps pays.
 
-As many images may be optimized at once as the free memory holds of what one image's step keeps. The compiler takes its
-time once a shape, and then each image saves some. Measured on two AVX2 cores with all statistics on, a compiled step
-takes 0.7 of the time of the plain one, about a millisecond less for each megabyte that an image's forward pass keeps,
-and the compiler takes a minute and more. So the work is weighed in bytes: images x steps x bytes kept. It is counted on
-the whole arm, so that who does which unit, and whether a run is resumed, changes nothing. On a GPU nothing was
-measured, and nothing is compiled unasked.
+The free memory bounds the images that are optimized at once: each keeps the tensors of its forward pass.
+Compiling costs a minute or more for each shape of unit and then saves time on every image. Measured on two
+AVX2 cores with all statistics on, a compiled step takes 0.7 of the plain step's time, about a millisecond
+less for each megabyte that an image's forward pass keeps. So the work is measured in bytes: images x steps x
+bytes kept. It is counted over the whole arm, so that neither the number of processes nor a resumed run
+changes the decision. GPUs were not measured, so ``auto`` compiles nothing there.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ from ..teachers import Taps
 from .plan import Unit
 from .steps import iterations, rounds_of
 
-SHARE = 0.7  # of a GPU's free memory
-LARGEST = 1000  # images: more fill no machine better
-WORTH = 120e9
-"""bytes of a shape from which on compiling pays; half of it would do on an idle machine"""
+GPU_SHARE = 0.7
+"""share of a GPU's free memory that a unit may take"""
+MOST_IMAGES = 1000
+"""largest number of images in a unit; more images fill no machine better"""
+BYTES_WORTH_COMPILING = 120e9
+"""work in bytes for each shape of unit from which on compiling pays; on an idle machine half of it would
+do"""
 
 
 def bytes_per_image(taps: Taps, shape: tuple[int, int, int], precision: Precision) -> int:
-    """What the forward pass of one image keeps for its backward pass; gradients need about as much again.
+    """Bytes that one image's forward pass keeps for its backward pass; gradients need about as much again.
 
-    Counted on the tensors that autograd saves, each storage once, without running out of anything.
+    They are counted on the tensors that autograd saves in a pass of one image, each storage once.
     """
     device = next(taps.parameters()).device
     weights = {parameter.untyped_storage().data_ptr() for parameter in (*taps.parameters(), *taps.buffers())}
@@ -48,32 +51,39 @@ def bytes_per_image(taps: Taps, shape: tuple[int, int, int], precision: Precisio
     image = (
         torch.zeros(1, *shape, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
     )
-    kept = []  # alive until all are counted, or a storage's address could come twice
+    kept = []  # keeps all tensors alive until they are counted, or a storage's address could come twice
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), autocast(device, precision):
         kept.append(taps(image))
     return sum(seen.values())
 
 
 def images_that_fit(taps: Taps, shape: tuple[int, int, int], precision: Precision, most: int) -> int:
-    """Images whose step fits into the free memory, 1 to ``most``."""
+    """Number of images whose step fits into the free memory, from 1 to ``most``."""
     device = next(taps.parameters()).device
-    free = SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_budget()
-    return max(1, min(most, LARGEST, int(free / (2 * bytes_per_image(taps, shape, precision)))))
+    free = GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_budget()
+    return max(1, min(most, MOST_IMAGES, int(free / (2 * bytes_per_image(taps, shape, precision)))))
 
 
 def has_compiler() -> bool:
-    """Whether there is the C++ compiler that torch.compile needs on a CPU."""
+    """Whether the C++ compiler that torch.compile needs on a CPU is installed."""
     return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
 
 
 def compiles(
-    config: Recover, method: Method, units: Sequence[Unit], taps: Sequence[Taps], shape: tuple[int, int, int]
+    config: Recover,
+    method: Method,
+    units: Sequence[Unit],
+    taps: Sequence[Taps],
+    *,
+    shape: tuple[int, int, int],
 ) -> bool:
-    """What ``recover.compile`` means for an arm.
+    """Whether an arm's steps are compiled: ``recover.compile``, where ``auto`` depends on the work.
 
     Args:
+        config: the recover section of the recipe.
+        method: the arm's method.
         units: all units of the arm.
-        taps: those of all teachers that the arm uses.
+        taps: all teachers that the arm uses.
         shape: (C, H, W) of an image.
     """
     if config.compile != "auto":
@@ -83,4 +93,4 @@ def compiles(
         return False
     shapes = {part.unit.shape for unit in units for part in rounds_of(method, unit)}
     work = sum(iterations(method, unit) for unit in units) / max(1, len(shapes))
-    return work * bytes_per_image(taps[0], shape, config.precision) > WORTH * len(taps)
+    return work * bytes_per_image(taps[0], shape, config.precision) > BYTES_WORTH_COMPILING * len(taps)

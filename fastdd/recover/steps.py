@@ -1,13 +1,13 @@
-"""Who takes part in a step: which images of a class (DELT), and which of several teachers.
+"""Which images of a class take part in a step (DELT), and which teachers.
 
-DELT's early slots are optimized from the first step, late ones join round by round. T steps are cut into R rounds, a
-class's slots into R groups, the first (IPC mod R) of them one larger. Group r joins at round r and is optimized to the
-end; before that its images are in no forward pass, no cross-entropy and no statistic. One Adam and one cosine span all
-steps: the gradient of a waiting image is zero, and so are its moments, but the count of steps goes on, so its first step
-is (1 - b1) / sqrt(1 - b2) = 1.58 times the learning rate. The work is (R + 1) / 2 R of that of one round, 0.5625 for
-R = 8.
+DELT cuts T steps into R rounds and the slots of a class into R groups, the first (IPC mod R) of them one
+larger. Group r joins at round r and is optimized to the end; before that its images are in no forward pass
+and no statistic. One Adam and one cosine span all steps. A waiting image has zero gradient and zero moments,
+but Adam counts its steps, so its first move is (1 - b1) / sqrt(1 - b2) = 1.58 times the learning rate. The
+work is (R + 1) / 2 R of that with all slots from the start, 0.5625 for R = 8.
 
-Of several teachers a step listens to the first one, to all, to each in turn, or to a few that are drawn (CV-DD).
+``method.ensemble`` says whether a step uses the first teacher, all of them, each in turn, or a few drawn ones
+(CV-DD).
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from torch import Tensor
 from ..config import Method
 from ..errors import InputError
 from ..runtime.seeds import generator
-from .plan import Batch, Unit
+from .plan import ClassSlots, Unit
 
 
 @dataclass(frozen=True)
 class Round:
-    """Steps with the same active images.
+    """Consecutive steps with the same active images.
 
     Attributes:
-        steps: numbers of the steps.
-        unit: the active part of the unit.
-        rows: rows of that part in the whole unit; None: all.
+        steps: 0-based numbers of the steps.
+        unit: the unit with its active slots only.
+        rows: int64 positions of the active images in the whole unit; None: all are active.
     """
 
     steps: range
@@ -40,12 +40,12 @@ class Round:
 
 
 def active_slots(slots: int, rounds: int) -> list[int]:
-    """How many slots of a class are active in each round."""
+    """The number of active slots of a class in each round."""
     return list(accumulate(slots // rounds + (r < slots % rounds) for r in range(rounds)))
 
 
 def rounds_of(method: Method, unit: Unit) -> list[Round]:
-    """The rounds of a unit, in order; a round that no slot joins belongs to the one before."""
+    """The rounds of a unit in order; a round that no slot joins is merged with the one before."""
     if method.early_late is None:
         return [Round(range(method.steps), unit, None)]
     number, slots = method.early_late.rounds, unit.shape[2]
@@ -53,31 +53,31 @@ def rounds_of(method: Method, unit: Unit) -> list[Round]:
     for active, same in groupby(enumerate(active_slots(slots, number)), key=lambda pair: pair[1]):
         which = [r for r, _ in same]
         steps = range(method.steps * which[0] // number, method.steps * (which[-1] + 1) // number)
-        part = replace(unit, batches=tuple(Batch(b.classes, b.slots[:active]) for b in unit.batches))
+        part = replace(unit, batches=tuple(ClassSlots(b.classes, b.slots[:active]) for b in unit.batches))
         place = torch.arange(len(unit.rows)).view(-1, slots)[:, :active].flatten()
         found.append(Round(steps, part, None if active == slots else place))
     return found
 
 
 def iterations(method: Method, unit: Unit) -> int:
-    """Images optimized, summed over the steps of a unit."""
+    """Number of images optimized, summed over the steps of a unit."""
     if method.offset is not None and unit.part == 0:
         return 0
     return sum(len(part.steps) * len(part.unit.rows) for part in rounds_of(method, unit))
 
 
 def teachers_used(method: Method, teachers: int) -> int:
-    """How many of a run's teachers a method uses, from the first on."""
+    """How many of a run's teachers a method uses, counted from the first."""
     return 1 if method.ensemble == "first" and method.offset is None else teachers
 
 
 def teachers_of_steps(method: Method, unit: Unit, teachers: int, seed: int) -> list[list[int]]:
-    """Numbers of the teachers of each step, ascending; the loss of a step is the mean of theirs.
+    """The teachers of each step, as ascending 0-based numbers; a step's loss is the mean of their losses.
 
-    A draw depends on the step alone, so that batches may share a unit. An offset belongs to one teacher.
+    A draw depends on the step alone, so it is the same for all units. An offset belongs to one teacher.
 
     Raises:
-        InputError: ``method.ensemble`` asks for more than there are.
+        InputError: ``method.ensemble`` asks for more teachers than there are.
     """
     if method.offset is not None:
         return [[unit.part - 1]] * method.steps
@@ -89,7 +89,8 @@ def teachers_of_steps(method: Method, unit: Unit, teachers: int, seed: int) -> l
         return [[step % teachers] for step in range(method.steps)]
     if method.ensemble > teachers:
         raise InputError(
-            f"method.ensemble is {method.ensemble}, but there are {teachers} teachers; lower it or add teachers"
+            f"method.ensemble is {method.ensemble}, but there are {teachers} teachers; "
+            f"lower it or add teachers"
         )
     order = torch.rand(method.steps, teachers, generator=generator(seed, "voters")).argsort(1)
     return order[:, : method.ensemble].sort(1).values.tolist()

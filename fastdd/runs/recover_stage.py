@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 
 from torch import Tensor
 
 from .. import recover
+from ..recover import Rows
 from .run import Run
-
-Rows = Sequence[tuple[int, int]]
-"""(class, slot) of each image"""
 
 
 def recover_arms(run: Run, units: range | None = None) -> None:
@@ -33,14 +31,14 @@ def recover_arm(run: Run, arm: str, units: range | None = None) -> None:
         recipe.recover,
         run.teachers[:used],
         run.banks[:used],
-        _initial_images(run, arm),
-        experiment.real.shape,
-        recipe.seed,
+        real_images=_initial_images(run, arm),
+        shape=experiment.real.shape,
+        seed=recipe.seed,
     )
-    left = recover.unfinished(arm, recovery, len(classes), recipe.ipc, run.folder, units)
+    left = recover.unfinished(arm, recovery, run.folder, num_classes=len(classes), ipc=recipe.ipc, part=units)
     if left:
         with run.session.stage(f"recover {arm}") as work:
-            work.images = recover.recover(arm, left, recovery, classes, run.folder)
+            work.images = recover.recover(arm, left, recovery, classes=classes, run=run.folder)
 
 
 def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:
@@ -53,13 +51,13 @@ def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:
         images_of = recover.Chosen(
             method,
             slots,
-            experiment.real.train.names,
-            recover.decoder(experiment.real.train, recipe.data, experiment.device),
-            run.teacher,
-            run.bank,
-            experiment.real.shape[1:],
-            recipe.seed,
-            run.folder.initial(arm),
+            names=experiment.real.train.names,
+            decode=recover.decoder(experiment.real.train, recipe.data, experiment.device),
+            teacher=run.teacher,
+            bank=run.bank,
+            size=experiment.real.shape[1:],
+            seed=recipe.seed,
+            folder=run.folder.initial(arm),
         )
     return images_of if method.offset is None else recover.repeated(images_of, slots)
 

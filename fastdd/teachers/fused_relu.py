@@ -1,7 +1,7 @@
-"""BatchNorms whose output goes into a ReLU and nowhere else: there the two are one pass, forward and backward.
+"""Which BatchNorms feed a ReLU and nothing else; the two are then computed in one pass, forward and backward.
 
-Found by tracing the network symbolically, without images. ReLUs called as functions stay as they are, and so does all
-of a network that cannot be traced; nothing is lost there but speed.
+They are found by tracing the network symbolically, without images. ReLUs called as functions stay as they
+are, and so does a network that cannot be traced; this costs speed only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class _Tracer(fx.Tracer):
 
 
 def rectified(network: nn.Module) -> tuple[set[str], set[str]]:
-    """Paths of the BatchNorm2d modules that ReLU modules follow, and of those ReLUs."""
+    """Paths of the BatchNorm2d modules that only a ReLU module follows, and paths of those ReLUs."""
     try:
         nodes = list(_Tracer().trace(network).nodes)
     except Exception:  # whatever a network's own code raises when its input is a symbol

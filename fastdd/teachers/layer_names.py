@@ -1,4 +1,4 @@
-"""Names of the layers of a network whose statistics may be asked for, and the axis that holds their channels.
+"""Names of the layers whose statistics can be recorded, and the axis that holds their channels.
 
     bn.<i>         input of the i-th BatchNorm2d, in module order
     conv.<i>       input of the i-th Conv2d, in module order
@@ -6,8 +6,8 @@
     stages.<i>     output of the i-th stage (layer1, layer2, ...)
     module.<path>  output of the module at a path, such as module.features.3, for layers that a pattern chose
 
-A pattern is a module path whose parts may be ``*`` or hold one (``denseblock*``), which stands for anything inside one
-part, or be ``**``, which stands for any number of parts: "features.*", "encoder.layers.*", "**.conv2".
+A pattern is a module path in which ``*`` stands for any characters within one part (``denseblock*``), and a
+part ``**`` for any number of parts: "features.*", "encoder.layers.*", "**.conv2".
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from ..errors import InputError
 
 MODULE = "module."
-SIDES = (128, 192)  # pixels: images of two sizes tell positions from channels
+SIDES = (128, 192)
+"""sides in pixels of two images; an axis whose length differs between them holds positions, not channels"""
 CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 CHANNELS_LAST = (nn.LayerNorm, nn.Linear)
 KINDS = {
@@ -38,7 +39,9 @@ def layer_names(network: nn.Module, layers: str | Sequence[str]) -> dict[str, st
     """Layer name -> module path, in the order of the network.
 
     Args:
-        layers: a kind, ``bn_inputs``, ``conv_inputs``, ``blocks`` or ``stages``, or patterns of module paths.
+        network: the network, with or without taps.
+        layers: a kind (``bn_inputs``, ``conv_inputs``, ``blocks`` or ``stages``), or patterns of module
+            paths.
 
     Raises:
         InputError: the network has no such layers; the message says what it has.
@@ -66,7 +69,7 @@ def _is_of_kind(path: str, module: nn.Module, kind: str) -> bool:
 
 
 def hooked_layers(network: nn.Module) -> list[str]:
-    """Names of the inputs of all convolutions and BatchNorms, both kinds in one order, that of the modules.
+    """Names ``conv.<i>`` and ``bn.<i>`` of all convolutions and BatchNorms, in module order.
 
     Raises:
         InputError: the network has no convolution.
@@ -88,8 +91,8 @@ def _matching(network: nn.Module, patterns: Sequence[str]) -> dict[str, str]:
         if not matched:
             near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
             raise InputError(
-                f"layers: {pattern!r} matches no module of {type(network).__name__}; the nearest module paths are "
-                f"{', '.join(near)}; a pattern that works is {_working_pattern(network)}"
+                f"layers: {pattern!r} matches no module of {type(network).__name__}; the nearest module "
+                f"paths are {', '.join(near)}; a pattern that works is {_working_pattern(network)}"
             )
         found |= matched
     return {f"{MODULE}{path}": path for path in paths if path in found}
@@ -106,7 +109,8 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 def _working_pattern(network: nn.Module) -> str:
     """A pattern for this network, in quotes: the children of its outermost sequence of layers.
 
-    The head, where the last linear layer is, does not count; of two sequences the one with more weights does.
+    A sequence that holds the last linear layer is the head and is left out. Of several sequences at one depth
+    the one with most weights is taken.
     """
     linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)][-1:]
     sequences = [
@@ -124,10 +128,10 @@ def _working_pattern(network: nn.Module) -> str:
 
 
 def channel_axes(network: nn.Module, paths: Collection[str]) -> dict[str, int | None]:
-    """The axis of each module's output that holds channels; None where the size of the image does not tell.
+    """The axis of each module's output that holds channels; None where the shapes do not tell.
 
-    The network takes images of two sizes without arithmetic. The axis whose length stays is that of the channels,
-    whatever the layout: [N, C, H, W], [N, H, W, C] or tokens [N, T, D].
+    The network runs on meta tensors of images of two sizes. The axis whose length stays the same holds the
+    channels, whatever the layout: [N, C, H, W], [N, H, W, C] or tokens [N, T, D].
     """
     weightless = copy.deepcopy(network).to("meta").eval()
     small, large = (_output_shapes(weightless, paths, side) for side in SIDES)
@@ -138,11 +142,11 @@ def _unmoved(small: tuple[int, ...], large: tuple[int, ...]) -> int | None:
     stays = [axis for axis in range(1, len(small)) if small[axis : axis + 1] == large[axis : axis + 1]]
     if len(stays) == 1:
         return stays[0]
-    return 1 if len(stays) == 3 else None  # nothing moves in [N, C, H, W] behind adaptive pooling
+    return 1 if len(stays) == 3 else None  # all axes stay in [N, C, H, W] behind adaptive pooling
 
 
 def _output_shapes(network: nn.Module, paths: Collection[str], side: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the outputs of modules for one image, as far as the network takes an image of this side."""
+    """Output shapes of modules for one image of this side, up to the module where the network rejects it."""
     shapes: dict[str, tuple[int, ...]] = {}
 
     def note(path: str, output: object) -> None:
@@ -160,7 +164,7 @@ def _output_shapes(network: nn.Module, paths: Collection[str], side: int) -> dic
     try:
         with torch.no_grad():
             network(torch.zeros(1, channels, side, side, device="meta"))
-    except Exception:  # whatever a network's own code raises when an image has another size than it wants
+    except Exception:  # a network's own code may raise anything for an image of a size that it does not take
         return shapes
     finally:
         for handle in handles:
@@ -169,22 +173,25 @@ def _output_shapes(network: nn.Module, paths: Collection[str], side: int) -> dic
 
 
 def pooled(output: object, axis: int | None, module: nn.Module, path: str) -> Tensor:
-    """Mean of a module's output over everything but images and channels, [N, channels] float32.
+    """Mean of a module's output over all axes but images and channels, [N, channels] float32.
 
     The class token of a vision transformer counts as one token among the others.
 
     Args:
-        axis: that of the channels, from ``channel_axes``. None: the last of [N, T, D], for a network that takes one
-            size of image only; in four dimensions the module's type decides.
+        output: what the module returned.
+        axis: the axis of the channels, from ``channel_axes``. None (for a network that takes images of one
+            size only): the last axis of [N, T, D]; in four dimensions the module's type decides.
+        module: the module.
+        path: its path, for messages.
 
     Raises:
-        InputError: the output is no tensor of rows, or nothing tells its channels.
+        InputError: the output is no tensor [N, ...], or nothing tells which axis holds channels.
     """
     if not isinstance(output, Tensor) or output.ndim < 2:
         got = f"a {type(output).__name__}" if not isinstance(output, Tensor) else f"{output.ndim} dimensions"
         raise InputError(
-            f"layers: the output of the module {path} is no tensor [images, ...], got {got}; choose the module around "
-            "it, or one inside"
+            f"layers: the output of the module {path} is no tensor [images, ...], got {got}; "
+            f"choose the module around it, or one inside"
         )
     if axis is None:
         axis = _axis_by_type(output, module, path)
@@ -198,20 +205,22 @@ def _axis_by_type(output: Tensor, module: nn.Module, path: str) -> int:
     if isinstance(module, CHANNELS_FIRST):
         return 1
     raise InputError(
-        f"layers: which axis of the output {list(output.shape)} of the module {path} holds channels cannot be told, for "
-        "the network takes images of one size only; choose a convolution or a normalization inside it"
+        f"layers: which axis of the output {list(output.shape)} of the module {path} holds channels cannot "
+        f"be told, for the network takes images of one size only; choose a convolution or a normalization "
+        f"inside it"
     )
 
 
 def require_pooled(network: nn.Module, layers: Sequence[str], shape: tuple[int, int, int]) -> None:
-    """Check that the layers ``module.<path>`` among some can be pooled, on one image without arithmetic.
+    """Check on one image, without arithmetic, that the layers ``module.<path>`` can be pooled.
 
     Args:
-        network: without memory for its weights, as ``outline`` gives it.
+        network: a network on the meta device, as ``outline`` returns it.
+        layers: layer names; those of other kinds are ignored.
         shape: (C, H, W) of an image.
 
     Raises:
-        InputError: an output that is no tensor, or whose channels cannot be told.
+        InputError: an output is no tensor, or nothing tells which of its axes holds channels.
     """
     paths = [name.removeprefix(MODULE) for name in layers if name.startswith(MODULE)]
     axes = channel_axes(network, paths) if paths else {}

@@ -1,15 +1,15 @@
 """Taps: a frozen teacher that returns logits, embedding and the statistics of chosen layers in one pass.
 
-The tapped modules are replaced by thin wrappers that note their statistics on the way, so there are no
-hooks, the whole step compiles as one graph, and nothing is noted that no term asked for. A BatchNorm that notes its
-moments also does the work of the ReLU module behind it (fused_relu.py).
+The tapped modules are replaced by thin wrappers that record their statistics in passing. So there are no
+hooks, the whole step compiles as one graph, and only what a term asked for is recorded. A BatchNorm that
+records its moments also does the work of the ReLU module behind it (fused_relu.py).
 
-    bn.<i>                  per-image mean and mean square of the input, the latter about the running mean
-    conv.<i>                per-image mean and mean square of the input, of channels and of patches
+    bn.<i>                  mean and mean square of the input in each image, the latter about the running mean
+    conv.<i>                mean and mean square of the input in each image, of channels and of patches
     blocks.<i>, stages.<i>  spatial mean of the output
-    module.<path>           mean of the output over everything but images and channels
+    module.<path>           mean of the output over all axes but images and channels
 
-layer_names.py says which layer each name is.
+layer_names.py says which layer each name means.
 """
 
 from __future__ import annotations
@@ -30,23 +30,24 @@ from .patch_moments import Moments, image_moments
 
 
 class Features(NamedTuple):
-    """What one forward pass tells; N images, all statistics in float32."""
+    """What a forward pass of N images returns; all statistics are float32."""
 
     logits: Tensor
-    """[N, classes]"""
+    """logits [N, classes]"""
     embedding: Tensor
-    """[N, D]: input of the last linear layer"""
+    """input [N, D] of the last linear layer"""
     pooled: dict[str, Tensor]
-    """layer name -> [N, channels], spatial mean; that of a BatchNorm is taken of its input, a convolution has none"""
+    """layer name -> spatial mean [N, channels], of a BatchNorm's input or another layer's output; none of
+    convolutions"""
     moments: dict[str, Moments]
-    """layer name -> (mean, mean square), each [N, channels], of the inputs of BatchNorms, where asked for, about
-    running_mean, and of convolutions, about 0"""
+    """layer name -> (mean, mean square) of its input, each [N, channels]; about 0 for convolutions, about
+    running_mean for BatchNorms, which have them only if ``Taps`` was made with ``moments``"""
     patches: dict[str, Moments]
-    """convolution name -> (mean, mean square), each [N, patches], of its input in patches"""
+    """convolution name -> (mean, mean square) of its input in patches, each [N, patches]"""
 
 
-class _Notes:
-    """What the wrappers have seen in the current pass."""
+class _Record:
+    """What the wrappers have seen in the present pass."""
 
     def __init__(self) -> None:
         self.pooled: dict[str, Tensor] = {}
@@ -54,87 +55,90 @@ class _Notes:
         self.patches: dict[str, Moments] = {}
         self.embedding: Tensor | None = None
         self.positive: Tensor | None = None
-        """the output of a BatchNorm that has rectified it already, until a ReLU takes it"""
+        """output of a BatchNorm that has already done its ReLU's work; None once that ReLU has passed it
+        on"""
 
 
 class _BatchNormTap(nn.Module):
-    def __init__(self, bn: nn.BatchNorm2d, name: str, notes: _Notes, moments: bool, relu: bool) -> None:
+    def __init__(self, bn: nn.BatchNorm2d, name: str, record: _Record, *, moments: bool, relu: bool) -> None:
         super().__init__()
-        self.bn, self.name, self.notes, self.moments, self.relu = bn, name, notes, moments, relu
+        self.bn, self.name, self.record, self.moments, self.relu = bn, name, record, moments, relu
 
     def forward(self, x: Tensor) -> Tensor:
         bn = self.bn
         if not self.moments:
-            self.notes.pooled[self.name] = x.mean((2, 3), dtype=torch.float32)
+            self.record.pooled[self.name] = x.mean((2, 3), dtype=torch.float32)
             return bn(x)
-        # One read of x for all.
         assert bn.running_mean is not None
-        assert bn.running_var is not None  # Taps looked
+        assert bn.running_var is not None  # Taps has checked this
+        # Normalization, moments and ReLU take one read of x.
         y, mean, mean_square = frozen_batch_norm(
-            x, bn.weight, bn.bias, bn.running_mean, bn.running_var, bn.eps, self.relu
+            x, bn.weight, bn.bias, bn.running_mean, running_var=bn.running_var, eps=bn.eps, relu=self.relu
         )
         if self.relu:
-            self.notes.positive = y
-        self.notes.moments[self.name] = (mean, mean_square)
-        self.notes.pooled[self.name] = mean
+            self.record.positive = y
+        self.record.moments[self.name] = (mean, mean_square)
+        self.record.pooled[self.name] = mean
         return y
 
 
 class _ReLUTap(nn.Module):
-    """A ReLU module, which may stand in several places: it has nothing to do where a BatchNorm did its work."""
+    """A ReLU module, possibly used in several places; it passes on what a BatchNorm has rectified."""
 
-    def __init__(self, relu: nn.ReLU, notes: _Notes) -> None:
+    def __init__(self, relu: nn.ReLU, record: _Record) -> None:
         super().__init__()
-        self.relu, self.notes = relu, notes
+        self.relu, self.record = relu, record
 
     def forward(self, x: Tensor) -> Tensor:
-        if x is not self.notes.positive:
+        if x is not self.record.positive:
             return self.relu(x)
-        self.notes.positive = None  # what is added to x in place may be negative
+        self.record.positive = (
+            None  # the same tensor may come again after negative numbers were added in place
+        )
         return x
 
 
 class _ConvolutionTap(nn.Module):
-    def __init__(self, convolution: nn.Conv2d, name: str, notes: _Notes, patch: int) -> None:
+    def __init__(self, convolution: nn.Conv2d, name: str, record: _Record, patch: int) -> None:
         super().__init__()
-        self.convolution, self.name, self.notes, self.patch = convolution, name, notes, patch
+        self.convolution, self.name, self.record, self.patch = convolution, name, record, patch
 
     def forward(self, x: Tensor) -> Tensor:
-        self.notes.moments[self.name], self.notes.patches[self.name] = image_moments(x, self.patch)
+        self.record.moments[self.name], self.record.patches[self.name] = image_moments(x, self.patch)
         return self.convolution(x)
 
 
 class _PooledTap(nn.Module):
-    def __init__(self, module: nn.Module, name: str, notes: _Notes) -> None:
+    def __init__(self, module: nn.Module, name: str, record: _Record) -> None:
         super().__init__()
-        self.module, self.name, self.notes = module, name, notes
+        self.module, self.name, self.record = module, name, record
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.module(x)
-        self.notes.pooled[self.name] = y.mean((2, 3), dtype=torch.float32)
+        self.record.pooled[self.name] = y.mean((2, 3), dtype=torch.float32)
         return y
 
 
 class _ModuleTap(nn.Module):
-    """Notes the mean of a module's output over everything but images and channels."""
+    """Records the mean of a module's output over all axes but images and channels."""
 
-    def __init__(self, module: nn.Module, path: str, notes: _Notes, axis: int | None) -> None:
+    def __init__(self, module: nn.Module, path: str, record: _Record, axis: int | None) -> None:
         super().__init__()
-        self.module, self.path, self.notes, self.axis = module, path, notes, axis
+        self.module, self.path, self.record, self.axis = module, path, record, axis
 
     def forward(self, *inputs: object, **options: object) -> object:
         y = self.module(*inputs, **options)
-        self.notes.pooled[f"{MODULE}{self.path}"] = pooled(y, self.axis, self.module, self.path)
+        self.record.pooled[f"{MODULE}{self.path}"] = pooled(y, self.axis, self.module, self.path)
         return y
 
 
 class _EmbeddingTap(nn.Module):
-    def __init__(self, linear: nn.Linear, notes: _Notes) -> None:
+    def __init__(self, linear: nn.Linear, record: _Record) -> None:
         super().__init__()
-        self.linear, self.notes = linear, notes
+        self.linear, self.record = linear, record
 
     def forward(self, x: Tensor) -> Tensor:
-        self.notes.embedding = x.float()
+        self.record.embedding = x.float()
         return self.linear(x)
 
 
@@ -142,17 +146,18 @@ class Taps(nn.Module):
     """A frozen copy of a network in eval mode that also returns the statistics of chosen layers.
 
     Args:
-        network: any classifier whose last linear layer gives the logits.
-        layers: names of layers whose statistics are wanted (see layer_names.py).
-        moments: also note the moments of the BatchNorm layers among them.
+        network: any classifier whose last linear layer gives the logits; it is copied.
+        layers: names of the layers whose statistics are recorded (see layer_names.py).
+        moments: whether the moments of the BatchNorm layers among them are recorded.
         patch: side in pixels of the patches of the convolutions' inputs.
 
     Attributes:
-        layers: the names, kind after kind, in the order of the network.
+        layers: the names, sorted by kind and then in the order of the network.
         running: BatchNorm layer name -> (running mean, running variance), each [channels].
 
     Raises:
-        InputError: the network lacks a layer, a BatchNorm keeps no running statistics, or there is no linear layer.
+        InputError: the network lacks a layer, a BatchNorm keeps no running statistics, or there is no linear
+            layer.
     """
 
     def __init__(
@@ -160,7 +165,7 @@ class Taps(nn.Module):
     ) -> None:
         super().__init__()
         network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.notes = _Notes()
+        self.record = _Record()
         self.running: dict[str, tuple[Tensor, Tensor]] = {}
         paths = _paths(network, layers)
         self.layers = [name for name in paths if name in set(layers)]
@@ -170,37 +175,45 @@ class Taps(nn.Module):
         if not linear:
             raise InputError(f"{type(network).__name__} has no linear layer to take embeddings from")
         followed, relus = rectified(network) if moments else (set(), set())
-        followed -= set(chosen)  # the output of such a BatchNorm is asked for as it is
+        followed -= set(chosen)  # ``module.<path>`` records the output of such a BatchNorm before its ReLU
         for path in relus:
-            _replace(network, path, _ReLUTap(network.get_submodule(path), self.notes))  # type: ignore[arg-type]
-        _replace(network, linear[-1], _EmbeddingTap(network.get_submodule(linear[-1]), self.notes))  # type: ignore[arg-type]
-        # Innermost first, for wrapping a block changes the paths inside it; modules by path around what they may be.
+            _replace(network, path, _ReLUTap(network.get_submodule(path), self.record))  # type: ignore[arg-type]
+        _replace(network, linear[-1], _EmbeddingTap(network.get_submodule(linear[-1]), self.record))  # type: ignore[arg-type]
+        # The innermost come first, because wrapping a module changes the paths inside it. Of two taps at one
+        # path, that of ``module.<path>`` comes last and so wraps the other.
         for name in sorted(layers, key=lambda name: (-paths[name].count("."), name.startswith(MODULE))):
             path = paths[name]
             module = network.get_submodule(path)
             if name.startswith(MODULE):
-                _replace(network, path, _ModuleTap(module, path, self.notes, axes[path]))
+                _replace(network, path, _ModuleTap(module, path, self.record, axes[path]))
             elif isinstance(module, nn.BatchNorm2d):
                 if module.running_mean is None:
                     raise InputError(f"{name} ({path}) has track_running_stats=False: no statistics to match")
                 self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
-                _replace(network, path, _BatchNormTap(module, name, self.notes, moments, path in followed))
+                tap = _BatchNormTap(module, name, self.record, moments=moments, relu=path in followed)
+                _replace(network, path, tap)
             elif isinstance(module, nn.Conv2d):
-                _replace(network, path, _ConvolutionTap(module, name, self.notes, patch))
+                _replace(network, path, _ConvolutionTap(module, name, self.record, patch))
             else:
-                _replace(network, path, _PooledTap(module, name, self.notes))
+                _replace(network, path, _PooledTap(module, name, self.record))
         self.network = network.eval()
 
     def forward(self, x: Tensor) -> Features:
-        self.notes.pooled, self.notes.moments, self.notes.patches = {}, {}, {}
+        self.record.pooled, self.record.moments, self.record.patches = {}, {}, {}
         logits = self.network(x)
-        assert self.notes.embedding is not None  # the wrapper of the last linear layer has just set it
-        notes = self.notes
-        return Features(logits.float(), self.notes.embedding, notes.pooled, notes.moments, notes.patches)
+        record = self.record
+        assert record.embedding is not None  # the wrapper of the last linear layer has just set it
+        return Features(
+            logits.float(),
+            record.embedding,
+            pooled=record.pooled,
+            moments=record.moments,
+            patches=record.patches,
+        )
 
 
 def _paths(network: nn.Module, layers: Collection[str]) -> dict[str, str]:
-    """Layer name -> module path of all layers of the kinds that are named, and of the modules."""
+    """Layer name -> module path, for all layers of the kinds that the names have, and for named modules."""
     paths: dict[str, str] = {}
     for prefix in sorted({name.partition(".")[0] for name in layers}):
         if f"{prefix}." == MODULE:

@@ -1,19 +1,21 @@
-"""Initial images: noise, a random choice of real images, real images that a rule chooses, or RDED's mosaics.
+"""Initial images that a rule chooses: real images by rank or cluster, or RDED's mosaics of crops.
 
-A rule chooses once a run and class, and its choice is written down, so that whoever optimizes a slot, and whenever,
-starts it from the same image:
+(stage.py draws noise, and data/real_data.py the random choice of real images.) A rule chooses once for each
+class of a run and its choice is written, so that every process and a resumed run start a slot from the same
+image:
 
-    recover/<arm>/initial/<class>.json   a row a slot (or a crop): position in the training set, and the crop's window
+    recover/<arm>/initial/<class>.json   a row for each slot or crop: position in the training set, and a
+    crop's window
 
-Ranks and clusters come from the embeddings in the bank, whose logits are one matrix product away, so only the chosen
-images are read. RDED also reads those whose crops it scores.
+Ranks and clusters come from the embeddings in the bank and from the logits that the teacher's last layer
+makes of them, so only the chosen images are read. RDED also reads the images whose crops it scores.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
@@ -28,16 +30,19 @@ from ...errors import InputError
 from ...runtime.files import write_json
 from ...runtime.seeds import derive
 from ...teachers import Teacher
+from ..plan import Rows
 from .rded import Decode, Mosaic
 from .selection import SELECTIONS, select
 
-Rows = Sequence[tuple[int, int]]
-"""(class, slot)"""
-CHUNK = 256  # images decoded together
+CHUNK = 256
+"""images decoded together"""
 
 
 def decoder(dataset: Dataset, data: Data, device: torch.device) -> Decode:
-    """Reads images of a data set as the run sees them, at ``times`` its size; as stored where the run does so."""
+    """A function that reads images as the run does, at a multiple of its size.
+
+    The multiple is ignored where the run reads images at their stored size.
+    """
 
     def decode(positions: Tensor, times: int = 1) -> Tensor:
         size = None if data.size is None else (times * data.size,) * 2
@@ -45,8 +50,8 @@ def decoder(dataset: Dataset, data: Data, device: torch.device) -> Decode:
         loader = open_loader(
             dataset,
             min(CHUNK, len(positions)),
-            size,
-            data.channels,
+            size=size,
+            channels=data.channels,
             resize=resize,
             indices=positions,
             backend="torchvision",
@@ -62,18 +67,21 @@ class Chosen:
     """(class, slot) rows -> uint8 images [N, C, H, W] by the rule ``method.init``.
 
     Attributes:
-        method: whose ``init`` is one of the selections or rded.
-        slots: images of each class that start from real ones.
-        names: of all training images, in class order.
-        decode: reads them.
-        teacher, bank: that rank.
+        method: the method; its ``init`` is one of SELECTIONS or rded.
+        slots: number of slots of each class that need an image.
+        names: names of all training images, in class order.
+        decode: reads training images.
+        teacher: the teacher that ranks images or scores crops.
+        bank: the bank of that teacher, which holds the embeddings.
         size: (H, W) of an image.
-        seed: of all choices.
-        folder: where choices are written down.
+        seed: the run's seed.
+        folder: folder that choices are written to and read from.
+        choices: class -> its choice, as far as it is known; ``choice`` fills it.
     """
 
     method: Method
     slots: int
+    _: KW_ONLY
     names: Sequence[str]
     decode: Decode
     teacher: Teacher
@@ -84,7 +92,7 @@ class Chosen:
     choices: dict[int, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.mosaic = Mosaic(self.method.rded, self.teacher, self.decode, self.size, self.seed)
+        self.mosaic = Mosaic(self.method.rded, self.teacher, self.decode, size=self.size, seed=self.seed)
 
     def __call__(self, rows: Rows) -> Tensor:
         if self.method.init == "rded":
@@ -103,7 +111,7 @@ class Chosen:
         return torch.stack(images)
 
     def choice(self, c: int) -> Tensor:
-        """int64 [slots, 1] or, of crops, [slots f^2, 8]: what the class starts from, best first.
+        """What a class starts from, best first: int64 [slots, 1] for images, [slots f^2, 8] for crops.
 
         Raises:
             InputError: the class has too few images, or the bank lacks some of their embeddings.
@@ -124,19 +132,21 @@ class Chosen:
         kept = self.bank.manifest["embeddings"][c]
         if kept != len(positions):
             raise InputError(
-                f"init {kind} ranks all images of a class, but the bank {self.bank.path} holds {kept} embeddings of "
-                f"the {len(positions)} images of {name!r}; build it with bank.embeddings=all"
+                f"init {kind} ranks all images of a class, but the bank {self.bank.path} holds {kept} "
+                f"embeddings of the {len(positions)} images of {name!r}; build it with bank.embeddings=all"
             )
         if self.slots > kept:
             raise InputError(
                 f"init {kind} needs {self.slots} images of class {name!r}, which has {kept}; lower ipc"
             )
         seed = derive(self.seed, kind, c)
-        ranked = select(kind, self.bank.embeddings(c), c, self.teacher.network, self.slots, seed)
+        ranked = select(
+            kind, self.bank.embeddings(c), c, network=self.teacher.network, count=self.slots, seed=seed
+        )
         return positions[ranked][:, None]
 
     def readable(self, c: int) -> Tensor:
-        """Positions in the training set of the images of a class, without those that the bank could not read."""
+        """Positions in the training set of a class's images, without those that the bank could not read."""
         ends = [0, *accumulate(self.bank.manifest["images"])]
         skipped = set(self.bank.manifest["skipped"])
         return torch.tensor(
@@ -145,5 +155,5 @@ class Chosen:
 
 
 def repeated(rows_of: Callable[[Rows], Tensor], slots: int) -> Callable[[Rows], Tensor]:
-    """The images of the first ``slots`` slots again for those after them."""
+    """Images for any number of slots: slot s starts from the image of slot s mod ``slots``."""
     return lambda rows: rows_of([(c, slot % slots) for c, slot in rows])

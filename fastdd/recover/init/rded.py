@@ -1,18 +1,18 @@
-"""RDED: images put together from the most realistic crops of real ones; nothing is optimized.
+"""RDED: images tiled from the most realistic crops of real ones; nothing is optimized.
 
-Of up to ``images`` images of a class ``crops`` random squares each are resized to S / f, padded with zeros (grey after
-normalization) to S and scored by the teacher's cross-entropy. The best crop of each image remains, and of these the
-ipc f^2 with the lowest loss; f x f of them tile an image of S x S.
+From each of up to ``images`` images of a class, ``crops`` random squares are cut and resized to S / f. The
+teacher scores them by cross-entropy, padded to S with the mean color. The best crop of each image remains,
+and of these the ipc f^2 with the lowest loss; f x f of them tile an image of S x S.
 
-Crops are cut by ``resample``, one call for each crop of many images, on the device. Images are read at f times the size
-of the run, so that a crop is as sharp as one of the original. Only the choice is kept, a few numbers a slot; pixels are
-cut again when a slot is asked for. Cost: images x crops forward passes a class.
+``resample`` cuts the crops on the device, one crop each of many images in a call. Images are read at f times
+the size of the run, so that a crop is as sharp as one of the original. Only the choice is kept, a few numbers
+a slot; pixels are cut again when a slot is asked for. Cost: images x crops forward passes a class.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -20,31 +20,35 @@ from torch import Tensor
 
 from fastdd_kernels import resample, resample_parameters
 
-from ...config import Mosaic as MosaicConfig
+from ...config import RDED
 from ...errors import InputError
 from ...runtime.seeds import generator
 from ...teachers import Teacher
 
-CHUNK = 100  # images scored together
-SMALL = 64  # pixels: images up to this side are one crop each
+CHUNK = 100
+"""images scored together"""
+ONE_CROP_SIDE = 64
+"""pixels; with ``factor: auto``, images up to this side are one crop"""
 
 Decode = Callable[[Tensor, int], Tensor]
-"""positions [n] in the data set, times -> uint8 [n, C, H, W] on the device, of ``times`` the run's height and width"""
+"""(positions [n] in the data set, multiple) -> uint8 [n, C, H, W] on the device, with H and W that multiple
+of the run's"""
 
 
-def factor_of(config: MosaicConfig, size: tuple[int, int]) -> int:
-    """Crops along a side of an image of (H, W).
+def factor_of(config: RDED, size: tuple[int, int]) -> int:
+    """The number of crops along a side of an image of (H, W).
 
     Raises:
-        InputError: more than pixels.
+        InputError: there are more crops than pixels.
     """
     if config.factor != "auto":
         if config.factor > min(size):
             raise InputError(
-                f"rded.factor {config.factor} cuts images of {size[0]} x {size[1]} pixels to nothing"
+                f"rded.factor {config.factor} cuts images of {size[0]} x {size[1]} pixels to nothing; "
+                f"lower it"
             )
         return config.factor
-    return 1 if max(size) <= SMALL else 2
+    return 1 if max(size) <= ONE_CROP_SIDE else 2
 
 
 @dataclass(frozen=True)
@@ -52,16 +56,17 @@ class Mosaic:
     """Chooses and cuts the crops of a run.
 
     Attributes:
-        config: how many, and of which area.
-        teacher: that scores.
-        decode: reads real images.
+        config: number and area of the crops.
+        teacher: the teacher that scores them.
+        decode: reads training images.
         size: (H, W) of the images that are made.
-        seed: of the choice of images and crops.
+        seed: the run's seed, from which the choice of images and crops is derived.
     """
 
-    config: MosaicConfig
+    config: RDED
     teacher: Teacher
     decode: Decode
+    _: KW_ONLY
     size: tuple[int, int]
     seed: int
 
@@ -79,11 +84,11 @@ class Mosaic:
 
         Args:
             c: the class.
-            positions: [n] of its images in the data set.
-            slots: images to be made.
+            positions: positions [n] of its images in the data set.
+            slots: number of images to make.
 
         Returns:
-            int64 [slots f^2, 8]: position in the data set, and the row of ``resample`` that cuts the crop.
+            int64 [slots f^2, 8]: position in the data set, then the row of ``resample`` that cuts the crop.
 
         Raises:
             InputError: the class has too few images.
@@ -92,9 +97,9 @@ class Mosaic:
         pool = positions[torch.randperm(len(positions), generator=random)[: self.config.images]]
         if len(pool) < wanted:
             raise InputError(
-                f"init rded makes {slots} images of class {self.teacher.card.classes[c]!r} out of {wanted} crops, one "
-                f"an image, but looks at {len(pool)} of its {len(positions)} images; lower ipc or rded.factor"
-                + (", or raise rded.images" if len(pool) < len(positions) else "")
+                f"init rded makes {slots} images of class {self.teacher.card.classes[c]!r} out of {wanted} "
+                f"crops, one an image, but looks at {len(pool)} of its {len(positions)} images; lower ipc or "
+                f"rded.factor" + (", or raise rded.images" if len(pool) < len(positions) else "")
             )
         draws, losses = [], []
         for part in pool.split(CHUNK):
@@ -109,15 +114,15 @@ class Mosaic:
         return torch.cat((pool[:, None], rows), dim=1)[order]
 
     def _draw(self, count: int, height: int, width: int, random: torch.Generator) -> Tensor:
-        """[count, crops, 7]"""
+        """Rows of ``resample`` for random crops of ``count`` images, int64 [count, crops, 7]."""
         crops = self.config.crops
         drawn = resample_parameters(
-            count * crops, height, width, self.config.area, ratio=(1, 1), flip=0, generator=random
+            count * crops, height, width, scale=self.config.area, ratio=(1, 1), flip=0, generator=random
         )
         return drawn.view(count, crops, -1)
 
     def _loss(self, images: Tensor, rows: Tensor, c: int) -> Tensor:
-        """Cross-entropy [n], on the CPU, of one crop of each normalized image."""
+        """Cross-entropy [n] of one crop of each normalized image, on the CPU."""
         crops = resample(images, rows, self.crop_size)
         high, wide = self.size[0] - crops.shape[2], self.size[1] - crops.shape[3]
         padded = F.pad(crops, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
@@ -127,12 +132,12 @@ class Mosaic:
         ).cpu()
 
     def cut(self, choice: Tensor, slots: int, wanted: list[int]) -> Tensor:
-        """Images of some slots of a class: tile k of slot s is the crop of rank k slots + s, as in the released code.
+        """The images of some slots of a class; as released, tile k of slot s has crop k ``slots`` + s.
 
         Args:
-            choice: of the class, from choose().
-            slots: images of the class.
-            wanted: slots.
+            choice: the crops of the class, from ``choose``.
+            slots: number of slots of the class.
+            wanted: the slots whose images are made.
 
         Returns:
             uint8 [len(wanted), C, H, W].
@@ -151,5 +156,5 @@ class Mosaic:
 
 
 def _parts(side: int, parts: int) -> list[int]:
-    """Pixels of each tile; where they do not divide the side, the first tiles are a pixel larger."""
+    """Pixels of each tile along a side; where they do not divide it, the first tiles are a pixel larger."""
     return [side // parts + (i < side % parts) for i in range(parts)]

@@ -1,12 +1,12 @@
 """Which real images of a class its slots start from: a ranking of the class's images, best first.
 
-    confident   highest teacher probability of the class
-    medium      nearest in rank to the median of that probability (DELT, SRe2L++)
-    kmeans      nearest to the centers of k-means, largest cluster first
-    herding     one after the other, so that the mean of the chosen is nearest to the mean of the class
+    confident   images with the highest teacher probability of their class
+    medium      images nearest in rank to the median of that probability (DELT, SRe2L++)
+    kmeans      images nearest to the centers of k-means, largest cluster first
+    herding     one image after another, so that the mean of the chosen stays nearest to the mean of the class
 
-All work on one class: n log n for the ranks, n x count x D for the others, never n x n. Ties go to the image that comes
-first in the data set.
+Ties go to the image that comes first in the data set. Cost for a class of n images with D numbers each: n log
+n for the first two, n x count x D for the others, never n x n.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ Selection = Literal["confident", "medium", "kmeans", "herding"]
 SELECTIONS: tuple[str, ...] = get_args(Selection)
 
 
-def select(kind: str, embeddings: Tensor, label: int, network: nn.Module, count: int, seed: int) -> Tensor:
-    """Rank a class.
+def select(kind: str, embeddings: Tensor, label: int, *, network: nn.Module, count: int, seed: int) -> Tensor:
+    """The best images of a class.
 
     Args:
         kind: one of SELECTIONS.
-        embeddings: [n, D] of all images of the class.
-        label: of the class.
-        network: the teacher, whose last linear layer turns embeddings into logits.
-        count: images wanted, 1 to n.
-        seed: of k-means.
+        embeddings: embeddings [n, D] of all images of the class.
+        label: number of the class.
+        network: the teacher; its last linear layer turns embeddings into logits.
+        count: number of images wanted, 1 to n.
+        seed: seed of k-means.
 
     Returns:
-        int64 [count] distinct positions among the n images, best first.
+        int64 [count], distinct positions among the n images, best first.
     """
     x = embeddings.double()
     if kind == "kmeans":
@@ -45,7 +45,7 @@ def select(kind: str, embeddings: Tensor, label: int, network: nn.Module, count:
 
 
 def log_probability(embeddings: Tensor, label: int, network: nn.Module) -> Tensor:
-    """[n] float64 of the class; in the logarithm, for many probabilities are 1 to all digits."""
+    """Log-probability [n] of the class, float64; many probabilities themselves would round to 1."""
     head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     bias = None if head.bias is None else head.bias.double().cpu()
     logits = nn.functional.linear(embeddings.double(), head.weight.double().cpu(), bias)
@@ -53,22 +53,25 @@ def log_probability(embeddings: Tensor, label: int, network: nn.Module) -> Tenso
 
 
 def confident(score: Tensor, count: int) -> Tensor:
-    """Highest score first."""
+    """Positions of the ``count`` highest scores, highest first."""
     return score.sort(descending=True, stable=True).indices[:count]
 
 
 def medium(score: Tensor, count: int) -> Tensor:
-    """Outward from the median as in DELT's code: m, m + 1, m - 1, m + 2, ... with m = ceil(n / 2), scores ascending."""
+    """Positions outward from the median score, as in DELT's code.
+
+    With scores in ascending order these are m, m + 1, m - 1, m + 2, ... for m = ceil(n / 2).
+    """
     n = len(score)
     middle = min(math.ceil(n / 2), n - 1)
     distance = torch.arange(n) - middle
-    # An image above the median comes before the one as far below it; where one side ends the other goes on.
+    # An image above the median precedes the one as far below it; where one side ends, the other continues.
     outward = (2 * distance.abs() - (distance > 0).long()).argsort(stable=True)
     return score.sort(stable=True).indices[outward[:count]]
 
 
 def kmeans(x: Tensor, count: int, seed: int) -> Tensor:
-    """For each of ``count`` centers the nearest image of [n, D] that no larger cluster has taken."""
+    """For each of ``count`` centers of x [n, D], the nearest image that no larger cluster has taken."""
     from sklearn.cluster import KMeans
 
     found = KMeans(count, n_init=1, random_state=seed % 2**32).fit(x.numpy())
@@ -82,7 +85,7 @@ def kmeans(x: Tensor, count: int, seed: int) -> Tensor:
 
 
 def herding(x: Tensor, count: int) -> Tensor:
-    """Greedy: of [n, D] the next image is the one that brings the mean of the chosen nearest to the mean of all."""
+    """A greedy choice from x [n, D]: each image brings the mean of the chosen nearest to the mean of x."""
     mean, total = x.mean(0), torch.zeros(x.shape[1], dtype=x.dtype)
     taken = torch.zeros(len(x), dtype=torch.bool)
     chosen = []

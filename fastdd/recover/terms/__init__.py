@@ -1,1 +1,1 @@
-"""The terms of an objective, one a file."""
+"""The terms that an objective is made of, one a file; base.py says what a term is."""

@@ -1,7 +1,8 @@
-"""What a term is, what it may ask for, and the terms of a recipe put together.
+"""What a term is, what it may ask for, and how the terms of a recipe become an objective.
 
-A term is one class, in a file of its own, that says everything about itself: its configuration in recipes, what figures
-call its values, what it needs of the teacher and of the bank, and how it is computed. ``register_term`` makes it known.
+A term is one class, in a file of its own, that says everything about itself: its configuration in recipes,
+the labels of its values in figures, what it needs of the teacher and of the bank, and how it is computed.
+``register_term`` makes it known.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from ...teachers import Features, Taps
 from ..plan import Unit
 
 Shape = tuple[int, int, int]
-"""batches, classes a batch, slots a batch"""
+"""(batches, classes a batch, slots a batch) of a unit"""
 Values = dict[str, Tensor]
-"""named, weighted values, each summed over the unit"""
+"""name -> weighted value, a scalar summed over the unit"""
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")
 
@@ -34,12 +35,12 @@ class Needs:
     """What terms read of a teacher's forward pass and of its bank; layer names are those of teachers/taps.py.
 
     Attributes:
-        pooled: layers of which the spatial mean of each image is noted.
-        moments: layers of whose input the moments are noted; ``bn.<i>`` or ``conv.<i>``.
-        gaussians: layers of which the bank holds mean and covariance of each class.
-        class_batch_norm: the bank holds the BatchNorm statistics of each class.
-        patch: side in pixels of the patches whose statistics are noted, and held by the bank; None: none.
-        embeddings: the bank holds embeddings of real images.
+        pooled: layers whose spatial means the forward pass records.
+        moments: layers, ``bn.<i>`` or ``conv.<i>``, the moments of whose inputs the forward pass records.
+        gaussians: layers whose mean and covariance in each class the bank must hold.
+        class_batch_norm: whether the bank must hold the BatchNorm statistics of each class.
+        patch: side in pixels of the patches whose statistics both must hold; None: no patches are needed.
+        embeddings: whether the bank must hold embeddings of real images.
     """
 
     pooled: tuple[str, ...] = ()
@@ -51,16 +52,17 @@ class Needs:
 
     @staticmethod
     def together(needs: Iterable[Needs]) -> Needs:
-        """All that several terms need.
+        """The union of what several terms need.
 
         Raises:
-            InputError: patches of two sides, for which a teacher has one bank.
+            InputError: they need patches of different sides, and a bank has one.
         """
         needs = list(needs)
         sides = {each.patch for each in needs if each.patch is not None}
         if len(sides) > 1:
             raise InputError(
-                f"a run has one bank, with patches of one side, got {sorted(sides)}; give all terms.conv.patch one value"
+                f"a run has one bank, with patches of one side, got {sorted(sides)}; "
+                f"give all terms.conv.patch one value"
             )
         return Needs(
             pooled=_distinct(each.pooled for each in needs),
@@ -72,19 +74,20 @@ class Needs:
         )
 
     def of_bank(self, config: BankConfig) -> BankConfig:
-        """The bank of a recipe, with all that is needed of it.
+        """The bank section of a recipe, extended by what the terms need.
 
         Raises:
-            InputError: the recipe asks for a bank without it.
+            InputError: the recipe sets a value that excludes what they need.
         """
         if self.embeddings and config.embeddings == 0:
             raise InputError(
-                "an arm's terms compare with embeddings of real images, but bank.embeddings is 0; set it to all"
+                "an arm's terms compare with embeddings of real images, but bank.embeddings is 0; "
+                "set it to all"
             )
         if self.patch is not None and config.patch not in (None, self.patch):
             raise InputError(
-                f"a run has one bank, with patches of one side, but bank.patch is {config.patch} and the arms' terms "
-                f"need {self.patch}; give both one value"
+                f"a run has one bank, with patches of one side, but bank.patch is {config.patch} and the "
+                f"arms' terms need {self.patch}; give both one value"
             )
         class_bn = "true" if self.class_batch_norm and config.class_bn == "none" else config.class_bn
         return config.model_copy(update={"class_bn": class_bn, "patch": self.patch or config.patch})
@@ -96,14 +99,14 @@ def _distinct(names: Iterable[Iterable[str]]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Context:
-    """What a term is computed for.
+    """The units, the teacher and the bank that a term is built for.
 
     Attributes:
         shape: shape of the units.
-        network: the teacher, without taps.
+        network: the teacher without taps.
         taps: the frozen teacher with taps, which gives the features.
         bank: the statistics of the real images through that teacher.
-        seed: of all randomness.
+        seed: the run's seed, from which a term derives its draws.
     """
 
     shape: Shape
@@ -114,14 +117,17 @@ class Context:
 
 
 class Term(ABC, Generic[C, T]):
-    """One part of the objective, for units of one shape; T is the type of its targets, a nest of tensors.
+    """One part of the objective, for units of one shape.
+
+    C is the type of its configuration, T the type of its targets: tensors, or tuples, lists and None around
+    them.
 
     Attributes:
-        configuration: its section in recipes, ``terms.<name>``.
-        labels: name of each of its values -> what figures and the report call it.
-        position: its place among the terms of an objective. They are added up in this order, then in that of their
-            names, so the last digits of all images depend on it.
-        excludes: terms beside which it cannot stand -> why.
+        configuration: the type of its section in recipes, ``terms.<name>``.
+        labels: name of each of its values -> label in figures and the report.
+        position: its place in the sum. Terms are added in this order, and those of one position in the order
+            of their names; the rounding of all images depends on it.
+        excludes: name of a term that cannot be combined with it -> the reason.
     """
 
     configuration: ClassVar[type[Config]]
@@ -135,30 +141,32 @@ class Term(ABC, Generic[C, T]):
 
     @classmethod
     def needs(cls, config: C, network: nn.Module) -> Needs:
-        """What it reads of the forward pass of a network and of the bank, beside logits and embedding.
+        """What the term reads of the forward pass and of the bank, beside logits and embedding.
 
         Raises:
-            InputError: the network lacks it.
+            InputError: the network lacks a layer that the term needs.
         """
         return Needs()
 
     @abstractmethod
     def targets(self, unit: Unit) -> T:
-        """What the unit's classes ask for: tensors on the teacher's device, of the same shapes for all units."""
+        """The targets of a unit's classes, on the teacher's device; all units have the same shapes."""
 
     @abstractmethod
     def __call__(self, features: Features, images: Tensor, targets: T) -> Values:
-        """Its values for the features of the augmented images [N, C, H, W]; the compiler traces this."""
+        """The term's values for the features of augmented images [N, C, H, W]; torch.compile traces this."""
 
 
 AnyTerm = Term[Any, Any]
+"""a term of any configuration and targets; Any, for both types are the term's own"""
 
 
 def register_term(name: str, term: type[AnyTerm]) -> None:
-    """Make a term known as ``terms.<name>`` of recipes.
+    """Make a term known as ``terms.<name>`` in recipes.
 
     Raises:
-        InputError: the name is taken or no identifier, or the class is no term; the message says what it lacks.
+        InputError: the name is taken or no identifier, or the class is no term; the message says what it
+            lacks.
     """
     TERMS.register(name, term)
 
@@ -172,13 +180,13 @@ def needs(terms: Terms, network: nn.Module) -> Needs:
     """What all terms of an objective need together.
 
     Raises:
-        InputError: the network lacks it.
+        InputError: the network lacks a layer that a term needs, or two terms need different patches.
     """
     return Needs.together(term_class(name).needs(config, network) for name, config in terms.items())
 
 
 def tapped(terms: Terms, network: nn.Module) -> Taps:
-    """The network with taps for all that the terms need."""
+    """The network, frozen, with taps for everything that the terms need."""
     needed = needs(terms, network)
     layers = (*needed.moments, *needed.pooled)
     return Taps(network, layers, moments=bool(needed.moments), patch=needed.patch or 1)
@@ -190,5 +198,5 @@ def build_terms(terms: Terms, context: Context) -> list[AnyTerm]:
 
 
 def by_class(x: Tensor, shape: Shape) -> Tensor:
-    """[N, D] -> [classes in all batches, slots, D]"""
+    """Rows [N, D] of a unit, grouped by class: [classes in all batches, slots, D]."""
     return x.view(-1, shape[2], x.shape[1])

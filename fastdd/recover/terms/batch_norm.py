@@ -1,8 +1,8 @@
-"""SRe2L's BatchNorm statistics, of the batch or of each class (LPLD).
+"""SRe2L's match of BatchNorm statistics, of each batch or of each class (LPLD).
 
     sum_l w_l (||mean_l - target mean_l||_2 + v ||var_l - target var_l||_2)        w_first = 10
 
-over the inputs of all BatchNorm2d layers, with plain (unsquared) norms and the biased variance.
+The sum is over the inputs of all BatchNorm2d layers, with plain (unsquared) norms and the biased variance.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BatchNorm(Config):
 
     weight: NotNegative = 0.01
     first: NotNegative = 10.0
-    """factor on the first layer"""
+    """factor on the loss of the first layer"""
     variance: NotNegative = 1.0
     """factor on the norm of the variances (DWA: 11)"""
     target: Literal["global", "class"] = "global"
@@ -38,7 +38,7 @@ class BatchNorm(Config):
 
 
 class BatchNormTerm(Term[BatchNorm, Pairs | None]):
-    """BatchNorm statistics; targets are None where they are the teacher's running ones."""
+    """The match of BatchNorm statistics; ``target: global`` needs no targets beside the teacher's own."""
 
     configuration = BatchNorm
     labels: ClassVar = {"bn": "BatchNorm statistics"}

@@ -1,23 +1,23 @@
-"""G-VBSM's statistics of all convolutions and BatchNorms, matched with a memory of the steps before (and EDC's).
+"""G-VBSM's match of the statistics of all convolutions and BatchNorms, averaged over the steps; and EDC's.
 
-The input of every BatchNorm2d and Conv2d, in module order, has a mean m and a variance v of each channel over the batch
-and all pixels; a convolution's input has them of its patches too (see teachers/patch_moments.py). Each such vector u is
+The input of every BatchNorm2d and Conv2d has a mean and a variance of each channel over the batch and all
+pixels. A convolution's input has them of its patches too (teachers/patch_moments.py). Each such vector u is
 matched as
 
     EMA <- a EMA + (1 - a) stop(u)        s = EMA + u - stop(u)        loss = sum_layers w ||target - s||_2
 
-so s has the value of the running average and the gradient of the present step. A convolution is left out of a step
-with a probability, and remembers nothing of it; each batch draws for itself, before the first step. EDC adds the
-distance to the mean statistics of single images of the batch's classes.
+so s has the value of the running average and the gradient of the present step. In each step a convolution is
+dropped with probability ``drop``: it adds no loss and its average stays. Each batch draws this for all steps
+before the first. EDC adds the distance to the mean statistics of single images of the batch's classes.
 
-The memory is a tensor among a unit's targets, updated in place inside the step, which still compiles as one graph. It
-starts anew with each unit, and each batch and teacher has its own. The released memory lives on from one batch to the
-next, which is not offered, for it would make units wait for one another; with one batch in all, as for 10 images a
-class of CIFAR-10, that is no difference. The released memory starts at 0, because a test for the type int misses a
-float; ``start`` decides.
+The running averages (``Memory``) are tensors among a unit's targets, updated in place inside the step, which
+still compiles as one graph. Each batch and each teacher has its own, which start anew with each unit. In the
+released code they continue from one batch to the next. We do not offer that, because units would have to wait
+for one another; with one batch in all, as for 10 images a class of CIFAR-10, both are the same. The released
+averages start at 0, because a test for the type int misses a float; ``start`` decides.
 
-Cost: all layers' numbers are one row of D (9,194 for a ResNet-18 at 32 pixels), so a step adds a few operations on
-[batches, D] and one norm a layer.
+Cost: the statistics of all layers are one row of D numbers (9,194 for a ResNet-18 at 32 pixels), so a step
+adds a few operations on [batches, D] and one norm a layer.
 """
 
 from __future__ import annotations
@@ -35,51 +35,60 @@ from ...teachers import Features, hooked_layers
 from ..plan import Unit
 from .base import Context, Needs, Term, Values, register_term
 
-DRAWS = 1000  # choices of layers a batch, used round and round
+DRAWS = 1000
+"""draws of the dropped layers for each batch; step t uses draw t mod DRAWS"""
 
 
 class Convolution(Config):
-    """G-VBSM: sum of ||var - s_var||_2 + ||mean - s_mean||_2 over the inputs of all BatchNorm2d and Conv2d layers and
-    the latter's patches; s is a running average over the steps, with the gradient of the present one."""
+    """G-VBSM: sum of ||var - s_var||_2 + ||mean - s_mean||_2 over the inputs of BatchNorm2d and Conv2d.
+
+    Patches of the inputs of Conv2d layers are matched too. s is a running average over the steps with the
+    gradient of the present step.
+    """
 
     weight: NotNegative = 0.01
     first: NotNegative = 10.0
-    """factor on the first layer, which is the first convolution: its input is the images"""
+    """factor on the loss of the first layer, the convolution whose input is the images"""
     patch: Count = 4
-    """side of the patches in pixels; 16 for images of 224"""
+    """side of the patches in pixels (G-VBSM for images of 224 pixels: 16)"""
     drop: BelowOne = 0.4
-    """probability that a convolution is left out of a step"""
+    """probability that a convolution takes no part in a step"""
     momentum: BelowOne = 0.8
-    """decay of the running average; 0: the statistics of the step alone"""
+    """decay of the running average; 0: the statistics of the present step"""
     start: Literal["zero", "first"] = "zero"
-    """value that the running average starts from. zero: 0, as released; first: its first value"""
+    """initial value of the running average. zero: 0, as in the released code; first: the statistics of its
+    first step"""
     real_batch: Count | All = 64
-    """images of the mini-batches whose variances are averaged on the real side; all: one variance over all images"""
+    """size of the mini-batches whose mean variance is the target; all: the target is the variance over all
+    images"""
     category: Probability = 0.0
-    """share of the loss that compares with the mean statistics of single images of the batch's classes (EDC: 0.5)"""
+    """share of the loss that compares with the mean statistics of single images of the batch's classes (EDC:
+    0.5)"""
     swap: bool = False
-    """true: reproduce a bug of EDC's release, which swaps mean and variance of the patch statistics of a category"""
+    """true: reproduce a bug of EDC's release, which swaps mean and variance of these classes' patch
+    statistics"""
 
 
 class Memory(NamedTuple):
-    """What a unit carries from step to step."""
+    """What a unit carries from step to step; the step updates it in place."""
 
     average: Tensor
-    """[2, batches, D]: running average of means and variances"""
+    """running average of means and variances, [2, batches, D]"""
     begun: Tensor
-    """bool [batches, layers]: false where the average has no value yet and takes the first as it is"""
+    """bool [batches, layers]; false: the average has no value yet and takes the first one as it is"""
     chosen: Tensor
-    """bool [DRAWS, batches, layers]: layers that take part in a step"""
+    """bool [DRAWS, batches, layers]; true: the layer takes part in the step"""
     step: Tensor
-    """int64 [1]"""
+    """number of the next step, int64 [1]"""
 
 
 Targets = tuple[Tensor | None, Memory]
-"""statistics of each batch's category [2, batches, D], and the memory"""
+"""mean statistics of single images of each batch's classes, [2, batches, D] (None: not compared with), and
+the memory"""
 
 
 class ConvolutionTerm(Term[Convolution, Targets]):
-    """The statistics of a batch against those of the real images."""
+    """The distance of the statistics of each batch from those of the real images."""
 
     configuration = Convolution
     labels: ClassVar = {"bn": "BatchNorm statistics", "conv": "convolution statistics"}
@@ -96,7 +105,7 @@ class ConvolutionTerm(Term[Convolution, Targets]):
                 shifts.append(mean if layer in context.taps.running else torch.zeros_like(mean))
                 self.widths.append(len(mean))
                 owners.append(i)
-        self.real = torch.cat(parts, dim=1)[:, None]
+        self.real_statistics = torch.cat(parts, dim=1)[:, None]
         self.shift = torch.cat(shifts)
         self.owners = torch.tensor(owners, device=self.device)
         self.columns = self.owners.repeat_interleave(torch.tensor(self.widths, device=self.device))
@@ -111,7 +120,7 @@ class ConvolutionTerm(Term[Convolution, Targets]):
         return Needs(moments=tuple(hooked_layers(network)), patch=config.patch)
 
     def _real(self, layer: str) -> list[tuple[Tensor, Tensor]]:
-        """(mean, variance) over all classes of the layer's channels and, for a convolution, of its patches."""
+        """(mean, variance) over all classes: of a layer's channels and, in a convolution, of its patches."""
         if layer in self.context.taps.running:
             return [self.context.taps.running[layer]]
         bank = self.context.bank
@@ -123,13 +132,13 @@ class ConvolutionTerm(Term[Convolution, Targets]):
         return pairs
 
     def targets(self, unit: Unit) -> Targets:
-        """The statistics of each batch's category [2, batches, D], and an empty memory."""
+        """The mean statistics of single images of each batch's classes, and a memory of no steps."""
         batches, layers = unit.shape[0], len(self.layers)
         chosen = torch.stack(
             [self._chosen(batch.classes[0], batch.slots[0]) for batch in unit.batches], dim=1
         )
         memory = Memory(
-            self.real.new_zeros(2, batches, self.real.shape[2]),
+            self.real_statistics.new_zeros(2, batches, self.real_statistics.shape[2]),
             torch.full((batches, layers), self.config.start == "zero", device=self.device),
             chosen.to(self.device),
             torch.zeros(1, dtype=torch.int64, device=self.device),
@@ -163,7 +172,7 @@ class ConvolutionTerm(Term[Convolution, Targets]):
             memory.step.add_(1)
         matched = moved + (present - present.detach())
         part = self.config.category
-        distances = (1 - part) * self._distances(matched, self.real)
+        distances = (1 - part) * self._distances(matched, self.real_statistics)
         if category is not None:
             distances = distances + part * self._distances(matched, category)
         values = (distances * self.factors * chosen[:, self.owners]).sum((0, 1))
@@ -171,7 +180,7 @@ class ConvolutionTerm(Term[Convolution, Targets]):
         return {"bn": (values * ~of_convolutions).sum(), "conv": (values * of_convolutions).sum()}
 
     def _present(self, features: Features) -> Tensor:
-        """Means and variances of each batch, [2, batches, D]."""
+        """The present step's means and variances of each batch, [2, batches, D]."""
         rows = []
         for layer in self.layers:
             rows.append(features.moments[layer])
@@ -184,8 +193,9 @@ class ConvolutionTerm(Term[Convolution, Targets]):
         return torch.stack((mean, mean_square - (mean - self.shift).square()))
 
     def _distances(self, matched: Tensor, target: Tensor) -> Tensor:
-        """Norm of each vector's difference, [2, batches, vectors]."""
-        return torch.stack([part.norm(dim=2) for part in (target - matched).split(self.widths, dim=2)], dim=2)
+        """The norms of the differences of all vectors, [2, batches, vectors]."""
+        differences = (target - matched).split(self.widths, dim=2)
+        return torch.stack([difference.norm(dim=2) for difference in differences], dim=2)
 
 
 register_term("conv", ConvolutionTerm)

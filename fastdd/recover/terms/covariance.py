@@ -16,14 +16,14 @@ from .base import Term, Values, by_class, register_term
 
 
 class Covariance(Config):
-    """DEDA eq. 7 and 8 on the last features: variance hinge and squared off-diagonal covariance."""
+    """DEDA eq. 7 and 8 on the embeddings: variance hinge and squared off-diagonal covariance."""
 
     lambda_var: NotNegative = 0.2
     """weight of the variance hinge"""
     lambda_cov: NotNegative = 4.0
     """weight of the squared off-diagonal covariance"""
     eps: NotNegative = 1e-4
-    """added to the variance inside the root of the hinge; 0 is the paper's formula to the letter"""
+    """number added to the variance inside the hinge's square root; 0: the paper's formula to the letter"""
     unbiased: bool = False
     """false: covariances are divided by n; true: by n - 1"""
 

@@ -1,6 +1,7 @@
 """DiRe: diversity of a class's embeddings, and their match with the real ones.
 
-r_cos (CD + CDM) + r_euc EDM        summed over the classes of the batch; see fastdd_kernels/dire.py
+r_cos (CD + CDM) + r_euc EDM        summed over the classes of the batch; fastdd_kernels/dire.py has the
+formulas
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ class DiRe(Config):
     r_euc: NotNegative = 0.001
     """weight of Euclidean distribution matching"""
     reading: Literal["paper", "code", "clean"] = "clean"
-    """which of the three formulas of fastdd_kernels/dire.py"""
+    """which of the three readings of the formulas in fastdd_kernels/dire.py"""
     real_per_class: Count | All = "all"
-    """real embeddings of a class that are compared with, a seeded choice"""
+    """number of real embeddings of each class to compare with, a seeded choice; all: all that the bank
+    holds"""
 
 
 class DiReTerm(Term[DiRe, RealEmbeddings]):
@@ -49,7 +51,7 @@ class DiReTerm(Term[DiRe, RealEmbeddings]):
         return Needs(embeddings=True)
 
     def targets(self, unit: Unit) -> RealEmbeddings:
-        # Padded alike for all units, so that the step is compiled once.
+        # The same padding for all units, so that the step is compiled once.
         longest = max(self.context.bank.manifest["embeddings"])
         wanted = self.config.real_per_class
         longest = longest if wanted == "all" else min(longest, wanted)

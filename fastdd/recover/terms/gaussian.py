@@ -25,16 +25,17 @@ class Gaussian(Config):
     weight: NotNegative = 1.0
     gamma: NotNegative = 50.0
     layers: Layers = "blocks"
-    """a kind of layers, of which all but the last are aligned (l < L; the embedding takes its place); or a list of
-    module paths, all of them, with * for one part of a path and ** for any number, such as ["features.*"]"""
+    """either a kind of layers: all but the last are aligned (l < L), as the embedding takes its place; or a
+    list of module paths, with * for one part of a path and ** for any number, such as ["features.*"]: all are
+    aligned"""
     cov_norm: Literal["none", "dim"] = "none"
-    """dim: the squared covariance difference is divided by the layer's width"""
+    """divisor of the squared covariance difference. none: 1; dim: the layer's width"""
     cov_unbiased: bool = False
     """false: covariances are divided by n; true: by n - 1"""
 
 
 class GaussianTerm(Term[Gaussian, list[GaussianAlignment]]):
-    """Gaussian alignment; its targets are the distributions of the unit's classes, one a layer."""
+    """Gaussian alignment; its targets are, for each layer, the Gaussians of the unit's classes."""
 
     configuration = Gaussian
     labels: ClassVar = {"gaussian": "Gaussian alignment"}
@@ -68,7 +69,7 @@ class GaussianTerm(Term[Gaussian, list[GaussianAlignment]]):
 
 
 def aligned_layers(config: Gaussian, network: nn.Module) -> list[str]:
-    """Names of the layers that are aligned: of a kind all but the last, whose place the embedding takes (l < L)."""
+    """Names of the aligned layers: all but the last of a kind, as the embedding takes its place (l < L)."""
     names = list(layer_names(network, config.layers))
     return names[:-1] if isinstance(config.layers, str) else names
 

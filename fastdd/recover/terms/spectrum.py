@@ -1,10 +1,11 @@
 """G-VBSM's diversity of the images of a class: the spectrum of their Gram matrix is flattened.
 
-    X [s, 3 * 32 * 32]: the augmented images of a class in a batch, pooled to 32 x 32        l = eigenvalues of X Xt
+    X [s, 3 * 32 * 32]: the augmented images of a class in a batch, pooled to 32 x 32        l = eigenvalues
+    of X Xt
     KL(stop[softmax(l / tau)] || softmax(l))        summed over the classes of the unit
 
-The eigenvalues are those of a symmetric matrix, so their gradient is a product with the eigenvectors, and equal ones do
-no harm. A single image gives 0.
+X Xt is symmetric, so the gradient of its eigenvalues is a product with the eigenvectors, which is finite for
+equal eigenvalues too. A single image gives 0.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ from ...teachers import Features
 from ..plan import Unit
 from .base import Term, Values, by_class, register_term
 
-SIDE = 32  # pixels
+SIDE = 32
+"""height and width in pixels that images are pooled to"""
 
 
 class Spectrum(Config):
-    """G-VBSM's diversity of a class: KL(stop[softmax(l / tau)] || softmax(l)), l eigenvalues of its images' X Xt."""
+    """G-VBSM's diversity of a class: KL(stop[softmax(l / tau)] || softmax(l)), l the eigenvalues of X Xt."""
 
     weight: NotNegative = 1.0
     tau: Positive = 4.0
-    """temperature of the flattened spectrum that the spectrum is drawn to"""
+    """temperature of the flattened spectrum, which is the target"""
 
 
 class SpectrumTerm(Term[Spectrum, None]):
-    """Diversity of each class in each batch; it has no targets."""
+    """The diversity of each class in each batch; it has no targets."""
 
     configuration = Spectrum
     labels: ClassVar = {"nuc": "diversity of the spectrum"}
@@ -52,7 +54,7 @@ class SpectrumTerm(Term[Spectrum, None]):
 
 
 def pooled(images: Tensor) -> Tensor:
-    """``adaptive_avg_pool2d`` of images [N, C, H, W] to 32 x 32, as matrix products, whose gradient has one order."""
+    """``adaptive_avg_pool2d`` of images to 32 x 32, as matrix products, so the gradient is deterministic."""
     if images.shape[2:] == (SIDE, SIDE):
         return images
     rows, columns = (_pooling(side, images) for side in images.shape[2:])
@@ -60,7 +62,7 @@ def pooled(images: Tensor) -> Tensor:
 
 
 def _pooling(side: int, images: Tensor) -> Tensor:
-    """Row i averages the pixels from floor(i side / 32) up to ceil((i + 1) side / 32), [32, side]."""
+    """The matrix [32, side] whose row i averages pixels floor(i side / 32) up to ceil((i + 1) side / 32)."""
     i, pixel = torch.arange(SIDE, device=images.device)[:, None], torch.arange(side, device=images.device)
     inside = (pixel >= i * side // SIDE) & (pixel < -((-(i + 1) * side) // SIDE))
     return (inside / inside.sum(1, keepdim=True)).to(images.dtype)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -29,7 +28,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 def test_units_of_a_shape_share_one_graph(lab: Lab, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs: list[fx.GraphModule] = []
 
-    def backend(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+    def backend(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
         graphs.append(graph)
         return graph.forward
 

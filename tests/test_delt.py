@@ -21,7 +21,7 @@ from fastdd.recover.objective import draws
 from fastdd.recover.steps import active_slots, iterations, rounds_of, teachers_of_steps
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.run_folder import RunFolder
-from fastdd.teachers import Features
+from fastdd.teachers import Features, Teacher
 from fastdd_kernels import resample
 
 
@@ -230,7 +230,7 @@ def test_the_loss_is_the_mean_of_the_teachers_of_steps(lab: Lab) -> None:
     chosen = method("sre2l", ensemble="all", steps=1, lr=1e-3, batch=BatchSize(classes=2), init="real")
     unit = plan(CLASSES, IPC, chosen.batch, 1)[0]
 
-    def run(*teachers: Any) -> tuple[Tensor, list[dict[str, float]]]:
+    def run(*teachers: Teacher) -> tuple[Tensor, list[dict[str, float]]]:
         own = Recovery(
             chosen,
             Recover(),

@@ -138,7 +138,8 @@ def test_an_offset_against_the_released_loop(lab: Lab, committee: list[Teacher],
     chosen = infer(terms=Terms(), offset=Offset(before_last_step=before))
     own = recovery(lab, committee, chosen)
     # A unit of one batch, and one of two batches with an offset each.
-    for unit in (all_units(chosen, IPC, CLASSES, 2, 4)[5], all_units(chosen, IPC, CLASSES, 2, 8)[1]):
+    for size, index in ((4, 5), (8, 1)):
+        unit = all_units(chosen, IPC, CLASSES, teachers=2, unit_images=size)[index]
         images, losses = own.optimize(unit, BAR)
         found, logged = [], []
         for batch in unit.batches:
@@ -158,7 +159,7 @@ def test_images_of_a_batch_share_their_offset(lab: Lab, committee: list[Teacher]
         terms=Terms(bn=BatchNorm()), lr=0.02
     )  # too little for the box of colors to matter everywhere
     own = recovery(lab, committee, chosen)
-    unit = all_units(chosen, IPC, CLASSES, 2, 8)[2]
+    unit = all_units(chosen, IPC, CLASSES, teachers=2, unit_images=8)[2]
     images, _ = own.optimize(unit, BAR)
     start = lab.teacher.denormalize(own.initial(unit.rows))
     moved = (images - start).view(2, CLASSES, *SHAPE)

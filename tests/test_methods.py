@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -63,7 +62,7 @@ def test_a_declaration_says_what_differs_by_data_set_and_images_a_class() -> Non
     ],
 )
 def test_what_is_no_method_is_refused_when_it_is_registered(
-    name: str, declaration: Any, expected: str
+    name: str, declaration: Declaration, expected: str
 ) -> None:
     with pytest.raises(InputError, match=expected):
         fastdd.register_method(name, declaration)

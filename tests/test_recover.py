@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from tiny_recovery import CLASSES, CPU, IPC, METHODS, SEED, SHAPE, Lab, make_lab
 from torch import Tensor
 from torchvision.datasets import ImageFolder
 
-from fastdd.config import Augment, BatchSize, Method, Recover, Save, Terms
+from fastdd.config import All, Augment, BatchSize, Method, Recover, Save, Terms
 from fastdd.distilled.images import load_images, save_images, to_levels
 from fastdd.errors import InputError
 from fastdd.recover import Unit, plan, recover, unfinished
@@ -39,7 +39,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 @pytest.mark.parametrize("unit_images", [1, 10, 64])
 @pytest.mark.parametrize(("num_classes", "ipc"), [(1, 1), (7, 5), (4, 8)])
 def test_every_row_is_in_one_unit(
-    classes: Any, slots: Any, unit_images: int, num_classes: int, ipc: int
+    classes: int | All, slots: int | All, unit_images: int, num_classes: int, ipc: int
 ) -> None:
     batch = BatchSize(classes=classes, slots=slots)
     units = plan(num_classes, ipc, batch, unit_images)

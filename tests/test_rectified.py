@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
@@ -22,7 +21,13 @@ class Counter(TorchDispatchMode):
         super().__init__()
         self.relus = 0
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         self.relus += "relu" in str(func)
         return func(*args, **(kwargs or {}))
 
@@ -62,7 +67,7 @@ def test_a_compiled_graph_has_only_the_other_relus() -> None:
     taps = Taps(network, layer_names(network, "bn_inputs"), moments=True)
     seen: list[str] = []
 
-    def backend(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+    def backend(graph: fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
         seen.extend(str(node.target) for node in graph.graph.nodes if node.op.startswith("call"))
         return graph.forward
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 import fastdd
 from fastdd.config import Bank as BankConfig
-from fastdd.config import BatchSize, Config, Recover, Terms, as_plain
+from fastdd.config import BatchSize, Config, LayerKind, Recover, Terms, as_plain
 from fastdd.config.terms import TERMS, term_labels
 from fastdd.errors import InputError
 from fastdd.recover import Term, Unit, needs, plan
 from fastdd.recover.objective import draws
-from fastdd.recover.terms.base import Values
+from fastdd.recover.terms.base import AnyTerm, Values
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.cross_entropy import CrossEntropy
 from fastdd.recover.terms.dire import DiRe
@@ -93,7 +93,9 @@ def covariance(rows: Tensor, unbiased: bool) -> Tensor:
 
 @pytest.mark.parametrize("layers", ["stages", "blocks", "bn_inputs"])
 @pytest.mark.parametrize(("norm", "unbiased"), [("none", False), ("dim", True)])
-def test_gaussian_term_is_equation_6_of_each_class(lab: Lab, layers: Any, norm: Any, unbiased: bool) -> None:
+def test_gaussian_term_is_equation_6_of_each_class(
+    lab: Lab, layers: LayerKind, norm: Literal["none", "dim"], unbiased: bool
+) -> None:
     config = Gaussian(weight=0.7, gamma=50.0, layers=layers, cov_norm=norm, cov_unbiased=unbiased)
     deda = method("deda", terms=Terms(gaussian=config))
     (unit,) = plan(CLASSES, IPC, deda.batch, 1000)
@@ -133,7 +135,9 @@ def test_covariance_terms_are_equations_7_and_8_of_each_class(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("reading", ["paper", "code", "clean"])
-def test_dire_terms_are_the_formula_of_each_class(lab: Lab, reading: Any) -> None:
+def test_dire_terms_are_the_formula_of_each_class(
+    lab: Lab, reading: Literal["paper", "code", "clean"]
+) -> None:
     terms = Terms(dire=DiRe(r_cos=0.3, r_euc=0.02, reading=reading))
     sre2l = method("sre2l", batch=BatchSize(classes=2, slots=3), terms=terms)
     unit = plan(CLASSES, IPC, sre2l.batch, 12)[1]
@@ -196,9 +200,9 @@ def test_gradient_of_a_unit_is_that_of_one_batch_at_a_time(lab: Lab, name: str) 
 def test_initial_images_and_draws_do_not_depend_on_the_unit_size(lab: Lab, name: str) -> None:
     chosen = METHODS[name]()
     augment = chosen.augment.model_copy(update={"scale": (0.2, 1.0), "flip": 0.5})
-    seen: list[dict[Any, Tensor]] = []
+    seen: list[dict[object, Tensor]] = []
     for size in (1, 12, 1000):
-        found: dict[Any, Tensor] = {}
+        found: dict[object, Tensor] = {}
         for unit in plan(CLASSES, IPC, chosen.batch, size):
             found.update(dict(zip(unit.rows, lab.start(chosen, unit), strict=True)))
             parameters = draws(augment, unit, 7, size=(8, 8), seed=SEED)
@@ -341,7 +345,7 @@ class Unconfigured(BrightnessTerm):
     ],
 )
 def test_a_class_that_is_no_term_is_refused_when_it_is_registered(
-    name: str, term: Any, expected: str
+    name: str, term: type[AnyTerm], expected: str
 ) -> None:
     with pytest.raises(InputError, match=expected):
         fastdd.register_term(name, term)

@@ -98,8 +98,8 @@ class Terms(Mapping[str, Config]):
     def __repr__(self) -> str:
         return f"Terms({', '.join(f'{name}={config!r}' for name, config in self._terms.items())})"
 
-    # Any, for only the registry knows which type the configuration of a term has.
     def __getattr__(self, name: str) -> Any:
+        # The type of a term's configuration is known to the registry alone, not to a type checker.
         if name.startswith("_") or name not in TERMS:
             raise AttributeError(f"Terms has no attribute {name!r}")
         return self._terms.get(name)

@@ -77,4 +77,4 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return {**gvbsm.at(dataset, ipc), **few}
 
 
-register_method("edc", Declaration(METHOD, SCRIPTS, ON, at, COMMITTEE))
+register_method("edc", Declaration(METHOD, SCRIPTS, ON, at, committee=COMMITTEE))

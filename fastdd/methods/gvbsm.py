@@ -69,4 +69,4 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return {"batch": {"classes": source(max(1, size // ipc)), "slots": source(min(size, ipc))}}
 
 
-register_method("gvbsm", Declaration(METHOD, SCRIPTS, ON, at, COMMITTEE))
+register_method("gvbsm", Declaration(METHOD, SCRIPTS, ON, at, committee=COMMITTEE))

@@ -129,7 +129,7 @@ def seen_slots(method: Method, ipc: int, classes: int, teachers: int) -> int:
     return slots if method.offset is None else slots * (teachers + 1)
 
 
-def all_units(method: Method, ipc: int, classes: int, teachers: int, unit_images: int) -> list[Unit]:
+def all_units(method: Method, ipc: int, classes: int, teachers: int, *, unit_images: int) -> list[Unit]:
     """All units of a method; with offsets they come teacher after teacher, and none mixes two."""
     if method.offset is None:
         # A perturbed teacher belongs to one batch, so its unit holds no other.

@@ -80,4 +80,4 @@ def _units(run: RunFolder, recipe: Recipe, arm: str, method: Method, classes: in
     if classes is None or size == "auto":
         return None
     teachers = teachers_used(method, 1 + len(recipe.committee))
-    return len(all_units(method, recipe.ipc, classes, teachers, size))
+    return len(all_units(method, recipe.ipc, classes, teachers, unit_images=size))

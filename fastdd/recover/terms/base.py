@@ -158,7 +158,7 @@ class Term(ABC, Generic[C, T]):
 
 
 AnyTerm = Term[Any, Any]
-"""a term of any configuration and targets; Any, for both types are the term's own"""
+"""a term whose configuration and targets have types that only the term itself knows"""
 
 
 def register_term(name: str, term: type[AnyTerm]) -> None:

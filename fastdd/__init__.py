@@ -184,6 +184,6 @@ def register_source(name: str, source: DatasetFunction | Layout) -> None:
     Raises:
         fastdd.errors.InputError: the name is taken, or the source is something else.
     """
-    from .data.sources.base import SOURCES
+    from .data.sources.base import register_source as register
 
-    SOURCES.register(name, source)
+    register(name, source)

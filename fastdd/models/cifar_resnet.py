@@ -11,7 +11,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .registry import NETWORKS, Network
+from .registry import Network, register_network
 
 
 class BasicBlock(nn.Module):
@@ -62,4 +62,4 @@ class CifarResNet(nn.Module):
 
 
 for layers in (8, 20, 32, 44, 56):
-    NETWORKS.register(f"resnet{layers}", Network(partial(CifarResNet, (layers - 2) // 6)))
+    register_network(f"resnet{layers}", Network(partial(CifarResNet, (layers - 2) // 6)))

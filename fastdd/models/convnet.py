@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from .registry import NETWORKS, Network
+from .registry import Network, register_network
 
 WIDTH = 128
 LAST_SIDE = 4
@@ -39,5 +39,5 @@ class ConvNet(nn.Module):
 for blocks in range(1, 7):
     plain, normalized = partial(ConvNet, blocks), partial(ConvNet, blocks, batch_norm=True)
     side = LAST_SIDE << blocks
-    NETWORKS.register(f"convnet{blocks}", Network(plain, paper_name="convnet", sides=(side,)))
-    NETWORKS.register(f"convnet{blocks}_bn", Network(normalized))
+    register_network(f"convnet{blocks}", Network(plain, paper_name="convnet", sides=(side,)))
+    register_network(f"convnet{blocks}_bn", Network(normalized))

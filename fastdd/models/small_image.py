@@ -15,7 +15,7 @@ from functools import partial
 
 from torch import nn
 
-from .registry import NETWORKS, Network
+from .registry import Network, register_network
 
 LARGEST_SIDE = 64
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
@@ -65,4 +65,4 @@ def _change_stem(stem: nn.Sequential, channels: int) -> None:
 
 for each in (*RESNETS, *VGGS, "mobilenet_v2", "efficientnet_b0", *SHUFFLENETS):
     network_of = Network(partial(small, each), paper_name=each, sides=range(1, LARGEST_SIDE + 1))
-    NETWORKS.register(f"{each}_small", network_of)
+    register_network(f"{each}_small", network_of)

@@ -8,7 +8,7 @@ from torch import nn
 from torchvision import models
 
 from ..errors import InputError
-from .registry import NETWORKS, Network
+from .registry import Network, register_network
 
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 """Networks with auxiliary classifiers, which BatchNorm made dispensable, and prefixes of their tensors."""
@@ -32,4 +32,4 @@ def torchvision_network(name: str, num_classes: int, channels: int) -> nn.Module
 
 for each in TORCHVISION:
     builder = partial(torchvision_network, each)
-    NETWORKS.register(each, Network(builder, auxiliary=AUXILIARY.get(each, ())))
+    register_network(each, Network(builder, auxiliary=AUXILIARY.get(each, ())))

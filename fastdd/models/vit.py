@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import nn
 
-from .registry import NETWORKS, Network
+from .registry import Network, register_network
 
 
 def vit(side: int, num_classes: int, channels: int = 3) -> nn.Module:
@@ -26,4 +26,4 @@ def vit(side: int, num_classes: int, channels: int = 3) -> nn.Module:
 
 for pixels in (32, 64):
     builder = partial(vit, pixels)
-    NETWORKS.register(f"vit_small{pixels}", Network(builder, paper_name="vit", sides=(pixels,)))
+    register_network(f"vit_small{pixels}", Network(builder, paper_name="vit", sides=(pixels,)))

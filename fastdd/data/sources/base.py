@@ -168,3 +168,12 @@ class Sources(Registry[Layout | DatasetFunction]):
 
 
 SOURCES = Sources("data source", "fastdd.data.sources", "fastdd.sources")
+
+
+def register_source(name: str, source: DatasetFunction | Layout) -> None:
+    """Make a layout known, or a function that returns torch Datasets; see ``fastdd.register_source``.
+
+    Raises:
+        InputError: the name is taken, or the source is something else.
+    """
+    SOURCES.register(name, source)

@@ -22,7 +22,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...runtime.memory import require_memory
 from ..decode import luminance
-from .base import SOURCES, Fingerprint, FingerprintOf, Layout, Split, SplitImages
+from .base import Fingerprint, FingerprintOf, Layout, Split, SplitImages, register_source
 from .folder import kind_of, list_folder
 from .inert_pickle import Array, Refused, read_plain
 from .tar_headers import damaged, members, opened, unsafe
@@ -290,4 +290,4 @@ def _text(value: object) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else str(value)
 
 
-SOURCES.register("cifar", CifarLayout())
+register_source("cifar", CifarLayout())

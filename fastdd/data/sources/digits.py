@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import SOURCES, Fingerprint, FingerprintOf, Layout, Split, SplitImages
+from .base import Fingerprint, FingerprintOf, Layout, Split, SplitImages, register_source
 
 NAME = "digits"
 
@@ -76,4 +76,4 @@ def _bundled() -> tuple[np.ndarray, np.ndarray]:
     return np.rint(digits.images * (255 / 16)).astype(np.uint8), digits.target
 
 
-SOURCES.register(NAME, DigitsLayout())
+register_source(NAME, DigitsLayout())

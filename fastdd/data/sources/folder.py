@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from ...errors import InputError
-from .base import SOURCES, Layout, Split, SplitImages
+from .base import Layout, Split, SplitImages, register_source
 from .encoded import EncodedImages
 from .tree import SPLIT_FOLDERS, Entry, Listing, arrange, is_class_folder, split_folder
 
@@ -138,4 +138,4 @@ def read_part(path: str, offset: int, left: int, size: int | None) -> bytearray:
     return data
 
 
-SOURCES.register("folder", FolderLayout())
+register_source("folder", FolderLayout())

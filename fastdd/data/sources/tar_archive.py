@@ -16,7 +16,7 @@ from typing import IO
 from ...errors import InputError
 from ...runtime.memory import memory_budget, require_memory
 from . import tiny_imagenet as tiny
-from .base import SOURCES, Layout, Problem, Split, SplitImages
+from .base import Layout, Problem, Split, SplitImages, register_source
 from .encoded import EncodedImages
 from .tar_headers import damaged, mapped, members, opened, unsafe
 from .tree import IMAGE_SUFFIXES, SPLIT_FOLDERS, Entry, Listing, arrange, split_folder
@@ -157,4 +157,4 @@ class Archive:
         return None
 
 
-SOURCES.register("tar", TarLayout())
+register_source("tar", TarLayout())

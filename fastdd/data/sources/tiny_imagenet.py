@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from . import tree
-from .base import SOURCES, Layout, Problem, Split, SplitImages
+from .base import Layout, Problem, Split, SplitImages, register_source
 from .encoded import EncodedImages
 from .folder import Folder, kind_of, list_folder, read_part, sized
 from .tree import Entry, Listing
@@ -171,4 +171,4 @@ class TinyFolder(Folder):
         return Path(found.path).read_text("utf-8", "replace")
 
 
-SOURCES.register("tiny-imagenet", TinyLayout())
+register_source("tiny-imagenet", TinyLayout())

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import InputError
-from .base import SOURCES, Layout, Problem, Split, SplitImages
+from .base import Layout, Problem, Split, SplitImages, register_source
 from .encoded import EncodedImages
 from .folder import read_part
 from .tar_headers import damaged, members, opened, unsafe
@@ -201,4 +201,4 @@ def _padded(labels: set[str]) -> dict[str, str]:
     return {label: label.zfill(width) for label in labels}
 
 
-SOURCES.register("webdataset", WebDatasetLayout())
+register_source("webdataset", WebDatasetLayout())

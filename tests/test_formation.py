@@ -178,7 +178,7 @@ def formed(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_stores_few_images_and_trains_on_all(formed: Path, finished: Path) -> None:
     known, plain = (json.loads((run / "metrics.json").read_text()) for run in (formed, finished))
     ipc = known["ipc"]
-    assert known["arms"]["deda"]["stored"] == 2 * ipc == 2 * plain["arms"]["deda"]["stored"]
+    assert known["arms"]["deda"]["seen"] == 2 * ipc == 2 * plain["arms"]["deda"]["seen"]
     assert f"students see, where not {ipc}: DEDA {2 * ipc}" in (formed.parent / "stdout").read_text()
     files = sorted((formed / "images" / "deda").glob("*/*"))
     assert len(files) == len(list((finished / "images" / "deda").glob("*/*"))) == 10 * ipc

@@ -63,7 +63,7 @@ def make_run(
                 Image.fromarray(pixels).save(folder / f"{slot:05d}.png")
         arms[arm] = {
             "title": title,
-            "stored": ipc,
+            "seen": ipc,
             "last": LAST[arm][:seeds],
             "best": [v + 0.01 for v in LAST[arm][:seeds]],
             "curves": [[[100, 0.5]]] * seeds,

@@ -129,6 +129,6 @@ def test_a_run_is_written_as_jpeg_where_the_recipe_says_so(tiny: Path, tmp_path:
     result = fastdd.run(tiny, tmp_path / "out", ["method.save.format=jpeg", "student.seeds=1"])
     names = {path.name for path in result.folder.images("deda").rglob("*.*")}
     assert names == {"00000.jpg", "00001.jpg"}
-    assert result.metrics.arms["deda"].stored == 2
+    assert result.metrics.arms["deda"].seen == 2
     assert result.folder.report.is_file()
     assert len(load_file(result.folder.embeddings)["deda"]) == 20

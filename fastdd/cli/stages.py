@@ -105,7 +105,7 @@ def print_result(result: RunResult) -> None:
     _print_arms(metrics, _seconds(result))
     protocol = metrics.protocol
     out.print(f"protocol {protocol.hash}: {protocol.text}; {protocol.seeds} seeds")
-    counts = [(arm.title, arm.stored) for arm in metrics.arms.values()]
+    counts = [(arm.title, arm.seen) for arm in metrics.arms.values()]
     if unlike := [f"{title} {count}" for title, count in counts if count != metrics.ipc]:
         out.print(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
     if metrics.full_set_left_out is not None:

@@ -1,4 +1,4 @@
-"""The two controls beside the arms of a recipe: random real images, and the whole real training set."""
+"""What stands beside the arms of a recipe: the control of random real images, and the whole training set."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ RANDOM_REAL = Method(
 )
 """the method that makes those images: chosen, and not optimized"""
 FULL = "full"
-"""name of the control whose students learn the whole real training set"""
+"""name of the reference: students of the whole real training set"""

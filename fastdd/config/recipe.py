@@ -105,7 +105,7 @@ class Recipe(Config):
     def _arms_have_free_names(self) -> Recipe:
         taken = {
             CONTROL: "the built-in control of random real images",
-            FULL: "the built-in control of the whole training set",
+            FULL: "the built-in reference, the whole training set",
             "real": "the name of the real images' embeddings",
             "real_labels": "the name of the real images' classes",
         }

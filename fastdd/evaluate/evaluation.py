@@ -57,7 +57,7 @@ class EvaluationRequest:
         resize: shorter side in pixels of the real images before their center is cut out; None: the run's.
         arm: which arm of a run with several; None: the only one.
         seeds: students a network; None: the protocol's number.
-        seed: seed of the controls and students; None: the run's, or 0.
+        seed: seed of the control and the students; None: the run's, or 0.
         control: whether random real images are evaluated too.
         full: whether the whole real training set is, for as many steps; auto: where its images fit into
             memory.
@@ -92,7 +92,7 @@ class Evaluation:
         teacher: the network that labels.
         configs: the protocol, once with each student's network.
         real: the real images.
-        seed: seed of the controls and students.
+        seed: seed of the control and the students.
         full: the whole real training set.
         full_left_out: why it is not evaluated; None: it is.
         results: the file of accuracies.
@@ -119,7 +119,7 @@ class Evaluation:
 
     @cached_property
     def sets(self) -> list[TrainingSet]:
-        """The set and its controls, in the order of the table."""
+        """The set, the control and the whole training set, in the order of the table."""
         sets = [TrainingSet(self.name, self.images, self.classes)]
         if self.request.control and self.name != CONTROL:
             sets.append(self._control())

@@ -70,7 +70,7 @@ class Accuracies(TypedDict):
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Images that students learn: the distilled set, or a control.
+    """Images that students learn: the distilled set, the control or the whole training set.
 
     Attributes:
         name: column name in the table, and ``arm`` in the file.

@@ -55,7 +55,7 @@ def embedding_map(run: FinishedRun) -> EmbeddingMap:
     labels = run.embeddings["real_labels"]
     slots = run.shown_slots
     control, *distilled = [
-        run.embeddings[arm.key][_rows(len(classes), arm.result.stored, slots)] for arm in run.arms
+        run.embeddings[arm.key][_rows(len(classes), arm.result.seen, slots)] for arm in run.arms
     ]
     twins = _twins(control, np.repeat(classes, slots), run.embeddings["real"], labels)
     chosen = np.union1d(_stratified(labels, len(classes), REAL_POINTS), twins)
@@ -76,9 +76,9 @@ def embedding_map(run: FinishedRun) -> EmbeddingMap:
     )
 
 
-def _rows(classes: int, stored: int, slots: int) -> np.ndarray:
-    """Rows of the first slots of each class, in an array of ``stored`` rows a class."""
-    return (stored * np.arange(classes)[:, None] + np.arange(slots)).ravel()
+def _rows(classes: int, seen: int, slots: int) -> np.ndarray:
+    """Rows of the first slots of each class, in an array of ``seen`` rows a class."""
+    return (seen * np.arange(classes)[:, None] + np.arange(slots)).ravel()
 
 
 def _twins(control: np.ndarray, classes: np.ndarray, real: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -93,7 +93,7 @@ class FinishedRun:
     @property
     def shown_slots(self) -> int:
         """Images of a class that fit on a page and that every arm has: at most ten."""
-        return min(self.metrics.ipc, SHOWN_SLOTS, *(arm.result.stored for arm in self.arms))
+        return min(self.metrics.ipc, SHOWN_SLOTS, *(arm.result.seen for arm in self.arms))
 
     def image(self, arm: FinishedArm, class_name: str, slot: int) -> Tile:
         """One image of an arm."""
@@ -176,7 +176,7 @@ def _embeddings(file: Path, metrics: Metrics) -> dict[str, np.ndarray]:
         raise damaged(file, str(error)) from error
     if absent := {"real", "real_labels", *metrics.arms} - arrays.keys():
         raise damaged(file, f"it has no {min(absent)!r}")
-    rows = {key: len(metrics.classes) * result.stored for key, result in metrics.arms.items()}
+    rows = {key: len(metrics.classes) * result.seen for key, result in metrics.arms.items()}
     rows["real"] = len(arrays["real_labels"])
     for name, count in rows.items():
         if len(arrays[name]) != count:

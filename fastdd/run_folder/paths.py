@@ -175,7 +175,7 @@ class RunFolder:
         return folder / (arm if per == "view" else f"{arm}.safetensors")
 
     def students(self, arm: str) -> list[Path]:
-        """The students of an arm, or of the control ``full``, that are finished on the disk."""
+        """The students of an arm, or of the reference ``full``, that are finished on the disk."""
         return sorted((self.path / "students" / arm).glob("seed_*.json"))
 
     def student(self, arm: str, seed: int) -> Path:

@@ -121,7 +121,7 @@ class ArmResult(Record):
     """One arm's students and the diversity of its images; accuracies are fractions, one a student."""
 
     title: str
-    stored: int
+    seen: int
     """images a class that students see"""
     last: tuple[float, ...]
     """test accuracy after the last step"""

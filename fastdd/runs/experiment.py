@@ -107,10 +107,10 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
         )
     if recipe.metrics.nearest_k >= len(experiment.real.train):
         raise InputError(
-            f"metrics.nearest_k is {recipe.metrics.nearest_k}, expected less than the {len(experiment.real.train)} real "
-            "images"
+            f"metrics.nearest_k is {recipe.metrics.nearest_k}, expected less than the "
+            f"{len(experiment.real.train)} real images"
         )
-    experiment.full_set().left_out(recipe.metrics.full_set)
+    experiment.full_set().left_out(recipe.metrics.full_set)  # raises where it was asked for and does not fit
     check_folder(out, recipe, fresh=fresh)
     return experiment
 

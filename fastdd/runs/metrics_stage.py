@@ -56,11 +56,11 @@ def _arms(run: Run) -> dict[str, ArmResult]:
         real = embeddings["real"].float()
         radii = knn_radii(real, k)
         for arm, method in run.experiment.arms.items():
-            stored = run.experiment.seen(arm)
-            truth = torch.arange(len(run.experiment.classes)).repeat_interleave(stored)
+            seen = run.experiment.seen(arm)
+            truth = torch.arange(len(run.experiment.classes)).repeat_interleave(seen)
             diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, k)
             arms[arm] = ArmResult.model_validate(
-                {"title": method.title, "stored": stored, **accuracies(run, arm), **asdict(diversity)}
+                {"title": method.title, "seen": seen, **accuracies(run, arm), **asdict(diversity)}
             )
         work.images = len(real)
     return arms

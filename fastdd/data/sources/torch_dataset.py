@@ -27,7 +27,7 @@ from torch import Tensor
 from ...errors import InputError
 from ...runtime.user_code import FUNCTION, import_function
 from ..decode import luminance
-from .base import SOURCES, DatasetFunction, Fingerprint, FingerprintOf, Layout, Split, SplitImages
+from .base import DatasetFunction, Fingerprint, FingerprintOf, Layout, Split, SplitImages, register_source
 from .torch_items import Items, class_names, known_labels
 
 SAMPLE = 64
@@ -224,5 +224,5 @@ def _called(function: Callable[..., object], arguments: tuple[str, ...], name: s
 
 
 OBJECTS = ObjectLayout()
-SOURCES.register("object", OBJECTS)
-SOURCES.register("function", FunctionLayout())
+register_source("object", OBJECTS)
+register_source("function", FunctionLayout())

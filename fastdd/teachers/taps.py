@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -177,8 +177,10 @@ class Taps(nn.Module):
         followed, relus = rectified(network) if moments else (set(), set())
         followed -= set(chosen)  # ``module.<path>`` records the output of such a BatchNorm before its ReLU
         for path in relus:
-            _replace(network, path, _ReLUTap(network.get_submodule(path), self.record))  # type: ignore[arg-type]
-        _replace(network, linear[-1], _EmbeddingTap(network.get_submodule(linear[-1]), self.record))  # type: ignore[arg-type]
+            relu = cast("nn.ReLU", network.get_submodule(path))
+            _replace(network, path, _ReLUTap(relu, self.record))
+        head = cast("nn.Linear", network.get_submodule(linear[-1]))
+        _replace(network, linear[-1], _EmbeddingTap(head, self.record))
         # The innermost come first, because wrapping a module changes the paths inside it. Of two taps at one
         # path, that of ``module.<path>`` comes last and so wraps the other.
         for name in sorted(layers, key=lambda name: (-paths[name].count("."), name.startswith(MODULE))):

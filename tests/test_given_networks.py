@@ -1,4 +1,4 @@
-"""Runs with networks of the user's own: modules and builders given as objects, and functions named in a recipe."""
+"""Runs with networks of the user's own: modules and builders as objects, functions named in a recipe."""
 
 from __future__ import annotations
 

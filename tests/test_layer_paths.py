@@ -49,7 +49,7 @@ def swin() -> nn.Module:
 
 
 class Case(NamedTuple):
-    """A network, the pattern that an error should suggest for it, one of our own, and where channels lie in its outputs."""
+    """A network, the pattern an error should suggest, one of ours, and where channels lie in its outputs."""
 
     network: Callable[[], nn.Module]
     suggested: str
@@ -199,7 +199,7 @@ def test_channels_that_cannot_be_told_are_refused_before_any_work() -> None:
 
 
 def test_gaussian_alignment_on_the_layers_of_a_transformer(tmp_path: Path) -> None:
-    """Bank, targets and value, where a path chose the layers; with layers as kinds the last one is left out."""
+    """Bank, targets and value, where a path chose the layers; a kind of layers leaves out its last."""
     network = made("vit")
     teacher = Teacher(network, Card("vit", ("a", "b", "c"), 3, (0.5,) * 3, (0.25,) * 3))
     terms = Terms(ce=None, gaussian=Gaussian(layers=("encoder.layers.*",), gamma=0.0))

@@ -1,4 +1,4 @@
-"""Networks by name: the registry, timm's, torchvision's, the user's own, and what is refused before any work."""
+"""Networks by name: the registry, timm's, torchvision's, the user's own, and what is refused at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Squeeze: steps against torch and float64, passes, fine-tuning, and training that is killed and continued."""
+"""Squeeze: steps against torch and float64, passes, fine-tuning, training that is killed and continued."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def test_small_stem() -> None:
 
 
 def test_option_a_shortcut() -> None:
-    """With the residual branches silenced a stage is the shortcut: every second pixel, zeros on both sides."""
+    """With silent residual branches a stage is the shortcut: every second pixel, zeros on both sides."""
     network = build("resnet8", 10)
     for block in (network.layer2[0], network.layer3[0]):
         nn.init.zeros_(block.bn2.weight)

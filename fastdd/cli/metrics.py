@@ -84,7 +84,7 @@ def _metrics(arguments: argparse.Namespace) -> None:
     embedded_real, truth = extractor.of_dataset(
         real, (height, width), resize, data.on_error if data else "fail"
     )
-    measured = measure(embedded_real, truth, embedded, labels.to(extractor.device), arguments.k)
+    measured = measure(embedded_real, truth, embedded, labels.to(extractor.device), k=arguments.k)
     if arguments.json:
         facts = {
             "set": str(distilled.path),

@@ -1,4 +1,4 @@
-"""What all sections of a recipe share: the closed, frozen configuration type, and the ranges of its numbers."""
+"""What all sections of a recipe share: the closed, frozen configuration type, and ranges of numbers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _kind_or_paths(layers: object) -> object:
 
 
 Layers = Annotated[LayerKind | tuple[str, ...], BeforeValidator(_kind_or_paths)]
-"""a kind of layers, or module paths such as "features.*" with * for one part of a path and ** for any number"""
+"""a kind of layers, or module paths such as "features.*": * is one part of a path, ** any number of them"""
 
 
 class Config(BaseModel):

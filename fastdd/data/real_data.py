@@ -194,7 +194,7 @@ class TrainingImages:
         shape: (C, H, W) of an image.
         labels: int64 [N], ascending.
         names: names of the images, for the list of those that were skipped.
-        fingerprint: of the split.
+        fingerprint: fingerprint of the split.
         transform: what is done to the images, for the bank's manifest.
         stream: reads a range of positions, in order, in batches of ``bank.batch``.
     """

@@ -118,7 +118,8 @@ def teacher_features(path: Path, device: torch.device, network: str | None = Non
         path, device, network: as for open_teacher.
 
     Raises:
-        InputError: the file does not exist, is no safetensors file or has no card, its card names a function and
+        InputError: the file does not exist, is no safetensors file or has no card, its card names a function
+            and
             ``network`` is None, or its weights do not fit.
     """
     _, card = read_weights("--teacher", path, "")

@@ -151,7 +151,7 @@ def _document(text: str, origin: str) -> Document:
         raise InputError(f"{origin}: the section `method` must be a mapping, got {method!r}")
     if bad := [arm for arm in arms if not isinstance(arm, str)]:
         raise InputError(f"{origin}: arms.{bad[0]}: the name of an arm must be text; put it in quotes")
-    return Document(origin, values, method, arms, dataset)
+    return Document(origin, values, method, arms=arms, dataset=dataset)
 
 
 def _composed(dataset: str, method: str) -> Document:

@@ -196,7 +196,7 @@ def open_run(
         recipe: the resolved recipe.
         fresh: delete first what an earlier run made there.
         shared: other jobs may be at work in the folder, so their temporary files are no leftovers.
-        full_set_left_out: of a new run, why it has no students of the whole training set; None: it has.
+        full_set_left_out: why a new run has no students of the whole training set; None: it has some.
         skipped: unreadable images that are left out, by split.
 
     Raises:

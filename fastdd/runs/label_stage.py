@@ -78,7 +78,7 @@ def stored_labels(
     Args:
         images: uint8 [N, C, H, W] of the arm.
         truth: int64 [N], their classes.
-        seed: of the student's order.
+        seed: seed of the student's order.
 
     Returns:
         Logits [N, classes], or batches of labelled views; None: the protocol stores no labels.

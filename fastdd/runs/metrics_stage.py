@@ -58,7 +58,7 @@ def _arms(run: Run) -> dict[str, ArmResult]:
         for arm, method in run.experiment.arms.items():
             seen = run.experiment.seen(arm)
             truth = torch.arange(len(run.experiment.classes)).repeat_interleave(seen)
-            diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, k)
+            diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, k=k)
             arms[arm] = ArmResult.model_validate(
                 {"title": method.title, "seen": seen, **accuracies(run, arm), **asdict(diversity)}
             )

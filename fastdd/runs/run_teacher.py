@@ -51,13 +51,13 @@ class RunTeacher:
     def expected_card(self) -> Card:
         """What the run expects of the teacher."""
         config, (C, H, W) = self.config, self.real.shape
-        return Card(config.network, self.real.classes, C, config.mean, config.std, size=(H, W))
+        return Card(config.network, self.real.classes, C, config.mean, std=config.std, size=(H, W))
 
     def check(self, terms: Collection[Terms], out: Path, fresh: bool) -> None:
         """Refuse now, and not after hours, what the teacher could not be or do. Nothing is written.
 
         Args:
-            terms: of the arms that use the teacher.
+            terms: the terms of the arms that use the teacher.
             out: the run folder.
             fresh: an earlier run in the folder will be deleted first.
 
@@ -112,7 +112,7 @@ class RunTeacher:
         for name, tensor in self.given().network.state_dict().items():
             if not torch.equal(tensor, kept[name]):
                 raise InputError(
-                    f"{session.folder} was made with another teacher: {name} differs; give the same module again, "
+                    f"{session.folder} was made with another teacher: {name} differs; give it again, "
                     "choose another folder with out, or start over with fresh=True"
                 )
 

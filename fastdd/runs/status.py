@@ -54,7 +54,7 @@ def status(folder: Path) -> list[Progress]:
     classes = _bank(run.bank())[1]
     seeds = recipe.student.seeds
     for arm, method in {CONTROL: RANDOM_REAL, **recipe.arms}.items():
-        total = _units(run, recipe, arm, method, classes)
+        total = _units(run, recipe, arm, method, classes=classes)
         rows.append(Progress(f"recover {arm}", len(run.units(arm)), total, "units"))
         rows.append(Progress(f"students {arm}", len(run.students(arm)), seeds, "students"))
     if manifest is not None and manifest.full_set_left_out is None:

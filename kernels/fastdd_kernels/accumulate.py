@@ -96,7 +96,7 @@ class ClassGaussian:
         num_classes: labels run from 0 to num_classes - 1.
         dim: number of features D.
         device: where the sums live; batches are moved to it.
-        dtype: of the covariance sums and of what is returned, float32 or float64.
+        dtype: dtype of the covariance sums and of what is returned, float32 or float64.
 
     Raises:
         ValueError: num_classes or dim is not positive, or dtype is another one.

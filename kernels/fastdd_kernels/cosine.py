@@ -97,7 +97,7 @@ def pairwise_cosine_similarity(
         reduction: over the last dimension (the rows of y): "mean", "sum", or none of them.
         zero_diagonal: count the pairs (i, i) as 0, also where y is given and n differs from m. By
             default only when y is not given. A mean still divides by m.
-        precision: of the matrix product: "high", float32 whatever the process allows, or "fast", what it
+        precision: precision of the product: "high", float32 whatever the process allows, or "fast", what it
             allows.
 
     Returns:
@@ -163,7 +163,7 @@ def cosine_sum(
         exclude_diagonal: leave out the pairs (i, i), i < min(n, m).
         y_unit_sum: [G, D], ``unit_rows(y).sum(1)`` computed once, in place of a y that does not
             change. A padding row of zeros in y adds nothing to it.
-        precision: of the products, "high" or "fast"; the closed form has none.
+        precision: precision of the products, "high" or "fast"; the closed form has none.
 
     Returns:
         [G]; float64 if an input is, float32 otherwise. Finite gradients for zero and equal rows.

@@ -216,7 +216,7 @@ def dire_terms(
         synthetic: [G, n, D], any real float dtype.
         real: [G, m, D], or ``RealEmbeddings`` of G classes: prepare them once when iterating.
         reading: "clean", "paper" or "code".
-        precision: of the distances, "high" or "fast"; see ``distance_sum``.
+        precision: precision of the distances, "high" or "fast"; see ``distance_sum``.
 
     Returns:
         Three [G] tensors; float64 if an input is, float32 otherwise. CD of a single row is 0 in

@@ -142,7 +142,7 @@ def attention_distance(synthetic: Tensor, real: Tensor, power: float = 1.0) -> T
     Args:
         synthetic: [G, n, C, H, W], floating point: activations of n images of each of G groups.
         real: [G, m, C, H, W].
-        power: of the activations, 1 as released or 4 as printed.
+        power: exponent of the activations, 1 as released or 4 as printed.
 
     Returns:
         [G], in at least float32. DataDAM sums it over groups and layers and multiplies by 100.

@@ -76,7 +76,7 @@ def trajectory_match(
     """Distance of a student from an expert's later weights, and its gradient by images and learning rate.
 
     Args:
-        loss: of a student's weights on a batch, such as a mean cross-entropy.
+        loss: gives the loss of a student's weights on a batch, such as a mean cross-entropy.
         start: [P], floating point: the expert's weights where the student begins.
         target: [P]: the expert's weights some epochs later.
         batches: images (floating point) and labels of each step, in order. A batch that is made of the

@@ -68,7 +68,7 @@ class Crop:
             width: columns of the image.
             seed: seed of the crops.
             epoch: number of the pass.
-            position: of the image in the dataset.
+            position: number of the image in the dataset.
         """
         key = derive(seed, "crop", epoch)
         # 2**64 counter blocks an image, so no two images share a number; the top 53 bits make a float in

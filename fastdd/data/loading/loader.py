@@ -4,9 +4,9 @@
         bank.add(batch.images.to(torch.float32), batch.labels)
 
 Two backends, torchvision (torchvision_backend.py) and NVIDIA DALI (dali_backend.py), read the same images in
-the same order (base_loader.py) through the same windows (crops.py), and on a CPU give the same pixels to one level
-of 255. On a GPU DALI decodes with nvJPEG, whose colors differ by more: ``loader.backend`` says which library
-decoded, and belongs in what is recorded of a result.
+the same order (base_loader.py) through the same windows (crops.py), and on a CPU give the same pixels to one
+level of 255. On a GPU DALI decodes with nvJPEG, whose colors differ by more: ``loader.backend`` says which
+library decoded, and belongs in what is recorded of a result.
 """
 
 from __future__ import annotations

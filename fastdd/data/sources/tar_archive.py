@@ -91,7 +91,9 @@ class Archive:
             raise InputError(
                 f"{str(self.path)!r} has no {folder}/ folder; expected the whole of Tiny-ImageNet"
             )
-        return tiny.arrange(folder, entries, self.texts[tiny.CLASSES], annotations, self.problems)
+        return tiny.arrange(
+            folder, entries, classes=self.texts[tiny.CLASSES], annotations=annotations, problems=self.problems
+        )
 
     def _index(self, stream: IO[bytes], compressed: bool) -> None:
         for member in members(stream):

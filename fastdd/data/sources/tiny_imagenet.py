@@ -43,7 +43,7 @@ class TinyLayout(Layout):
 
 
 def arrange(
-    folder: str, entries: list[Entry], classes: str, annotations: str | None, problems: list[Problem]
+    folder: str, entries: list[Entry], *, classes: str, annotations: str | None, problems: list[Problem]
 ) -> Listing:
     """Give each image of one split its class, and apply the rules of the layout.
 
@@ -75,12 +75,12 @@ def arrange(
         inside = len(parts) == 3 and parts[1] == IMAGES
         placed.append(entry._replace(path=f"{parts[0]}/{parts[2]}", part=BELOW_CLASS) if inside else entry)
     if flat:
-        placed += _annotated(folder, flat, annotations or "", known, problems)
+        placed += _annotated(folder, flat, annotations or "", known=known, problems=problems)
     return tree.arrange(folder, placed, None, list(dict.fromkeys(problems)))
 
 
 def _annotated(
-    folder: str, images: list[Entry], annotations: str, known: set[str], problems: list[Problem]
+    folder: str, images: list[Entry], annotations: str, *, known: set[str], problems: list[Problem]
 ) -> list[Entry]:
     """The images of val/images/, each under the class that the annotations give it."""
     labels: dict[str, str] = {}
@@ -138,7 +138,13 @@ class TinyFolder(Folder):
                 f"{str(root)!r} has no {self.folder}/ folder; expected the whole of Tiny-ImageNet"
             )
         annotations = self._text(ANNOTATIONS) if split == "test" else None
-        self.listing = arrange(self.folder, self._entries(), self._text(CLASSES) or "", annotations, [])
+        self.listing = arrange(
+            self.folder,
+            self._entries(),
+            classes=self._text(CLASSES) or "",
+            annotations=annotations,
+            problems=[],
+        )
 
     def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
         """As Folder.read."""

@@ -235,9 +235,9 @@ GOOD = [(picture(seed), seed % 2) for seed in range(4)]
         (Listed([*GOOD, (picture(0), -1)]), "image 4 has the label -1"),
         (
             Listed([*GOOD, (picture(0), 4)]),
-            "no image with the label '2', '3'; expected images of each of 0 to 4",
+            "no image with the label 2: its images have 3 labels; expected images of each of 0 to 4",
         ),
-        (Listed(GOOD, classes=["a", "b", "c"]), "no image with the label '2 (c)'"),
+        (Listed(GOOD, classes=["a", "b", "c"]), "no image with the label 2 ('c')"),
         (Listed([*GOOD, (picture(0), 2)], classes=["a", "b"]), "the label 2, but names 2 classes"),
         (Listed([(picture(0), 0)]), "has one class; expected at least 2"),
         (Listed(GOOD, targets=[0, 1, 0, 0]), "says 0 in its targets and gives the label 1 for image 3"),
@@ -247,6 +247,115 @@ GOOD = [(picture(seed), seed % 2) for seed in range(4)]
 )
 def test_one_error_before_any_work(data: object, expected: str) -> None:
     assert expected in message(data)
+
+
+class Failing(Listed):
+    """Raises what it is given, where it is told to: in ``length``, ``item``, ``targets`` or ``classes``."""
+
+    def __init__(self, where: str, error: BaseException) -> None:
+        super().__init__(GOOD)
+        self.where, self.error = where, error
+
+    def fail(self, where: str) -> None:
+        if self.where == where:
+            raise self.error
+
+    def __len__(self) -> int:
+        self.fail("length")
+        return super().__len__()
+
+    def __getitem__(self, index: int) -> Any:
+        self.fail("item")
+        return super().__getitem__(index)
+
+    @property
+    def targets(self) -> list[int]:
+        self.fail("targets")
+        return [label for _, label in self.items]
+
+    @property
+    def classes(self) -> list[str]:
+        self.fail("classes")
+        return ["cat", "dog"]
+
+
+@pytest.mark.parametrize("error", [OSError("no disk\nat all"), SystemExit("no disk")], ids=["error", "exit"])
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        ("length", "of type Failing, whose __len__ gives no whole number from 0 on"),
+        ("item", "image 0 cannot be read"),
+        ("targets", "its targets cannot be read"),
+        ("classes", "its classes cannot be read"),
+    ],
+)
+def test_whatever_a_dataset_raises_is_told_in_one_line(
+    where: str, expected: str, error: BaseException
+) -> None:
+    told = message(Failing(where, error))
+    assert told.startswith("object:Failing (train)")
+    assert told.endswith(f"{expected} ({type(error).__name__}: no disk)")
+
+
+@pytest.mark.parametrize("length", [-1, 4.0, 2**80])
+def test_a_length_is_a_whole_number(length: Any) -> None:
+    strange = type("Strange", (Listed,), {"__len__": lambda self: length})
+    told = message(strange(GOOD))
+    assert "of type Strange, whose __len__ gives no whole number from 0 on" in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("highest", [10**9, 2**70])
+def test_gaps_between_labels_are_found_without_counting_to_the_highest(highest: int) -> None:
+    expected = (
+        f"no image with the label 2: its images have 3 labels; expected images of each of 0 to {highest}"
+    )
+    assert expected in message(Listed([*GOOD, (picture(0), highest)]))
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (picture(0).to_sparse(), "image 0 is a tensor of the layout torch.sparse_coo; expected a dense"),
+        (picture(0).to("meta"), "image 0 is a tensor on the meta device; expected a dense"),
+        (torch.rand(3, 8, 8).to(torch.float8_e5m2), "image 0 cannot be read (NotImplementedError"),
+    ],
+)
+def test_tensors_that_hold_no_pixels(image: Tensor, expected: str) -> None:
+    assert expected in message(Listed([(image, 0), (image, 1)]))
+
+
+def test_a_label_of_many_lines_is_told_in_one() -> None:
+    assert "\n" not in message(Listed([(picture(0), torch.zeros(2, 2))]))
+
+
+@pytest.mark.parametrize("number", [7, [7]])
+def test_what_is_no_dataset_is_told_what_was_expected(number: Any) -> None:
+    assert "; expected a" in message(number)
+    assert "(image, label)" in message(number)
+
+
+def test_train_and_test_images_of_other_sizes_need_a_size() -> None:
+    """Where each split has one size, too, and whatever stores them."""
+    larger = Listed([(picture(seed, side=9), seed % 2) for seed in range(4)])
+    assert (
+        "object:Listed: images differ in size: '0/0' of train is 8 x 8 pixels, '0/0' of test is 9 x 9; set "
+        "data.size"
+    ) in message(Listed(GOOD), larger)
+
+
+def test_train_and_test_files_of_other_sizes_need_a_size(tmp_path: Path) -> None:
+    for split, side in (("train", 8), ("test", 9)):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("RGB", (side, side)).save(tmp_path / split / name / "1.png")
+    data: dict[str, object] = {"root": str(tmp_path)}
+    recipe = {"name": "x", "ipc": 1, "arms": {}, "data": data}
+    expected = "'cat/1.png' of train is 8 x 8 pixels, 'cat/1.png' of test is 9 x 9; set data.size"
+    with pytest.raises(InputError, match=expected):
+        RealData(Recipe.model_validate(recipe), torch.device("cpu"))
+    data["size"] = 8
+    RealData(Recipe.model_validate(recipe), torch.device("cpu"))
 
 
 def test_images_of_different_size_need_a_size() -> None:
@@ -282,7 +391,9 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         "    base = 0 if split == 'train' else 100\n"
         "    return [(torch.full((3, 8, 8), base + i, dtype=torch.uint8), i % 2) for i in range(8)]\n"
         "def fails(split):\n"
-        "    raise OSError('no disk')\n"
+        "    raise OSError('no disk\\nat all')\n"
+        "def leaves(split):\n"
+        "    raise SystemExit(3)\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
@@ -302,7 +413,8 @@ def test_a_function_is_called_with_the_split(module: str) -> None:
     [
         ("owndata:mak", r"owndata \(.*owndata\.py\) has no function 'mak' \(did you mean 'make'\?\)"),
         ("owndatas:make", "owndatas:make cannot be imported .*No module named 'owndatas'"),
-        ("owndata:fails", r"owndata:fails fails when it is called with 'train' \(OSError: no disk\)"),
+        ("owndata:fails", r"owndata:fails fails when it is called with 'train' \(OSError: no disk\)$"),
+        ("owndata:leaves", r"owndata:leaves fails when it is called with 'train' \(SystemExit: 3\)$"),
     ],
 )
 @pytest.mark.usefixtures("module")
@@ -339,6 +451,21 @@ def test_a_registered_function_gets_what_stands_behind_its_name(
         registered("list", Listed)
     with pytest.raises(InputError, match="did you mean 'lmdb:/data'"):
         open_dataset("lmbd:/data", "train")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (lambda rest, split: Listed([]), r"data.root=own:x \(train\) is empty"),
+        (lambda rest, split: [][0], r"data.root=own:x: the data source 'own' fails .*'train' \(IndexErr"),
+    ],
+)
+def test_messages_name_the_source_and_the_root(
+    registered: Callable[[str, Any], None], given: object, expected: str
+) -> None:
+    registered("own", given)
+    with pytest.raises(InputError, match=expected):
+        open_dataset("own:x", "train")
 
 
 # -- runs -------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def source_of(root: str) -> tuple[Layout, str]:
     name, colon, rest = root.partition(":")
     if colon and name in SOURCES and not os.path.lexists(root):
         source = SOURCES[name]
-        return (source if isinstance(source, Layout) else RegisteredFunction(source)), rest
+        return (source if isinstance(source, Layout) else RegisteredFunction(name, source)), rest
     for layout in SOURCES.layouts():
         if layout.recognizes(root):
             return layout, root

@@ -61,6 +61,7 @@ class RealData:
         self.skipped: dict[str, list[str]] = {}
         self.train, self.test_set = self._open("train"), self._open("test")
         self._check_classes()
+        self._check_sizes()
         self.chosen = self.choose(config.ipc)
 
     def _open(self, split: Split) -> Dataset:
@@ -86,6 +87,18 @@ class RealData:
                 "the same classes"
             )
 
+    def _check_sizes(self) -> None:
+        """Refuse splits whose first images differ in size, where images are kept as stored."""
+        if self.data.size is not None:
+            return
+        (_, height, width), (_, other_height, other_width) = self.shape, self._shape_of(self.test_set)
+        if (height, width) != (other_height, other_width):
+            raise InputError(
+                f"{self.data.root}: images differ in size: {self.train.names[0]!r} of train is {height} x "
+                f"{width} pixels, {self.test_set.names[0]!r} of test is {other_height} x {other_width}; set "
+                "data.size"
+            )
+
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in order."""
@@ -99,7 +112,11 @@ class RealData:
     @cached_property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of an image after resizing."""
-        loader = open_loader(self.train, 1, self.size, self.data.channels, indices=[0], backend="torchvision")
+        return self._shape_of(self.train)
+
+    def _shape_of(self, dataset: Dataset) -> tuple[int, int, int]:
+        """(C, H, W) of the first image of a split after resizing."""
+        loader = open_loader(dataset, 1, self.size, self.data.channels, indices=[0], backend="torchvision")
         channels, height, width = loader.shape
         return channels, height, width
 

@@ -28,7 +28,7 @@ from ...errors import InputError
 from ...runtime.user_code import FUNCTION, import_function
 from ..decode import luminance
 from .base import DatasetFunction, Fingerprint, FingerprintOf, Layout, Split, SplitImages, register_source
-from .torch_items import Items, class_names, known_labels
+from .torch_items import Items, class_names, known_labels, reporting
 
 SAMPLE = 64
 """images that are looked at before any work, evenly spread over the dataset"""
@@ -71,16 +71,18 @@ class RegisteredFunction(Layout):
     """A function that was registered as a source.
 
     Args:
+        source: the name under which it was registered.
         function: called with what stands behind NAME: and the split.
     """
 
-    def __init__(self, function: DatasetFunction) -> None:
-        self.function = function
+    def __init__(self, source: str, function: DatasetFunction) -> None:
+        self.source, self.function = source, function
 
     def open(self, root: str, split: Split) -> SplitImages:
         """Call the function with the root and the split."""
-        name = getattr(self.function, "__name__", "the registered source")
-        return torch_images(_called(self.function, (root, split), name), split, f"{name}({root!r})")
+        name = f"data.root={self.source}:{root}"
+        source = f"{name}: the data source {self.source!r}"
+        return torch_images(_called(self.function, (root, split), source), split, name)
 
 
 def give_datasets(data: tuple[object, object]) -> str:
@@ -121,7 +123,8 @@ def torch_images(dataset: object, split: Split, name: str) -> TorchImages:
                 "random transforms: fastdd augments the images itself"
             )
         _hash_image(digest, index, image)
-    labels = known_labels(dataset, len(items))
+    with reporting(f"{items.name}: its targets cannot be read"):
+        labels = known_labels(dataset, len(items))
     if labels is None:
         labels = [label for _, label in items.all(f"labels of {split}", sizes)]
     for index, label in sampled.items():
@@ -212,15 +215,9 @@ def _called(function: Callable[..., object], arguments: tuple[str, ...], name: s
     Raises:
         InputError: it fails.
     """
-    try:
+    shown = ", ".join(map(repr, arguments))
+    with reporting(f"{name} fails when it is called with {shown}"):
         return function(*arguments)
-    except InputError:
-        raise
-    except Exception as error:  # whatever the user's code raises
-        shown = ", ".join(map(repr, arguments))
-        raise InputError(
-            f"{name} fails when it is called with {shown} ({type(error).__name__}: {error})"
-        ) from error
 
 
 OBJECTS = ObjectLayout()

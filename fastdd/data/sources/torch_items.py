@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +16,31 @@ from torch.utils.data import Subset
 from ...errors import InputError
 from ...runtime.progress import progress
 from ..verify import BadImage
-from .tree import class_name_fault, some
+from .tree import class_name_fault
+
+
+@contextmanager
+def reporting(what: str) -> Iterator[None]:
+    """Code of the user's runs inside; whatever it raises, an exit included, becomes one line.
+
+    Args:
+        what: what cannot be done then, such as "owndata:make (train): image 3 cannot be read".
+
+    Raises:
+        BadImage: raised inside, and passed on.
+        InputError: the code raised something else.
+    """
+    try:
+        yield
+    except BadImage:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{what} ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    """An error of anybody's code in one line."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 class Indexed(Protocol):
@@ -33,12 +59,12 @@ class Items:
         name: what messages call it.
 
     Raises:
-        InputError: it is no map-style Dataset, or empty.
+        InputError: it is no map-style Dataset, has no usable length, or is empty.
     """
 
     def __init__(self, dataset: object, name: str) -> None:
         kind = type(dataset).__name__
-        if not hasattr(dataset, "__getitem__"):
+        if not hasattr(type(dataset), "__getitem__"):
             raise InputError(
                 f"{name} is of type {kind}, without __getitem__; expected a map-style torch Dataset of "
                 "(image, label)"
@@ -48,13 +74,15 @@ class Items:
                 f"{name} is of type {kind}, without __len__, as a stream is; expected a map-style torch "
                 "Dataset, whose images have numbers"
             )
-        if not len(dataset):
+        with reporting(f"{name} is of type {kind}, whose __len__ gives no whole number from 0 on"):
+            self.length = len(dataset)
+        if not self.length:
             raise InputError(f"{name} is empty; expected a torch Dataset of (image, label)")
         self.dataset: Indexed = dataset  # type: ignore[assignment]  # it has the two methods
         self.name = name
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """uint8 [1 or 3, H, W] and label of one image, in the dataset's own order.
@@ -62,17 +90,17 @@ class Items:
         Raises:
             InputError: the dataset fails, or gives something else.
         """
+        unreadable = f"{self.name}: image {index} cannot be read"
         try:
-            item = self.dataset[index]
-        except Exception as error:  # whatever the user's code raises
-            raise InputError(
-                f"{self.name}: image {index} cannot be read ({type(error).__name__}: {error})"
-            ) from error
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            what = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
-            raise InputError(f"{self.name} gives {what} for image {index}; expected a pair (image, label)")
-        try:
-            return to_pixels(item[0]), to_label(item[1])
+            with reporting(unreadable):
+                item = self.dataset[index]
+            if not isinstance(item, tuple | list) or len(item) != 2:
+                what = f"{len(item)} values" if isinstance(item, tuple | list) else type(item).__name__
+                raise InputError(
+                    f"{self.name} gives {what} for image {index}; expected a pair (image, label)"
+                )
+            with reporting(unreadable):  # PIL reads a file only now
+                return to_pixels(item[0]), to_label(item[1])
         except BadImage as error:
             raise InputError(f"{self.name}: image {index} {error}") from error
 
@@ -112,6 +140,9 @@ def to_pixels(image: object) -> Tensor:
         values = torch.from_numpy(np.ascontiguousarray(image))
         values = values[None] if values.dim() == 2 else values.permute(2, 0, 1)
     elif isinstance(image, Tensor):
+        if image.layout != torch.strided or image.is_meta:
+            form = "on the meta device" if image.is_meta else f"of the layout {image.layout}"
+            raise BadImage(f"is a tensor {form}; expected a dense tensor that holds its values")
         values = image.detach().cpu().as_subclass(Tensor)
         _check_shape(tuple(values.shape), "[channels, height, width]", 0)
         values = values[None] if values.dim() == 2 else values
@@ -153,7 +184,8 @@ def to_label(label: object) -> int:
     if isinstance(label, Tensor | np.ndarray | np.generic) and label.ndim == 0:
         value = label.item()
     if isinstance(value, bool) or not isinstance(value, int):
-        raise BadImage(f"has the label {label!r:.60} of type {type(label).__name__}; expected a whole number")
+        shown = " ".join(repr(label).split())
+        raise BadImage(f"has the label {shown:.60} of type {type(label).__name__}; expected a whole number")
     if value < 0:
         raise BadImage(f"has the label {value}; expected whole numbers from 0 on")
     return value
@@ -173,7 +205,7 @@ def known_labels(dataset: object, length: int) -> list[int] | None:
     if getattr(dataset, "target_transform", None) is not None or not isinstance(targets, Iterable):
         return None
     try:
-        labels = [to_label(label) for label in targets]
+        labels = [to_label(label) for label in islice(targets, length + 1)]
     except BadImage:
         return None
     return labels if len(labels) == length else None
@@ -183,18 +215,22 @@ def class_names(dataset: object, labels: Sequence[int], name: str) -> list[str]:
     """The sorted names of the classes 0, 1, ...; each of them must have images."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
-    known = getattr(dataset, "classes", None)
-    has_names = isinstance(known, Sequence) and not isinstance(known, str) and len(known) > 0
-    texts = [_text(each) for each in known] if has_names and known is not None else []
+    with reporting(f"{name}: its classes cannot be read"):
+        known = getattr(dataset, "classes", None)
+        has_names = isinstance(known, Sequence) and not isinstance(known, str) and len(known) > 0
+        texts = [_text(each) for each in known] if has_names and known is not None else []
     count = len(texts) or max(labels) + 1
     if max(labels) >= count:
         raise InputError(
             f"{name} has the label {max(labels)}, but names {count} classes; expected 0 to {count - 1}"
         )
-    if missing := sorted(set(range(count)) - set(labels)):
-        shown = some([f"{label}" + (f" ({texts[label]})" if texts else "") for label in missing])
+    found = sorted(set(labels))
+    if len(found) < count:
+        missing = next((number for number, label in enumerate(found) if number != label), len(found))
+        called = f" ({texts[missing]!r})" if texts else ""
         raise InputError(
-            f"{name} has no image with the label {shown}; expected images of each of 0 to {count - 1}"
+            f"{name} has no image with the label {missing}{called}: its images have {len(found)} labels; "
+            f"expected images of each of 0 to {count - 1}"
         )
     if count < 2:
         raise InputError(f"{name} has one class; expected at least 2")

@@ -150,7 +150,7 @@ class OurStep:
         self.method, self.config, self.unit, self.teacher = method, config, unit, teacher
         shape = (3, bank.setting.side, bank.setting.side)
         self.recovery = recovery or Recovery(
-            method, config, [teacher], [cast(Bank, bank)], real=no_images, shape=shape, seed=0
+            method, config, [teacher], [cast(Bank, bank)], real_images=no_images, shape=shape, seed=0
         )
         (objective,) = self.recovery.objective(unit.shape)
         self.prepared = Prepared(objective, objective.targets(unit))
@@ -175,7 +175,7 @@ class OurStep:
             self.images,
             self.unit,
             self.method,
-            self.config,
+            config=self.config,
             teacher=self.teacher,
             objectives=prepared,
             seed=0,

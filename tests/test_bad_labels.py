@@ -235,7 +235,7 @@ def test_a_set_with_other_class_folders_or_images(
 
 def test_a_damaged_recipe_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "recipe.yaml").write_text("{")
-    assert "recipe.yaml cannot be read" in refused(capsys, "evaluate", run, "--arm", "deda")
+    assert "recipe.yaml is damaged" in refused(capsys, "evaluate", run, "--arm", "deda")
 
 
 # -- teachers and batches -------------------------------------------------------------------------

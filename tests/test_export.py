@@ -52,7 +52,7 @@ def run(tmp_path: Path) -> Path:
     make_run_folder(run, recipe, CLASSES)
     deda = ArmResult(
         title="DEDA",
-        stored=IPC,
+        seen=IPC,
         last=(0.5, 0.7),
         best=(0.5, 0.7),
         curves=(),

@@ -112,8 +112,8 @@ class RunTeacher:
         for name, tensor in self.given().network.state_dict().items():
             if not torch.equal(tensor, kept[name]):
                 raise InputError(
-                    f"{session.folder} was made with another teacher: {name} differs; give it again, "
-                    "choose another folder with out, or start over with fresh=True"
+                    f"{session.folder} was made with another teacher: {name} differs; give the same module "
+                    "again, choose another folder with out, or start over with fresh=True"
                 )
 
     def read(self, path: Path) -> Teacher:

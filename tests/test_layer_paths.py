@@ -22,7 +22,7 @@ from fastdd.errors import InputError
 from fastdd.recover import needs, plan, tapped
 from fastdd.recover.terms.base import Context, build_terms
 from fastdd.recover.terms.gaussian import Gaussian
-from fastdd.teachers import Card, Taps, Teacher, layer_names, require_pooled
+from fastdd.teachers import Card, Taps, Teacher, layer_names, require_layers
 
 CLASSES = 3
 
@@ -127,7 +127,7 @@ def test_the_error_for_blocks_suggests_a_pattern_that_works(name: str) -> None:
     assert f"layers=['{pattern}']" in str(caught.value)
     names = layer_names(network, (pattern,))
     assert len(names) > 1
-    require_pooled(made(name).to("meta"), list(names), (3, 32, 32))
+    require_layers(made(name).to("meta"), list(names), (3, 32, 32))
     assert Taps(network, names)(torch.zeros(1, 3, 32, 32)).pooled.keys() == names.keys()
 
 
@@ -175,7 +175,7 @@ def test_a_pattern_that_matches_nothing_names_the_nearest_paths() -> None:
 def test_a_module_whose_output_is_no_tensor_is_refused_before_any_work() -> None:
     names = list(layer_names(made("vit"), ("encoder.layers.*.self_attention",)))
     with pytest.raises(InputError, match=r"encoder_layer_0\.self_attention is no tensor .* got a tuple"):
-        require_pooled(made("vit").to("meta"), names, (3, 32, 32))
+        require_layers(made("vit").to("meta"), names, (3, 32, 32))
 
 
 def test_channels_that_cannot_be_told_are_refused_before_any_work() -> None:
@@ -194,8 +194,8 @@ def test_channels_that_cannot_be_told_are_refused_before_any_work() -> None:
     with pytest.raises(
         InputError, match=r"output \[1, 8, 8, 4\] of the module act holds channels cannot be told"
     ):
-        require_pooled(OneSize().to("meta"), ["module.act"], (3, 8, 8))
-    require_pooled(OneSize().to("meta"), ["module.conv"], (3, 8, 8))
+        require_layers(OneSize().to("meta"), ["module.act"], (3, 8, 8))
+    require_layers(OneSize().to("meta"), ["module.conv"], (3, 8, 8))
 
 
 def test_gaussian_alignment_on_the_layers_of_a_transformer(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from ..runtime.distributed import barrier, is_main, rank, world_size
 from ..runtime.files import write_json
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar, progress
-from ..teachers import Features, Taps, Teacher, hooked_layers, layer_names
+from ..teachers import Features, Taps, Teacher, batch_norm_layers, hooked_layers
 from .class_statistics import Kept, OpenClass
 from .store import PLAN, SCHEMA, ImageCounts, Plan, complete, is_whole, shards, write_shard
 
@@ -70,7 +70,7 @@ def build(
     Raises:
         InputError: the folder was begun with other settings, or no image of a class can be read.
     """
-    batch_norms = list(layer_names(teacher.network, "bn_inputs")) if config.class_bn != "none" else []
+    batch_norms = batch_norm_layers(teacher.network) if config.class_bn != "none" else []
     hooked = hooked_layers(teacher.network) if config.patch else []
     tapped = {*layers, *batch_norms, *hooked}
     taps = Taps(teacher.network, tapped, moments=bool(batch_norms or hooked), patch=config.patch or 1)

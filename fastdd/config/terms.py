@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import chain
 from typing import Any, Protocol
 
 from pydantic import GetCoreSchemaHandler, JsonValue, create_model
@@ -53,6 +54,31 @@ class _TermRegistry(Registry[DeclaredTerm]):
                 f"term {name!r}: {thing.__name__}.configuration must be a class derived from "
                 f"fastdd.config.Config, got {thing.configuration!r}"
             )
+        for part, example in (("labels", f"{{{name!r}: 'its label in figures'}}"), ("excludes", "{}")):
+            texts = getattr(thing, part)
+            if not isinstance(texts, Mapping) or not all(
+                isinstance(text, str) for text in chain(*texts.items())
+            ):
+                raise InputError(
+                    f"term {name!r}: {thing.__name__}.{part} must be a mapping of str to str, such as "
+                    f"{example}, got {texts!r}"
+                )
+        if not thing.labels:
+            raise InputError(
+                f"term {name!r}: {thing.__name__}.labels is empty; give each value that the term "
+                f"returns a label there"
+            )
+        self._check_values(name, thing)
+
+    def _check_values(self, name: str, thing: DeclaredTerm) -> None:
+        """Refuse a name of a value that another term has, unless the two are never in one objective."""
+        for other, term in self._things.items():
+            shared = sorted(thing.labels.keys() & term.labels.keys())
+            if shared and other not in thing.excludes and name not in term.excludes:
+                raise InputError(
+                    f"term {name!r}: its value {shared[0]!r} is also one of the term {other!r}; give it "
+                    f"another name in `labels` and in what the term returns"
+                )
 
     def in_order(self) -> list[str]:
         """The names in the order in which an objective adds the terms up; rounding depends on it."""

@@ -3,6 +3,7 @@
 plan.py             cuts the work into units
 init/initial.py     chooses what images start from
 steps.py            says which images and which teachers take part in a step
+trial.py            tries the terms of the user's own once, before any arm is recovered
 objective.py        is what a step minimizes: the terms (terms/) of augmented images
 loop.py             minimizes it
 stage.py            recovers the units that a run folder lacks; distilled/images.py writes them
@@ -13,7 +14,8 @@ from .init.initial import Chosen, decoder, repeated
 from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slots
 from .stage import Recovery, recover, unfinished, units_of
 from .steps import teachers_used
-from .terms.base import Context, Needs, Term, needs, register_term, tapped
+from .terms.base import Context, Needs, Term, naming, needs, needs_by_key, register_term, tapped
+from .trial import own_terms
 
 __all__ = [
     "Chosen",
@@ -28,7 +30,10 @@ __all__ = [
     "decoder",
     "load_images",
     "load_recovered",
+    "naming",
     "needs",
+    "needs_by_key",
+    "own_terms",
     "plan",
     "real_slots",
     "recover",

@@ -34,6 +34,7 @@ from .plan import ClassSlots, Rows, Unit, all_units
 from .resources import compiles, images_that_fit
 from .steps import iterations, rounds_of
 from .terms.base import Context, Shape, build_terms, tapped
+from .trial import try_terms
 
 
 @dataclass
@@ -79,12 +80,15 @@ class Recovery:
     def objective(self, shape: Shape) -> list[Objective]:
         """The objective of each teacher, compiled once for all units of a shape."""
         if shape not in self.objectives:
-            made = []
-            for teacher, taps, bank in zip(self.teachers, self.taps, self.banks, strict=True):
-                context = Context(shape, teacher.network, taps, bank=bank, seed=self.seed)
-                terms = build_terms(self.method.terms, context)
-                made.append(Objective(terms, taps, self.config, self.method.augment.pad))
-            self.objectives[shape] = made
+            self.objectives[shape] = [
+                Objective(
+                    build_terms(self.method.terms, context),
+                    context.taps,
+                    self.config,
+                    self.method.augment.pad,
+                )
+                for context in self._contexts(shape)
+            ]
         return self.objectives[shape]
 
     def prepare(self, units: Sequence[Unit]) -> None:
@@ -92,6 +96,24 @@ class Recovery:
         shapes = {part.unit.shape for unit in units for part in rounds_of(self.method, unit) if part.steps}
         for shape in sorted(shapes):
             self.objective(shape)
+
+    def try_terms(self, num_classes: int, ipc: int) -> None:
+        """Try the terms of the user's own on one batch; it changes nothing.
+
+        Raises:
+            InputError: a term does not work; it is named.
+        """
+        unit = all_units(self.method, ipc, num_classes, len(self.teachers), unit_images=1)[-1]
+        active = rounds_of(self.method, unit)[0].unit
+        for context in self._contexts(active.shape):
+            try_terms(self.method.terms, context, active, self.config, self.shape)
+
+    def _contexts(self, shape: Shape) -> list[Context]:
+        """What the terms are built for, for each teacher."""
+        return [
+            Context(shape, teacher.network, taps, bank=bank, seed=self.seed)
+            for teacher, taps, bank in zip(self.teachers, self.taps, self.banks, strict=True)
+        ]
 
     def initial(self, rows: Rows) -> Tensor:
         """Normalized initial images [N, C, H, W]: real ones, or noise N(0, 1) drawn by class and slot."""

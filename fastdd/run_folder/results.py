@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 from ..config import Recipe
+from ..config.terms import TERMS
 from ..errors import InputError
 from ..runtime.files import write_json
 from .paths import RunFolder
@@ -312,16 +313,33 @@ def read_recipe(run: RunFolder) -> Recipe:
     """recipe.yaml of a run folder.
 
     Raises:
-        InputError: it is missing or damaged, or has other keys than recipes of this version.
+        InputError: it is missing or damaged, names a term that is not registered in this process, or has
+            other keys than recipes of this version.
     """
     try:
-        return Recipe.model_validate(yaml.safe_load(read_text(run.recipe)))
+        plain = yaml.safe_load(read_text(run.recipe))
+        _require_terms(run, plain)
+        return Recipe.model_validate(plain)
     except (yaml.YAMLError, ValidationError) as error:
         reason = _first(error) if isinstance(error, ValidationError) else " ".join(str(error).split())
         raise InputError(
             f"{run.recipe} is damaged or of another version of fastdd ({reason}); make the run again in "
             "another folder"
         ) from error
+
+
+def _require_terms(run: RunFolder, plain: object) -> None:
+    """Refuse a recipe with a term that this process does not know; the folder is in order then."""
+    arms = plain.get("arms") if isinstance(plain, dict) else None
+    for arm, method in arms.items() if isinstance(arms, dict) else ():
+        terms = method.get("terms") if isinstance(method, dict) else None
+        for name, config in terms.items() if isinstance(terms, dict) else ():
+            if config is not None and name not in TERMS:
+                raise InputError(
+                    f"{run.recipe}: the arm {arm!r} has a term {name!r}, which is not registered in this "
+                    f"process; install the package that defines it (entry points {TERMS.group}), or call "
+                    f"fastdd.register_term({name!r}, ...) in Python first; nothing is damaged"
+                )
 
 
 def write(file: Path, record: Record) -> None:

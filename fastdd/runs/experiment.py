@@ -57,9 +57,9 @@ class Experiment:
         """How many of the teachers, from the first on, an arm's method uses."""
         return recover.teachers_used(self.arms[arm], len(self.teachers))
 
-    def terms_of(self, teacher: int) -> list[Terms]:
-        """Terms of the arms whose methods use a teacher, given by its number."""
-        return [method.terms for arm, method in self.arms.items() if teacher < self.teachers_of(arm)]
+    def terms_of(self, teacher: int) -> dict[str, Terms]:
+        """Arm -> its terms, for the arms whose methods use a teacher, given by its number."""
+        return {arm: method.terms for arm, method in self.arms.items() if teacher < self.teachers_of(arm)}
 
     def seen(self, arm: str) -> int:
         """Images a class that an arm's students see: ``ipc``, except with offsets and formations."""

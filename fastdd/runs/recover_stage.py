@@ -16,17 +16,30 @@ def recover_arms(run: Run, units: range | None = None) -> None:
     """Recover what the run folder lacks of all arms' images, or only the units with an index in ``units``.
 
     Raises:
-        InputError: units failed; all others were done first.
+        InputError: a term of the user's own does not work, or units failed; all others were done first.
     """
+    for arm, method in run.experiment.arms.items():
+        if recover.own_terms(method.terms):
+            with recover.naming(f"arms.{arm}"):
+                _recovery(run, arm).try_terms(len(run.experiment.classes), run.experiment.recipe.ipc)
     for arm in run.experiment.arms:
         recover_arm(run, arm, units)
 
 
 def recover_arm(run: Run, arm: str, units: range | None = None) -> None:
     """Recover what the run folder lacks of one arm's images; see recover_arms."""
+    recipe, classes = run.experiment.recipe, run.experiment.classes
+    recovery = _recovery(run, arm)
+    left = recover.unfinished(arm, recovery, run.folder, num_classes=len(classes), ipc=recipe.ipc, part=units)
+    if left:
+        with run.session.stage(f"recover {arm}") as work:
+            work.images = recover.recover(arm, left, recovery, classes=classes, run=run.folder)
+
+
+def _recovery(run: Run, arm: str) -> recover.Recovery:
     experiment, recipe = run.experiment, run.experiment.recipe
-    used, classes = experiment.teachers_of(arm), experiment.classes
-    recovery = recover.Recovery(
+    used = experiment.teachers_of(arm)
+    return recover.Recovery(
         experiment.arms[arm],
         recipe.recover,
         run.teachers[:used],
@@ -35,10 +48,6 @@ def recover_arm(run: Run, arm: str, units: range | None = None) -> None:
         shape=experiment.real.shape,
         seed=recipe.seed,
     )
-    left = recover.unfinished(arm, recovery, run.folder, num_classes=len(classes), ipc=recipe.ipc, part=units)
-    if left:
-        with run.session.stage(f"recover {arm}") as work:
-            work.images = recover.recover(arm, left, recovery, classes=classes, run=run.folder)
 
 
 def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from .. import recover, teachers
 from ..bank import Bank
@@ -53,11 +55,11 @@ class RunTeacher:
         config, (C, H, W) = self.config, self.real.shape
         return Card(config.network, self.real.classes, C, config.mean, std=config.std, size=(H, W))
 
-    def check(self, terms: Collection[Terms], out: Path, fresh: bool) -> None:
+    def check(self, terms: Mapping[str, Terms], out: Path, fresh: bool) -> None:
         """Refuse now, and not after hours, what the teacher could not be or do. Nothing is written.
 
         Args:
-            terms: the terms of the arms that use the teacher.
+            terms: arm that uses the teacher -> its terms.
             out: the run folder.
             fresh: an earlier run in the folder will be deleted first.
 
@@ -68,9 +70,7 @@ class RunTeacher:
         key, name, shape = f"{self.key}.network", self.config.network, self.real.shape
         network = outline(key, name, len(self.real.classes), shape, trains=self.is_trained)
         teachers.require_embedding(key, name, network, shape)
-        needed = recover.Needs.together(recover.needs(each, network) for each in terms)
-        needed.of_bank(self.recipe.bank)
-        teachers.require_pooled(network, needed.pooled, shape)
+        self._check_layers(terms, network)
         if self.config.weights is not None:
             self.read(Path(self.config.weights))
         is_there = RunFolder(out).teacher(self.name).is_file() and not fresh
@@ -81,6 +81,27 @@ class RunTeacher:
                 raise InputError(
                     f"{self.key}.{name} {path} lies in {out}, which --fresh would delete; move it"
                 )
+
+    def _check_layers(self, terms: Mapping[str, Terms], network: nn.Module) -> None:
+        """Refuse layers that the network lacks or never calls; the recipe's key is named."""
+        needed: dict[str, recover.Needs] = {}
+        for arm, each in terms.items():
+            needed |= recover.needs_by_key(each, network, f"arms.{arm}.terms")
+        bank = recover.Needs.together(needed.values()).of_bank(self.recipe.bank)
+        layers = {key: (*each.pooled, *each.moments, *each.gaussians) for key, each in needed.items()}
+        with recover.naming("bank.layers"):
+            kept = (teachers.layer_names(network, kind) for kind in bank.layers)
+            layers["bank.layers"] = tuple(chain.from_iterable(kept))
+        if bank.class_bn != "none":
+            with recover.naming("bank.class_bn"):
+                layers["bank.class_bn"] = tuple(teachers.batch_norm_layers(network))
+        if bank.patch is not None:
+            with recover.naming("bank.patch"):
+                layers["bank.patch"] = tuple(teachers.hooked_layers(network))
+        key_of = {names: key for key, names in reversed(layers.items())}  # arms often share their layers
+        for names, key in key_of.items():
+            with recover.naming(key):
+                teachers.require_layers(network, names, self.real.shape)
 
     @property
     def is_trained(self) -> bool:

@@ -109,7 +109,7 @@ def _build_bank(run: Run, number: int, classes: range | None) -> None:
     if banks.is_whole(path):
         return
     needed = recover.Needs.together(
-        recover.needs(terms, network) for terms in run.experiment.terms_of(number)
+        recover.needs(terms, network) for terms in run.experiment.terms_of(number).values()
     )
     config = needed.of_bank(teacher.recipe.bank)
     kept = (name for kind in config.layers for name in teachers.layer_names(network, kind))

@@ -10,7 +10,7 @@ networks themselves are in ``fastdd.models``; layer_names.py names their layers.
 from .card import Card, differences
 from .embedding import require_embedding
 from .initial_weights import initial_network
-from .layer_names import hooked_layers, layer_names, require_pooled
+from .layer_names import batch_norm_layers, hooked_layers, layer_names, require_layers, working_layers
 from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
 from .passes import Passes, open_passes
 from .squeeze import Squeezed, save_squeezed, squeeze
@@ -27,6 +27,7 @@ __all__ = [
     "Teacher",
     "WeightAverage",
     "accuracy",
+    "batch_norm_layers",
     "decay_groups",
     "differences",
     "fingerprint",
@@ -37,8 +38,9 @@ __all__ = [
     "open_passes",
     "open_teacher",
     "require_embedding",
-    "require_pooled",
+    "require_layers",
     "save_squeezed",
     "save_teacher",
     "squeeze",
+    "working_layers",
 ]

@@ -52,8 +52,8 @@ def layer_names(network: nn.Module, layers: str | Sequence[str]) -> dict[str, st
     found = [path for path, module in network.named_modules() if _is_of_kind(path, module, layers)]
     if not found:
         raise InputError(
-            f"{type(network).__name__} has no {what}; choose other layers, such as module paths "
-            f"layers=[{_working_pattern(network)}], or another network"
+            f"{type(network).__name__} has no {what}; choose other layers, such as "
+            f"{working_layers(network)}, or another network"
         )
     return {f"{prefix}.{i}": path for i, path in enumerate(found)}
 
@@ -68,12 +68,31 @@ def _is_of_kind(path: str, module: nn.Module, kind: str) -> bool:
     return path.startswith("layer") and "." not in path
 
 
+def batch_norm_layers(network: nn.Module) -> list[str]:
+    """Names ``bn.<i>`` of all BatchNorms, in module order.
+
+    Raises:
+        InputError: the network has none.
+    """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+        raise InputError(
+            f"{type(network).__name__} has no BatchNorm2d layers, whose statistics are matched; set it "
+            f"to null, or choose another network"
+        )
+    return list(layer_names(network, "bn_inputs"))
+
+
 def hooked_layers(network: nn.Module) -> list[str]:
     """Names ``conv.<i>`` and ``bn.<i>`` of all convolutions and BatchNorms, in module order.
 
     Raises:
         InputError: the network has no convolution.
     """
+    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
+        raise InputError(
+            f"{type(network).__name__} has no Conv2d layers, whose statistics are matched; set it to "
+            f"null, or choose another network"
+        )
     names = {path: name for name, path in layer_names(network, "conv_inputs").items()}
     if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
         names |= {path: name for name, path in layer_names(network, "bn_inputs").items()}
@@ -91,7 +110,7 @@ def _matching(network: nn.Module, patterns: Sequence[str]) -> dict[str, str]:
         if not matched:
             near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
             raise InputError(
-                f"layers: {pattern!r} matches no module of {type(network).__name__}; the nearest module "
+                f"{pattern!r} matches no module of {type(network).__name__}; the nearest module "
                 f"paths are {', '.join(near)}; a pattern that works is {_working_pattern(network)}"
             )
         found |= matched
@@ -104,6 +123,11 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
     if pattern[0] == "**":
         return any(_matches(parts[skipped:], pattern[1:]) for skipped in range(len(parts) + 1))
     return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def working_layers(network: nn.Module) -> str:
+    """A choice of layers by module path that works for this network, such as ``layers=['features.*']``."""
+    return f"layers=[{_working_pattern(network)}]"
 
 
 def _working_pattern(network: nn.Module) -> str:
@@ -190,7 +214,7 @@ def pooled(output: object, axis: int | None, module: nn.Module, path: str) -> Te
     if not isinstance(output, Tensor) or output.ndim < 2:
         got = f"a {type(output).__name__}" if not isinstance(output, Tensor) else f"{output.ndim} dimensions"
         raise InputError(
-            f"layers: the output of the module {path} is no tensor [images, ...], got {got}; "
+            f"the output of the module {path} is no tensor [images, ...], got {got}; "
             f"choose the module around it, or one inside"
         )
     if axis is None:
@@ -205,32 +229,86 @@ def _axis_by_type(output: Tensor, module: nn.Module, path: str) -> int:
     if isinstance(module, CHANNELS_FIRST):
         return 1
     raise InputError(
-        f"layers: which axis of the output {list(output.shape)} of the module {path} holds channels cannot "
+        f"which axis of the output {list(output.shape)} of the module {path} holds channels cannot "
         f"be told, for the network takes images of one size only; choose a convolution or a normalization "
         f"inside it"
     )
 
 
-def require_pooled(network: nn.Module, layers: Sequence[str], shape: tuple[int, int, int]) -> None:
-    """Check on one image, without arithmetic, that the layers ``module.<path>`` can be pooled.
+def require_layers(network: nn.Module, layers: Sequence[str], shape: tuple[int, int, int]) -> None:
+    """Check on one image, without arithmetic, that the statistics of the layers can be recorded.
 
     Args:
         network: a network on the meta device, as ``outline`` returns it.
-        layers: layer names; those of other kinds are ignored.
+        layers: layer names.
         shape: (C, H, W) of an image.
 
     Raises:
-        InputError: an output is no tensor, or nothing tells which of its axes holds channels.
+        InputError: a layer takes no part in the forward pass, a BatchNorm keeps no running statistics, or
+            the output of a ``module.<path>`` is no tensor or does not tell which of its axes holds channels.
     """
-    paths = [name.removeprefix(MODULE) for name in layers if name.startswith(MODULE)]
-    axes = channel_axes(network, paths) if paths else {}
-    handles = [
-        network.get_submodule(path).register_forward_hook(
-            lambda module, inputs, output, path=path: (pooled(output, axes[path], module, path), None)[1]
-        )
-        for path in paths
-    ]
-    with torch.no_grad():
-        network(torch.zeros(1, *shape, device="meta"))
-    for handle in handles:
-        handle.remove()
+    if not layers:
+        return
+    paths = layer_paths(network, layers)
+    outputs = _outputs(network, [paths[name] for name in layers], shape)
+    chosen = [paths[name] for name in layers if name.startswith(MODULE)]
+    axes = channel_axes(network, chosen) if chosen else {}
+    for name in layers:
+        path = paths[name]
+        module = network.get_submodule(path)
+        if path not in outputs:
+            raise InputError(
+                f"the module {path} of {type(network).__name__} takes no part in its forward pass, so it "
+                f"has no statistics; leave it out, or remove it from the network"
+            )
+        if name.startswith(MODULE):
+            pooled(outputs[path], axes[path], module, path)
+        elif isinstance(module, nn.BatchNorm2d) and module.running_mean is None:
+            raise InputError(
+                f"the BatchNorm {path} has track_running_stats=False, so there are no statistics to match; "
+                f"choose other layers, or a network whose BatchNorms keep running statistics"
+            )
+
+
+def layer_paths(network: nn.Module, layers: Collection[str]) -> dict[str, str]:
+    """Layer name -> module path, for all layers of the kinds that the names have, and for named modules."""
+    paths: dict[str, str] = {}
+    for prefix in sorted({name.partition(".")[0] for name in layers}):
+        if f"{prefix}." == MODULE:
+            own = [name.removeprefix(MODULE) for name in layers if name.startswith(MODULE)]
+            paths |= layer_names(network, own)
+        else:
+            (kind,) = (kind for kind, (each, _) in KINDS.items() if each == prefix)
+            paths |= layer_names(network, kind)
+    return paths
+
+
+def _outputs(network: nn.Module, paths: Collection[str], shape: tuple[int, int, int]) -> dict[str, object]:
+    """What the modules at these paths return for a black image; one that is not called is absent."""
+    outputs: dict[str, object] = {}
+
+    def note(path: str, output: object) -> None:
+        outputs[path] = output
+
+    def run(network: nn.Module, device: str) -> None:
+        handles = [
+            network.get_submodule(path).register_forward_hook(
+                lambda module, inputs, output, path=path: note(path, output)
+            )
+            for path in paths
+        ]
+        try:
+            with torch.no_grad():
+                network(torch.zeros(1, *shape, device=device))
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    try:
+        run(network, "meta")
+    except Exception:  # code that needs values, which the meta device lacks; zeros do
+        zeros = copy.deepcopy(network).to_empty(device="cpu")
+        for tensor in (*zeros.parameters(), *zeros.buffers()):
+            tensor.detach().zero_()
+        run(zeros, "cpu")
+    return outputs

@@ -25,7 +25,7 @@ from fastdd_kernels import frozen_batch_norm
 
 from ..errors import InputError
 from .fused_relu import rectified
-from .layer_names import KINDS, MODULE, channel_axes, layer_names, pooled
+from .layer_names import MODULE, channel_axes, layer_paths, pooled
 from .patch_moments import Moments, image_moments
 
 
@@ -167,7 +167,7 @@ class Taps(nn.Module):
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.record = _Record()
         self.running: dict[str, tuple[Tensor, Tensor]] = {}
-        paths = _paths(network, layers)
+        paths = layer_paths(network, layers)
         self.layers = [name for name in paths if name in set(layers)]
         chosen = [path for name, path in paths.items() if name.startswith(MODULE)]
         axes = channel_axes(network, chosen) if chosen else {}
@@ -212,19 +212,6 @@ class Taps(nn.Module):
             moments=record.moments,
             patches=record.patches,
         )
-
-
-def _paths(network: nn.Module, layers: Collection[str]) -> dict[str, str]:
-    """Layer name -> module path, for all layers of the kinds that the names have, and for named modules."""
-    paths: dict[str, str] = {}
-    for prefix in sorted({name.partition(".")[0] for name in layers}):
-        if f"{prefix}." == MODULE:
-            own = [name.removeprefix(MODULE) for name in layers if name.startswith(MODULE)]
-            paths |= layer_names(network, own)
-        else:
-            (kind,) = (kind for kind, (each, _) in KINDS.items() if each == prefix)
-            paths |= layer_names(network, kind)
-    return paths
 
 
 def _replace(network: nn.Module, path: str, module: nn.Module) -> None:

@@ -8,7 +8,8 @@ the labels of its values in figures, what it needs of the teacher and of the ban
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -176,13 +177,44 @@ def term_class(name: str) -> type[AnyTerm]:
     return cast("type[AnyTerm]", TERMS[name])
 
 
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Whatever goes wrong inside, in a term that may be anybody's code, is one InputError that begins with
+    the key."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error
+    except Exception as error:
+        raise InputError(f"{key}: its code raises {type(error).__name__}: {error}; mend it") from error
+
+
+def needs_by_key(terms: Terms, network: nn.Module, section: str = "terms") -> dict[str, Needs]:
+    """What each term of an objective needs, by the recipe's key that decides it.
+
+    Args:
+        terms: the terms.
+        network: the teacher without taps.
+        section: the key of the terms in the recipe, such as ``arms.deda.terms``.
+
+    Raises:
+        InputError: the network lacks a layer that a term needs; the key is named.
+    """
+    found = {}
+    for name, config in terms.items():
+        key = f"{section}.{name}.layers" if "layers" in type(config).model_fields else f"{section}.{name}"
+        with naming(key):
+            found[key] = term_class(name).needs(config, network)
+    return found
+
+
 def needs(terms: Terms, network: nn.Module) -> Needs:
     """What all terms of an objective need together.
 
     Raises:
         InputError: the network lacks a layer that a term needs, or two terms need different patches.
     """
-    return Needs.together(term_class(name).needs(config, network) for name, config in terms.items())
+    return Needs.together(needs_by_key(terms, network).values())
 
 
 def tapped(terms: Terms, network: nn.Module) -> Taps:

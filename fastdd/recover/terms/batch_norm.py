@@ -16,7 +16,7 @@ from fastdd_kernels import batch_norm_loss_from_moments
 
 from ...config import Config
 from ...config.base import NotNegative
-from ...teachers import Features, layer_names
+from ...teachers import Features, batch_norm_layers
 from ..plan import Unit
 from .base import Context, Needs, Term, Values, register_term
 
@@ -55,7 +55,7 @@ class BatchNormTerm(Term[BatchNorm, Pairs | None]):
 
     @classmethod
     def needs(cls, config: BatchNorm, network: nn.Module) -> Needs:
-        layers = tuple(layer_names(network, "bn_inputs"))
+        layers = tuple(batch_norm_layers(network))
         return Needs(moments=layers, class_batch_norm=config.target == "class")
 
     def targets(self, unit: Unit) -> Pairs | None:

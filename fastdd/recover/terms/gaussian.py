@@ -14,7 +14,8 @@ from fastdd_kernels import GaussianAlignment
 
 from ...config import Config, Layers
 from ...config.base import NotNegative
-from ...teachers import Features, layer_names
+from ...errors import InputError
+from ...teachers import Features, layer_names, working_layers
 from ..plan import Unit
 from .base import Context, Needs, Term, Values, by_class, register_term
 
@@ -69,9 +70,20 @@ class GaussianTerm(Term[Gaussian, list[GaussianAlignment]]):
 
 
 def aligned_layers(config: Gaussian, network: nn.Module) -> list[str]:
-    """Names of the aligned layers: all but the last of a kind, as the embedding takes its place (l < L)."""
+    """Names of the aligned layers: all but the last of a kind, as the embedding takes its place (l < L).
+
+    Raises:
+        InputError: the network has no such layers, or none but the last.
+    """
     names = list(layer_names(network, config.layers))
-    return names[:-1] if isinstance(config.layers, str) else names
+    if not isinstance(config.layers, str):
+        return names
+    if len(names) == 1:
+        raise InputError(
+            f"{type(network).__name__} has one layer of the kind {config.layers}, and the last of a kind "
+            f"is not aligned; choose module paths, such as {working_layers(network)}, or another network"
+        )
+    return names[:-1]
 
 
 register_term("gaussian", GaussianTerm)

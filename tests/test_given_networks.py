@@ -154,6 +154,63 @@ class Tupled(Net):
         return logits, logits
 
 
+class NeedsValues(Net):
+    """A network whose code needs values, which the meta device lacks."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if x.sum() > -1e9 else super().forward(-x)
+
+
+def test_a_teacher_whose_code_needs_values_runs(recipe: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fastdd.run(recipe, tmp_path / "out", until="recover", teacher=NeedsValues())
+
+
+class InPlace(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2))
+
+
+class ReadsHead(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.answer.weight.sum()
+
+
+def _with_nan() -> Net:
+    module = net()
+    module.trunk[0].weight.data[0, 0, 0, 0] = float("nan")
+    return module
+
+
+class NanLogits(Net):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * float("nan")
+
+
+@pytest.mark.parametrize(
+    ("teacher", "expected"),
+    [
+        (
+            net().half(),
+            r"has a tensor 'trunk\.0\.weight' of float16, expected float32; convert it with \.float",
+        ),
+        (net().double(), r"of float64, expected float32"),
+        (torch.jit.script(net()), r"is compiled by torch\.jit"),
+        (InPlace(), r"InPlace changes its images in place"),
+        (ReadsHead(), r"ReadsHead fails when its layers are recorded \(AttributeError: .*'weight'"),
+        (_with_nan(), r"the tensor trunk\.0\.weight holds NaN"),
+        (NanLogits(), r"the logits are NaN for 2 of 2 real images"),
+    ],
+)
+def test_a_teacher_that_could_not_serve_is_refused_before_any_work(
+    recipe: Path, tmp_path: Path, teacher: nn.Module, expected: str
+) -> None:
+    with pytest.raises(InputError, match=rf"^teacher\.network: .*{expected}") as refusal:
+        fastdd.run(recipe, tmp_path / "out", teacher=teacher)
+    assert "\n" not in str(refusal.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_tied_weights_are_kept_and_loaded(recipe: Path, tmp_path: Path) -> None:
     module = nn.Sequential(
         nn.Flatten(), nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Linear(64, 64), nn.Linear(64, 10)

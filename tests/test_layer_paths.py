@@ -23,6 +23,7 @@ from fastdd.recover import needs, plan, tapped
 from fastdd.recover.terms.base import Context, build_terms
 from fastdd.recover.terms.gaussian import Gaussian
 from fastdd.teachers import Card, Taps, Teacher, layer_names, require_layers
+from fastdd.teachers.layer_names import channel_axes
 
 CLASSES = 3
 
@@ -196,6 +197,21 @@ def test_channels_that_cannot_be_told_are_refused_before_any_work() -> None:
     ):
         require_layers(OneSize().to("meta"), ["module.act"], (3, 8, 8))
     require_layers(OneSize().to("meta"), ["module.conv"], (3, 8, 8))
+
+
+def test_channels_of_a_network_whose_code_needs_values() -> None:
+    class NeedsValues(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 1), nn.Linear(4, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x if x.sum() > -1e9 else -x
+            out: Tensor = self.head(self.conv(x).permute(0, 2, 3, 1).mean((1, 2)))
+            return out
+
+    require_layers(NeedsValues(), ["module.conv"], (3, 8, 8))
+    assert channel_axes(NeedsValues(), ["conv"]) == {"conv": 1}
 
 
 def test_gaussian_alignment_on_the_layers_of_a_transformer(tmp_path: Path) -> None:

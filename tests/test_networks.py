@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 import fastdd
 from fastdd.errors import InputError
+from fastdd.models import build as build_module
 from fastdd.models import doors
 from fastdd.models.build import build, outline, structure
 from fastdd.models.doors import give_object
@@ -42,6 +44,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert len(NETWORKS)
     monkeypatch.setattr(NETWORKS, "_things", dict(NETWORKS._things))
     monkeypatch.setattr(doors, "_GIVEN", {})
+    monkeypatch.setattr(build_module, "_OUTLINED", {})
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     yield
     sys.modules.pop("my_nets", None)
@@ -136,6 +139,8 @@ def test_timm_by_its_prefix() -> None:
     assert network.get_submodule("fc").weight.shape == (7, 512)
     with pytest.raises(InputError, match=r"^student\.network: timm has no model 'resnet81' \(did you mean"):
         outline(KEY, "timm:resnet81", 10, (3, 32, 32))
+    with pytest.raises(InputError, match=r"names pretrained weights \(a1_in1k\).*use timm:resnet18, "):
+        build("timm:resnet18.a1_in1k", 10)
     with pytest.raises(InputError, match=r"timm has no model 'hf-hub:timm/resnet18"):  # nothing is downloaded
         build("timm:hf-hub:timm/resnet18.a1_in1k", 10)
 
@@ -177,6 +182,15 @@ def test_the_current_directory_is_searched_first(my_nets: Path, monkeypatch: pyt
     (my_nets / "elsewhere" / "my_nets.py").write_text("raise RuntimeError('the wrong one')\n")
     monkeypatch.setattr(sys, "path", [str(my_nets / "elsewhere"), *sys.path, str(my_nets)])
     assert isinstance(build("my_nets:linear", 7, 1), nn.Sequential)
+
+
+def test_a_module_that_exits_or_complains_at_length(my_nets: Path) -> None:
+    (my_nets / "my_nets.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(InputError, match=r"my_nets:linear cannot be imported \(SystemExit: 3\)"):
+        build("my_nets:linear", 10)
+    (my_nets / "my_nets.py").write_text("raise RuntimeError('first\\nsecond')\n# of another length\n")
+    with pytest.raises(InputError, match=r"cannot be imported \(RuntimeError: first\);"):
+        build("my_nets:linear", 10)
 
 
 def test_a_module_that_does_not_import_says_why(my_nets: Path) -> None:
@@ -298,10 +312,59 @@ def test_code_that_needs_values_takes_a_real_pass_and_draws_nothing() -> None:
     torch.manual_seed(3)
     network = outline(KEY, name, 10, DIGITS)
     drawn = torch.rand(1)
-    assert all(value.is_meta for value in network.state_dict().values())
+    assert not any(value.is_meta for value in network.state_dict().values())
     assert not network.training
     torch.manual_seed(3)
     assert torch.equal(drawn, torch.rand(1))
+
+
+def test_a_function_that_returns_one_module_again() -> None:
+    one, body = Net(), Net().features
+    for function, shared in (
+        (lambda: one, r"features\.0"),
+        (lambda: nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10)), r"0\.0"),
+    ):
+        name = give_object("student", function)
+        with pytest.raises(InputError, match=rf"^student\.network: .* returned the module {shared} again"):
+            outline(KEY, name, 10, DIGITS)
+    assert not one.head.weight.is_meta
+
+
+def test_a_function_may_pass_on_what_build_returned() -> None:
+    outline(
+        KEY,
+        give_object("student", lambda num_classes, channels: build("resnet8", num_classes, channels)),
+        10,
+        DIGITS,
+    )
+
+
+def test_a_function_that_returns_other_networks_at_later_calls() -> None:
+    widths = itertools.count(4)
+    name = give_object("student", lambda: Net(width=next(widths)))
+    with pytest.raises(InputError, match=r"^student\.network: .* other layers or sizes than at its first"):
+        outline(KEY, name, 10, DIGITS)
+    calls: list[int] = []
+    name = give_object("student", lambda: Net(width=4 if calls.append(1) or len(calls) < 3 else 5))  # type: ignore[func-returns-value]
+    outline(KEY, name, 10, DIGITS)
+    with pytest.raises(InputError, match=r"other layers or sizes than at its first call"):
+        build(name, 10, 1)
+
+
+def test_a_function_that_returns_a_network_without_values() -> None:
+    def weightless() -> nn.Module:
+        with torch.device("meta"):
+            return Net()
+
+    with pytest.raises(InputError, match=r"'features\.0\.weight' on the meta device.*build it on the CPU"):
+        outline(KEY, give_object("student", weightless), 10, DIGITS)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_networks_of_other_dtypes(dtype: torch.dtype) -> None:
+    for student_given in (Net().to(dtype), lambda: Net().to(dtype)):
+        with pytest.raises(InputError, match=r"expected float32; convert it with \.float\(\)$"):
+            outline(KEY, give_object("student", student_given), 10, DIGITS)
 
 
 def test_structures_of_networks() -> None:

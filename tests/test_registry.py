@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastdd.errors import InputError
+from fastdd.models.registry import NETWORKS, Networks
 from fastdd.runtime import registry as registry_module
 from fastdd.runtime.registry import Registry
 
@@ -109,8 +110,35 @@ def test_an_entry_point_whose_name_is_taken_fails_every_time(
     declare(monkeypatch, ("a", "string:digits"))
     registry = things(package)
     for _ in range(2):
-        with pytest.raises(InputError, match="there is a thing 'a' already"):
+        with pytest.raises(
+            InputError, match=r"entry point 'a' of string:digits .*there is a thing 'a' already"
+        ):
             registry["b"]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("import sys; sys.exit(2)", "SystemExit: 2"), ("raise KeyError('a\\nb')", "KeyError")],
+)
+def test_an_entry_point_that_exits_or_fails_is_told_in_one_line(
+    package: Path, monkeypatch: pytest.MonkeyPatch, source: str, said: str
+) -> None:
+    (package.parent / f"far_{package.name}.py").write_text(source)
+    declare(monkeypatch, ("far", f"far_{package.name}:thing"))
+    with pytest.raises(InputError, match=rf"'far' of far_.* cannot be loaded: {said}.*; mend or") as refusal:
+        list(things(package))
+    assert "\n" not in str(refusal.value)
+
+
+def test_an_entry_point_of_a_wrong_type_names_its_distribution(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(NETWORKS)  # it has read its entry points before they are replaced
+    monkeypatch.setattr(
+        registry_module, "entry_points", lambda group: [EntryPoint("far", "string:digits", group)]
+    )
+    with pytest.raises(
+        InputError, match=r"'far' of string:digits \(fastdd\.networks\) .* is a str, expected"
+    ):
+        list(Networks("network", "fastdd.models", "fastdd.networks"))
 
 
 def test_a_module_that_fails_fails_every_time(package: Path) -> None:

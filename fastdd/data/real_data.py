@@ -133,6 +133,19 @@ class RealData:
         )
         return held.images, held.labels
 
+    def first_images(self, count: int) -> Tensor:
+        """The first training images, uint8 [count, C, H, W] on the CPU, for a look at what takes them."""
+        loader = open_loader(
+            self.train,
+            count,
+            self.size,
+            self.data.channels,
+            resize=self.data.resize,
+            indices=list(range(min(count, len(self.train)))),
+            backend="torchvision",
+        )
+        return next(iter(loader)).images
+
     @cached_property
     def test(self) -> tuple[Tensor, Tensor]:
         """Images and labels of the held-out split (see ``images``)."""

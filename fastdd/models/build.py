@@ -5,16 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..errors import InputError, suggestion
-from ..runtime.user_code import import_function
+from ..runtime.user_code import FAILURES, import_function, reason
 from .doors import DOORS
 from .registry import NETWORKS, call_arguments
 
+_BUILT: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""modules with parameters that are in use -> the name of the network whose builder returned them"""
+_OUTLINED: dict[tuple[str, int, int], tuple[Callable[..., object], str]] = {}
+"""(name, classes, channels) -> the builder that outline called and the structure that its network had."""
 BATCH = 2  # images that outline pushes through: BatchNorm in training mode refuses one
 
 
@@ -49,21 +54,69 @@ def network_builder(name: str, num_classes: int, channels: int = 3) -> Callable[
             network = builder(**{key: value for key, value in offered.items() if key in takes})
         except InputError:
             raise
-        except Exception as error:  # a builder may be anybody's code
+        except FAILURES as error:  # a builder may be anybody's code
             raise InputError(
                 f"{name} cannot be built for {num_classes} classes and {channels} channels ({reason(error)})"
             ) from error
         if not isinstance(network, nn.Module):
             raise InputError(f"{name} returned a {type(network).__name__}, expected an nn.Module")
-        lazy = [path for path, parameter in network.named_parameters() if is_lazy(parameter)]
-        if lazy:
+        _require_usable(name, network)
+        _require_new(name, network)
+        outlined = _OUTLINED.get((name, num_classes, channels))
+        if outlined is not None and outlined[0] is builder and outlined[1] != structure(network):
             raise InputError(
-                f"{name} has a parameter {lazy[0]!r} that gets its shape from the first images; give its "
-                "layer all sizes"
+                f"{name} returned a network of other layers or sizes than at its first call; let it return "
+                "the same network, newly initialized, at each call"
             )
         return network
 
     return built
+
+
+def _require_usable(name: str, network: nn.Module) -> None:
+    """Refuse a network that cannot be looked into, or whose weights are no float32 numbers.
+
+    Raises:
+        InputError: it is compiled by torch.jit, or has weights without a shape, without values or of another
+            dtype.
+    """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise InputError(
+            f"{name} is compiled by torch.jit, so its layers cannot be recorded; give the module that it was "
+            "made from"
+        )
+    on_meta = torch.empty(0).is_meta  # outline builds there on purpose
+    for path, tensor in (*network.named_parameters(), *network.named_buffers()):
+        if is_lazy(tensor):
+            raise InputError(
+                f"{name} has a parameter {path!r} that gets its shape from the first images; give its "
+                "layer all sizes"
+            )
+        if tensor.is_meta and not on_meta:
+            raise InputError(
+                f"{name} has a tensor {path!r} on the meta device, which has no values; build it on the CPU"
+            )
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise InputError(
+                f"{name} has a tensor {path!r} of {dtype}, expected float32; convert it with .float()"
+            )
+
+
+def _require_new(name: str, network: nn.Module) -> None:
+    """Refuse a network that shares weights with one of the same name that was built before and is in use.
+
+    Raises:
+        InputError: it shares a module.
+    """
+    own = [(path, part) for path, part in network.named_modules() if list(part.parameters(recurse=False))]
+    for path, part in own:
+        if _BUILT.get(part) == name:  # a builder may pass on what another has built
+            raise InputError(
+                f"{name} returned the module {path or type(part).__name__} again, so networks would share "
+                "its weights; build a new one at each call"
+            )
+    _BUILT.update((part, name) for _, part in own)
 
 
 def _builder(name: str) -> Callable[..., object]:
@@ -87,11 +140,12 @@ def auxiliary_tensors(name: str) -> tuple[str, ...]:
 def outline(
     key: str, name: str, num_classes: int, shape: tuple[int, int, int], *, trains: bool = True
 ) -> nn.Module:
-    """The network without memory for its weights, after it took two images.
+    """The network after it took two images, without memory for its weights where that is possible.
 
-    It tells before hours of work whether a network exists, takes the images and returns logits. That takes
-    milliseconds on torch's meta device, which has shapes and no values. A network whose code needs values
-    (such as ``if x.sum() > 0``) is built on the CPU and takes two black images there.
+    It tells before hours of work whether a network exists, takes the images, returns logits and, if it
+    trains, is built anew at each call. That takes milliseconds on torch's meta device, which has shapes and
+    no values. A network whose code needs values (such as ``if x.sum() > 0``) is built on the CPU and takes
+    two black images there.
 
     Args:
         key: the recipe's key that names the network, for messages.
@@ -99,7 +153,7 @@ def outline(
         trains: the network will be trained, so it is tried in training mode too.
 
     Returns:
-        The network on the meta device, in eval mode.
+        The network in eval mode, on the meta device, or on the CPU if its code needs values.
 
     Raises:
         InputError: there is no such network, it cannot take such images, or it returns other things than
@@ -113,21 +167,22 @@ def outline(
                 network = _tried("cpu", name, num_classes, shape, trains=trains)
     except InputError as error:
         raise InputError(f"{key}: {error}") from error
-    return network.eval().to("meta")
+    return network.eval()
 
 
 def _tried(
     device: Literal["meta", "cpu"], name: str, num_classes: int, shape: tuple[int, int, int], *, trains: bool
 ) -> nn.Module:
     """A network that took images in eval mode, and in training mode if it trains."""
+    door, colon, _ = name.partition(":")
+    # A function of the user's could return a network on the meta device itself, which a second call on the
+    # CPU shows.
+    again: Literal["meta", "cpu"] = "cpu" if colon and door not in ("timm", "torchvision") else device
+    _OUTLINED.pop((name, num_classes, shape[0]), None)
     with torch.device(device):
-        try:
-            network = build(name, num_classes, shape[0])
-        except InputError:
-            if device == "cpu":
-                raise
-            with torch.device("cpu"):  # RegNets compute their widths with tensors, which need values
-                network = build(name, num_classes, shape[0])
+        network = _built_on(device, name, num_classes, shape[0])
+        _OUTLINED[name, num_classes, shape[0]] = (_builder(name), structure(network))
+        _built_on(again, name, num_classes, shape[0])  # refused unless it is a new network, built alike
         network.to(device)
         if trains and not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError(f"{name} cannot be trained: none of its parameters requires a gradient")
@@ -144,6 +199,22 @@ def _tried(
     return network
 
 
+def _built_on(device: Literal["meta", "cpu"], name: str, num_classes: int, channels: int) -> nn.Module:
+    """A new network, on the CPU if its code cannot build it on the meta device.
+
+    Raises:
+        InputError: build refuses it.
+    """
+    try:
+        with torch.device(device):
+            return build(name, num_classes, channels)
+    except InputError:
+        if device == "cpu":
+            raise
+        with torch.device("cpu"):  # RegNets compute their widths with tensors, which need values
+            return build(name, num_classes, channels)
+
+
 def _require_logits(logits: object, name: str, num_classes: int, mode: str) -> None:
     if not isinstance(logits, Tensor):
         raise InputError(
@@ -155,11 +226,6 @@ def _require_logits(logits: object, name: str, num_classes: int, mode: str) -> N
             f"{name} returns {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for {BATCH} "
             f"images in {mode} mode, expected one logit a class: float [{BATCH}, {num_classes}]"
         )
-
-
-def reason(error: Exception) -> str:
-    """An error of anybody's code in one line."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
 def structure(network: nn.Module) -> str:

@@ -19,6 +19,7 @@ from typing import Literal
 from torch import nn
 
 from ..errors import InputError, suggestion
+from ..runtime.user_code import reason
 from .registry import NETWORKS, Builder
 
 _GIVEN: dict[str, Builder] = {}
@@ -29,7 +30,7 @@ def timm_builder(name: str) -> Builder:
     """The builder of a timm model.
 
     Raises:
-        InputError: timm is not installed, or has no such model.
+        InputError: timm is not installed, has no such model, or the name ends in a tag of pretrained weights.
     """
     try:
         import timm
@@ -37,6 +38,12 @@ def timm_builder(name: str) -> Builder:
         raise InputError(
             f"timm:{name} needs timm ({error}); install it with `pip install 'fastdd[timm]'`"
         ) from error
+    base, dot, weights = name.partition(".")
+    if dot and timm.is_model(base):
+        raise InputError(
+            f"timm:{name} names pretrained weights ({weights}), and nothing is downloaded; use timm:{base}, "
+            "for a teacher with its weights as a file in teacher.weights"
+        )
     if not timm.is_model(name):  # names of models on a hub, which would be downloaded, are not among them
         raise InputError(f"timm has no model {name!r}{suggestion(name, timm.list_models())}")
 
@@ -138,8 +145,7 @@ def _copied(role: str, module: nn.Module) -> nn.Module:
             "student": "give a function that builds it, as student=function",
         }
         raise InputError(
-            f"the {role} {type(module).__name__} cannot be copied ({type(error).__name__}: {error}); "
-            f"{remedy[role]}"
+            f"the {role} {type(module).__name__} cannot be copied ({reason(error)}); {remedy[role]}"
         ) from error
 
 

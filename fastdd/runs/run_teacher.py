@@ -70,9 +70,7 @@ class RunTeacher:
         key, name, shape = f"{self.key}.network", self.config.network, self.real.shape
         network = outline(key, name, len(self.real.classes), shape, trains=self.is_trained)
         teachers.require_embedding(key, name, network, shape)
-        self._check_layers(terms, network)
-        if self.config.weights is not None:
-            self.read(Path(self.config.weights))
+        self._try(*self._check_layers(terms, network))
         is_there = RunFolder(out).teacher(self.name).is_file() and not fresh
         if self.config.init is not None and not is_there:
             teachers.initial_network(self.config, self.expected_card, self.recipe.seed, key=self.key)
@@ -82,8 +80,14 @@ class RunTeacher:
                     f"{self.key}.{name} {path} lies in {out}, which --fresh would delete; move it"
                 )
 
-    def _check_layers(self, terms: Mapping[str, Terms], network: nn.Module) -> None:
-        """Refuse layers that the network lacks or never calls; the recipe's key is named."""
+    def _check_layers(
+        self, terms: Mapping[str, Terms], network: nn.Module
+    ) -> tuple[set[str], bool, int | None]:
+        """Refuse layers that the network lacks or never calls; the recipe's key is named.
+
+        Returns:
+            The layers that are recorded, whether moments are, and the side of the patches.
+        """
         needed: dict[str, recover.Needs] = {}
         for arm, each in terms.items():
             needed |= recover.needs_by_key(each, network, f"arms.{arm}.terms")
@@ -102,6 +106,30 @@ class RunTeacher:
         for names, key in key_of.items():
             with recover.naming(key):
                 teachers.require_layers(network, names, self.real.shape)
+        moments = any(each.moments for each in needed.values())
+        return set(chain.from_iterable(key_of)), moments, bank.patch
+
+    def _try(self, layers: set[str], moments: bool, patch: int | None) -> None:
+        """Take two images on the CPU, with all layers recorded that the run will record.
+
+        Raises:
+            InputError: weights that do not fit or hold NaN, or a network whose layers cannot be recorded.
+        """
+        cpu = torch.device("cpu")
+        if self.is_trained:
+            with torch.random.fork_rng(devices=[]):
+                network = build(self.config.network, len(self.real.classes), self.real.shape[0])
+                images = torch.rand(2, *self.real.shape)
+            teacher = Teacher.of(network, self.expected_card, cpu)
+        else:
+            teacher = self.given(cpu)
+            images = teacher.normalize(self.real.first_images(2))
+        features = teachers.require_taps(
+            f"{self.key}.network", teacher.network, images, layers, moments=moments, patch=patch or 1
+        )
+        if not self.is_trained:
+            key = f"{self.key}.{'network' if self.config.weights is None else 'weights'}"
+            teachers.require_no_nan(key, teacher.network, features.logits)
 
     @property
     def is_trained(self) -> bool:
@@ -109,17 +137,20 @@ class RunTeacher:
         module."""
         return self.config.weights is None and not brings_weights(self.config.network)
 
-    def given(self) -> Teacher:
+    def given(self, device: torch.device | None = None) -> Teacher:
         """The teacher from its file of weights, or the module that was given.
+
+        Args:
+            device: where it will be. None: the device of the run.
 
         Raises:
             InputError: the weights do not fit.
         """
         if self.config.weights is not None:
-            return self.read(Path(self.config.weights))
+            return self.read(Path(self.config.weights), device)
         card = replace(self.expected_card, size=None)
         network = build(card.network, len(card.classes), card.channels)
-        return Teacher.of(network, card, self.real.device)
+        return Teacher.of(network, card, device or self.real.device)
 
     def require_same_module(self, session: Session) -> None:
         """Refuse to continue a run with another module than the one that it began with.
@@ -137,8 +168,12 @@ class RunTeacher:
                     "again, choose another folder with out, or start over with fresh=True"
                 )
 
-    def read(self, path: Path) -> Teacher:
+    def read(self, path: Path, device: torch.device | None = None) -> Teacher:
         """The teacher from a file of weights.
+
+        Args:
+            path: the file.
+            device: where the teacher will be. None: the device of the run.
 
         Raises:
             InputError: the weights do not fit; the message names the key ``weights`` of the teacher's
@@ -146,7 +181,7 @@ class RunTeacher:
         """
         real, key = self.real, f"{self.key}.weights"
         return teachers.load_teacher(
-            path, self.config, real.classes, real.data.channels, device=real.device, key=key
+            path, self.config, real.classes, real.data.channels, device=device or real.device, key=key
         )
 
     def load(self, session: Session) -> Teacher:

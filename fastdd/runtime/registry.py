@@ -20,6 +20,7 @@ from pkgutil import iter_modules
 from typing import Generic, TypeVar
 
 from ..errors import InputError, suggestion
+from .user_code import FAILURES, reason
 
 T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -76,21 +77,22 @@ class Registry(Generic[T]):
         """Import the modules by name, then load the entry points by name.
 
         Raises:
-            InputError: an entry point cannot be loaded, or its name is taken.
+            InputError: an entry point cannot be loaded, its name is taken, or it is no such thing; the
+                message names the distribution.
         """
         package = import_module(self.package)
         for module in sorted(iter_modules(package.__path__), key=lambda module: module.name):
             import_module(f"{self.package}.{module.name}")
         for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
             try:
-                thing = point.load()
-            except Exception as error:
+                self.register(point.name, point.load())
+            except FAILURES as error:  # loading executes other people's modules
                 of = point.dist.name if point.dist else point.value
+                why = str(error) if isinstance(error, InputError) else reason(error)
                 raise InputError(
-                    f"the entry point {point.name!r} of {of} ({self.group}) cannot be loaded: {error}; mend "
+                    f"the entry point {point.name!r} of {of} ({self.group}) cannot be loaded: {why}; mend "
                     f"or uninstall {of}"
                 ) from error
-            self.register(point.name, thing)
 
     def __getitem__(self, name: str) -> T:
         """The thing of a name.

@@ -1,4 +1,4 @@
-"""Functions of the user's, named as ``package.module:function``: they build networks or return data sets."""
+"""Code that is not fastdd's: functions named as ``package.module:function``, and how its errors are told."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ FUNCTION = re.compile(r"[A-Za-z_]\w+(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 """``package.module:function``; a first part of one letter is a drive of Windows."""
 
 
+FAILURES = (Exception, SystemExit)
+"""What other people's code may raise; ``sys.exit`` in a module that is imported would end fastdd silently."""
+
+
+def reason(error: BaseException) -> str:
+    """An error of other people's code in one line: its type and the first line of its message."""
+    first, *_ = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
 def import_function(name: str) -> Callable[..., object]:
     """The function or class ``package.module:function``; the current directory is searched first.
 
@@ -26,9 +36,9 @@ def import_function(name: str) -> Callable[..., object]:
         sys.path.insert(0, here)
     try:
         module = import_module(module_name)
-    except Exception as error:  # importing executes the user's module
+    except FAILURES as error:  # importing executes the user's module
         raise InputError(
-            f"{name} cannot be imported ({type(error).__name__}: {error}); modules are looked for in {here} "
+            f"{name} cannot be imported ({reason(error)}); modules are looked for in {here} "
             "and among the installed packages"
         ) from error
     found = getattr(module, function, None)

@@ -8,7 +8,7 @@ networks themselves are in ``fastdd.models``; layer_names.py names their layers.
 """
 
 from .card import Card, differences
-from .embedding import require_embedding
+from .embedding import require_embedding, require_no_nan, require_taps
 from .initial_weights import initial_network
 from .layer_names import batch_norm_layers, hooked_layers, layer_names, require_layers, working_layers
 from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
@@ -39,6 +39,8 @@ __all__ = [
     "open_teacher",
     "require_embedding",
     "require_layers",
+    "require_no_nan",
+    "require_taps",
     "save_squeezed",
     "save_teacher",
     "squeeze",

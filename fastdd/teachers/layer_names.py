@@ -154,12 +154,21 @@ def _working_pattern(network: nn.Module) -> str:
 def channel_axes(network: nn.Module, paths: Collection[str]) -> dict[str, int | None]:
     """The axis of each module's output that holds channels; None where the shapes do not tell.
 
-    The network runs on meta tensors of images of two sizes. The axis whose length stays the same holds the
-    channels, whatever the layout: [N, C, H, W], [N, H, W, C] or tokens [N, T, D].
+    The network runs on meta tensors of images of two sizes, and where its code needs values on black images
+    on its own device. The axis whose length stays the same holds the channels, whatever the layout:
+    [N, C, H, W], [N, H, W, C] or tokens [N, T, D].
     """
     weightless = copy.deepcopy(network).to("meta").eval()
     small, large = (_output_shapes(weightless, paths, side) for side in SIDES)
+    if not large.keys() >= set(paths) and device_of_network(network).type != "meta":
+        valued = copy.deepcopy(network).eval()
+        small, large = (_output_shapes(valued, paths, side) for side in SIDES)
     return {path: _unmoved(small.get(path, ()), large.get(path, ())) for path in paths}
+
+
+def device_of_network(network: nn.Module) -> torch.device:
+    """The device of a network's first parameter."""
+    return next(network.parameters()).device
 
 
 def _unmoved(small: tuple[int, ...], large: tuple[int, ...]) -> int | None:
@@ -187,7 +196,7 @@ def _output_shapes(network: nn.Module, paths: Collection[str], side: int) -> dic
     channels = 3 if first is None else first.in_channels
     try:
         with torch.no_grad():
-            network(torch.zeros(1, channels, side, side, device="meta"))
+            network(torch.zeros(1, channels, side, side, device=device_of_network(network)))
     except Exception:  # a network's own code may raise anything for an image of a size that it does not take
         return shapes
     finally:
@@ -239,7 +248,7 @@ def require_layers(network: nn.Module, layers: Sequence[str], shape: tuple[int, 
     """Check on one image, without arithmetic, that the statistics of the layers can be recorded.
 
     Args:
-        network: a network on the meta device, as ``outline`` returns it.
+        network: a network as ``outline`` returns it, on the meta device or the CPU.
         layers: layer names.
         shape: (C, H, W) of an image.
 
@@ -305,7 +314,7 @@ def _outputs(network: nn.Module, paths: Collection[str], shape: tuple[int, int, 
                 handle.remove()
 
     try:
-        run(network, "meta")
+        run(network, device_of_network(network).type)
     except Exception:  # code that needs values, which the meta device lacks; zeros do
         zeros = copy.deepcopy(network).to_empty(device="cpu")
         for tensor in (*zeros.parameters(), *zeros.buffers()):

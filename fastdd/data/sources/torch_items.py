@@ -15,6 +15,7 @@ from torch.utils.data import Subset
 
 from ...errors import InputError
 from ...runtime.progress import progress
+from ...runtime.user_code import FAILURES, reason
 from ..verify import BadImage
 from .tree import class_name_fault
 
@@ -34,13 +35,8 @@ def reporting(what: str) -> Iterator[None]:
         yield
     except BadImage:
         raise
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{what} ({_reason(error)})") from error
-
-
-def _reason(error: BaseException) -> str:
-    """An error of anybody's code in one line."""
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    except FAILURES as error:
+        raise InputError(f"{what} ({reason(error)})") from error
 
 
 class Indexed(Protocol):

@@ -11,6 +11,8 @@ each a round, after one epoch that is not timed; the median round is reported, a
 processes, which a busy machine changes less.
 
 Two further rows say where the time goes: the batches alone (everything but the networks), released and ours.
+The last two are steps of convnet3, the student of the matching methods, on hard labels: with weights and
+batches in channels-last, as every network had them before, and in the network's memory format.
 """
 
 from __future__ import annotations
@@ -34,12 +36,14 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 from torchvision.io import encode_jpeg
 
+from fastdd.config import Precision
 from fastdd.evaluate import AugmentedBatches
 from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
 from fastdd.models.build import build
+from fastdd.models.memory_format import memory_format, to_device
 from fastdd.protocols import settle_student
 from fastdd.recipes.resolve import resolve_student
-from fastdd.runtime.precision import has_fast_bf16
+from fastdd.runtime.precision import autocast, has_fast_bf16
 from fastdd.teachers import Card, Teacher
 
 CLASSES, SIZE, BATCH, WORKERS = 10, 32, 128, 2
@@ -52,7 +56,7 @@ Epoch = Callable[[], int]
 def make_teacher(network: str) -> Teacher:
     """A teacher with random weights."""
     torch.manual_seed(0)
-    built = build(network, CLASSES).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    built = to_device(build(network, CLASSES), torch.device("cpu")).eval().requires_grad_(False)
     return Teacher(built, Card(network, tuple(map(str, range(CLASSES))), 3, mean=MEAN, std=STD))
 
 
@@ -118,7 +122,7 @@ def ours(teacher: Teacher, images: Tensor, **changes: object) -> Epoch:
     student, labeller = build(teacher.card.network, CLASSES), build(teacher.card.network, CLASSES)
     labeller.load_state_dict(teacher.network.state_dict())
     for network in (student, labeller):
-        network.to(memory_format=torch.channels_last).train()
+        to_device(network, images.device).train()
     optimizer = student_optimizer(config, student)
     source = AugmentedBatches(config, teacher, images, seed=0)
     loss_of = torch.compile(student_loss, dynamic=False) if config.compile else student_loss
@@ -129,6 +133,33 @@ def ours(teacher: Teacher, images: Tensor, **changes: object) -> Epoch:
             add_gradient(loss_of, student, labeller.requires_grad_(False), batch, config=config)
             optimizer.step()
         return len(images)
+
+    return epoch
+
+
+def steps(layout: torch.memory_format | None) -> Epoch:
+    """Training steps of convnet3 on a batch of 50 in bf16 where the processor is fast at it.
+
+    Args:
+        layout: memory format of weights and images; None: the network's own (fastdd.models.memory_format).
+    """
+    torch.manual_seed(1)
+    network, cpu = build("convnet3", CLASSES).train(), torch.device("cpu")
+    layout = layout or memory_format(network, cpu)
+    network.to(memory_format=layout)
+    images = torch.randn(50, 3, SIZE, SIZE).contiguous(memory_format=layout)
+    labels = torch.arange(len(images)) % CLASSES
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9)
+    precision: Precision = "bf16" if has_fast_bf16(cpu) else "fp32"
+
+    def epoch() -> int:
+        for _ in range(10):
+            optimizer.zero_grad()
+            with autocast(cpu, precision):
+                logits = network(images)
+            F.cross_entropy(logits.float(), labels).backward()
+            optimizer.step()
+        return 10 * len(images)
 
     return epoch
 
@@ -197,7 +228,11 @@ def main() -> None:
             "batches, released": batches_alone(lambda: (len(x) for x, _ in loader)),
             "batches, ours": batches_alone(lambda: (len(batch.images) for batch in source.epoch(0))),
         }
-        rows = [row for runs in (epochs, alone) for row in measure(runs, options.rounds)]
+        layouts = {
+            "convnet3, channels-last": steps(torch.channels_last),
+            "convnet3, its own format": steps(None),
+        }
+        rows = [row for runs in (epochs, alone, layouts) for row in measure(runs, options.rounds)]
     facts = {
         "network": options.network,
         "images": options.images,

@@ -18,6 +18,7 @@ from fastdd.models import build as build_module
 from fastdd.models import doors
 from fastdd.models.build import build, outline, structure
 from fastdd.models.doors import give_object
+from fastdd.models.memory_format import as_input, memory_format, to_device
 from fastdd.models.registry import NETWORKS, Network
 from fastdd.models.student_names import student
 from fastdd.teachers.embedding import require_embedding
@@ -406,3 +407,35 @@ def test_a_teacher_with_an_embedding(name: str) -> None:
     if name.startswith("timm"):
         pytest.importorskip("timm")
     require_embedding("teacher.network", name, outline("teacher.network", name, 10, DIGITS), DIGITS)
+
+
+# -- memory format --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("network", "layout"),
+    [
+        ("convnet3", torch.contiguous_format),
+        ("convnet3_bn", torch.channels_last),
+        ("resnet20", torch.channels_last),
+    ],
+)
+def test_networks_with_group_norm_are_contiguous_on_a_cpu(network: str, layout: torch.memory_format) -> None:
+    built = to_device(build(network, 10), torch.device("cpu"))
+    assert memory_format(built, torch.device("cpu")) == layout
+    assert memory_format(built, torch.device("cuda")) == torch.channels_last
+    weight = max(built.parameters(), key=torch.numel)
+    assert weight.is_contiguous(memory_format=layout)
+    for given in (torch.contiguous_format, torch.channels_last):
+        images = torch.rand(2, 3, 32, 32).contiguous(memory_format=given)
+        assert as_input(images, built).is_contiguous(memory_format=layout)
+        assert torch.equal(as_input(images, built), images)
+
+
+def test_a_convnet_has_the_same_logits_in_both_memory_formats() -> None:
+    torch.manual_seed(0)
+    network, images = build("convnet3", 10).eval(), torch.randn(4, 3, 32, 32)
+    plain = network(images)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    other = network(images.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(plain, other, rtol=1e-4, atol=1e-5)

@@ -29,6 +29,7 @@ from fastdd.evaluate.batches import shuffle_patches
 from fastdd.evaluate.randaugment import TABLES, randaugment
 from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
 from fastdd.models.build import build, network_builder, outline
+from fastdd.models.memory_format import to_device
 from fastdd.protocols import SettledStudent, settle_student
 from fastdd.teachers import Card, Teacher
 
@@ -528,3 +529,22 @@ def test_networks_of_one_size_refuse_others(name: str, side: int) -> None:
     ):
         outline("student.network", name, 10, (3, side, side))
     assert Student(network=name).network == name
+
+
+def test_students_and_their_teachers_see_images_in_their_own_memory_format() -> None:
+    """A student with GroupNorm is slow on a CPU in channels-last, and its ResNet teacher is not."""
+    labeller, student = (
+        to_device(build(name, CLASSES), torch.device("cpu")) for name in ("resnet8", "convnet1")
+    )
+    layouts: list[tuple[bool, bool]] = []
+
+    def note(network: nn.Module, inputs: tuple[Tensor]) -> None:
+        contiguous = inputs[0].is_contiguous()
+        layouts.append((contiguous, inputs[0].is_contiguous(memory_format=torch.channels_last)))
+
+    for network in (labeller.eval(), student):
+        network.register_forward_pre_hook(note)
+    images = torch.rand(4, 3, 8, 8)
+    for given in (images, images.contiguous(memory_format=torch.channels_last)):
+        student_loss(student, labeller, given, None, config=CONFIG)
+    assert layouts == 2 * [(False, True), (True, False)]

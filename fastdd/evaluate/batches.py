@@ -145,7 +145,7 @@ class AugmentedBatches:
             windows = resample_parameters(
                 len(batch), height, width, config.scale, flip=config.flip, generator=draw
             )
-            return resample(batch, windows).contiguous(memory_format=torch.channels_last)
+            return resample(batch, windows)
         if config.pad_color == "black":
             return shift_and_flip(batch - self.black, config.pad, config.flip, draw) + self.black
         return shift_and_flip(batch, config.pad, config.flip, draw)
@@ -161,7 +161,7 @@ def shuffle_patches(images: Tensor, count: int, draw: torch.Generator) -> Tensor
     rows, columns = (_shuffled(N, side, count, draw) for side in (H, W))
     n, c = torch.arange(N)[:, None, None, None], torch.arange(C)[None, :, None, None]
     index = (n, c, rows[:, None, :, None], columns[:, None, None, :])
-    return images[tuple(i.to(images.device) for i in index)].contiguous(memory_format=torch.channels_last)
+    return images[tuple(i.to(images.device) for i in index)]
 
 
 def _shuffled(images: int, side: int, count: int, draw: torch.Generator) -> Tensor:

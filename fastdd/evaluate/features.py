@@ -19,6 +19,7 @@ from ..data import Dataset, open_loader
 from ..data.loading.batch import OnError
 from ..errors import InputError
 from ..models.build import auxiliary_tensors, build
+from ..models.memory_format import to_device
 from ..runtime.progress import progress
 from ..teachers import Card, Taps, Teacher, fingerprint, open_teacher
 from ..teachers.load import check_state, read_weights
@@ -176,7 +177,7 @@ def network_features(
         check_state("--weights", weights, short, wanted=network.state_dict(), given=state)
         network.load_state_dict(state)
         text = f"{name} (weights {fingerprint(weights)[:12]})"
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = to_device(network, device)
     card = Card(short, tuple(map(str, range(classes))), 3, mean=mean, std=std)
     return Extractor(Teacher(network.eval().requires_grad_(False), card), text)
 

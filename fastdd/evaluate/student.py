@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from ..config import Student
 from ..errors import InputError
+from ..models.memory_format import as_input, to_device
 from ..protocols import SettledStudent
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar
@@ -86,7 +87,7 @@ def train_student(
     _check_soft_labels(config, soft_labels, (len(images), classes))
     hard_labels = _needed_hard_labels(config, hard_labels, (len(images), classes))
     torch.manual_seed(derive(seed, "student"))  # also for dropout, whatever was trained before
-    network = new_network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = to_device(new_network(), device)
     optimizer = student_optimizer(config, network)
     average = WeightAverage(network, config.ema) if config.ema else None
     tested = network if average is None else average.network
@@ -216,7 +217,7 @@ def _check_finite_labels(loss: Tensor, labeller: nn.Module, batch: StudentBatch,
     if loss.isfinite():
         return
     with torch.no_grad():
-        targets = labeller(batch.images) if batch.targets is None else batch.targets
+        targets = labeller(as_input(batch.images, labeller)) if batch.targets is None else batch.targets
     bad = int((~targets.isfinite().all(1)).sum())
     if bad:
         raise InputError(
@@ -270,8 +271,8 @@ def student_loss(
     with autocast(images.device, config.precision):
         if targets is None:
             with torch.no_grad():
-                targets = labeller(images)
-        out = network(images)
+                targets = labeller(as_input(images, labeller))
+        out = network(as_input(images, network))
     out, targets = out.float(), targets.float()
     T = config.temperature
     if config.labels == "hard":

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..models.memory_format import as_input
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from ..teachers import Teacher
@@ -79,7 +80,7 @@ def _label(
     for key, network in networks.items():
         parts = [part for part in pixels.tensor_split(manifest.parts) if len(part)]
         try:
-            given = torch.cat([network(part).float() for part in parts])
+            given = torch.cat([network(as_input(part, network)).float() for part in parts])
         except ValueError as error:  # torch's BatchNorm, of a single value a channel
             raise InputError(
                 f"teacher {key} cannot label sample {int(views.ids[0])} in epoch {views.epoch} in "

@@ -33,7 +33,7 @@ def render_views(images: Tensor, views: Views, normalize: Normalize | None = Non
         normalize: the teacher's ``normalize``, for a set that is kept as uint8; None: it is normalized.
 
     Returns:
-        [B, C, H, W], channels-last, on the device of images.
+        [B, C, H, W], on the device of images.
     """
     own = _cut(images, normalize, views.ids, views.windows, pad=views.pad)
     if views.partners is None or views.partner_windows is None:
@@ -74,7 +74,7 @@ def _cut(images: Tensor, normalize: Normalize | None, ids: Tensor, windows: Tens
     if bool((windows[:, 5:] == torch.tensor(size)).all()):
         return shifted_and_flipped(chosen, pad, windows[:, 3:5], windows[:, 0] != 0)
     padded = F.pad(chosen, (pad,) * 4) if pad else chosen
-    return resample(padded, windows.to(images.device), size).contiguous(memory_format=torch.channels_last)
+    return resample(padded, windows.to(images.device), size)
 
 
 def render_views_with_pil(images: Tensor, views: Views) -> Tensor:

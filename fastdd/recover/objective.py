@@ -28,6 +28,7 @@ from torch import Tensor
 from fastdd_kernels import resample, resample_parameters
 
 from ..config import Augment, Recover
+from ..models.memory_format import memory_format
 from ..runtime.precision import autocast
 from ..runtime.seeds import generator
 from ..teachers import Taps
@@ -45,6 +46,7 @@ class Objective:
         config: gives the precision, and whether to compile.
         pad: pixels by which images are padded on each side before they are cropped.
         step: the computation, compiled if ``config.compile`` is true.
+        memory_format: layout in which images enter the teacher.
     """
 
     terms: Sequence[AnyTerm]
@@ -52,8 +54,10 @@ class Objective:
     config: Recover
     pad: int = 0
     step: Callable[..., Values] = field(init=False)
+    memory_format: torch.memory_format = field(init=False)
 
     def __post_init__(self) -> None:
+        self.memory_format = memory_format(self.taps, next(self.taps.parameters()).device)
         self.step = self._plain
         if self.config.compile is True:
             # torch.compile keeps few graphs for each code object, so each objective gets a code object of its
@@ -72,7 +76,7 @@ class Objective:
     def _plain(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
         images = augmented(images, draws, self.pad)
         with autocast(images.device, self.config.precision):
-            features = self.taps(images.contiguous(memory_format=torch.channels_last))
+            features = self.taps(images.contiguous(memory_format=self.memory_format))
         values: Values = {}
         for term, wanted in zip(self.terms, targets, strict=True):
             values |= term(features, images, wanted)

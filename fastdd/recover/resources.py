@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..config import Method, Precision, Recover
+from ..models.memory_format import as_input
 from ..runtime.memory import memory_budget
 from ..runtime.precision import autocast
 from ..teachers import Taps
@@ -48,9 +49,7 @@ def bytes_per_image(taps: Taps, shape: tuple[int, int, int], precision: Precisio
             seen[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    image = (
-        torch.zeros(1, *shape, device=device).contiguous(memory_format=torch.channels_last).requires_grad_()
-    )
+    image = as_input(torch.zeros(1, *shape, device=device), taps).requires_grad_()
     kept = []  # keeps all tensors alive until they are counted, or a storage's address could come twice
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor), autocast(device, precision):
         kept.append(taps(image))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..config import Recover, Terms
 from ..config.terms import TERMS
 from ..errors import InputError
+from ..models.memory_format import as_input
 from ..runtime.precision import autocast
 from ..runtime.seeds import generator
 from .plan import Unit
@@ -45,7 +46,7 @@ def try_terms(
     noise = torch.randn(len(unit.rows), *size, generator=generator(context.seed, "trial"))
     images = noise.to(device).requires_grad_()
     with autocast(device, config.precision):
-        features = context.taps(images.contiguous(memory_format=torch.channels_last))
+        features = context.taps(as_input(images, context.taps))
     for name in names:
         with naming(f"term {name!r}"):
             term: AnyTerm = term_class(name)(terms[name], context)

@@ -15,6 +15,7 @@ from ..config import Teacher as TeacherConfig
 from ..errors import InputError
 from ..models.build import auxiliary_tensors, build
 from ..models.doors import check_recorded_network
+from ..models.memory_format import as_input, to_device
 from ..runtime.files import write_tensors
 from .card import METADATA_KEY, Card, check_card, read_card
 
@@ -29,13 +30,13 @@ class Teacher:
     @staticmethod
     def of(network: nn.Module, card: Card, device: torch.device) -> Teacher:
         """A teacher of a network, which is moved to the device, put in eval mode and frozen."""
-        network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return Teacher(network.eval().requires_grad_(False), card)
+        return Teacher(to_device(network, device).eval().requires_grad_(False), card)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 [N, C, H, W] to float32, channels-last, normalized by the card's mean and std."""
+        """uint8 [N, C, H, W] to float32, in the network's memory format, normalized by the card's mean and
+        std."""
         mean, std = (self._constant(v, images.device) for v in (self.card.mean, self.card.std))
-        return ((images.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+        return as_input((images.float() / 255 - mean) / std, self.network)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Normalized images [N, C, H, W] to values in which black is 0 and white is 1, not rounded."""

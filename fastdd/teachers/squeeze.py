@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..config import Teacher as TeacherConfig
 from ..data.loading.augment import shift_and_flip
 from ..errors import InputError
+from ..models.memory_format import as_input, to_device
 from ..run_folder import RunFolder
 from ..runtime.files import write_json
 from ..runtime.precision import autocast
@@ -83,7 +84,7 @@ def squeeze(
     C, H, W = train.shape
     card = Card(config.network, classes, C, config.mean, std=config.std, size=(H, W), data=data)
     network, notes = initial_network(config, card, seed, key=key)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = to_device(network, device)
     settings = _settings(config)
     run = _Training(config, Teacher(network, card), batches=len(train), seed=seed, device=device, key=key)
     inputs: list[JsonValue] = [config.network, list(classes), list(config.mean), list(config.std), seed, data]
@@ -156,7 +157,7 @@ class _Training:
             if config.scale is None:
                 batch = shift_and_flip(batch, config.pad, config.flip, draw)
             with autocast(self.device, config.precision):
-                logits = self.network(batch)
+                logits = self.network(as_input(batch, self.network))
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
             self.optimizer.zero_grad()
             loss.backward()

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..models.memory_format import as_input
+
 EVALUATION_BATCH = 500
 
 
 def accuracy(
-    network: Callable[[Tensor], Tensor], normalize: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
+    network: nn.Module, normalize: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
 ) -> float:
     """Top-1 accuracy in [0, 1] of a classifier on uint8 images [N, C, H, W] with int64 labels [N]."""
     pairs = zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
@@ -22,14 +24,12 @@ def accuracy(
 
 @torch.no_grad()
 def streamed_accuracy(
-    network: Callable[[Tensor], Tensor],
-    normalize: Callable[[Tensor], Tensor],
-    batches: Iterable[tuple[Tensor, Tensor]],
+    network: nn.Module, normalize: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
 ) -> float:
     """Top-1 accuracy in [0, 1] of a classifier on batches (uint8 images [B, C, H, W], int64 labels [B])."""
     hits, seen = [], 0
     for images, labels in batches:
-        hits.append((network(normalize(images)).argmax(1) == labels).sum())
+        hits.append((network(as_input(normalize(images), network)).argmax(1) == labels).sum())
         seen += len(labels)
     return int(torch.stack(hits).sum()) / seen if seen else 0.0
 

@@ -39,7 +39,7 @@ def shifted_and_flipped(images: Tensor, pad: int, shift: Tensor, flipped: Tensor
     padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
     n, c = torch.arange(N)[:, None, None, None], torch.arange(C)[None, :, None, None]
     index = (n, c, rows[:, None, :, None], columns[:, None, None, :])
-    return padded[tuple(i.to(images.device) for i in index)].contiguous(memory_format=torch.channels_last)
+    return padded[tuple(i.to(images.device) for i in index)]
 
 
 def crop_and_flip(images: Tensor, windows: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from fastdd_kernels import resample, resample_parameters
 
 from ...config import RDED
 from ...errors import InputError
+from ...models.memory_format import as_input
 from ...runtime.seeds import generator
 from ...teachers import Teacher
 
@@ -126,7 +127,7 @@ class Mosaic:
         crops = resample(images, rows, self.crop_size)
         high, wide = self.size[0] - crops.shape[2], self.size[1] - crops.shape[3]
         padded = F.pad(crops, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
-        logits = self.teacher.network(padded.contiguous(memory_format=torch.channels_last)).float()
+        logits = self.teacher.network(as_input(padded, self.teacher.network)).float()
         return F.cross_entropy(
             logits, logits.new_full((len(logits),), c, dtype=torch.long), reduction="none"
         ).cpu()

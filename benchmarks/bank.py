@@ -28,7 +28,7 @@ import torch
 from conftest import processor_name
 from memory import peak_mb
 
-from fastdd.bank import build
+from fastdd.bank import Kept, build
 from fastdd.config import Bank as BankConfig
 from fastdd.data import open_dataset
 from fastdd.data.loading.batch import Batch
@@ -78,7 +78,8 @@ def speed(options: argparse.Namespace) -> dict[str, object]:
             shape, dataset.labels, dataset.names, fingerprint="", transform={}, stream=stream
         )
         with tempfile.TemporaryDirectory() as folder:
-            build(Path(folder), teacher, data, config, layers=layers, fingerprint="", seed=0, classes=classes)
+            kept = Kept.of(teacher.network, config, layers, seed=0)
+            build(Path(folder), teacher, data, kept, fingerprint="", classes=classes)
 
     rates, work = interleaved({"forward": forward, "bank": bank}, images, options.rounds)
     shares = [b / f for b, f in zip(rates["bank"], rates["forward"], strict=True)]
@@ -137,7 +138,10 @@ def peak(network: str, kind: str, classes: int, *, per_class: int, batch: int) -
         teacher.network(teacher.normalize(next(iter(data.stream(range(batch)))).images))
     with tempfile.TemporaryDirectory() as folder:
         used = peak_mb(
-            lambda: build(Path(folder), teacher, data, config, layers=layers, fingerprint="", seed=0), CPU
+            lambda: build(
+                Path(folder), teacher, data, Kept.of(teacher.network, config, layers, seed=0), fingerprint=""
+            ),
+            CPU,
         )
         size = sum(path.stat().st_size for path in Path(folder).iterdir())
     return {

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from settings import Silent, no_images
 
-from fastdd.bank import Bank
+from fastdd.bank import Bank, Kept
 from fastdd.bank import build as build_bank
 from fastdd.config import Bank as BankConfig
 from fastdd.config import BatchSize, Method, Precision, Recover, Terms
@@ -55,7 +55,8 @@ def make_bank(teacher: Teacher, folder: Path) -> Bank:
     labels = torch.arange(CLASSES).repeat_interleave(20)
     layers = [name for kind in ("blocks", "bn_inputs") for name in layer_names(teacher.network, kind)]
     data = TrainingImages.in_memory(images, labels, len(images))
-    build_bank(folder, teacher, data, BankConfig(batch=len(images)), layers=layers, fingerprint="", seed=0)
+    kept = Kept.of(teacher.network, BankConfig(batch=len(images)), layers, seed=0)
+    build_bank(folder, teacher, data, kept, fingerprint="")
     return Bank(folder)
 
 

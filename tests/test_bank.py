@@ -19,7 +19,7 @@ import torch
 from galleries import gallery, pixels, random_teacher, real_images
 from torch import Tensor, nn
 
-from fastdd.bank import Bank, build, is_whole, merge
+from fastdd.bank import Bank, Kept, build, is_whole, merge
 from fastdd.bank.class_statistics import running_statistics
 from fastdd.config import Bank as BankConfig
 from fastdd.data import Loader, open_dataset, open_loader
@@ -53,12 +53,13 @@ def config(**changes: Any) -> BankConfig:
     return BankConfig(batch=BATCH, **changes)
 
 
-def made(
-    folder: Path, teacher: Teacher, data: TrainingImages, settings: BankConfig | None = None, **more: Any
-) -> Bank:
-    assert build(
-        folder, teacher, data, settings or config(), layers=layers(teacher), fingerprint="t", seed=0, **more
-    )
+def kept(teacher: Teacher, **changes: Any) -> Kept:
+    return Kept.of(teacher.network, config(**changes), layers(teacher), seed=0)
+
+
+def made(folder: Path, teacher: Teacher, data: TrainingImages, settings: BankConfig | None = None) -> Bank:
+    chosen = Kept.of(teacher.network, settings or config(), layers(teacher), seed=0)
+    assert build(folder, teacher, data, chosen, fingerprint="t")
     return Bank.open(folder)
 
 
@@ -210,7 +211,7 @@ def test_any_other_order_is_right_too(
     ordered = real_images(images, labels, BATCH)
     shuffled = replace(ordered, stream=lambda _: real_images_at(images, labels, order))
     a = made(tmp_path / "a", teacher, ordered)
-    assert build(tmp_path / "b", teacher, shuffled, config(), layers=layers(teacher), fingerprint="t", seed=0)
+    assert build(tmp_path / "b", teacher, shuffled, kept(teacher), fingerprint="t")
     b = Bank(tmp_path / "b")
     for c in range(len(CLASSES)):
         for name, tensor in a[c].tensors.items():
@@ -282,22 +283,13 @@ def test_no_bank_and_an_unfinished_one(
     with pytest.raises(InputError, match="holds no finished bank; build it with `fastdd bank RECIPE`"):
         Bank(tmp_path)
     data = real_images(*pictures, BATCH)
-    assert not build(
-        tmp_path,
-        teacher,
-        data,
-        config(),
-        layers=layers(teacher),
-        fingerprint="t",
-        seed=0,
-        classes=range(1, 3),
-    )
+    assert not build(tmp_path, teacher, data, kept(teacher), fingerprint="t", classes=range(1, 3))
     with pytest.raises(InputError, match="it was begun; the same command finishes it"):
         Bank(tmp_path)
     with pytest.raises(InputError, match='begun with another form: "packed" there, "full" now'):
-        build(tmp_path, teacher, data, config(form="full"), layers=layers(teacher), fingerprint="t", seed=0)
+        build(tmp_path, teacher, data, kept(teacher, form="full"), fingerprint="t")
     with pytest.raises(InputError, match='begun with another teacher: "t" there, "u" now'):
-        build(tmp_path, teacher, data, config(), layers=layers(teacher), fingerprint="u", seed=0)
+        build(tmp_path, teacher, data, kept(teacher), fingerprint="u")
 
 
 # -- images that cannot be read ----------------------------------------------------------------------
@@ -324,7 +316,7 @@ def test_a_class_without_a_readable_image(
 ) -> None:
     data = real_images(*pictures, BATCH, unreadable=(22,))
     with pytest.raises(InputError, match="none of the 1 images of class 3 could be read"):
-        build(tmp_path, teacher, data, config(), layers=layers(teacher), fingerprint="t", seed=0)
+        build(tmp_path, teacher, data, kept(teacher), fingerprint="t")
 
 
 # -- resuming, sharing, merging ----------------------------------------------------------------------
@@ -337,16 +329,7 @@ def test_array_jobs_give_the_same_bytes(
     wanted = content(made(tmp_path / "one", teacher, data).path)
     for job in (range(3, 5), range(1), range(1, 3)):
         assert not is_whole(tmp_path / "jobs")
-        build(
-            tmp_path / "jobs",
-            teacher,
-            data,
-            config(),
-            layers=layers(teacher),
-            fingerprint="t",
-            seed=0,
-            classes=job,
-        )
+        build(tmp_path / "jobs", teacher, data, kept(teacher), fingerprint="t", classes=job)
     assert content(tmp_path / "jobs") == wanted
 
 
@@ -357,13 +340,13 @@ sys.path[:0] = sys.argv[3:]
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from test_bank import BATCH, CLASSES, COUNTS, config, layers
+from test_bank import BATCH, CLASSES, COUNTS, kept
 from galleries import gallery, random_teacher, real_images
 from fastdd.bank import build, is_whole
 teacher, data = random_teacher("resnet8", CLASSES), real_images(*gallery(COUNTS), BATCH)
 
 def make(path):
-    return build(path, teacher, data, config(), layers=layers(teacher), fingerprint="t", seed=0)
+    return build(path, teacher, data, kept(teacher), fingerprint="t")
 
 if __name__ == "__main__" and not kills:
     make(Path(folder))
@@ -419,16 +402,7 @@ def test_banks_of_other_classes_merge_to_the_same_bytes(
     data = real_images(*pictures, BATCH)
     wanted = content(made(tmp_path / "one", teacher, data).path)
     for name, job in (("a", range(2)), ("b", range(2, 5))):
-        build(
-            tmp_path / name,
-            teacher,
-            data,
-            config(),
-            layers=layers(teacher),
-            fingerprint="t",
-            seed=0,
-            classes=job,
-        )
+        build(tmp_path / name, teacher, data, kept(teacher), fingerprint="t", classes=job)
     assert merge([tmp_path / "b", tmp_path / "a"], tmp_path / "merged")
     assert content(tmp_path / "merged") == wanted
     assert not merge([tmp_path / "a"], tmp_path / "half")
@@ -490,9 +464,8 @@ def test_photographs_through_a_resnet18(test_data: Callable[[str], Path], tmp_pa
 
     data = TrainingImages((3, 224, 224), dataset.labels, dataset.names, "d", {}, stream)
     blocks = list(layer_names(teacher.network, "blocks"))
-    assert build(
-        tmp_path / "bank", teacher, data, BankConfig(batch=16), layers=blocks, fingerprint="t", seed=0
-    )
+    chosen = Kept.of(teacher.network, BankConfig(batch=16), blocks, seed=0)
+    assert build(tmp_path / "bank", teacher, data, chosen, fingerprint="t")
     bank, exact = Bank(tmp_path / "bank"), {}
     network = copy.deepcopy(teacher.network).double()
     for name, path in layer_names(network, "blocks").items():

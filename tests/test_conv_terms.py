@@ -14,7 +14,7 @@ from galleries import gallery, random_teacher, real_images
 from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
-from fastdd.bank import Bank, Spread, build, merge, over_all
+from fastdd.bank import Bank, Kept, Spread, build, merge, over_all
 from fastdd.config import Augment, BatchSize, Method, Recipe, Recover, Terms
 from fastdd.config import Bank as BankConfig
 from fastdd.errors import InputError
@@ -243,10 +243,8 @@ def test_jobs_and_merging_keep_the_statistics_of_single_images(tmp_path: Path) -
             tmp_path / name,
             teacher,
             data,
-            BankConfig(batch=4, patch=4),
-            layers=[],
+            Kept.of(teacher.network, BankConfig(batch=4, patch=4), [], seed=0),
             fingerprint="t",
-            seed=0,
             **more,
         )
         return tmp_path / name
@@ -271,7 +269,8 @@ def test_a_bank_without_patches_or_with_others_is_refused(lab: Lab, tmp_path: Pa
     ):
         lab.bank.spread("conv.0", "patch", [0], 8)
     data = real_images(*gallery((2, 2, 2, 2)), 8)
-    build(tmp_path, lab.teacher, data, BankConfig(batch=8), layers=[], fingerprint="t", seed=0)
+    kept = Kept.of(lab.teacher.network, BankConfig(batch=8), [], seed=0)
+    build(tmp_path, lab.teacher, data, kept, fingerprint="t")
     with pytest.raises(InputError, match="has no patches, expected patches of 4"):
         Bank(tmp_path).spread("conv.0", "image", [0], 4)
 
@@ -438,10 +437,8 @@ def test_several_teachers_take_turns_with_a_memory_each(lab: Lab, tmp_path: Path
         tmp_path,
         other,
         real_images(everything, labels, 38),
-        BankConfig(batch=38, patch=4),
-        layers=[],
+        Kept.of(network, BankConfig(batch=38, patch=4), [], seed=0),
         fingerprint="other",
-        seed=0,
     )
     chosen = method("gvbsm", batch=BatchSize(classes=2, slots=3), steps=5, lr=0.02)
     recovery = Recovery(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 
-from fastdd.bank import Bank
+from fastdd.bank import Bank, Kept
 from fastdd.bank import build as build_bank
 from fastdd.config import Bank as BankConfig
 from fastdd.config import BatchSize, Terms
@@ -224,9 +224,8 @@ def test_gaussian_alignment_on_the_layers_of_a_transformer(tmp_path: Path) -> No
     images = torch.randint(0, 256, (12, 3, 32, 32), dtype=torch.uint8)
     labels = torch.arange(CLASSES).repeat_interleave(4)
     data = real_images(images, labels, 12)
-    build_bank(
-        tmp_path, teacher, data, BankConfig(batch=12), layers=needed.gaussians, fingerprint="t", seed=0
-    )
+    kept = Kept.of(network, BankConfig(batch=12), needed.gaussians, seed=0)
+    build_bank(tmp_path, teacher, data, kept, fingerprint="t")
     taps, bank = tapped(terms, network), Bank(tmp_path)
     (unit,) = plan(CLASSES, 2, BatchSize(slots="all"), 100)
     (term,) = build_terms(terms, Context(unit.shape, network, taps, bank, 0))

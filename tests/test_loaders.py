@@ -490,7 +490,7 @@ def test_auto_is_dali_for_jpegs_on_a_gpu(zoo: Dataset, monkeypatch: pytest.Monke
         "fastdd.data.loading.dali_backend.DaliLoader", lambda *arguments: chosen.append("dali")
     )
     monkeypatch.setattr(
-        "fastdd.data.loading.torchvision_backend.TorchLoader", lambda *arguments: chosen.append("torchvision")
+        "fastdd.data.loading.loader.TorchLoader", lambda *arguments: chosen.append("torchvision")
     )
     open_loader(zoo, 2, (8, 8), device="cuda")
     open_loader(zoo, 2, (8, 8), device="cuda", indices=[2, 0])  # begins with a PNG

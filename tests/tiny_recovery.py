@@ -12,7 +12,7 @@ import torch
 from galleries import random_teacher, real_images
 from torch import Tensor, nn
 
-from fastdd.bank import Bank
+from fastdd.bank import Bank, Kept
 from fastdd.bank import build as build_bank
 from fastdd.config import Bank as BankConfig
 from fastdd.config import BatchSize, Method, Recover, Terms
@@ -141,7 +141,7 @@ def make_lab(folder: Path) -> Lab:
         real_images(images, labels, len(images)),
         BankConfig(batch=len(images), class_bn="true", patch=4),
     )
-    build_bank(folder, teacher, data, config, layers=layers, fingerprint="t", seed=0)
+    build_bank(folder, teacher, data, Kept.of(network, config, layers, seed=0), fingerprint="t")
     first = [sum(counts[:c]) for c in range(CLASSES)]
     return Lab(teacher, Bank(folder), lambda rows: images[[first[c] + slot for c, slot in rows]])
 

@@ -6,9 +6,19 @@ rows, store.py writes the files, reader.py reads them, merge.py joins banks that
 
 from ..data.real_data import TrainingImages
 from .build import build
-from .class_statistics import Spread, over_all
+from .class_statistics import Kept, Spread, over_all
 from .merge import merge
 from .reader import Bank, ClassStatistics
 from .store import is_whole
 
-__all__ = ["Bank", "ClassStatistics", "Spread", "TrainingImages", "build", "is_whole", "merge", "over_all"]
+__all__ = [
+    "Bank",
+    "ClassStatistics",
+    "Kept",
+    "Spread",
+    "TrainingImages",
+    "build",
+    "is_whole",
+    "merge",
+    "over_all",
+]

@@ -15,7 +15,7 @@ disk.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, groupby
@@ -25,7 +25,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from ..config import Bank as BankConfig
 from ..data.loading.batch import Batch
 from ..data.real_data import TrainingImages
 from ..errors import InputError
@@ -33,7 +32,7 @@ from ..runtime.distributed import barrier, is_main, rank, world_size
 from ..runtime.files import write_json
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar, progress
-from ..teachers import Features, Taps, Teacher, batch_norm_layers, hooked_layers
+from ..teachers import Features, Teacher
 from .class_statistics import Kept, OpenClass
 from .store import PLAN, SCHEMA, ImageCounts, Plan, complete, is_whole, shards, write_shard
 
@@ -45,11 +44,9 @@ def build(
     folder: Path,
     teacher: Teacher,
     data: TrainingImages,
-    config: BankConfig,
+    kept: Kept,
     *,
-    layers: Collection[str],
     fingerprint: str,
-    seed: int,
     classes: range | None = None,
 ) -> bool:
     """Build what the folder does not hold yet; the processes of torchrun share the classes.
@@ -58,10 +55,8 @@ def build(
         folder: where the bank is, or will be.
         teacher: the network whose features are gathered.
         data: the real images.
-        config: forms of the statistics, batch size and precision.
-        layers: names of the tapped layers whose mean and covariance are kept (see teachers.taps).
+        kept: which statistics are kept, and the taps of this teacher that give them.
         fingerprint: fingerprint of the teacher.
-        seed: seed of the choice of embeddings.
         classes: only these, for a job that is one of many; None: all.
 
     Returns:
@@ -70,23 +65,11 @@ def build(
     Raises:
         InputError: the folder was begun with other settings, or no image of a class can be read.
     """
-    batch_norms = batch_norm_layers(teacher.network) if config.class_bn != "none" else []
-    hooked = hooked_layers(teacher.network) if config.patch else []
-    tapped = {*layers, *batch_norms, *hooked}
-    taps = Taps(teacher.network, tapped, moments=bool(batch_norms or hooked), patch=config.patch or 1)
-    running_mean = {layer: mean for layer, (mean, _) in taps.running.items()}
-    kept = Kept(
-        config,
-        pooled=[layer for layer in taps.layers if layer in set(layers)],
-        class_bn={layer: running_mean[layer] for layer in batch_norms},
-        single={layer: running_mean.get(layer) for layer in hooked},
-        seed=seed,
-    )
     counts = torch.bincount(data.labels, minlength=len(teacher.card.classes)).tolist()
     if is_main():
-        _begin(folder, _plan(kept, taps, teacher, data, counts=counts, fingerprint=fingerprint))
+        _begin(folder, _plan(kept, teacher, data, counts=counts, fingerprint=fingerprint))
     barrier()
-    forward = _forward(taps, teacher, config)
+    forward = _forward(kept, teacher)
     wanted = _unfinished(folder, _share(counts, classes or range(len(counts)), rank(), world_size()))
     with progress("bank", sum(counts[c] for c in wanted)) as bar:
         _write(folder, _finished(forward, data, kept, counts, wanted=wanted, bar=bar), data.names)
@@ -100,12 +83,10 @@ def build(
 # -- what is left to do, and by whom ---------------------------------------------------------------
 
 
-def _plan(
-    kept: Kept, taps: Taps, teacher: Teacher, data: TrainingImages, *, counts: list[int], fingerprint: str
-) -> Plan:
+def _plan(kept: Kept, teacher: Teacher, data: TrainingImages, *, counts: list[int], fingerprint: str) -> Plan:
     """All that the bank's content depends on; one black image through the network tells the widths."""
-    device = next(taps.parameters()).device
-    features = taps(teacher.normalize(torch.zeros(1, *data.shape, dtype=torch.uint8, device=device)))
+    device = next(kept.taps.parameters()).device
+    features = kept.taps(teacher.normalize(torch.zeros(1, *data.shape, dtype=torch.uint8, device=device)))
     plan = {
         "schema": SCHEMA,
         "classes": list(teacher.card.classes),
@@ -183,8 +164,9 @@ class FinishedClass:
     skipped: list[int]
 
 
-def _forward(taps: Taps, teacher: Teacher, config: BankConfig) -> Forward:
+def _forward(kept: Kept, teacher: Teacher) -> Forward:
     """The teacher's features; compiled for batches of one size, the last one filled up."""
+    taps, config = kept.taps, kept.config
     device = next(taps.parameters()).device
 
     def step(images: Tensor) -> Features:

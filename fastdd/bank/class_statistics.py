@@ -23,19 +23,19 @@ images.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastdd_kernels import ClassGaussian, low_rank_covariance
 
 from ..config import All
 from ..config import Bank as BankConfig
 from ..runtime.seeds import generator
-from ..teachers import Features
+from ..teachers import Features, Taps, batch_norm_layers, hooked_layers
 
 PART = 4096  # rows held before they are added to the sums
 FIRST = 512  # rows for which a buffer has room at first
@@ -44,10 +44,11 @@ MOMENTUM = 0.1  # LPLD's class-wise running statistics use that of a BatchNorm
 
 @dataclass(frozen=True)
 class Kept:
-    """Which statistics are kept of each class.
+    """Which statistics a bank keeps of each class, and the taps that give them.
 
     Attributes:
         config: the forms of the statistics, and how many embeddings are kept.
+        taps: the frozen teacher with taps in all of the layers below.
         pooled: tapped layers whose mean and covariance are kept.
         class_bn: BatchNorm layers whose mean and variance over the class are kept -> their running mean
             [channels].
@@ -57,10 +58,38 @@ class Kept:
     """
 
     config: BankConfig
+    taps: Taps
     pooled: Sequence[str]
     class_bn: Mapping[str, Tensor]
     single: Mapping[str, Tensor | None]
     seed: int
+
+    @classmethod
+    def of(cls, network: nn.Module, config: BankConfig, layers: Collection[str], *, seed: int) -> Kept:
+        """What a recipe's bank keeps of a teacher.
+
+        Args:
+            network: the teacher without taps.
+            config: forms of the statistics; its ``class_bn`` and ``patch`` add layers.
+            layers: names of the layers whose mean and covariance are kept (see teachers/taps.py).
+            seed: seed of the bank.
+
+        Raises:
+            InputError: the network lacks a layer.
+        """
+        batch_norms = batch_norm_layers(network) if config.class_bn != "none" else []
+        hooked = hooked_layers(network) if config.patch else []
+        tapped = {*layers, *batch_norms, *hooked}
+        taps = Taps(network, tapped, moments=bool(batch_norms or hooked), patch=config.patch or 1)
+        running_mean = {layer: mean for layer, (mean, _) in taps.running.items()}
+        return cls(
+            config,
+            taps,
+            pooled=[layer for layer in taps.layers if layer in set(layers)],
+            class_bn={layer: running_mean[layer] for layer in batch_norms},
+            single={layer: running_mean.get(layer) for layer in hooked},
+            seed=seed,
+        )
 
 
 class OpenClass:

@@ -112,16 +112,16 @@ def _build_bank(run: Run, number: int, classes: range | None) -> None:
         recover.needs(terms, network) for terms in run.experiment.terms_of(number).values()
     )
     config = needed.of_bank(teacher.recipe.bank)
-    kept = (name for kind in config.layers for name in teachers.layer_names(network, kind))
+    chosen = (name for kind in config.layers for name in teachers.layer_names(network, kind))
+    seed = derive(teacher.recipe.seed, "bank")
+    kept = banks.Kept.of(network, config, {*needed.gaussians, *chosen}, seed=seed)
     with run.session.stage(f"bank{teacher.suffix}") as work:
         work.images = sum(train.counts[c] for c in classes or range(len(train.classes)))
         banks.build(
             path,
             run.teachers[number],
             teacher.real.stream(),
-            config,
-            layers={*needed.gaussians, *kept},
+            kept,
             fingerprint=teacher.fingerprint(run.session),
-            seed=derive(teacher.recipe.seed, "bank"),
             classes=classes,
         )

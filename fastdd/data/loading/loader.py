@@ -3,28 +3,41 @@
     for batch in open_loader(dataset, 64, (224, 224), resize=256):
         bank.add(batch.images.to(torch.float32), batch.labels)
 
-Two backends, torchvision (torchvision_backend.py) and NVIDIA DALI (dali_backend.py), read the same images in
-the same order (base_loader.py) through the same windows (crops.py), and on a CPU give the same pixels to one
+Two backends, torchvision (TorchLoader, below) and NVIDIA DALI (dali_backend.py), read the same images in the
+same order (base_loader.py) through the same windows (crops.py), and on a CPU give the same pixels to one
 level of 255. On a GPU DALI decodes with nvJPEG, whose colors differ by more: ``loader.backend`` says which
 library decoded, and belongs in what is recorded of a result.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
 from importlib.util import find_spec
 from typing import Literal
 
 import torch
+import torchvision
 from torch import Tensor
 
 from ...errors import InputError, suggestion
 from ..dataset import Dataset
-from .base_loader import BaseLoader, Decoding, Order, Schedule
+from .base_loader import (
+    BaseLoader,
+    Decoding,
+    Failures,
+    Order,
+    Reading,
+    Schedule,
+    Unreadable,
+    decoding_threads,
+)
 from .batch import Backend, Loader, OnError
 from .crops import Crop
 
 BACKENDS, ON_ERROR = ("auto", "dali", "torchvision"), ("fail", "skip")
+AHEAD = 1  # batches that TorchLoader decodes before they are asked for
 
 
 def open_loader(
@@ -93,8 +106,6 @@ def open_loader(
 
         kind: type[BaseLoader] = DaliLoader
     else:
-        from .torchvision_backend import TorchLoader
-
         kind = TorchLoader
     decoding = Decoding(
         size=size,
@@ -127,3 +138,46 @@ def _use_dali(backend: Backend, dataset: Dataset, schedule: Schedule, device: to
     except InputError:
         return True
     return data is not None and data.startswith(b"\xff\xd8")
+
+
+class TorchLoader(BaseLoader):
+    """The backend that is always there: torchvision's decoders in threads, a batch ahead of the consumer.
+
+    The decoders release the interpreter, so threads are enough and nothing is pickled between processes.
+    Cost: a 500 x 375 JPEG to 224 x 224 takes 3 ms of one core, about half of what PIL takes.
+    """
+
+    backend = f"torchvision {torchvision.__version__}"
+
+    def _read(self, batches: Sequence[Tensor], epoch: int) -> Reading:
+        pool = decoding_threads(self._threads)
+        pending: deque[tuple[Tensor, list[Future[Failures]]]] = deque()
+        on_device = self._device.type != "cpu"
+        try:
+            for batch in (positions.tolist() for positions in batches):
+                out = torch.empty((len(batch), *self.shape), dtype=torch.uint8, pin_memory=on_device)
+                part = -(-len(batch) // self._threads)
+                starts = range(0, len(batch), part)
+                pending.append(
+                    (out, [pool.submit(self._decode, out, batch, i, i + part, epoch) for i in starts])
+                )
+                if len(pending) > AHEAD:
+                    yield self._finished(*pending.popleft())
+            while pending:
+                yield self._finished(*pending.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _decode(self, out: Tensor, batch: Sequence[int], start: int, stop: int, epoch: int) -> Failures:
+        """Fill the rows start to stop of out [B, C, H, W]."""
+        failures = []
+        for row, (target, position) in enumerate(zip(out[start:stop], batch[start:stop], strict=True), start):
+            try:
+                target.copy_(self._pixels(position, epoch))
+            except Unreadable as error:
+                failures.append((row, str(error)))
+        return failures
+
+    def _finished(self, out: Tensor, parts: list[Future[Failures]]) -> tuple[Tensor, Failures]:
+        failures = [failure for part in parts for failure in part.result()]
+        return out.to(self._device, non_blocking=True), failures

@@ -8,6 +8,7 @@ optimization steps, and rates and weights are plain numbers.
 from .base import All, Config, Count, LayerKind, Layers, Precision
 from .controls import CONTROL, FULL, RANDOM_REAL
 from .data import Data, Teacher
+from .experts import Experts
 from .labels import Labels
 from .method import RDED, Augment, BatchSize, EarlyLate, Formation, Method, Offset, Perturb, Save
 from .recipe import Bank, Metrics, Recipe, Recover, as_plain
@@ -28,6 +29,7 @@ __all__ = [
     "Count",
     "Data",
     "EarlyLate",
+    "Experts",
     "Formation",
     "Labels",
     "LayerKind",

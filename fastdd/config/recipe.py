@@ -10,6 +10,7 @@ from pydantic import Field, JsonValue, model_validator
 from .base import All, Config, Count, LayerKind, Positive, Precision
 from .controls import CONTROL, FULL
 from .data import Data, Teacher
+from .experts import Experts
 from .labels import Labels
 from .method import Method
 from .student import Student
@@ -94,6 +95,7 @@ class Recipe(Config):
     """the methods that are compared, by name; the control `random`, random real images, is always run beside
     them"""
     bank: Bank = Bank()
+    experts: Experts = Experts()
     recover: Recover = Recover()
     labels: Labels = Labels()
     student: Student = Student()

@@ -121,6 +121,7 @@ def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
     changed: dict[str, Config] = {}
     for name, section in (
         ("teacher", recipe.teacher),
+        ("experts", recipe.experts),
         ("recover", recipe.recover),
         ("student", recipe.student),
     ):

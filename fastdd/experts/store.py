@@ -1,0 +1,157 @@
+"""Experts on disk: a plan, and one safetensors file an expert.
+
+    plan.json                        what determines them (plan.ExpertPlan)
+    00000.safetensors                ``weights`` [epochs + 1, P] float32, row 0 the initial ones, and
+                                     ``accuracy`` [epochs + 1] on test images; written when it is finished
+    00000.partial.safetensors        the same up to the last finished epoch, while it is trained
+
+Reading takes two rows of a file and leaves the rest on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ..errors import InputError
+from ..run_folder import read, write
+from ..runtime.files import write_tensors
+from .plan import ExpertPlan
+
+
+def plan_file(folder: Path) -> Path:
+    """What determines the experts of a folder."""
+    return folder / "plan.json"
+
+
+def expert_file(folder: Path, expert: int) -> Path:
+    """A finished expert."""
+    return folder / f"{expert:05d}.safetensors"
+
+
+def partial_file(folder: Path, expert: int) -> Path:
+    """An expert that is being trained."""
+    return folder / f"{expert:05d}.partial.safetensors"
+
+
+def finished_experts(folder: Path) -> int:
+    """How many experts of a folder are finished; 0 where there is no folder."""
+    return len(list(folder.glob("[0-9]*[0-9].safetensors")))
+
+
+def settle_plan(folder: Path, plan: ExpertPlan) -> None:
+    """Write the plan of a folder, or see that the experts in it are of the same plan.
+
+    Raises:
+        InputError: the folder holds experts of another plan.
+    """
+    file = plan_file(folder)
+    if not file.is_file():
+        write(file, plan)
+    elif read(file, ExpertPlan) != plan:
+        raise InputError(f"{folder} holds experts of another plan; delete it to train them anew")
+
+
+class Trajectory:
+    """The weights of one expert so far.
+
+    Attributes:
+        weights: [P] float32 on the CPU, of each epoch from 0, the initial ones.
+        accuracy: test accuracy in [0, 1] of each.
+    """
+
+    def __init__(self, weights: list[Tensor], accuracy: list[float]) -> None:
+        self.weights, self.accuracy = weights, accuracy
+
+    def add(self, weights: Tensor, accuracy: float) -> None:
+        """Append an epoch."""
+        self.weights.append(weights.detach().cpu().clone())  # on a CPU .cpu() is no copy
+        self.accuracy.append(accuracy)
+
+    def save(self, file: Path) -> None:
+        """Write the epochs so far, whole or not at all."""
+        write_tensors(
+            file,
+            {
+                "weights": torch.stack(self.weights),
+                "accuracy": torch.tensor(self.accuracy, dtype=torch.float32),
+            },
+        )
+
+    @classmethod
+    def open(cls, folder: Path, expert: int) -> Trajectory:
+        """What a folder has of an expert; no epochs where it has none.
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        for file in (expert_file(folder, expert), partial_file(folder, expert)):
+            if file.is_file():
+                tensors = _tensors(file)
+                return cls(list(tensors["weights"]), tensors["accuracy"].tolist())
+        return cls([], [])
+
+
+def _tensors(file: Path) -> Mapping[str, Tensor]:
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in ("weights", "accuracy")}
+    except (SafetensorError, OSError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> InputError:
+    reason = str(error).partition("\n")[0]
+    return InputError(f"{file} cannot be read ({reason}); delete it, and the same command trains it anew")
+
+
+class ExpertBuffer:
+    """Finished experts.
+
+    Args:
+        folder: where they are.
+
+    Attributes:
+        folder: where they are.
+        plan: what determined them.
+
+    Raises:
+        InputError: there are none, or not all of them are finished.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not plan_file(folder).is_file():
+            raise InputError(f"{folder} holds no experts: it has no {plan_file(folder).name}")
+        self.folder, self.plan = folder, read(plan_file(folder), ExpertPlan)
+        absent = [k for k in range(self.plan.experts) if not expert_file(folder, k).is_file()]
+        if absent:
+            raise InputError(
+                f"{len(absent)} of the {self.plan.experts} experts in {folder} are not finished, such as "
+                f"{expert_file(folder, absent[0]).name}; start the command that trains them again"
+            )
+
+    def __len__(self) -> int:
+        """How many experts there are."""
+        return self.plan.experts
+
+    def weights(self, expert: int, epoch: int) -> Tensor:
+        """The weights [P] float32 of an expert after an epoch; epoch 0 are its initial ones.
+
+        Raises:
+            InputError: the file is damaged, or has not so many epochs.
+        """
+        file = expert_file(self.folder, expert)
+        try:
+            with safe_open(str(file), framework="pt") as opened:
+                row: Tensor = opened.get_slice("weights")[epoch]
+                return row
+        except (SafetensorError, OSError, IndexError) as error:
+            raise _damaged(file, error) from error
+
+    def accuracies(self) -> Tensor:
+        """Test accuracy in [0, 1] of each expert after each epoch, [experts, epochs + 1]."""
+        return torch.stack([_tensors(expert_file(self.folder, k))["accuracy"] for k in range(len(self))])

@@ -1,0 +1,155 @@
+"""One epoch of some experts together: plain SGD on augmented batches of the real images.
+
+    w <- w - lr * grad_w mean cross-entropy(w; augmented batch)
+
+Order and augmentation of an epoch, and the initial weights, are functions of (seed, expert, epoch) alone. So
+a training that was killed goes on with the same bytes, and experts that are trained together get the weights
+that each would get alone, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastdd_kernels.siamese import Operation, siamese_augment, siamese_draws
+
+from ..errors import InputError
+from ..models.build import build
+from ..models.flat import FlatNetwork, flattened
+from ..runtime.precision import autocast
+from ..runtime.progress import Bar
+from ..runtime.seeds import derive, generator
+from .plan import ExpertPlan
+
+TEST_IMAGES = 1000
+"""Most images of the test split on which an expert is tested after each epoch: the accuracy is only shown."""
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The real images in memory.
+
+    Attributes:
+        images: uint8 [N, C, H, W] to learn from.
+        labels: int64 [N].
+        test_images: uint8 [M, C, H, W] to test on.
+        test_labels: int64 [M].
+    """
+
+    images: Tensor
+    labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+
+class Training:
+    """The training of experts of one plan on one device.
+
+    Args:
+        plan: what they learn, and how.
+        network: their network.
+        real: the real images, on the device.
+    """
+
+    def __init__(self, plan: ExpertPlan, network: FlatNetwork, real: RealImages) -> None:
+        self.plan, self.network, self.real = plan, network, real
+        self.device = real.images.device
+        self.mean, self.std = (
+            torch.tensor(values, device=self.device).view(-1, 1, 1) for values in (plan.mean, plan.std)
+        )
+        few = torch.linspace(0, len(real.test_images) - 1, min(TEST_IMAGES, len(real.test_images))).long()
+        self.test_images, self.test_labels = (
+            tensor[few.to(self.device)] for tensor in (real.test_images, real.test_labels)
+        )
+
+    def initial(self, experts: Sequence[int]) -> Tensor:
+        """The random weights that experts start from, [experts, P]."""
+        plan, drawn = self.plan, []
+        with torch.random.fork_rng(devices=[]):
+            for expert in experts:
+                torch.manual_seed(derive(plan.seed, "expert", expert, "weights"))
+                drawn.append(flattened(build(plan.network, plan.classes, plan.shape[0])))
+        return torch.stack(drawn).to(self.device)
+
+    def epoch(self, weights: Tensor, experts: Sequence[int], epoch: int, bar: Bar) -> Tensor:
+        """The weights [experts, P] after one more epoch; the first is 1.
+
+        Raises:
+            InputError: the loss of an expert is not finite.
+        """
+        orders = [
+            torch.randperm(len(self.real.images), generator=self._generator(expert, "order", epoch))
+            for expert in experts
+        ]
+        random = [self._generator(expert, "siamese", epoch) for expert in experts]
+        loss = torch.zeros(len(experts), device=self.device)
+        for rows in zip(*(order.split(self.plan.batch) for order in orders), strict=True):
+            batches = [self._batch(part, draw) for part, draw in zip(rows, random, strict=True)]
+            images, labels = (torch.stack(parts) for parts in zip(*batches, strict=True))
+            step, weights = self._step(weights, images, labels)
+            loss += step * len(rows[0])
+            bar.advance(labels.numel())
+        for expert, mean in zip(experts, (loss / len(self.real.images)).tolist(), strict=True):
+            if not torch.tensor(mean).isfinite():
+                raise InputError(
+                    f"expert {expert} diverged in epoch {epoch}: its mean loss is {mean}; lower experts.lr = "
+                    f"{self.plan.lr:g}"
+                )
+        return weights
+
+    def _generator(self, expert: int, purpose: Literal["order", "siamese"], epoch: int) -> torch.Generator:
+        return generator(self.plan.seed, "expert", expert, purpose, epoch)
+
+    def _batch(self, rows: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Normalized and augmented images of a step, and their labels: one operation for all of them."""
+        rows = rows.to(self.device)
+        images, operations = self._normalized(self.real.images[rows]), self.plan.siamese
+        if operations:
+            chosen = operations[int(torch.randint(len(operations), (), generator=random))]
+            H, W = images.shape[2:]
+            drawn = siamese_draws(len(rows), H, W, [cast(Operation, chosen)], generator=random)
+            images = siamese_augment(images, drawn)
+        return images, self.real.labels[rows]
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        return (images.float() / 255 - self.mean) / self.std
+
+    def _step(self, weights: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of SGD.
+
+        Args:
+            weights: [experts, P]. images: [experts, B, C, H, W]. labels: [experts, B].
+
+        Returns:
+            The mean loss of each expert before the step [experts], and the weights after it.
+        """
+        weights = weights.requires_grad_()
+        with autocast(self.device, "bf16" if self.plan.precision == "bf16" else "fp32"):
+            logits = self._logits(weights, images)
+        losses = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+        losses = losses.view_as(labels).mean(1)
+        (gradient,) = torch.autograd.grad(losses.sum(), weights)
+        return losses.detach(), weights.detach() - self.plan.lr * gradient
+
+    def _logits(self, weights: Tensor, images: Tensor) -> Tensor:
+        """[experts, B, classes]; a single expert goes without vmap, which is faster."""
+        if len(weights) == 1:
+            return self.network(weights[0], images[0])[None]
+        logits: Tensor = torch.vmap(self.network)(weights, images)
+        return logits
+
+    @torch.no_grad()
+    def accuracy(self, weights: Tensor) -> list[float]:
+        """Top-1 accuracy in [0, 1] of each row of weights, on at most TEST_IMAGES test images."""
+        return [self._accuracy_of(row) for row in weights]
+
+    def _accuracy_of(self, weights: Tensor) -> float:
+        parts = self.test_images.split(self.plan.batch)
+        answers = torch.cat([self.network(weights, self._normalized(part)).argmax(1) for part in parts])
+        return (answers == self.test_labels).float().mean().item()

@@ -15,7 +15,7 @@ from fastdd.config import Method, Recover, Terms
 from fastdd.models.build import build
 from fastdd.recover import Recovery, Unit, tapped
 from fastdd.recover.loop import optimize
-from fastdd.recover.objective import Objective, draws
+from fastdd.recover.objective import Objective, TeacherSignal, draws
 from fastdd.recover.terms.base import Shape, Values
 from fastdd.recover.terms.gaussian import Gaussian
 from fastdd.runtime.seeds import generator
@@ -176,9 +176,8 @@ class OurStep:
             self.unit,
             self.method,
             config=self.config,
-            teacher=self.teacher,
-            objectives=prepared,
-            seed=0,
+            bounds=self.teacher.bounds(self.images.device),
+            signal=TeacherSignal(self.method, prepared, size=self.size, seed=0),
             bar=Silent(),
         )
 

@@ -20,7 +20,7 @@ from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Rows, Unit, plan, tapped
 from fastdd.recover.loop import optimize
-from fastdd.recover.objective import Objective, augmented, draws
+from fastdd.recover.objective import Objective, TeacherSignal, augmented, draws
 from fastdd.recover.terms.base import AnyTerm, Context, Shape
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.gaussian import Gaussian
@@ -117,9 +117,8 @@ class Lab:
             unit,
             method,
             config=config,
-            teacher=self.teacher,
-            objectives=objectives,
-            seed=SEED,
+            bounds=self.teacher.bounds(torch.device("cpu")),
+            signal=TeacherSignal(method, objectives, size=SHAPE[1:], seed=SEED),
             bar=Silent(),
         )
 

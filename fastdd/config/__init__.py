@@ -10,6 +10,17 @@ from .controls import CONTROL, FULL, RANDOM_REAL
 from .data import Data, Teacher
 from .experts import Experts
 from .labels import Labels
+from .matching import (
+    Added,
+    FeatureMatch,
+    GradientMatch,
+    Inner,
+    KernelMatch,
+    Match,
+    Networks,
+    Siamese,
+    TrajectoryMatch,
+)
 from .method import RDED, Augment, BatchSize, EarlyLate, Formation, Method, Offset, Perturb, Save
 from .recipe import Bank, Metrics, Recipe, Recover, as_plain
 from .student import RandAugment, Student
@@ -21,6 +32,7 @@ __all__ = [
     "FULL",
     "RANDOM_REAL",
     "RDED",
+    "Added",
     "All",
     "Augment",
     "Bank",
@@ -30,12 +42,18 @@ __all__ = [
     "Data",
     "EarlyLate",
     "Experts",
+    "FeatureMatch",
     "Formation",
+    "GradientMatch",
+    "Inner",
+    "KernelMatch",
     "Labels",
     "LayerKind",
     "Layers",
+    "Match",
     "Method",
     "Metrics",
+    "Networks",
     "Offset",
     "Perturb",
     "Point",
@@ -44,9 +62,11 @@ __all__ = [
     "Recipe",
     "Recover",
     "Save",
+    "Siamese",
     "Student",
     "Sweep",
     "Teacher",
     "Terms",
+    "TrajectoryMatch",
     "as_plain",
 ]

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .base import All, BelowOne, Config, Count, Positive, Probability
+from .matching import Match
 from .terms import Terms
 
 
@@ -140,6 +141,9 @@ class Method(Config):
     batch: BatchSize = BatchSize()
     augment: Augment = Augment()
     terms: Terms = Field(default_factory=Terms)
+    """what is minimized through the teachers"""
+    match: Match | None = None
+    """what is matched between synthetic and real images beside the terms; null: nothing"""
     perturb: Perturb | None = None
     """null: the teacher's weights stay as they are"""
     ensemble: Count | Literal["first", "all", "round_robin"] = "first"
@@ -153,15 +157,23 @@ class Method(Config):
     """null: a stored image holds one image"""
     save: Save = Save()
     steps: Annotated[int, Field(ge=0)] = 1000
-    """Adam steps; 0: the initial images are kept"""
+    """steps on the images; 0: the initial images are kept"""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """optimizer of the images"""
     lr: Positive = 0.25
-    """Adam's learning rate at the first step; it falls to 0 on half a cosine"""
+    """learning rate of the first step, for normalized images"""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """cosine: the learning rate falls to 0 on half a cosine; constant: it stays"""
     betas: tuple[BelowOne, BelowOne] = (0.5, 0.9)
-    """Adam's decay rates of the first and second moment"""
+    """decay rates of the first and second moment of Adam"""
+    momentum: BelowOne = 0.5
+    """momentum of SGD"""
+    clip: bool = True
+    """true: images are clipped to valid colors after each step; false: at the end alone, as they are saved"""
 
     @model_validator(mode="after")
     def _something_to_optimize(self) -> Method:
-        if self.steps and not self.terms:
+        if self.steps and not self.terms and self.match is None:
             raise ValueError(
                 "terms are all null: give at least one, or set steps to 0 to keep the initial images"
             )
@@ -184,6 +196,25 @@ class Method(Config):
             )
         if self.offset is not None and (self.early_late is not None or self.perturb is not None):
             raise ValueError("offset excludes early_late and perturb; set both to null")
+        return self
+
+    @model_validator(mode="after")
+    def _match_goes_with_the_rest(self) -> Method:
+        if self.match is None:
+            return self
+        for key in ("perturb", "early_late", "offset"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"match excludes {key}; set one of them to null")
+        if self.match.coupled and (self.batch.classes, self.batch.slots) != ("all", "all"):
+            raise ValueError(
+                "match couples all images of this method, so a batch holds them all: set batch.classes and "
+                f"batch.slots to all, got {self.batch.classes} and {self.batch.slots}"
+            )
+        if self.match.added.through == "network" and (others := self.terms.keys() - {"dire"}):
+            raise ValueError(
+                f"match.added.through network takes the term dire alone, got {min(others)}; set "
+                f"terms.{min(others)} to null, or match.added.through to teacher"
+            )
         return self
 
     @model_validator(mode="after")

@@ -63,6 +63,8 @@ class Recover(Config):
     compiler"""
     log_every: Count = 20
     """steps between two lines in the log of losses"""
+    checkpoint_every: Count = 50
+    """steps between two checkpoints inside a unit, where a method optimizes all images in one"""
 
 
 class Metrics(Config):

@@ -5,12 +5,18 @@ init/initial.py     chooses what images start from
 steps.py            says which images and which teachers take part in a step
 trial.py            tries the terms of the user's own once, before any arm is recovered
 objective.py        is what a step minimizes: the terms (terms/) of augmented images
-loop.py             minimizes it
+matching/           is the other thing that a step can minimize: the matching of synthetic and real images
+shared.py           adds the first to the second
+loop.py             minimizes them
+checkpoint.py       keeps the state inside a unit that holds all images of a method
 stage.py            recovers the units that a run folder lacks; distilled/images.py writes them
 """
 
 from ..distilled.images import load_images, load_recovered, save_images
 from .init.initial import Chosen, decoder, repeated
+from .matching.real import RealImages
+from .matching.signal_of import match_signal
+from .objective import Signal
 from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slots
 from .stage import Recovery, recover, unfinished, units_of
 from .steps import teachers_used
@@ -22,14 +28,17 @@ __all__ = [
     "ClassSlots",
     "Context",
     "Needs",
+    "RealImages",
     "Recovery",
     "Rows",
+    "Signal",
     "Term",
     "Unit",
     "all_units",
     "decoder",
     "load_images",
     "load_recovered",
+    "match_signal",
     "naming",
     "needs",
     "needs_by_key",

@@ -1,82 +1,63 @@
-"""The optimization loop: augment, frozen teacher with taps, terms, gradient to the images, Adam, clip.
+"""The optimization loop: signals give the images their gradient, the optimizer moves them, they are clipped.
 
-Adam moves the pixels of the images, or only the low frequencies of formations, or an offset that the images
-of a batch share (INFER); each is a ``Variable``. steps.py says which images and which teachers take part in a
-step.
+What moves is a ``Variable``: the pixels of the images, or only the low frequencies of formations, or an
+offset that the images of a batch share (INFER). What moves it is a ``Signal``: terms through frozen teachers
+(objective.py), or the matching of synthetic and real images (matching/). steps.py says which images and which
+teachers take part in a step.
 
-The random draws of all steps are made before the loop, from a generator for each batch. Inside the loop the
-host waits for the device only every ``log_every`` steps, to read the losses. The last iterate is kept.
+The random draws are functions of the seed, the step and the images. Inside the loop the host waits for the
+device only every ``log_every`` steps, to read the losses. The last iterate is kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ..config import Formation, Method, Offset, Recover
 from ..distilled.formation import LowFrequencies
-from ..errors import InputError
 from ..runtime.progress import Bar
-from ..teachers import Teacher
-from .objective import Objective, draws
-from .plan import Unit
-from .steps import rounds_of, teachers_of_steps
-from .terms.base import Shape, Values
+from .checkpoint import Checkpoint
+from .objective import Signal, Variable
+from .plan import Unit, UnitError
+from .steps import rounds_of
 
 Losses = list[dict[str, float]]
 """one entry every ``log_every`` steps: the step, and each weighted value as a mean over the unit's batches"""
-
-
-class UnitError(InputError):
-    """The images or a term of one unit became NaN or infinite; other units are unaffected."""
 
 
 Bounds = tuple[Tensor, Tensor]
 """normalized black and white, each [C, 1, 1]"""
 
 
-class Variable(Protocol):
-    """The normalized images [N, C, H, W] of a unit as a function of ``free``, the tensor that Adam moves."""
-
-    free: Tensor
-
-    def images(self, rows: Tensor | None) -> Tensor:
-        """The images in these rows of the unit; None: all of them."""
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Move ``free`` by the accumulated gradient."""
-
-    def result(self) -> Tensor:
-        """All images, detached and clipped to valid colors."""
-
-
 class Pixels:
-    """The images themselves, clipped after each step."""
+    """The images themselves, clipped after each step, or with ``clip=False`` at the end alone."""
 
-    def __init__(self, images: Tensor, bounds: Bounds) -> None:
+    def __init__(self, images: Tensor, bounds: Bounds, clip: bool = True) -> None:
         self.free, self.bounds = images.contiguous(memory_format=torch.channels_last).requires_grad_(), bounds
+        self.clip = clip
 
-    def images(self, rows: Tensor | None) -> Tensor:
+    def images(self, rows: Tensor | None = None) -> Tensor:
         return self.free if rows is None else self.free[rows]
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         optimizer.step()
-        with torch.no_grad():
-            self.free.clamp_(*self.bounds)
+        if self.clip:
+            with torch.no_grad():
+                self.free.clamp_(*self.bounds)
 
     def result(self) -> Tensor:
-        return self.free.detach()
+        images = self.free.detach()
+        return images if self.clip else images.clamp(*self.bounds)
 
 
 class Formed(Pixels):
     """Images of formations, reduced to the frequencies that are stored, at the start and after each step."""
 
-    def __init__(self, images: Tensor, bounds: Bounds, formation: Formation) -> None:
-        super().__init__(images, bounds)
+    def __init__(self, images: Tensor, bounds: Bounds, formation: Formation, clip: bool = True) -> None:
+        super().__init__(images, bounds, clip)
         self.low_frequencies = LowFrequencies(formation, images)
         self._reduce()
 
@@ -107,7 +88,7 @@ class Offsets:
     def _moved(self, offset: Tensor) -> Tensor:
         return self.start + offset.repeat_interleave(len(self.start) // len(offset), dim=0)
 
-    def images(self, rows: Tensor | None) -> Tensor:
+    def images(self, rows: Tensor | None = None) -> Tensor:
         images = self._moved(self.free)
         return images if rows is None else images[rows]
 
@@ -118,6 +99,15 @@ class Offsets:
     def result(self) -> Tensor:
         offset = self.before if self.config.before_last_step else self.free.detach()
         return self._moved(offset).clamp(*self.bounds)
+
+
+def _variable(images: Tensor, unit: Unit, method: Method, bounds: Bounds) -> Variable:
+    """The variable of a unit, which starts at normalized images [N, C, H, W]."""
+    if method.formation is not None:
+        return Formed(images, bounds, method.formation, method.clip)
+    if method.offset is not None:
+        return Offsets(images, bounds, unit, method.offset)
+    return Pixels(images, bounds, method.clip)
 
 
 def cosine(lr: float, step: int, steps: int) -> float:
@@ -131,10 +121,10 @@ def optimize(
     method: Method,
     *,
     config: Recover,
-    teacher: Teacher,
-    objectives: Callable[[Shape], Sequence[Objective]],
-    seed: int,
+    bounds: Bounds,
+    signal: Signal,
     bar: Bar,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[Tensor, Losses]:
     """Optimize the images of one unit.
 
@@ -143,42 +133,39 @@ def optimize(
         unit: the unit.
         method: what is optimized.
         config: the recover section of the recipe.
-        teacher: the teacher whose normalization the images have.
-        objectives: shape of units -> an objective for each teacher.
-        seed: the run's seed.
+        bounds: normalized black and white, each [C, 1, 1].
+        signal: what moves the images.
         bar: progress, in images times steps.
+        checkpoint: where the state inside the unit is kept; None: nowhere.
 
     Returns:
         (images, losses): the last iterate, normalized and clipped to valid colors, and the log.
 
     Raises:
-        UnitError: a term or an image became NaN or infinite; the message names the step and the term.
+        UnitError: a value or an image became NaN or infinite; the message names the step and the value.
     """
-    variable = _variable(images, unit, method, teacher)
-    size = images.shape[2], images.shape[3]
-    augmentation = draws(method.augment, unit, method.steps, size=size, seed=seed)
-    augmentation = None if augmentation is None else augmentation.to(images.device)
-    optimizer = torch.optim.Adam([variable.free], lr=method.lr, betas=method.betas)
+    variable = _variable(images, unit, method, bounds)
+    optimizer = _optimizer(method, variable.free)
     losses: Losses = []
-    of_steps: list[list[int]] = []
+    signal.start(unit, method.steps)
+    done = 0 if checkpoint is None else checkpoint.restore(variable.free, optimizer, signal, losses)
     for active in rounds_of(method, unit):
-        rows = None if active.rows is None else active.rows.to(images.device)
-        ensemble = objectives(active.unit.shape)
-        targets = [objective.targets(active.unit) for objective in ensemble]
-        of_steps = of_steps or teachers_of_steps(method, unit, len(ensemble), seed)
         for step in active.steps:
-            drawn = None if augmentation is None else augmentation[step]
-            if drawn is not None and rows is not None and method.augment.per_image:
-                drawn = drawn[rows]
-            optimizer.param_groups[0]["lr"] = cosine(method.lr, step, method.steps)
+            if step < done:
+                bar.advance(len(active.unit.rows))
+                continue
+            if method.schedule == "cosine":
+                optimizer.param_groups[0]["lr"] = cosine(method.lr, step, method.steps)
             optimizer.zero_grad()
-            values = _backward(variable, rows, drawn, [(ensemble[i], targets[i]) for i in of_steps[step]])
+            values = signal(variable, active, step)
             variable.step(optimizer)
             if step % config.log_every == 0 or step == method.steps - 1:
                 numbers = _read(values, step, unit)
                 losses.append({"step": step, **numbers})
                 bar.advance(0, note=f"loss {sum(numbers.values()):.3f}")
             bar.advance(len(active.unit.rows))
+            if checkpoint is not None and (step + 1) % config.checkpoint_every == 0:
+                checkpoint.save(step + 1, variable.free, optimizer, signal, losses)
     if not variable.free.isfinite().all():
         raise UnitError(
             f"images of unit {unit.index} are not finite after step {method.steps - 1}; lower method.lr"
@@ -186,29 +173,10 @@ def optimize(
     return variable.result(), losses
 
 
-def _variable(images: Tensor, unit: Unit, method: Method, teacher: Teacher) -> Variable:
-    bounds = teacher.bounds(images.device)
-    if method.formation is not None:
-        return Formed(images, bounds, method.formation)
-    return Pixels(images, bounds) if method.offset is None else Offsets(images, bounds, unit, method.offset)
-
-
-def _backward(
-    variable: Variable,
-    rows: Tensor | None,
-    drawn: Tensor | None,
-    active: Sequence[tuple[Objective, list[object]]],
-) -> Values:
-    """Accumulate the gradient of the active objectives' mean loss, and return their mean values."""
-    together: Values = {}
-    for objective, targets in active:
-        values = objective(variable.images(rows), drawn, targets)
-        if len(active) > 1:
-            values = {name: value / len(active) for name, value in values.items()}
-        torch.stack(list(values.values())).sum().backward()
-        for name, value in values.items():
-            together[name] = together[name] + value.detach() if name in together else value.detach()
-    return together
+def _optimizer(method: Method, free: Tensor) -> torch.optim.Optimizer:
+    if method.optimizer == "sgd":
+        return torch.optim.SGD([free], lr=method.lr, momentum=method.momentum)
+    return torch.optim.Adam([free], lr=method.lr, betas=method.betas)
 
 
 def _read(values: dict[str, Tensor], step: int, unit: Unit) -> dict[str, float]:

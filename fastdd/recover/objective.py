@@ -1,5 +1,10 @@
 """The objective of one step: terms of the features of augmented images, and their targets.
 
+It is one of the *signals* that move the images: each adds its gradient to them at every step. The others are
+in matching/ (features, gradients, trajectories and kernels of synthetic and real images) and shared.py. All
+that a signal draws comes from a generator of (seed, purpose, step, class), so a step can be repeated after a
+kill, and a class gives the same images in any unit and process.
+
 A *term* is built once for all units of one shape, and its *targets* (labels, statistics of the classes in the
 unit) are read anew for each unit and passed in as tensors. So a step is compiled once for a shape, not once
 for a unit.
@@ -17,9 +22,11 @@ changes it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -27,13 +34,14 @@ from torch import Tensor
 
 from fastdd_kernels import resample, resample_parameters
 
-from ..config import Augment, Recover
+from ..config import Augment, Method, Recover
 from ..models.memory_format import memory_format
 from ..runtime.precision import autocast
 from ..runtime.seeds import generator
 from ..teachers import Taps
 from .plan import Unit
-from .terms.base import AnyTerm, Values
+from .steps import Round, teachers_of_steps
+from .terms.base import AnyTerm, Shape, Values
 
 
 @dataclass
@@ -64,6 +72,10 @@ class Objective:
             # own.
             own = FunctionType(Objective._plain.__code__.replace(), globals())
             self.step = torch.compile(MethodType(own, self), fullgraph=True, dynamic=False)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.taps.parameters()).device
 
     def targets(self, unit: Unit) -> list[object]:
         """The targets of each term for one unit."""
@@ -137,3 +149,92 @@ def augmented(images: Tensor, drawn: Tensor | None, pad: int) -> Tensor:
     if drawn is None:
         return images
     return resample(F.pad(images, (pad,) * 4) if pad else images, drawn, (images.shape[2], images.shape[3]))
+
+
+# -- signals: what moves the images -----------------------------------------------------------------
+
+
+class Variable(Protocol):
+    """The normalized images [N, C, H, W] of a unit as a function of ``free``, the tensor that moves."""
+
+    free: Tensor
+
+    def images(self, rows: Tensor | None = None) -> Tensor:
+        """The images in these rows of the unit; None: all of them."""
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Move ``free`` by the accumulated gradient."""
+
+    def result(self) -> Tensor:
+        """All images, detached and clipped to valid colors."""
+
+
+class Signal(ABC):
+    """One pull on the images of a unit; ``start`` comes before the steps of each unit."""
+
+    @abstractmethod
+    def start(self, unit: Unit, steps: int) -> None:
+        """Begin a unit that takes so many steps."""
+
+    @abstractmethod
+    def __call__(self, variable: Variable, part: Round, step: int) -> Values:
+        """Add the gradient of one step to ``variable.free.grad``, and return the named values of its loss."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint inside a unit must keep beside the images; step and seed give the rest."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue, after ``start``, from what ``state`` returned."""
+        assert not state, f"{type(self).__name__} keeps nothing, got {sorted(state)}"
+
+    def learned(self) -> dict[str, float]:
+        """Numbers that were learned or measured with the images, for the log of the unit."""
+        return {}
+
+
+class TeacherSignal(Signal):
+    """Terms of the features of augmented images, through the teachers that take part in a step.
+
+    Args:
+        method: gives the augmentation, and which teachers take part.
+        objectives: shape of units -> an objective for each teacher.
+        size: (H, W) of an image.
+        seed: the run's seed.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        objectives: Callable[[Shape], Sequence[Objective]],
+        *,
+        size: tuple[int, int],
+        seed: int,
+    ) -> None:
+        self.method, self.objectives, self.size, self.seed = method, objectives, size, seed
+
+    def start(self, unit: Unit, steps: int) -> None:
+        drawn = draws(self.method.augment, unit, steps, size=self.size, seed=self.seed)
+        ensemble = self.objectives(unit.shape)
+        self.drawn = None if drawn is None else drawn.to(ensemble[0].device)
+        self.active = teachers_of_steps(self.method, unit, len(ensemble), self.seed)
+        self.part: Round | None = None
+
+    def __call__(self, variable: Variable, part: Round, step: int) -> Values:
+        if part is not self.part:  # DELT's images join in rounds, and have targets of their own
+            self.part, self.ensemble = part, self.objectives(part.unit.shape)
+            self.targets = [objective.targets(part.unit) for objective in self.ensemble]
+            self.rows = None if part.rows is None else part.rows.to(variable.free.device)
+        drawn = None if self.drawn is None else self.drawn[step]
+        if drawn is not None and self.rows is not None and self.method.augment.per_image:
+            drawn = drawn[self.rows]
+        active = self.active[step]
+        together: Values = {}
+        for number in active:
+            values = self.ensemble[number](variable.images(self.rows), drawn, self.targets[number])
+            if len(active) > 1:
+                values = {name: value / len(active) for name, value in values.items()}
+            torch.stack(list(values.values())).sum().backward()
+            for name, value in values.items():
+                together[name] = together[name] + value.detach() if name in together else value.detach()
+        return together

@@ -23,6 +23,11 @@ from itertools import groupby
 from ..config import BatchSize, Method
 from ..errors import InputError
 
+
+class UnitError(InputError):
+    """The images or a value of one unit became NaN or infinite; other units are unaffected."""
+
+
 Rows = Sequence[tuple[int, int]]
 """(class, slot) of each image; a slot is the number of an image within its class"""
 

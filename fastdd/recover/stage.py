@@ -2,6 +2,7 @@
 
     images/<arm>/<class>/<slot>.png      the images; see distilled/images.py
     recover/<arm>/plan.json              images a unit, if ``recover.unit_images`` is auto
+    recover/<arm>/state_<index>.safetensors   checkpoint inside a unit that holds all images of a method
     recover/<arm>/unit_<index>.json      rows and losses of a unit; written last, so it marks the unit
     finished
 
@@ -14,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -27,11 +30,13 @@ from ..runtime.distributed import barrier, claims, is_main
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
-from .loop import Losses, UnitError, optimize
-from .objective import Objective, draws
+from .checkpoint import Checkpoint, identity
+from .loop import Losses, optimize
+from .objective import Objective, Signal, TeacherSignal, draws
 from .perturb import Climb, perturbed
-from .plan import ClassSlots, Rows, Unit, all_units
+from .plan import ClassSlots, Rows, Unit, UnitError, all_units
 from .resources import compiles, images_that_fit
+from .shared import Shared
 from .steps import iterations, rounds_of
 from .terms.base import Context, Shape, build_terms, tapped
 from .trial import try_terms
@@ -50,6 +55,7 @@ class Recovery:
             noise.
         shape: (C, H, W) of an image.
         seed: the run's seed, from which all draws are derived.
+        matching: builds the signal that matches synthetic and real images; None: the method has none.
         taps: each teacher, frozen, with taps for the method's terms.
         objectives: shape of units -> an objective for each teacher; ``objective`` fills it.
     """
@@ -62,6 +68,7 @@ class Recovery:
     real_images: Callable[[Rows], Tensor]
     shape: tuple[int, int, int]
     seed: int
+    matching: Callable[[], Signal] | None = None
     taps: list[Taps] = field(init=False)
     objectives: dict[Shape, list[Objective]] = field(init=False, default_factory=dict)
 
@@ -91,8 +98,20 @@ class Recovery:
             ]
         return self.objectives[shape]
 
+    @cached_property
+    def signal(self) -> Signal:
+        """What moves the images: terms through teachers, matching, or both."""
+        terms = TeacherSignal(self.method, self.objective, size=self.shape[1:], seed=self.seed)
+        if self.matching is None or self.method.match is None:
+            return terms
+        if not self.method.terms:
+            return self.matching()
+        return Shared(self.matching(), terms, self.method.match.added.share)
+
     def prepare(self, units: Sequence[Unit]) -> None:
         """Build the objectives for all shapes that occur in the units."""
+        if not self.method.terms:
+            return
         shapes = {part.unit.shape for unit in units for part in rounds_of(self.method, unit) if part.steps}
         for shape in sorted(shapes):
             self.objective(shape)
@@ -124,7 +143,7 @@ class Recovery:
         ]
         return torch.stack(noise).to(self.device)
 
-    def optimize(self, unit: Unit, bar: Bar) -> tuple[Tensor, Losses]:
+    def optimize(self, unit: Unit, bar: Bar, checkpoint: Checkpoint | None = None) -> tuple[Tensor, Losses]:
         """Recover a unit: its images [N, C, H, W] in [0, 1], and the log of its losses."""
         teacher, images = self.teachers[0], self.initial(unit.rows)
         if not iterations(self.method, unit):
@@ -135,10 +154,10 @@ class Recovery:
                 unit,
                 self.method,
                 config=self.config,
-                teacher=teacher,
-                objectives=self.objective,
-                seed=self.seed,
+                bounds=teacher.bounds(images.device),
+                signal=self.signal,
                 bar=bar,
+                checkpoint=checkpoint,
             )
         return teacher.denormalize(images), losses
 
@@ -210,14 +229,17 @@ def recover(
     with progress(f"recover {arm}", total) as bar:
         for number in claims(f"recover/{arm}", len(units)):
             unit = units[number]
+            checkpoint = _checkpoint(run.unit_state(arm, unit.index), recovery, unit)
             try:
-                images, losses = recovery.optimize(unit, bar)
+                images, losses = recovery.optimize(unit, bar, checkpoint)
             except UnitError as error:
                 failed.append(str(error))
                 continue
             save_recovered(run.images(arm), classes, unit.rows, images, method=recovery.method)
-            log = UnitLog.model_validate({"rows": unit.rows, "losses": losses})
-            write(run.unit(arm, unit.index), log)
+            log = {"rows": unit.rows, "losses": losses, "learned": recovery.signal.learned()}
+            write(run.unit(arm, unit.index), UnitLog.model_validate(log))
+            if checkpoint is not None:
+                checkpoint.remove()
             done += iterations(recovery.method, unit)
     barrier()
     if failed:
@@ -226,3 +248,13 @@ def recover(
             f"The others are kept"
         )
     return done
+
+
+def _checkpoint(path: Path, recovery: Recovery, unit: Unit) -> Checkpoint | None:
+    """Where the state inside a unit is kept, for a method that optimizes all its images in one."""
+    method, precision = recovery.method, recovery.config.precision
+    if method.match is None or not method.match.coupled:
+        return None
+    settings = method.model_dump(mode="json", exclude={"title", "save"})
+    rows = [[c, slot] for c, slot in unit.rows]
+    return Checkpoint(path, identity(settings, precision, recovery.seed, rows))

@@ -165,6 +165,11 @@ class RunFolder:
         """Losses of one unit (results.UnitLog); written last, so it marks the unit as finished."""
         return self.recovery(arm) / f"unit_{index:05d}.json"
 
+    def unit_state(self, arm: str, index: int) -> Path:
+        """Checkpoint inside a unit, for a method that optimizes all images in one; deleted when the unit is
+        finished."""
+        return self.recovery(arm) / f"state_{index:05d}.safetensors"
+
     def units(self, arm: str) -> list[Path]:
         """The units of an arm that are finished on the disk, in order."""
         return sorted(self.recovery(arm).glob("unit_*.json"))

@@ -217,6 +217,8 @@ class UnitLog(Record):
     """(class, slot) of each image"""
     losses: tuple[dict[str, int | float], ...]
     """``step`` and the value of each term, every ``recover.log_every`` steps"""
+    learned: dict[str, float] = {}
+    """numbers that were learned or measured with the images, such as the learning rate ``lr`` of MTT"""
 
     def by_step(self) -> list[tuple[int, dict[str, float]]]:
         """(step, value of each term) of every record."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from torch import Tensor
 
@@ -47,7 +47,16 @@ def _recovery(run: Run, arm: str) -> recover.Recovery:
         real_images=_initial_images(run, arm),
         shape=experiment.real.shape,
         seed=recipe.seed,
+        matching=None if experiment.arms[arm].match is None else partial(_matching, run, arm),
     )
+
+
+def _matching(run: Run, arm: str) -> recover.Signal:
+    """The signal that matches an arm's images with the real ones."""
+    match, recipe = run.experiment.arms[arm].match, run.experiment.recipe
+    assert match is not None  # the caller looks
+    real = recover.RealImages.of(*run.training_images, run.teacher, recipe.seed)
+    return recover.match_signal(match, recipe.recover, real, device=run.experiment.device)
 
 
 def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:

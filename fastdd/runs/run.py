@@ -53,6 +53,11 @@ class Run:
         """The bank of the teacher of the run."""
         return self.banks[0]
 
+    @cached_property
+    def training_images(self) -> tuple[Tensor, Tensor]:
+        """All real training images, uint8 [N, C, H, W], and their classes int64 [N], in memory."""
+        return self.experiment.real.images(self.experiment.real.train)
+
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """An arm's distilled images.
 

@@ -1,0 +1,113 @@
+"""The state inside a unit on disk, for methods that optimize all images in one: replaced whole, deleted at
+the end.
+
+It holds the tensor that moves, the optimizer's moments, what the signal learned, the log, and the step. All
+draws are functions of (seed, step), so a killed unit continues with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from typing_extensions import TypedDict
+
+from ..errors import InputError
+from ..runtime.files import write_tensors
+from .objective import Signal
+
+METADATA_KEY = "recover"
+FREE, MOMENT, SIGNAL = "free", "optimizer", "signal"
+
+
+class _State(TypedDict):
+    owner: str
+    step: int
+    losses: list[dict[str, int | float]]
+
+
+_STATE = TypeAdapter(_State)
+
+
+def identity(*settings: object) -> str:
+    """A hash of all that the optimization of a unit depends on, in values that JSON can hold."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The file of one unit.
+
+    Attributes:
+        path: the file.
+        owner: identity of the optimization.
+    """
+
+    path: Path
+    owner: str
+
+    def save(
+        self,
+        step: int,
+        free: Tensor,
+        optimizer: torch.optim.Optimizer,
+        signal: Signal,
+        losses: Sequence[dict[str, float]],
+    ) -> None:
+        """Write the state after ``step`` steps."""
+        tensors = {FREE: free.detach()}
+        tensors |= {f"{MOMENT}/{name}": value for name, value in optimizer.state[free].items()}
+        tensors |= {f"{SIGNAL}/{name}": value for name, value in signal.state().items()}
+        state = {"owner": self.owner, "step": step, "losses": list(losses)}
+        contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+        write_tensors(self.path, contiguous, {METADATA_KEY: json.dumps(state)})
+
+    def restore(
+        self, free: Tensor, optimizer: torch.optim.Optimizer, signal: Signal, losses: list[dict[str, float]]
+    ) -> int:
+        """Load the state where there is one; ``losses`` gets the log so far.
+
+        Returns:
+            The number of steps that are done; 0 without a file.
+
+        Raises:
+            InputError: the file is damaged, or belongs to another optimization.
+        """
+        if not self.path.is_file():
+            return 0
+        groups: dict[str, dict[str, Tensor]] = {FREE: {}, MOMENT: {}, SIGNAL: {}}
+        try:
+            with safe_open(str(self.path), framework="pt") as file:
+                state = _STATE.validate_python(json.loads((file.metadata() or {})[METADATA_KEY]))
+                for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+                    group, _, name = key.partition("/")
+                    groups[group][name] = file.get_tensor(key)
+            with torch.no_grad():
+                free.copy_(groups[FREE][""])
+        except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise InputError(
+                f"the checkpoint {self.path} cannot be read ({reason}); delete it to start these images again"
+            ) from error
+        if state["owner"] != self.owner:
+            raise InputError(
+                f"the checkpoint {self.path} is of another optimization; delete it, or choose another folder "
+                "with --out"
+            )
+        for name, value in groups[MOMENT].items():
+            kept = value.to(free.device) if value.ndim else value
+            optimizer.state[free][name] = kept.clone(memory_format=torch.preserve_format)
+        signal.restore({name: value.to(free.device) for name, value in groups[SIGNAL].items()})
+        losses[:] = [{**record} for record in state["losses"]]
+        return state["step"]
+
+    def remove(self) -> None:
+        """Delete the file where there is one."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,178 @@
+"""Means of the features of each class, through a new random network at every step (DM, DataDAM, CAFE).
+
+    L = scale sum_l w_l sum_c || mean f_l(a_c R_c) - mean f_l(a_c S_c) ||^2
+        + output sum_c || mean e(a_c R_c) - mean e(a_c S_c) ||^2
+        + discriminate sum_{x in R} CE(e(x) . mean e(S)^T, class of x)
+
+R_c are real images of class c, S_c all its synthetic ones in the unit, a_c one Siamese draw for both, f_l a
+layer's features or attention maps, and e the input of the last linear layer. The sums run over features and
+classes, so the gradient of a class depends on that class alone, but for ``discriminate``.
+
+Only the means of the real features reach the loss: they are computed in chunks without a graph. Synthetic
+images go forward and backward in chunks of whole classes, so memory is bounded by a chunk. Cost of a step, in
+forward passes of an image: real + 2 IPC for each class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fastdd_kernels import mean_distance, siamese_augment
+from fastdd_kernels.matching import attention
+
+from ...config import FeatureMatch, Match
+from ..objective import Signal, Variable
+from ..plan import Unit
+from ..steps import Round
+from ..terms.base import Values
+from .networks import RandomNetworks, Recorded
+from .real import RealImages
+
+CHUNK = {"cpu": 32, "cuda": 512}
+"""images in a forward pass, by device: more are no faster on a CPU, whose caches they leave"""
+
+
+class Target(NamedTuple):
+    """What the real images of a class gave in one draw.
+
+    Attributes:
+        means: for each matched layer the mean row [D].
+        embeddings: [n, D] of its images, where they are discriminated; else empty.
+    """
+
+    means: list[Tensor]
+    embeddings: Tensor
+
+
+def matched_rows(config: FeatureMatch, recorded: Recorded) -> list[tuple[str, float, Tensor]]:
+    """What is averaged over the images of a class: (name of the value, factor, rows [N, D]) of each layer."""
+    layers: list[Tensor] = []
+    if config.layers != "last":
+        layers += recorded.maps[:-1] if config.layers == "relu" else recorded.maps
+    flat = [attention(x, config.power) if config.map == "attention" else x.flatten(1) for x in layers]
+    if config.layers != "relu":
+        flat.append(recorded.embedding)
+    weights = config.weights or (1.0,) * len(flat)
+    name = "attention" if config.map == "attention" else "features"
+    rows = [(name, config.scale * weight, x) for weight, x in zip(weights, flat, strict=True)]
+    return [*rows, ("output", config.output, recorded.embedding)] if config.output else rows
+
+
+class FeatureSignal(Signal):
+    """Means of features of each class.
+
+    Args:
+        config: what is matched.
+        match: the section that it is part of, with the networks and the augmentation.
+        real: the real images.
+        networks: the networks, which record maps unless only the last layer is matched.
+    """
+
+    def __init__(
+        self, config: FeatureMatch, match: Match, *, real: RealImages, networks: RandomNetworks
+    ) -> None:
+        self.config, self.match, self.real, self.networks = config, match, real, networks
+
+    def start(self, unit: Unit, steps: int) -> None:
+        self.classes, self.slots, self.number = unit.groups, unit.shape[2], -1
+
+    def __call__(self, variable: Variable, part: Round, step: int) -> Values:
+        number = step // self.match.networks.steps
+        if number != self.number:
+            self._draw(number)
+        images = variable.images()
+        per_chunk = max(1, CHUNK[images.device.type] // self.slots)
+        surrogate = self._discrimination(images, per_chunk) if self.config.discriminate else None
+        gradients, values = [], {} if surrogate is None else {"discrimination": surrogate[0]}
+        for groups in _ranges(len(self.classes), per_chunk):
+            rows = slice(groups.start * self.slots, groups.stop * self.slots)
+            chunk = images[rows].detach().requires_grad_()
+            recorded = self._features(chunk, groups)
+            loss, found = self._distances(recorded, groups)
+            if surrogate is not None:
+                slope = surrogate[1][groups.start : groups.stop]
+                loss = loss + (self._mean(recorded.embedding) * slope).sum()
+            gradients.append(torch.autograd.grad(loss, chunk)[0])
+            for name, value in found.items():
+                values[name] = values[name] + value if name in values else value
+        images.backward(torch.cat(gradients))
+        return values
+
+    # -- the real side -------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _draw(self, number: int) -> None:
+        """Take the network, the real images and the augmentation of a draw."""
+        self.number = number
+        self.networks.draw(number)
+        distinct = list(dict.fromkeys(self.classes))
+        drawn = {c: self.real.siamese(self.match.siamese, c, number) for c in distinct}
+        targets = {c: self._target(c, drawn[c], number) for c in distinct}
+        rows = [drawn[c] for c in self.classes]
+        self.augmentation = None if not self.match.siamese.operations else torch.cat(rows)
+        by_layer = zip(*(targets[c].means for c in self.classes), strict=True)
+        self.targets = [torch.stack(means) for means in by_layer]
+        self.real_embeddings = [targets[c].embeddings for c in self.classes]
+
+    def _target(self, c: int, drawn: Tensor, number: int) -> Target:
+        images = self.real.drawn(c, self.match.networks.real, number)
+        sums: list[Tensor] = []
+        embeddings = []
+        for chunk in images.split(CHUNK[images.device.type]):
+            recorded = self.networks(siamese_augment(chunk, drawn) if len(drawn) else chunk)
+            totals = [rows.sum(0) for _, _, rows in matched_rows(self.config, recorded)]
+            sums = totals if not sums else [a + b for a, b in zip(sums, totals, strict=True)]
+            if self.config.discriminate:
+                embeddings.append(recorded.embedding)
+        kept = torch.cat(embeddings) if embeddings else images.new_empty(0, 0)
+        return Target([total / len(images) for total in sums], kept)
+
+    # -- the synthetic side --------------------------------------------------------------------
+
+    def _features(self, chunk: Tensor, groups: range) -> Recorded:
+        if self.augmentation is not None:
+            chunk = siamese_augment(chunk, self.augmentation[groups.start : groups.stop])
+        return self.networks(chunk)
+
+    def _mean(self, rows: Tensor) -> Tensor:
+        """Rows [N, D] as means of the classes, [classes, D]."""
+        return rows.view(-1, self.slots, rows.shape[1]).mean(1)
+
+    def _distances(self, recorded: Recorded, groups: range) -> tuple[Tensor, Values]:
+        loss, values = recorded.embedding.new_zeros(()), dict[str, Tensor]()
+        layers = matched_rows(self.config, recorded)
+        for target, (name, factor, rows) in zip(self.targets, layers, strict=True):
+            wanted = target[groups.start : groups.stop, None]
+            value = factor * mean_distance(rows.view(len(groups), self.slots, -1), wanted).sum()
+            values[name] = values[name] + value.detach() if name in values else value.detach()
+            loss = loss + value
+        return loss, values
+
+    def _discrimination(self, images: Tensor, per_chunk: int) -> tuple[Tensor, Tensor]:
+        """CAFE's cross-entropy of real features against mean synthetic ones, and its gradient by the means.
+
+        The means need all classes, so they are computed without a graph first; in the pass with one, a chunk
+        adds the scalar product of its means with the gradient found here.
+        """
+        with torch.no_grad():
+            means = [
+                self._mean(self._features(images[g.start * self.slots : g.stop * self.slots], g).embedding)
+                for g in _ranges(len(self.classes), per_chunk)
+            ]
+        centers = torch.cat(means).requires_grad_()
+        real = torch.cat(self.real_embeddings)
+        counts = torch.tensor([len(each) for each in self.real_embeddings], device=real.device)
+        truth = torch.arange(len(counts), device=real.device).repeat_interleave(counts)
+        value = self.config.discriminate * F.cross_entropy(real @ centers.T, truth, reduction="sum")
+        (gradient,) = torch.autograd.grad(value, centers)
+        return value.detach(), gradient
+
+
+def _ranges(count: int, size: int) -> Iterator[range]:
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))

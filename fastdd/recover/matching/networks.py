@@ -1,0 +1,125 @@
+"""Networks with random weights that record their features; each is a function of (seed, number).
+
+There is one module, whose weights are written anew for each network, so a compiled step stays compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import InputError
+from ...models.build import network_builder
+from ...runtime.precision import autocast
+from ...runtime.seeds import derive
+
+
+class Recorded(NamedTuple):
+    """What a forward pass of N images returns.
+
+    Attributes:
+        logits: [N, classes].
+        embedding: input [N, D] of the last linear layer.
+        maps: outputs of the ReLUs, from shallow to deep, each [N, C, H, W]; empty unless they are recorded.
+    """
+
+    logits: Tensor
+    embedding: Tensor
+    maps: list[Tensor]
+
+
+class _Keep(nn.Module):
+    """Passes its module's input or output on, and keeps it."""
+
+    def __init__(self, module: nn.Module, kept: list[Tensor], side: Literal["input", "output"]) -> None:
+        super().__init__()
+        self.module, self.kept, self.side = module, kept, side
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.module(x)
+        self.kept.append(x if self.side == "input" else y)
+        return y
+
+
+class RandomNetworks:
+    """A network whose weights are drawn anew for each number.
+
+    Args:
+        name: name of the network.
+        classes: number of logits.
+        shape: (C, H, W) of an image.
+        device: where the network is.
+        seed: the run's seed.
+        precision: arithmetic of the forward pass.
+        maps: whether the outputs of its ReLUs are recorded.
+
+    Attributes:
+        network: the network; its parameters require no gradient.
+
+    Raises:
+        InputError: there is no such network, or it has no linear layer or, with ``maps``, no ReLU module.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        classes: int,
+        shape: tuple[int, int, int],
+        *,
+        device: torch.device,
+        seed: int,
+        precision: Literal["auto", "fp32", "bf16"] = "fp32",
+        maps: bool = False,
+    ) -> None:
+        self.name, self.device, self.seed, self.precision = name, device, seed, precision
+        self._new: Callable[[], nn.Module] = network_builder(name, classes, shape[0])
+        self._maps: list[Tensor] = []
+        self._embedding: list[Tensor] = []
+        plain = self._drawn(0)
+        self.parameter_names = [path for path, _ in plain.named_parameters()]
+        self.network = self._recording(plain, maps).to(device).train().requires_grad_(False)
+        self._weights = [*self.network.parameters(), *self.network.buffers()]
+        self.number = 0
+
+    def _drawn(self, number: int) -> nn.Module:
+        """A plain network with the weights of a number, on the CPU."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive(self.seed, "match network", number))
+            return self._new()
+
+    def _recording(self, network: nn.Module, maps: bool) -> nn.Module:
+        linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
+        relus = [path for path, module in network.named_modules() if isinstance(module, nn.ReLU)]
+        if not linear or (maps and not relus):
+            raise InputError(
+                f"match.networks.network: {self.name} has no {'ReLU module' if linear else 'linear layer'} "
+                "whose features could be matched; choose a network such as convnet3"
+            )
+        _wrap(network, linear[-1], _Keep(network.get_submodule(linear[-1]), self._embedding, "input"))
+        for path in relus if maps else ():
+            _wrap(network, path, _Keep(network.get_submodule(path), self._maps, "output"))
+        return network
+
+    @torch.no_grad()
+    def draw(self, number: int) -> None:
+        """Give the network the weights of a number."""
+        fresh = self._drawn(number)
+        for mine, other in zip(self._weights, [*fresh.parameters(), *fresh.buffers()], strict=True):
+            mine.copy_(other)
+        self.number = number
+
+    def __call__(self, images: Tensor) -> Recorded:
+        """A forward pass of normalized images [N, C, H, W]."""
+        self._maps.clear()
+        self._embedding.clear()
+        with autocast(self.device, self.precision):
+            logits = self.network(images)
+        return Recorded(logits.float(), self._embedding[-1].flatten(1).float(), list(self._maps))
+
+
+def _wrap(network: nn.Module, path: str, wrapper: nn.Module) -> None:
+    parent, _, leaf = path.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, wrapper)

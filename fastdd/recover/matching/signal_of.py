@@ -1,0 +1,38 @@
+"""The signal that a recipe's section ``match`` asks for."""
+
+from __future__ import annotations
+
+import torch
+
+from ...config import Match, Recover
+from ..objective import Signal
+from .features import FeatureSignal
+from .networks import RandomNetworks
+from .real import RealImages
+
+
+def match_signal(match: Match, config: Recover, real: RealImages, *, device: torch.device) -> Signal:
+    """The matching signal of a method.
+
+    Args:
+        match: what is matched.
+        config: the recover section of the recipe, which gives the precision.
+        real: the real images.
+        device: where networks are.
+
+    Raises:
+        InputError: the network cannot be used.
+    """
+    _, *shape = real.images.shape
+    maps = match.features is not None and match.features.layers != "last"
+    networks = RandomNetworks(
+        match.networks.network,
+        real.classes,
+        (shape[0], shape[1], shape[2]),
+        device=device,
+        seed=real.seed,
+        precision=config.precision,
+        maps=maps,
+    )
+    assert match.features is not None
+    return FeatureSignal(match.features, match, real=real, networks=networks)

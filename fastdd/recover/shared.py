@@ -1,0 +1,63 @@
+"""A matching signal with terms through a teacher added to it, whose gradient has a set share of its norm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .objective import Signal, Variable
+from .plan import Unit
+from .steps import Round
+from .terms.base import Values
+
+
+class Shared(Signal):
+    """A matching signal and added terms.
+
+    With a share, the gradient of the terms is scaled to that share of the matching's norm, batch by batch.
+    The weights are measured at the first step and kept. They belong to batches, so units of any size give the
+    same images. Without a share the terms have the weights that they say.
+    """
+
+    def __init__(self, main: Signal, added: Signal, share: float | None) -> None:
+        self.main, self.added, self.share = main, added, share
+
+    def start(self, unit: Unit, steps: int) -> None:
+        self.main.start(unit, steps)
+        self.added.start(unit, steps)
+        self.batches, self.weights = len(unit.batches), torch.empty(0)
+
+    def __call__(self, variable: Variable, part: Round, step: int) -> Values:
+        values = self.main(variable, part, step)
+        if self.share is None:
+            return values | self.added(variable, part, step)
+        main = variable.free.grad
+        assert main is not None  # a signal adds a gradient
+        variable.free.grad = None
+        found = self.added(variable, part, step)
+        added = variable.free.grad
+        assert added is not None
+        if not len(self.weights):
+            norms = added.reshape(self.batches, -1).norm(dim=1)
+            wanted = self.share * main.reshape(self.batches, -1).norm(dim=1)
+            self.weights = torch.where(norms > 0, wanted / norms, 0.0)
+        each = self.weights.repeat_interleave(len(added) // self.batches).view(-1, *[1] * (added.ndim - 1))
+        variable.free.grad = main + each * added
+        # Values are sums over the unit, and the weights of its batches differ: the logged value is weighted
+        # by their mean.
+        return values | {name: self.weights.mean() * value for name, value in found.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        return {"weights": self.weights} | {f"main/{name}": t for name, t in self.main.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.weights = state["weights"]
+        self.main.restore(
+            {name.removeprefix("main/"): t for name, t in state.items() if name.startswith("main/")}
+        )
+
+    def learned(self) -> dict[str, float]:
+        measured = {} if self.share is None else {"weight of the added terms": float(self.weights.mean())}
+        return self.main.learned() | measured

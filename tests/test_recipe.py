@@ -248,7 +248,7 @@ def test_bad_keys(tiny: Path, override: str, expected: list[str]) -> None:
         ("data.channels=2", ["data.channels", "1 or 3", "got 2"]),
         ("student.mix=mixip", ["student.mix", "'mixup'", "'mixip'"]),
         ("student.flip=1.5", ["student.flip", "1.5"]),
-        ("method.layers=foo", ["gaussian.layers: expected", "bn_inputs", "'foo'"]),
+        ("method.gaussian.layers=foo", ["gaussian.layers: expected", "bn_inputs", "'foo'"]),
         ("method.batch.slots=0", ["batch.slots: ", "greater than or equal to 1 or 'all'", "got 0"]),
         ("student.batch=few", ["student.batch: ", "valid integer", "or 'by_ipc', got 'few'"]),
         ("recover.compile=maybe", ["recover.compile: ", "boolean", "or 'auto', got 'maybe'"]),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import InputError
 from ...models.build import network_builder
+from ...models.memory_format import as_input, to_device
 from ...runtime.precision import autocast
 from ...runtime.seeds import derive
 
@@ -80,7 +81,7 @@ class RandomNetworks:
         self._embedding: list[Tensor] = []
         plain = self._drawn(0)
         self.parameter_names = [path for path, _ in plain.named_parameters()]
-        self.network = self._recording(plain, maps).to(device).train().requires_grad_(False)
+        self.network = to_device(self._recording(plain, maps), device).train().requires_grad_(False)
         self._weights = [*self.network.parameters(), *self.network.buffers()]
         self.number = 0
 
@@ -116,7 +117,7 @@ class RandomNetworks:
         self._maps.clear()
         self._embedding.clear()
         with autocast(self.device, self.precision):
-            logits = self.network(images)
+            logits = self.network(as_input(images, self.network))
         return Recorded(logits.float(), self._embedding[-1].flatten(1).float(), list(self._maps))
 
 

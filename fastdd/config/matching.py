@@ -71,7 +71,7 @@ class FeatureMatch(Config):
     """attention: exponent of the activations"""
     weights: tuple[NotNegative, ...] | None = None
     """one weight a layer, from shallow to deep; null: 1 for each"""
-    scale: Positive = 1.0
+    weight: Positive = 1.0
     """factor of the distances of the layers"""
     output: NotNegative = 0.0
     """factor of the distance of mean features at the input of the last linear layer, beside the layers"""

@@ -1,6 +1,6 @@
 """Means of the features of each class, through a new random network at every step (DM, DataDAM, CAFE).
 
-    L = scale sum_l w_l sum_c || mean f_l(a_c R_c) - mean f_l(a_c S_c) ||^2
+    L = weight sum_l w_l sum_c || mean f_l(a_c R_c) - mean f_l(a_c S_c) ||^2
         + output sum_c || mean e(a_c R_c) - mean e(a_c S_c) ||^2
         + discriminate sum_{x in R} CE(e(x) . mean e(S)^T, class of x)
 
@@ -59,7 +59,7 @@ def matched_rows(config: FeatureMatch, recorded: Recorded) -> list[tuple[str, fl
         flat.append(recorded.embedding)
     weights = config.weights or (1.0,) * len(flat)
     name = "attention" if config.map == "attention" else "features"
-    rows = [(name, config.scale * weight, x) for weight, x in zip(weights, flat, strict=True)]
+    rows = [(name, config.weight * weight, x) for weight, x in zip(weights, flat, strict=True)]
     return [*rows, ("output", config.output, recorded.embedding)] if config.output else rows
 
 

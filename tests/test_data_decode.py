@@ -242,7 +242,7 @@ def test_check_reports_a_missing_split_and_refuses_a_missing_root(tmp_path: Path
         (tmp_path / "train" / name / "1.png").write_bytes(encoded(smooth(), "PNG"))
     (problem,) = check(tmp_path)
     assert problem.where == "test"
-    assert "no test/ or val/ folder" in problem.what
+    assert "no test/, val/, validation/ or valid/ folder" in problem.what
     with pytest.raises(InputError, match="no data"):
         check(tmp_path / "nowhere")
     assert check("digits") == []

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,10 @@ def test_empty_root_and_missing_splits(root: Path, tmp_path: Path) -> None:
     assert f"{str(root)!r} has" in message(root.parent)  # one level too high
     (root / "train").rename(root / "training")
     assert "no train/ folder; found 'training', 'val'" in message(root)
-    (root / "val").rename(root / "validation")
-    assert "no test/ or val/ folder; found 'training', 'validation'" in message(root, "test")
+    (root / "val").rename(root / "holdout")
+    assert "no test/, val/, validation/ or valid/ folder; found 'holdout', 'training'" in message(
+        root, "test"
+    )
 
 
 def test_missing_splits_of_an_archive(root: Path, tmp_path: Path) -> None:
@@ -126,6 +130,47 @@ def test_ignored_files(root: Path, tmp_path: Path) -> None:
         write(root, path, b"x")
     assert open_dataset(root, "train").fingerprint == clean.fingerprint
     assert open_dataset(pack(root, tmp_path / "a.tar", top="pets"), "train").fingerprint == clean.fingerprint
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_systems_leave_is_ignored_in_any_case(root: Path, tmp_path: Path, packed: bool) -> None:
+    clean = open_dataset(root, "train")
+    files = ("thumbs.db", "THUMBS.DB", "ehthumbs.db", "Desktop.ini", "Icon\r", "@eaDir/1.png", "features.npy")
+    tables = ("metadata.jsonl", "boxes.xml", "README.md", "labels.tsv", "meta.yaml")
+    for name in (*files, *tables):
+        write(root, f"train/cat/{name}", b"x")
+    for name in ("lost+found/1.png", "$RECYCLE.BIN/1.png", "@eaDir/1.png", "metadata.jsonl"):
+        write(root, f"train/{name}", b"x")
+    place = pack(root, tmp_path / "a.tar") if packed else root
+    assert open_dataset(place, "train").fingerprint == clean.fingerprint
+    assert open_dataset(place, "train").classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("name", ["validation", "valid"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_held_out_images_may_lie_in_validation_or_valid(
+    root: Path, tmp_path: Path, name: str, packed: bool
+) -> None:
+    wanted = open_dataset(root, "test")
+    (root / "val").rename(root / name)
+    found = open_dataset(pack(root, tmp_path / "a.tar") if packed else root, "test")
+    assert (found.names, found.fingerprint) == (wanted.names, wanted.fingerprint)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_flat_split_is_one_problem_that_says_how_to_make_folders(
+    root: Path, tmp_path: Path, packed: bool
+) -> None:
+    for path in sorted((root / "val").rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    for number in range(3):
+        write(root, f"val/ILSVRC2012_val_{number:08d}.JPEG", png(picture(number)))
+    place = pack(root, tmp_path / "a.tar") if packed else root
+    text = message(place, "test")
+    assert "'val' holds 3 images and no class folders, as ImageNet's val/ is distributed" in text
+    assert "sort them into val/CLASS/IMAGE" in text
+    assert "more" not in text
+    assert len(open_dataset(place, "train")) == 5
 
 
 def test_only_train_is_enough_for_train(root: Path) -> None:
@@ -220,7 +265,70 @@ def test_damaged_header_is_no_silent_end(tmp_path: Path) -> None:
 
 def test_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"PK\3\4" + bytes(range(256)) * 8)
-    assert "no tar archive" in message(tmp_path / "a.tar")
+    assert "no archive that fastdd can read" in message(tmp_path / "a.tar")
+
+
+def zipped(root: Path, target: Path, top: str = "", method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(target, "w", method) as archive:
+        for path in sorted(root.rglob("*")):
+            archive.write(path, f"{top}{path.relative_to(root)}")
+    return target
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("top", ["", "pets/"])
+def test_a_zip_is_read_as_its_folder_is(root: Path, tmp_path: Path, top: str, method: int) -> None:
+    archive = zipped(root, tmp_path / "a.zip", top, method)
+    for split in ("train", "test"):
+        wanted, found = open_dataset(root, split), open_dataset(archive, split)
+        assert (found.names, found.fingerprint) == (wanted.names, wanted.fingerprint)
+        assert found.reader.layout == "ImageFolder, zip"
+        for number in range(len(wanted)):
+            assert found.reader.encoded(number) == wanted.reader.encoded(number)
+
+
+def test_a_tar_of_bzip2_is_read_as_its_folder_is(root: Path, tmp_path: Path) -> None:
+    wanted, found = (
+        open_dataset(root, "train"),
+        open_dataset(pack(root, tmp_path / "a.tbz", "w:bz2"), "train"),
+    )
+    assert found.fingerprint == wanted.fingerprint
+    assert found.reader.encoded(0) == wanted.reader.encoded(0)
+    whole = (tmp_path / "a.tbz").read_bytes()
+    for spoilt in (whole[: len(whole) // 2], whole[:20] + b"\xff" * 20 + whole[40:]):
+        (tmp_path / "a.tbz").write_bytes(spoilt)
+        assert "damaged or cut short" in message(tmp_path / "a.tbz")
+
+
+def test_a_zip_with_unsafe_members_or_damage_is_refused(root: Path, tmp_path: Path) -> None:
+    archive = zipped(root, tmp_path / "a.zip")
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) // 2])
+    assert "damaged or cut short" in message(archive)
+    link = zipfile.ZipInfo("train/cat/link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    for member, expected in (("../evil.png", "leads out of the archive"), (link, "is a link")):
+        archive.write_bytes(whole)
+        with zipfile.ZipFile(archive, "a") as changed:
+            changed.writestr(member, b"/etc/passwd")
+        assert expected in message(archive)
+    encrypted = bytearray(whole)
+    encrypted[encrypted.index(b"PK\1\2") + 8] |= 1
+    archive.write_bytes(encrypted)
+    assert "is encrypted" in message(archive)
+
+
+@pytest.mark.parametrize(
+    ("magic", "expected"),
+    [
+        (b"\x28\xb5\x2f\xfd", "is compressed by zstd, which fastdd does not read; unpack it with `unzstd "),
+        (b"7z\xbc\xaf\x27\x1c", "is a 7-Zip archive, which fastdd does not read; unpack it with `7z x "),
+        (b"Rar!\x1a\x07", "is a RAR archive, which fastdd does not read; unpack it with `unrar x "),
+    ],
+)
+def test_archives_that_are_not_read_are_named(tmp_path: Path, magic: bytes, expected: str) -> None:
+    (tmp_path / "a.tar.zst").write_bytes(magic + bytes(100))
+    assert expected in message(tmp_path / "a.tar.zst")
 
 
 def test_compressed_archive_beyond_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ from pictures import jpeg, picture, png, tar, write
 from fastdd.cli import main
 from fastdd.data import check, open_dataset, scan, summary
 from fastdd.data.decode import decode
+from fastdd.data.sources import archive_members as tar_module
 from fastdd.data.sources import folder
-from fastdd.data.sources import tar_headers as tar_module
 from fastdd.data.verify import BadImage
 from fastdd.errors import InputError
 

@@ -13,6 +13,7 @@ from galleries import pixels
 from pictures import jpeg, picture, png, tar, write
 
 from fastdd.data import check, open_dataset, scan
+from fastdd.data.open import open_split
 from fastdd.errors import InputError
 
 # (key, label, seed) in two shards: classes alternate, so that a class lies in both.
@@ -115,6 +116,66 @@ def test_padding_is_that_of_both_splits(tmp_path: Path) -> None:
     assert "'val' lacks classes that train has: '10'" in message(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "keys", [("cat_1.v1", "cat_1.v2"), ("22.5_cat", "23.5_cat"), ("dr. cat 0", "dr. cat 1")]
+)
+def test_keys_may_hold_dots(tmp_path: Path, keys: tuple[str, str]) -> None:
+    for split in ("train", "val"):
+        shard(tmp_path / f"{split}-0.tar", [(keys[0], "cat", 0), (keys[1], "dog", 1)])
+    data = open_dataset(tmp_path, "train")
+    assert data.counts == (1, 1)
+    assert list(data.names) == [f"cat/train-0/{keys[0]}.png", f"dog/train-0/{keys[1]}.png"]
+    assert torch.equal(pixels(data, None), torch.stack([picture(0), picture(1)]))
+
+
+def test_an_image_that_only_the_first_dot_gives_to_a_sample_is_no_sample_of_its_own(tmp_path: Path) -> None:
+    members = [("a.jpg", jpeg(picture(0))), ("a.cls", b"0"), ("a.seg.png", b"mask"), ("a.coarse.cls", b"7")]
+    members += [("b.jpg", jpeg(picture(1))), ("b.cls", b"1")]
+    tar(tmp_path / "train.tar", members)
+    assert list(open_dataset(tmp_path, "train").names) == ["0/train/a.jpg", "1/train/b.jpg"]
+    tar(tmp_path / "train.tar", [*members, ("c.left.png", b"x"), ("c.cls", b"1")])
+    found = [str(problem) for problem in open_split(tmp_path, "train").problems]
+    assert found == [
+        "'train/c.left.png' has no label; add a .cls member with its class, or remove it",
+        "'train/c' has a label but no image, only .left.png; expected .jpg, .jpeg or .png with the same name",
+    ]
+
+
+@pytest.mark.parametrize("label", ['{"label": 2}', '{"cls": "2"}', '{"class": "002", "x": 1}', "2", '"2"'])
+def test_labels_may_be_json(tmp_path: Path, label: str) -> None:
+    members = [("a.png", png(picture(0))), ("a.json", label.encode()), ("b.png", png(picture(1)))]
+    tar(tmp_path / "train.tar", [*members, ("b.cls", b'"1"'), ("b.json", b'{"label": 5}')])
+    data = open_dataset(tmp_path, "train")
+    assert data.classes == ("1", "2")
+    assert torch.equal(pixels(data, None), torch.stack([picture(1), picture(0)]))
+    tar(tmp_path / "train.tar", [*members[:1], ("a.json", b'{"caption": "x", "label": true}'), *members[2:]])
+    assert "'train/a.png' has no label" in message(tmp_path)
+
+
+@pytest.mark.parametrize("train", ["imagenet1k-train-{}.tar", "in1k.train.{}.tar", "set_train_{}.tar"])
+def test_shards_as_hubs_name_them(tmp_path: Path, train: str) -> None:
+    root = shards(tmp_path, train, train.replace("train", "validation"))
+    assert open_dataset(root, "train").counts == (1, 2, 2)
+    assert len(open_dataset(root, "test")) == 3
+
+
+def test_archives_beside_the_class_folders_are_no_shards(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            write(tmp_path, f"{split}/{name}/1.png", png(picture(0)))
+    tar(tmp_path / "ILSVRC2012_img_test.tar", [("1.JPEG", b"x")])
+    assert open_dataset(tmp_path, "train").reader.layout == "ImageFolder"
+
+
+def test_compressed_shards_and_shards_without_samples_say_so(tmp_path: Path) -> None:
+    tar(tmp_path / "train-0.tar.gz", [("a.png", png(picture(0))), ("a.cls", b"0")], "w:gz")
+    assert f"(for .tar.gz: `gunzip {tmp_path}/train-0.tar.gz`)" in message(tmp_path)
+    tar(tmp_path / "val-0.tar", [("n01440764.tar", b"x")])
+    assert "'val-0/' holds no samples; expected members such as 000.jpg with 000.cls" in message(
+        tmp_path, "test"
+    )
+
+
 def test_members_in_any_order_and_folder(tmp_path: Path) -> None:
     members = [
         ("./x/a.JPEG", jpeg(picture(0, 8, 8))),
@@ -139,7 +200,7 @@ def test_members_in_any_order_and_folder(tmp_path: Path) -> None:
     [
         ([("9.png", png(picture(9)))], "'0000/9.png' has no label"),
         ([("9.cls", b"2"), ("9.webp", b"x")], "'0000/9' has a label but no image, only .webp"),
-        ([("9.cls", b"2")], "'0000/9' has a label but no image; expected .jpg, .jpeg or .png"),
+        ([("9.cls", b"2")], "'0000/9' has a label but no image; expected .jpg, .jpeg or .png with"),
         ([("00.jpg", b"x")], "'0000/00.jpg' is a second image of its sample"),
         ([("00.cls", b"2")], "'0000/00.cls' is a second label of its sample"),
         ([("9.cls", b"../../etc"), ("9.png", b"x")], "'0000/9.cls' names a class '../../etc'"),

@@ -42,6 +42,8 @@ def root(tmp_path: Path) -> Path:
 
 def packed(root: Path, mode: Any = "w") -> Path:
     path = root.parent / f"tiny.{mode.replace(':', '')}"
+    if mode == "zip":
+        return Path(shutil.make_archive(str(root.parent / "tiny"), "zip", root.parent, root.name))
     with tarfile.open(path, mode) as archive:
         archive.add(root, arcname=root.name)
     return path
@@ -53,7 +55,7 @@ def message(root: str | Path, split: str = "train") -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("mode", ["", "w", "w:gz", "w:xz"])
+@pytest.mark.parametrize("mode", ["", "w", "w:gz", "w:xz", "zip"])
 def test_classes_and_order(root: Path, mode: str) -> None:
     place = packed(root, mode) if mode else root
     train, test = open_dataset(place, "train"), open_dataset(place, "test")
@@ -65,7 +67,9 @@ def test_classes_and_order(root: Path, mode: str) -> None:
         for number, seed in enumerate(seeds):
             assert bytes(data.reader.encoded(number) or b"") == jpeg(picture(seed, 8, 8))
     assert pixels(train, None).shape == (6, 3, 8, 8)
-    assert summary(test)["layout"] == ("Tiny-ImageNet, tar" if mode else "Tiny-ImageNet")
+    assert summary(test)["layout"] == "Tiny-ImageNet" + (
+        f", {mode if mode == 'zip' else 'tar'}" if mode else ""
+    )
     assert [split.fingerprint for split in (train, test)] == [
         open_dataset(root, split).fingerprint
         for split in ("train", "test")  # type: ignore[arg-type]

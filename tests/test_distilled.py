@@ -72,6 +72,24 @@ def test_released_names_give_the_class_and_not_the_sort_order(tmp_path: Path) ->
         distilled.classes_of([f"n{c:05d}" for c in range(1000)])
 
 
+def test_a_released_number_is_an_index_where_real_classes_are_named_by_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ImageFolder's order of "0" to "11" is 0, 1, 10, 11, 2, ...: the writer's number 10 is its class "8"."""
+    real = sorted(map(str, range(12)))
+    for c in range(12):
+        write(tmp_path / "released", f"new{c:03d}/class{c:03d}_id000.jpg", jpeg(picture(c)))
+    assert open_set(tmp_path / "released").classes_of(real).tolist() == list(range(12))
+    assert "is taken as" not in capsys.readouterr().err
+    with pytest.raises(InputError, match="class 11 of the set is beyond the 11 classes"):
+        open_set(tmp_path / "released").classes_of([*real[:10], "11"])
+    plain = open_set(class_folders(tmp_path / "plain", ("10", "2"), ipc=1))
+    assert plain.classes_of(real).tolist() == [2, 4]
+    assert "folder '10' is taken as the class of that name, which is number 2" in capsys.readouterr().err
+    assert plain.classes_of([f"{c:02d}" for c in range(12)]).tolist() == [10, 2]
+    assert "is taken as" not in capsys.readouterr().err
+
+
 def test_released_names_must_say_one_class(tmp_path: Path) -> None:
     write(tmp_path, "new000/class000_id000.jpg", jpeg(picture(0)))
     write(tmp_path, "new001/class002_id000.jpg", jpeg(picture(0)))

@@ -13,7 +13,7 @@ class Data(Config):
     """The real images: a training and a test split of the same classes."""
 
     root: str = "digits"
-    """image folder (`train/CLASS/*.jpg`), .tar, .tar.gz or .tar.xz of one, WebDataset shards, CIFAR or
+    """image folder (`train/CLASS/*.jpg`), .tar, .tar.gz, .tar.xz or .zip of one, WebDataset shards, CIFAR or
     Tiny-ImageNet as distributed, or the built-in `digits`; else `package.module:function` or `NAME:REST`"""
     size: Count | None = None
     """side of the square images in pixels; null: images stay as stored, which must be one size"""

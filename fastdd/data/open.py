@@ -30,9 +30,9 @@ def open_dataset(root: str | Path, split: str, fingerprint: FingerprintOf = "nam
     Args:
         root: one of
             - "digits" (see sources/digits.py);
-            - a folder with train/CLASS/IMAGE and test/CLASS/IMAGE (or val/), or a .tar, .tar.gz or .tar.xz of
-              one, itself possibly below one top folder;
-            - the folder of Tiny-ImageNet, or a tar of it (see sources/tiny_imagenet.py);
+            - a folder with train/CLASS/IMAGE and test/CLASS/IMAGE (or val/), or a .tar, .tar.gz, .tar.bz2,
+              .tar.xz or .zip of one, itself possibly below one top folder;
+            - the folder of Tiny-ImageNet, or an archive of it (see sources/tiny_imagenet.py);
             - a folder of WebDataset shards, or a pattern such as "shards/{split}-{0000..0099}.tar" (see
               sources/webdataset.py);
             - the files of CIFAR-10 or CIFAR-100 as distributed (see sources/cifar.py);

@@ -32,12 +32,14 @@ class ImageFiles(NamedTuple):
         classes: class names; in the released layout the numbers, in rising order.
         files: paths relative to the folder, with their sizes in bytes.
         labels: place of each file's class among ``classes``.
+        numbered: whether this is the released layout, where a class is always meant by its number.
     """
 
     folder: Path
     classes: tuple[str, ...]
     files: list[Entry]
     labels: list[int]
+    numbered: bool
 
 
 def list_image_files(folder: Path) -> ImageFiles:
@@ -64,10 +66,11 @@ def list_image_files(folder: Path) -> ImageFiles:
         ordered = sorted(zip(numbers, listing.files, strict=True))
         files, keys = [entry for _, entry in ordered], [number for (number, _), _ in ordered]
         place = {number: i for i, number in enumerate(sorted(set(keys)))}
-        return ImageFiles(folder, tuple(map(str, place)), files, [place[number] for number in keys])
+        labels = [place[number] for number in keys]
+        return ImageFiles(folder, tuple(map(str, place)), files=files, labels=labels, numbered=True)
     names = {name: i for i, name in enumerate(listing.counts)}
     labels = [names[entry.path.partition("/")[0]] for entry in listing.files]
-    return ImageFiles(folder, tuple(names), listing.files, labels)
+    return ImageFiles(folder, tuple(names), files=listing.files, labels=labels, numbered=False)
 
 
 def _is_no_image(entry: Entry) -> bool:

@@ -5,6 +5,7 @@ Cost: each image is decoded once, on all processors; N C H W bytes of memory.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class DistilledSet:
         path: the folder that holds the class folders.
         source: the run that the set comes from; None: the set is no run's.
         images_per_file: images in each file; more than one with a formation (formation.py).
+        numbered: whether this is the released layout, where a class is always meant by its number.
     """
 
     images: Tensor
@@ -49,6 +51,7 @@ class DistilledSet:
     path: Path
     source: RunSource | None
     images_per_file: int = 1
+    numbered: bool = False
 
     def __len__(self) -> int:
         return len(self.images)
@@ -56,7 +59,9 @@ class DistilledSet:
     def classes_of(self, real: Sequence[str]) -> Tensor:
         """Labels in the order of a real set's classes.
 
-        Classes are the same if their names are equal, or, where all names of this set are numbers, by number.
+        Classes are the same if their names are equal, or, where all names of this set are numbers, by number;
+        in the released layout always by number. Where folders such as ``10`` could mean either, they are
+        taken as names, and stderr says so.
 
         Args:
             real: class names of the real set; the distilled set may have fewer.
@@ -68,10 +73,22 @@ class DistilledSet:
             InputError: the real set lacks a class of this set; the first such class is shown.
         """
         place = {name: c for c, name in enumerate(real)}
-        if all(name in place for name in self.classes):
+        names_fit = not self.numbered and all(name in place for name in self.classes)
+        numbers_fit = all(name.isdecimal() and int(name) < len(real) for name in self.classes)
+        numbers = [int(name) for name in self.classes] if numbers_fit else []
+        if names_fit:
             order = [place[name] for name in self.classes]
-        elif all(name.isdecimal() and int(name) < len(real) for name in self.classes):
-            order = [int(name) for name in self.classes]
+            if numbers_fit and numbers != order and self.source is None:
+                c = next(c for c, number in enumerate(numbers) if number != order[c])
+                name = self.classes[c]
+                print(
+                    f"{self.path}: folder {name!r} is taken as the class of that name, which is number "
+                    f"{order[c]} of the real classes; if class numbers are meant, name it new{name}/"
+                    f"class{name}_id000.jpg, as released sets are",
+                    file=sys.stderr,
+                )
+        elif numbers_fit:
+            order = numbers
         else:
             raise self._other_classes(real)
         if len(set(order)) < len(order):
@@ -81,12 +98,11 @@ class DistilledSet:
         return torch.tensor(order, dtype=torch.int64)[self.labels]
 
     def _other_classes(self, real: Sequence[str]) -> InputError:
-        known = set(real)
-        c, name = next((c, name) for c, name in enumerate(self.classes) if name not in known)
-        if all(other.isdecimal() for other in self.classes):
-            name = next(other for other in self.classes if int(other) >= len(real))
+        if all(name.isdecimal() for name in self.classes):
+            name = next(name for name in self.classes if int(name) >= len(real))
             found = f"class {name} of the set is beyond the {len(real)} classes of the real set"
         else:
+            c, name = next((c, name) for c, name in enumerate(self.classes) if name not in set(real))
             theirs = f"its class {c} is {real[c]!r}" if c < len(real) else f"it has {len(real)} classes"
             found = f"class {c} of the set is {name!r}, which the real set lacks ({theirs})"
         return InputError(
@@ -152,6 +168,7 @@ def open_set(
         path=found.folder,
         source=source,
         images_per_file=per_file,
+        numbered=found.numbered,
     )
 
 

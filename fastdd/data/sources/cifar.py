@@ -22,10 +22,10 @@ from torch import Tensor
 from ...errors import InputError
 from ...runtime.memory import require_memory
 from ..decode import luminance
+from .archive_members import damaged, opened, unsafe
 from .base import Fingerprint, FingerprintOf, Layout, Split, SplitImages, register_source
 from .folder import kind_of, list_folder
 from .inert_pickle import Array, Refused, read_plain
-from .tar_headers import damaged, members, opened, unsafe
 from .tree import class_name_fault, some
 
 SIDE = 32
@@ -168,8 +168,8 @@ def find(root: Path) -> tuple[Path, Kind] | None:
         InputError: the folder holds several of them.
     """
     if root.is_file():
-        with opened(root) as (stream, _):
-            first = next(members(stream), None)
+        with opened(root) as members:
+            first = next(iter(members), None)
         top = first.name.removeprefix("./").partition("/")[0] if first else ""
         return next(((root, kind) for kind in KINDS if kind.folder == top), None)
     for kind in KINDS:
@@ -206,15 +206,14 @@ def _read_folder(place: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
 
 def _read_archive(place: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
     found = {}
-    with opened(place) as (stream, _):
-        for member in members(stream):
+    with opened(place) as members:
+        for member in members:
             name = member.name.rpartition("/")[2]
             if what := unsafe(member):
                 raise InputError(f"{str(place)!r}: {member.name!r} {what}")
-            if name in wanted and member.isreg():
+            if name in wanted and member.kind == "file":
                 _check_size(f"{place}/{name}", member.size)
-                stream.seek(member.offset_data)
-                found[name] = stream.read(member.size)
+                found[name] = members.read(member)
                 if len(found[name]) < member.size:
                     raise damaged(place, f"it ends inside {member.name!r}")
     return found

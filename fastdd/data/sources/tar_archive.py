@@ -1,7 +1,7 @@
-"""A tar archive (plain, .gz or .xz) of an image folder, read in place: nothing is ever unpacked to disk.
+"""An archive (.tar, plain or compressed, or .zip) of an image folder: nothing is ever unpacked to disk.
 
-A plain archive is indexed by its headers and its images are read through a memory map, so it may be
-larger than the memory. A compressed one is streamed once, and the encoded images of the wanted split
+A plain tar is indexed by its headers and its images are read through a memory map, so it may be larger
+than the memory. A compressed tar or a zip is streamed once, and the encoded images of the wanted split
 (and of no other) stay in one buffer. Every member is judged by its name and type before its bytes are
 used; links, devices and names that would lead out of the archive are problems.
 Cost: about 30 us a member for the headers, plus the decompression.
@@ -9,16 +9,14 @@ Cost: about 30 us a member for the headers, plus the decompression.
 
 from __future__ import annotations
 
-import tarfile
 from pathlib import Path
-from typing import IO
 
 from ...errors import InputError
 from ...runtime.memory import memory_budget, require_memory
 from . import tiny_imagenet as tiny
+from .archive_members import Member, Members, ZipMembers, damaged, mapped, opened, unsafe
 from .base import Layout, Problem, Split, SplitImages, register_source
 from .encoded import EncodedImages
-from .tar_headers import damaged, mapped, members, opened, unsafe
 from .tree import IMAGE_SUFFIXES, SPLIT_FOLDERS, Entry, Listing, arrange, split_folder
 
 ALL_SPLIT_FOLDERS = tuple(name for names in SPLIT_FOLDERS.values() for name in names)
@@ -42,7 +40,8 @@ class Archive:
     """One split of an archive with members `[TOP/]SPLIT/CLASS/IMAGE`, or of Tiny-ImageNet.
 
     Args:
-        path: a .tar, .tar.gz or .tar.xz file; recognized by its first bytes, not by its suffix.
+        path: a .tar, .tar.gz, .tar.bz2, .tar.xz or .zip file; recognized by its first bytes, not by its
+            suffix.
         split: "train" or "test".
 
     Raises:
@@ -58,10 +57,11 @@ class Archive:
         self.kept: dict[str, bytearray] = {name: bytearray() for name in SPLIT_FOLDERS[split]}
         self.texts: dict[str, str] = {}  # the two files that make a Tiny-ImageNet
         self.budget = memory_budget()
-        with opened(path) as (stream, compressed):
-            self._index(stream, compressed)
+        with opened(path) as members:
+            self._index(members)
+            compressed, kind = members.compressed, "zip" if isinstance(members, ZipMembers) else "tar"
         self.listing: Listing = self._tiny(split) if self._is_tiny() else self._tree(split)
-        self.layout = ("Tiny-ImageNet" if self._is_tiny() else "ImageFolder") + ", tar"
+        self.layout = f"{'Tiny-ImageNet' if self._is_tiny() else 'ImageFolder'}, {kind}"
         self.bytes = memoryview(self.kept[self.listing.folder] if compressed else mapped(path))
         last = max((entry.offset + entry.size for entry in self.listing.files), default=0)
         if last > len(self.bytes):
@@ -95,38 +95,42 @@ class Archive:
             folder, entries, classes=self.texts[tiny.CLASSES], annotations=annotations, problems=self.problems
         )
 
-    def _index(self, stream: IO[bytes], compressed: bool) -> None:
-        for member in members(stream):
+    def _index(self, members: Members) -> None:
+        for member in members:
             parts = self._parts(member)
             if not parts:
                 continue
             self.found.add(parts[0])
             for text, depth in ((tiny.CLASSES, 2), (tiny.ANNOTATIONS, 3)):
                 if member.name.endswith(text) and len(parts) <= depth and member.size <= tiny.MAX_TEXT:
-                    stream.seek(member.offset_data)
-                    self.texts[text] = stream.read(member.size).decode("utf-8", "replace")
+                    self.texts[text] = members.read(member).decode("utf-8", "replace")
             inside = self._inside(parts, member)
             if inside is None:
                 continue
             folder, path = inside
-            entry = Entry(path, "folder" if member.isdir() else "file", member.size, member.offset_data)
-            if compressed and folder in self.kept and path.lower().endswith(IMAGE_SUFFIXES):
+            entry = Entry(path, member.kind, member.size, member.offset)
+            if (
+                members.compressed
+                and member.kind == "file"
+                and folder in self.kept
+                and path.lower().endswith(IMAGE_SUFFIXES)
+            ):
                 entry = entry._replace(offset=len(self.kept[folder]))
-                self._keep(stream, member, self.kept[folder])
+                self._keep(members, member, self.kept[folder])
             if path:
                 self.entries[folder].append(entry)
 
-    def _parts(self, member: tarfile.TarInfo) -> list[str]:
+    def _parts(self, member: Member) -> list[str]:
         """The name as a list of folders and a file; empty, and a problem, for what is not safe."""
         if what := unsafe(member):
             self.problems.append(Problem(member.name, what))
             return []
         return [part for part in member.name.split("/") if part not in ("", ".")]
 
-    def _inside(self, parts: list[str], member: tarfile.TarInfo) -> tuple[str, str] | None:
+    def _inside(self, parts: list[str], member: Member) -> tuple[str, str] | None:
         """(split folder, path below it), or None for a member outside of the split folders."""
         for depth in (0, 1):
-            is_folder = member.isdir() or len(parts) > depth + 1
+            is_folder = member.kind == "folder" or len(parts) > depth + 1
             if len(parts) > depth and parts[depth] in ALL_SPLIT_FOLDERS and is_folder:
                 break
         else:
@@ -140,15 +144,14 @@ class Archive:
             return None
         return parts[depth], "/".join(parts[depth + 1 :])
 
-    def _keep(self, stream: IO[bytes], member: tarfile.TarInfo, buffer: bytearray) -> None:
+    def _keep(self, members: Members, member: Member, buffer: bytearray) -> None:
         needed = len(buffer) + member.size
         if needed > self.budget:
             require_memory(
                 needed, f"to hold {str(self.path)!r} decompressed", "store it as a plain .tar instead"
             )
-        stream.seek(member.offset_data)
         before = len(buffer)
-        buffer += stream.read(member.size)
+        buffer += members.read(member)
         if len(buffer) - before < member.size:
             raise damaged(self.path, f"it ends inside {member.name!r}")
 

@@ -1,10 +1,10 @@
 """The tree `SPLIT/CLASS/IMAGE`, into which every layout of files is turned, and what can be wrong with it.
 
 Folders, archives and shards each become a flat list of entries, and the rules are here, once: training images
-lie in `train/`, held-out images in `test/` (or `val/` where there is no `test/`), each class is one folder,
-and images lie directly inside it. Hidden files, `Thumbs.db`, `.txt`, `.json` and `.csv` are ignored; any
-other file that is no image is a problem, so that nothing is left out unnoticed. Cost: O(N log N) in the
-number of files; no file is opened.
+lie in `train/`, held-out images in `test/` (without one, in `val/`, `validation/` or `valid/`), each class is
+one folder, and images lie directly inside it. Hidden files, what operating systems leave (`Thumbs.db`), texts
+and tables are ignored; any other file that is no image is a problem, so that nothing is left out unnoticed.
+Cost: O(N log N) in the number of files; no file is opened.
 """
 
 from __future__ import annotations
@@ -18,10 +18,18 @@ from typing import NamedTuple, Protocol
 from ...errors import InputError
 from .base import Problem, Split
 
-SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
+SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train",),
+    "test": ("test", "val", "validation", "valid"),
+}
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-IGNORED_SUFFIXES = (".txt", ".json", ".csv")
-IGNORED_NAMES = ("Thumbs.db", "desktop.ini", "__MACOSX")
+IGNORED_SUFFIXES = (".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".npy")
+IGNORED_NAMES = (
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),  # Windows
+    *("__macosx", "icon\r"),  # macOS
+    *("lost+found", "@eadir"),  # Linux, Synology
+)
+"""files and folders that systems leave behind, in small letters"""
 
 
 class Entry(NamedTuple):
@@ -87,7 +95,8 @@ def split_folder(found: Collection[str], split: Split, root: str) -> str:
     for name in SPLIT_FOLDERS[split]:
         if name in found:
             return name
-    wanted = " or ".join(f"{name}/" for name in SPLIT_FOLDERS[split])
+    *most, last = (f"{name}/" for name in SPLIT_FOLDERS[split])
+    wanted = f"{', '.join(most)} or {last}" if most else last
     raise InputError(
         f"{root!r} has no {wanted} folder; found {some(sorted(found))}. "
         "Expected train/CLASS/IMAGE and test/CLASS/IMAGE (or val/CLASS/IMAGE)"
@@ -107,6 +116,10 @@ def arrange(
     """
     listing = Listing(folder, problems=list(problems))
     classes: set[str] = set()
+    entries = list(entries)
+    if flat := _flat(folder, entries):
+        listing.problems.append(flat)
+        return listing
     for entry in entries:
         _place(entry, listing, classes)
     listing.problems = list(dict.fromkeys(listing.problems))  # a nested folder is met once a file
@@ -132,10 +145,28 @@ def complete(listing: Listing, classes: Collection[str], other: tuple[str, Colle
     _check_classes(listing, other)
 
 
+def _flat(folder: str, entries: Iterable[Entry]) -> Problem | None:
+    """The one problem of a split whose images all lie in no class folder; None where there are class folders.
+
+    ImageNet's validation images are distributed so.
+    """
+    seen = [entry for entry in entries if not any(is_ignored(part) for part in entry.path.split("/"))]
+    images = sum(entry.kind == "file" and entry.path.lower().endswith(IMAGE_SUFFIXES) for entry in seen)
+    if not images or any("/" in entry.path or entry.kind == "folder" for entry in seen):
+        return None
+    what = (
+        f"holds {images:,} images and no class folders, as ImageNet's val/ is distributed; sort them into "
+        f"{folder}/CLASS/IMAGE (for ImageNet: valprep.sh of github.com/soumith/imagenetloader.torch)"
+    )
+    if folder == "test":
+        what += ", or, if they have no labels, move test/ away so that val/ is read"
+    return Problem(folder, what)
+
+
 def _place(entry: Entry, listing: Listing, classes: set[str]) -> None:
     """Add the entry to the images, ignore it, or say what is wrong with it."""
     parts = entry.path.split("/")
-    if any(part.startswith(".") or part in IGNORED_NAMES for part in parts):
+    if any(is_ignored(part) for part in parts):
         return
     name = parts[-1].lower()
     where = f"{listing.folder}/{entry.path}"
@@ -172,7 +203,7 @@ def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) 
     if len(listing.counts) < 2:
         what = f"holds {len(listing.counts)} class folders ({some(listing.counts)}); expected at least 2"
         problems.append(Problem(listing.folder, what))
-    if other is None:
+    if other is None or not other[1]:  # a split without class folders says so when it is opened
         return
     # The same words whichever split is open, so that a check of both says it once.
     sides = sorted([(listing.folder, set(listing.counts)), (other[0], set(other[1]))], reverse=True)
@@ -184,8 +215,13 @@ def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) 
 
 
 def is_class_folder(name: str) -> bool:
-    """Whether a folder of this name counts as a class (hidden ones do not)."""
-    return not name.startswith(".") and name not in IGNORED_NAMES
+    """Whether a folder of this name counts as a class."""
+    return not is_ignored(name)
+
+
+def is_ignored(name: str) -> bool:
+    """Whether a file or folder of this name is left alone: it is hidden, or a system left it behind."""
+    return name.startswith(".") or name.lower() in IGNORED_NAMES
 
 
 def class_name_fault(name: str) -> str:

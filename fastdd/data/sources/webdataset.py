@@ -4,8 +4,10 @@
     train-0000.tar, val-0000.tar             or the split in the name
     {split}-{0000..0099}.tar, {split}-*.tar  or a pattern (see webdataset_paths.py)
 
-Members that share a key (the name up to the first dot of the file) are one sample: an image `jpg`, `jpeg`
-or `png` and its label `cls`; other members are left alone. A label is a number, or the name of a class.
+Members that share a key are one sample: an image `jpg`, `jpeg` or `png` and its label, a member `cls` or else
+`json`; other members are left alone. The key is the name up to the last dot of the file, so that it may hold
+dots itself; `a.seg.png` is no sample of its own where `a` has an image and a label, and `a.seg` no label. A
+label is a number, or the name of a class; in `json` it is the whole, or the field `label`, `cls` or `class`.
 `classes.txt` (one name a line) or `classes.json` (a list) beside the shards gives the numbers names: a
 number is a position in it, from 0. Without it the labels are the names, padded with zeros so that their
 sorted order is that of the numbers, and the shards of both splits are read for either.
@@ -17,19 +19,22 @@ are far apart on the disk too: shards that hold one class after the other read f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ...errors import InputError
+from .archive_members import Member, Members, damaged, opened, unsafe
 from .base import Layout, Problem, Split, SplitImages, register_source
 from .encoded import EncodedImages
 from .folder import read_part
-from .tar_headers import damaged, members, opened, unsafe
-from .tree import IGNORED_NAMES, IMAGE_SUFFIXES, Entry, Listing, class_name_fault, complete
+from .tree import IMAGE_SUFFIXES, Entry, Listing, class_name_fault, complete, is_ignored
 from .webdataset_paths import class_names, is_pattern, is_sharded, shard_paths
 
 MAX_LABEL = 256  # bytes of a .cls member that are read: no class has a longer name
+MAX_JSON = 1 << 16  # bytes of a .json member with a label
+LABEL_FIELDS = ("label", "cls", "class")
 
 
 class WebDatasetLayout(Layout):
@@ -127,63 +132,129 @@ def _samples(paths: Sequence[Path], problems: list[Problem]) -> list[Sample]:
 
 def _shard(path: Path, part: int, problems: list[Problem]) -> list[Sample]:
     """The samples of one shard."""
-    images: dict[str, tuple[str, int, int]] = {}
-    labels: dict[str, str] = {}
-    others: dict[str, str] = {}  # key to suffix of what is neither
 
     def fault(name: str, what: str) -> None:
         problems.append(Problem(f"{path.stem}/{name}", what))
 
-    length = path.stat().st_size
-    with opened(path) as (stream, compressed):
-        if compressed:
+    with opened(path) as members:
+        if members.compressed:
             raise InputError(
-                f"{str(path)!r} is compressed; store shards as plain .tar: images hardly get smaller"
+                f"{str(path)!r} is compressed; store shards as plain .tar: images hardly get smaller (for "
+                f".tar.gz: `gunzip {path}`)"
             )
-        for member in members(stream):
-            folder, _, file = member.name.removeprefix("./").rpartition("/")
-            if what := unsafe(member):
-                fault(member.name, what)
-                continue
-            if member.isdir() or file.startswith(".") or file in IGNORED_NAMES:
-                continue
-            if member.offset_data + member.size > length:
-                raise damaged(path, f"it ends inside {member.name!r}")
-            stem, _, suffix = file.partition(".")
-            key, suffix = f"{folder}/{stem}".lstrip("/"), suffix.lower()
-            if f".{suffix}" in IMAGE_SUFFIXES:
-                if key in images:
-                    fault(member.name, "is a second image of its sample; keep one of them")
-                images[key] = (f"{key}.{suffix}", member.size, member.offset_data)
-            elif suffix == "cls":
-                if key in labels:
-                    fault(member.name, "is a second label of its sample; keep one of them")
-                stream.seek(member.offset_data)
-                labels[key] = _label(stream.read(min(member.size, MAX_LABEL)))
-            else:
-                others[key] = suffix
+        found = _by_key(members, path, fault)
+        if not found.images and not found.labels:
+            fault("", "holds no samples; expected members such as 000.jpg with 000.cls")
+        labels = _labels(members, found)
+    whole = found.images.keys() & labels.keys()
     samples = []
-    for key, (name, size, offset) in images.items():
-        label = labels.pop(key, None)
+    for key, image in found.images.items():
+        label, name = labels.pop(key, None), f"{key}.{found.suffixes[key]}"
         if label is None:
-            fault(name, "has no label; add a .cls member with its class, or remove it")
+            if _shortened(key) not in whole:
+                fault(name, "has no label; add a .cls member with its class, or remove it")
         elif what := class_name_fault(label):
             fault(f"{key}.cls", what)
         else:
-            samples.append(Sample(name, part, size=size, offset=offset, label=label))
+            samples.append(Sample(name, part, size=image.size, offset=image.offset, label=label))
     for key in labels:
-        found = f", only .{others[key]}" if key in others else ""
-        fault(
-            key,
-            f"has a label but no image{found}; expected .jpg, .jpeg or .png after the first dot of the name",
-        )
+        if key in found.labels and _shortened(key) not in whole:
+            others = f", only .{found.others[key]}" if key in found.others else ""
+            fault(key, f"has a label but no image{others}; expected .jpg, .jpeg or .png with the same name")
     return samples
 
 
+class _Found(NamedTuple):
+    """The members of a shard by their keys.
+
+    Attributes:
+        images, labels, jsons: key -> image, label ``cls``, and JSON.
+        suffixes: key -> suffix of its image.
+        others: key -> suffix of what is none of them.
+    """
+
+    images: dict[str, Member]
+    labels: dict[str, Member]
+    jsons: dict[str, Member]
+    suffixes: dict[str, str]
+    others: dict[str, str]
+
+
+def _by_key(members: Members, path: Path, fault: Callable[[str, str], None]) -> _Found:
+    """Sort the members of a shard by what they are.
+
+    Raises:
+        InputError: the shard is cut short.
+    """
+    found, length = _Found({}, {}, {}, {}, {}), path.stat().st_size
+    for member in members:
+        folder, _, file = member.name.removeprefix("./").rpartition("/")
+        if what := unsafe(member):
+            fault(member.name, what)
+            continue
+        if member.kind == "folder" or is_ignored(file):
+            continue
+        if member.offset + member.size > length:
+            raise damaged(path, f"it ends inside {member.name!r}")
+        stem, _, suffix = file.rpartition(".")
+        key, suffix = f"{folder}/{stem}".lstrip("/"), suffix.lower()
+        if f".{suffix}" in IMAGE_SUFFIXES:
+            if key in found.images:
+                fault(member.name, "is a second image of its sample; keep one of them")
+            found.images[key], found.suffixes[key] = member, suffix
+        elif suffix == "cls":
+            if key in found.labels:
+                fault(member.name, "is a second label of its sample; keep one of them")
+            found.labels[key] = member
+        elif suffix == "json":
+            found.jsons[key] = member
+        else:
+            shortest = _shortened(key)
+            found.others[shortest] = f"{key}.{suffix}".removeprefix(f"{shortest}.")
+    for key, suffix in found.suffixes.items():
+        found.others.setdefault(_shortened(key), f"{key}.{suffix}".removeprefix(f"{_shortened(key)}."))
+    return found
+
+
+def _shortened(key: str) -> str:
+    """A key up to the first dot of its last part, by which other readers of shards put members together."""
+    folder, slash, stem = key.rpartition("/")
+    return f"{folder}{slash}{stem.partition('.')[0]}"
+
+
+def _labels(members: Members, found: _Found) -> dict[str, str]:
+    """Key -> label as text; from JSON where an image has no other."""
+    labels = {key: _label(members.read(member, MAX_LABEL)) for key, member in found.labels.items()}
+    for key in found.images.keys() & found.jsons.keys() - labels.keys():
+        label = _label_in_json(members.read(found.jsons[key], MAX_JSON))
+        if label is not None:
+            labels[key] = label
+    return labels
+
+
 def _label(content: bytes) -> str:
-    """The text of a .cls member; a number without its leading zeros."""
+    """The text of a .cls member without quotes; a number without its leading zeros."""
     text = content.decode("utf-8", "replace").strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    return _plain_number(text)
+
+
+def _plain_number(text: str) -> str:
     return str(int(text)) if text.isdecimal() else text
+
+
+def _label_in_json(content: bytes) -> str | None:
+    """The label that a .json member gives; None where it gives none."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, dict):
+        value = next((value[name] for name in LABEL_FIELDS if name in value), None)
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None
+    return _plain_number(str(value))
 
 
 def _labels_of_other(root: str | Path, split: Split) -> tuple[str, set[str]] | None:

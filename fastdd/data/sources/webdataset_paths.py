@@ -13,12 +13,13 @@ from pathlib import Path
 from ...errors import InputError
 from .base import Split
 from .folder import kind_of, list_folder
-from .tree import class_name_fault, some
+from .tree import class_name_fault, is_class_folder, some
 
-SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val", "validation")}
+SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val", "validation", "valid")}
 PLACE = "{split}"
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MAX_SHARDS = 1_000_000
+SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_TEXT = 1 << 24  # bytes of a list of classes
 
 
@@ -29,6 +30,9 @@ def is_pattern(root: str | Path) -> bool:
 
 def is_sharded(root: Path) -> bool:
     """Whether a folder holds shards: in train/, val/ or test/ without class folders, or side by side."""
+    splits = [root / name for names in SPLITS.values() for name in names if (root / name).is_dir()]
+    if any(entry.is_dir() and is_class_folder(entry.name) for path in splits for entry in list_folder(path)):
+        return False  # an image folder, beside whose splits its archives may lie
     return any(_in_folder(root, name) for names in SPLITS.values() for name in names)
 
 
@@ -93,14 +97,17 @@ def class_names(root: str | Path) -> list[str] | None:
 
 
 def _in_folder(root: Path, name: str) -> list[Path]:
-    """NAME/*.tar, or NAME.tar and NAME-*.tar; a folder with class folders in it is none of shards."""
+    """NAME/*.tar, or [SET-]NAME[-NUMBER].tar, such as imagenet1k-train-0000.tar.
+
+    A folder with class folders in it is none of shards.
+    """
     real_root = os.path.realpath(root)
     if (root / name).is_dir():
         found = [entry for entry in list_folder(root / name) if not entry.name.startswith(".")]
         if any(entry.is_dir() for entry in found):
             return []
-        return _plain([entry for entry in found if entry.name.endswith(".tar")], real_root)
-    named = re.compile(rf"{name}([-_.].*)?\.tar")
+        return _plain([entry for entry in found if entry.name.endswith(SUFFIXES)], real_root)
+    named = re.compile(rf"(.*[-_.])?{name}([-_.].*)?\.(tar|tar\.gz|tgz)")
     return _plain([entry for entry in list_folder(root) if named.fullmatch(entry.name)], real_root)
 
 

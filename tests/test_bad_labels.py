@@ -244,7 +244,7 @@ def test_a_damaged_recipe_is_one_line(run: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("labels", ["online", "stored"])
 def test_a_teacher_without_finite_logits(run: Path, capsys: pytest.CaptureFixture[str], labels: str) -> None:
     def spoil(tensors: dict[str, Tensor]) -> None:
-        tensors["linear.bias"][4] = float("nan")
+        tensors["linear.weight"][4] = 3e38
 
     edited(run / "teacher.safetensors", spoil)
     error = refused(capsys, "evaluate", run, "--arm", "deda", f"labels={labels}")

@@ -43,7 +43,9 @@ def add(commands: Commands) -> None:
         help="compare features of another network, torchvision:NAME, in place of the teacher's",
     )
     metrics.add_argument(
-        "--weights", metavar="FILE", help="weights for --features, a local .safetensors or .pth"
+        "--weights",
+        metavar="FILE",
+        help="weights for --features, a local .safetensors, .pth, .pt, .th, .bin or .pth.tar",
     )
     metrics.add_argument("--random-weights", action="store_true", help="give --features random weights")
     metrics.add_argument(

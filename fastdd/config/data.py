@@ -35,9 +35,9 @@ class Teacher(Config):
     network: str = "resnet20"
     """name of the network"""
     weights: str | None = None
-    """safetensors file of weights that are used as they are; null: the squeeze stage trains the network"""
+    """safetensors or torch.save file of weights, used as they are; null: squeeze trains the network"""
     init: str | None = None
-    """safetensors file of the weights that training starts with; null: random weights"""
+    """safetensors or torch.save file of the weights that training starts with; null: random weights"""
     new_head: bool = False
     """start the last layer anew where `init` knows other classes, which is an error otherwise"""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)

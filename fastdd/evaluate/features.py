@@ -18,11 +18,11 @@ from ..config import Teacher as TeacherConfig
 from ..data import Dataset, open_loader
 from ..data.loading.batch import OnError
 from ..errors import InputError
-from ..models.build import auxiliary_tensors, build
+from ..models.build import build
 from ..models.memory_format import to_device
 from ..runtime.progress import progress
 from ..teachers import Card, Taps, Teacher, fingerprint, open_teacher
-from ..teachers.load import check_state, read_weights
+from ..teachers.weights import check_state, read_weights, tell
 
 BATCH = 500
 """images of a forward pass at most"""
@@ -119,12 +119,10 @@ def teacher_features(path: Path, device: torch.device, network: str | None = Non
         path, device, network: as for open_teacher.
 
     Raises:
-        InputError: the file does not exist, is no safetensors file or has no card, its card names a function
-            and
-            ``network`` is None, or its weights do not fit.
+        InputError: the file does not exist, is no file of weights or has no card, its card names a function
+            and ``network`` is None, or its weights do not fit.
     """
-    _, card = read_weights("--teacher", path, "")
-    if card is None:
+    if read_weights("--teacher", path).card is None:
         raise InputError(
             f"--teacher: {path} has no card; name its network with --features NETWORK --weights {path}"
         )
@@ -145,7 +143,7 @@ def network_features(
 
     Args:
         name: ``torchvision:MODEL``, or a small-image network such as ``resnet20``; the network takes RGB.
-        weights: a local file, .safetensors or torchvision's own .pth, for any number of classes.
+        weights: a local file of weights, see teachers/weights.py, for any number of classes.
         device: where the network is put.
         random_weights: whether random weights, of seed 0, are taken instead.
         mean, std: constants with which images in [0, 1] are normalized.
@@ -170,33 +168,15 @@ def network_features(
         )
     classes, text = 1000, f"{name} (random weights, seed 0)"
     if weights is not None:
-        state = _state(weights, short)
-        if (head := state.get(f"{last[-1]}.weight")) is not None and len(head) != classes:
+        given = read_weights("--weights", weights).fitted(short, network.state_dict())
+        head = given.state.get(f"{last[-1]}.weight")
+        if head is not None and head.ndim and len(head) != classes:
             classes = len(head)
             network = build(short, classes)
-        check_state("--weights", weights, short, wanted=network.state_dict(), given=state)
-        network.load_state_dict(state)
+        check_state("--weights", weights, short, wanted=network.state_dict(), given=given.state)
+        tell("--weights", weights, given.notes)
+        network.load_state_dict(given.state)
         text = f"{name} (weights {fingerprint(weights)[:12]})"
     network = to_device(network, device)
     card = Card(short, tuple(map(str, range(classes))), 3, mean=mean, std=std)
     return Extractor(Teacher(network.eval().requires_grad_(False), card), text)
-
-
-def _state(path: Path, network: str) -> dict[str, Tensor]:
-    if path.suffix not in (".pth", ".pt"):
-        return read_weights("--weights", path, network)[0]
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"--weights: {path} does not exist; give a local file") from error
-    except Exception as error:  # what torch refuses and what is damaged comes as errors of many types
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"--weights: {path} is no file of plain weights ({reason}); save it as safetensors"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(tensor, Tensor) for tensor in state.values()):
-        raise InputError(
-            f"--weights: {path} holds more than tensors by name; save its state_dict as safetensors"
-        )
-    unused = auxiliary_tensors(network)
-    return {key: tensor for key, tensor in state.items() if not key.startswith(unused)}

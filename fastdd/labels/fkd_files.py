@@ -8,34 +8,24 @@
     5  logits     float16 [B, C] of the mixed batch, before the softmax
     6  indices    [B], places in the set; only in G-VBSM's and EDC's
 
-The released writer stores ratio and box as numpy scalars, so numpy's constructors of scalars may be named in
-a file beside tensors and plain Python; a file that names anything else is refused. We write plain numbers,
-which every version of every reader takes.
+The released writer stores ratio and box as numpy scalars, which runtime/torch_files.py takes beside tensors
+and plain Python. We write plain numbers, which every version of every reader takes.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
 from ..runtime.files import write_bytes
+from ..runtime.torch_files import TorchFileError, load_torch
 
-SCALAR = cast("Callable[..., object]", np.float64().__reduce__()[0])
-NUMBERS: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
-    *((SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")),
-]
-"""numpy's constructor of scalars under its names before and since numpy 2, and the dtypes that it takes"""
 FIELDS = ("windows", "flips", "partners", "ratio", "box", "logits", "indices")
 
 
@@ -90,14 +80,14 @@ def read_record(path: Path) -> Record:
         InputError: there is no such file, it holds more than tensors and numbers, or it is not of the layout.
     """
     try:
-        with torch.serialization.safe_globals(NUMBERS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load_torch(path)
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing; copy the FKD folder again") from error
-    except Exception as error:  # torch's reader fails on foreign files in many ways
-        reason = str(error).strip().split("\n", 1)[0]
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); copy the FKD folder again") from error
+    except TorchFileError as error:
         raise InputError(
-            f"{path} is no FKD batch, or holds more than tensors and numbers ({reason})"
+            f"{path} is no FKD batch, or holds more than tensors and numbers ({error})"
         ) from error
     try:
         return _to_record(content)

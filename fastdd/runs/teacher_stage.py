@@ -19,6 +19,7 @@ from ..run_folder.session import Work
 from ..runtime.distributed import barrier, is_main
 from ..runtime.seeds import derive
 from ..teachers import Teacher
+from ..teachers.weights import tell
 from .run import Run
 from .run_teacher import RunTeacher
 
@@ -78,6 +79,7 @@ def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
     """Copy a given teacher, with its accuracy here on its card."""
     config, expected = teacher.config, teacher.expected_card
     given, origin = teacher.given(), config.weights or config.network
+    tell(f"{teacher.key}.weights", origin, given.notes)
     for text in teachers.differences(given.card, expected, ("size",)):
         print(f"squeeze: {origin} was {text}; its accuracy may suffer", file=sys.stderr)
     images, truth = teacher.real.test

@@ -8,13 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from ..errors import InputError
 
 METADATA_KEY = "fastdd"
 """The card's key in the metadata of a safetensors file."""
+
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Side = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,12 @@ class Card:
     """
 
     network: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
     channels: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    accuracy: float | None = None
-    size: tuple[int, int] | None = None
+    mean: tuple[_Finite, ...]
+    std: tuple[_Positive, ...]
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    size: tuple[_Side, _Side] | None = None
     data: str | None = None
     training: dict[str, JsonValue] | None = None
 
@@ -53,18 +58,24 @@ def read_card(key: str, path: Path, metadata: dict[str, str]) -> Card | None:
         key: the recipe's key that names the file, for messages.
 
     Raises:
-        InputError: the card is damaged.
+        InputError: the card is damaged, or a value is out of its range.
     """
     if METADATA_KEY not in metadata:
         return None
     try:
-        return _CARD.validate_json(metadata[METADATA_KEY])
+        card = _CARD.validate_json(metadata[METADATA_KEY])
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"{part}: " for part in first["loc"])
         raise InputError(
             f"{key}: the card in {path} cannot be read ({where}{first['msg']}); save the file again"
         ) from error
+    if card.channels not in (1, 3) or not len(card.mean) == len(card.std) == card.channels:
+        raise InputError(
+            f"{key}: the card in {path} has {card.channels} channels with {len(card.mean)} means and "
+            f"{len(card.std)} stds, expected 1 or 3 of each; save the file again"
+        )
+    return card
 
 
 def check_card(key: str, path: Path, card: Card, expected: Card, *, fields: Sequence[str]) -> None:

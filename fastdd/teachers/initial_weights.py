@@ -15,7 +15,7 @@ from ..config import Teacher as TeacherConfig
 from ..errors import InputError
 from ..models.build import build
 from .card import Card, check_card, differences
-from .load import check_state, read_weights
+from .weights import check_state, read_weights
 
 
 def initial_network(
@@ -37,12 +37,13 @@ def initial_network(
     if config.init is None:
         return network, []
     init, path = f"{key}.init", Path(config.init)
-    given, card = read_weights(init, path, config.network)
-    notes = []
-    if card is not None:
-        notes = [f"{path.name}: {text}" for text in differences(card, expected, ("mean", "std", "size"))]
-        check_card(init, path, card, expected, fields=("network", "channels"))
     wanted = network.state_dict()
+    weights = read_weights(init, path).fitted(config.network, wanted)
+    given, card = weights.state, weights.card
+    notes = [f"{path.name}: {text}" for text in weights.notes]
+    if card is not None:
+        notes += [f"{path.name}: {text}" for text in differences(card, expected, ("mean", "std", "size"))]
+        check_card(init, path, card, expected, fields=("network", "channels"))
     head = _head(wanted, given)
     for_other_classes = card is not None and card.classes != expected.classes
     if for_other_classes or any(wanted[name].shape != given[name].shape for name in head):

@@ -1,4 +1,4 @@
-"""Teachers on disk: safetensors weights with a card (card.py)."""
+"""Teachers on disk: weights (weights.py) with a card (card.py); fastdd writes safetensors."""
 
 from __future__ import annotations
 
@@ -8,29 +8,36 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..config import Teacher as TeacherConfig
 from ..errors import InputError
-from ..models.build import auxiliary_tensors, build
+from ..models.build import build
 from ..models.doors import check_recorded_network
 from ..models.memory_format import as_input, to_device
 from ..runtime.files import write_tensors
-from .card import METADATA_KEY, Card, check_card, read_card
+from .card import METADATA_KEY, Card, check_card
+from .weights import Weights, check_state, read_weights, tell
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network in eval mode with its card."""
+    """A network in eval mode with its card.
+
+    Attributes:
+        network: the network.
+        card: what it expects and knows.
+        notes: what was made of the file of its weights, in words.
+    """
 
     network: nn.Module
     card: Card
+    notes: tuple[str, ...] = ()
 
     @staticmethod
-    def of(network: nn.Module, card: Card, device: torch.device) -> Teacher:
+    def of(network: nn.Module, card: Card, device: torch.device, *, notes: tuple[str, ...] = ()) -> Teacher:
         """A teacher of a network, which is moved to the device, put in eval mode and frozen."""
-        return Teacher(to_device(network, device).eval().requires_grad_(False), card)
+        return Teacher(to_device(network, device).eval().requires_grad_(False), card, notes)
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 [N, C, H, W] to float32, in the network's memory format, normalized by the card's mean and
@@ -77,29 +84,6 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_weights(key: str, path: Path, network: str) -> tuple[dict[str, Tensor], Card | None]:
-    """The tensors of a file by name, and its card where it has one.
-
-    Args:
-        key: the recipe's key that names the file, for messages.
-        network: name of the network; the tensors of its auxiliary classifiers are left out.
-
-    Raises:
-        InputError: the file is absent, no safetensors file, or has a damaged card.
-    """
-    if not path.is_file():
-        raise InputError(f"{key}: {path} does not exist; give a .safetensors file, or null to train one")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise InputError(f"{key}: {path} is not a safetensors file ({error}); convert it first") from error
-    unused = auxiliary_tensors(network)
-    state = {name: tensor for name, tensor in state.items() if not name.startswith(unused)}
-    return state, read_card(key, path, metadata)
-
-
 def load_teacher(
     path: Path,
     config: TeacherConfig,
@@ -112,7 +96,7 @@ def load_teacher(
     """Load a teacher and check that it fits the recipe and the data.
 
     Args:
-        path: safetensors file; its own card, where it has one, must agree with the recipe.
+        path: a file of weights, see weights.py; its own card, where it has one, must agree with the recipe.
         config: its ``network``, ``mean`` and ``std`` are read.
         classes: class names of the data, in order.
         channels: channels of the data's images.
@@ -120,14 +104,14 @@ def load_teacher(
         key: the recipe's key that names the file, for messages.
 
     Raises:
-        InputError: the file is absent or no safetensors file, or its weights, classes or card do not fit.
+        InputError: the file is absent or no weights, or its weights, classes or card do not fit.
     """
-    state, card = read_weights(key, path, config.network)
+    weights = read_weights(key, path)
     expected = Card(config.network, classes, channels, config.mean, std=config.std)
-    if card is not None:
+    if weights.card is not None:
         fields = ("network", "classes", "channels", "mean", "std")
-        check_card(key, path, card, expected, fields=fields)
-    return _teacher_of(key, path, state, card or expected, device=device)
+        check_card(key, path, weights.card, expected, fields=fields)
+    return _teacher_of(key, path, weights, weights.card or expected, device=device)
 
 
 def open_teacher(path: Path, device: torch.device, network: str | None = None) -> Teacher:
@@ -144,8 +128,8 @@ def open_teacher(path: Path, device: torch.device, network: str | None = None) -
             object and ``network`` is None, or its weights do not fit the network.
     """
     key = "--teacher"
-    _, card = read_weights(key, path, "")
-    if card is None:
+    weights = read_weights(key, path)
+    if (card := weights.card) is None:
         raise InputError(
             f"{key}: {path} has no card, so its network and classes are unknown; give it to a run as "
             "teacher.weights and take the teacher.safetensors of that run's folder"
@@ -153,49 +137,20 @@ def open_teacher(path: Path, device: torch.device, network: str | None = None) -
     if network is None:
         check_recorded_network(card.network, f"{key}: the card of {path}", "--teacher-network")
     card = replace(card, network=network or card.network)
-    state, _ = read_weights(key, path, card.network)
-    return _teacher_of(key, path, state, card, device=device)
+    teacher = _teacher_of(key, path, weights, card, device=device)
+    tell(key, path, teacher.notes)
+    return teacher
 
 
-def _teacher_of(
-    key: str, path: Path, state: dict[str, Tensor], card: Card, *, device: torch.device
-) -> Teacher:
+def _teacher_of(key: str, path: Path, weights: Weights, card: Card, *, device: torch.device) -> Teacher:
     """The teacher that a card describes, with the weights of a file.
 
     Raises:
         InputError: the network cannot be built, or the weights do not fit it.
     """
     network = build(card.network, len(card.classes), card.channels)
-    check_state(key, path, card.network, wanted=network.state_dict(), given=state)
-    network.load_state_dict(state)
-    return Teacher.of(network, card, device)
-
-
-def check_state(
-    key: str, path: Path, network: str, *, wanted: dict[str, Tensor], given: dict[str, Tensor]
-) -> None:
-    """Compare the tensors that a network wants with those of a file.
-
-    Args:
-        key: the recipe's key that names the file, for messages.
-        network: name of the network.
-
-    Raises:
-        InputError: a tensor is missing, unknown or of another shape; the first one is named.
-    """
-    if missing := sorted(wanted.keys() - given.keys()):
-        raise InputError(
-            f"{key}: {path} is no {network}: tensor {missing[0]!r} is missing ({len(missing)} in all)"
-        )
-    if extra := sorted(given.keys() - wanted.keys()):
-        raise InputError(
-            f"{key}: {path} is no {network}: it holds an unknown tensor {extra[0]!r} ({len(extra)} in all)"
-        )
-    for name, tensor in wanted.items():
-        if given[name].shape != tensor.shape:
-            last = list(wanted)[-1].rpartition(".")[0]
-            hint = "; the number of classes differs from the data's" if name.startswith(last) else ""
-            raise InputError(
-                f"{key}: {path} does not fit {network}: {name} is {list(given[name].shape)}, "
-                f"expected {list(tensor.shape)}{hint}"
-            )
+    wanted = network.state_dict()
+    weights = weights.fitted(card.network, wanted)
+    check_state(key, path, card.network, wanted=wanted, given=weights.state)
+    network.load_state_dict(weights.state)
+    return Teacher.of(network, card, device, notes=weights.notes)

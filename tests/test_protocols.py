@@ -304,7 +304,7 @@ def test_a_protocol_alone_takes_the_overrides_of_a_recipe() -> None:
         ("randaugment.magnitud=3", "unknown key 'randaugment.magnitud' (did you mean"),
         ("method.steps=3", "unknown key 'method.steps'"),
         ("steps", "must look like key=value"),
-        ("steps=[", "not a YAML value"),
+        ("steps=[", "the value '[' of student.steps is not valid YAML"),
         ("magnitude=11", "student.randaugment.magnitude: input should be less than or equal to 10, got 11"),
         ("student=3", "student: input should be"),
     ],

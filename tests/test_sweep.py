@@ -131,7 +131,7 @@ def test_a_recipe_without_a_sweep_is_saved_as_before() -> None:
             "--grid terms.dire.r_cos and --grid terms.dire both set",
         ),
         (["method.gamma="], "has no values"),
-        (["method.gamma=[1"], "is no list of YAML values"),
+        (["method.gamma=[1"], "is not valid YAML"),
         (["method.gamma"], "must look like KEY=VALUE"),
         (["method.gamma=1,2,1.0"], "has the value 1 twice"),
         (["method.steps=1,few"], r"arms\.deda\.steps: input should be a valid integer.*'few'"),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+import types
+from collections.abc import Iterator
+from typing import Annotated, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+Whole = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
+Natural = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 All = Literal["all"]
 Precision = Literal["auto", "fp32", "bf16"]
 """auto: bf16 autocast where the hardware multiplies it (CUDA; x86 with AMX or AVX512-BF16), else fp32"""
@@ -31,7 +38,42 @@ Layers = Annotated[LayerKind | tuple[str, ...], BeforeValidator(_kind_or_paths)]
 """a kind of layers, or module paths such as "features.*": * is one part of a path, ** any number of them"""
 
 
-class Config(BaseModel):
-    """Frozen, and closed: a key that is not declared is an error."""
+def alternatives(annotation: object) -> Iterator[object]:
+    """The types and words that a value may be: int and "all" of ``Count | Literal["all"]``, None of null."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        yield from alternatives(get_args(annotation)[0])
+    elif origin in (Union, types.UnionType):
+        for each in get_args(annotation):
+            yield from alternatives(each)
+    elif origin is Literal:
+        yield from get_args(annotation)
+    else:
+        yield None if annotation is type(None) else annotation
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+class Config(BaseModel):
+    """Frozen, closed and strict: unknown keys are errors, and no value is taken for one of another type.
+
+    10.0, "10" and true are no integers, and 1 is not true; an integer is a number, and a list a tuple.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_are_tuples(cls, values: object) -> object:
+        """Make tuples of lists, which YAML and JSON have alone, where the type is a tuple."""
+        if not isinstance(values, dict):
+            return values
+        made = dict(values)
+        for key, field in cls.model_fields.items():
+            if isinstance(made.get(key), list) and _is_tuple(field):
+                made[key] = tuple(made[key])
+        return made
+
+
+def _is_tuple(field: FieldInfo) -> bool:
+    return any(get_origin(each) is tuple for each in alternatives(field.annotation))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from .base import BelowOne, Config, Count, NotNegative, Positive, Precision, Probability
+from .base import BelowOne, Config, Count, Natural, NotNegative, Positive, Precision, Probability, Text
 
 
 class Data(Config):
     """The real images: a training and a test split of the same classes."""
 
-    root: str = "digits"
+    root: Text = "digits"
     """image folder (`train/CLASS/*.jpg`), .tar, .tar.gz, .tar.xz or .zip of one, WebDataset shards, CIFAR or
     Tiny-ImageNet as distributed, or the built-in `digits`; else `package.module:function` or `NAME:REST`"""
     size: Count | None = None
@@ -32,11 +32,11 @@ class Data(Config):
 class Teacher(Config):
     """The network whose statistics are matched, and how squeeze trains it where no weights are given."""
 
-    network: str = "resnet20"
+    network: Text = "resnet20"
     """name of the network"""
-    weights: str | None = None
+    weights: Text | None = None
     """safetensors or torch.save file of weights, used as they are; null: squeeze trains the network"""
-    init: str | None = None
+    init: Text | None = None
     """safetensors or torch.save file of the weights that training starts with; null: random weights"""
     new_head: bool = False
     """start the last layer anew where `init` knows other classes, which is an error otherwise"""
@@ -68,7 +68,7 @@ class Teacher(Config):
     """decay of a moving average of the weights, which becomes the teacher; 0: the last weights do"""
     scale: tuple[Probability, Probability] | None = None
     """area range of a random resized crop, such as [0.08, 1] for large images; null: a shift by `pad`"""
-    pad: Annotated[int, Field(ge=0)] = 4
+    pad: Natural = 4
     """pixels of padding before the random crop"""
     flip: Probability = 0.5
     """probability of a horizontal flip"""

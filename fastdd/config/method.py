@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import All, BelowOne, Config, Count, Positive, Probability
+from .base import All, BelowOne, Config, Count, Natural, Positive, Probability, Whole
 from .matching import Match
 from .terms import Terms
 
@@ -38,10 +38,10 @@ class Augment(Config):
     """share of the steps after which the curriculum has ended"""
     flip: Probability = 0.0
     """probability of a horizontal flip"""
-    pad: Annotated[int, Field(ge=0)] = 0
+    pad: Natural = 0
     """pixels of the mean color added on each side before a random crop of the image's size; 0: no such
     crop"""
-    roll: tuple[int, int] = (0, 4)
+    roll: tuple[Whole, Whole] = (0, 4)
     """range in pixels of a cyclic shift, both ends included, drawn for each axis"""
 
     @model_validator(mode="after")
@@ -156,7 +156,7 @@ class Method(Config):
     formation: Formation | None = None
     """null: a stored image holds one image"""
     save: Save = Save()
-    steps: Annotated[int, Field(ge=0)] = 1000
+    steps: Natural = 1000
     """steps on the images; 0: the initial images are kept"""
     optimizer: Literal["adam", "sgd"] = "adam"
     """optimizer of the images"""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from .base import All, Config, Count, LayerKind, Positive, Precision
+from .base import All, Config, Count, LayerKind, Natural, Positive, Precision, Seed
 from .controls import CONTROL, FULL
 from .data import Data, Teacher
 from .experts import Experts
@@ -45,7 +45,7 @@ class Bank(Config):
     """side in pixels of the patches for terms.conv: the bank then keeps, class by class, statistics of single
     images at all inputs of convolutions and BatchNorms, of channels and of such patches; null: as the arms'
     terms need"""
-    embeddings: Annotated[int, Field(ge=0)] | All = "all"
+    embeddings: Natural | All = "all"
     """real embeddings kept of each class, a seeded choice; the diversity metrics need all"""
     shard_mb: Positive = 8
     """largest file in megabytes; a class that takes more has a file of its own"""
@@ -85,7 +85,7 @@ class Recipe(Config):
     description: str = ""
     ipc: Count = 10
     """distilled images a class"""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """the seed from which all random draws of the run derive"""
     device: str = "auto"
     """auto: cuda where there is one, else cpu"""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import yaml
 from pydantic import JsonValue
+
+from .yaml_text import Loader, load_yaml, mistake
 
 Source = Literal["paper", "code", "ours"]
 SOURCES: tuple[Source, ...] = ("paper", "code", "ours")
@@ -39,45 +41,33 @@ def ours(value: JsonValue) -> Sourced:
     return Sourced(value, "ours")
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that also knows !paper, !code and !ours, and refuses a key written twice."""
+class _Loader(Loader):
+    """A recipe's YAML, which also knows !paper, !code and !ours."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[object, object]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := {key for key in keys if keys.count(key) > 1}:
-            raise yaml.constructor.ConstructorError(
-                problem=f"key written twice: {min(map(str, twice))}", problem_mark=node.start_mark
-            )
-        return super().construct_mapping(node, deep)
+    def sourced(self, source: Source, node: yaml.Node) -> Sourced:
+        """The Sourced of a value with the tag ``!source``."""
+        if isinstance(node, yaml.SequenceNode):
+            return Sourced(cast("JsonValue", self.sequence(node)), source)
+        if not isinstance(node, yaml.ScalarNode):
+            raise mistake(f"!{source} takes a value, not a mapping", node)
+        return Sourced(cast("JsonValue", self.plain(node)), source)
 
 
 def _constructor(source: Source) -> Callable[[_Loader, yaml.Node], Sourced]:
-    """What makes a Sourced of a value with the tag ``!source``."""
-
-    def construct(loader: _Loader, node: yaml.Node) -> Sourced:
-        if isinstance(node, yaml.SequenceNode):
-            return Sourced(loader.construct_sequence(node, deep=True), source)
-        if not isinstance(node, yaml.ScalarNode):
-            raise yaml.constructor.ConstructorError(
-                problem=f"!{source} takes a value, not a mapping", problem_mark=node.start_mark
-            )
-        # "0.25" becomes a number, as YAML makes it without the tag
-        tag = loader.resolve(yaml.ScalarNode, node.value, (True, False))
-        untagged = yaml.ScalarNode(tag, node.value, node.start_mark, node.end_mark)
-        return Sourced(loader.construct_object(untagged), source)
-
-    return construct
+    return lambda loader, node: loader.sourced(source, node)
 
 
 for _source in SOURCES:
     _Loader.add_constructor(f"!{_source}", _constructor(_source))
 
 
-def parse_yaml(text: str) -> object:
+def parse_recipe(text: str, origin: str) -> object:
     """The document in a recipe's YAML; values with a tag become Sourced.
 
+    Args:
+        origin: where the text is from, for the message.
+
     Raises:
-        yaml.YAMLError: the text is not valid YAML.
+        InputError: the text is not valid YAML.
     """
-    document: object = yaml.load(text, Loader=_Loader)
-    return document
+    return load_yaml(text, origin, _Loader)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import BelowOne, Config, Count, NotNegative, Positive, Precision, Probability
+from .base import BelowOne, Config, Count, Natural, NotNegative, Positive, Precision, Probability
 
 HOUSE_STEPS = 400
 
@@ -99,7 +99,7 @@ class Student(Config):
     mosaics' patches)"""
     scale: tuple[Probability, Probability] | None = None
     """area range of a random resized crop, such as [0.08, 1]; null: a shift by `pad`"""
-    pad: Annotated[int, Field(ge=0)] = 4
+    pad: Natural = 4
     """largest shift in pixels: a random crop after padding by this many pixels"""
     pad_color: Literal["mean", "black"] = "mean"
     """color of the padding"""

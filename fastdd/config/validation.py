@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar, get_args
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import InputError, suggestion
+from .base import alternatives
 from .data import Teacher
 from .method import Method
 from .terms import Terms, vocabulary
 
 NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher}
 """sections of a recipe that hold configurations by name, and the type of those"""
+LONGEST = 120
+"""characters of a value in a message"""
 TYPES = ("bool", "int", "float", "str", "constrained-int", "constrained-float")
 """pydantic's names for the types in ``Count | Literal["all"]``, which follow the keys in a location"""
 
@@ -38,26 +41,26 @@ def validated(model: type[C], plain: object, origin: str) -> C:
         raise InputError(f"{origin}: {_explained(model, error)}") from error
 
 
-def schema_paths(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted paths of all values of a configuration, sections included, as ``key=value`` may name them.
+def schema(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """The dotted path and the type of each value of a configuration that ``key=value`` may name.
 
-    A recipe's ``arms`` and ``committee`` hold names of the user's, and ``sweep`` is written by ``fastdd
-    sweep``; their paths are left out.
+    Sections have paths too. A recipe's ``arms`` and ``committee`` hold names of the user's, and ``sweep`` is
+    written by ``fastdd sweep``; their paths are left out.
     """
     for name, field in model.model_fields.items():
         if name in (*NAMED, "sweep"):
             continue
-        yield prefix + name
+        yield prefix + name, field.annotation
         inner = _model_in(field.annotation)
         if inner is not None:
-            yield from schema_paths(inner, f"{prefix}{name}.")
+            yield from schema(inner, f"{prefix}{name}.")
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
     """The type of a section, from an annotation such as ``Gaussian | None``; None where it is a value."""
     if annotation is Terms:
         return vocabulary()
-    for candidate in (annotation, *get_args(annotation)):
+    for candidate in alternatives(annotation):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
     return None
@@ -104,5 +107,19 @@ def _sentence(path: str, items: Sequence[ErrorDetails]) -> str:
     """What is wrong at a path; there is one item for each type that the value may have."""
     first, *others = (item["msg"].removeprefix("Value error, ") for item in items)
     message = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
-    given = "" if items[0]["type"] == "value_error" else f", got {items[0]['input']!r}"
+    given = "" if items[0]["type"] == "value_error" else f", got {_shown(items[0]['input'])}"
+    if any(_wants_text(item) for item in items) and isinstance(items[0]["input"], bool | int | float):
+        given += "; write text in quotes"
     return f"{path + ': ' if path else ''}{message[0].lower()}{message[1:]}{given}"
+
+
+def _wants_text(item: ErrorDetails) -> bool:
+    """Whether text would have been valid, of which some looks like a number or a truth value."""
+    expected = str(item.get("ctx", {}).get("expected", ""))
+    return item["type"] == "string_type" or f"'{str(item['input']).lower()}'" in expected
+
+
+def _shown(value: object) -> str:
+    """A value in a message: as it was written, and no longer than a line."""
+    text = repr(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -31,8 +31,7 @@ from ..models.build import outline
 from ..models.doors import check_recorded_network
 from ..models.student_names import students
 from ..protocols import settle_student
-from ..recipes.overrides import last_value, parse_overrides
-from ..recipes.resolve import resolve_student
+from ..recipes.resolve import named_network, resolve_student
 from ..run_folder import RunFolder
 from ..runtime.precision import has_fast_bf16
 from ..runtime.seeds import seed_everything
@@ -231,7 +230,7 @@ def _protocols(
     if config.precision == "auto":
         precision = "bf16" if has_fast_bf16(device) else "fp32"
         config = config.model_copy(update={"precision": precision})
-    is_named = last_value(parse_overrides(request.overrides), "network", "student.network") is not None
+    is_named = named_network(request.overrides)
     if not (request.students or is_named) and config.network == run.get("network"):
         check_recorded_network(config.network, f"the recipe of {request.path}", "--student")
     networks = students(request.students, side) or [config.network]

@@ -10,10 +10,10 @@ import statistics
 from collections.abc import Sequence
 from pathlib import PurePath
 
-import yaml
 from pydantic import JsonValue
 
 from ..config import CONTROL, as_plain
+from ..config.yaml_text import dump_yaml
 from ..distilled import RunSource
 from ..version import __version__
 from .content import Content
@@ -47,7 +47,7 @@ def card(content: Content, form: str, *, files: str, loading: str) -> str:
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": files}]}],
     }
     parts = [
-        f"---\n{yaml.safe_dump(top, sort_keys=False, allow_unicode=True)}---",
+        f"---\n{dump_yaml(top)}---",
         f"# {title}",
         _overview(content, form, origin),
         f"## How to load it\n\n```python\n{loading}\n```",
@@ -140,7 +140,7 @@ def _settings(source: RunSource | None) -> str:
     del recipe["arms"]
     method = source.recipe.arms.get(source.arm)
     recipe["method"] = "random real images" if method is None else method.model_dump(mode="json")
-    text = yaml.safe_dump(_without_folders(recipe), sort_keys=False, allow_unicode=True)
+    text = dump_yaml(_without_folders(recipe))
     return f"## Settings\n\n```yaml\n{text}```"
 
 

@@ -8,24 +8,26 @@ of the grid gives what ``fastdd run RECIPE KEY=VALUE`` gives with its values.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias
 
-import yaml
 from pydantic import JsonValue
 
 from ..config import Method, Point, Recipe, Sweep, as_plain
 from ..config.naming import arm_titles, folder_name, point_text, short_keys
 from ..config.validation import validated
 from ..errors import InputError
-from .overrides import Address
+from .overrides import Address, value_of
 from .resolve import Resolved, resolve
 
 MAX_POINTS = 1000
 """a grid with more points is taken for a slip of the pen"""
 EXAMPLE = "for example --grid method.gamma=0,10,50"
+PART = re.compile(r"""(?:\[[^\]]*\]|\{[^}]*\}|"[^"]*"|'[^']*'|[^,])+""")
+"""a value of a grid, up to a comma that is in no brackets or quotes"""
 
 Values: TypeAlias = dict[str, JsonValue]
 """values by dotted key; those of methods begin with ``method.``, whichever arm they are of"""
@@ -33,7 +35,7 @@ Values: TypeAlias = dict[str, JsonValue]
 
 @dataclass(frozen=True)
 class Axis:
-    """A key as it was given, and its values as texts in YAML."""
+    """A key as it was given, and its values as texts of overrides."""
 
     key: str
     values: tuple[str, ...]
@@ -68,31 +70,18 @@ class Grid:
 
 
 def parse_grid(text: str) -> Axis:
-    """Read ``KEY=VALUE,VALUE,...``; values are YAML, so a list is ``[0.08, 1]``.
+    """Read ``KEY=VALUE,VALUE,...``; commas in brackets or quotes belong to a value, such as ``[0.08, 1]``.
 
     Raises:
-        InputError: no key, no values, a value twice, or values that are not YAML.
+        InputError: no key, or no values.
     """
     key, equals, raw = text.partition("=")
     if not equals or not key:
         raise InputError(f"--grid {text!r} must look like KEY=VALUE,VALUE,..., {EXAMPLE}")
-    try:
-        values: list[JsonValue] = yaml.safe_load(f"[{raw}]")
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"--grid {text!r}: {raw!r} is no list of YAML values; put a list in brackets, text in quotes"
-        ) from error
+    values = tuple(part.strip() for part in PART.findall(raw))
     if not values:
         raise InputError(f"--grid {text!r} has no values; give some, {EXAMPLE}")
-    if twice := [value for value in values if values.count(value) > 1]:
-        raise InputError(f"--grid {text!r} has the value {_yaml(twice[0])} twice; give each once")
-    return Axis(key, tuple(map(_yaml, values)))
-
-
-def _yaml(value: JsonValue) -> str:
-    """A value as YAML in one line."""
-    text = yaml.safe_dump(value, default_flow_style=True, width=math.inf, allow_unicode=True)
-    return text.removesuffix("...\n").strip()
+    return Axis(key, values)
 
 
 def expand(recipe: str, axes: Sequence[Axis], overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Grid:
@@ -112,6 +101,7 @@ def expand(recipe: str, axes: Sequence[Axis], overrides: Sequence[str] = (), add
     first = resolve(recipe, [*overrides, *(axis.overrides[0] for axis in axes)], add)
     addresses = first.addresses[len(overrides) :]
     _require_apart(axes, addresses)
+    _require_distinct(axes, addresses)
     of_runs = [axis for axis, found in zip(axes, addresses, strict=True) if found[0][0] != "arms"]
     of_arms = [axis for axis in axes if axis not in of_runs]
     runs: list[GridRun] = []
@@ -128,6 +118,15 @@ def expand(recipe: str, axes: Sequence[Axis], overrides: Sequence[str] = (), add
             raise InputError(f"the grid has {folder} twice; give each value once")
         runs.append(GridRun(folder, at, _joined(recipe, resolved, len(given))))
     return Grid(_keys(addresses), tuple(runs))
+
+
+def _require_distinct(axes: Sequence[Axis], addresses: Sequence[Sequence[Address]]) -> None:
+    """Refuse a value that a key has twice, however it is written."""
+    for axis, found in zip(axes, addresses, strict=True):
+        values = [value_of(text, Recipe, found[0]) for text in axis.values]
+        for value, text in zip(values, axis.values, strict=True):
+            if values.count(value) > 1:
+                raise InputError(f"--grid {axis.key} has the value {text} twice; give each once")
 
 
 def _key(address: Address) -> str:

@@ -1,21 +1,24 @@
 """``key=value`` texts of the command line and of fastdd.run: what each of them sets.
 
 A key is a dotted path. Its beginning may be left out where only one path ends so: ``minimum_accuracy`` is
-``teacher.minimum_accuracy``. ``method.x`` is x of every arm. The value is YAML.
+``teacher.minimum_accuracy``. ``method.x`` is x of every arm. The type of the key decides how its text is
+read: text as it stands, a word such as ``cosine`` or ``null``, a number in JSON's spelling, or a list or
+section in brackets, as YAML writes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
-import yaml
 from pydantic import BaseModel, JsonValue
 
 from ..config import Method
+from ..config.base import alternatives
 from ..config.origins import Tree, merge, nested, section, with_origin
-from ..config.validation import NAMED, schema_paths
+from ..config.validation import NAMED, schema
+from ..config.yaml_text import load_yaml, scalar
 from ..errors import InputError, suggestion
 
 Address: TypeAlias = tuple[str, ...]
@@ -24,34 +27,58 @@ Address: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Override:
-    """A key as it was given, perhaps shortened, and the value that it gets."""
+    """A key as it was given, perhaps shortened, and the text of its value."""
 
     key: str
-    value: JsonValue
+    text: str
 
 
 def parse_overrides(texts: Sequence[str]) -> list[Override]:
     """Read ``key=value`` texts.
 
     Raises:
-        InputError: a text without an equals sign, or a value that is not YAML.
+        InputError: a text without an equals sign, or one text where a list of them is expected.
     """
     found = []
-    for text in texts:
-        key, equals, raw = text.partition("=")
+    for text in texts_of("overrides", texts, "ipc=10"):
+        key, equals, value = text.partition("=")
         if not equals:
             raise InputError(f"override {text!r} must look like key=value, for example ipc=10")
-        try:
-            found.append(Override(key, yaml.safe_load(raw)))
-        except yaml.YAMLError as error:
-            raise InputError(f"override {text!r}: {raw!r} is not a YAML value") from error
+        found.append(Override(key, value))
     return found
 
 
-def last_value(overrides: Sequence[Override], *keys: str) -> JsonValue:
-    """The value that the last override of one of the keys gives; None where there is none."""
-    values = [override.value for override in overrides if override.key in keys]
-    return values[-1] if values else None
+def texts_of(name: str, given: Iterable[str], example: str) -> list[str]:
+    """The texts of an argument of fastdd.run.
+
+    Raises:
+        InputError: a single text, which Python would take for a list of its letters, or something else.
+    """
+    texts = [] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
+    if isinstance(given, str) or (given and not texts) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{name} must be a list of texts, such as {[example]}, got {given!r}")
+    return texts
+
+
+def value_of(text: str, model: type[BaseModel], address: Address) -> JsonValue:
+    """The value that a text means at an address.
+
+    Args:
+        model: the configuration that the address is in, such as Recipe.
+
+    Raises:
+        InputError: brackets whose content is not valid YAML.
+    """
+    types = dict(schema(NAMED[address[0]] if len(address) > 1 else model))
+    allowed = list(alternatives(types[address[-1]]))
+    if text == "null" and None in allowed:
+        return None
+    if str in allowed or any(text == word for word in allowed):
+        return text
+    if text.lstrip().startswith(("[", "{")):
+        found = load_yaml(text, f"the value {text!r} of {'.'.join(address)}")
+        return cast("JsonValue", found)
+    return scalar(text.strip())
 
 
 def set_value(model: type[BaseModel], tree: Tree, override: Override) -> tuple[Tree, tuple[Address, ...]]:
@@ -64,13 +91,23 @@ def set_value(model: type[BaseModel], tree: Tree, override: Override) -> tuple[T
         The new tree, and the address of each value that was set.
 
     Raises:
-        InputError: the key is unknown, or may mean several values.
+        InputError: the key is unknown, or may mean several values; or the text is no value.
     """
     addresses = _addresses(model, tree, override.key)
-    leaf = with_origin(override.value, "command line")
-    for *outer, path in addresses:
+    for address in addresses:
+        *outer, path = address
+        leaf = with_origin(value_of(override.text, model, address), "command line")
         tree = merge(tree, nested([*outer, *path.split(".")], leaf))
     return tree, addresses
+
+
+def values_outside_arms(model: type[BaseModel], overrides: Sequence[Override]) -> Tree:
+    """What overrides set outside of arms and committee, whose names are known only after these values."""
+    tree: Tree = {}
+    for override in overrides:
+        if override.key.partition(".")[0] not in NAMED:
+            tree, _ = set_value(model, tree, override)
+    return tree
 
 
 def _addresses(model: type[BaseModel], tree: Tree, key: str) -> tuple[Address, ...]:
@@ -78,16 +115,20 @@ def _addresses(model: type[BaseModel], tree: Tree, key: str) -> tuple[Address, .
     head, _, rest = key.partition(".")
     if head in NAMED and head in model.model_fields:
         return (_named(tree, head, rest, key),)
-    of_method = list(schema_paths(Method)) if "arms" in model.model_fields else []
+    of_method = _paths(Method) if "arms" in model.model_fields else []
     of_arms = [f"method.{path}" for path in of_method]
     if head == "method" and of_method:
         path = f"method.{_completed(rest, of_method, key)}"
     else:
-        path = _completed(key, [*schema_paths(model), *of_arms], key)
+        path = _completed(key, [*_paths(model), *of_arms], key)
     if path not in of_arms:
         return ((path,),)
     path = path.removeprefix("method.")
     return tuple(("arms", arm, path) for arm in _arms_with(tree, path))
+
+
+def _paths(model: type[BaseModel]) -> list[str]:
+    return [path for path, _ in schema(model)]
 
 
 def _named(tree: Tree, head: str, rest: str, key: str) -> Address:
@@ -97,7 +138,7 @@ def _named(tree: Tree, head: str, rest: str, key: str) -> Address:
     if name not in names:
         what = head.removesuffix("s")
         raise InputError(f"unknown {what} {name!r}{suggestion(name, names)}; {head}: {', '.join(names)}")
-    return head, name, _completed(inner, list(schema_paths(NAMED[head])), key)
+    return head, name, _completed(inner, _paths(NAMED[head]), key)
 
 
 def _completed(key: str, paths: Sequence[str], shown: str) -> str:

@@ -12,9 +12,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
-from ..config.sources import parse_yaml
+from ..config.sources import parse_recipe
 from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS
 
@@ -126,10 +124,7 @@ def _file(name: str) -> str:
 
 def _parsed(text: str, origin: str) -> dict[str, object]:
     """The mapping that a YAML text holds."""
-    try:
-        document = parse_yaml(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{origin} is not valid YAML: {error}") from error
+    document = parse_recipe(text, origin)
     if not isinstance(document, dict):
         raise _no_arms(origin)
     return document
@@ -149,8 +144,6 @@ def _document(text: str, origin: str) -> Document:
         raise _no_arms(origin)
     if not isinstance(method, dict):
         raise InputError(f"{origin}: the section `method` must be a mapping, got {method!r}")
-    if bad := [arm for arm in arms if not isinstance(arm, str)]:
-        raise InputError(f"{origin}: arms.{bad[0]}: the name of an arm must be text; put it in quotes")
     return Document(origin, values, method, arms=arms, dataset=dataset)
 
 

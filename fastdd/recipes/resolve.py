@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from ..config import Config, Recipe, Student, as_plain
+from ..config import Config, Count, Recipe, Student, as_plain
 from ..config.origins import Leaf, Tree, leaves, merge, plain_values, section, tree_of, value_at, with_origin
 from ..config.validation import validated
 from ..errors import InputError
 from ..methods import ADDITIONS, METHODS
 from ..protocols import preset
-from .overrides import Address, Override, last_value, parse_overrides, set_value
+from .overrides import Address, parse_overrides, set_value, texts_of, values_outside_arms
 from .presets import Document, data_set, read
 
 
@@ -58,6 +58,12 @@ class _Protocol(Config):
     student: Student
 
 
+class _ImagesAClass(Config):
+    """A recipe's ``ipc`` alone, which is needed before the arms are known."""
+
+    ipc: Count = Recipe.model_fields["ipc"].default
+
+
 def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Resolved:
     """Resolve a recipe.
 
@@ -72,13 +78,15 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
     document = read(name)
     origin, dataset = document.origin, document.dataset
     given = parse_overrides(overrides)
+    add = texts_of("add", add, "dire")
     base = {} if dataset is None else tree_of(data_set(dataset, origin), f"data set {dataset}")
     tree = tree_of({"name": Path(name).stem, **document.values}, origin)
-    ipc = _images_a_class(tree, given)
+    asked = values_outside_arms(Recipe, given)
+    ipc = _images_a_class(merge(merge(base, tree), asked), origin)
     arms: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
     for extra in add:
         arms = _add_to_all(arms, extra)
-    base = _with_protocol(base, tree, given)
+    base = _with_protocol(base, tree, asked)
     tree = merge(base, _with_committee(base, tree)) | {"arms": arms}
     addresses = []
     for override in given:
@@ -102,7 +110,7 @@ def resolve_student(
         InputError: an unknown protocol or key, or a value of the wrong type or out of range.
     """
     given = parse_overrides(overrides)
-    named = last_value(given, "protocol", "student.protocol")
+    named = value_at(values_outside_arms(_Protocol, given), "student.protocol")
     name = protocol if named is None else str(named)
     if name is not None:
         values = preset(name)
@@ -110,6 +118,12 @@ def resolve_student(
     for override in given:
         tree, _ = set_value(_Protocol, tree, override)
     return validated(_Protocol, plain_values(tree), "the students' protocol").student
+
+
+def named_network(overrides: Sequence[str]) -> bool:
+    """Whether overrides of a recipe's section ``student`` name the network."""
+    asked = values_outside_arms(_Protocol, parse_overrides(overrides))
+    return value_at(asked, "student.network") is not None
 
 
 def table(resolved: Resolved) -> list[Row]:
@@ -192,18 +206,19 @@ def _with_committee(base: Tree, tree: Tree) -> Tree:
     return {**tree, "committee": whole}
 
 
-def _images_a_class(tree: Tree, overrides: Sequence[Override]) -> int:
-    """The ``ipc`` that the methods' declarations are asked for; validation refuses one that is no count."""
-    given = last_value(overrides, "ipc")
-    ipc = value_at(tree, "ipc") if given is None else given
-    if ipc is None:
-        ipc = Recipe.model_fields["ipc"].default
-    return ipc if isinstance(ipc, int) and ipc >= 1 else 1
+def _images_a_class(tree: Tree, origin: str) -> int:
+    """The recipe's ``ipc``, validated, for which the methods' declarations are asked."""
+    given = {"ipc": value_at(tree, "ipc")} if "ipc" in tree else {}
+    return validated(_ImagesAClass, given, origin).ipc
 
 
-def _with_protocol(base: Tree, tree: Tree, overrides: Sequence[Override]) -> Tree:
-    """A data set's values with the student's protocol over them; beneath where the data set names it."""
-    given = last_value(overrides, "protocol", "student.protocol")
+def _with_protocol(base: Tree, tree: Tree, asked: Tree) -> Tree:
+    """A data set's values with the student's protocol over them; beneath where the data set names it.
+
+    Args:
+        asked: the values that overrides give.
+    """
+    given = value_at(asked, "student.protocol")
     named = value_at(tree, "student.protocol") if given is None else given
     name = value_at(base, "student.protocol") if named is None else named
     if name is None:

@@ -22,6 +22,7 @@ import yaml
 from pydantic import JsonValue
 
 from ..config import Recipe, as_plain
+from ..config.yaml_text import dump_yaml
 from ..errors import InputError
 from ..runtime.distributed import barrier, is_main
 from ..runtime.files import TEMPORARY, append_line, remove_leftovers, write_text
@@ -210,8 +211,7 @@ def open_run(
         if fresh:
             delete_run(path)
         if not run.recipe.is_file():
-            text = yaml.safe_dump(as_plain(recipe), sort_keys=False, allow_unicode=True)
-            write_text(run.recipe, text)
+            write_text(run.recipe, dump_yaml(as_plain(recipe)))
         manifest = read_manifest(run) if run.manifest.is_file() else _new(recipe, full_set_left_out)
         manifest.fingerprints["code"] = code_fingerprint()
         if skipped:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import statistics
 from typing import TYPE_CHECKING
 
+from ..config import CONTROL, FULL
+from ..config.naming import student_titles
 from ..runtime.distributed import is_main
 from .console import console, spread
 from .options import Commands
 
 if TYPE_CHECKING:
-    from ..run_folder import Metrics
+    from ..run_folder import ArmResult, FullSetResult, Metrics
     from ..runs.pipeline import RunResult
 
 STAGE_HELP = {
@@ -102,9 +105,10 @@ def print_result(result: RunResult) -> None:
     accuracy = metrics.teacher.accuracy
     reached = "" if accuracy is None else f" {100 * accuracy:.1f} %"
     out.print(f"\n{metrics.recipe}: {metrics.ipc} images a class; teacher {metrics.teacher.network}{reached}")
-    _print_arms(metrics, _seconds(result))
-    protocol = metrics.protocol
-    out.print(f"protocol {protocol.hash}: {protocol.text}; {protocol.seeds} seeds")
+    _print_arms(result)
+    for name, protocol in {"": metrics.protocol, **metrics.students}.items():
+        of = f" of {name}" if name else ""
+        out.print(f"protocol{of} {protocol.hash}: {protocol.text}; {protocol.seeds} seeds")
     counts = [(arm.title, arm.seen) for arm in metrics.arms.values()]
     if unlike := [f"{title} {count}" for title, count in counts if count != metrics.ipc]:
         out.print(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
@@ -119,33 +123,61 @@ def _seconds(result: RunResult) -> dict[str, float]:
     return {name: stage.seconds for name, stage in result.manifest.stages.items()}
 
 
-def _print_arms(metrics: Metrics, seconds: dict[str, float]) -> None:
+def _print_arms(result: RunResult) -> None:
     """A row for each arm, and one for the whole training set."""
     from rich.table import Table
 
-    rows = Table(
-        "",
-        "last %",
-        "best %",
-        f"coverage (k={metrics.k})",
-        "Vendi",
-        "cosine",
-        "recover s",
-        "students s",
-        box=None,
-        header_style="bold",
-    )
+    metrics, seconds = result.metrics, _seconds(result)
+    accuracies = _accuracies_of_students(result) if metrics.students else _accuracies(metrics)
+    names = ("", *accuracies, f"coverage (k={metrics.k})", "Vendi", "cosine", "recover s", "students s")
+    rows = Table(*names, box=None, header_style="bold")
     for name, arm in metrics.arms.items():
         rows.add_row(
             arm.title,
-            spread(arm.last),
-            spread(arm.best),
+            *(column[name] for column in accuracies.values()),
             f"{arm.coverage:.3f}",
             f"{arm.vendi:.2f}",
             f"{arm.cosine:.3f}",
-            *(f"{seconds.get(f'{stage} {name}', 0.0):.1f}" for stage in ("recover", "students")),
+            f"{seconds.get(f'recover {name}', 0.0):.1f}",
+            _training_seconds(result, name),
         )
     if (full := metrics.full_set) is not None:
-        took = seconds.get("students full", 0.0)
-        rows.add_row(full.title, spread(full.last), spread(full.best), *("-" * 4), f"{took:.1f}")
+        reached = (column[FULL] for column in accuracies.values())
+        rows.add_row(full.title, *reached, *("-" * 4), _training_seconds(result, FULL))
     console().print(rows)
+
+
+def _training_seconds(result: RunResult, arm: str) -> str:
+    """Seconds of the training of an arm's students, or of those of the whole training set, in all."""
+    from ..run_folder.results import stage_of
+
+    stages = [stage_of("students", student, arm) for student in ("", *result.metrics.students)]
+    return f"{sum(_seconds(result).get(stage, 0.0) for stage in stages):.1f}"
+
+
+def _accuracies(metrics: Metrics) -> dict[str, dict[str, str]]:
+    """Two columns of one protocol's accuracies, whose cells are by arm."""
+    sets: dict[str, ArmResult | FullSetResult] = dict(metrics.arms)
+    if metrics.full_set is not None:
+        sets[FULL] = metrics.full_set
+    return {
+        "last %": {name: spread(each.last) for name, each in sets.items()},
+        "best %": {name: spread(each.best) for name, each in sets.items()},
+    }
+
+
+def _accuracies_of_students(result: RunResult) -> dict[str, dict[str, str]]:
+    """A column a student: the accuracy after the last step, and its difference from the same student's
+    control."""
+    from ..run_folder import read_recipe
+
+    columns: dict[str, dict[str, str]] = {}
+    recipe = read_recipe(result.folder)
+    for student, title in student_titles({"": recipe.student, **recipe.students}).items():
+        last = result.metrics.last(student)
+        control = statistics.mean(last[CONTROL])
+        cells = {CONTROL: spread(last.pop(CONTROL))}
+        for name, fractions in last.items():
+            cells[name] = f"{spread(fractions)} ({100 * (statistics.mean(fractions) - control):+.1f})"
+        columns[f"{student or 'student'} last %\n({title})"] = cells
+    return columns

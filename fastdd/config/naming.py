@@ -1,4 +1,4 @@
-"""How arms, and the keys and values of a grid, are written in titles, figures and folder names."""
+"""How arms, students, and the keys and values of a grid are written in titles, figures and folder names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Collection, Mapping
 from pydantic import JsonValue
 
 from .method import Method
+from .student import Student
+
+LABELS = {"online": "soft labels", "stored": "stored soft labels", "hard": "hard labels"}
+"""kinds of labels that students learn, in words"""
 
 
 def arm_titles(arms: Mapping[str, Method]) -> dict[str, str]:
@@ -16,6 +20,21 @@ def arm_titles(arms: Mapping[str, Method]) -> dict[str, str]:
     all_titles = list(titles.values())
     return {
         arm: f"{title} ({arm})" if all_titles.count(title) > 1 else title for arm, title in titles.items()
+    }
+
+
+def student_titles(students: Mapping[str, Student]) -> dict[str, str]:
+    """Each student's network and kind of labels, such as ``resnet8, soft labels``, by name.
+
+    Args:
+        students: protocols by name, the section ``student`` of a recipe under an empty one. Where two have
+            the same network and labels, the name follows.
+    """
+    titles = {name: f"{config.network}, {LABELS[config.labels]}" for name, config in students.items()}
+    all_titles = list(titles.values())
+    return {
+        name: f"{title} ({name or 'student'})" if all_titles.count(title) > 1 else title
+        for name, title in titles.items()
     }
 
 

@@ -79,7 +79,7 @@ class Metrics(Config):
 
 
 class Recipe(Config):
-    """A run: data, teachers, the arms that are compared, and the protocol of the students."""
+    """A run: data, teachers, the arms that are compared, and the protocols of the students."""
 
     name: str
     description: str = ""
@@ -101,6 +101,9 @@ class Recipe(Config):
     recover: Recover = Recover()
     labels: Labels = Labels()
     student: Student = Student()
+    students: dict[str, Student] = Field(default_factory=dict)
+    """further students by name: every arm and both controls are evaluated with them too, each under its own
+    protocol, since a set is made for a network and a kind of labels"""
     metrics: Metrics = Metrics()
     sweep: Sweep = Sweep()
     """the arms that lie on a grid, and where; written by `fastdd sweep`"""
@@ -116,12 +119,23 @@ class Recipe(Config):
         for name in self.arms:
             if name in taken:
                 raise ValueError(f"arms.{name} is {taken[name]}; name the arm otherwise")
-            if not re.sub(r"[-+_]", "", name).isalnum():
+            if not _names_a_folder(name):
                 raise ValueError(
                     f"arms: {name!r} becomes a folder name; use letters, digits, '+', '-' and '_'"
                 )
         if missing := self.sweep.points.keys() - self.arms.keys():
             raise ValueError(f"sweep.points.{min(missing)} names no arm; arms: {', '.join(self.arms)}")
+        return self
+
+    @model_validator(mode="after")
+    def _students_have_free_names(self) -> Recipe:
+        for name in self.students:
+            if not _names_a_folder(name):
+                raise ValueError(
+                    f"students.{name}: the name becomes a folder name; use letters, digits, '+', '-' and '_'"
+                )
+            if name in (CONTROL, FULL, *self.arms):
+                raise ValueError(f"students.{name} has the name of an arm; name the student otherwise")
         return self
 
     @model_validator(mode="after")
@@ -153,7 +167,14 @@ class Recipe(Config):
         return self
 
 
+def _names_a_folder(name: str) -> bool:
+    return re.sub(r"[-+_]", "", name).isalnum()
+
+
 def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
-    """The recipe as JSON-like values, as it is saved and compared; without ``sweep`` where no arm lies on a
-    grid."""
-    return recipe.model_dump(mode="json", exclude=None if recipe.sweep.points else {"sweep"})
+    """The recipe as JSON-like values, as it is saved and compared.
+
+    ``sweep`` is left out where no arm lies on a grid, and ``students`` where there are no further ones.
+    """
+    absent = {"sweep": not recipe.sweep.points, "students": not recipe.students}
+    return recipe.model_dump(mode="json", exclude={name for name, is_absent in absent.items() if is_absent})

@@ -12,9 +12,10 @@ from ..errors import InputError, suggestion
 from .base import alternatives
 from .data import Teacher
 from .method import Method
+from .student import Student
 from .terms import Terms, vocabulary
 
-NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher}
+NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher, "students": Student}
 """sections of a recipe that hold configurations by name, and the type of those"""
 LONGEST = 120
 """characters of a value in a message"""
@@ -44,8 +45,8 @@ def validated(model: type[C], plain: object, origin: str) -> C:
 def schema(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
     """The dotted path and the type of each value of a configuration that ``key=value`` may name.
 
-    Sections have paths too. A recipe's ``arms`` and ``committee`` hold names of the user's, and ``sweep`` is
-    written by ``fastdd sweep``; their paths are left out.
+    Sections have paths too. A recipe's ``arms``, ``committee`` and ``students`` hold names of the user's, and
+    ``sweep`` is written by ``fastdd sweep``; their paths are left out.
     """
     for name, field in model.model_fields.items():
         if name in (*NAMED, "sweep"):

@@ -217,13 +217,16 @@ def smallest_batch(images: int, batch: int) -> int:
     return images % batch or min(batch, images)
 
 
-def check_batch_norm(config: SettledStudent, networks: Mapping[str, nn.Module], smallest: int) -> None:
+def check_batch_norm(
+    config: SettledStudent, networks: Mapping[str, nn.Module], smallest: int, key: str = "student"
+) -> None:
     """Refuse batches of one image for networks with BatchNorm in train mode, which cannot normalize those.
 
     Args:
         config: the protocol; ``accumulate`` cuts batches into parts.
         networks: the networks that see the batches, by what a message calls them.
         smallest: number of images in the smallest batch.
+        key: the recipe's section that holds the protocol, for the message.
 
     Raises:
         InputError: such a network would see a single image.
@@ -237,7 +240,7 @@ def check_batch_norm(config: SettledStudent, networks: Mapping[str, nn.Module], 
         if part == 1 and normalizes:
             raise InputError(
                 f"{name} has BatchNorm, whose statistics need several images, but with "
-                f"student.batch={config.batch} and student.accumulate={config.accumulate} a batch of this "
+                f"{key}.batch={config.batch} and {key}.accumulate={config.accumulate} a batch of this "
                 "set has a single one; choose a batch that leaves no single image over, or a student without "
                 "BatchNorm, such as convnet3"
             )

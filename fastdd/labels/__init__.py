@@ -18,7 +18,7 @@ from .labelling import average_logits, label_views
 from .manifest import Averaging, LabelManifest, images_fingerprint
 from .per_image import ImageLabels, label_images, load_labels, read_labels, save_labels
 from .per_view import Replay, StoredLabels, is_whole
-from .plan import plan_labels
+from .plan import check_views, plan_labels
 from .pruning import LabelPool
 from .render import mix_views, render_views, render_views_with_pil
 from .views import Augmentation, Views, draw_views
@@ -35,6 +35,7 @@ __all__ = [
     "Views",
     "average_logits",
     "bytes_per_label",
+    "check_views",
     "decode",
     "draw_views",
     "encode",

@@ -6,11 +6,36 @@ import math
 
 from torch import Tensor
 
-from ..config import Labels
+from ..config import Labels, Student
 from ..errors import InputError
 from ..protocols import SettledStudent
 from .manifest import LabelManifest, images_fingerprint
 from .views import Augmentation
+
+
+def check_views(config: Labels, student: Student, key: str = "student") -> None:
+    """Refuse a protocol whose views cannot be labelled one by one.
+
+    Args:
+        config: how labels are stored, by view.
+        student: the protocol, which says how views look.
+        key: the recipe's section that holds the protocol, for messages.
+
+    Raises:
+        InputError: the protocol augments in a way that views do not record, or pruning asks for another
+            replay.
+    """
+    black = bool(student.pad) and student.pad_color == "black"
+    if student.randaugment is not None or student.shuffle_patches > 1 or black:
+        raise InputError(
+            f"labels.per view records crops, flips and mixing alone, but {key} has randaugment, "
+            f"shuffle_patches or black padding; set {key}.labels=online, or leave those out"
+        )
+    if config.keep < 1 and config.replay == "shuffle":
+        raise InputError(
+            f"labels.keep {config.keep:g} leaves parts of epochs; set labels.replay to draw or cycle, got "
+            "shuffle"
+        )
 
 
 def plan_labels(
@@ -33,20 +58,9 @@ def plan_labels(
         seed: seed of the views and of the pool's random choice.
 
     Raises:
-        InputError: the protocol augments in a way that views do not record, or pruning asks for another
-            replay.
+        InputError: as check_views.
     """
-    black = bool(student.pad) and student.pad_color == "black"
-    if student.randaugment is not None or student.shuffle_patches > 1 or black:
-        raise InputError(
-            "labels.per view records crops, flips and mixing alone, but student has randaugment, "
-            "shuffle_patches or black padding; set student.labels=online, or leave those out"
-        )
-    if config.keep < 1 and config.replay == "shuffle":
-        raise InputError(
-            f"labels.keep {config.keep:g} leaves parts of epochs; set labels.replay to draw or cycle, got "
-            "shuffle"
-        )
+    check_views(config, student)
     augmentation = Augmentation(
         (images.shape[2], images.shape[3]),
         scale=student.scale,

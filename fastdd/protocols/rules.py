@@ -46,26 +46,27 @@ class SettledStudent(Student):
         return self.training_steps * min(self.batch, self.images)
 
 
-def settle_student(config: Student, images: int, classes: int) -> SettledStudent:
+def settle_student(config: Student, images: int, classes: int, key: str = "student") -> SettledStudent:
     """Put numbers in place of the values of a protocol that depend on the set and on the network.
 
     Args:
         config: the protocol, with the student's network.
         images: number of images in the set.
         classes: number of classes in the set.
+        key: the recipe's section that holds the protocol, for messages.
 
     Raises:
         InputError: a rule says nothing of this many images a class, or of this network.
     """
-    batch = rded_batch(images, classes) if config.batch == "by_ipc" else config.batch
-    lr = rded_rate(config.network) if config.lr == "by_network" else config.lr
+    batch = rded_batch(images, classes, key) if config.batch == "by_ipc" else config.batch
+    lr = rded_rate(config.network, key) if config.lr == "by_network" else config.lr
     steps = config.steps if config.epochs is None else config.epochs * math.ceil(images / batch)
     numbers = {"batch": batch, "lr": lr, "images": images, "training_steps": steps}
     return SettledStudent.model_validate({**dict(config), **numbers})
 
 
-def rded_batch(images: int, classes: int) -> int:
-    """RDED's batch for a set.
+def rded_batch(images: int, classes: int, key: str = "student") -> int:
+    """RDED's batch for a set; ``key`` is as for settle_student.
 
     Raises:
         InputError: the rule has no such number of images a class.
@@ -73,15 +74,15 @@ def rded_batch(images: int, classes: int) -> int:
     ipc = images / classes
     if ipc not in BATCHES:
         raise InputError(
-            f"student.batch=by_ipc is known for 1, 10 and 50 images a class, but the set has {images} images "
-            f"of {classes} classes; set student.batch to a number, for example student.batch=50"
+            f"{key}.batch=by_ipc is known for 1, 10 and 50 images a class, but the set has {images} images "
+            f"of {classes} classes; set {key}.batch to a number, for example {key}.batch=50"
         )
     batch = 100 if classes == 200 else BATCHES[int(ipc)] * (2 if classes in (100, 1000) else 1)
     return min(batch, images)
 
 
-def rded_rate(network: str) -> float:
-    """RDED's learning rate for a student.
+def rded_rate(network: str, key: str = "student") -> float:
+    """RDED's learning rate for a student; ``key`` is as for settle_student.
 
     Raises:
         InputError: its table has no such network.
@@ -90,7 +91,7 @@ def rded_rate(network: str) -> float:
     matches = [name for name in known if network.startswith(name)]
     if not matches:
         raise InputError(
-            f"student.lr=by_network has no learning rate for {network!r}{suggestion(network, known)}; set "
-            "student.lr to a number, for example student.lr=0.001"
+            f"{key}.lr=by_network has no learning rate for {network!r}{suggestion(network, known)}; set "
+            f"{key}.lr to a number, for example {key}.lr=0.001"
         )
     return known[max(matches, key=len)]

@@ -1,9 +1,9 @@
 """``key=value`` texts of the command line and of fastdd.run: what each of them sets.
 
 A key is a dotted path. Its beginning may be left out where only one path ends so: ``minimum_accuracy`` is
-``teacher.minimum_accuracy``. ``method.x`` is x of every arm. The type of the key decides how its text is
-read: text as it stands, a word such as ``cosine`` or ``null``, a number in JSON's spelling, or a list or
-section in brackets, as YAML writes it.
+``teacher.minimum_accuracy``. ``method.x`` is x of every arm, ``students.NAME.x`` x of one of the further
+students. The type of the key decides how its text is read: text as it stands, a word such as ``cosine`` or
+``null``, a number in JSON's spelling, or a list or section in brackets, as YAML writes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..config.yaml_text import load_yaml, scalar
 from ..errors import InputError, suggestion
 
 Address: TypeAlias = tuple[str, ...]
-"""where a value stands: ("student.lr",) or, in a named arm, ("arms", "deda", "terms.gaussian.gamma")"""
+"""where a value stands: ("student.lr",) or, in a named section, ("arms", "deda", "terms.gaussian.gamma")"""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def set_value(model: type[BaseModel], tree: Tree, override: Override) -> tuple[T
 
 
 def values_outside_arms(model: type[BaseModel], overrides: Sequence[Override]) -> Tree:
-    """What overrides set outside of arms and committee, whose names are known only after these values."""
+    """What overrides set outside of arms, committee and students, whose names are not known yet."""
     tree: Tree = {}
     for override in overrides:
         if override.key.partition(".")[0] not in NAMED:
@@ -132,12 +132,13 @@ def _paths(model: type[BaseModel]) -> list[str]:
 
 
 def _named(tree: Tree, head: str, rest: str, key: str) -> Address:
-    """The address of ``arms.NAME.path`` or ``committee.NAME.path``."""
+    """The address of ``arms.NAME.path``, ``committee.NAME.path`` or ``students.NAME.path``."""
     name, _, inner = rest.partition(".")
     names = list(section(tree, head))
     if name not in names:
         what = head.removesuffix("s")
-        raise InputError(f"unknown {what} {name!r}{suggestion(name, names)}; {head}: {', '.join(names)}")
+        listed = ", ".join(names) or f"the recipe has none, write a section `{head}` in a .yaml file"
+        raise InputError(f"{key}: unknown {what} {name!r}{suggestion(name, names)}; {head}: {listed}")
     return head, name, _completed(inner, _paths(NAMED[head]), key)
 
 

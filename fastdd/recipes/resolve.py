@@ -3,6 +3,7 @@
 Each of these is laid over the ones before it:
 
     run     the types' defaults, the data set, the student's protocol, the recipe, key=value
+            (each of the further students has its own protocol, over the data set's student)
     arm     the types' defaults, the method, what it declares for the data set and the images a class, its
             additions, the recipe's section ``method`` (for every arm), the arm's own section, --add,
             key=value
@@ -25,7 +26,7 @@ from ..config.validation import validated
 from ..errors import InputError
 from ..methods import ADDITIONS, METHODS
 from ..protocols import preset
-from .overrides import Address, parse_overrides, set_value, texts_of, values_outside_arms
+from .overrides import Address, Override, parse_overrides, set_value, texts_of, values_outside_arms
 from .presets import Document, data_set, read
 
 
@@ -86,8 +87,8 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
     arms: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
     for extra in add:
         arms = _add_to_all(arms, extra)
-    base = _with_protocol(base, tree, asked)
-    tree = merge(base, _with_committee(base, tree)) | {"arms": arms}
+    tree = _with_committee(base, _with_students(base, tree, given))
+    tree = merge(_with_protocol(base, tree, asked), tree) | {"arms": arms}
     addresses = []
     for override in given:
         tree, found = set_value(Recipe, tree, override)
@@ -213,15 +214,40 @@ def _images_a_class(tree: Tree, origin: str) -> int:
 
 
 def _with_protocol(base: Tree, tree: Tree, asked: Tree) -> Tree:
-    """A data set's values with the student's protocol over them; beneath where the data set names it.
+    """A data set's values with the protocol of ``student`` in their section.
 
     Args:
         asked: the values that overrides give.
     """
     given = value_at(asked, "student.protocol")
     named = value_at(tree, "student.protocol") if given is None else given
-    name = value_at(base, "student.protocol") if named is None else named
+    student = _protocol_over(section(base, "student"), named)
+    return {**base, "student": student} if student else base
+
+
+def _with_students(base: Tree, tree: Tree, overrides: Sequence[Override]) -> Tree:
+    """The recipe's values with each of the further students laid over the data set's and its protocol."""
+    students: Tree = {}
+    for name, own in section(tree, "students").items():
+        asked = [override.text for override in overrides if override.key == f"students.{name}.protocol"]
+        written = own.get("protocol") if isinstance(own, dict) else None
+        named = asked[-1] if asked else None if written is None else plain_values(written)
+        try:
+            below = _protocol_over(section(base, "student"), named)
+        except InputError as error:
+            raise InputError(f"students.{name}.protocol: {error}") from error
+        students[name] = merge(below, own) if isinstance(own, dict) else own
+    return {**tree, "students": students} if students else tree
+
+
+def _protocol_over(student: Tree, named: JsonValue) -> Tree:
+    """A data set's section ``student`` with a protocol over it; beneath it where the data set names it.
+
+    Args:
+        named: the protocol that a recipe or a command names; None: they name none.
+    """
+    name = value_at(student, "protocol") if named is None else named
     if name is None:
-        return base
-    student: Tree = {"student": tree_of(preset(str(name)), f"protocol {name}")}
-    return merge(student, base) if named is None else merge(base, student)
+        return student
+    values = tree_of(preset(str(name)), f"protocol {name}")
+    return merge(values, student) if named is None else merge(student, values)

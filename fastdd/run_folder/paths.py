@@ -9,13 +9,15 @@
     images/ARM/CLASS/00000.png       the distilled images, or .jpg with save.format=jpeg
     labels/ARM.safetensors           soft labels of the images; with labels.per=view the folder labels/ARM/
     students/ARM/seed_0.json         test accuracy of one student; full/ for the whole training set
+    students/NAME/ARM/seed_0.json    the same of the further students of that name
     embeddings.safetensors           teacher embeddings of the real and distilled images
     metrics.json                     all results, the same bytes on every machine run
     report.html                      the page
     sweep.json, sweep.svg            results and figure of a sweep that has this folder
     log.jsonl                        what happened when
 
-A teacher of the committee has its own files: teacher-NAME.safetensors, squeeze-NAME.json, bank-NAME/.
+A teacher of the committee has its own files: teacher-NAME.safetensors, squeeze-NAME.json, bank-NAME/. With
+labels.per=view, further students whose labels are stored have their own in labels/NAME/ARM/.
 """
 
 from __future__ import annotations
@@ -44,7 +46,8 @@ class RunFolder:
 
     Every method and property gives a path and looks at no disk, but for those that say so. ``arm`` is a key
     of the recipe's ``arms``, or ``random`` for the control. ``teacher`` is a name of the recipe's
-    ``committee``, or empty for the teacher of the run.
+    ``committee``, or empty for the teacher of the run. ``student`` is a name of the recipe's ``students``, or
+    empty for its section ``student``.
 
     Attributes:
         path: the folder.
@@ -174,18 +177,18 @@ class RunFolder:
         """The units of an arm that are finished on the disk, in order."""
         return sorted(self.recovery(arm).glob("unit_*.json"))
 
-    def labels(self, arm: str, per: Literal["image", "view"]) -> Path:
-        """Soft labels of an arm: a file of one row an image, or a folder of labelled views."""
+    def labels(self, arm: str, per: Literal["image", "view"], student: str = "") -> Path:
+        """Soft labels of an arm: a file of one row an image, or a folder of the views that a student sees."""
         folder = self.path / "labels"
-        return folder / (arm if per == "view" else f"{arm}.safetensors")
+        return folder / student / arm if per == "view" else folder / f"{arm}.safetensors"
 
-    def students(self, arm: str) -> list[Path]:
+    def students(self, arm: str, student: str = "") -> list[Path]:
         """The students of an arm, or of the reference ``full``, that are finished on the disk."""
-        return sorted((self.path / "students" / arm).glob("seed_*.json"))
+        return sorted((self.path / "students" / student / arm).glob("seed_*.json"))
 
-    def student(self, arm: str, seed: int) -> Path:
+    def student(self, arm: str, seed: int, student: str = "") -> Path:
         """Test accuracy of one student of an arm or of ``full`` (results.StudentResult)."""
-        return self.path / "students" / arm / f"seed_{seed}.json"
+        return self.path / "students" / student / arm / f"seed_{seed}.json"
 
     # -- all of it -----------------------------------------------------------------------------
 

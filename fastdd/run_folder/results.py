@@ -12,7 +12,7 @@ from typing import TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
-from ..config import Recipe
+from ..config import FULL, Recipe
 from ..config.terms import TERMS
 from ..errors import InputError
 from ..runtime.files import write_json
@@ -83,6 +83,11 @@ class Manifest(Record):
     """names and faults of unreadable images, by split; absent: none was skipped"""
 
 
+def stage_of(name: str, student: str, arm: str) -> str:
+    """Key in ``Manifest.stages``: ``students deda``, or ``students NAME deda`` of further students."""
+    return " ".join(part for part in (name, student, arm) if part)
+
+
 # -- metrics.json --------------------------------------------------------------------------------
 
 Curve = tuple[tuple[int, float], ...]
@@ -108,7 +113,7 @@ class TeacherResult(Record):
 
 
 class ProtocolResult(Record):
-    """What all students went through."""
+    """What all students of a section went through."""
 
     text: str
     """the protocol in a line"""
@@ -116,6 +121,16 @@ class ProtocolResult(Record):
     """eight hex digits; accuracies compare only where these are equal"""
     seeds: int
     """students an arm"""
+
+
+class StudentAccuracies(Record):
+    """The students of a section on one set; accuracies are fractions, one a student."""
+
+    last: tuple[float, ...]
+    """test accuracy after the last step"""
+    best: tuple[float, ...]
+    """largest test accuracy of any test during the training"""
+    curves: tuple[Curve, ...]
 
 
 class ArmResult(Record):
@@ -137,6 +152,15 @@ class ArmResult(Record):
     """mean of the classes' mean cosine of pairs of images"""
     vendi_by_class: tuple[float, ...]
     cosine_by_class: tuple[float, ...]
+    students: dict[str, StudentAccuracies] = {}
+    """the further students of the recipe, by name; absent: it has none"""
+
+
+class FullSetAccuracies(StudentAccuracies):
+    """The students of a section on the whole real training set."""
+
+    images: int
+    """real images that the students see"""
 
 
 class FullSetResult(Record):
@@ -148,6 +172,8 @@ class FullSetResult(Record):
     last: tuple[float, ...]
     best: tuple[float, ...]
     curves: tuple[Curve, ...]
+    students: dict[str, FullSetAccuracies] = {}
+    """the further students of the recipe, by name; absent: it has none"""
 
 
 class Metrics(Record):
@@ -172,6 +198,19 @@ class Metrics(Record):
     """null: left out"""
     full_set_left_out: str | None = None
     """why the whole training set is left out; absent: it is not"""
+    students: dict[str, ProtocolResult] = {}
+    """protocols of the recipe's further students, by name; absent: it has none"""
+
+    def last(self, student: str = "") -> dict[str, tuple[float, ...]]:
+        """Accuracies after the last step of every arm, and of the whole training set under the name ``full``.
+
+        Args:
+            student: a name in ``students``; empty for the recipe's section ``student``.
+        """
+        sets: dict[str, ArmResult | FullSetResult] = dict(self.arms)
+        if self.full_set is not None:
+            sets[FULL] = self.full_set
+        return {name: each.students[student].last if student else each.last for name, each in sets.items()}
 
 
 # -- the other files -----------------------------------------------------------------------------

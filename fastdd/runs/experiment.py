@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from .. import evaluate, recover
-from ..config import CONTROL, RANDOM_REAL, Method, Recipe, Terms
+from .. import evaluate, labels, recover
+from ..config import CONTROL, RANDOM_REAL, Method, Recipe, Student, Terms
 from ..config.base import Config
 from ..data.real_data import RealData
 from ..distilled.formation import plane_sizes
@@ -48,6 +49,12 @@ class Experiment:
         return {CONTROL: RANDOM_REAL, **self.recipe.arms}
 
     @cached_property
+    def students(self) -> dict[str, Student]:
+        """The protocols under which every arm is evaluated: the section ``student`` under an empty name, then
+        the recipe's further students."""
+        return {"": self.recipe.student, **self.recipe.students}
+
+    @cached_property
     def teachers(self) -> list[RunTeacher]:
         """The teacher of the run, then those of the committee."""
         configs = {"": self.recipe.teacher, **self.recipe.committee}
@@ -65,21 +72,43 @@ class Experiment:
         """Images a class that an arm's students see: ``ipc``, except with offsets and formations."""
         return recover.seen_slots(self.arms[arm], self.recipe.ipc, len(self.classes), self.teachers_of(arm))
 
-    def protocol(self, arm: str) -> SettledStudent:
-        """What an arm's students go through, in numbers that depend on how many images the arm has."""
-        classes = len(self.classes)
-        return settle_student(self.recipe.student, self.seen(arm) * classes, classes)
+    def protocol(self, arm: str, student: str = "") -> SettledStudent:
+        """What an arm's students go through, in numbers that depend on how many images the arm has.
 
-    def student_structure(self) -> str:
-        """A hash of how the student is built, where code that is not fastdd's builds it; else empty."""
-        name = self.recipe.student.network
-        if ":" not in name:
-            return ""
-        return structure(outline("student.network", name, len(self.classes), self.real.shape))
+        Args:
+            student: a name in ``students``.
+        """
+        classes, config = len(self.classes), self.students[student]
+        return settle_student(config, self.seen(arm) * classes, classes, section_of(student))
 
-    def full_set(self) -> FullSet:
+    def student_structures(self) -> dict[str, str]:
+        """Student -> a hash of how its network is built, for those that code which is not fastdd's builds."""
+        return {
+            student: structure(
+                outline(f"{section_of(student)}.network", config.network, len(self.classes), self.real.shape)
+            )
+            for student, config in self.students.items()
+            if ":" in config.network
+        }
+
+    def full_set(self, student: str = "") -> FullSet:
         """The whole real training set, for students that take as many steps as the control's."""
-        return FullSet(self.real, self.protocol(CONTROL), self.recipe.seed)
+        return FullSet(self.real, self.protocol(CONTROL, student), self.recipe.seed)
+
+    def full_set_left_out(self) -> str | None:
+        """Why no students learn from the whole training set; None: they do.
+
+        Raises:
+            InputError: the recipe asks for it, but its images do not fit into memory.
+        """
+        wanted = self.recipe.metrics.full_set
+        reasons = (self.full_set(student).left_out(wanted) for student in self.students)
+        return next((reason for reason in reasons if reason is not None), None)
+
+
+def section_of(student: str) -> str:
+    """The recipe's section that holds a student's protocol: ``student``, or ``students.NAME``."""
+    return f"students.{student}" if student else "student"
 
 
 def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | None = None) -> Experiment:
@@ -110,15 +139,15 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
             f"metrics.nearest_k is {recipe.metrics.nearest_k}, expected less than the "
             f"{len(experiment.real.train)} real images"
         )
-    experiment.full_set().left_out(recipe.metrics.full_set)  # raises where it was asked for and does not fit
+    experiment.full_set_left_out()  # raises where it was asked for and does not fit
     check_folder(out, recipe, fresh=fresh)
     return experiment
 
 
 def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
     """The recipe with what ``precision: auto`` means on a device, so that the run folder says it."""
-    auto = "bf16" if has_fast_bf16(device) else "fp32"
-    changed: dict[str, Config] = {}
+    precision = {"precision": "bf16" if has_fast_bf16(device) else "fp32"}
+    changed: dict[str, Config | dict[str, Student]] = {}
     for name, section in (
         ("teacher", recipe.teacher),
         ("experts", recipe.experts),
@@ -126,24 +155,37 @@ def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
         ("student", recipe.student),
     ):
         if section.precision == "auto":
-            changed[name] = section.model_copy(update={"precision": auto})
+            changed[name] = section.model_copy(update=precision)
+    changed["students"] = {
+        name: config.model_copy(update=precision if config.precision == "auto" else None)
+        for name, config in recipe.students.items()
+    }
     return recipe.model_copy(update=changed)
 
 
 def _check_students(experiment: Experiment) -> None:
     """Refuse protocols, formations and networks that could not use the images that the arms will have."""
-    recipe, real, classes = experiment.recipe, experiment.real, len(experiment.classes)
-    student, labeller = (
-        outline(f"{key}.network", config.network, classes, real.shape, trains=key == "student").train()
-        for key, config in (("student", recipe.student), ("teacher", recipe.teacher))
-    )
-    normalizing = {recipe.student.network: student}
-    if recipe.student.teacher_mode == "train" and recipe.student.labels == "online":
-        normalizing["the teacher in train mode"] = labeller
+    real, teacher = experiment.real, experiment.recipe.teacher
     for arm, method in experiment.arms.items():
-        config = experiment.protocol(arm)
         if method.formation is not None:
             plane_sizes(method.formation, real.shape)
             real.choose(experiment.seen(arm))  # as many real images a class as the arm starts from
-        smallest = evaluate.smallest_batch(experiment.seen(arm) * classes, config.batch)
-        evaluate.check_batch_norm(config, normalizing, smallest)
+    classes = len(experiment.classes)
+    labeller = outline("teacher.network", teacher.network, classes, real.shape, trains=False).train()
+    for student in experiment.students:
+        _check_student(experiment, student, labeller)
+
+
+def _check_student(experiment: Experiment, student: str, labeller: nn.Module) -> None:
+    """Refuse a student's network, batches and labels that do not go together; ``labeller`` is the teacher."""
+    config, key, classes = experiment.students[student], section_of(student), len(experiment.classes)
+    network = outline(f"{key}.network", config.network, classes, experiment.real.shape).train()
+    normalizing = {config.network: network}
+    if config.teacher_mode == "train" and config.labels == "online":
+        normalizing["the teacher in train mode"] = labeller
+    for arm in experiment.arms:
+        settled = experiment.protocol(arm, student)
+        smallest = evaluate.smallest_batch(experiment.seen(arm) * classes, settled.batch)
+        evaluate.check_batch_norm(settled, normalizing, smallest, key)
+    if config.labels == "stored" and experiment.recipe.labels.per == "view":
+        labels.check_views(experiment.recipe.labels, config, key)

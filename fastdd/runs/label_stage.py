@@ -1,20 +1,23 @@
 """The label stage of a run: the soft labels of its arms' images, and what its students learn from.
 
-With ``labels.per=image`` an arm has one row of logits for each image; with ``labels.per=view`` it has a
-folder that says what every sample of every epoch looked like, and its logits. One process labels, before any
-student reads.
+With ``labels.per=image`` an arm has one row of logits for each image. With ``labels.per=view`` it has a
+folder that says what every sample of every epoch looked like, and its logits; views are those of a protocol,
+so further students whose labels are stored have folders of their own. One process labels, before any student
+reads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from itertools import product
 
 from torch import Tensor
 
 from .. import labels
 from ..config import CONTROL
 from ..evaluate import ReplayedBatches, StudentBatches, protocol_hash, protocol_text
+from ..run_folder.results import stage_of
 from ..teachers import Teacher
 from .run import Run
 
@@ -24,31 +27,34 @@ OWN = "teacher"
 
 def label_arms(run: Run) -> None:
     """Store the soft labels that the run folder lacks."""
-    for arm in run.experiment.arms:
-        if not _is_labelled(run, arm):
-            with run.session.stage(f"label {arm}") as work:
+    experiment, students = run.experiment, [""]
+    if experiment.recipe.labels.per == "view":
+        students += [name for name, config in experiment.recipe.students.items() if config.labels == "stored"]
+    for student, arm in product(students, experiment.arms):
+        if not _is_labelled(run, arm, student):
+            with run.session.stage(stage_of("label", student, arm)) as work:
                 images, _ = run.distilled(arm)
-                _label(run, arm, images)
+                _label(run, arm, student, images)
                 work.images = len(images)
 
 
-def _is_labelled(run: Run, arm: str) -> bool:
+def _is_labelled(run: Run, arm: str, student: str) -> bool:
     per = run.experiment.recipe.labels.per
-    path = run.folder.labels(arm, per)
+    path = run.folder.labels(arm, per, student)
     return labels.is_whole(path) if per == "view" else path.is_file()
 
 
-def _label(run: Run, arm: str, images: Tensor) -> None:
-    """Label an arm's uint8 images [N, C, H, W]."""
+def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
+    """Label an arm's uint8 images [N, C, H, W]; by view, as a student's protocol shows them."""
     recipe, teachers = run.experiment.recipe, _labelling_teachers(run)
-    path = run.folder.labels(arm, recipe.labels.per)
+    path = run.folder.labels(arm, recipe.labels.per, student)
     if recipe.labels.per == "image":
         logits = labels.label_images(teachers, images, arm, recipe.labels.average)
         labels.save_labels(path, logits, images)
         return
     planned = labels.plan_labels(
         recipe.labels,
-        run.experiment.protocol(arm),
+        run.experiment.protocol(arm, student),
         images,
         classes=len(run.experiment.classes),
         teachers=tuple(run.session.manifest.fingerprints[_print_of(name)] for name in teachers),
@@ -71,7 +77,7 @@ def _print_of(name: str) -> str:
 
 
 def stored_labels(
-    run: Run, arm: str, images: Tensor, truth: Tensor, *, seed: int
+    run: Run, arm: str, images: Tensor, truth: Tensor, *, seed: int, student: str = ""
 ) -> Tensor | StudentBatches | None:
     """What the label stage has stored for a student of an arm.
 
@@ -79,6 +85,7 @@ def stored_labels(
         images: uint8 [N, C, H, W] of the arm.
         truth: int64 [N], their classes.
         seed: seed of the student's order.
+        student: a name in the experiment's ``students``.
 
     Returns:
         Logits [N, classes], or batches of labelled views; None: the protocol stores no labels.
@@ -86,10 +93,10 @@ def stored_labels(
     Raises:
         InputError: the labels are of other images or classes, damaged, or no finite numbers.
     """
-    config, recipe = run.experiment.protocol(arm), run.experiment.recipe
+    config, recipe = run.experiment.protocol(arm, student), run.experiment.recipe
     if config.labels != "stored":
         return None
-    path, classes = run.folder.labels(arm, recipe.labels.per), len(run.teacher.card.classes)
+    path, classes = run.folder.labels(arm, recipe.labels.per, student), len(run.teacher.card.classes)
     if recipe.labels.per == "image":
         return labels.load_labels(path, images, classes).to(images.device)
     stored = labels.StoredLabels.open(path, labels.images_fingerprint(images), classes)
@@ -104,9 +111,10 @@ def stored_labels(
     )
 
 
-def described_protocol(run: Run) -> tuple[str, str]:
-    """The control's protocol in a line, and its hash; both include how labels by view are stored."""
-    config, stored = run.experiment.protocol(CONTROL), run.experiment.recipe.labels
+def described_protocol(run: Run, student: str = "") -> tuple[str, str]:
+    """A student's protocol on the control in a line, and its hash; both include how labels by view are
+    stored."""
+    config, stored = run.experiment.protocol(CONTROL, student), run.experiment.recipe.labels
     text, digest = protocol_text(config), protocol_hash(config)
     if config.labels != "stored" or stored.per == "image":
         return text, digest

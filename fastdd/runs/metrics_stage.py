@@ -16,7 +16,7 @@ from ..run_folder.results import DataResult, ProtocolResult, TeacherResult
 from ..runtime.files import write_tensors
 from .label_stage import described_protocol
 from .run import Run
-from .student_stage import accuracies, full_set_result
+from .student_stage import accuracies, full_set_result, further_accuracies
 
 
 def write_metrics(run: Run) -> None:
@@ -28,7 +28,6 @@ def write_metrics(run: Run) -> None:
 def _measure(run: Run) -> Metrics:
     experiment, recipe, card = run.experiment, run.experiment.recipe, run.teacher.card
     arms = _arms(run)
-    text, digest = described_protocol(run)
     left_out = run.session.manifest.full_set_left_out
     metrics = Metrics(
         recipe=recipe.name,
@@ -40,12 +39,22 @@ def _measure(run: Run) -> Metrics:
             root=recipe.data.root, train=len(experiment.real.train), test=len(experiment.real.test_set)
         ),
         teacher=TeacherResult(network=card.network, accuracy=card.accuracy),
-        protocol=ProtocolResult(text=text, hash=digest, seeds=recipe.student.seeds),
+        protocol=_protocol(run),
         k=recipe.metrics.nearest_k,
         arms=arms,
         full_set=full_set_result(run),
     )
-    return metrics if left_out is None else metrics.model_copy(update={"full_set_left_out": left_out})
+    further: dict[str, object] = {}  # keys that are absent where they say nothing
+    if left_out is not None:
+        further["full_set_left_out"] = left_out
+    if recipe.students:
+        further["students"] = {name: _protocol(run, name) for name in recipe.students}
+    return metrics.model_copy(update=further)
+
+
+def _protocol(run: Run, student: str = "") -> ProtocolResult:
+    text, digest = described_protocol(run, student)
+    return ProtocolResult(text=text, hash=digest, seeds=run.experiment.students[student].seeds)
 
 
 def _arms(run: Run) -> dict[str, ArmResult]:
@@ -59,9 +68,8 @@ def _arms(run: Run) -> dict[str, ArmResult]:
             seen = run.experiment.seen(arm)
             truth = torch.arange(len(run.experiment.classes)).repeat_interleave(seen)
             diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, k=k)
-            arms[arm] = ArmResult.model_validate(
-                {"title": method.title, "seen": seen, **accuracies(run, arm), **asdict(diversity)}
-            )
+            own = {"title": method.title, "seen": seen, **accuracies(run, arm), **asdict(diversity)}
+            arms[arm] = ArmResult.model_validate(own | further_accuracies(run, arm))
         work.images = len(real)
     return arms
 

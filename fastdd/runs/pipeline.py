@@ -18,7 +18,7 @@ from ..run_folder import Manifest, Metrics, RunFolder, Session, open_run, read
 from ..runtime.distributed import is_main
 from ..runtime.files import write_json
 from ..runtime.seeds import seed_everything
-from .experiment import Experiment, check
+from .experiment import Experiment, check, section_of
 from .label_stage import label_arms
 from .metrics_stage import write_metrics
 from .recover_stage import recover_arms
@@ -138,14 +138,14 @@ def begin(experiment: Experiment, out: Path, *, fresh: bool = False, shared: boo
         InputError: the folder's run began with other data.
     """
     recipe, real = experiment.recipe, experiment.real
-    left_out = experiment.full_set().left_out(recipe.metrics.full_set)
+    left_out = experiment.full_set_left_out()
     session = open_run(
         out, recipe, fresh=fresh, shared=shared, full_set_left_out=left_out, skipped=real.skipped
     )
     session.check_fingerprint("train", real.train.fingerprint)
     session.check_fingerprint("test", real.test_set.fingerprint)
-    if student := experiment.student_structure():
-        session.check_fingerprint("student network", student)
+    for student, digest in experiment.student_structures().items():
+        session.check_fingerprint(f"{section_of(student)} network", digest)
     if is_main() and not session.folder.data.is_file():
         write_json(session.folder.data, [summary(real.train), summary(real.test_set)])
     return session

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..bank import store
-from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe
+from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe, Student
 from ..errors import InputError
 from ..recover import all_units, teachers_used
 from ..run_folder import RunFolder, UnitPlan, read, read_manifest, read_recipe
+from ..run_folder.results import stage_of
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,20 @@ def status(folder: Path) -> list[Progress]:
         rows.append(Progress(f"squeeze{suffix}", squeezed, 1, "teacher"))
         rows.append(Progress(f"bank{suffix}", *_bank(run.bank(teacher)), "classes"))
     classes = _bank(run.bank())[1]
-    seeds = recipe.student.seeds
+    students = {"": recipe.student, **recipe.students}
     for arm, method in {CONTROL: RANDOM_REAL, **recipe.arms}.items():
         total = _units(run, recipe, arm, method, classes=classes)
         rows.append(Progress(f"recover {arm}", len(run.units(arm)), total, "units"))
-        rows.append(Progress(f"students {arm}", len(run.students(arm)), seeds, "students"))
+        rows += [_students(run, arm, *student) for student in students.items()]
     if manifest is not None and manifest.full_set_left_out is None:
-        rows.append(Progress(f"students {FULL}", len(run.students(FULL)), seeds, "students"))
+        rows += [_students(run, FULL, *student) for student in students.items()]
     rows.append(Progress("report", int(run.report.is_file()), 1, "page"))
     return rows
+
+
+def _students(run: RunFolder, arm: str, name: str, config: Student) -> Progress:
+    """The students of an arm under one protocol, which has a name but for the section ``student``."""
+    return Progress(stage_of("students", name, arm), len(run.students(arm, name)), config.seeds, "students")
 
 
 def _bank(folder: Path) -> tuple[int, int | None]:

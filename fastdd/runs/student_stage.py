@@ -1,19 +1,21 @@
-"""The students of a run: of every arm, and of the whole real training set.
+"""The students of a run: of every arm and of the whole real training set, under every protocol of the recipe.
 
-All students are in one queue that processes share; those of the whole training set come last.
+All students are in one queue that processes share: those of the section ``student``, then the further ones by
+name. Within a section those of the whole training set come last.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TypedDict
+from itertools import product
+from typing import NamedTuple, TypedDict
 
 from ..config import FULL
 from ..evaluate import train_student
 from ..evaluate.full_set import FullSet
 from ..models.build import network_builder
 from ..run_folder import FullSetResult, StudentResult, read, write
-from ..run_folder.results import Curve
+from ..run_folder.results import Curve, FullSetAccuracies, StudentAccuracies, stage_of
 from ..runtime.distributed import barrier, claims
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
@@ -29,32 +31,64 @@ class Accuracies(TypedDict):
     curves: tuple[Curve, ...]
 
 
+class _Job(NamedTuple):
+    """One student that is to be trained.
+
+    Attributes:
+        student: name of its protocol in the experiment's ``students``.
+        learned: the arm that it learns from, or FULL.
+        seed: its number.
+    """
+
+    student: str
+    learned: str
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """What the stage is called: ``students deda``, of further students ``students NAME deda``."""
+        return stage_of("students", self.student, self.learned)
+
+
 def train_students(run: Run) -> None:
-    """Train and test the students that the run folder lacks, of all arms and seeds."""
-    sets = list(run.experiment.arms)
-    if run.session.manifest.full_set_left_out is None:
-        sets.append(FULL)
-    every = [(name, seed) for name in sets for seed in range(run.experiment.recipe.student.seeds)]
-    left = [(name, seed) for name, seed in every if not run.folder.student(name, seed).is_file()]
+    """Train and test the students that the run folder lacks, of all protocols, arms and seeds."""
+    left = [job for job in _jobs(run) if not run.folder.student(job.learned, job.seed, job.student).is_file()]
     barrier()  # all processes have listed them before any is finished
-    full = run.experiment.full_set()  # its images are decoded once, and are gone with this stage
+    full: dict[str, FullSet] = {}  # of one student at a time, whose images are decoded once
     for number in claims("students", len(left)):
-        _train(run, *left[number], full)
+        job = left[number]
+        if job.student not in full:
+            full = {job.student: run.experiment.full_set(job.student)}
+        _train(run, job, full[job.student])
     barrier()
 
 
-def _train(run: Run, name: str, seed: int, full: FullSet) -> None:
+def _jobs(run: Run) -> list[_Job]:
+    """All students of the run, in the order in which they are trained."""
+    sets = list(run.experiment.arms)
+    if run.session.manifest.full_set_left_out is None:
+        sets.append(FULL)
+    return [
+        _Job(student, learned, seed)
+        for student, config in run.experiment.students.items()
+        for learned, seed in product(sets, range(config.seeds))
+    ]
+
+
+def _train(run: Run, job: _Job, full: FullSet) -> None:
     """Train one student and write its accuracy."""
+    student, name, seed = job
     identity = derive(run.experiment.recipe.seed, "student", seed)
     if name == FULL:
         config, soft_labels = full.config, None
         images, truth = full.images
     else:
-        config, (images, truth) = run.experiment.protocol(name), run.distilled(name)
-        soft_labels = stored_labels(run, name, images, truth, seed=identity)
+        config, (images, truth) = run.experiment.protocol(name, student), run.distilled(name)
+        soft_labels = stored_labels(run, name, images, truth, seed=identity, student=student)
     test, total = run.experiment.real.test, config.images_seen
     new_network = network_builder(config.network, len(run.teacher.card.classes), images.shape[1])
-    with run.session.stage(f"students {name}") as work, progress(f"student {name} {seed}", total) as bar:
+    shown = f"{stage_of('student', student, name)} {seed}"
+    with run.session.stage(job.title) as work, progress(shown, total) as bar:
         result = train_student(
             config,
             run.teacher,
@@ -68,23 +102,36 @@ def _train(run: Run, name: str, seed: int, full: FullSet) -> None:
         )
         work.images = total
     found = StudentResult.model_validate({"seed": seed, **asdict(result)})
-    write(run.folder.student(name, seed), found)
+    write(run.folder.student(name, seed, student), found)
 
 
-def accuracies(run: Run, name: str) -> Accuracies:
-    """Accuracies of an arm's students, or of those of the whole training set."""
-    seeds = range(run.experiment.recipe.student.seeds)
-    found = [read(run.folder.student(name, seed), StudentResult) for seed in seeds]
+def accuracies(run: Run, name: str, student: str = "") -> Accuracies:
+    """Accuracies of an arm's students, or of those of the whole training set, under one protocol."""
+    seeds = range(run.experiment.students[student].seeds)
+    found = [read(run.folder.student(name, seed, student), StudentResult) for seed in seeds]
     return {
-        "last": tuple(student.last for student in found),
-        "best": tuple(student.best for student in found),
-        "curves": tuple(student.curve for student in found),
+        "last": tuple(each.last for each in found),
+        "best": tuple(each.best for each in found),
+        "curves": tuple(each.curve for each in found),
     }
+
+
+def further_accuracies(run: Run, arm: str) -> dict[str, dict[str, StudentAccuracies]]:
+    """``students``: the further students of an arm by name; nothing where the recipe has none."""
+    names = run.experiment.recipe.students
+    found = {name: StudentAccuracies(**accuracies(run, arm, name)) for name in names}
+    return {"students": found} if found else {}
 
 
 def full_set_result(run: Run) -> FullSetResult | None:
     """The students of the whole training set; None: it is left out."""
     if run.session.manifest.full_set_left_out is not None:
         return None
-    full = run.experiment.full_set()
-    return FullSetResult(title=full.title, images=len(full.chosen), **accuracies(run, FULL))
+    experiment = run.experiment
+    full = {student: experiment.full_set(student) for student in experiment.students}
+    found = {
+        name: FullSetAccuracies(images=len(full[name].chosen), **accuracies(run, FULL, name))
+        for name in experiment.recipe.students
+    }
+    own = FullSetResult(title=full[""].title, images=len(full[""].chosen), **accuracies(run, FULL))
+    return own.model_copy(update={"students": found}) if found else own

@@ -1,0 +1,215 @@
+"""A recipe's section ``students``: all arms and both controls under several protocols in one run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import fastdd
+from fastdd.cli import main
+from fastdd.config import Recipe, as_plain
+from fastdd.errors import InputError
+from fastdd.recipes.resolve import resolve, table
+from fastdd.run_folder import RunFolder
+from fastdd.runs.status import status
+
+SOFT = "{network: resnet8, steps: 4, batch: 20, pad: 1, flip: 0.0, seeds: 1, evaluations: 2}"
+TWO = f"""\
+ipc: 1
+data: {{root: digits, channels: 1}}
+teacher: {{network: resnet8, mean: [0.305], std: [0.376], epochs: 1, batch: 128, lr: 0.1, pad: 1, flip: 0.0}}
+arms: {{deda: {{method: deda, steps: 2}}}}
+student: {{network: convnet1, labels: hard, steps: 10, batch: 10, pad: 1, flip: 0, seeds: 2, evaluations: 1}}
+students:
+  resnet-soft: {SOFT}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run with two kinds of students; beside it lies its recipe. Read only."""
+    path = tmp_path_factory.mktemp("two")
+    (path / "two.yaml").write_text(TWO)
+    fastdd.run(path / "two.yaml", path / "out")
+    return path / "out"
+
+
+def write(path: Path, text: str) -> str:
+    (path / "own.yaml").write_text(text)
+    return str(path / "own.yaml")
+
+
+# -- a run ----------------------------------------------------------------------------------------
+
+
+def test_every_arm_and_both_controls_have_them(folder: Path) -> None:
+    metrics = fastdd.run(folder.parent / "two.yaml", folder).metrics
+    for arm in ("random", "deda"):
+        assert len(metrics.arms[arm].last) == 2
+        assert len(metrics.arms[arm].students["resnet-soft"].last) == 1
+        assert [step for step, _ in metrics.arms[arm].students["resnet-soft"].curves[0]] == [2, 4]
+    assert metrics.full_set is not None
+    assert metrics.full_set.images == 106  # 10 steps of 10, and what rounding by class adds
+    assert metrics.full_set.students["resnet-soft"].images == 46
+    protocol = metrics.students["resnet-soft"]
+    assert protocol.text.startswith("resnet8, 4 steps of 20 images")
+    assert protocol.hash != metrics.protocol.hash
+    assert metrics.last("resnet-soft")["deda"] == metrics.arms["deda"].students["resnet-soft"].last
+    assert set(metrics.last()) == {"random", "deda", "full"}
+
+
+def test_the_section_student_keeps_its_file_names(folder: Path) -> None:
+    run = RunFolder(folder)
+    files = sorted(str(path.relative_to(folder / "students")) for path in folder.glob("students/**/*.json"))
+    assert files == [
+        "deda/seed_0.json",
+        "deda/seed_1.json",
+        "full/seed_0.json",
+        "full/seed_1.json",
+        "random/seed_0.json",
+        "random/seed_1.json",
+        "resnet-soft/deda/seed_0.json",
+        "resnet-soft/full/seed_0.json",
+        "resnet-soft/random/seed_0.json",
+    ]
+    assert run.students("deda", "resnet-soft") == [run.student("deda", 0, "resnet-soft")]
+
+
+def test_a_further_student_reaches_what_it_reaches_alone(
+    folder: Path, tmp_path: Path, one_thread: None
+) -> None:
+    shutil.copytree(folder, tmp_path / "two")
+    (tmp_path / "two" / "metrics.json").unlink()
+    shutil.rmtree(tmp_path / "two" / "students")
+    several = fastdd.run(folder.parent / "two.yaml", tmp_path / "two", until="evaluate").metrics
+    given = f"teacher.weights={folder / 'teacher.safetensors'}"
+    alone = write(tmp_path, TWO.split("student:")[0] + f"student: {SOFT}")
+    metrics = fastdd.run(alone, tmp_path / "one", [given], until="evaluate").metrics
+    assert metrics.last() == several.last("resnet-soft")
+    assert metrics.protocol == several.students["resnet-soft"]
+
+
+def test_what_is_missing_of_them_is_made_again(folder: Path, tmp_path: Path, one_thread: None) -> None:
+    command = ["run", str(folder.parent / "two.yaml"), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    run = RunFolder(tmp_path / "out")
+    names = (run.student("deda", 0, "resnet-soft"), run.student("full", 0, "resnet-soft"), run.metrics)
+    before = [file.read_bytes() for file in names]
+    for file in names:
+        file.unlink()
+    rows = {row.stage: (row.done, row.total) for row in status(run.path)}
+    assert rows["students deda"] == (2, 2)
+    assert rows["students resnet-soft deda"] == rows["students resnet-soft full"] == (0, 1)
+    assert main(command) == 0
+    assert [file.read_bytes() for file in names] == before
+    assert main([*command, "--fresh", "students.resnet-soft.steps=2"]) == 0
+    assert [file.read_bytes() for file in names] != before
+
+
+def test_the_table_has_a_column_for_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(folder.parent / "two.yaml"), "--out", str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert "(convnet1, hard labels)" in text
+    assert "(resnet8, soft labels)" in text
+    last = fastdd.run(folder.parent / "two.yaml", folder).metrics.last("resnet-soft")
+    gain = 100 * (last["deda"][0] - last["random"][0])
+    assert f"{100 * last['deda'][0]:.1f} ({gain:+.1f})" in text
+    assert "protocol of resnet-soft" in text
+
+
+def test_labels_of_views_are_those_of_each_protocol(tmp_path: Path, folder: Path) -> None:
+    text = TWO.split("students:")[0] + "students: {soft: {network: convnet1, labels: stored, steps: 2}}\n"
+    recipe = write(tmp_path, text + "labels: {per: view, form: fp16}\nmetrics: {full_set: false}\n")
+    given = [f"teacher.weights={folder / 'teacher.safetensors'}", "student.labels=stored"]
+    out = fastdd.run(recipe, tmp_path / "out", given, until="evaluate").path
+    assert {path.parent.name for path in out.glob("labels/*/manifest.json")} == {"random", "deda"}
+    assert {path.parent.name for path in out.glob("labels/soft/*/manifest.json")} == {"random", "deda"}
+    with pytest.raises(InputError, match=r"students\.soft has randaugment.*students\.soft\.labels=online"):
+        fastdd.run(recipe, tmp_path / "no", [*given, "students.soft.pad_color=black"])
+    assert not (tmp_path / "no").exists()
+
+
+# -- the recipe -----------------------------------------------------------------------------------
+
+
+def test_a_recipe_without_them_is_saved_as_before(tiny: Path, tmp_path: Path) -> None:
+    assert "students" not in as_plain(resolve(str(tiny)).recipe)
+    plain = as_plain(resolve(write(tmp_path, TWO)).recipe)
+    assert Recipe.model_validate(plain) == resolve(write(tmp_path, TWO)).recipe
+
+
+def test_each_has_its_own_protocol_over_the_data_sets_student(tmp_path: Path) -> None:
+    text = "dataset: cifar10\narms: {deda: {method: deda}}\nstudent: {lr: 0.5}\n"
+    name = write(
+        tmp_path, text + "students: {a: {protocol: sre2l-cifar, pad: 1}, b: {protocol: rded}, c: {}}"
+    )
+    resolved = resolve(name, ["students.b.protocol=dire", "students.c.seeds=7"])
+    a, b, c = resolved.recipe.students.values()
+    assert (a.protocol, a.network, a.epochs, a.steps, a.pad) == (
+        "sre2l-cifar",
+        "resnet18_small",
+        400,
+        None,
+        1,
+    )
+    assert (b.protocol, b.seeds, b.lr) == ("dire", 5, 0.001)
+    assert (c.protocol, c.steps, c.seeds, c.precision) == ("house", 400, 7, "auto")
+    origins = {row.path: row.origin for row in table(resolved)}
+    assert origins["students.a.epochs"] == "protocol sre2l-cifar"
+    assert origins["students.a.precision"] == "data set cifar10"
+    assert origins["students.c.seeds"] == "command line"
+    assert origins["students.c.lr"] == "default"
+
+
+def test_overrides_name_one_of_them(tmp_path: Path) -> None:
+    recipe = resolve(write(tmp_path, TWO), ["students.resnet-soft.steps=100", "student.steps=7"]).recipe
+    assert (recipe.student.steps, recipe.students["resnet-soft"].steps) == (7, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "expected"),
+    [
+        ("{../a: {}}", [], r"students\.\.\./a: the name becomes a folder name"),
+        ("{deda: {}}", [], r"students\.deda has the name of an arm"),
+        ("{random: {}}", [], r"students\.random has the name of an arm"),
+        ("{a: {steps: 1}, a: {steps: 2}}", [], r"key written twice: a"),
+        ("{a: {protocol: sre3l-cifar}}", [], r"students\.a\.protocol: unknown protocol 'sre3l-cifar'"),
+        ("{a: {stps: 1}}", [], r"unknown key students\.a\.stps \(did you mean 'steps'\?\)"),
+        ("{a: {lr: -1}}", [], r"students\.a\.lr: .*greater than 0 .*got -1"),
+        ("{a: {steps: null}}", [], r"students\.a: give one of steps and epochs"),
+        ("{a: 3}", [], r"students\.a: .*got 3"),
+        ("3", [], r"students: .*got 3"),
+        ("{resnet: {}}", ["students.rsnet.steps=1"], r"unknown student 'rsnet' \(did you mean 'resnet'\?\)"),
+        (
+            "{}",
+            ["students.a.steps=1"],
+            r"students\.a\.steps: unknown student 'a'; .*write a section `students`",
+        ),
+    ],
+)
+def test_a_bad_section_is_refused_by_its_key(
+    tmp_path: Path, text: str, overrides: list[str], expected: str
+) -> None:
+    name = write(tmp_path, f"arms: {{deda: {{method: deda}}}}\nstudents: {text}\n")
+    with pytest.raises(InputError, match=expected):
+        resolve(name, overrides)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("network=resnet80", r"students\.resnet-soft\.network: unknown network 'resnet80'"),
+        ("network=convnet3", r"students\.resnet-soft\.network: convnet3 cannot take images of 1 x 8 x 8"),
+        ("batch=9", r"students\.resnet-soft\.batch=9 and students\.resnet-soft\.accumulate=1"),
+        ("batch=by_ipc", r"students\.resnet-soft\.batch=by_ipc is known for 1, 10 and 50 images a class"),
+    ],
+)
+def test_a_student_that_cannot_be_trained_is_refused_before_any_work(
+    tmp_path: Path, override: str, expected: str
+) -> None:
+    given = [f"students.resnet-soft.{override}", f"ipc={3 if 'by_ipc' in override else 1}"]
+    with pytest.raises(InputError, match=expected):
+        fastdd.run(write(tmp_path, TWO), tmp_path / "out", given)
+    assert not (tmp_path / "out").exists()

@@ -122,6 +122,7 @@ def test_cut_files(kind: str, keep: float) -> None:
         (b"hello, this is text", "neither a JPEG nor a PNG"),
         (b"\xff\xd8\xff\xd9" + bytes(20), "without a frame header"),
         (png(0, 5, b""), "size of 0 x 5"),
+        (png(13000, 13000, b"\0" * 100), "13000 x 13000 pixels, more than the limit of .*; scale it down"),
         (png(60000, 60000, b"\0" * 100), f"60000 x 60000 pixels, more than the limit of {MAX_PIXELS:,}"),
         (png(2, 2, b"\0ab"), "exactly 6 bytes"),
         (png(2, 2, b"\0ab\5ab"), "row filter"),
@@ -199,6 +200,33 @@ def test_fit_is_torchvisions_evaluation_transform(shape: tuple[int, int]) -> Non
     image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     expected = v2.Compose([v2.Resize(32, antialias=True), v2.CenterCrop(32)])(image)
     assert torch.equal(fit(image, (32, 32)), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 300), (300, 1), (2, 301), (3, 1000), (1000, 3)])
+def test_a_very_long_image_is_cut_to_its_middle_before_the_resize(shape: tuple[int, int]) -> None:
+    image = torch.randint(0, 256, (3, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    expected = v2.Compose([v2.Resize(8, antialias=True), v2.CenterCrop(8)])(image)
+    assert (fit(image, (8, 8)).int() - expected.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(1, 20000), (20000, 1), (1, 60000)])
+def test_one_row_or_column_of_pixels_takes_little_memory(shape: tuple[int, int]) -> None:
+    """Resized as a whole, the second would have 4,480,000 x 224 pixels: 3 GB in each channel and more."""
+    image = torch.full((3, *shape), 7, dtype=torch.uint8)
+    assert torch.equal(decode(encoded(image.permute(1, 2, 0).numpy(), "PNG"), 3), image)
+    for out in (fit(image, (224, 224)), fit(image, (224, 224), 256)):
+        assert out.shape == (3, 224, 224)
+        assert (out == 7).all()
+        assert out.untyped_storage().nbytes() < 16 * 3 * 256 * 256 + 1
+
+
+def test_too_little_memory_is_no_fault_of_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: object, **options: object) -> Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr("fastdd.data.decode.decode_image", fails)
+    with pytest.raises(MemoryError):
+        decode(encoded(smooth(), "PNG"), 3)
 
 
 @pytest.mark.parametrize("shape", [(37, 50), (50, 37), (8, 90), (90, 8), (24, 40)])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.io import encode_png
 
-from fastdd.data import open_dataset
+from fastdd.data import check, open_dataset
 from fastdd.errors import InputError
 from fastdd.runtime import memory
 
@@ -197,6 +197,46 @@ def test_links_and_special_files(root: Path, tmp_path: Path) -> None:
     (root / "train/cat/pipe.png").unlink()
     alias.symlink_to(root)
     assert len(open_dataset(alias, "train")) == 5
+
+
+def cached(root: Path, cache: Path) -> Path:
+    """A hub's snapshot of a data set: each file is a link to ../../blobs."""
+    for number, path in enumerate(sorted(path for path in root.rglob("*") if path.is_file())):
+        link = cache / "snapshots" / "main" / path.relative_to(root)
+        write(cache, f"blobs/{number}", path.read_bytes())
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(cache / f"blobs/{number}", link.parent))
+    return cache / "snapshots" / "main"
+
+
+def test_links_out_of_the_folder_are_followed_where_that_is_asked_for(root: Path, tmp_path: Path) -> None:
+    snapshot = cached(root, tmp_path / "cache")
+    assert "leads out of the data folder (data.follow_links=true follows it)" in message(snapshot)
+    for split in ("train", "test"):
+        wanted, found = open_dataset(root, split), open_dataset(snapshot, split, follow_links=True)
+        assert (found.names, found.fingerprint) == (wanted.names, wanted.fingerprint)
+        assert found.reader.encoded(0) == wanted.reader.encoded(0)
+    assert check(snapshot)
+    assert check(snapshot, follow_links=True) == []
+    assert "leads out" in message(snapshot)  # what was allowed once is not allowed for ever
+
+
+def test_class_folders_and_splits_that_are_links_are_followed_where_that_is_asked_for(
+    root: Path, tmp_path: Path
+) -> None:
+    linked = tmp_path / "linked"
+    (linked / "train").mkdir(parents=True)
+    (linked / "val").symlink_to(root / "val")
+    for name in ("cat", "dog"):
+        (linked / "train" / name).symlink_to(root / "train" / name)
+    for split in ("train", "test"):
+        found = open_dataset(linked, split, follow_links=True)
+        assert found.fingerprint == open_dataset(root, split).fingerprint
+    assert "is a link that leads out of the data folder (data.follow_links=true" in message(linked)
+    assert f"'{linked}/val' is a link that leads out of the data folder" in message(linked, "test")
+    (linked / "train" / "owl").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="is a link that leads nowhere"):
+        open_dataset(linked, "train", follow_links=True)
 
 
 # -- hostile and damaged archives -----------------------------------------------------------------

@@ -262,6 +262,7 @@ def test_links_out_of_the_folder(tmp_path: Path) -> None:
     (root / "train/0000.tar").rename(tmp_path / "elsewhere.tar")
     (root / "train/0000.tar").symlink_to(tmp_path / "elsewhere.tar")
     assert "leads out of the data folder" in message(root)
+    assert open_dataset(root, "train", follow_links=True).counts == (1, 2, 2)
     (root / "train/0000.tar").unlink()
     os.mkfifo(root / "train/0000.tar")
     assert "is not a plain file" in message(root)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 
 from ..errors import InputError
 from ..version import __version__
@@ -68,17 +72,70 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status.
 
-    0: done; 1: problems were found; 2: bad input, told in one line; 130: interrupted.
+    0: done; 1: problems were found; 2: bad input or too little memory, told in one line; 128 + number:
+    ended by a signal.
     """
-    arguments = _parse(argv)
+    with _noted_signals() as signals:
+        try:
+            arguments = _parse(argv)
+            return arguments.run(arguments) or 0
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except BaseException as error:
+            # A signal that comes while a library is imported may end in any error of that library.
+            if signals or isinstance(error, KeyboardInterrupt):
+                number = signals[0] if signals else signal.SIGINT
+                what = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+                print(f"{what}; the same command continues where it stopped", file=sys.stderr)
+                return 128 + number
+            if not isinstance(error, InputError) and not _out_of_memory(error):
+                raise
+            print(f"error: {error if isinstance(error, InputError) else _MEMORY}", file=sys.stderr)
+            return 2
+
+
+# -- what ends a command from outside --------------------------------------------------------------
+
+_MEMORY = (
+    "the memory does not suffice; end other programs, choose smaller batches (bank.batch, student.batch, "
+    "recover.unit_images) or a machine with more; the same command continues where it stopped"
+)
+_MEMORY_TEXTS = ("t allocate memory", "annot allocate memory", "failed to map segment", "bad_alloc")
+"""what torch, and the loader of libraries, say where memory ran out"""
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that memory ran out."""
+    if error is None:
+        return False
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    said = isinstance(error, RuntimeError | ImportError | OSError) and any(
+        text in str(error) for text in _MEMORY_TEXTS
+    )
+    return said or _out_of_memory(error.__cause__ or error.__context__)
+
+
+@contextmanager
+def _noted_signals() -> Iterator[list[signal.Signals]]:
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does; the signals that came are listed.
+
+    What the parent process ignores, as nohup does, stays ignored.
+    """
+    came: list[signal.Signals] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        came.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            if number not in before and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, stop)
     try:
-        return arguments.run(arguments) or 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -24,13 +24,23 @@ def add(commands: Commands) -> None:
     check.add_argument(
         "--quick", action="store_true", help="look at both ends of each file instead of decoding it"
     )
+    _add_follow_links(check)
     check.set_defaults(run=_check)
     show = actions.add_parser("show", help="print a data set's classes, counts and fingerprint")
     show.add_argument("root", metavar="ROOT", help=ROOT)
     show.add_argument(
         "--contents", action="store_true", help="hash the contents of the files, not their names and sizes"
     )
+    _add_follow_links(show)
     show.set_defaults(run=_show)
+
+
+def _add_follow_links(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="follow links that lead out of the folder, as data.follow_links=true does",
+    )
 
 
 def _show(arguments: argparse.Namespace) -> None:
@@ -39,7 +49,11 @@ def _show(arguments: argparse.Namespace) -> None:
     from ..data import open_dataset, summary
 
     wanted: FingerprintOf = "contents" if arguments.contents else "names"
-    both = [summary(open_dataset(arguments.root, split, wanted)) for split in ("train", "test")]
+    opened = [
+        open_dataset(arguments.root, split, wanted, follow_links=arguments.follow_links)
+        for split in ("train", "test")
+    ]
+    both = [summary(dataset) for dataset in opened]
     rows = Table("", "train", "test", box=None, header_style="bold")
     for name, cells in _cells(both).items():
         rows.add_row(name, *cells)
@@ -61,7 +75,7 @@ def _cells(both: list[DatasetSummary]) -> dict[str, list[str]]:
 def _check(arguments: argparse.Namespace) -> int:
     from ..data import check
 
-    problems = check(arguments.root, arguments.quick)
+    problems = check(arguments.root, arguments.quick, follow_links=arguments.follow_links)
     for problem in problems:
         print(problem)
     found = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"

@@ -78,7 +78,8 @@ def _metrics(arguments: argparse.Namespace) -> None:
         raise InputError(f"{arguments.set} is no run, which would name its real set; give --real ROOT")
     if arguments.real is None:
         check_recorded_root(root, "--real")
-    real = open_dataset(root, split_named(arguments.split))
+    follow_links = data is not None and arguments.real is None and data.follow_links
+    real = open_dataset(root, split_named(arguments.split), follow_links=follow_links)
     labels = distilled.classes_of(real.classes)
     height, width = distilled.images.shape[2:]
     resize = data.resize if data and arguments.real is None and arguments.size is None else None

@@ -17,7 +17,7 @@ from .sources.tree import SPLIT_FOLDERS
 from .unreadable import faults
 
 
-def check(root: str | Path, quick: bool = False) -> list[Problem]:
+def check(root: str | Path, quick: bool = False, *, follow_links: bool = False) -> list[Problem]:
     """List all problems of a data set; an empty list means that both splits can be used.
 
     Bytes that were changed inside the pixels of a JPEG still decode, to a damaged picture, and are not found.
@@ -25,6 +25,7 @@ def check(root: str | Path, quick: bool = False) -> list[Problem]:
     Args:
         root: as for open_dataset.
         quick: look at both ends of each file, and decode only what looks wrong.
+        follow_links: as for open_dataset.
 
     Raises:
         InputError: there is nothing at root.
@@ -32,7 +33,7 @@ def check(root: str | Path, quick: bool = False) -> list[Problem]:
     problems: list[Problem] = []
     for split in SPLIT_FOLDERS:
         try:
-            images = open_split(root, split)
+            images = open_split(root, split, follow_links)
         except MissingRootError:
             raise
         except InputError as error:

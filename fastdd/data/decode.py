@@ -18,6 +18,8 @@ from torchvision.io import ImageReadMode, decode_image
 
 from .verify import BadImage, verify
 
+LONGEST = 16
+"""a side of more than so many times the part of it that is shown is cut to its middle before the resize"""
 MODES = {1: ImageReadMode.GRAY, 3: ImageReadMode.RGB}
 
 
@@ -39,6 +41,8 @@ def decode(data: bytearray, channels: int) -> Tensor:
     try:
         image = decode_image(encoded, mode=MODES[channels], apply_exif_orientation=False)
     except RuntimeError as error:
+        if "allocate memory" in str(error):
+            raise MemoryError(str(error).partition("\n")[0]) from error  # no fault of the image
         # "function, file.cpp:line, reason" and a C++ stack: only the reason is for people.
         reason = re.sub(r"^.*?\.(cpp|h):\d+, ", "", str(error).partition("\n")[0])
         raise BadImage(f"cannot be decoded ({reason})") from error
@@ -78,6 +82,18 @@ def placement(
     return cover, (round((cover[0] - H) / 2), round((cover[1] - W) / 2))
 
 
+def _middle(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of an image that is very long, with all that the crop of its center shows.
+
+    At 224, a row of 20,000 pixels would otherwise be resized to 4,480,000 x 224 pixels, of which 224 x 224
+    are kept.
+    """
+    height, width = image.shape[-2:]
+    longest = LONGEST * min(height, width) * -(-max(size) // min(size))
+    top, left = (max(0, (side - longest) // 2) for side in (height, width))
+    return image[..., top : height - top, left : width - left]
+
+
 def fit(image: Tensor, size: tuple[int, int], resize: int | None = None) -> Tensor:
     """Resize so that the image just covers ``size``, then crop its center; an equal size is untouched.
 
@@ -89,6 +105,7 @@ def fit(image: Tensor, size: tuple[int, int], resize: int | None = None) -> Tens
     Returns:
         uint8 [C, H, W].
     """
+    image = _middle(image, size)
     h, w = image.shape[-2:]
     cover, (top, left) = placement(h, w, size, resize)
     if cover != (h, w):

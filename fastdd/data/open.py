@@ -14,6 +14,7 @@ from ..errors import InputError, suggestion
 from .dataset import Dataset
 from .sources.base import SOURCES, FingerprintOf, Layout, Split, SplitImages
 from .sources.digits import NAME as DIGITS
+from .sources.folder import following_links
 from .sources.torch_dataset import OBJECTS, FunctionLayout, RegisteredFunction
 from .sources.tree import SPLIT_FOLDERS
 
@@ -24,7 +25,9 @@ class MissingRootError(InputError):
     """There is nothing at the root of a data set."""
 
 
-def open_dataset(root: str | Path, split: str, fingerprint: FingerprintOf = "names") -> Dataset:
+def open_dataset(
+    root: str | Path, split: str, fingerprint: FingerprintOf = "names", *, follow_links: bool = False
+) -> Dataset:
     """Index one split; nothing is decoded yet.
 
     Args:
@@ -44,6 +47,7 @@ def open_dataset(root: str | Path, split: str, fingerprint: FingerprintOf = "nam
         fingerprint: "names" hashes file names and sizes, without opening a file; "contents" reads every file
             once. Images that come decoded (digits, CIFAR) are hashed by their pixels whichever is asked for;
             of a torch Dataset "names" hashes the labels and 64 images, "contents" all images.
+        follow_links: whether links in a folder may lead out of it, such as those of a hub's cache.
 
     Raises:
         InputError: there is nothing at the root, or the first thing wrong with it (see sources/tree.py).
@@ -52,7 +56,7 @@ def open_dataset(root: str | Path, split: str, fingerprint: FingerprintOf = "nam
     if fingerprint not in FINGERPRINTS:
         hint = suggestion(str(fingerprint), FINGERPRINTS)
         raise InputError(f"fingerprint {fingerprint!r} is unknown{hint}; expected 'names' or 'contents'")
-    images = open_split(root, name)
+    images = open_split(root, name, follow_links)
     if images.problems:
         more = len(images.problems) - 1
         others = f" (and {more} more: `fastdd data check {root}` lists all)" if more else ""
@@ -60,15 +64,20 @@ def open_dataset(root: str | Path, split: str, fingerprint: FingerprintOf = "nam
     return Dataset(name, images.counts, images.names, images.fingerprint(fingerprint), reader=images)
 
 
-def open_split(root: str | Path, split: Split) -> SplitImages:
+def open_split(root: str | Path, split: Split, follow_links: bool = False) -> SplitImages:
     """The images of one split with all that is wrong with it.
+
+    Args:
+        root, follow_links: as for open_dataset.
+        split: "train" or "test".
 
     Raises:
         MissingRootError: there is nothing at the root.
         InputError: the root holds no such split, or is damaged.
     """
-    source, rest = source_of(str(root))
-    return source.open(rest, split)
+    with following_links(follow_links):
+        source, rest = source_of(str(root))
+        return source.open(rest, split)
 
 
 def source_of(root: str) -> tuple[Layout, str]:

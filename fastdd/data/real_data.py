@@ -65,7 +65,9 @@ class RealData:
         self.chosen = self.choose(config.ipc)
 
     def _open(self, split: Split) -> Dataset:
-        dataset = open_dataset(self.data.root, split, self.data.fingerprint)
+        dataset = open_dataset(
+            self.data.root, split, self.data.fingerprint, follow_links=self.data.follow_links
+        )
         bad = dict(scan(dataset)) if self.data.on_error == "skip" else {}
         if bad:
             self.skipped[split] = list(bad.values())

@@ -11,7 +11,6 @@ order in the files. Cost: the decoded split is held in memory; 50,000 images tak
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from ...runtime.memory import require_memory
 from ..decode import luminance
 from .archive_members import damaged, opened, unsafe
 from .base import Fingerprint, FingerprintOf, Layout, Split, SplitImages, register_source
-from .folder import kind_of, list_folder
+from .folder import kind_of, link_boundary, list_folder
 from .inert_pickle import Array, Refused, read_plain
 from .tree import class_name_fault, some
 
@@ -192,7 +191,7 @@ def _read_folder(place: Path, wanted: tuple[str, ...]) -> dict[str, bytes]:
     for entry in list_folder(place):
         if entry.name not in wanted:
             continue
-        if (kind := kind_of(entry, os.path.realpath(place))) != "file":
+        if (kind := kind_of(entry, link_boundary(place))) != "file":
             raise InputError(f"{entry.path!r} is {kind}; expected a plain file")
         _check_size(entry.path, entry.stat().st_size)
         try:

@@ -1,19 +1,39 @@
 """An image folder on disk: listed with one scan a class folder, read one file at a time.
 
-Links may point anywhere inside the root, never out of it: a dataset from elsewhere must not make
-fastdd read other files of the machine. Cost: one `stat` a file; 1.3 million files take seconds from a
-warm cache.
+Links may point anywhere inside the root and not out of it, since a dataset from elsewhere must not make
+fastdd read other files of the machine; ``data.follow_links`` allows links that lead anywhere. Cost: one
+`stat` a file; 1.3 million files take seconds from a warm cache.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from ...errors import InputError
 from .base import Layout, Split, SplitImages, register_source
 from .encoded import EncodedImages
 from .tree import SPLIT_FOLDERS, Entry, Listing, arrange, is_class_folder, split_folder
+
+_follow_links: ContextVar[bool] = ContextVar("follow_links", default=False)
+
+
+@contextmanager
+def following_links(allowed: bool) -> Iterator[None]:
+    """Let links lead out of the data folders that are opened within, or not."""
+    before = _follow_links.set(allowed)
+    try:
+        yield
+    finally:
+        _follow_links.reset(before)
+
+
+def link_boundary(root: str | Path) -> str:
+    """The folder out of which no link may lead: the data's, or where links are followed that of all files."""
+    return os.path.abspath(os.sep) if _follow_links.get() else os.path.realpath(root)
 
 
 class FolderLayout(Layout):
@@ -45,13 +65,17 @@ class Folder:
 
     def __init__(self, root: Path, split: Split) -> None:
         self.root = root
-        self.real_root = os.path.realpath(root)
+        self.real_root = link_boundary(root)
         found = list_folder(root)
-        top = {entry.name for entry in found if kind_of(entry, self.real_root) == "folder"}
+        kinds = {entry.name: kind_of(entry, self.real_root) for entry in found}
+        top = {name for name, kind in kinds.items() if kind == "folder"}
         if not found:
             raise InputError(f"{str(root)!r} is empty; expected train/CLASS/IMAGE and test/CLASS/IMAGE")
         if not any(name in top for names in SPLIT_FOLDERS.values() for name in names):
             self._refuse_one_level_up(top)
+        for name in SPLIT_FOLDERS[split]:
+            if kinds.get(name, "").startswith("a link"):
+                raise InputError(f"{str(root / name)!r} is {kinds[name]}; replace it or remove it")
         self.folder = split_folder(top, split, str(root))
         entries = two_levels(root / self.folder, self.real_root)
         self.listing: Listing = arrange(self.folder, entries, self._other(top, split), [])
@@ -123,7 +147,7 @@ def kind_of(entry: os.DirEntry[str], real_root: str) -> str:
         if not os.path.exists(target):
             return "a link that leads nowhere"
         if os.path.commonpath((real_root, target)) != real_root:
-            return "a link that leads out of the data folder"
+            return "a link that leads out of the data folder (data.follow_links=true follows it)"
     if entry.is_dir():
         return "folder"
     return "file" if entry.is_file() else "not a plain file"

@@ -18,7 +18,7 @@ from ...errors import InputError
 from . import tree
 from .base import Layout, Problem, Split, SplitImages, register_source
 from .encoded import EncodedImages
-from .folder import Folder, kind_of, list_folder, read_part, sized
+from .folder import Folder, kind_of, link_boundary, list_folder, read_part, sized
 from .tree import Entry, Listing
 
 CLASSES, ANNOTATIONS, IMAGES = "wnids.txt", "val/val_annotations.txt", "images"
@@ -131,7 +131,7 @@ class TinyFolder(Folder):
 
     def __init__(self, root: Path, split: Split) -> None:
         self.root = root
-        self.real_root = os.path.realpath(root)
+        self.real_root = link_boundary(root)
         self.folder = FOLDERS[split]
         if not (root / self.folder).is_dir():
             raise InputError(

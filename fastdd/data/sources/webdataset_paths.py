@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...errors import InputError
 from .base import Split
-from .folder import kind_of, list_folder
+from .folder import kind_of, link_boundary, list_folder
 from .tree import class_name_fault, is_class_folder, some
 
 SPLITS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val", "validation", "valid")}
@@ -70,7 +70,7 @@ def class_names(root: str | Path) -> list[str] | None:
     else:
         return None
     found = lists[name]
-    kind = kind_of(found, os.path.realpath(path))
+    kind = kind_of(found, link_boundary(path))
     if kind != "file" or found.stat().st_size > MAX_TEXT:
         raise InputError(
             f"{found.path!r} is {kind if kind != 'file' else 'too long'}; expected a list of class names"
@@ -101,7 +101,7 @@ def _in_folder(root: Path, name: str) -> list[Path]:
 
     A folder with class folders in it is none of shards.
     """
-    real_root = os.path.realpath(root)
+    real_root = link_boundary(root)
     if (root / name).is_dir():
         found = [entry for entry in list_folder(root / name) if not entry.name.startswith(".")]
         if any(entry.is_dir() for entry in found):
@@ -147,7 +147,7 @@ def _of_pattern(pattern: Path, name: str) -> list[Path]:
             matches = [entry for entry in found.values() if fnmatchcase(entry.name, last)]
         else:
             matches = [found[last]] if last in found else []
-        paths += _plain(matches, os.path.realpath(parent or "."))
+        paths += _plain(matches, link_boundary(parent or "."))
         if not matches:
             missing.append(path)
     if paths and missing:

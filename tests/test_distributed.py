@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -55,6 +56,43 @@ def wait(process: subprocess.Popen[str]) -> str:
 def test_two_processes_give_the_bytes_of_one(finished: Path, tmp_path: Path) -> None:
     wait(torchrun("run", finished.parent / "tiny.yaml", "--out", tmp_path / "out"))
     assert results(tmp_path / "out") == results(finished)
+
+
+HOST = """
+import os, sys
+from pathlib import Path
+from fastdd.errors import InputError
+from fastdd.runtime import distributed
+distributed.DELAY = 0.3
+folder = Path(sys.argv[1], sys.argv[2].replace("RANK", os.environ["RANK"]))
+folder.mkdir(parents=True, exist_ok=True)
+if distributed.is_main():
+    (folder / "manifest.json").write_text("written by process 0")
+try:
+    distributed.require_shared(folder / "manifest.json")
+    text = "shared"
+except InputError as error:
+    text = str(error)
+Path(sys.argv[1], "said-" + os.environ["RANK"]).write_text(text)
+"""
+
+
+@pytest.mark.parametrize(("folder", "shared"), [("out", True), ("host-RANK", False)])
+def test_a_folder_that_hosts_do_not_share_is_one_line_in_every_process(
+    tmp_path: Path, folder: str, shared: bool
+) -> None:
+    (tmp_path / "host.py").write_text(HOST)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, str(tmp_path / "host.py"), str(tmp_path), folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for number in range(2):
+        said = (tmp_path / f"said-{number}").read_text()
+        if shared:
+            assert said == "shared"
+        else:
+            assert said.startswith(f"process 1 on {socket.gethostname()} does not see what process 0 on ")
+            assert "choose one with --out on a file system that all hosts share" in said
 
 
 def workers(launcher: int) -> list[int]:

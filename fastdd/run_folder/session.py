@@ -24,7 +24,7 @@ from pydantic import JsonValue
 from ..config import Recipe, as_plain
 from ..config.yaml_text import dump_yaml
 from ..errors import InputError
-from ..runtime.distributed import barrier, is_main
+from ..runtime.distributed import is_main, require_shared
 from ..runtime.files import TEMPORARY, append_line, remove_leftovers, write_text
 from ..version import __version__
 from .paths import RunFolder
@@ -201,7 +201,7 @@ def open_run(
         skipped: unreadable images that are left out, by split.
 
     Raises:
-        InputError: the folder cannot be used, see check_folder.
+        InputError: the folder cannot be used, see check_folder; or torchrun's processes do not share it.
     """
     run = RunFolder(path)
     check_folder(path, recipe, fresh=fresh)
@@ -217,7 +217,7 @@ def open_run(
         if skipped:
             manifest = manifest.model_copy(update={"skipped": skipped})
         write(run.manifest, manifest)
-    barrier()
+    require_shared(run.manifest)
     return Session(run, read_manifest(run))
 
 

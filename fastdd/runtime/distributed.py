@@ -10,13 +10,17 @@ others find there.
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 from ..errors import InputError
 
 PATIENCE = timedelta(days=7)  # a barrier may have to wait for a whole teacher
+DELAY = 10.0  # seconds until a network file system shows a file to other machines
 _uses: Counter[str] = Counter()
 """How often this process came to a queue of a name; the runs of a sweep use the same names in turn."""
 
@@ -53,6 +57,43 @@ def barrier() -> None:
         life = dist.PrefixStore(f"life_{_environment('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group("gloo", store=life, rank=number, world_size=size, timeout=PATIENCE)
     dist.barrier()
+
+
+def require_shared(path: Path) -> None:
+    """Refuse a folder that is not the same one for all processes; all come together.
+
+    Args:
+        path: a file in it that the main process has just written. File systems of a network may show it to
+            other machines some seconds later.
+
+    Raises:
+        InputError: a process cannot read it, or reads another; every process raises it.
+    """
+    if world_size() == 1:
+        return
+    import torch.distributed as dist
+
+    barrier()
+    written: list[bytes | None] = [path.read_bytes() if is_main() else None]
+    dist.broadcast_object_list(written, 0)
+    end = time.monotonic() + DELAY
+    while not (sees := _content(path) == written[0]) and time.monotonic() < end:
+        time.sleep(0.1)
+    hosts: list[tuple[str, bool]] = [("", False)] * world_size()
+    dist.all_gather_object(hosts, (socket.gethostname(), sees))
+    if blind := [f"process {number} on {host}" for number, (host, seen) in enumerate(hosts) if not seen]:
+        raise InputError(
+            f"{blind[0]} does not see what process 0 on {hosts[0][0]} wrote into {path.parent}; the "
+            "processes of torchrun share their work through this folder: choose one with --out on a file "
+            "system that all hosts share"
+        )
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def claims(queue: str, count: int) -> Iterator[int]:

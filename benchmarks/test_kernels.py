@@ -22,13 +22,15 @@ import works_features as features
 import works_images as images
 import works_pairs as pairs
 import works_sets as sets
+import works_trajectory as trajectory
 from memory import peak_mb
 from pytest_benchmark.fixture import BenchmarkFixture
 from roofline import copy_rate, matmul_rate, synchronize
 from torch import Tensor
 from works import DEVICE, QUICK, Call, Work, error
 
-WORKS = {work.name: work for module in (features, activations, images, pairs, sets) for work in module.WORKS}
+MODULES = (features, activations, images, pairs, sets, trajectory)
+WORKS = {work.name: work for module in MODULES for work in module.WORKS}
 Result = TypeVar("Result")
 CUDA = DEVICE.type == "cuda"
 BUDGET = 0.5 if QUICK or CUDA else 5.0  # seconds of timing for each provider

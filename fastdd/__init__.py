@@ -71,7 +71,8 @@ def run(
         overrides: ``key=value`` texts; with a recipe by name or file only.
         add: additions for every method, such as ``["dire"]``; with a recipe by name or file only.
         fresh: delete an earlier run in that folder first.
-        until: the last stage to do: squeeze, bank, recover, label, evaluate or report.
+        until: the last stage to do: squeeze, bank, experts, recover, label, evaluate or
+            report.
         part: the classes to do with ``until="bank"``, or the units with ``until="recover"``, when many jobs
             share a run folder; None: all.
         data: training and test set instead of ``data.root``: map-style torch Datasets of (image, label),

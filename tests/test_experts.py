@@ -10,7 +10,7 @@ from galleries import gallery
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastdd.config import Experts
+from fastdd.config import Experts, Siamese
 from fastdd.errors import InputError
 from fastdd.experts import ExpertBuffer, ExpertPlan, RealImages, build_experts, epochs_to_keep
 from fastdd.experts.training import Training
@@ -25,7 +25,7 @@ PLAN = ExpertPlan(
     images_per_class=None,
     lr=0.05,
     batch=16,
-    siamese=("color", "crop", "cutout", "flip", "scale", "rotate"),
+    siamese=Siamese(),
     precision="fp32",
     mean=(0.5, 0.5, 0.5),
     std=(0.25, 0.25, 0.25),
@@ -76,7 +76,7 @@ def test_networks_with_batch_norm_are_refused_because_weights_alone_do_not_say_w
 
 def test_an_expert_is_plain_sgd_on_the_shuffled_images_without_augmentation(tmp_path: Path) -> None:
     """By torch's own optimizer, with the order that the expert drew."""
-    plan, real = changed(siamese=(), experts=1), real_images()
+    plan, real = changed(siamese=Siamese(operations=()), experts=1), real_images()
     buffer = trained(tmp_path, plan)
     network = build("convnet1", 3)
     nn.utils.vector_to_parameters(buffer.weights(0, 0), network.parameters())
@@ -115,7 +115,7 @@ def test_more_experts_and_epochs_begin_with_the_same_weights(tmp_path: Path) -> 
 
 
 def test_experts_learn(tmp_path: Path) -> None:
-    buffer = trained(tmp_path, changed(epochs=8, experts=1, siamese=("flip",)))
+    buffer = trained(tmp_path, changed(epochs=8, experts=1, siamese=Siamese(operations=("flip",))))
     first, *_, last = buffer.accuracies()[0].tolist()
     assert last > max(first, 0.6)
 
@@ -190,7 +190,7 @@ def test_the_parts_of_a_kill_between_two_files_of_a_group_are_made_whole(tmp_pat
         ({"seed": 5}, "another seed: 4 there, 5 here; use that seed"),
         ({"mean": (0.4, 0.4, 0.4)}, "another normalization"),
         ({"lr": 0.01}, "another experts.lr: 0.05 there, 0.01 here"),
-        ({"siamese": ()}, "another experts.siamese"),
+        ({"siamese": Siamese(operations=())}, "another experts.siamese"),
         ({"images_per_class": 7}, "another experts.images_per_class: None there, 7 here"),
         ({"epochs": 3}, "have 2 epochs, but trajectories reach as far as epoch 3; lower latest_start"),
         ({"experts": 4}, r"holds 3 experts, but experts.count is 4"),
@@ -200,11 +200,11 @@ def test_experts_of_another_plan_are_refused_and_the_difference_is_named(
     values: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        PLAN.require(changed(**values), "elsewhere")
+        PLAN.require(changed(**values), Path("elsewhere"))
 
 
 def test_more_experts_and_epochs_than_asked_are_welcome() -> None:
-    PLAN.require(changed(experts=1, epochs=1, precision="bf16"), "elsewhere")
+    PLAN.require(changed(experts=1, epochs=1, precision="bf16"), Path("elsewhere"))
 
 
 def test_only_the_epochs_that_trajectories_read_are_trained() -> None:

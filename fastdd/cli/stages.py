@@ -1,4 +1,4 @@
-"""A run, or its stages one by one: ``fastdd run|squeeze|bank|recover|label RECIPE``."""
+"""A run, or its stages one by one: ``fastdd run|squeeze|bank|experts|recover|label RECIPE``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ STAGE_HELP = {
     "run": "distil, label, train students and report; an interrupted run is continued",
     "squeeze": "do the stages up to the teachers, given or trained, and stop",
     "bank": "do the stages up to the statistics of the real images, and stop",
+    "experts": "do the stages up to the networks whose trajectories are matched, and stop",
     "recover": "do the stages up to the distilled images, and stop",
     "label": "do the stages up to the soft labels, and stop",
 }
@@ -114,7 +115,9 @@ def print_result(result: RunResult) -> None:
         out.print(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
     if metrics.full_set_left_out is not None:
         out.print(f"the whole training set is left out: {metrics.full_set_left_out}")
-    others = {name: s for name, s in _seconds(result).items() if name in ("squeeze", "bank", "report")}
+    others = {
+        name: s for name, s in _seconds(result).items() if name in ("squeeze", "bank", "experts", "report")
+    }
     out.print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
     out.print(f"open {result.folder.report}")
 

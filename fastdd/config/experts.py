@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from .base import Config, Count, Positive, Precision
-
-Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
-"""an operation of Siamese augmentation (fastdd_kernels.siamese)"""
-ALL_OPERATIONS: tuple[Operation, ...] = ("color", "crop", "cutout", "flip", "scale", "rotate")
+from .matching import Siamese
 
 
 class Experts(Config):
@@ -33,8 +28,8 @@ class Experts(Config):
     """learning rate of SGD"""
     batch: Count = 256
     """images a step"""
-    siamese: Annotated[tuple[Operation, ...], Field(max_length=6)] = ALL_OPERATIONS
-    """operations of the augmentation; each step draws one of them, with parameters an image. []: none"""
+    siamese: Siamese = Siamese()
+    """augmentation: each step draws one of the operations, with parameters an image"""
     group: Count | Literal["auto"] = "auto"
     """experts trained together, which changes their weights by rounding alone. auto: 1 on a CPU, where one
     after another is faster, 10 on a GPU"""

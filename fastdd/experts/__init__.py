@@ -8,7 +8,16 @@ lacks. Arms and stages are the business of ``fastdd.runs``.
 
 from .build import build_experts
 from .plan import ExpertPlan, epochs_to_keep
-from .store import ExpertBuffer, finished_experts
-from .training import RealImages
+from .store import ExpertBuffer, finished_experts, plan_file
+from .training import RealImages, batch_draws
 
-__all__ = ["ExpertBuffer", "ExpertPlan", "RealImages", "build_experts", "epochs_to_keep", "finished_experts"]
+__all__ = [
+    "ExpertBuffer",
+    "ExpertPlan",
+    "RealImages",
+    "batch_draws",
+    "build_experts",
+    "epochs_to_keep",
+    "finished_experts",
+    "plan_file",
+]

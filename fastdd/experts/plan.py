@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..config import Experts
+from pathlib import Path
+
+from ..config import Experts, Siamese
 from ..errors import InputError
 from ..run_folder.results import Record
 
@@ -22,8 +24,8 @@ class ExpertPlan(Record):
     """real images of each class that they learn from; null: all"""
     lr: float
     batch: int
-    siamese: tuple[str, ...]
-    """operations of the augmentation"""
+    siamese: Siamese
+    """augmentation of the images"""
     precision: str
     """arithmetic of the training, which is no reason to refuse experts"""
     mean: tuple[float, ...]
@@ -40,7 +42,7 @@ class ExpertPlan(Record):
     seed: int
     """seed of the run"""
 
-    def require(self, wanted: ExpertPlan, where: str) -> None:
+    def require(self, wanted: ExpertPlan, where: Path) -> None:
         """Refuse experts that are not those which a run would train.
 
         More experts or epochs than wanted are welcome: expert k after epoch e does not depend on how many

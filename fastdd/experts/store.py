@@ -114,6 +114,7 @@ class ExpertBuffer:
 
     Args:
         folder: where they are.
+        key: the recipe's key that names the folder, for messages; empty: none does.
 
     Attributes:
         folder: where they are.
@@ -123,15 +124,16 @@ class ExpertBuffer:
         InputError: there are none, or not all of them are finished.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: str = "") -> None:
+        said = f"{key}: " if key else ""
         if not plan_file(folder).is_file():
-            raise InputError(f"{folder} holds no experts: it has no {plan_file(folder).name}")
+            raise InputError(f"{said}{folder} holds no experts: it has no {plan_file(folder).name}")
         self.folder, self.plan = folder, read(plan_file(folder), ExpertPlan)
         absent = [k for k in range(self.plan.experts) if not expert_file(folder, k).is_file()]
         if absent:
             raise InputError(
-                f"{len(absent)} of the {self.plan.experts} experts in {folder} are not finished, such as "
-                f"{expert_file(folder, absent[0]).name}; start the command that trains them again"
+                f"{said}{len(absent)} of the {self.plan.experts} experts in {folder} are not finished, such "
+                f"as {expert_file(folder, absent[0]).name}; start the command that trains them again"
             )
 
     def __len__(self) -> int:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastdd_kernels.siamese import Operation, siamese_augment, siamese_draws
+from fastdd_kernels import siamese_augment, siamese_draws
 
+from ..config import Siamese
 from ..errors import InputError
 from ..models.build import build
 from ..models.flat import FlatNetwork, flattened
@@ -46,6 +47,28 @@ class RealImages:
     labels: Tensor
     test_images: Tensor
     test_labels: Tensor
+
+
+def batch_draws(config: Siamese, count: int, size: Sequence[int], random: torch.Generator) -> Tensor:
+    """The augmentation of a training batch: one operation for all images, with parameters an image.
+
+    Args:
+        config: the operations; with ``together`` each image has all of them.
+        count: images of the batch.
+        size: (H, W) of an image.
+        random: source of the numbers.
+
+    Returns:
+        Rows of ``siamese_augment``, float64 [count, 13]; [0, 13] without operations.
+    """
+    height, width = size
+    operations = config.operations
+    if not operations:
+        return siamese_draws(0, height, width)
+    if not config.together:
+        chosen = int(torch.randint(len(operations), (), generator=random))
+        operations = operations[chosen : chosen + 1]
+    return siamese_draws(count, height, width, operations, together=True, generator=random)
 
 
 class Training:
@@ -109,11 +132,9 @@ class Training:
     def _batch(self, rows: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
         """Normalized and augmented images of a step, and their labels: one operation for all of them."""
         rows = rows.to(self.device)
-        images, operations = self._normalized(self.real.images[rows]), self.plan.siamese
-        if operations:
-            chosen = operations[int(torch.randint(len(operations), (), generator=random))]
-            H, W = images.shape[2:]
-            drawn = siamese_draws(len(rows), H, W, [cast(Operation, chosen)], generator=random)
+        images = self._normalized(self.real.images[rows])
+        drawn = batch_draws(self.plan.siamese, len(rows), images.shape[2:], random)
+        if len(drawn):
             images = siamese_augment(images, drawn)
         return images, self.real.labels[rows]
 

@@ -16,6 +16,7 @@ from ..distilled.images import load_images, load_recovered, save_images
 from .init.initial import Chosen, decoder, repeated
 from .matching.real import RealImages
 from .matching.signal_of import match_signal
+from .matching.trajectory import TrajectorySignal
 from .objective import Signal
 from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slots
 from .stage import Recovery, recover, unfinished, units_of
@@ -33,6 +34,7 @@ __all__ = [
     "Rows",
     "Signal",
     "Term",
+    "TrajectorySignal",
     "Unit",
     "all_units",
     "decoder",

@@ -5,6 +5,8 @@
     data.json                        index of both splits: classes, counts, fingerprints
     teacher.safetensors              the teacher; squeeze.json says how it learned
     bank/                            statistics of the real images (bank/store.py)
+    experts/                         weights of networks after each epoch (experts/store.py), where an arm
+                                     follows them
     recover/ARM/                     unit_00000.json of each unit whose images are written
     images/ARM/CLASS/00000.png       the distilled images, or .jpg with save.format=jpeg
     labels/ARM.safetensors           soft labels of the images; with labels.per=view the folder labels/ARM/
@@ -125,6 +127,11 @@ class RunFolder:
         """Folder of the statistics of the real images through a teacher."""
         return self.path / _with_name("bank", teacher)
 
+    @property
+    def experts(self) -> Path:
+        """Folder of the experts whose trajectories are matched."""
+        return self.path / "experts"
+
     # -- an arm --------------------------------------------------------------------------------
 
     @property
@@ -202,6 +209,6 @@ class RunFolder:
         teachers = ["", *committee]
         kinds = (self.training_checkpoint, self.training, self.rejected_teacher, self.teacher, self.bank)
         found = [kind(teacher) for teacher in teachers for kind in kinds]
-        found += [self.path / name for name in ("recover", "images", "labels", "students")]
+        found += [self.path / name for name in ("experts", "recover", "images", "labels", "students")]
         found += [self.data, self.embeddings, self.metrics, self.report, self.sweep, self.sweep_figure]
         return [*found, self.manifest, self.log, self.recipe]

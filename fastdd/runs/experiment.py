@@ -21,6 +21,7 @@ from ..protocols import SettledStudent, settle_student
 from ..run_folder import check_folder
 from ..runtime.devices import device_of
 from ..runtime.precision import has_fast_bf16
+from .run_experts import RunExperts
 from .run_teacher import RunTeacher
 
 
@@ -59,6 +60,11 @@ class Experiment:
         """The teacher of the run, then those of the committee."""
         configs = {"": self.recipe.teacher, **self.recipe.committee}
         return [RunTeacher(name, config, self.recipe, self.real) for name, config in configs.items()]
+
+    @cached_property
+    def experts(self) -> RunExperts | None:
+        """The experts that arms follow; None where no arm matches trajectories."""
+        return RunExperts.of(self.recipe, self.real)
 
     def teachers_of(self, arm: str) -> int:
         """How many of the teachers, from the first on, an arm's method uses."""
@@ -128,6 +134,8 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
     experiment = Experiment(recipe, device, RealData(recipe, device))
     for number, teacher in enumerate(experiment.teachers):
         teacher.check(experiment.terms_of(number), out, fresh)
+    if experiment.experts is not None:
+        experiment.experts.check(out, fresh)
     _check_students(experiment)
     number = len(experiment.classes)
     if classes is not None and not 0 <= classes.start < classes.stop <= number:

@@ -1,4 +1,4 @@
-"""The stages of a run in order: real images -> teachers -> banks -> images -> labels -> students -> report.
+"""The stages of a run in order: teachers -> banks -> experts -> images -> labels -> students -> report.
 
 ``STAGES`` is the whole of it. Each stage asks the run folder what is missing and does only that, so a run
 that was killed continues where it stopped.
@@ -19,6 +19,7 @@ from ..runtime.distributed import is_main
 from ..runtime.files import write_json
 from ..runtime.seeds import seed_everything
 from .experiment import Experiment, check, section_of
+from .expert_stage import train_experts
 from .label_stage import label_arms
 from .metrics_stage import write_metrics
 from .recover_stage import recover_arms
@@ -93,7 +94,8 @@ def _report(run: Run) -> None:
 STAGES = (
     Stage("squeeze", needs="real images", makes="teachers", do=squeeze),
     Stage("bank", needs="real images, teachers", makes="banks", do=build_banks, do_part=build_banks),
-    Stage("recover", needs="teachers, banks", makes="images", do=recover_arms, do_part=recover_arms),
+    Stage("experts", needs="real images", makes="experts, where an arm follows some", do=train_experts),
+    Stage("recover", needs="teachers, banks, experts", makes="images", do=recover_arms, do_part=recover_arms),
     Stage("label", needs="teachers, images", makes="soft labels", do=label_arms, alone=True),
     Stage("evaluate", needs="images, soft labels", makes="students, metrics", do=_evaluate),
     Stage("report", needs="all that was made", makes="the page", do=_report, alone=True),

@@ -55,6 +55,15 @@ def _matching(run: Run, arm: str) -> recover.Signal:
     """The signal that matches an arm's images with the real ones."""
     match, recipe = run.experiment.arms[arm].match, run.experiment.recipe
     assert match is not None  # the caller looks
+    if match.trajectory is not None and (experts := run.experiment.experts) is not None:
+        return recover.TrajectorySignal(
+            match.trajectory,
+            match,
+            network=experts.flat_network(),
+            experts=run.experts,
+            count=recipe.experts.count,
+            seed=recipe.seed,
+        )
     real = recover.RealImages.of(*run.training_images, run.teacher, recipe.seed)
     return recover.match_signal(match, recipe.recover, real, device=run.experiment.device)
 

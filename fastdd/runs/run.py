@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..bank import Bank
 from ..distilled.images import load_recovered
+from ..experts import ExpertBuffer
 from ..run_folder import RunFolder, Session
 from ..teachers import Teacher
 from .experiment import Experiment
@@ -57,6 +58,12 @@ class Run:
     def training_images(self) -> tuple[Tensor, Tensor]:
         """All real training images, uint8 [N, C, H, W], and their classes int64 [N], in memory."""
         return self.experiment.real.images(self.experiment.real.train)
+
+    @cached_property
+    def experts(self) -> ExpertBuffer:
+        """The experts that arms follow; only where an arm matches trajectories."""
+        assert self.experiment.experts is not None
+        return self.experiment.experts.buffer(self.session)
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """An arm's distilled images.

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..bank import store
 from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe, Student
 from ..errors import InputError
+from ..experts import finished_experts
 from ..recover import all_units, teachers_used
 from ..run_folder import RunFolder, UnitPlan, read, read_manifest, read_recipe
 from ..run_folder.results import stage_of
@@ -52,6 +53,10 @@ def status(folder: Path) -> list[Progress]:
         squeezed = int(run.teacher(teacher).is_file())
         rows.append(Progress(f"squeeze{suffix}", squeezed, 1, "teacher"))
         rows.append(Progress(f"bank{suffix}", *_bank(run.bank(teacher)), "classes"))
+    if recipe.experts.path is None and any(
+        method.match and method.match.trajectory for method in recipe.arms.values()
+    ):
+        rows.append(Progress("experts", finished_experts(run.experts), recipe.experts.count, "experts"))
     classes = _bank(run.bank())[1]
     students = {"": recipe.student, **recipe.students}
     for arm, method in {CONTROL: RANDOM_REAL, **recipe.arms}.items():

@@ -110,13 +110,15 @@ def trajectory_match(
     distance = trajectory_distance(weights, target.detach(), start.detach())
     adjoint = 2 * (weights - target.detach()) / (start - target).detach().square().sum()
     of_lr, of_images = torch.zeros_like(rate), []
-    for weights, (images, labels) in zip(reversed(passed), reversed(batches), strict=True):
+    for step, weights in reversed(list(enumerate(passed))):
+        images, labels = batches[step]
         x = images.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(weights, x, labels), weights, create_graph=True)
         of_lr -= (gradient.detach() * adjoint).sum()
-        wanted = (x, weights) if through_weights else (x,)
+        moved = through_weights and step > 0  # the weights that the first step finds are given
+        wanted = (x, weights) if moved else (x,)
         of_x, *hessian = torch.autograd.grad(gradient, wanted, adjoint, materialize_grads=True)
         of_images.append(-rate * of_x)
-        if through_weights:
+        if moved:
             adjoint = adjoint - rate * hessian[0]
     return TrajectoryMatch(distance, of_images[::-1], of_lr)

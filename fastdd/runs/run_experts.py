@@ -1,0 +1,165 @@
+"""The experts of a run: what they must be, and where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from ..config import Experts, Recipe, TrajectoryMatch
+from ..data import real_sample
+from ..data.real_data import RealData
+from ..errors import InputError
+from ..experts import ExpertBuffer, ExpertPlan, epochs_to_keep
+from ..models.build import build, outline, structure
+from ..models.flat import FlatNetwork
+from ..run_folder import Session
+from ..runtime.memory import require_memory
+from ..runtime.seeds import derive
+
+KEY = "match.networks.network"
+"""Recipe key of the experts' network."""
+
+
+@dataclass(frozen=True)
+class RunExperts:
+    """The experts that the arms with ``match.trajectory`` follow, given or to be trained.
+
+    Attributes:
+        recipe: the resolved recipe.
+        real: the real images.
+        network: name of their network.
+        reach: the last epoch that a trajectory reads.
+    """
+
+    recipe: Recipe
+    real: RealData
+    network: str
+    reach: int
+
+    @staticmethod
+    def of(recipe: Recipe, real: RealData) -> RunExperts | None:
+        """The experts of a run; None where no arm matches trajectories.
+
+        Raises:
+            InputError: two arms follow experts of different networks.
+        """
+        networks: dict[str, str] = {}
+        trajectories: list[TrajectoryMatch] = []
+        for arm, method in recipe.arms.items():
+            if method.match is not None and method.match.trajectory is not None:
+                networks.setdefault(method.match.networks.network, arm)
+                trajectories.append(method.match.trajectory)
+        if len(networks) > 1:
+            (one, arm), (other, other_arm) = list(networks.items())[:2]
+            raise InputError(
+                f"arms.{arm} follows experts of {one} and arms.{other_arm} of {other}, but a run trains "
+                f"experts of one network; use one {KEY}, or two runs"
+            )
+        if not networks:
+            return None
+        reach = max(each.latest_start - 1 + each.epochs for each in trajectories)
+        return RunExperts(recipe, real, next(iter(networks)), reach)
+
+    @property
+    def config(self) -> Experts:
+        """The section ``experts`` of the recipe."""
+        return self.recipe.experts
+
+    @cached_property
+    def plan(self) -> ExpertPlan:
+        """What determines the experts.
+
+        Raises:
+            InputError: there is no such network, or ``experts.keep`` is less than the reach of trajectories.
+        """
+        config, teacher, real = self.config, self.recipe.teacher, self.real
+        network = outline(KEY, self.network, len(real.classes), real.shape)
+        FlatNetwork(network, KEY)  # refuses a network that is more than its weights
+        return ExpertPlan(
+            network=self.network,
+            structure=structure(network),
+            experts=config.count,
+            epochs=epochs_to_keep(config, self.reach),
+            images_per_class=config.images_per_class,
+            lr=config.lr,
+            batch=config.batch,
+            siamese=config.siamese,
+            precision=config.precision,
+            mean=teacher.mean,
+            std=teacher.std,
+            shape=real.shape,
+            resize=real.data.resize,
+            classes=len(real.classes),
+            data=real.train.fingerprint,
+            seed=self.recipe.seed,
+        )
+
+    @property
+    def given(self) -> Path | None:
+        """Folder of experts that the recipe gives; None: the run trains them."""
+        return None if self.config.path is None else Path(self.config.path)
+
+    def group(self) -> int:
+        """Experts trained together."""
+        alone = 1 if self.real.device.type == "cpu" else 10
+        return alone if self.config.group == "auto" else self.config.group
+
+    def flat_network(self) -> FlatNetwork:
+        """Their network, on the device of the run."""
+        with torch.random.fork_rng(devices=[]):
+            network = build(self.network, len(self.real.classes), self.real.shape[0])
+        return FlatNetwork(network.to(self.real.device), KEY)
+
+    def images(self) -> torch.Tensor | None:
+        """Positions of the real images that they learn from; None: all."""
+        wanted = self.config.images_per_class
+        return (
+            None
+            if wanted is None
+            else real_sample(self.real.train, wanted, derive(self.recipe.seed, "experts"))
+        )
+
+    def check(self, out: Path, fresh: bool) -> None:
+        """Refuse now, and not after hours, experts that do not fit. Nothing is written.
+
+        Args:
+            out: the run folder.
+            fresh: an earlier run in the folder will be deleted first.
+
+        Raises:
+            InputError: a network, a number of images or epochs, or given experts that cannot be used.
+        """
+        plan, given, train = self.plan, self.given, self.real.train
+        if given is not None:
+            if fresh and out.resolve() in given.resolve().parents:
+                raise InputError(f"experts.path {given} lies in {out}, which --fresh would delete; move it")
+            ExpertBuffer(given, "experts.path").plan.require(plan, given)
+            return
+        wanted, fewest = plan.images_per_class, min(train.counts)
+        if wanted is not None and wanted > fewest:
+            name = train.classes[train.counts.index(fewest)]
+            raise InputError(
+                f"experts.images_per_class is {wanted}, but class {name!r} has {fewest} real images; lower "
+                "it, or set it to null for all images"
+            )
+        images = len(train) if wanted is None else wanted * plan.classes
+        C, H, W = plan.shape
+        require_memory(
+            images * C * H * W,
+            f"to hold the {images} real images that experts learn from",
+            "set experts.images_per_class to learn from fewer, or a smaller data.size",
+        )
+
+    def buffer(self, session: Session) -> ExpertBuffer:
+        """The finished experts.
+
+        Raises:
+            InputError: they are not finished, or those given have changed.
+        """
+        folder = self.given or session.folder.experts
+        buffer = ExpertBuffer(folder)
+        buffer.plan.require(self.plan, folder)
+        return buffer

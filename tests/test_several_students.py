@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+from test_report import Page, make_run
 
 import fastdd
 from fastdd.cli import main
 from fastdd.config import Recipe, as_plain
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve, table
+from fastdd.report import report
+from fastdd.report.figures import accuracy_figure
+from fastdd.report.finished_run import read_run
 from fastdd.run_folder import RunFolder
 from fastdd.runs.status import status
 
@@ -129,6 +136,38 @@ def test_labels_of_views_are_those_of_each_protocol(tmp_path: Path, folder: Path
     with pytest.raises(InputError, match=r"students\.soft has randaugment.*students\.soft\.labels=online"):
         fastdd.run(recipe, tmp_path / "no", [*given, "students.soft.pad_color=black"])
     assert not (tmp_path / "no").exists()
+
+
+def test_the_page_tells_network_labels_and_the_best_of_all(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["student"] = {"network": "convnet1", "labels": "hard"}
+    recipe["students"] = {"soft": {"network": "resnet8"}}
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(InputError, match=r"metrics\.json is damaged \(students and .* differ in 'soft'\)"):
+        report(run)
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["students"] = {"soft": {"text": "resnet8, 7 steps", "hash": "cafe0bad", "seeds": 1}}
+    for arm, value in {"random": 0.85, "sre2l": 0.95, "deda+x": 0.8}.items():
+        metrics["arms"][arm]["students"] = {"soft": {"last": [value], "best": [value], "curves": [[]]}}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    page = Page(report(run))
+    assert "convnet1, hard labels; resnet8, soft labels" in page.text
+    assert (
+        "The best set, SRe2L with resnet8, soft labels, is 10.0 points above random real images" in page.text
+    )
+    table = page.source[page.source.index("<tbody>") : page.source.index("</tbody>")]
+    bold = re.findall(r'<b>([0-9.]+)</b>(?: <small>.*?</small>)? <span class="gain">([^<]*)', table)
+    assert bold == [("95.0", "+10.0"), ("91.0", "+9.0")]
+    marked = re.findall(
+        r'([0-9.]+)(?:</b>)? <span class="gain">[^<]*</span> <span class="mark">([^<]*)', table
+    )
+    assert marked == [("85.0", "best random"), ("95.0", "best of all")]
+    for expected in ("7 steps; 1 seed", "cafe0bad", "0badcafe"):
+        assert expected in page.text
+    figures = [accuracy_figure(read_run(run), name) for name in ("", "soft")]
+    assert figures[0].axis == figures[1].axis
+    assert figures[1].rows[1].gain == pytest.approx(10)
 
 
 # -- the recipe -----------------------------------------------------------------------------------

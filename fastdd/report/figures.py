@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..config import FULL
 from ..config.terms import term_labels
 from ..run_folder import ArmResult, FullSetResult
 from ..run_folder.results import StageWork
@@ -81,21 +82,26 @@ class AccuracyFigure:
     full_set: tuple[FullSetResult, Marks] | None
 
 
-def accuracy_figure(run: FinishedRun) -> AccuracyFigure:
-    """Accuracy after the last step of every arm, with a bar from the control's, and of the full set."""
-    scores = [in_percent(arm.result.last) for arm in run.arms]
-    full_set = run.metrics.full_set
-    above = [in_percent(full_set.last)] if full_set else []
-    measured = scores + above
+def accuracy_figure(run: FinishedRun, student: str = "") -> AccuracyFigure:
+    """Accuracy after the last step of every arm, with a bar from the control's, and of the full set.
+
+    Args:
+        run: the run.
+        student: name of the kind of students, in ``run.students``; the figures of all have the same axis.
+    """
+    measured = [in_percent(last) for name in run.students for last in run.metrics.last(name).values()]
     ends = [mean(each) + sign * spread(each) for each in measured for sign in (-1, 1)]
     axis = linear_axis([value for each in measured for value in each] + ends)
+    last = run.metrics.last(student)
+    scores = [in_percent(last[arm.key]) for arm in run.arms]
+    full_set = run.metrics.full_set
     reference = mean(scores[0])
     rows = []
     for arm, values in zip(run.arms, scores, strict=True):
         marks = _marks(values, axis)
         start, end = sorted((100 * axis(reference), marks.mean))
         rows.append(AccuracyRow(arm, marks, bar=(start, end - start), gain=marks.value - reference))
-    reached = (full_set, _marks(above[0], axis)) if full_set else None
+    reached = (full_set, _marks(in_percent(last[FULL]), axis)) if full_set else None
     return AccuracyFigure(axis, control=100 * axis(reference), rows=rows, full_set=reached)
 
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe
+from ..config.naming import student_titles
 from ..errors import InputError
 from ..run_folder import ArmResult, Manifest, Metrics, RunFolder, UnitLog, read, read_manifest, read_recipe
 from ..run_folder.results import damaged, missing, read_text
@@ -86,6 +87,12 @@ class FinishedRun:
     embeddings: dict[str, np.ndarray]
 
     @property
+    def students(self) -> dict[str, str]:
+        """Network and labels of each kind of students by name; those of the section ``student`` are first,
+        under an empty name."""
+        return student_titles({"": self.recipe.student, **self.recipe.students})
+
+    @property
     def shown_classes(self) -> tuple[str, ...]:
         """The classes that fit on a page: the first 20."""
         return self.metrics.classes[:SHOWN_CLASSES]
@@ -122,6 +129,7 @@ def read_run(path: Path) -> FinishedRun:
         raise damaged(folder.metrics, f"the control {CONTROL!r} is not the first of its arms")
     if unknown := metrics.arms.keys() - {CONTROL, *recipe.arms}:
         raise damaged(folder.metrics, f"the recipe has no arm {min(unknown)!r}")
+    _check_students(folder, recipe, metrics)
     return FinishedRun(
         folder=folder,
         recipe=recipe,
@@ -131,6 +139,17 @@ def read_run(path: Path) -> FinishedRun:
         arms=_arms(folder, recipe=recipe, manifest=manifest, metrics=metrics),
         embeddings=_embeddings(folder.embeddings, metrics),
     )
+
+
+def _check_students(folder: RunFolder, recipe: Recipe, metrics: Metrics) -> None:
+    """Refuse results that lack some of the recipe's further students, or have others."""
+    results = {"students": set(metrics.students)}
+    results |= {f"arms.{arm}.students": set(result.students) for arm, result in metrics.arms.items()}
+    if metrics.full_set is not None:
+        results["full_set.students"] = set(metrics.full_set.students)
+    for key, found in results.items():
+        if odd := recipe.students.keys() ^ found:
+            raise damaged(folder.metrics, f"{key} and the recipe's students differ in {min(odd)!r}")
 
 
 def _arms(folder: RunFolder, *, recipe: Recipe, manifest: Manifest, metrics: Metrics) -> list[FinishedArm]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..run_folder import FullSetResult
+from ..config import CONTROL
 from ..runtime.files import write_text
 from . import figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .figures import accuracy_figure, class_dots, in_percent, loss_figure, mean, spread, stage_rows
 from .finished_run import FinishedArm, FinishedRun, read_run
 from .sheets import Sheet, sheet
-from .templates import environment
+from .templates import environment, signed
 
 
 def report(out: Path) -> Path:
@@ -49,6 +49,7 @@ class Column:
         value: the value of an arm; None: the arm has none.
         format: format of the value.
         fractions: the accuracies over seeds whose mean the value is; None: it is no mean.
+        student: the kind of students that it is of; None: the run has one kind, or the value is of none.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Column:
     value: Callable[[FinishedArm], float | None]
     format: str
     fractions: Callable[[FinishedArm], Sequence[float]] | None = None
+    student: str | None = None
 
 
 @dataclass(frozen=True)
@@ -67,56 +69,102 @@ class Cell:
         text: the value.
         after: ± and the standard deviation over seeds; empty where there are not several.
         best: whether the value is the best of its column.
+        gain: percentage points above the control of the same students; empty: not told here.
+        mark: what the value is among all students, in words; empty: nothing special.
     """
 
     text: str
     after: str = ""
     best: bool = False
+    gain: str = ""
+    mark: str = ""
 
 
-def _accuracy_column(name: str, fractions: Callable[[FinishedArm], Sequence[float]]) -> Column:
+def _accuracy_column(
+    name: str, fractions: Callable[[FinishedArm], Sequence[float]], student: str | None = None
+) -> Column:
     def value(arm: FinishedArm) -> float:
         return 100 * mean(fractions(arm))
 
-    return Column(name, "% ↑", direction=1, value=value, format=".1f", fractions=fractions)
+    return Column(name, "% ↑", direction=1, value=value, format=".1f", fractions=fractions, student=student)
 
 
-COLUMNS = (
-    _accuracy_column("Last", lambda arm: arm.result.last),
-    _accuracy_column("Best", lambda arm: arm.result.best),
+OTHER_COLUMNS = (
     Column("Coverage", "↑", direction=1, value=lambda arm: arm.result.coverage, format=".3f"),
     Column("Vendi", "↑", direction=1, value=lambda arm: arm.result.vendi, format=".2f"),
     Column("Cosine", "↓", direction=-1, value=lambda arm: arm.result.cosine, format=".3f"),
     Column("Recover", "s ↓", direction=-1, value=lambda arm: arm.seconds, format=",.1f"),
 )
+"""columns beside those of accuracies"""
 
 
-def _table(arms: Sequence[FinishedArm]) -> list[tuple[FinishedArm, list[Cell]]]:
+def _columns(run: FinishedRun) -> tuple[Column, ...]:
+    """One protocol's accuracies at the end and at the best test; of several protocols, each one's at the
+    end."""
+    if not run.metrics.students:
+        last = _accuracy_column("Last", lambda arm: arm.result.last)
+        return (last, _accuracy_column("Best", lambda arm: arm.result.best), *OTHER_COLUMNS)
+    accuracies = (_student_column(run, student, title) for student, title in run.students.items())
+    return (*accuracies, *OTHER_COLUMNS)
+
+
+def _student_column(run: FinishedRun, student: str, title: str) -> Column:
+    last = run.metrics.last(student)
+    return _accuracy_column(title, lambda arm: last[arm.key], student)
+
+
+def _table(
+    arms: Sequence[FinishedArm], columns: Sequence[Column], finding: Finding | None
+) -> list[tuple[FinishedArm, list[Cell]]]:
     """A row of cells for each arm."""
-    columns = [_cells(arms, column) for column in COLUMNS]
-    return [(arm, [cells[row] for cells in columns]) for row, arm in enumerate(arms)]
+    filled = [_cells(arms, column, finding) for column in columns]
+    return [(arm, [cells[row] for cells in filled]) for row, arm in enumerate(arms)]
 
 
-def _cells(arms: Sequence[FinishedArm], column: Column) -> list[Cell]:
+def _cells(arms: Sequence[FinishedArm], column: Column, finding: Finding | None) -> list[Cell]:
     """The cells of a column; its best value is marked, and all that print like it."""
     values = [column.value(arm) for arm in arms]
     texts = ["–" if v is None else format(v, column.format).replace("-", "−") for v in values]
     known = [(column.direction * v, text) for v, text in zip(values, texts, strict=True) if v is not None]
     best = max(known)[1] if len(known) > 1 else None
     after = [_scatter(column.fractions(arm)) if column.fractions else "" for arm in arms]
-    return [Cell(text, more, text == best) for text, more in zip(texts, after, strict=True)]
+    cells = [Cell(text, more, text == best) for text, more in zip(texts, after, strict=True)]
+    if column.student is None:
+        return cells
+    return [
+        replace(cell, gain=_gain(arm, arms[0], column), mark=_mark(arm, column, finding))
+        for arm, cell in zip(arms, cells, strict=True)
+    ]
+
+
+def _gain(arm: FinishedArm, control: FinishedArm, column: Column) -> str:
+    value, reference = column.value(arm), column.value(control)
+    return "" if arm.control or value is None or reference is None else signed(value - reference)
+
+
+def _mark(arm: FinishedArm, column: Column, finding: Finding | None) -> str:
+    """Whether a value is the best of all distilled sets, or of the controls, whatever the students."""
+    if finding is None:
+        return ""
+    if arm.control:
+        return "best random" if column.student == finding.random_student else ""
+    return "best of all" if (arm, column.student) == (finding.arm, finding.student) else ""
 
 
 def _scatter(fractions: Sequence[float]) -> str:
     return f"± {100 * spread(fractions):.1f}" if len(fractions) > 1 else ""
 
 
-def _full_set_cells(full_set: FullSetResult | None) -> list[Cell]:
+def _full_set_cells(run: FinishedRun) -> list[Cell]:
     """The row of the whole training set, which has accuracies alone and is best in nothing."""
+    full_set = run.metrics.full_set
     if full_set is None:
         return []
-    reached = [Cell(f"{100 * mean(each):.1f}", _scatter(each)) for each in (full_set.last, full_set.best)]
-    return reached + [Cell("–")] * (len(COLUMNS) - len(reached))
+    accuracies = [full_set.last, *(each.last for each in full_set.students.values())]
+    if not full_set.students:
+        accuracies.append(full_set.best)
+    reached = [Cell(f"{100 * mean(each):.1f}", _scatter(each)) for each in accuracies]
+    return reached + [Cell("–")] * len(OTHER_COLUMNS)
 
 
 # -- the finding -------------------------------------------------------------------------------------
@@ -124,31 +172,51 @@ def _full_set_cells(full_set: FullSetResult | None) -> list[Cell]:
 
 @dataclass(frozen=True)
 class Finding:
-    """The best distilled set against the control.
+    """The best distilled set, with the students that learn most from it, against the controls.
 
     Attributes:
         arm: the best set.
+        student: name of its kind of students, in ``run.students``.
         value: its accuracy in percent.
-        gain: percentage points above the control.
+        control: that of the control with the same students.
+        gain: percentage points above that control.
         clear: whether the gain exceeds the scatter of the seeds.
+        random_student: name of the students that learn most from random real images.
+        random_value: their accuracy in percent.
     """
 
     arm: FinishedArm
+    student: str
     value: float
+    control: float
     gain: float
     clear: bool
+    random_student: str
+    random_value: float
 
 
 def _finding(run: FinishedRun) -> Finding | None:
     """None where only the control was run."""
     if len(run.arms) < 2:
         return None
-    control = in_percent(run.arms[0].result.last)
-    best = max(run.arms[1:], key=lambda arm: mean(arm.result.last))
-    scores = in_percent(best.result.last)
+    last = {name: run.metrics.last(name) for name in run.students}
+    student, best = max(
+        ((name, arm) for name in last for arm in run.arms[1:]),
+        key=lambda pair: mean(last[pair[0]][pair[1].key]),
+    )
+    scores, control = in_percent(last[student][best.key]), in_percent(last[student][CONTROL])
     gain = mean(scores) - mean(control)
-    clear = abs(gain) > math.hypot(spread(scores), spread(control))
-    return Finding(best, mean(scores), gain=gain, clear=clear)
+    random_student = max(last, key=lambda name: mean(last[name][CONTROL]))
+    return Finding(
+        arm=best,
+        student=student,
+        value=mean(scores),
+        control=mean(control),
+        gain=gain,
+        clear=abs(gain) > math.hypot(spread(scores), spread(control)),
+        random_student=random_student,
+        random_value=100 * mean(last[random_student][CONTROL]),
+    )
 
 
 def _sweep(run: FinishedRun) -> sweep_figure.SweepFigure | None:
@@ -186,18 +254,22 @@ def _strips(run: FinishedRun) -> list[tuple[FinishedArm, Sheet]]:
 
 def _context(run: FinishedRun) -> dict[str, object]:
     """The names that the template uses."""
-    stages = stage_rows(run.manifest.stages)
+    stages, finding, columns = stage_rows(run.manifest.stages), _finding(run), _columns(run)
+    student = finding.student if finding else ""
     return {
         "run": run,
         "metrics": run.metrics,
         "manifest": run.manifest,
-        "finding": _finding(run),
-        "columns": COLUMNS,
-        "rows": _table(run.arms),
-        "full_set": _full_set_cells(run.metrics.full_set),
+        "finding": finding,
+        "students": run.students,
+        "protocols": {"": run.metrics.protocol, **run.metrics.students},
+        "columns": columns,
+        "rows": _table(run.arms, columns, finding),
+        "full_set": _full_set_cells(run),
         "strips": _strips(run),
         "sheets": _sheets(run),
-        "accuracy": accuracy_figure(run),
+        "accuracy": accuracy_figure(run, student),
+        "accuracies": {name: accuracy_figure(run, name) for name in run.students},
         "sweep": _sweep(run),
         "sweep_geometry": sweep_figure.PANEL,
         "losses": loss_figure(run),

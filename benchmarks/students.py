@@ -39,8 +39,7 @@ from torchvision.io import encode_jpeg
 from fastdd.config import Precision
 from fastdd.evaluate import AugmentedBatches
 from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
-from fastdd.models.build import build
-from fastdd.models.memory_format import memory_format, to_device
+from fastdd.models.build import build, memory_format, to_device
 from fastdd.protocols import settle_student
 from fastdd.recipes.resolve import resolve_student
 from fastdd.runtime.precision import autocast, has_fast_bf16

@@ -16,9 +16,8 @@ import fastdd
 from fastdd.errors import InputError
 from fastdd.models import build as build_module
 from fastdd.models import doors
-from fastdd.models.build import build, outline, structure
+from fastdd.models.build import as_input, build, memory_format, outline, structure, to_device
 from fastdd.models.doors import give_object
-from fastdd.models.memory_format import as_input, memory_format, to_device
 from fastdd.models.registry import NETWORKS, Network
 from fastdd.models.student_names import student
 from fastdd.teachers.embedding import require_embedding

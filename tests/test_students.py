@@ -28,8 +28,7 @@ from fastdd.evaluate import (
 from fastdd.evaluate.batches import shuffle_patches
 from fastdd.evaluate.randaugment import TABLES, randaugment
 from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
-from fastdd.models.build import build, network_builder, outline
-from fastdd.models.memory_format import to_device
+from fastdd.models.build import build, network_builder, outline, to_device
 from fastdd.protocols import SettledStudent, settle_student
 from fastdd.teachers import Card, Teacher
 

@@ -18,8 +18,7 @@ from ..config import Teacher as TeacherConfig
 from ..data import Dataset, open_loader
 from ..data.loading.batch import OnError
 from ..errors import InputError
-from ..models.build import build
-from ..models.memory_format import to_device
+from ..models.build import build, to_device
 from ..runtime.progress import progress
 from ..teachers import Card, Taps, Teacher, fingerprint, open_teacher
 from ..teachers.weights import check_state, read_weights, tell

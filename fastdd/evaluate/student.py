@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from ..config import Student
 from ..errors import InputError
-from ..models.memory_format import as_input, to_device
+from ..models.build import as_input, to_device
 from ..protocols import SettledStudent
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models.memory_format import as_input
+from ..models.build import as_input
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from ..teachers import Teacher

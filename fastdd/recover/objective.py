@@ -35,7 +35,7 @@ from torch import Tensor
 from fastdd_kernels import resample, resample_parameters
 
 from ..config import Augment, Method, Recover
-from ..models.memory_format import memory_format
+from ..models.build import memory_format
 from ..runtime.precision import autocast
 from ..runtime.seeds import generator
 from ..teachers import Taps

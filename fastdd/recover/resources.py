@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..config import Method, Precision, Recover
-from ..models.memory_format import as_input
+from ..models.build import as_input
 from ..runtime.memory import memory_budget
 from ..runtime.precision import autocast
 from ..teachers import Taps

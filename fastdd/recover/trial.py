@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..config import Recover, Terms
 from ..config.terms import TERMS
 from ..errors import InputError
-from ..models.memory_format import as_input
+from ..models.build import as_input
 from ..runtime.precision import autocast
 from ..runtime.seeds import generator
 from .plan import Unit

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ..config import Teacher as TeacherConfig
 from ..errors import InputError
-from ..models.build import build
+from ..models.build import build, memory_format, to_device
 from ..models.doors import check_recorded_network
-from ..models.memory_format import as_input, to_device
 from ..runtime.files import write_tensors
 from .card import METADATA_KEY, Card, check_card
 from .weights import Weights, check_state, read_weights, tell
@@ -28,22 +27,25 @@ class Teacher:
         network: the network.
         card: what it expects and knows.
         notes: what was made of the file of its weights, in words.
+        memory_format: layout in which the network takes images.
     """
 
     network: nn.Module
     card: Card
     notes: tuple[str, ...] = ()
+    memory_format: torch.memory_format = torch.channels_last
 
     @staticmethod
     def of(network: nn.Module, card: Card, device: torch.device, *, notes: tuple[str, ...] = ()) -> Teacher:
         """A teacher of a network, which is moved to the device, put in eval mode and frozen."""
-        return Teacher(to_device(network, device).eval().requires_grad_(False), card, notes)
+        network = to_device(network, device).eval().requires_grad_(False)
+        return Teacher(network, card, notes, memory_format(network, device))
 
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 [N, C, H, W] to float32, in the network's memory format, normalized by the card's mean and
         std."""
         mean, std = (self._constant(v, images.device) for v in (self.card.mean, self.card.std))
-        return as_input((images.float() / 255 - mean) / std, self.network)
+        return ((images.float() / 255 - mean) / std).contiguous(memory_format=self.memory_format)
 
     def denormalize(self, images: Tensor) -> Tensor:
         """Normalized images [N, C, H, W] to values in which black is 0 and white is 1, not rounded."""

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..config import Teacher as TeacherConfig
 from ..data.loading.augment import shift_and_flip
 from ..errors import InputError
-from ..models.memory_format import as_input, to_device
+from ..models.build import as_input, to_device
 from ..run_folder import RunFolder
 from ..runtime.files import write_json
 from ..runtime.precision import autocast

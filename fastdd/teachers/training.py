@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..models.memory_format import as_input
+from ..models.build import as_input
 
 EVALUATION_BATCH = 500
 

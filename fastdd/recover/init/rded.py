@@ -22,7 +22,7 @@ from fastdd_kernels import resample, resample_parameters
 
 from ...config import RDED
 from ...errors import InputError
-from ...models.memory_format import as_input
+from ...models.build import as_input
 from ...runtime.seeds import generator
 from ...teachers import Teacher
 

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import InputError
-from ...models.build import network_builder
-from ...models.memory_format import as_input, to_device
+from ...models.build import as_input, network_builder, to_device
 from ...runtime.precision import autocast
 from ...runtime.seeds import derive
 

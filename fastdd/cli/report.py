@@ -1,21 +1,39 @@
-"""``fastdd report DIR``: the page of a finished run."""
+"""``fastdd report DIR``: the page of a finished run, or of several that differ in their images a class."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from ..errors import InputError
 from .options import Commands
+
+TEXT = (
+    "Write the page of a finished run again. Of several runs, or of a sweep over ipc, write one page: "
+    "accuracy against images a class, beside the control's."
+)
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    report = commands.add_parser("report", help="write the page of a finished run again")
-    report.add_argument("folder", metavar="DIR", help="the run folder")
+    report = commands.add_parser("report", help="write the page of finished runs again", description=TEXT)
+    report.add_argument("folders", nargs="+", metavar="DIR", help="run folders, or the folder of a sweep")
+    report.add_argument(
+        "--out", metavar="FILE", help="the page of several runs (default: by-ipc.html beside the first)"
+    )
     report.set_defaults(run=_report)
 
 
 def _report(arguments: argparse.Namespace) -> None:
-    from ..report import report
+    from ..report import report, report_by_ipc, runs_of_sweep
+    from ..run_folder import RunFolder
 
-    print(report(Path(arguments.folder)))
+    first, *others = map(Path, arguments.folders)
+    of_sweep = [] if others else runs_of_sweep(first)
+    if not others and len(of_sweep) < 2:
+        if arguments.out is not None:
+            raise InputError("--out goes with several runs; the page of one run lies in its folder")
+        print(report(of_sweep[0] if of_sweep else first))
+        return
+    default = RunFolder(first).report if of_sweep else first.parent / "by-ipc.html"
+    print(report_by_ipc(of_sweep or [first, *others], Path(arguments.out or default)))

@@ -69,7 +69,7 @@ def _print(results: SweepResults, path: Path) -> None:
     from rich.table import Table
 
     from ..config.naming import short_keys, value_text
-    from ..run_folder import RunFolder
+    from ..run_folder import RunFolder, read_recipe
 
     names = short_keys(results.keys)
     rows = Table(
@@ -85,7 +85,11 @@ def _print(results: SweepResults, path: Path) -> None:
             rows.add_row(arm.title, *values(run.at | arm.at), *_scores(arm))
     out, folder = console(), RunFolder(path)
     out.print(rows)
+    if read_recipe(RunFolder(path / results.runs[0].folder)).students:
+        out.print("the table and the figure are of the section student; the pages show all students")
     for run in results.runs:
         page = RunFolder(path / run.folder).report
         out.print(f"protocol {run.protocol.hash}, {run.protocol.seeds} seeds: open {page}")
+    if len(results.runs) > 1 and folder.report.is_file():
+        out.print(f"all runs by their images a class: open {folder.report}")
     out.print(f"the figure: {folder.sweep_figure}; every number: {folder.sweep}")

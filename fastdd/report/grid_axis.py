@@ -48,8 +48,12 @@ class GridAxis:
         return [(place, value_text(value)) for place, value in zip(self.places, self.values, strict=True)]
 
 
-def grid_axis(values: Sequence[JsonValue]) -> GridAxis:
-    """The axis of at least one value, each given once."""
+def grid_axis(values: Sequence[JsonValue], log: bool = False) -> GridAxis:
+    """The axis of at least one value, each given once.
+
+    Args:
+        log: positive numbers lie on a logarithmic axis, however little they span.
+    """
     ordered = sorted(
         value for value in values if isinstance(value, int | float) and not isinstance(value, bool)
     )
@@ -58,7 +62,8 @@ def grid_axis(values: Sequence[JsonValue]) -> GridAxis:
         places = tuple((n + 0.5) * step for n in range(len(values)))
         return GridAxis(tuple(values), places, numbers=False, broken=None)
     positive = [value for value in ordered if value > 0]
-    if ordered[0] < 0 or len(positive) < 2 or positive[-1] <= DECADE * positive[0]:
+    near = not log and bool(positive) and positive[-1] <= DECADE * positive[0]
+    if ordered[0] < 0 or len(positive) < 2 or near:
         return GridAxis(tuple(ordered), tuple(_places(ordered, FIRST)), numbers=True, broken=None)
     logarithms = [math.log(value) for value in positive]
     if len(positive) == len(ordered):

@@ -127,7 +127,7 @@ def _cells(arms: Sequence[FinishedArm], column: Column, finding: Finding | None)
     texts = ["–" if v is None else format(v, column.format).replace("-", "−") for v in values]
     known = [(column.direction * v, text) for v, text in zip(values, texts, strict=True) if v is not None]
     best = max(known)[1] if len(known) > 1 else None
-    after = [_scatter(column.fractions(arm)) if column.fractions else "" for arm in arms]
+    after = [scatter(column.fractions(arm)) if column.fractions else "" for arm in arms]
     cells = [Cell(text, more, text == best) for text, more in zip(texts, after, strict=True)]
     if column.student is None:
         return cells
@@ -151,7 +151,8 @@ def _mark(arm: FinishedArm, column: Column, finding: Finding | None) -> str:
     return "best of all" if (arm, column.student) == (finding.arm, finding.student) else ""
 
 
-def _scatter(fractions: Sequence[float]) -> str:
+def scatter(fractions: Sequence[float]) -> str:
+    """± and the standard deviation over seeds in percent; empty for one seed."""
     return f"± {100 * spread(fractions):.1f}" if len(fractions) > 1 else ""
 
 
@@ -163,7 +164,7 @@ def _full_set_cells(run: FinishedRun) -> list[Cell]:
     accuracies = [full_set.last, *(each.last for each in full_set.students.values())]
     if not full_set.students:
         accuracies.append(full_set.best)
-    reached = [Cell(f"{100 * mean(each):.1f}", _scatter(each)) for each in accuracies]
+    reached = [Cell(f"{100 * mean(each):.1f}", scatter(each)) for each in accuracies]
     return reached + [Cell("–")] * len(OTHER_COLUMNS)
 
 
@@ -195,8 +196,8 @@ class Finding:
     random_value: float
 
 
-def _finding(run: FinishedRun) -> Finding | None:
-    """None where only the control was run."""
+def find_best(run: FinishedRun) -> Finding | None:
+    """The best set of a run; None where only the control was run."""
     if len(run.arms) < 2:
         return None
     last = {name: run.metrics.last(name) for name in run.students}
@@ -254,7 +255,7 @@ def _strips(run: FinishedRun) -> list[tuple[FinishedArm, Sheet]]:
 
 def _context(run: FinishedRun) -> dict[str, object]:
     """The names that the template uses."""
-    stages, finding, columns = stage_rows(run.manifest.stages), _finding(run), _columns(run)
+    stages, finding, columns = stage_rows(run.manifest.stages), find_best(run), _columns(run)
     student = finding.student if finding else ""
     return {
         "run": run,

@@ -148,7 +148,9 @@ def accuracy_by_key(runs: Sequence[SweptRun], keys: Sequence[str]) -> SweepFigur
     """
     sets = [each for run in runs for each in run.sets]
     measured = [*(run.control for run in runs), *(each.last for each in sets)]
-    x = grid_axis(_unique(each.at[keys[0]] for each in sets if keys[0] in each.at))
+    across = _unique(run.at[keys[0]] for run in runs if keys[0] in run.at)
+    across = _unique([*across, *(each.at[keys[0]] for each in sets if keys[0] in each.at)])
+    x = grid_axis(across, log=keys[0] == "ipc")
     y = linear_axis([end for last in measured for end in _ends(last)])
     frame = _Frame(keys[0], short_keys(keys), run_keys=frozenset(runs[0].at), x_axis=x, y_axis=y)
     labels = _unique(map(frame.label, sets))

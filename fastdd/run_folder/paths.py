@@ -14,7 +14,7 @@
     students/NAME/ARM/seed_0.json    the same of the further students of that name
     embeddings.safetensors           teacher embeddings of the real and distilled images
     metrics.json                     all results, the same bytes on every machine run
-    report.html                      the page
+    report.html                      the page; in the folder of a sweep over ipc, that of all its runs
     sweep.json, sweep.svg            results and figure of a sweep that has this folder
     log.jsonl                        what happened when
 

@@ -1,8 +1,9 @@
 """A sweep: the runs of a grid, one after another, and their results in one table and one figure.
 
 A grid over the methods alone is one run, in the sweep's folder itself; keys of the run itself give each run a
-folder of its own, such as ``ipc-10``. ``sweep.json`` holds all scores, ``sweep.svg`` is the figure. Every run
-continues where it stopped, so the same command finishes an interrupted sweep, with the same bytes.
+folder of its own, such as ``ipc-10``. ``sweep.json`` holds all scores, ``sweep.svg`` is the figure; both are
+of the section ``student`` alone. Runs that differ in ``ipc`` have a page in common, ``report.html``. Every
+run continues where it stopped, so the same command finishes an interrupted sweep, with the same bytes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from ..config import CONTROL
 from ..config.naming import arm_titles
 from ..errors import InputError
 from ..recipes.grid import Grid, expand, parse_grid
-from ..report import SweptRun, SweptSet, accuracy_by_key, sweep_svg
+from ..recipes.resolve import resolve
+from ..report import SweptRun, SweptSet, accuracy_by_key, report_by_ipc, sweep_svg
 from ..run_folder import ArmResult, Metrics, RunFolder, SweepResults, delete_run, read, write
 from ..run_folder.results import SweepArm, SweepRun, SweepScores
 from ..runtime.distributed import barrier, is_main
@@ -42,7 +44,7 @@ def sweep(
         out: the folder; ``runs/<name>-sweep`` if not given.
         overrides: ``key=value`` texts; the grid's values go over them.
         add: additions for every method, such as ``["dire"]``.
-        seeds: students of every set, instead of the recipe's.
+        seeds: students of every set and kind, instead of the recipe's.
         fresh: delete earlier runs of the grid in that folder first.
 
     Returns:
@@ -52,7 +54,10 @@ def sweep(
         InputError: bad input; all runs are checked before anything is written or deleted.
     """
     axes = [parse_grid(text) for text in grid]
-    counted = [] if seeds is None else [f"student.seeds={seeds}"]
+    counted = []
+    if seeds is not None:
+        names = resolve(recipe, overrides, add).recipe.students
+        counted = [f"student.seeds={seeds}", *(f"students.{name}.seeds={seeds}" for name in names)]
     expanded = expand(recipe, axes, [*overrides, *counted], add)
     folder = Path(out or f"runs/{expanded.runs[0].recipe.name}-sweep")
     if expanded.runs[0].folder and RunFolder(folder).recipe.exists():
@@ -76,6 +81,8 @@ def sweep(
     write(RunFolder(folder).sweep, results)
     figure = sweep_svg(accuracy_by_key(_swept(results), results.keys))
     write_text(RunFolder(folder).sweep_figure, figure)
+    if len(folders) > 1 and len({run.recipe.ipc for run in expanded.runs}) == len(folders):
+        report_by_ipc(folders, RunFolder(folder).report)
     return results
 
 

@@ -14,13 +14,17 @@ from galleries import pixels
 from torch import Tensor, nn
 
 from fastdd import labels
-from fastdd.config import RandAugment, Student
+from fastdd.config import Labels, RandAugment, Student
 from fastdd.data import open_dataset
+from fastdd.distilled.runs import learned_lr
+from fastdd.errors import InputError
 from fastdd.evaluate import StudentAccuracy, diversity, embed, protocol_hash, protocol_text, train_student
 from fastdd.evaluate.batches import mix_batch
+from fastdd.evaluate.results_file import TrainingSet
 from fastdd.evaluate.student import student_loss
 from fastdd.models.build import build, network_builder
 from fastdd.protocols import settle_student
+from fastdd.run_folder import RunFolder, UnitLog, write
 from fastdd.runtime.files import write_tensors
 from fastdd.teachers import Card, Teacher
 from fastdd_kernels import knn_radii
@@ -179,7 +183,8 @@ def test_stored_and_online_labels_agree_where_nothing_moves(
 @pytest.mark.parametrize("temperature", [1.0, 30.0])
 def test_the_loss_is_the_divergence_written_out(temperature: float) -> None:
     torch.manual_seed(0)
-    network, batch, targets = nn.Linear(5, 4), torch.randn(7, 5), 10 * torch.randn(7, 4)
+    network, batch = nn.Sequential(nn.Flatten(), nn.Linear(5, 4)), torch.randn(7, 1, 1, 5)
+    targets = 10 * torch.randn(7, 4)
     config = CONFIG.model_copy(update={"temperature": temperature})
     p, q = (F.softmax(logits.double() / temperature, 1) for logits in (targets, network(batch)))
     wanted = (p * (p / q).log()).sum() / 7
@@ -233,6 +238,7 @@ OTHER: dict[str, Any] = {
     "stretch": 2.0,
     "milestones": (0.5,),
     "milestone_factor": 0.2,
+    "restart_momentum": True,
     "warmup": 0.1,
     "warmup_start": 0.3,
     "lr_interval": "epoch",
@@ -249,8 +255,11 @@ OTHER: dict[str, Any] = {
     "pad": 2,
     "pad_color": "black",
     "flip": 0.25,
+    "siamese": ("color",),
+    "siamese_always": ("cutout",),
     "mix": "none",
     "mix_alpha": 0.3,
+    "mix_probability": 0.5,
     "evaluations": 3,
     "test_every": 2,
     "best_from": 0.5,
@@ -258,7 +267,16 @@ OTHER: dict[str, Any] = {
 }
 NAMES: dict[str, Any] = {"protocol": "x", "seeds": 5, "reported": "best", "compile": True}
 """what a student learns does not depend on these"""
-QUIET = {"epochs", "momentum", "milestones", "milestone_factor", "warmup_start", "evaluations", "test_every"}
+QUIET = {
+    "epochs",
+    "momentum",
+    "milestones",
+    "milestone_factor",
+    "restart_momentum",
+    "warmup_start",
+    "evaluations",
+    "test_every",
+}
 """not in the line, or only beside others"""
 
 
@@ -415,3 +433,33 @@ def test_stored_labels(
         loaded = labels.load_labels(tmp_path / f"{name}.safetensors", digits[0], 10)
         assert loaded.dtype == torch.float32
         assert torch.equal(loaded, made.float())
+
+
+def test_the_rate_that_a_method_learned_is_its_sets_alone(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    write(run.unit("mtt", 0), UnitLog(rows=((0, 0),), losses=(), learned={"lr": 0.0213, "share": 2.0}))
+    write(run.unit("random", 0), UnitLog(rows=((0, 0),), losses=()))
+    rates = {name: learned_lr(run, name) for name in ("mtt", "random", "full")}
+    assert rates == {"mtt": 0.0213, "random": None, "full": None}
+    images, config = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), CONFIG.model_copy(update={"lr": "learned"})
+    sets = [TrainingSet(name, images, torch.arange(2), learned_lr=rate) for name, rate in rates.items()]
+    assert [each.protocol(config, 10).peak_lr for each in sets] == [0.0213, 0.01, 0.01]
+    assert [each.protocol(CONFIG, 10).peak_lr for each in sets] == 3 * [0.01]
+    assert len({protocol_hash(each.protocol(config, 10)) for each in sets}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"siamese": ("color",)}, "siamese or black padding; set student.labels=online"),
+        ({"siamese_always": ("color",)}, "siamese or black padding; set student.labels=online"),
+        ({"mix_probability": 0.5}, "mixes every batch, but student.mix_probability is 0.5"),
+    ],
+)
+def test_labels_of_views_refuse_augmentation_that_they_do_not_record(
+    changes: dict[str, Any], message: str
+) -> None:
+    config = settle_student(CONFIG.model_copy(update=changes), 2, 10)
+    images = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    with pytest.raises(InputError, match=message):
+        labels.plan_labels(Labels(per="view"), config, images, classes=10, teachers=("a",), seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def test_half_a_cosine_has_the_golden_values() -> None:
 
 
 def test_the_house_has_the_cosine_of_recover_to_the_bit() -> None:
-    config = Student(lr=0.0123)
+    config = settle_student(Student(lr=0.0123), 100, 10)
     assert all(learning_rate(config, s, 400, 7) == cosine(0.0123, s, 400) for s in range(400))
 
 
@@ -52,7 +53,7 @@ def torch_rates(optimizer: torch.optim.Optimizer, schedule: Any, epochs: int) ->
 
 
 def test_warm_up_and_cosine_are_torchs() -> None:
-    config = preset("sre2l-tiny")
+    config = settle_student(preset("sre2l-tiny"), 100, 10)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.2)
     warm = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=5)
     main = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 95)
@@ -63,7 +64,7 @@ def test_warm_up_and_cosine_are_torchs() -> None:
 
 
 def test_multistep_is_torchs() -> None:
-    config = preset("edc-cifar10")
+    config = settle_student(preset("edc-cifar10"), 100, 10)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 1e-3)
     theirs = torch.optim.lr_scheduler.MultiStepLR(optimizer, [800, 900, 950], 0.5)
     ours = [learning_rate(config, epoch, 1000, 1) for epoch in range(1000)]
@@ -79,7 +80,7 @@ def test_cos2_drops_sharply_after_five_sixths() -> None:
 
 
 def test_a_rate_per_epoch_stays_within_the_epoch() -> None:
-    config = preset("sre2l-cifar")
+    config = settle_student(preset("sre2l-cifar"), 100, 10)
     rates = [learning_rate(config, step, 400 * 8, 8) for step in range(24)]
     assert rates == [rates[0]] * 8 + [rates[8]] * 8 + [rates[16]] * 8
     assert rates[8] == pytest.approx(cosine(1e-3, 1, 400), rel=1e-12)
@@ -250,6 +251,75 @@ def test_values_that_do_not_fit_together(values: dict[str, Any], text: str) -> N
 def test_epochs_alone_are_instead_of_the_houses_steps() -> None:
     assert (Student.model_validate({"epochs": 3}).steps, Student(epochs=3).epochs) == (None, 3)
     assert Student.model_validate(Student(epochs=3).model_dump(mode="json")) == Student(epochs=3)
+
+
+# -- matching ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "passes", "first", "batch"),
+    [
+        ("dsa", 1001, 502, 256),
+        ("mtt", 1001, 502, 256),
+        ("dc", 301, 152, 256),
+        ("cafe", 601, 302, 256),
+        ("datadam", 1801, 902, 64),
+    ],
+)
+@pytest.mark.parametrize("images", [100, 300])
+def test_matched_sets_are_seen_in_one_pass_more_than_released_e_and_the_rate_falls_after_half(
+    name: str, passes: int, first: int, batch: int, images: int
+) -> None:
+    """As evaluate_synset does with its E: the golden value is pass 502 for 1000, counted from 0."""
+    config, batches = settle_student(preset(name), images, 10), -(-images // batch)
+    assert (config.training_steps, config.batch) == (passes * batches, batch)
+    rates = [learning_rate(config, step, config.training_steps, batches) for step in range(passes * batches)]
+    assert rates[: first * batches] == first * batches * [0.01]
+    assert rates[first * batches :] == pytest.approx((passes - first) * batches * [0.001])
+
+
+def test_a_short_form_has_the_milestone_at_the_same_part() -> None:
+    config = settle_student(preset("dsa", epochs=20), 100, 10)
+    assert [learning_rate(config, step, 20, 1) for step in (10, 11)] == pytest.approx([0.01, 0.001])
+
+
+def test_matching_presets_are_the_released_table() -> None:
+    found = preset("dsa")
+    assert (found.labels, found.optimizer, found.momentum, found.weight_decay) == ("hard", "sgd", 0.9, 5e-4)
+    assert (found.pad, found.flip, found.mix, found.scale, found.decay_norms) == (0, 0, "none", None, True)
+    assert found.siamese == ("color", "crop", "cutout", "flip", "scale", "rotate")
+    assert (found.network, preset("dsa-tiny").network) == ("convnet3", "convnet4")
+    assert preset("dc").siamese is preset("cafe").siamese is None
+    idc = preset("idc")
+    assert (idc.siamese, idc.siamese_always) == (("crop", "scale", "rotate"), ("color",))
+    assert (idc.mix, idc.mix_alpha, idc.mix_probability) == ("cutmix", 1, 0.5)
+    assert protocol_text(found) == (
+        "convnet3, 1001 epochs in batches of 256, SGD 0.9 lr 0.01 wd 0.0005, multistep x0.1 after 0.501499 "
+        "an epoch and momentum anew, shift 0 px, flip 0, Siamese color | crop | cutout | flip | scale | "
+        "rotate, no mixing, hard labels, cross-entropy, fp32"
+    )
+    assert "flip 0.5, Siamese color, Siamese crop | scale | rotate, cutmix(1) at 0.5" in protocol_text(idc)
+    assert len({protocol_hash(preset("dsa", **one)) for one in ({}, {"siamese": None}, {"lr": 0.02})}) == 3
+
+
+def test_a_learned_rate_is_the_sets_own_and_has_the_protocols_hash() -> None:
+    config = preset("mtt")
+    own, control = settle_student(config, 100, 10, learned_lr=0.0213), settle_student(config, 100, 10)
+    assert (own.peak_lr, control.peak_lr, settle_student(preset("dsa"), 100, 10).peak_lr) == (
+        0.0213,
+        0.01,
+        0.01,
+    )
+    assert own.model_dump() == control.model_dump() == config.model_dump()
+    assert protocol_hash(own) == protocol_hash(control) != protocol_hash(preset("dsa"))
+    assert "lr learned with the images, else 0.01," in protocol_text(own)
+    assert learning_rate(own, 0, 1001, 1) == 0.0213
+    assert settle_student(own, 100, 10) == own
+    for rate in (-0.001, 0.0, math.nan):
+        with pytest.raises(
+            InputError, match=r"learned with the images is .*, expected a positive number; set"
+        ):
+            settle_student(config, 100, 10, learned_lr=rate)
 
 
 # -- recipes --------------------------------------------------------------------------------------

@@ -25,12 +25,13 @@ from fastdd.evaluate import (
     StudentBatches,
     train_student,
 )
-from fastdd.evaluate.batches import shuffle_patches
+from fastdd.evaluate.batches import shuffle_patches, siamese_batch
 from fastdd.evaluate.randaugment import TABLES, randaugment
 from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
 from fastdd.models.build import build, network_builder, outline, to_device
 from fastdd.protocols import SettledStudent, settle_student
 from fastdd.teachers import Card, Teacher
+from fastdd_kernels import siamese_augment, siamese_draws
 
 CLASSES = 4
 CONFIG = Student(network="convnet1", steps=2, batch=6, pad=1, flip=0.0, mix="none", evaluations=1, lr=0.01)
@@ -547,3 +548,127 @@ def test_students_and_their_teachers_see_images_in_their_own_memory_format() -> 
     for given in (images, images.contiguous(memory_format=torch.channels_last)):
         student_loss(student, labeller, given, None, config=CONFIG)
     assert layouts == 2 * [(False, True), (True, False)]
+
+
+# -- Siamese augmentation -------------------------------------------------------------------------
+
+
+def siamese(images: Tensor, seed: int = 0, **changes: Any) -> Tensor:
+    return siamese_batch(images, changed(**changes), draw(seed))
+
+
+def test_a_batch_has_one_operation_and_each_image_its_own_parameters() -> None:
+    """Of color and cutout: a batch is all colored, and has no square of zeros, or is all cut."""
+    images, kinds = torch.rand(6, 3, 8, 8, generator=draw()) + 1, set()
+    for seed in range(12):
+        found = siamese(images, seed, siamese=("color", "cutout"))
+        holes = (found == 0).all(1)
+        kinds.add(bool(holes.any()))
+        if holes.any():
+            assert holes.flatten(1).any(1).all()
+            assert torch.equal(found, images * ~holes[:, None])
+            assert len(holes.unique(dim=0)) > 1
+        else:
+            assert len((found - images).mean((1, 2, 3)).unique()) == len(images)
+    assert kinds == {False, True}
+
+
+def test_a_flipped_batch_has_flipped_and_plain_images() -> None:
+    images = torch.rand(12, 3, 8, 8, generator=draw())
+    found = siamese(images, siamese=("flip",))
+    flipped = torch.tensor([torch.equal(y, x.flip(2)) for x, y in zip(images, found, strict=True)])
+    plain = torch.tensor([torch.equal(y, x) for x, y in zip(images, found, strict=True)])
+    assert (flipped ^ plain).all()
+    assert flipped.any()
+    assert plain.any()
+
+
+def test_operations_that_are_always_done_are_done_together() -> None:
+    """IDC's color, crop and cutout: the kernel's draw of all of them, from the same generator."""
+    images = torch.rand(6, 3, 8, 8, generator=draw())
+    operations = ("color", "crop", "cutout")
+    rows = siamese_draws(6, 8, 8, operations, together=True, generator=draw(5))
+    assert torch.equal(siamese(images, 5, siamese_always=operations), siamese_augment(images, rows))
+    both = siamese(images + 1, 5, siamese=("cutout",), siamese_always=("color",))
+    holes = (both == 0).all(1)
+    assert holes.flatten(1).any(1).all()
+    assert not torch.isclose(both, images + 1).all(1)[~holes].any()
+
+
+def test_without_operations_nothing_is_drawn(teacher: Teacher, images: Tensor) -> None:
+    """So that students of protocols without them keep their batches."""
+    generator, given = draw(3), torch.rand(2, 3, 8, 8)
+    before = generator.get_state()
+    assert siamese_batch(given, changed(), generator) is given
+    assert torch.equal(generator.get_state(), before)
+    first, again, other = (
+        torch.cat([batch.images for batch in batches(changed(siamese=operations), teacher, images)])
+        for operations in (("color",), ("color",), None)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_some_batches_are_mixed(teacher: Teacher) -> None:
+    """One level an image, which mixing alone changes; with probability 1 nothing is drawn for it."""
+    levels = torch.arange(0, 240, 20, dtype=torch.uint8)[:, None, None, None].expand(12, 3, 8, 8)
+    own = dict.fromkeys(teacher.normalize(levels)[:, 0, 0, 0].tolist())
+
+    def mixed(**changes: Any) -> list[bool]:
+        config = changed(batch=2, pad=0, mix="mixup", **changes)
+        source = AugmentedBatches(config, teacher, levels, seed=1)
+        parts = [batch.images[:, 0, 0, 0].tolist() for epoch in range(20) for batch in source.epoch(epoch)]
+        return [not set(part) <= own.keys() for part in parts]
+
+    # the permutation of two images is the identity in half of the mixed batches
+    assert not any(mixed(mix_probability=0.0))
+    always, half = sum(mixed()), sum(mixed(mix_probability=0.5))
+    assert 40 < always < 80
+    assert 15 < half < 45
+
+
+def test_momentum_is_forgotten_at_a_milestone(
+    teacher: Teacher, images: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights are those of released code, which makes a new SGD after the step at the higher rate."""
+    seen: list[dict[str, Tensor]] = []
+    initial: list[dict[str, Tensor]] = []
+
+    def look(network: nn.Module, *rest: object) -> float:
+        seen.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return 0.0
+
+    def remembered() -> nn.Module:
+        network = build("convnet1", CLASSES)
+        initial.append({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        return network
+
+    monkeypatch.setattr("fastdd.evaluate.student._test", look)
+    truth = torch.arange(len(images)) % CLASSES
+    shared: dict[str, Any] = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "labels": "hard"}
+    shared |= {"schedule": "multistep", "milestones": (0.5,), "steps": 6, "batch": 12, "pad": 0}
+    for restart in (True, False):
+        train_student(
+            changed(**shared, restart_momentum=restart),
+            teacher,
+            images,
+            new_network=remembered,
+            test=(images, truth),
+            seed=1,
+            bar=Silent(),
+            hard_labels=truth,
+        )
+        network = build("convnet1", CLASSES)
+        network.load_state_dict(initial[-1])
+        optimizer = torch.optim.SGD(network.parameters(), 0.01, 0.9, weight_decay=5e-4)
+        for step in range(6):  # a batch is the whole set, so its order says nothing
+            if step == 3 and restart:
+                optimizer = torch.optim.SGD(network.parameters(), 0.001, 0.9, weight_decay=5e-4)
+            optimizer.param_groups[0]["lr"] = 0.01 if step < 3 else 0.001
+            optimizer.zero_grad()
+            F.cross_entropy(network(teacher.normalize(images)), truth).backward()
+            optimizer.step()
+        for name, tensor in network.state_dict().items():
+            torch.testing.assert_close(seen[-1][name], tensor, rtol=1e-4, atol=1e-6)
+    weights = [state["classifier.weight"] for state in seen]
+    assert not torch.allclose(weights[0], weights[1], rtol=1e-3, atol=1e-5)

@@ -22,6 +22,8 @@ All = Literal["all"]
 Precision = Literal["auto", "fp32", "bf16"]
 """auto: bf16 autocast where the hardware multiplies it (CUDA; x86 with AMX or AVX512-BF16), else fp32"""
 LayerKind = Literal["stages", "blocks", "bn_inputs"]
+SiameseOperation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
+"""operations of differentiable Siamese augmentation (fastdd_kernels.siamese)"""
 
 
 def _kind_or_paths(layers: object) -> object:

@@ -10,9 +10,21 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import BelowOne, Config, Count, Natural, NotNegative, Positive, Precision, Probability
+from .base import (
+    BelowOne,
+    Config,
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Precision,
+    Probability,
+    SiameseOperation,
+)
 
 HOUSE_STEPS = 400
+
+Operations = Annotated[tuple[SiameseOperation, ...], Field(min_length=1)]
 
 
 class RandAugment(Config):
@@ -51,8 +63,9 @@ class Student(Config):
 
     # optimizer
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    lr: Positive | Literal["by_network"] = 1e-3
-    """peak learning rate; by_network: RDED's table of students"""
+    lr: Positive | Literal["by_network", "learned"] = 1e-3
+    """peak learning rate; by_network: RDED's table of students; learned: the one that the method learned with
+    the images (MTT), and 0.01 for sets without one, such as the control"""
     momentum: BelowOne = 0.9
     """momentum of SGD"""
     weight_decay: NotNegative = 0.01
@@ -65,6 +78,8 @@ class Student(Config):
     milestones: tuple[Probability, ...] = ()
     """multistep: parts of the training after which the learning rate is multiplied by `milestone_factor`"""
     milestone_factor: Probability = 0.1
+    restart_momentum: bool = False
+    """true: the optimizer forgets its momentum at each milestone, as released code that makes a new one"""
     warmup: BelowOne = 0.0
     """part of the training in which the learning rate rises linearly to lr; the schedule has the rest"""
     warmup_start: Probability = 0.01
@@ -105,9 +120,16 @@ class Student(Config):
     """color of the padding"""
     flip: Probability = 0.5
     """probability of a horizontal flip"""
+    siamese: Operations | None = None
+    """operations of Siamese augmentation (DSA), of normalized images: each batch has one of them, and each
+    image parameters of its own; null: none"""
+    siamese_always: Operations | None = None
+    """operations that every batch has, beside the one of `siamese` (IDC); null: none"""
     mix: Literal["none", "mixup", "cutmix"] = "mixup"
     mix_alpha: Positive = 0.8
     """the ratio of a mixture is Beta(alpha, alpha)"""
+    mix_probability: Probability = 1.0
+    """probability that a batch is mixed"""
 
     # tests and arithmetic
     seeds: Count = 3

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe
 from ..errors import InputError, suggestion
-from ..run_folder import DataSplit, Manifest, Metrics, RunFolder, read, read_manifest, read_recipe
+from ..run_folder import DataSplit, Manifest, Metrics, RunFolder, UnitLog, read, read_manifest, read_recipe
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,16 @@ def read_source(run: RunFolder, arm: str) -> RunSource:
         metrics=read(run.metrics, Metrics) if run.metrics.is_file() else None,
         splits=read(run.data, tuple[DataSplit, DataSplit]) if run.data.is_file() else None,
     )
+
+
+def learned_lr(run: RunFolder, arm: str) -> float | None:
+    """The learning rate that an arm's method learned with its images (MTT); None: it learned none.
+
+    Raises:
+        InputError: the log of the arm's recovery is damaged.
+    """
+    units = run.units(arm)
+    return read(units[0], UnitLog).learned.get("lr") if units else None
 
 
 def run_of(path: Path) -> tuple[RunFolder, str | None] | None:

@@ -1,10 +1,10 @@
 """Batches of a resident set for students: gathered, augmented, normalized and mixed on the device.
 
 A batch goes through the released loaders' steps in their order: RandAugment of the uint8 levels,
-normalization, shuffled patches, crop or shift, flip, and MixUp or CutMix with one ratio, one permutation and
-one box a batch, as in the SRe2L family. Everything that an epoch draws comes from one generator, in the order
-of use. Where the normalized set takes little memory it is normalized once, else batch by batch; the numbers
-are the same.
+normalization, shuffled patches, crop or shift, flip, Siamese augmentation (DSA), and MixUp or CutMix with one
+ratio, one permutation and one box a batch, as in the SRe2L family. Everything that an epoch draws comes from
+one generator, in the order of use. Where the normalized set takes little memory it is normalized once, else
+batch by batch; the numbers are the same.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastdd_kernels import resample, resample_parameters
+from fastdd_kernels import resample, resample_parameters, siamese_augment, siamese_draws
 
+from ..config import Student
 from ..data.loading.augment import shift_and_flip
 from ..errors import InputError
 from ..protocols import SettledStudent
@@ -112,7 +113,10 @@ class AugmentedBatches:
             images = self._augmented(index)
             hard_labels = None if self.hard_labels is None else self.hard_labels[index]
             targets = self._targets(index, hard_labels)
-            images, targets = mix_batch(images, targets, config.mix, alpha=config.mix_alpha, draw=draw)
+            images = siamese_batch(images, config, draw)
+            # a number is drawn only where it decides, so that batches that are always mixed keep their draws
+            if config.mix_probability == 1 or float(torch.rand((), generator=draw)) < config.mix_probability:
+                images, targets = mix_batch(images, targets, config.mix, alpha=config.mix_alpha, draw=draw)
             yield StudentBatch(images, targets, hard_labels)
 
     def _targets(self, index: Tensor, hard_labels: Tensor | None) -> Tensor | None:
@@ -169,6 +173,23 @@ def _shuffled(images: int, side: int, count: int, draw: torch.Generator) -> Tens
     strip = (torch.arange(side) // (side // count)).clamp(max=count - 1)
     rank = torch.rand(images, count, generator=draw).argsort(1)
     return (rank[:, strip] * side + torch.arange(side)).argsort(1)
+
+
+def siamese_batch(images: Tensor, config: Student, draw: torch.Generator) -> Tensor:
+    """Normalized images [N, C, H, W] after Siamese augmentation, as the protocol says.
+
+    The batch has one operation of ``siamese``, drawn with equal probabilities, and all of ``siamese_always``;
+    each image has parameters of its own. Released code does this where DSA is given no seed. The order is
+    warp, color, cutout; IDC's code has the color before the warp.
+    """
+    operations = list(config.siamese_always or ())
+    if config.siamese:
+        operations.append(config.siamese[int(torch.randint(len(config.siamese), (), generator=draw))])
+    if not operations:
+        return images
+    count, _, height, width = images.shape
+    rows = siamese_draws(count, height, width, operations, together=True, generator=draw)
+    return siamese_augment(images, rows)
 
 
 def mix_batch(

@@ -118,6 +118,8 @@ PLAIN: dict[str, JsonValue] = {
     "scale": None,
     "pad": 0,
     "flip": 0.0,
+    "siamese": None,
+    "siamese_always": None,
     "mix": "none",
 }
 GROUPS: dict[str, tuple[str, dict[str, JsonValue]]] = {

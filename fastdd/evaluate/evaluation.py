@@ -24,7 +24,7 @@ from ..config import Teacher as TeacherConfig
 from ..data.open import check_recorded_root
 from ..data.real_data import RealData
 from ..distilled import DistilledSet, open_set
-from ..distilled.runs import run_of
+from ..distilled.runs import learned_lr, run_of
 from ..errors import InputError
 from ..labels import images_fingerprint
 from ..models.build import outline
@@ -119,7 +119,9 @@ class Evaluation:
     @cached_property
     def sets(self) -> list[TrainingSet]:
         """The set, the control and the whole training set, in the order of the table."""
-        sets = [TrainingSet(self.name, self.images, self.classes)]
+        source = self.set.source
+        rate = None if source is None else learned_lr(source.folder, source.arm)
+        sets = [TrainingSet(self.name, self.images, self.classes, learned_lr=rate)]
         if self.request.control and self.name != CONTROL:
             sets.append(self._control())
         if self.full_left_out is None:

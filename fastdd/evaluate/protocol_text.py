@@ -9,6 +9,7 @@ from pydantic import JsonValue
 from typing_extensions import TypedDict
 
 from ..config import Student
+from ..protocols.rules import UNLEARNED_RATE
 
 FIRST = {
     "network",
@@ -71,6 +72,8 @@ def protocol_text(config: Student) -> str:
 def _optimizer(config: Student) -> str:
     name = "AdamW" if config.optimizer == "adamw" else f"SGD {config.momentum:g}"
     rate = config.lr if isinstance(config.lr, str) else f"{config.lr:g}"
+    if config.lr == "learned":
+        rate = f"learned with the images, else {UNLEARNED_RATE:g},"
     return f"{name} lr {rate} wd {config.weight_decay:g}" + ("" if config.decay_norms else " of weights")
 
 
@@ -82,7 +85,8 @@ def _schedule(config: Student) -> str:
         text += f" stretched {config.stretch:g}"
     if config.warmup:
         text += f" after a warm-up of {config.warmup:g} from {config.warmup_start:g}"
-    return text + (" an epoch" if config.lr_interval == "epoch" else "")
+    text += " an epoch" if config.lr_interval == "epoch" else ""
+    return text + (" and momentum anew" if config.restart_momentum and config.milestones else "")
 
 
 def _augmentation(config: Student) -> str:
@@ -99,8 +103,15 @@ def _augmentation(config: Student) -> str:
         texts.append(f"shift {config.pad} px" + (" in black" if config.pad_color == "black" else ""))
     else:
         texts.append(f"crop {config.scale[0]:g} to {config.scale[1]:g}")
+    texts.append(f"flip {config.flip:g}")
+    if config.siamese_always is not None:
+        texts.append(f"Siamese {' + '.join(config.siamese_always)}")
+    if config.siamese is not None:
+        texts.append(f"Siamese {' | '.join(config.siamese)}")
     mixing = "no mixing" if config.mix == "none" else f"{config.mix}({config.mix_alpha:g})"
-    return ", ".join([*texts, f"flip {config.flip:g}", mixing])
+    if config.mix != "none" and config.mix_probability < 1:
+        mixing += f" at {config.mix_probability:g}"
+    return ", ".join([*texts, mixing])
 
 
 def _labels(config: Student) -> str:

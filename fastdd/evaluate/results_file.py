@@ -78,17 +78,20 @@ class TrainingSet:
         classes: int64 [N], in the teacher's order, on the same device.
         epoch_images: number of images an epoch, for the whole real training set: that of the distilled set,
             with online labels in place of stored ones. None: all images, with the protocol's labels.
+        learned_lr: learning rate that was learned with the images, for ``lr: learned``; None: none was.
     """
 
     name: str
     images: Tensor
     classes: Tensor
     epoch_images: int | None = None
+    learned_lr: float | None = None
 
     def protocol(self, config: Student, classes: int) -> SettledStudent:
         """The protocol of its students, in numbers, for a teacher of this many classes."""
         images = len(self.images) if self.epoch_images is None else self.epoch_images
-        settled = settle_student(config, images, classes)
+        rate = self.learned_lr if config.lr == "learned" else None
+        settled = settle_student(config, images, classes, learned_lr=rate)
         online = self.epoch_images is not None and settled.labels == "stored"
         return settled.model_copy(update={"labels": "online"}) if online else settled
 

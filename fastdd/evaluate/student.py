@@ -14,6 +14,7 @@ may be compiled. The learning rate of a protocol with peak lr, after a part p of
     multistep   lr f^k                           k: number of milestones passed; f: milestone_factor
 
 A warm-up comes first, on a line from warmup_start lr to lr; p counts what is left of the training after it.
+With ``restart_momentum`` the optimizer begins anew at each milestone.
 """
 
 from __future__ import annotations
@@ -113,6 +114,8 @@ def train_student(
         rate = learning_rate(config, step, steps, len(source))
         for group in optimizer.param_groups:
             group["lr"] = rate
+        if _restarts_momentum(config, step, steps, len(source)):
+            optimizer.state.clear()
         optimizer.zero_grad()
         loss = add_gradient(loss_of, network, labeller, batch, config=config)
         optimizer.step()
@@ -167,15 +170,18 @@ def student_optimizer(config: SettledStudent, network: nn.Module) -> torch.optim
 
     groups = decay_groups(network, config.weight_decay, decays)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, config.lr)
-    return torch.optim.SGD(groups, config.lr, config.momentum)
+        return torch.optim.AdamW(groups, config.peak_lr)
+    return torch.optim.SGD(groups, config.peak_lr, config.momentum)
 
 
 def learning_rate(config: SettledStudent, step: int, steps: int, batches: int) -> float:
     """The learning rate of a step, 0 <= step < steps; an epoch has ``batches`` steps."""
-    if config.lr_interval == "step":
-        return config.lr * learning_rate_factor(config, step, steps)
-    return config.lr * learning_rate_factor(config, step // batches, steps / batches)
+    return config.peak_lr * learning_rate_factor(config, *_done_of_total(config, step, steps, batches))
+
+
+def _done_of_total(config: Student, step: int, steps: int, batches: int) -> tuple[float, float]:
+    """What is done before a step, and all that is to be done, in steps or epochs (``lr_interval``)."""
+    return (step, steps) if config.lr_interval == "step" else (step // batches, steps / batches)
 
 
 def learning_rate_factor(config: Student, done: float, total: float) -> float:
@@ -187,11 +193,27 @@ def learning_rate_factor(config: Student, done: float, total: float) -> float:
     if config.schedule == "constant":
         return 1.0
     if config.schedule == "multistep":
-        passed = sum(done >= part * total - 1e-9 * total for part in config.milestones)
-        return config.milestone_factor**passed
+        return config.milestone_factor ** _milestones_passed(config, done, total)
     if config.schedule == "cos2" and 6 * done > 5 * total:
         return _cosine(5, 6, config.stretch) * (1 - done / total)
     return _cosine(done, total, config.stretch)
+
+
+def _milestones_passed(config: Student, done: float, total: float) -> int:
+    """How many milestones lie at or before ``done`` of ``total`` steps or epochs after the warm-up."""
+    return sum(done >= part * total - 1e-9 * total for part in config.milestones)
+
+
+def _restarts_momentum(config: Student, step: int, steps: int, batches: int) -> bool:
+    """Whether the optimizer forgets its momentum before a step: the first one after a milestone."""
+    if not config.restart_momentum or not step:
+        return False
+    passed = []
+    for number in (step - 1, step):
+        done, total = _done_of_total(config, number, steps, batches)
+        warmup = config.warmup * total
+        passed.append(_milestones_passed(config, done - warmup, total - warmup))
+    return passed[1] > passed[0]
 
 
 def _cosine(done: float, total: float, stretch: float) -> float:

@@ -26,10 +26,16 @@ def check_views(config: Labels, student: Student, key: str = "student") -> None:
             replay.
     """
     black = bool(student.pad) and student.pad_color == "black"
-    if student.randaugment is not None or student.shuffle_patches > 1 or black:
+    siamese = student.siamese or student.siamese_always
+    if student.randaugment is not None or student.shuffle_patches > 1 or black or siamese:
         raise InputError(
             f"labels.per view records crops, flips and mixing alone, but {key} has randaugment, "
-            f"shuffle_patches or black padding; set {key}.labels=online, or leave those out"
+            f"shuffle_patches, siamese or black padding; set {key}.labels=online, or leave those out"
+        )
+    if student.mix != "none" and student.mix_probability < 1:
+        raise InputError(
+            f"labels.per view mixes every batch, but {key}.mix_probability is {student.mix_probability:g}; "
+            f"set it to 1, or set {key}.labels=online"
         )
     if config.keep < 1 and config.replay == "shuffle":
         raise InputError(

@@ -1,13 +1,15 @@
-"""Values of a protocol that depend on the set and on the network: RDED's batches and learning rates.
+"""Values of a protocol that depend on the set and on the network: batches, learning rates, lengths.
 
-batch   10, 50, 100 for 1, 10, 50 images a class, twice that with 100 or 1,000 classes; 100 with 200 classes
-        (Tiny-ImageNet); never more than the whole set
-lr      by the student's network; the released script trains a network that its table lacks with a rate of 0
+batch: by_ipc     RDED's: 10, 50, 100 for 1, 10, 50 images a class, twice that with 100 or 1,000 classes; 100
+                  with 200 classes (Tiny-ImageNet); never more than the whole set
+lr: by_network    RDED's table; the released script trains a network that it lacks with a rate of 0
+lr: learned       the rate that came with the images (MTT), else 0.01, which the released code starts from
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from pydantic import Field
 
@@ -30,15 +32,29 @@ OWN_RATES = {"vgg16": 5e-4, "shufflenet_v2": 1e-3, "vit_small": 1e-4}
 """learning rates of networks that RDED does not train, as those of their nearest relatives"""
 
 
+UNLEARNED_RATE = 0.01
+"""learning rate of ``lr: learned`` for a set that has none, such as the control; as in protocol ``dsa``"""
+
+
 class SettledStudent(Student):
-    """A student's protocol on a set of known size: batch, learning rate and length are numbers."""
+    """A student's protocol on a set of known size: batch, learning rate and length are numbers.
+
+    ``lr: learned`` stays a word, so that all sets of a run have one hash; ``peak_lr`` is the set's number.
+    """
 
     batch: Count
-    lr: Positive
+    lr: Positive | Literal["learned"]
+    learned_lr: Positive | None = Field(default=None, exclude=True)
+    """learning rate that was learned with the images; null: there is none; not hashed"""
     images: Count = Field(exclude=True)
     """images an epoch; it belongs to the set, not to the protocol, so neither hash nor record has it"""
     training_steps: Count = Field(exclude=True)
     """optimization steps: ``steps``, or those of ``epochs`` passes over the set; not hashed either"""
+
+    @property
+    def peak_lr(self) -> float:
+        """The peak learning rate of this set's students."""
+        return (self.learned_lr or UNLEARNED_RATE) if self.lr == "learned" else self.lr
 
     @property
     def images_seen(self) -> int:
@@ -46,7 +62,9 @@ class SettledStudent(Student):
         return self.training_steps * min(self.batch, self.images)
 
 
-def settle_student(config: Student, images: int, classes: int, key: str = "student") -> SettledStudent:
+def settle_student(
+    config: Student, images: int, classes: int, key: str = "student", *, learned_lr: float | None = None
+) -> SettledStudent:
     """Put numbers in place of the values of a protocol that depend on the set and on the network.
 
     Args:
@@ -54,14 +72,23 @@ def settle_student(config: Student, images: int, classes: int, key: str = "stude
         images: number of images in the set.
         classes: number of classes in the set.
         key: the recipe's section that holds the protocol, for messages.
+        learned_lr: learning rate that was learned with the images; None: there is none.
 
     Raises:
-        InputError: a rule says nothing of this many images a class, or of this network.
+        InputError: a rule says nothing of this many images a class, or of this network, or the learned rate
+            is not positive.
     """
+    if learned_lr is not None and not 0 < learned_lr < math.inf:
+        raise InputError(
+            f"{key}.lr=learned, but the learning rate learned with the images is {learned_lr:g}, expected a "
+            f"positive number; set {key}.lr to a number, for example {key}.lr=0.01"
+        )
     batch = rded_batch(images, classes, key) if config.batch == "by_ipc" else config.batch
     lr = rded_rate(config.network, key) if config.lr == "by_network" else config.lr
     steps = config.steps if config.epochs is None else config.epochs * math.ceil(images / batch)
     numbers = {"batch": batch, "lr": lr, "images": images, "training_steps": steps}
+    if learned_lr is not None:
+        numbers["learned_lr"] = learned_lr
     return SettledStudent.model_validate({**dict(config), **numbers})
 
 

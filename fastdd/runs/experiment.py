@@ -78,14 +78,15 @@ class Experiment:
         """Images a class that an arm's students see: ``ipc``, except with offsets and formations."""
         return recover.seen_slots(self.arms[arm], self.recipe.ipc, len(self.classes), self.teachers_of(arm))
 
-    def protocol(self, arm: str, student: str = "") -> SettledStudent:
+    def protocol(self, arm: str, student: str = "", learned_lr: float | None = None) -> SettledStudent:
         """What an arm's students go through, in numbers that depend on how many images the arm has.
 
         Args:
             student: a name in ``students``.
+            learned_lr: learning rate that was learned with the images, for ``lr: learned``.
         """
-        classes, config = len(self.classes), self.students[student]
-        return settle_student(config, self.seen(arm) * classes, classes, section_of(student))
+        classes, config, key = len(self.classes), self.students[student], section_of(student)
+        return settle_student(config, self.seen(arm) * classes, classes, key, learned_lr=learned_lr)
 
     def student_structures(self) -> dict[str, str]:
         """Student -> a hash of how its network is built, for those that code which is not fastdd's builds."""

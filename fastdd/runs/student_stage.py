@@ -11,6 +11,7 @@ from itertools import product
 from typing import NamedTuple, TypedDict
 
 from ..config import FULL
+from ..distilled.runs import learned_lr
 from ..evaluate import train_student
 from ..evaluate.full_set import FullSet
 from ..models.build import network_builder
@@ -83,12 +84,16 @@ def _train(run: Run, job: _Job, full: FullSet) -> None:
         config, soft_labels = full.config, None
         images, truth = full.images
     else:
-        config, (images, truth) = run.experiment.protocol(name, student), run.distilled(name)
+        rate = learned_lr(run.folder, name) if run.experiment.students[student].lr == "learned" else None
+        config, (images, truth) = run.experiment.protocol(name, student, rate), run.distilled(name)
         soft_labels = stored_labels(run, name, images, truth, seed=identity, student=student)
     test, total = run.experiment.real.test, config.images_seen
     new_network = network_builder(config.network, len(run.teacher.card.classes), images.shape[1])
     shown = f"{stage_of('student', student, name)} {seed}"
     with run.session.stage(job.title) as work, progress(shown, total) as bar:
+        if config.lr == "learned":
+            source = "none was learned" if config.learned_lr is None else "learned with the images"
+            bar.line(f"learning rate {config.peak_lr:g} ({source})")
         result = train_student(
             config,
             run.teacher,

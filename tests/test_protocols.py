@@ -84,7 +84,8 @@ def test_a_rate_per_epoch_stays_within_the_epoch() -> None:
     rates = [learning_rate(config, step, 400 * 8, 8) for step in range(24)]
     assert rates == [rates[0]] * 8 + [rates[8]] * 8 + [rates[16]] * 8
     assert rates[8] == pytest.approx(cosine(1e-3, 1, 400), rel=1e-12)
-    assert learning_rate(Student(schedule="constant", lr=0.5), 3, 4, 1) == 0.5
+    constant = settle_student(Student(schedule="constant", lr=0.5), 100, 10)
+    assert learning_rate(constant, 3, 4, 1) == 0.5
 
 
 # -- presets --------------------------------------------------------------------------------------

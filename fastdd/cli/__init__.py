@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from ..errors import InputError
+from ..runtime.console import print_all_letters
 from ..version import __version__
 from . import (
     data,
@@ -75,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 1: problems were found; 2: bad input or too little memory, told in one line; 128 + number:
     ended by a signal.
     """
+    print_all_letters()
     with _noted_signals() as signals:
         try:
             arguments = _parse(argv)
@@ -91,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return 128 + number
             if not isinstance(error, InputError) and not _out_of_memory(error):
                 raise
-            print(f"error: {error if isinstance(error, InputError) else _MEMORY}", file=sys.stderr)
+            text = str(error) if isinstance(error, InputError) else _MEMORY
+            print("error: " + "\\n".join(text.splitlines()), file=sys.stderr)
             return 2
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..runtime.console import console
+
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.table import Table
 
 
-def console() -> Console:
-    """The terminal; what is printed to a file or a pipe has 160 columns."""
-    from rich.console import Console
+def say(text: str) -> None:
+    """Print text as it stands; a long line is not broken, so that a path in it can be copied."""
+    console().print(text, soft_wrap=True)
 
-    return Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+
+def show_table(rows: Table) -> None:
+    """Print a table, whose cells are text as it stands."""
+    console().print(rows)
 
 
 def spread(values: Sequence[float]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .console import console
+from .console import show_table
 from .options import Commands
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _show(arguments: argparse.Namespace) -> None:
     rows = Table("", "train", "test", box=None, header_style="bold")
     for name, cells in _cells(both).items():
         rows.add_row(name, *cells)
-    console().print(rows)
+    show_table(rows)
 
 
 def _cells(both: list[DatasetSummary]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .console import console, spread
+from .console import say, show_table, spread
 from .options import Commands, request_of, set_arguments
 from .stages import run_arguments, run_stage
 
@@ -119,16 +119,16 @@ def _print(evaluation: Evaluation) -> None:
             for which in ("last", "best")
         ]
         rows.add_row(config.network, protocol_hash(config), *map(spread, found))
-    out, first = console(), settled_ones[0]
+    first = settled_ones[0]
     reached = f" {100 * card.accuracy:.1f} % on the full real set" if card.accuracy is not None else ""
-    out.print(f"\n{evaluation.set.path}: {len(evaluation.images)} images; teacher {card.network}{reached}")
-    out.print(rows)
-    out.print(
+    say(f"\n{evaluation.set.path}: {len(evaluation.images)} images; teacher {card.network}{reached}")
+    show_table(rows)
+    say(
         f"protocol {first.protocol}: {protocol_text(first)}; students a network: {first.seeds}; its authors "
         f"report the {first.reported}"
     )
     if evaluation.full_left_out is None:
-        out.print(f"{FULL}: {evaluation.full.title}; a reference, no contender")
+        say(f"{FULL}: {evaluation.full.title}; a reference, no contender")
     else:
-        out.print(f"the whole training set is left out: {evaluation.full_left_out}")
-    out.print(f"every student: {evaluation.results.path}")
+        say(f"the whole training set is left out: {evaluation.full_left_out}")
+    say(f"every student: {evaluation.results.path}")

@@ -6,7 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
-from .console import console
+from .console import show_table
 from .options import Commands
 
 Rows = list[tuple[str, str]]
@@ -145,7 +145,7 @@ def _print_rows(rows: Rows) -> None:
     table = Table(box=None, show_header=False)
     for name, value in rows:
         table.add_row(name, value)
-    console().print(table)
+    show_table(table)
 
 
 def _export(arguments: argparse.Namespace) -> None:

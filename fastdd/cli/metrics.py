@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import console
+from .console import say, show_table
 from .options import Commands
 
 if TYPE_CHECKING:
@@ -146,14 +146,13 @@ def _print(distilled: DistilledSet, root: str, extractor: Extractor, measured: S
         )
         cells = ("-" if value is None else f"{value:.4g}" for value in shown)
         rows.add_row(name.replace("_", " of order "), *cells, str(len(values)))
-    out = console()
-    out.print(f"{distilled.path}: {whole.synthetic} images against {whole.real} of {root}", soft_wrap=True)
+    say(f"{distilled.path}: {whole.synthetic} images against {whole.real} of {root}")
     sizes = (
         f"{min(counts)} to {max(counts)}"
         for counts in zip(*((s.synthetic, s.real) for s in by_class), strict=True)
     )
-    out.print("a class: {} against {}".format(*sizes))
-    out.print(f"features: {extractor.text}, {measured.dimension} values; k = {measured.k}", soft_wrap=True)
-    out.print(rows)
+    say("a class: {} against {}".format(*sizes))
+    say(f"features: {extractor.text}, {measured.dimension} values; k = {measured.k}")
+    show_table(rows)
     for reason in dict.fromkeys(reason for scores in (whole, *by_class) for reason in scores.missing):
-        out.print(f"- {reason}", soft_wrap=True)
+        say(f"- {reason}")

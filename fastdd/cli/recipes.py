@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import console
+from .console import show_table
 from .options import Commands
 
 
@@ -25,4 +25,4 @@ def _recipes(arguments: argparse.Namespace) -> None:
     for name in dataset_names():
         images = data_set(name, name)["description"]
         rows.add_row(f"{name}-METHOD", f"{images}, METHOD one of: {methods}")
-    console().print(rows)
+    show_table(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .console import console, spread
+from .console import say, show_table, spread
 from .options import Commands, request_of, set_arguments
 
 if TYPE_CHECKING:
@@ -68,9 +68,8 @@ def _robust(arguments: argparse.Namespace) -> None:
     )
     for network, scores in ranking.run().items():
         _print(ranking, network, scores)
-    out = console()
-    out.print(f"\nweight {ranking.weight:g}; the scores: {ranking.path}", soft_wrap=True)
-    out.print(f"every student: {ranking.evaluation.results.path}", soft_wrap=True)
+    say(f"\nweight {ranking.weight:g}; the scores: {ranking.path}")
+    say(f"every student: {ranking.evaluation.results.path}")
 
 
 def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
@@ -82,24 +81,20 @@ def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
     for name, group in scores.groups.items():
         rows.add_row(*ROWS[name], protocol_hash(group.config), spread(group.accuracies))
     config, (label, augmentation) = scores.groups["synthetic"].config, (scores.label, scores.augmentation)
-    out = console()
-    out.print(
+    say(
         f"\n{ranking.evaluation.set.path}: {len(ranking.evaluation.images)} images; {network}, "
-        f"{config.seeds} students a row, each {ranking.steps} steps of {ranking.batch} images",
-        soft_wrap=True,
+        f"{config.seeds} students a row, each {ranking.steps} steps of {ranking.batch} images"
     )
-    out.print(rows)
-    out.print(f"protocol {config.protocol}: {protocol_text(config)}", soft_wrap=True)
-    out.print(
+    show_table(rows)
+    say(f"protocol {config.protocol}: {protocol_text(config)}")
+    say(
         f"label-robust score {label.score:.3f}: {_points(label.over_random)} over random real images, "
-        f"{_points(-label.hard_label_loss)} with hard labels against the whole set; alpha {label.alpha:+.3f}",
-        soft_wrap=True,
+        f"{_points(-label.hard_label_loss)} with hard labels against the whole set; alpha {label.alpha:+.3f}"
     )
-    out.print(
+    say(
         f"augmentation-robust score {augmentation.score:.3f}: {_points(augmentation.augmented)} over random "
         f"real images with augmentation, {_points(augmentation.plain)} without; beta "
-        f"{augmentation.beta:+.3f}",
-        soft_wrap=True,
+        f"{augmentation.beta:+.3f}"
     )
 
 

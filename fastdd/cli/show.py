@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import console
+from .console import show_table
 from .options import Commands
 from .stages import recipe_arguments
 
@@ -25,4 +25,4 @@ def _show(arguments: argparse.Namespace) -> None:
     for row in table(resolve(arguments.recipe, arguments.overrides, arguments.add)):
         value = "null" if row.value is None else str(row.value)
         rows.add_row(row.path, value, row.origin, row.source)
-    console().print(rows)
+    show_table(rows)

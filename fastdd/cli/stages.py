@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..config import CONTROL, FULL
 from ..config.naming import student_titles
 from ..runtime.distributed import is_main
-from .console import console, spread
+from .console import say, show_table, spread
 from .options import Commands
 
 if TYPE_CHECKING:
@@ -102,24 +102,24 @@ def run_stage(arguments: argparse.Namespace) -> None:
 
 def print_result(result: RunResult) -> None:
     """Print a finished run: a row an arm, the protocol, and what was left out."""
-    metrics, out = result.metrics, console()
+    metrics = result.metrics
     accuracy = metrics.teacher.accuracy
     reached = "" if accuracy is None else f" {100 * accuracy:.1f} %"
-    out.print(f"\n{metrics.recipe}: {metrics.ipc} images a class; teacher {metrics.teacher.network}{reached}")
+    say(f"\n{metrics.recipe}: {metrics.ipc} images a class; teacher {metrics.teacher.network}{reached}")
     _print_arms(result)
     for name, protocol in {"": metrics.protocol, **metrics.students}.items():
         of = f" of {name}" if name else ""
-        out.print(f"protocol{of} {protocol.hash}: {protocol.text}; {protocol.seeds} seeds")
+        say(f"protocol{of} {protocol.hash}: {protocol.text}; {protocol.seeds} seeds")
     counts = [(arm.title, arm.seen) for arm in metrics.arms.values()]
     if unlike := [f"{title} {count}" for title, count in counts if count != metrics.ipc]:
-        out.print(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
+        say(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
     if metrics.full_set_left_out is not None:
-        out.print(f"the whole training set is left out: {metrics.full_set_left_out}")
+        say(f"the whole training set is left out: {metrics.full_set_left_out}")
     others = {
         name: s for name, s in _seconds(result).items() if name in ("squeeze", "bank", "experts", "report")
     }
-    out.print("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
-    out.print(f"open {result.folder.report}")
+    say("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
+    say(f"open {result.folder.report}")
 
 
 def _seconds(result: RunResult) -> dict[str, float]:
@@ -147,7 +147,7 @@ def _print_arms(result: RunResult) -> None:
     if (full := metrics.full_set) is not None:
         reached = (column[FULL] for column in accuracies.values())
         rows.add_row(full.title, *reached, *("-" * 4), _training_seconds(result, FULL))
-    console().print(rows)
+    show_table(rows)
 
 
 def _training_seconds(result: RunResult, arm: str) -> str:

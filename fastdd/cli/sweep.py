@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import console, spread
+from .console import say, show_table, spread
 from .options import Commands
 from .stages import run_arguments
 
@@ -83,13 +83,13 @@ def _print(results: SweepResults, path: Path) -> None:
         rows.add_row("random real images", *values(run.at), *_scores(run.control))
         for arm in run.arms.values():
             rows.add_row(arm.title, *values(run.at | arm.at), *_scores(arm))
-    out, folder = console(), RunFolder(path)
-    out.print(rows)
+    folder = RunFolder(path)
+    show_table(rows)
     if read_recipe(RunFolder(path / results.runs[0].folder)).students:
-        out.print("the table and the figure are of the section student; the pages show all students")
+        say("the table and the figure are of the section student; the pages show all students")
     for run in results.runs:
         page = RunFolder(path / run.folder).report
-        out.print(f"protocol {run.protocol.hash}, {run.protocol.seeds} seeds: open {page}")
+        say(f"protocol {run.protocol.hash}, {run.protocol.seeds} seeds: open {page}")
     if len(results.runs) > 1 and folder.report.is_file():
-        out.print(f"all runs by their images a class: open {folder.report}")
-    out.print(f"the figure: {folder.sweep_figure}; every number: {folder.sweep}")
+        say(f"all runs by their images a class: open {folder.report}")
+    say(f"the figure: {folder.sweep_figure}; every number: {folder.sweep}")

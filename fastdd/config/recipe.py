@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from .base import All, Config, Count, LayerKind, Natural, Positive, Precision, Seed
 from .controls import CONTROL, FULL
@@ -15,6 +15,9 @@ from .labels import Labels
 from .method import Method
 from .student import Student
 from .sweep import Sweep
+
+LONGEST_NAME = 200
+"""bytes of the name of a recipe or an arm; file systems take 255, and stages append to a name"""
 
 
 class Bank(Config):
@@ -108,6 +111,17 @@ class Recipe(Config):
     sweep: Sweep = Sweep()
     """the arms that lie on a grid, and where; written by `fastdd sweep`"""
 
+    @field_validator("name")
+    @classmethod
+    def _stays_in_its_folder(cls, name: str) -> str:
+        too_long = len(name.encode(errors="replace")) > LONGEST_NAME
+        if not name.strip(". ") or "/" in name or name[0] == "-" or not name.isprintable() or too_long:
+            raise ValueError(
+                f"{name[:LONGEST_NAME]!r} becomes a folder name; use letters and digits, without '/', and at "
+                f"most {LONGEST_NAME} bytes"
+            )
+        return name
+
     @model_validator(mode="after")
     def _arms_have_free_names(self) -> Recipe:
         taken = {
@@ -168,7 +182,7 @@ class Recipe(Config):
 
 
 def _names_a_folder(name: str) -> bool:
-    return re.sub(r"[-+_]", "", name).isalnum()
+    return re.sub(r"[-+_]", "", name).isalnum() and len(name.encode()) <= LONGEST_NAME
 
 
 def as_plain(recipe: Recipe) -> dict[str, JsonValue]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from .console import console
 from .distributed import is_main
 
 LINE_EVERY_SECONDS = 10.0
@@ -61,19 +62,18 @@ class _Rich:
     """A live bar on a terminal."""
 
     def __init__(self, stage: str, total: int) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         self.progress = Progress(
-            TextColumn("{task.description:<24}"),
+            TextColumn("{task.description:<24}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[rate]:>9} images/s"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-            console=Console(stderr=True),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=console(stderr=True),
         )
         self.stage = stage
         self.task = self.progress.add_task(stage, total=total, rate="", note="")
@@ -86,7 +86,7 @@ class _Rich:
         self.progress.update(self.task, advance=images, rate=rate, note=note)
 
     def line(self, text: str) -> None:
-        self.progress.console.print(f"{self.stage}: {text}", highlight=False, markup=False)
+        self.progress.console.print(f"{self.stage}: {text}")
 
     def close(self) -> None:
         self.progress.stop()

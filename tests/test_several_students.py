@@ -8,13 +8,17 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from test_report import Page, make_run
 
 import fastdd
 from fastdd.cli import main
 from fastdd.config import Recipe, as_plain
+from fastdd.distilled import open_set
 from fastdd.errors import InputError
+from fastdd.evaluate.evaluation import EvaluationRequest, open_evaluation
+from fastdd.export import export
 from fastdd.recipes.resolve import resolve, table
 from fastdd.report import report
 from fastdd.report.figures import accuracy_figure
@@ -168,6 +172,32 @@ def test_the_page_tells_network_labels_and_the_best_of_all(tmp_path: Path) -> No
     figures = [accuracy_figure(read_run(run), name) for name in ("", "soft")]
     assert figures[0].axis == figures[1].axis
     assert figures[1].rows[1].gain == pytest.approx(10)
+
+
+def test_a_set_is_evaluated_under_the_protocol_of_any_of_them(
+    folder: Path, tmp_path: Path, one_thread: None
+) -> None:
+    request = EvaluationRequest(
+        folder, protocol="resnet-soft", full=False, overrides=["seeds=2"], json=tmp_path / "found.json"
+    )
+    evaluation = open_evaluation(request, torch.device("cpu"))
+    assert [(config.network, config.labels) for config in evaluation.configs] == [("resnet8", "online")]
+    found = evaluation.run()["resnet8"]
+    metrics = fastdd.run(folder.parent / "two.yaml", folder).metrics
+    assert found["deda"]["last"][:1] == pytest.approx(metrics.last("resnet-soft")["deda"], abs=0.02)
+
+
+def test_the_card_of_an_export_has_a_column_for_each(folder: Path, tmp_path: Path) -> None:
+    made = export(open_set(folder, "deda", channels=1), "imagefolder", tmp_path / "out")
+    text = (made / "README.md").read_text()
+    assert (
+        "| | top-1 % (last, convnet1, hard labels) | top-1 % (last, resnet8, soft labels) | coverage |"
+        in text
+    )
+    (row,) = (line for line in text.splitlines() if line.startswith("| random real images |"))
+    assert "(2 students) |" in row
+    assert "(1 student) |" in row
+    assert ", resnet8, soft labels: resnet8, 4 steps" in text
 
 
 # -- the recipe -----------------------------------------------------------------------------------

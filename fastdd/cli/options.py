@@ -26,7 +26,8 @@ def set_arguments(group: Options) -> None:
     group.add_argument(
         "--protocol",
         metavar="NAME",
-        help="how students are trained, such as sre2l-cifar or rded (default: as in the run, or house)",
+        help="how students are trained, such as sre2l-cifar or rded, or a name in the run's section "
+        "students (default: as in its section student, or house)",
     )
     group.add_argument("--teacher", metavar="FILE", help="weights with a card (default: those of the run)")
     group.add_argument(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +48,8 @@ class EvaluationRequest:
     Attributes:
         path: the set: a run's folder, or a folder of class folders.
         students: names of networks (models/student_names.py); empty: the protocol's network.
-        protocol: name of a preset; None: the run's protocol, or the house's.
+        protocol: name of the run's further students, whose protocol it is then, or of a preset; None: the
+            protocol of the run's section ``student``, or the house's.
         overrides: ``key=value`` texts of the protocol.
         teacher: weights with a card; None: the run's.
         teacher_network: the teacher's network, where its card names a function; None: the card's.
@@ -168,8 +169,7 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
     recipe = distilled.source.recipe if distilled.source is not None else None
     seed = request.seed if request.seed is not None else recipe.seed if recipe is not None else 0
     seed_everything(seed)
-    protocol = recipe.student.model_dump(mode="json") if recipe is not None else {}
-    configs = _protocols(request, protocol, device, distilled.images.shape[2])
+    configs = _protocols(request, recipe, device, distilled.images.shape[2])
     classes = distilled.classes_of(teacher.card.classes)
     number, (channels, height, width) = len(teacher.card.classes), distilled.images.shape[1:]
     for config in configs:
@@ -224,11 +224,14 @@ def _open_set(request: EvaluationRequest, card: teachers.Card) -> DistilledSet:
 
 
 def _protocols(
-    request: EvaluationRequest, run: Mapping[str, object], device: torch.device, side: int
+    request: EvaluationRequest, recipe: Recipe | None, device: torch.device, side: int
 ) -> list[Student]:
-    """The protocol with each student's network; ``run`` is the section ``student`` of a run's recipe."""
+    """The protocol with each student's network; ``recipe`` is the run's, None for a set of no run."""
     seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
-    config = resolve_student(run, request.protocol, [*request.overrides, *seeds])
+    further = recipe.students.get(request.protocol or "") if recipe is not None else None
+    own = further or (recipe.student if recipe is not None else None)
+    run = {} if own is None else own.model_dump(mode="json")
+    config = resolve_student(run, None if further else request.protocol, [*request.overrides, *seeds])
     if config.precision == "auto":
         precision = "bf16" if has_fast_bf16(device) else "fp32"
         config = config.model_copy(update={"precision": precision})

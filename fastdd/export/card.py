@@ -12,7 +12,8 @@ from pathlib import PurePath
 
 from pydantic import JsonValue
 
-from ..config import CONTROL, as_plain
+from ..config import CONTROL, FULL, as_plain
+from ..config.naming import student_titles
 from ..config.yaml_text import dump_yaml
 from ..distilled import RunSource
 from ..version import __version__
@@ -115,16 +116,26 @@ def _results(source: RunSource | None) -> str:
     """What the run measured of the set, of the control and of the whole real training set."""
     if source is None or source.metrics is None or source.arm not in source.metrics.arms:
         return ""
-    metrics = source.metrics
-    rows = ["| | top-1 % (last) | coverage | Vendi | cosine |", "| --- | --- | --- | --- | --- |"]
+    metrics, recipe = source.metrics, source.recipe
+    titles = student_titles({"": recipe.student, **recipe.students})
+    of = [f", {title}" if recipe.students else "" for title in titles.values()]
+    names = [*(f"top-1 % (last{which})" for which in of), "coverage", "Vendi", "cosine"]
+    rows = [f"| | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
+    last = [metrics.last(student) for student in titles]
     for name in dict.fromkeys((source.arm, CONTROL)):
         arm = metrics.arms[name]
-        numbers = f"{arm.coverage:.3f} | {arm.vendi:.3f} | {arm.cosine:.3f}"
-        rows.append(f"| {arm.title} | {_accuracy(arm.last)} | {numbers} |")
+        accuracies = [_accuracy(each[name]) for each in last]
+        numbers = [f"{value:.3f}" for value in (arm.coverage, arm.vendi, arm.cosine)]
+        rows.append(f"| {arm.title} | {' | '.join([*accuracies, *numbers])} |")
     if metrics.full_set is not None:
-        rows.append(f"| {metrics.full_set.title} | {_accuracy(metrics.full_set.last)} | - | - | - |")
-    protocol = metrics.protocol
-    text = f"Protocol {protocol.hash}: {protocol.text}. Coverage with k = {metrics.k}."
+        accuracies = [_accuracy(each[FULL]) for each in last]
+        rows.append(f"| {metrics.full_set.title} | {' | '.join([*accuracies, '-', '-', '-'])} |")
+    protocols = {"": metrics.protocol, **metrics.students}
+    texts = [
+        f"Protocol {protocols[student].hash}{which}: {protocols[student].text}."
+        for student, which in zip(titles, of, strict=True)
+    ]
+    text = " ".join([*texts, f"Coverage with k = {metrics.k}."])
     return "\n".join(["## Results", "", *rows, "", text])
 
 

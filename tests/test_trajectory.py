@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from test_distributed import torchrun, wait
 from test_experts import PLAN, trained
 from torch import Tensor
 
@@ -235,14 +236,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def recovered(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has come to its images, by way of its experts."""
+    """A run that has come to its page, by way of its experts."""
     out = tmp_path_factory.mktemp("run") / "out"
     fastdd.run(recipe, out, until="experts")
     rows = {row.stage: str(row).split(maxsplit=1)[1] for row in status(out)}
     assert rows["experts"].split() == ["done", "2/2", "experts"]
     assert finished_experts(out / "experts") == 2
     assert not (out / "images").exists()
-    fastdd.run(recipe, out, until="recover")
+    fastdd.run(recipe, out)
     return out
 
 
@@ -251,7 +252,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_run_trains_experts_then_images_and_reports_the_learned_rate(recovered: Path) -> None:
-    assert (recovered / "experts/plan.json").is_file()
+    assert "Test accuracy in percent of the 2 networks" in (recovered / "report.html").read_text()
     assert '"experts"' in (recovered / "manifest.json").read_text()
     log = (recovered / "recover/mtt/unit_00000.json").read_text()
     assert '"learned"' in log
@@ -259,6 +260,20 @@ def test_a_run_trains_experts_then_images_and_reports_the_learned_rate(recovered
     assert (
         len(ExpertBuffer(recovered / "experts").accuracies()[0]) == 3
     )  # epoch 0 and latest_start - 1 + epochs
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_experts_and_give_the_bytes_of_one(
+    recovered: Path, recipe: str, tmp_path: Path
+) -> None:
+    process = torchrun("experts", recipe, "--out", tmp_path / "out")
+    wait(process)
+    assert contents(tmp_path / "out/experts") == contents(recovered / "experts")
+
+
+def test_terms_through_a_network_that_sees_no_real_images_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"match.trajectory .* set match.added.through to teacher"):
+        Match.model_validate({"trajectory": {}, "added": {"through": "network"}})
 
 
 def test_images_that_were_killed_on_the_way_end_with_the_same_bytes(

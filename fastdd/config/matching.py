@@ -164,6 +164,11 @@ class Match(Config):
             raise ValueError(
                 "match.features.weights weighs several layers, but layers is last; set it to null"
             )
+        if self.trajectory is not None and self.added.through == "network":
+            raise ValueError(
+                "match.trajectory shows its network no real images, so terms go through the teacher; set "
+                "match.added.through to teacher"
+            )
         if self.kernel is not None and self.added.through == "network":
             raise ValueError(
                 "match.kernel has no network, so terms go through the teacher; set match.added.through to "

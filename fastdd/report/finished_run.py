@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe
 from ..config.naming import student_titles
 from ..errors import InputError
+from ..experts import ExpertBuffer
 from ..run_folder import ArmResult, Manifest, Metrics, RunFolder, UnitLog, read, read_manifest, read_recipe
 from ..run_folder.results import damaged, missing, read_text
 from .sheets import Tile
@@ -74,6 +75,7 @@ class FinishedRun:
         manifest: versions, fingerprints and times.
         metrics: the results.
         arms: the control, then the recipe's arms.
+        experts: test accuracy, a fraction, of each expert that the run trained after each epoch from 0.
         embeddings: the teacher's embeddings, float16 [N, D]: those of the real images (``real``, with
             ``real_labels``) and one array an arm.
     """
@@ -84,6 +86,7 @@ class FinishedRun:
     manifest: Manifest
     metrics: Metrics
     arms: list[FinishedArm]
+    experts: list[list[float]]
     embeddings: dict[str, np.ndarray]
 
     @property
@@ -137,6 +140,7 @@ def read_run(path: Path) -> FinishedRun:
         manifest=manifest,
         metrics=metrics,
         arms=_arms(folder, recipe=recipe, manifest=manifest, metrics=metrics),
+        experts=ExpertBuffer(folder.experts).accuracies().tolist() if folder.experts.is_dir() else [],
         embeddings=_embeddings(folder.embeddings, metrics),
     )
 

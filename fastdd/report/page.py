@@ -11,6 +11,7 @@ from ..config import CONTROL
 from ..runtime.files import write_text
 from . import figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
+from .expert_figure import expert_figure
 from .figures import accuracy_figure, class_dots, in_percent, loss_figure, mean, spread, stage_rows
 from .finished_run import FinishedArm, FinishedRun, read_run
 from .sheets import Sheet, sheet
@@ -274,6 +275,7 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "sweep": _sweep(run),
         "sweep_geometry": sweep_figure.PANEL,
         "losses": loss_figure(run),
+        "experts": expert_figure(run.experts),
         "by_class": [
             class_dots(run, lambda result: result.cosine_by_class, "Cosine within the class ↓"),
             class_dots(run, lambda result: result.vendi_by_class, "Vendi score ↑"),

@@ -48,8 +48,9 @@ class Inner(Config):
 class Networks(Config):
     """The networks through which images are compared: new ones at random, with their initial weights."""
 
-    network: str = "convnet3"
-    """name of the network"""
+    network: str = "convnet"
+    """name of the network. convnet: the ConvNet whose depth fits the images, convnet3 for 32 pixels, convnet4
+    for 64, convnet5 for 128"""
     steps: Count = 1
     """steps on the images that one network serves. Without ``inner`` its draws of real images and of
     augmentation, and so its targets, serve as long"""

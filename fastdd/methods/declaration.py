@@ -45,6 +45,8 @@ class Declaration:
         on: data set -> values that differ there.
         at: (data set, images a class) -> values that the number of images a class changes.
         committee: data set -> further teachers, for a method that uses several.
+        protocol: protocol of the students in recipes DATASET-METHOD; None: the data set's student.
+        protocol_on: data set -> protocol in place of ``protocol``.
     """
 
     values: Patch
@@ -52,6 +54,8 @@ class Declaration:
     on: Mapping[str, Patch] = field(default_factory=dict)
     at: Rule = _nothing
     committee: Mapping[str, Members] = field(default_factory=dict)
+    protocol: Sourced | None = None
+    protocol_on: Mapping[str, Sourced] = field(default_factory=dict)
 
     def title(self, name: str) -> str:
         """The method's label in figures: its declared title, else its name."""
@@ -69,8 +73,18 @@ class Declaration:
         everywhere, there = f"method {name}", f"method {name} on {dataset}" if dataset else f"method {name}"
         patch = {} if dataset is None else self.on.get(dataset, self.on.get(LARGE.get(dataset, ""), {}))
         found = [(everywhere, self.values), (there, patch), (f"{there} at ipc {ipc}", self.at(dataset, ipc))]
+        return [(origin, self._there(patch, dataset)) for origin, patch in found]
+
+    def student(self, dataset: str) -> dict[str, object]:
+        """The recipe's section ``student`` on a data set, which names the protocol; empty where there is
+        none."""
+        protocol = self.protocol_on.get(dataset, self.protocol)
+        return {} if protocol is None else self._there({"protocol": protocol}, dataset)
+
+    def _there(self, patch: Patch, dataset: str | None) -> dict[str, object]:
+        """A patch with the sources that its values have on a data set."""
         borrows = dataset is not None and dataset not in self.scripts
-        return [(origin, borrowed(patch) if borrows else marked(patch)) for origin, patch in found]
+        return borrowed(patch) if borrows else marked(patch)
 
 
 def marked(patch: Patch) -> dict[str, object]:
@@ -131,6 +145,8 @@ class Addition:
     Attributes:
         title: label in figures, written after the title of the method.
         terms: the terms, in the keys of ``terms`` in recipes.
+        beside_match: for a method of the matching family, how the terms join it, in the keys of
+            ``match.added``.
         several_slots: slots of a batch, for a method whose batch would hold one image of each class.
         over: name of the method that the released settings extend.
         released: data set -> values that the released settings change in that method, for recipes
@@ -139,6 +155,7 @@ class Addition:
 
     title: str
     terms: Patch
+    beside_match: Patch
     several_slots: Sourced
     over: str
     released: Callable[[str], Patch]

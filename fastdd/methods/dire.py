@@ -10,6 +10,9 @@ slots of each class.
 RELEASED is what else the CIFAR-100 script, the only one, changes in SRe2L; the recipes DATASET-dire use it.
 That script starts from per-class tensors that were not released, where the paper says noise; we start from
 real images. For images of 224 pixels a batch has 10 classes and so is as large as SRe2L's.
+
+The paper also adds DiRe to DM and MTT, but neither code nor weights of that are released. There its gradient
+has a tenth of the norm of the method's own.
 """
 
 from ..config.sources import code, ours
@@ -43,6 +46,7 @@ register_addition(
                 "real_per_class": ours("all"),
             }
         },
+        beside_match={"through": ours("teacher"), "share": ours(0.1)},
         several_slots=code(10),
         over="sre2l",
         released=released,

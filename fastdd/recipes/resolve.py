@@ -82,6 +82,7 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
     add = texts_of("add", add, "dire")
     base = {} if dataset is None else tree_of(data_set(dataset, origin), f"data set {dataset}")
     tree = tree_of({"name": Path(name).stem, **document.values}, origin)
+    tree = merge({"student": document.student}, tree)
     asked = values_outside_arms(Recipe, given)
     ipc = _images_a_class(merge(merge(base, tree), asked), origin)
     arms: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
@@ -186,11 +187,14 @@ def _add_to_all(arms: Tree, extra: str) -> Tree:
 def _add(method: Tree, extra: str, origin: str) -> Tree:
     """A method with an addition; the title says both.
 
-    A method whose batch holds one image of each class then has several of them in it.
+    A method whose batch holds one image of each class then has several of them in it, unless it matches
+    synthetic and real images, whose batch is its own.
     """
     addition = ADDITIONS[extra]
     patch: dict[str, object] = {"terms": addition.terms}
-    if value_at(method, "batch.slots") in (None, 1):
+    if section(method, "match"):
+        patch["match"] = {"added": addition.beside_match}
+    elif value_at(method, "batch.slots") in (None, 1):
         patch["batch"] = {"slots": addition.several_slots}
     both = Leaf(f"{value_at(method, 'title') or 'custom'} + {addition.title}", origin)
     return merge(method, tree_of(patch, origin) | {"title": both})

@@ -17,6 +17,7 @@ from ..distilled.formation import plane_sizes
 from ..errors import InputError
 from ..evaluate.full_set import FullSet
 from ..models.build import outline, structure
+from ..models.student_names import network_for
 from ..protocols import SettledStudent, settle_student
 from ..run_folder import check_folder
 from ..runtime.devices import device_of
@@ -30,7 +31,8 @@ class Experiment:
     """A recipe with its device and its real images. It stands for no files: nothing is written here.
 
     Attributes:
-        recipe: the resolved recipe, with every ``precision: auto`` replaced by what it means on the device.
+        recipe: the resolved recipe, with every ``precision: auto`` replaced by what it means on the device,
+            and every ``network: convnet`` by what it means for the images.
         device: where networks and images are.
         real: the real images.
     """
@@ -132,7 +134,8 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
     """
     device = device_of(recipe.device)
     recipe = _with_precision(recipe, device)
-    experiment = Experiment(recipe, device, RealData(recipe, device))
+    real = RealData(recipe, device)
+    experiment = Experiment(_with_networks(recipe, real.shape), device, real)
     for number, teacher in enumerate(experiment.teachers):
         teacher.check(experiment.terms_of(number), out, fresh)
     if experiment.experts is not None:
@@ -170,6 +173,24 @@ def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
         for name, config in recipe.students.items()
     }
     return recipe.model_copy(update=changed)
+
+
+def _with_networks(recipe: Recipe, shape: tuple[int, int, int]) -> Recipe:
+    """The recipe with what ``network: convnet`` means for its images, so that the run folder says it.
+
+    Raises:
+        InputError: there is no ConvNet for images of this shape.
+    """
+    arms = dict(recipe.arms)
+    for arm, method in arms.items():
+        if (match := method.match) is not None and match.kernel is None:
+            name = network_for(f"arms.{arm}.match.networks.network", match.networks.network, shape)
+            networks = match.networks.model_copy(update={"network": name})
+            meant = match.model_copy(update={"networks": networks})
+            arms[arm] = method.model_copy(update={"match": meant})
+    name = network_for("student.network", recipe.student.network, shape)
+    student = recipe.student.model_copy(update={"network": name})
+    return recipe.model_copy(update={"arms": arms, "student": student})
 
 
 def _check_students(experiment: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 import fastdd
 from fastdd.config import Match, Method
 from fastdd.errors import InputError
+from fastdd.models.student_names import network_for
 from fastdd.recipes.resolve import resolve
+from fastdd.runs.experiment import check
 
 METHODS = ("dm", "dc", "dsa", "datadam", "cafe", "mtt", "tesla", "kip", "idc")
 SIX = ("color", "crop", "cutout", "flip", "scale", "rotate")
@@ -216,3 +219,36 @@ def test_dire_is_added_beside_the_matching(name: str, dataset: str) -> None:
 def test_the_added_share_has_a_source() -> None:
     row = resolve("cifar10-mtt", add=["dire"]).leaves["arms.mtt+dire.match.added.share"]
     assert (row.value, row.origin, row.source) == (0.1, "--add dire", "ours")
+
+
+# -- the network that fits the images ----------------------------------------------------------------
+
+
+def test_convnet_is_the_network_whose_depth_fits_the_images() -> None:
+    for side, name in ((8, "convnet1"), (32, "convnet3"), (64, "convnet4"), (128, "convnet5")):
+        assert network_for("key", "convnet", (3, side, side)) == name
+    for name in ("convnet3", "resnet18", "mine:network"):
+        assert network_for("key", name, (3, 32, 32)) == name
+
+
+@pytest.mark.parametrize(("shape", "fits"), [((3, 224, 224), 128), ((3, 64, 80), 64), ((1, 7, 7), 8)])
+def test_sizes_without_a_convnet_are_refused(shape: tuple[int, int, int], fits: int) -> None:
+    with pytest.raises(InputError) as caught:
+        network_for("arms.dm.match.networks.network", "convnet", shape)
+    assert str(caught.value) == (
+        f"arms.dm.match.networks.network: there is no ConvNet for images of {shape[1]} x {shape[2]} pixels, "
+        f"only for sides of 8, 16, 32, 64, 128, 256; set data.size to {fits}, or name another network"
+    )
+
+
+def test_the_run_folder_says_which_network_it_was(pets: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        f"data: {{root: {pets}, size: 16}}\nteacher: {{network: resnet8}}\n"
+        "arms: {dm: {method: dm}}\nstudent: {network: convnet}\nstudents: {second: {network: convnet}}\n"
+    )
+    recipe = check(fastdd.resolve(str(tmp_path / "own.yaml"), ["ipc=2"]), tmp_path / "out").recipe
+    assert recipe.arms["dm"].match is not None
+    assert recipe.arms["dm"].match.networks.network == "convnet2"
+    assert (recipe.student.network, recipe.students["second"].network) == ("convnet2", "convnet2")
+    with pytest.raises(InputError, match=r"arms\.dm\.match\.networks\.network: .*20 x 20.*data\.size to 16"):
+        check(fastdd.resolve(str(tmp_path / "own.yaml"), ["ipc=2", "data.size=20"]), tmp_path / "out")

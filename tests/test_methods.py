@@ -88,4 +88,4 @@ def test_methods_of_other_distributions_are_found_by_their_entry_points(tmp_path
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "Theirs ['cda', 'custom']\n"
+    assert done.stdout == "Theirs ['cafe', 'cda']\n"

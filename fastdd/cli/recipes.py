@@ -21,8 +21,7 @@ def _recipes(arguments: argparse.Namespace) -> None:
     rows = Table("recipe", "what it does", box=None, header_style="bold")
     for name in single_names():
         rows.add_row(name, str(read(name).values["description"]))
-    methods = ", ".join(method_names())
     for name in dataset_names():
-        images = data_set(name, name)["description"]
-        rows.add_row(f"{name}-METHOD", f"{images}, METHOD one of: {methods}")
+        rows.add_row(f"{name}-METHOD", str(data_set(name, name)["description"]))
     show_table(rows)
+    print(f" METHOD is one of: {', '.join(method_names())}")

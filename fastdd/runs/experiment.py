@@ -135,7 +135,8 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
     device = device_of(recipe.device)
     recipe = _with_precision(recipe, device)
     real = RealData(recipe, device)
-    experiment = Experiment(_with_networks(recipe, real.shape), device, real)
+    recipe = _with_networks(recipe, real.shape)
+    experiment = Experiment(recipe, device, real)
     for number, teacher in enumerate(experiment.teachers):
         teacher.check(experiment.terms_of(number), out, fresh)
     if experiment.experts is not None:
@@ -188,9 +189,12 @@ def _with_networks(recipe: Recipe, shape: tuple[int, int, int]) -> Recipe:
             networks = match.networks.model_copy(update={"network": name})
             meant = match.model_copy(update={"networks": networks})
             arms[arm] = method.model_copy(update={"match": meant})
-    name = network_for("student.network", recipe.student.network, shape)
-    student = recipe.student.model_copy(update={"network": name})
-    return recipe.model_copy(update={"arms": arms, "student": student})
+    students = {"": recipe.student, **recipe.students}
+    for student, config in students.items():
+        name = network_for(f"{section_of(student)}.network", config.network, shape)
+        students[student] = config.model_copy(update={"network": name})
+    own = students.pop("")
+    return recipe.model_copy(update={"arms": arms, "student": own, "students": students})
 
 
 def _check_students(experiment: Experiment) -> None:

@@ -91,6 +91,8 @@ class GradientMatch(Config):
     """true: of weight tensors with two and more dimensions alone, as ``rows`` always is"""
     convolutions_only: bool = False
     """true: of the weights of convolutions alone (IDC)"""
+    synthetic: Count | None = None
+    """synthetic images of each class in a step, drawn without replacement; null: all of them. IDC: 128"""
 
 
 class TrajectoryMatch(Config):
@@ -118,14 +120,17 @@ class TrajectoryMatch(Config):
 
 
 class KernelMatch(Config):
-    """Error of kernel ridge regression from the synthetic images onto real ones (KIP)."""
+    """Error of kernel ridge regression from the synthetic images onto real ones (KIP).
+
+    It has no network and no augmentation, so ``networks`` and ``siamese`` change nothing.
+    """
 
     depth: Count = 1
     """hidden layers of the infinitely wide ReLU network whose tangent kernel is used"""
     ridge: Positive = 1e-6
     """ridge, as a part of the mean diagonal of the kernel"""
     target: Count = 5000
-    """real images a step, as many of each class"""
+    """real images a step, as many of each class; all of a class that has fewer"""
 
 
 class Added(Config):

@@ -171,6 +171,12 @@ class Method(Config):
     clip: bool = True
     """true: images are clipped to valid colors after each step; false: at the end alone, as they are saved"""
 
+    @property
+    def teacher_terms(self) -> Terms:
+        """The terms that go through teachers: all, unless they go through the matching's own network."""
+        by_network = self.match is not None and self.match.added.through == "network"
+        return Terms.none() if by_network else self.terms
+
     @model_validator(mode="after")
     def _something_to_optimize(self) -> Method:
         if self.steps and not self.terms and self.match is None:

@@ -59,5 +59,8 @@ class Shared(Signal):
         )
 
     def learned(self) -> dict[str, float]:
-        measured = {} if self.share is None else {"weight of the added terms": float(self.weights.mean())}
+        if self.share is None:
+            return self.main.learned()
+        weight = float(self.weights.mean())
+        measured = {"weight of the added terms": weight, "share of the matching's gradient": self.share}
         return self.main.learned() | measured

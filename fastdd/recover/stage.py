@@ -32,6 +32,7 @@ from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
 from .checkpoint import Checkpoint, identity
 from .loop import Losses, optimize
+from .matching.network_terms import NetworkDiRe, StepEmbeddings
 from .objective import Objective, Signal, TeacherSignal, draws
 from .perturb import Climb, perturbed
 from .plan import ClassSlots, Rows, Unit, UnitError, all_units
@@ -39,6 +40,7 @@ from .resources import compiles, images_that_fit
 from .shared import Shared
 from .steps import iterations, rounds_of
 from .terms.base import Context, Shape, build_terms, tapped
+from .terms.dire import DiRe
 from .trial import try_terms
 
 
@@ -73,7 +75,7 @@ class Recovery:
     objectives: dict[Shape, list[Objective]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.taps = [tapped(self.method.terms, teacher.network) for teacher in self.teachers]
+        self.taps = [tapped(self.method.teacher_terms, teacher.network) for teacher in self.teachers]
 
     @property
     def device(self) -> torch.device:
@@ -89,7 +91,7 @@ class Recovery:
         if shape not in self.objectives:
             self.objectives[shape] = [
                 Objective(
-                    build_terms(self.method.terms, context),
+                    build_terms(self.method.teacher_terms, context),
                     context.taps,
                     self.config,
                     self.method.augment.pad,
@@ -101,16 +103,21 @@ class Recovery:
     @cached_property
     def signal(self) -> Signal:
         """What moves the images: terms through teachers, matching, or both."""
-        terms = TeacherSignal(self.method, self.objective, size=self.shape[1:], seed=self.seed)
+        terms: Signal = TeacherSignal(self.method, self.objective, size=self.shape[1:], seed=self.seed)
         if self.matching is None or self.method.match is None:
             return terms
+        matching, dire = self.matching(), self.method.terms.get("dire")
         if not self.method.terms:
-            return self.matching()
-        return Shared(self.matching(), terms, self.method.match.added.share)
+            return matching
+        if self.method.match.added.through == "network":
+            assert isinstance(dire, DiRe)  # the recipe allows no other term
+            assert isinstance(matching, StepEmbeddings)
+            terms = NetworkDiRe(dire, matching)
+        return Shared(matching, terms, self.method.match.added.share)
 
     def prepare(self, units: Sequence[Unit]) -> None:
         """Build the objectives for all shapes that occur in the units."""
-        if not self.method.terms:
+        if not self.method.teacher_terms:
             return
         shapes = {part.unit.shape for unit in units for part in rounds_of(self.method, unit) if part.steps}
         for shape in sorted(shapes):
@@ -125,7 +132,7 @@ class Recovery:
         unit = all_units(self.method, ipc, num_classes, len(self.teachers), unit_images=1)[-1]
         active = rounds_of(self.method, unit)[0].unit
         for context in self._contexts(active.shape):
-            try_terms(self.method.terms, context, active, self.config, self.shape)
+            try_terms(self.method.teacher_terms, context, active, self.config, self.shape)
 
     def _contexts(self, shape: Shape) -> list[Context]:
         """What the terms are built for, for each teacher."""
@@ -224,7 +231,7 @@ def recover(
     """
     barrier()  # all processes have listed the units before any is finished
     recovery.prepare(units)
-    done, failed = 0, []
+    done, failed, learned = 0, list[str](), list[dict[str, float]]()
     total = sum(iterations(recovery.method, unit) for unit in units)
     with progress(f"recover {arm}", total) as bar:
         for number in claims(f"recover/{arm}", len(units)):
@@ -236,11 +243,15 @@ def recover(
                 failed.append(str(error))
                 continue
             save_recovered(run.images(arm), classes, unit.rows, images, method=recovery.method)
-            log = {"rows": unit.rows, "losses": losses, "learned": recovery.signal.learned()}
+            learned.append(recovery.signal.learned())
+            log = {"rows": unit.rows, "losses": losses, "learned": learned[-1]}
             write(run.unit(arm, unit.index), UnitLog.model_validate(log))
             if checkpoint is not None:
                 checkpoint.remove()
             done += iterations(recovery.method, unit)
+        if learned and learned[0]:
+            means = {name: sum(each[name] for each in learned) / len(learned) for name in learned[0]}
+            bar.line(", ".join(f"{name} {mean:.4g}" for name, mean in means.items()))
     barrier()
     if failed:
         raise InputError(

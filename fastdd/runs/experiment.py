@@ -73,8 +73,10 @@ class Experiment:
         return recover.teachers_used(self.arms[arm], len(self.teachers))
 
     def terms_of(self, teacher: int) -> dict[str, Terms]:
-        """Arm -> its terms, for the arms whose methods use a teacher, given by its number."""
-        return {arm: method.terms for arm, method in self.arms.items() if teacher < self.teachers_of(arm)}
+        """Arm -> its terms through teachers, for the arms that use a teacher, given by its number."""
+        return {
+            arm: method.teacher_terms for arm, method in self.arms.items() if teacher < self.teachers_of(arm)
+        }
 
     def seen(self, arm: str) -> int:
         """Images a class that an arm's students see: ``ipc``, except with offsets and formations."""

@@ -15,7 +15,7 @@ forward passes of an image: real + 2 IPC for each class.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -30,7 +30,8 @@ from ..objective import Signal, Variable
 from ..plan import Unit
 from ..steps import Round
 from ..terms.base import Values
-from .networks import RandomNetworks, Recorded
+from .inner import StepNetwork
+from .networks import Recorded
 from .real import RealImages
 
 CHUNK = {"cpu": 32, "cuda": 512}
@@ -42,7 +43,7 @@ class Target(NamedTuple):
 
     Attributes:
         means: for each matched layer the mean row [D].
-        embeddings: [n, D] of its images, where they are discriminated; else empty.
+        embeddings: [n, D] of its images, where something uses them; else empty.
     """
 
     means: list[Tensor]
@@ -70,26 +71,38 @@ class FeatureSignal(Signal):
         config: what is matched.
         match: the section that it is part of, with the networks and the augmentation.
         real: the real images.
-        networks: the networks, which record maps unless only the last layer is matched.
+        network: the network of each step, which records maps unless only the last layer is matched.
+
+    Attributes:
+        real_embeddings: class -> embeddings [n, D] of its real images in the present step, where something
+            uses them.
     """
 
-    def __init__(
-        self, config: FeatureMatch, match: Match, *, real: RealImages, networks: RandomNetworks
-    ) -> None:
-        self.config, self.match, self.real, self.networks = config, match, real, networks
+    def __init__(self, config: FeatureMatch, match: Match, *, real: RealImages, network: StepNetwork) -> None:
+        self.config, self.match, self.real = config, match, real
+        self.network, self.networks = network, network.networks
+        self.keeps_embeddings = config.discriminate > 0 or match.added.through == "network"
+        self.real_embeddings: dict[int, Tensor] = {}
 
     def start(self, unit: Unit, steps: int) -> None:
+        self.network.start(unit)
         self.classes, self.slots, self.number = unit.groups, unit.shape[2], -1
 
+    def state(self) -> dict[str, Tensor]:
+        return self.network.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.network.restore(state)
+
     def __call__(self, variable: Variable, part: Round, step: int) -> Values:
-        number = step // self.match.networks.steps
+        number = self.network.advance(step, variable)
         if number != self.number:
             self._draw(number)
         images = variable.images()
         per_chunk = max(1, CHUNK[images.device.type] // self.slots)
         surrogate = self._discrimination(images, per_chunk) if self.config.discriminate else None
         gradients, values = [], {} if surrogate is None else {"discrimination": surrogate[0]}
-        for groups in _ranges(len(self.classes), per_chunk):
+        for groups in ranges(len(self.classes), per_chunk):
             rows = slice(groups.start * self.slots, groups.stop * self.slots)
             chunk = images[rows].detach().requires_grad_()
             recorded = self._features(chunk, groups)
@@ -107,9 +120,8 @@ class FeatureSignal(Signal):
 
     @torch.no_grad()
     def _draw(self, number: int) -> None:
-        """Take the network, the real images and the augmentation of a draw."""
+        """Take the real images and the augmentation of a draw."""
         self.number = number
-        self.networks.draw(number)
         distinct = list(dict.fromkeys(self.classes))
         drawn = {c: self.real.siamese(self.match.siamese, c, number) for c in distinct}
         targets = {c: self._target(c, drawn[c], number) for c in distinct}
@@ -117,7 +129,7 @@ class FeatureSignal(Signal):
         self.augmentation = None if not self.match.siamese.operations else torch.cat(rows)
         by_layer = zip(*(targets[c].means for c in self.classes), strict=True)
         self.targets = [torch.stack(means) for means in by_layer]
-        self.real_embeddings = [targets[c].embeddings for c in self.classes]
+        self.real_embeddings = {c: target.embeddings for c, target in targets.items()}
 
     def _target(self, c: int, drawn: Tensor, number: int) -> Target:
         images = self.real.drawn(c, self.match.networks.real, number)
@@ -127,12 +139,16 @@ class FeatureSignal(Signal):
             recorded = self.networks(siamese_augment(chunk, drawn) if len(drawn) else chunk)
             totals = [rows.sum(0) for _, _, rows in matched_rows(self.config, recorded)]
             sums = totals if not sums else [a + b for a, b in zip(sums, totals, strict=True)]
-            if self.config.discriminate:
+            if self.keeps_embeddings:
                 embeddings.append(recorded.embedding)
         kept = torch.cat(embeddings) if embeddings else images.new_empty(0, 0)
         return Target([total / len(images) for total in sums], kept)
 
     # -- the synthetic side --------------------------------------------------------------------
+
+    def embedding(self, images: Tensor, groups: range) -> Tensor:
+        """Embeddings [N, D] of the images of these groups of the unit, through the network of the step."""
+        return self._features(images, groups).embedding
 
     def _features(self, chunk: Tensor, groups: range) -> Recorded:
         if self.augmentation is not None:
@@ -162,17 +178,18 @@ class FeatureSignal(Signal):
         with torch.no_grad():
             means = [
                 self._mean(self._features(images[g.start * self.slots : g.stop * self.slots], g).embedding)
-                for g in _ranges(len(self.classes), per_chunk)
+                for g in ranges(len(self.classes), per_chunk)
             ]
         centers = torch.cat(means).requires_grad_()
-        real = torch.cat(self.real_embeddings)
-        counts = torch.tensor([len(each) for each in self.real_embeddings], device=real.device)
+        each = [self.real_embeddings[c] for c in self.classes]
+        real, counts = torch.cat(each), torch.tensor([len(rows) for rows in each], device=each[0].device)
         truth = torch.arange(len(counts), device=real.device).repeat_interleave(counts)
         value = self.config.discriminate * F.cross_entropy(real @ centers.T, truth, reduction="sum")
         (gradient,) = torch.autograd.grad(value, centers)
         return value.detach(), gradient
 
 
-def _ranges(count: int, size: int) -> Iterator[range]:
+def ranges(count: int, size: int) -> Iterator[range]:
+    """Consecutive ranges of ``size`` numbers from 0 to ``count``; the last may be shorter."""
     for start in range(0, count, size):
         yield range(start, min(start + size, count))

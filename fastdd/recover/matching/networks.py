@@ -5,12 +5,13 @@ There is one module, whose weights are written anew for each network, so a compi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ...config import Precision
 from ...errors import InputError
 from ...models.build import as_input, network_builder, to_device
 from ...runtime.precision import autocast
@@ -55,9 +56,11 @@ class RandomNetworks:
         seed: the run's seed.
         precision: arithmetic of the forward pass.
         maps: whether the outputs of its ReLUs are recorded.
+        weight_gradients: whether its weights get gradients.
 
     Attributes:
-        network: the network; its parameters require no gradient.
+        network: the network.
+        normalizes: whether it has BatchNorm.
 
     Raises:
         InputError: there is no such network, or it has no linear layer or, with ``maps``, no ReLU module.
@@ -71,8 +74,9 @@ class RandomNetworks:
         *,
         device: torch.device,
         seed: int,
-        precision: Literal["auto", "fp32", "bf16"] = "fp32",
+        precision: Precision = "fp32",
         maps: bool = False,
+        weight_gradients: bool = False,
     ) -> None:
         self.name, self.device, self.seed, self.precision = name, device, seed, precision
         self._new: Callable[[], nn.Module] = network_builder(name, classes, shape[0])
@@ -80,9 +84,12 @@ class RandomNetworks:
         self._embedding: list[Tensor] = []
         plain = self._drawn(0)
         self.parameter_names = [path for path, _ in plain.named_parameters()]
-        self.network = to_device(self._recording(plain, maps), device).train().requires_grad_(False)
+        self.network = to_device(self._recording(plain, maps), device).train()
+        self.network.requires_grad_(weight_gradients)
         self._weights = [*self.network.parameters(), *self.network.buffers()]
-        self.number = 0
+        modules = list(self.network.modules())
+        self._batch_norms = [m for m in modules if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        self.normalizes = len(self._batch_norms) > 0
 
     def _drawn(self, number: int) -> nn.Module:
         """A plain network with the weights of a number, on the CPU."""
@@ -107,17 +114,41 @@ class RandomNetworks:
     def draw(self, number: int) -> None:
         """Give the network the weights of a number."""
         fresh = self._drawn(number)
-        for mine, other in zip(self._weights, [*fresh.parameters(), *fresh.buffers()], strict=True):
-            mine.copy_(other)
-        self.number = number
+        self._set([*fresh.parameters(), *fresh.buffers()])
 
-    def __call__(self, images: Tensor) -> Recorded:
-        """A forward pass of normalized images [N, C, H, W]."""
-        self._maps.clear()
-        self._embedding.clear()
-        with autocast(self.device, self.precision):
+    @torch.no_grad()
+    def _set(self, weights: Iterable[Tensor]) -> None:
+        for mine, other in zip(self._weights, weights, strict=True):
+            mine.copy_(other)
+
+    def state(self) -> dict[str, Tensor]:
+        """All weights and statistics, by their place."""
+        return {str(place): weight.detach() for place, weight in enumerate(self._weights)}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue with the weights that ``state`` returned."""
+        self._set(state[str(place)] for place in range(len(self._weights)))
+
+    @torch.no_grad()
+    def freeze_statistics(self, images: Tensor) -> None:
+        """One pass of normalized images moves BatchNorm's statistics, which the next passes use as they are.
+
+        Released code of DC does so with 16 real images of each class. An image's features then depend on no
+        other image of its batch.
+        """
+        self.network.train()
+        self(images)
+        for module in self._batch_norms:
+            module.eval()
+
+    def __call__(self, images: Tensor, precision: Precision | None = None) -> Recorded:
+        """A forward pass of normalized images [N, C, H, W], in its own arithmetic unless another is given."""
+        with autocast(self.device, precision or self.precision):
             logits = self.network(as_input(images, self.network))
-        return Recorded(logits.float(), self._embedding[-1].flatten(1).float(), list(self._maps))
+        recorded = Recorded(logits.float(), self._embedding[-1].flatten(1).float(), list(self._maps))
+        self._embedding.clear()  # or they would keep the graph of this pass
+        self._maps.clear()
+        return recorded
 
 
 def _wrap(network: nn.Module, path: str, wrapper: nn.Module) -> None:

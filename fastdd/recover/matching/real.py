@@ -60,6 +60,10 @@ class RealImages:
         """Normalized float32 images at these positions."""
         return self.teacher.normalize(self.images[rows.to(self.images.device)]).contiguous()
 
+    def labels(self, rows: Tensor) -> Tensor:
+        """The classes int64 of the images at these positions, on the CPU."""
+        return torch.bucketize(rows, torch.tensor(self.counts).cumsum(0), right=True)
+
     def siamese(self, config: Siamese, c: int, number: int) -> Tensor:
         """The Siamese draw of class c, float64 [1, 13], for the draw of that number; [0, 13] without
         operations."""

@@ -66,13 +66,13 @@ class DiReTerm(Term[DiRe, RealEmbeddings]):
         return embeddings[order[:wanted]]
 
     def __call__(self, features: Features, images: Tensor, targets: RealEmbeddings) -> Values:
-        config, embedding = self.config, by_class(features.embedding, self.shape)
-        cd, cdm, edm = dire_terms(embedding, targets, reading=config.reading)
-        return {
-            "cd": config.r_cos * cd.sum(),
-            "cdm": config.r_cos * cdm.sum(),
-            "edm": config.r_euc * edm.sum(),
-        }
+        return dire_values(self.config, by_class(features.embedding, self.shape), targets)
+
+
+def dire_values(config: DiRe, embedding: Tensor, real: RealEmbeddings) -> Values:
+    """The weighted values for embeddings [classes, slots, D] of synthetic images against real ones."""
+    cd, cdm, edm = dire_terms(embedding, real, reading=config.reading)
+    return {"cd": config.r_cos * cd.sum(), "cdm": config.r_cos * cdm.sum(), "edm": config.r_euc * edm.sum()}
 
 
 register_term("dire", DiReTerm)

@@ -21,7 +21,7 @@ from fastdd.recover.checkpoint import Checkpoint
 from fastdd.recover.loop import Losses, Pixels, optimize
 from fastdd.recover.matching.features import FeatureSignal
 from fastdd.recover.matching.gradients import GradientSignal
-from fastdd.recover.matching.inner import StepNetwork, augmented_alone
+from fastdd.recover.matching.inner import StepNetwork
 from fastdd.recover.matching.kernel import KernelSignal
 from fastdd.recover.matching.network_terms import NetworkDiRe
 from fastdd.recover.matching.networks import Recorded
@@ -257,15 +257,6 @@ def test_a_network_without_training_keeps_its_draws_as_long_as_it_serves(real: R
     assert torch.equal(gradients[0], gradients[1])
     assert torch.equal(gradients[0], gradients[2])
     assert not torch.allclose(gradients[0], gradients[3])
-
-
-def test_images_augmented_alone_share_an_operation_and_not_its_parameters() -> None:
-    images = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat(20, 1, 1, 1)
-    found = [augmented_alone(images, Siamese(), torch.Generator().manual_seed(seed)) for seed in range(20)]
-    distinct = [len({tuple(image.flatten().tolist()) for image in each}) for each in found]
-    assert min(distinct) == 2  # of twenty batches at least one is flipped: its images are mirrored or not
-    assert max(distinct) == 20  # and at least one has a color or an angle for each image
-    assert augmented_alone(images, Siamese(operations=()), torch.Generator()) is images
 
 
 def test_a_class_smaller_than_the_real_batch_takes_part_with_all_its_images(real: RealImages) -> None:

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastdd_kernels import siamese_augment, siamese_draws
+from fastdd_kernels import siamese_augment
 
-from ...config import Inner, Match, Precision, Siamese
+from ...config import Inner, Match, Precision
 from ...evaluate.batches import mix_batch
+from ...experts import batch_draws
 from ...runtime.seeds import generator
 from ..objective import Variable
 from ..plan import Unit
@@ -127,7 +128,8 @@ class StepNetwork:
         self, images: Tensor, labels: Tensor, inner: Inner, random: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """Augmented and mixed images, and their targets [N, classes]."""
-        images = augmented_alone(images, self.match.siamese, random)
+        drawn = batch_draws(self.match.siamese, len(images), images.shape[2:], random)
+        images = siamese_augment(images, drawn) if len(drawn) else images
         targets = F.one_hot(labels.to(images.device), self.real.classes).float()
         if inner.mix == "none" or float(torch.rand((), generator=random)) >= MIXED:
             return images, targets
@@ -139,19 +141,3 @@ class StepNetwork:
         self.optimizer.zero_grad()
         F.cross_entropy(self.networks(images, self.precision).logits, targets).backward()
         self.optimizer.step()
-
-
-def augmented_alone(images: Tensor, config: Siamese, random: torch.Generator) -> Tensor:
-    """Normalized images [N, C, H, W], each augmented alone, as released code of DSA does in training.
-
-    A batch has one operation, or all where the draws take them together; each image has parameters of its
-    own.
-    """
-    operations = config.operations
-    if not operations:
-        return images
-    if not config.together:
-        operations = (operations[int(torch.randint(len(operations), (), generator=random))],)
-    count, _, height, width = images.shape
-    rows = siamese_draws(count, height, width, operations, together=True, generator=random)
-    return siamese_augment(images, rows)

@@ -216,6 +216,28 @@ def test_dire_is_added_beside_the_matching(name: str, dataset: str) -> None:
         assert with_dire.batch == arm(f"{dataset}-{name}", ipc).batch
 
 
+PROTOCOLS = {"dc": "dc", "datadam": "datadam", "cafe": "cafe", "mtt": "mtt", "tesla": "mtt", "idc": "idc"}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_students_are_those_of_the_papers(name: str) -> None:
+    for dataset in ("cifar10", "cifar100", "tiny", "imagenette"):
+        found = resolve(f"{dataset}-{name}")
+        wanted = PROTOCOLS.get(name, "dsa") + ("-cifar100" if (dataset, name) == ("cifar100", "idc") else "")
+        student, leaf = found.recipe.student, found.leaves["student.protocol"]
+        assert (student.protocol, student.network, student.labels) == (wanted, "convnet", "hard")
+        assert (leaf.value, leaf.origin) == (wanted, f"method {name}")
+        assert found.leaves["student.labels"].origin == f"protocol {wanted}"
+    assert resolve("cifar10-mtt").leaves["student.protocol"].source == "code"
+    assert resolve("cifar10-kip").leaves["student.protocol"].source == "ours"
+
+
+def test_a_protocol_that_is_asked_for_takes_the_place_of_the_methods() -> None:
+    student = fastdd.resolve("cifar10-dm", ["student.protocol=rded-small"]).student
+    assert (student.protocol, student.network, student.labels) == ("rded-small", "resnet18_small", "online")
+    assert fastdd.resolve("cifar10-dm", ["student.steps=20", "student.epochs=null"]).student.steps == 20
+
+
 def test_the_added_share_has_a_source() -> None:
     row = resolve("cifar10-mtt", add=["dire"]).leaves["arms.mtt+dire.match.added.share"]
     assert (row.value, row.origin, row.source) == (0.1, "--add dire", "ours")

@@ -289,13 +289,13 @@ def test_matching_presets_are_the_released_table() -> None:
     assert (found.labels, found.optimizer, found.momentum, found.weight_decay) == ("hard", "sgd", 0.9, 5e-4)
     assert (found.pad, found.flip, found.mix, found.scale, found.decay_norms) == (0, 0, "none", None, True)
     assert found.siamese == ("color", "crop", "cutout", "flip", "scale", "rotate")
-    assert (found.network, preset("dsa-tiny").network) == ("convnet3", "convnet4")
+    assert found.network == preset("idc").network == "convnet"
     assert preset("dc").siamese is preset("cafe").siamese is None
     idc = preset("idc")
     assert (idc.siamese, idc.siamese_always) == (("crop", "scale", "rotate"), ("color",))
     assert (idc.mix, idc.mix_alpha, idc.mix_probability) == ("cutmix", 1, 0.5)
     assert protocol_text(found) == (
-        "convnet3, 1001 epochs in batches of 256, SGD 0.9 lr 0.01 wd 0.0005, multistep x0.1 after 0.501499 "
+        "convnet, 1001 epochs in batches of 256, SGD 0.9 lr 0.01 wd 0.0005, multistep x0.1 after 0.501499 "
         "an epoch and momentum anew, shift 0 px, flip 0, Siamese color | crop | cutout | flip | scale | "
         "rotate, no mixing, hard labels, cross-entropy, fp32"
     )

@@ -48,7 +48,8 @@ class Student(Config):
     protocol: str = "house"
     """name of the preset that gives every value below that is not set"""
     network: str = "resnet20"
-    """the student's network, untrained"""
+    """the student's network, untrained. convnet: the ConvNet whose depth fits the images, convnet3 for 32
+    pixels, convnet4 for 64, convnet5 for 128"""
 
     # length and batches
     steps: Count | None = HOUSE_STEPS

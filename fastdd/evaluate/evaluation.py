@@ -29,7 +29,7 @@ from ..errors import InputError
 from ..labels import images_fingerprint
 from ..models.build import outline
 from ..models.doors import check_recorded_network
-from ..models.student_names import students
+from ..models.student_names import network_for, students
 from ..protocols import settle_student
 from ..recipes.resolve import named_network, resolve_student
 from ..run_folder import RunFolder
@@ -169,11 +169,12 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
     recipe = distilled.source.recipe if distilled.source is not None else None
     seed = request.seed if request.seed is not None else recipe.seed if recipe is not None else 0
     seed_everything(seed)
-    configs = _protocols(request, recipe, device, distilled.images.shape[2])
-    classes = distilled.classes_of(teacher.card.classes)
     number, (channels, height, width) = len(teacher.card.classes), distilled.images.shape[1:]
+    shape = (channels, height, width)
+    configs = _protocols(request, recipe, device, shape)
+    classes = distilled.classes_of(teacher.card.classes)
     for config in configs:
-        outline("--student", config.network, number, (channels, height, width))
+        outline("--student", config.network, number, shape)
         settle_student(config, len(distilled), number)
     ipc = int(classes.bincount().max()) // distilled.images_per_file
     real = RealData(_real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed), device)
@@ -224,7 +225,7 @@ def _open_set(request: EvaluationRequest, card: teachers.Card) -> DistilledSet:
 
 
 def _protocols(
-    request: EvaluationRequest, recipe: Recipe | None, device: torch.device, side: int
+    request: EvaluationRequest, recipe: Recipe | None, device: torch.device, shape: tuple[int, int, int]
 ) -> list[Student]:
     """The protocol with each student's network; ``recipe`` is the run's, None for a set of no run."""
     seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
@@ -238,7 +239,8 @@ def _protocols(
     is_named = named_network(request.overrides)
     if not (request.students or is_named) and config.network == run.get("network"):
         check_recorded_network(config.network, f"the recipe of {request.path}", "--student")
-    networks = students(request.students, side) or [config.network]
+    own_network = network_for("student.network", config.network, shape)
+    networks = students(request.students, shape[1]) or [own_network]
     return [config.model_copy(update={"network": network}) for network in networks]
 
 

@@ -53,4 +53,4 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return {**borrowed(dc.loops(ipc, NETWORKS)), "batch": {"classes": paper("all")}}
 
 
-register_method("cafe", Declaration(METHOD, ("cifar10", "cifar100"), ON, at))
+register_method("cafe", Declaration(METHOD, ("cifar10", "cifar100"), ON, at, protocol=code("cafe")))

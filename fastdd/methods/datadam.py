@@ -44,4 +44,4 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return {"lr": code(10.0)} if ipc >= 100 else {}
 
 
-register_method("datadam", Declaration(METHOD, ("cifar10", "cifar100"), at=at))
+register_method("datadam", Declaration(METHOD, ("cifar10", "cifar100"), at=at, protocol=code("datadam")))

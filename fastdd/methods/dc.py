@@ -65,4 +65,4 @@ def loops(ipc: int, networks: int) -> Patch:
 
 
 SCRIPTS = ("cifar10", "cifar100")
-register_method("dc", Declaration(METHOD, SCRIPTS, at=at))
+register_method("dc", Declaration(METHOD, SCRIPTS, at=at, protocol=code("dc")))

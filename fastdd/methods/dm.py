@@ -42,4 +42,4 @@ def at(dataset: str | None, ipc: int) -> Patch:
 
 
 SCRIPTS = ("cifar10", "cifar100", "tiny")
-register_method("dm", Declaration(METHOD, SCRIPTS, at=at))
+register_method("dm", Declaration(METHOD, SCRIPTS, at=at, protocol=code("dsa")))

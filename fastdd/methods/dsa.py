@@ -21,4 +21,4 @@ METHOD = {
     },
 }
 
-register_method("dsa", Declaration(METHOD, dc.SCRIPTS, at=dc.at))
+register_method("dsa", Declaration(METHOD, dc.SCRIPTS, at=dc.at, protocol=code("dsa")))

@@ -57,4 +57,13 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return {"lr": ours(round(RATE * ipc / 10 * pixels, 4))}
 
 
-register_method("idc", Declaration(METHOD, ("cifar10", "cifar100"), at=at))
+register_method(
+    "idc",
+    Declaration(
+        METHOD,
+        ("cifar10", "cifar100"),
+        at=at,
+        protocol=code("idc"),
+        protocol_on={"cifar100": code("idc-cifar100")},
+    ),
+)

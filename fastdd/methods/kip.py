@@ -30,4 +30,4 @@ METHOD = {
     "betas": code([0.9, 0.999]),
 }
 
-register_method("kip", Declaration(METHOD, ("cifar10",)))
+register_method("kip", Declaration(METHOD, ("cifar10",), protocol=ours("dsa")))

@@ -106,4 +106,4 @@ def row_patch(row: Row, *, released: bool) -> Patch:
     return {"match": {"trajectory": values}, "lr": source(row.lr_img)}
 
 
-register_method("mtt", Declaration(METHOD, SCRIPTS, at=at))
+register_method("mtt", Declaration(METHOD, SCRIPTS, at=at, protocol=code("mtt")))

@@ -26,4 +26,4 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return borrowed(mtt.at(dataset, ipc)) if row is None else mtt.row_patch(row, released=True)
 
 
-register_method("tesla", Declaration(METHOD, ("cifar10", "cifar100"), at=at))
+register_method("tesla", Declaration(METHOD, ("cifar10", "cifar100"), at=at, protocol=code("mtt")))

@@ -1,10 +1,10 @@
-"""DC's, DSA's, DM's, CAFE's, DataDAM's and MTT's evaluation: ConvNet-3 on the classes of the images.
+"""DC's, DSA's, DM's, CAFE's, DataDAM's and MTT's evaluation: a ConvNet on the classes of the images.
 
 One loop (``evaluate_synset`` of DC's released code) trains for E + 1 passes over the set. After pass
 E // 2 + 1, counted from 0, it divides the learning rate by ten and makes a new optimizer, which has no
 momentum. With E = 1000 the first pass at the lower rate is pass 502 of 0 to 1000. The milestone is the same
 part of a training of another length. Each batch has one operation of Siamese augmentation, but for DC and
-CAFE, and nothing else; the ``-tiny`` forms have the deeper network of 64 pixels.
+CAFE, and nothing else. The network is convnet3 for 32 pixels and convnet4 for 64.
 
 DataDAM's released ConvNet has BatchNorm; the paper's network, with InstanceNorm, is taken. MTT's students
 have the learning rate that was learned with the images.
@@ -23,7 +23,7 @@ def _length(released: int) -> dict[str, Sourced]:
 
 
 PLAIN = {
-    "network": code("convnet3"),
+    "network": code("convnet"),
     "batch": code(256),
     "optimizer": code("sgd"),
     "lr": code(0.01),
@@ -46,15 +46,11 @@ CAFE = {**PLAIN, **_length(600)}
 
 SIAMESE = {**PLAIN, "siamese": code(["color", "crop", "cutout", "flip", "scale", "rotate"])}
 DSA = {**SIAMESE, **_length(1000)}
-DATADAM = {**SIAMESE, **_length(1800), "network": paper("convnet3"), "batch": code(64)}
+DATADAM = {**SIAMESE, **_length(1800), "network": paper("convnet"), "batch": code(64)}
 MTT = {**DSA, "lr": code("learned")}
-DEEPER = {"network": code("convnet4")}
 
 register_protocol("dc", DC)
 register_protocol("cafe", CAFE)
 register_protocol("dsa", DSA)
-register_protocol("dsa-tiny", {**DSA, **DEEPER})
 register_protocol("datadam", DATADAM)
-register_protocol("datadam-tiny", {**DATADAM, "network": paper("convnet4")})
 register_protocol("mtt", MTT)
-register_protocol("mtt-tiny", {**MTT, **DEEPER})

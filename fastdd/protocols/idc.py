@@ -1,4 +1,4 @@
-"""IDC's evaluation: ConvNet-3 on the classes of the images, with Siamese augmentation and CutMix.
+"""IDC's evaluation: a ConvNet on the classes of the images, with Siamese augmentation and CutMix.
 
 On CIFAR-10 every batch is flipped and colored and has one of crop, zoom and rotation; cutout is left out
 beside CutMix. On CIFAR-100 images are cropped and flipped as usual. Half of the batches are mixed. Released
@@ -10,7 +10,7 @@ from ..config.sources import code, ours
 from .registry import register_protocol
 
 SHARED = {
-    "network": code("convnet3"),
+    "network": code("convnet"),
     "epochs": code(1000),
     "batch": code(64),
     "optimizer": code("sgd"),

@@ -12,7 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .runtime.threads import wait_briefly
 from .version import __version__
+
+wait_briefly()  # torch may be imported from here on
 
 if TYPE_CHECKING:
     from torch import nn

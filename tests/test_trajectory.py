@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -274,6 +275,15 @@ def test_two_processes_share_the_experts_and_give_the_bytes_of_one(
 def test_terms_through_a_network_that_sees_no_real_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"match.trajectory .* set match.added.through to teacher"):
         Match.model_validate({"trajectory": {}, "added": {"through": "network"}})
+
+
+def test_experts_whose_images_are_made_may_be_deleted(recovered: Path, recipe: str, tmp_path: Path) -> None:
+    shutil.copytree(recovered, tmp_path / "out")
+    shutil.rmtree(tmp_path / "out/experts")
+    (tmp_path / "out/report.html").unlink()
+    fastdd.run(recipe, tmp_path / "out")
+    assert not (tmp_path / "out/experts").exists()
+    assert (tmp_path / "out/report.html").is_file()
 
 
 def test_images_that_were_killed_on_the_way_end_with_the_same_bytes(

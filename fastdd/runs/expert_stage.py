@@ -11,6 +11,8 @@ from .run_experts import RunExperts
 def train_experts(run: Run) -> None:
     """Train the experts that the run folder lacks, where an arm follows some and the recipe gives none.
 
+    They are gigabytes: once the images of all arms that follow them are made, their folder may be deleted.
+
     Raises:
         InputError: an expert diverges, or given experts are not those that the run began with.
     """
@@ -19,6 +21,8 @@ def train_experts(run: Run) -> None:
         return
     if experts.given is not None:
         run.session.check_fingerprint("experts", fingerprint(plan_file(experts.given)))
+        return
+    if all(run.folder.units(arm) for arm in experts.arms):  # such an arm is one unit
         return
     if finished_experts(run.folder.experts) == experts.plan.experts:
         return

@@ -30,12 +30,14 @@ class RunExperts:
     Attributes:
         recipe: the resolved recipe.
         real: the real images.
+        arms: the arms that follow them.
         network: name of their network.
         reach: the last epoch that a trajectory reads.
     """
 
     recipe: Recipe
     real: RealData
+    arms: tuple[str, ...]
     network: str
     reach: int
 
@@ -47,11 +49,11 @@ class RunExperts:
             InputError: two arms follow experts of different networks.
         """
         networks: dict[str, str] = {}
-        trajectories: list[TrajectoryMatch] = []
+        trajectories: dict[str, TrajectoryMatch] = {}
         for arm, method in recipe.arms.items():
             if method.match is not None and method.match.trajectory is not None:
                 networks.setdefault(method.match.networks.network, arm)
-                trajectories.append(method.match.trajectory)
+                trajectories[arm] = method.match.trajectory
         if len(networks) > 1:
             (one, arm), (other, other_arm) = list(networks.items())[:2]
             raise InputError(
@@ -60,8 +62,8 @@ class RunExperts:
             )
         if not networks:
             return None
-        reach = max(each.latest_start - 1 + each.epochs for each in trajectories)
-        return RunExperts(recipe, real, next(iter(networks)), reach)
+        reach = max(each.latest_start - 1 + each.epochs for each in trajectories.values())
+        return RunExperts(recipe, real, tuple(trajectories), next(iter(networks)), reach)
 
     @property
     def config(self) -> Experts:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fastdd.config import Experts, Siamese
 from fastdd.errors import InputError
-from fastdd.experts import ExpertBuffer, ExpertPlan, RealImages, build_experts, epochs_to_keep
+from fastdd.experts import ExpertBuffer, ExpertData, ExpertPlan, build_experts, epochs_to_keep
 from fastdd.experts.training import Training
 from fastdd.models.build import build
 from fastdd.models.flat import FlatNetwork, flattened
@@ -37,9 +37,9 @@ PLAN = ExpertPlan(
 )
 
 
-def real_images() -> RealImages:
+def real_images() -> ExpertData:
     images, labels = gallery((14, 14, 14))
-    return RealImages(images, labels, images[::2], labels[::2])
+    return ExpertData(images, labels, images[::2], labels[::2])
 
 
 def changed(**values: object) -> ExpertPlan:
@@ -158,7 +158,7 @@ def test_experts_that_were_killed_within_an_epoch_end_with_the_same_bytes(
 def test_finished_experts_are_not_trained_again_and_no_image_is_read(tmp_path: Path) -> None:
     before = contents((trained(tmp_path)).folder)
 
-    def unread() -> RealImages:
+    def unread() -> ExpertData:
         raise AssertionError("the images were read")
 
     assert build_experts(tmp_path, PLAN, network=FlatNetwork(build("convnet1", 3)), group=1, real=unread) == 0

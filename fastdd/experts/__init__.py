@@ -9,12 +9,12 @@ lacks. Arms and stages are the business of ``fastdd.runs``.
 from .build import build_experts
 from .plan import ExpertPlan, epochs_to_keep
 from .store import ExpertBuffer, finished_experts, plan_file
-from .training import RealImages, batch_draws
+from .training import ExpertData, batch_draws
 
 __all__ = [
     "ExpertBuffer",
+    "ExpertData",
     "ExpertPlan",
-    "RealImages",
     "batch_draws",
     "build_experts",
     "epochs_to_keep",

@@ -16,11 +16,11 @@ from ..runtime.distributed import barrier, claims, is_main
 from ..runtime.progress import Bar, progress
 from .plan import ExpertPlan
 from .store import Trajectory, expert_file, partial_file, settle_plan
-from .training import RealImages, Training
+from .training import ExpertData, Training
 
 
 def build_experts(
-    folder: Path, plan: ExpertPlan, *, network: FlatNetwork, group: int, real: Callable[[], RealImages]
+    folder: Path, plan: ExpertPlan, *, network: FlatNetwork, group: int, real: Callable[[], ExpertData]
 ) -> int:
     """Train what a folder lacks; nothing is read where it lacks nothing.
 

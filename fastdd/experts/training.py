@@ -33,8 +33,8 @@ TEST_IMAGES = 1000
 
 
 @dataclass(frozen=True)
-class RealImages:
-    """The real images in memory.
+class ExpertData:
+    """The real images that experts learn from and are tested on, in memory.
 
     Attributes:
         images: uint8 [N, C, H, W] to learn from.
@@ -80,7 +80,7 @@ class Training:
         real: the real images, on the device.
     """
 
-    def __init__(self, plan: ExpertPlan, network: FlatNetwork, real: RealImages) -> None:
+    def __init__(self, plan: ExpertPlan, network: FlatNetwork, real: ExpertData) -> None:
         self.plan, self.network, self.real = plan, network, real
         self.device = real.images.device
         self.mean, self.std = (

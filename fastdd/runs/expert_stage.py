@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..experts import RealImages, build_experts, finished_experts, plan_file
+from ..experts import ExpertData, build_experts, finished_experts, plan_file
 from ..teachers import fingerprint
 from .run import Run
 from .run_experts import RunExperts
@@ -36,7 +36,7 @@ def train_experts(run: Run) -> None:
         )
 
 
-def _real_images(run: Run, experts: RunExperts) -> RealImages:
+def _real_images(run: Run, experts: RunExperts) -> ExpertData:
     real, rows = run.experiment.real, experts.images()
     images, labels = run.training_images if rows is None else real.images(real.train, rows)
-    return RealImages(images, labels, *real.test)
+    return ExpertData(images, labels, *real.test)

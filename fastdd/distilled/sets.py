@@ -27,6 +27,9 @@ from .formation import unpack
 from .layouts import ImageFiles, list_image_files
 from .runs import RunSource, arm_of, read_source, run_of
 
+LARGEST_SIDE = 8192
+"""pixels of a side to which images are resized, at most"""
+
 
 @dataclass(frozen=True)
 class DistilledSet:
@@ -134,8 +137,8 @@ def open_set(
         )
     if channels not in (1, 3):
         raise InputError(f"channels {channels!r} is not possible; expected 1 (grey) or 3 (RGB)")
-    if size is not None and size < 1:
-        raise InputError(f"size {size} is not possible; expected pixels, at least 1")
+    if size is not None and not 1 <= size <= LARGEST_SIDE:
+        raise InputError(f"size {size} is not possible; expected 1 to {LARGEST_SIDE} pixels")
     source, found_run = None, run_of(folder)
     if found_run is not None:
         run, named = found_run

@@ -18,6 +18,7 @@ from .card import card
 from .content import Content, gather, write_new
 
 SHARD_MB = 500.0
+LARGEST_SHARD_MB = 1e6
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,10 @@ def export(distilled: DistilledSet, form: str, out: str | Path, shard_mb: float 
         InputError: there is no such form, out is not empty, a library is missing, or the disk is full.
     """
     chosen = FORMS[form]
-    if shard_mb <= 0:
-        raise InputError(f"shards of {shard_mb:g} MB are not possible; expected more than 0")
+    if not 0 < shard_mb <= LARGEST_SHARD_MB:
+        raise InputError(
+            f"shards of {shard_mb:g} MB are not possible; expected more than 0, at most {LARGEST_SHARD_MB:g}"
+        )
     out, content = Path(out), gather(distilled)
     shard_bytes = int(shard_mb * 1e6)
     last = f"{len(content.shards(shard_bytes)) - 1:06d}"

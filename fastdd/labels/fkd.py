@@ -119,6 +119,14 @@ def import_fkd(
         InputError: files are missing or damaged, hold more than tensors and numbers, or are of other images,
             another number of images or classes, or another order.
     """
+    if classes < 1:
+        raise InputError(f"labels of {classes} classes are not possible; expected at least 1")
+    if form == "topk" and not 1 <= k <= classes:
+        raise InputError(f"topk keeps k classes of {classes}, got k {k}; give --k from 1 to {classes}")
+    if form == "topk" and not 0 < temperature < math.inf:
+        raise InputError(
+            f"topk is made for a temperature above 0, got {temperature:g}; give --temperature 20"
+        )
     counts, samples, size = list_batches(source), len(images), images.shape[2:]
     first = read_record(batch_path(source, 0, 0))
     batch, pruned = len(first.flips), _is_pruned(source, counts, len(first.flips), samples)
@@ -151,6 +159,7 @@ def import_fkd(
             parts = list(_read_epoch(source, epoch, order.split(batch)[: counts[epoch]], manifest))
             views = Views.concatenate([part for part, _ in parts])
             logits = torch.cat([part for _, part in parts])
+            _require_distinct(source, views)
             if truth is not None:
                 _check_order(source, truth, views, logits)
             writer.add(views, logits)
@@ -228,6 +237,21 @@ def _to_views(
     boxes = None if record.box is None else torch.tensor([record.box]).repeat(len(ids), 1)
     ratios = torch.tensor(record.ratio, dtype=torch.float64).repeat(len(ids))
     return mix_in(views, record.partners, ratios, boxes)
+
+
+def _require_distinct(source: Path, views: Views) -> None:
+    """Refuse an epoch that labels an image twice, so that others of the set would have no label.
+
+    Raises:
+        InputError: it does.
+    """
+    counts = views.ids.bincount()
+    if int(counts.max()) > 1:
+        unlabelled = len(views) - int((counts > 0).sum())
+        raise InputError(
+            f"epoch {views.epoch} of {source} labels image {int(counts.argmax())} {int(counts.max())} times "
+            f"and leaves {unlabelled} without a label, by the indices in its files; copy the FKD folder again"
+        )
 
 
 def _check_order(source: Path, truth: Tensor, views: Views, logits: Tensor) -> None:

@@ -27,6 +27,8 @@ from ..runtime.files import write_bytes
 from ..runtime.torch_files import TorchFileError, load_torch
 
 FIELDS = ("windows", "flips", "partners", "ratio", "box", "logits", "indices")
+LARGEST = 1 << 16
+"""pixels of a side of an image, at most"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,8 @@ def read_record(path: Path) -> Record:
     Raises:
         InputError: there is no such file, it holds more than tensors and numbers, or it is not of the layout.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no file, from which a batch could be read; copy the FKD folder again")
     try:
         content = load_torch(path)
     except FileNotFoundError as error:
@@ -91,7 +95,7 @@ def read_record(path: Path) -> Record:
         ) from error
     try:
         return _to_record(content)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise InputError(
             f"{path} is not of the FKD layout ({error}); expected a list of {', '.join(FIELDS[:6])} and "
             "perhaps indices"
@@ -102,14 +106,14 @@ def _to_record(content: object) -> Record:
     """Check the content of a file.
 
     Raises:
-        TypeError, ValueError, AttributeError: it is not of the layout.
+        TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError: it is not of the layout.
     """
     if not isinstance(content, list) or len(content) not in (6, 7):
         raise ValueError(f"a {type(content).__name__}")
     windows, flips, partners, ratio, box, logits, indices = [*content, None][:7]
     flips = torch.as_tensor(flips).bool()
     B = len(flips)
-    if windows.shape != (B, 4) or logits.ndim != 2 or len(logits) != B:
+    if flips.ndim != 1 or windows.shape != (B, 4) or logits.ndim != 2 or len(logits) != B:
         raise ValueError(
             f"windows {list(windows.shape)}, flips {list(flips.shape)}, logits {list(logits.shape)}"
         )
@@ -122,6 +126,8 @@ def _to_record(content: object) -> Record:
             raise ValueError(f"ratio {ratio}")
     if box is not None:
         top, left, bottom, right = (int(side) for side in box)
+        if not (0 <= top <= bottom <= LARGEST and 0 <= left <= right <= LARGEST):
+            raise ValueError(f"box {[float(side) for side in box]}")
         box = (top, bottom, left, right)
     if indices is not None:
         indices = torch.as_tensor(indices).long()

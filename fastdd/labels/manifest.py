@@ -7,9 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from torch import Tensor
 
 from ..errors import InputError
@@ -24,6 +24,8 @@ Averaging = Literal["mean", "norm"]
 """how several teachers' logits become one label (labelling.py)"""
 FILE_BYTES = 1 << 16
 """bytes of labels a file at least, so that its header is a hundredth of them; part of the schema"""
+LARGEST, LARGEST_EPOCHS = 1 << 31, 1 << 20
+"""no labels are of more images, classes or epochs; a larger number is damage"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +56,16 @@ class LabelManifest:
 
     images: str
     teachers: tuple[str, ...]
-    classes: int
-    samples: int
-    epochs: int
+    classes: Annotated[int, Field(ge=1, le=LARGEST)]
+    samples: Annotated[int, Field(ge=1, le=LARGEST)]
+    epochs: Annotated[int, Field(ge=1, le=LARGEST_EPOCHS)]
     augmentation: Augmentation
     seed: int = 0
     keep: float = 1.0
     choice: Choice = "first"
     views: str = "seed"
     form: Form = "fp16"
-    k: int = 10
+    k: Annotated[int, Field(ge=1)] = 10
     temperature: float = 1.0
     mode: str = "eval"
     parts: int = 1

@@ -23,7 +23,7 @@ def device_of(name: str) -> torch.device:
     try:
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # Triton launches its kernels on the current device
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # meta, which computes nothing, has no item
     except (RuntimeError, AssertionError) as error:
         raise _unusable(name, error) from error
     return device

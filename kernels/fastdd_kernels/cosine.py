@@ -7,8 +7,8 @@ so a sum or mean over n x m pairs costs (n + m) D operations and no pair is ever
 the pairs (i, i) of a set with itself it is ||sum_i u_i||^2 minus the number of nonzero rows, since
 each of those cosines is exactly 1.
 
-A zero row has no direction: its cosine with everything is 0, and so is its gradient. (A row counts
-as zero when its squared norm is not representable, below about 1e-19 in float32.)
+A zero row has no direction: its cosine with everything is 0, and so is its gradient. Rows whose squares
+leave float32's range are first multiplied by a power of two, which rounds nothing.
 """
 
 from __future__ import annotations
@@ -52,8 +52,20 @@ def to_float(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(tensor.to(torch.float64 if double else torch.float32) for tensor in tensors)
 
 
+def range_factor(square: Tensor) -> Tensor:
+    """Powers of two that bring numbers to where float32 holds their squares; 1 where it does.
+
+    Args:
+        square: squared norms of the numbers, perhaps infinite or 0.
+    """
+    return torch.where(square > 2.0**80, 2.0**-80, torch.where(square < 2.0**-80, 2.0**90, 1.0)).to(square)
+
+
 def unit_rows(x: Tensor) -> Tensor:
     """Rows of x [..., D] divided by their norm; a zero row stays zero, with zero gradient."""
+    with torch.no_grad():
+        factor = range_factor((x * x).sum(-1, keepdim=True))
+    x = x * factor
     square = (x * x).sum(-1, keepdim=True)
     zero = square == 0
     # The root never sees the zero, so its infinite slope cannot turn into NaN further back.
@@ -193,7 +205,7 @@ def cosine_sum(
     if y is None:
         total = u.sum(1).square().sum(1)
         # Each (i, i) is a constant 1: subtract the count, which adds no rounding to the gradient.
-        return total - (x * x).sum(2).ne(0).sum(1) if exclude_diagonal else total
+        return total - x.ne(0).any(2).sum(1) if exclude_diagonal else total
     total = (u.sum(1) * v.sum(1)).sum(1)
     if exclude_diagonal:
         k = min(u.shape[1], v.shape[1])

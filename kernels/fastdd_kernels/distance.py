@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .cosine import Reduction, check_pair, check_reduction, pair_count, to_float
+from .cosine import Reduction, check_pair, check_reduction, pair_count, range_factor, to_float
 from .pair_tile import distances
 from .pairs import pair_sums
 from .product import Precision, check_precision
@@ -38,6 +38,16 @@ def distance_sum_reference(
 
 
 # -- public functions --------------------------------------------------------------------------------
+
+
+def distance_factor(x: Tensor, y: Tensor) -> Tensor:
+    """The power of two, [], that brings the rows of both sides together to where float32 holds their squares.
+
+    Distances of the rows times the factor are the distances times the factor.
+    """
+    sides = [side.detach() for side in (x, y) if side.numel()]
+    largest = [torch.linalg.vector_norm(side, torch.inf) for side in sides]
+    return range_factor(torch.stack([*largest, x.new_zeros(())]).amax().square())
 
 
 def shared_center(y: Tensor, y_weight: Tensor | None = None) -> Tensor:
@@ -84,12 +94,15 @@ def distance_sum(
         raise ValueError(f"y_weight must be {tuple(other.shape[:2])}, got {tuple(y_weight.shape)}")
     x, other = to_float(x, other)
     y_weight = None if y_weight is None else y_weight.detach().to(x.dtype)
+    factor = distance_factor(x, other)
+    x, other = x * factor, other * factor
     center = shared_center(other, y_weight)
     centered = x - center
     other = centered if y is None else other - center
-    return pair_sums(
+    sums = pair_sums(
         centered, other, y_weight=y_weight, exclude_diagonal=exclude_diagonal_pairs, precision=precision
-    ).sum(1)
+    )
+    return sums.sum(1) / factor
 
 
 def distance_mean(
@@ -133,9 +146,11 @@ def pairwise_euclidean_distance(
     check_precision(precision)
     without_diagonal = y is None if zero_diagonal is None else zero_diagonal
     x, other = to_float(x, x if y is None else y)
+    factor = distance_factor(x, other)
+    x, other = x * factor, other * factor
     center = shared_center(other)
     x, other = x - center, other - center
     if reduction in ("mean", "sum"):
         sums = pair_sums(x[None], other[None], exclude_diagonal=without_diagonal, precision=precision)[0]
-        return sums / other.shape[0] if reduction == "mean" else sums
-    return distances(x, other, 0 if without_diagonal else None, precision)
+        return (sums / other.shape[0] if reduction == "mean" else sums) / factor
+    return distances(x, other, 0 if without_diagonal else None, precision) / factor

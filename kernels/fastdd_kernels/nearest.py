@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from .cosine import to_float
+from .distance import distance_factor
 from .product import matmul
 
 _TILE = 1024  # rows and columns of a tile of squared distances
@@ -212,4 +213,5 @@ def knn_radii(x: Tensor, k: int) -> Tensor:
     check_features("x", x)
     check_neighbours("x", x, k)
     (x,) = to_float(x.detach())
-    return kth_squares(x, None, k).sqrt()
+    factor = distance_factor(x, x)
+    return kth_squares(x if factor == 1 else x * factor, None, k).sqrt() / factor.double()

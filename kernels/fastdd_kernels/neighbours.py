@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from .cosine import check_pair, to_float
+from .distance import distance_factor
 from .nearest import (
     centered_rows,
     check_features,
@@ -153,20 +154,25 @@ def _crowded(x: Tensor, limit: Tensor, k: int) -> Tensor:
 # -- public functions --------------------------------------------------------------------------------
 
 
-def _prepare(real: Tensor, synthetic: Tensor) -> tuple[Tensor, Tensor]:
+def _prepare(real: Tensor, synthetic: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Both sides in one dtype, multiplied by a power of two where their squares leave its range; and that."""
     check_pair(real, synthetic, ndim=2)
     check_features("real", real)
     check_features("synthetic", synthetic)
     real, synthetic = to_float(real.detach(), synthetic.detach())
-    return real, synthetic
+    factor = distance_factor(real, synthetic)
+    if factor == 1:  # and no copies
+        return real, synthetic, factor
+    return real * factor, synthetic * factor, factor
 
 
-def _radii(name: str, x: Tensor, k: int, radii: Tensor | None) -> Tensor:
+def _radii(name: str, x: Tensor, k: int, radii: Tensor | None, factor: Tensor) -> Tensor:
+    """The radii of x, which has been multiplied by the factor; those that are given have not."""
     if radii is None:
         return knn_radii(x, k)
     if radii.shape != x.shape[:1]:
         raise ValueError(f"the radii of {name} must be [{x.shape[0]}], got {tuple(radii.shape)}")
-    return radii.double()
+    return radii.double() * factor
 
 
 def prdc(
@@ -189,9 +195,9 @@ def prdc(
         ValueError: an input is empty or not finite, shapes do not fit, or a side has k rows or fewer.
         TypeError: an input is not floating point.
     """
-    real, synthetic = _prepare(real, synthetic)
-    real_radii = _radii("real", real, k, real_radii)
-    synthetic_radii = _radii("synthetic", synthetic, k, synthetic_radii)
+    real, synthetic, factor = _prepare(real, synthetic)
+    real_radii = _radii("real", real, k, real_radii, factor)
+    synthetic_radii = _radii("synthetic", synthetic, k, synthetic_radii, factor)
     counts = _count(real, synthetic, real_radii, synthetic_radii)
     return PRDC(
         precision=counts.in_real.gt(0).double().mean(),
@@ -203,30 +209,30 @@ def prdc(
 
 def coverage(real: Tensor, synthetic: Tensor, k: int = 5, *, real_radii: Tensor | None = None) -> Tensor:
     """Share of real rows with a synthetic row nearer than their k-th real neighbour; see ``prdc``."""
-    real, synthetic = _prepare(real, synthetic)
+    real, synthetic, factor = _prepare(real, synthetic)
     if real_radii is None:
         check_neighbours("real", real, k)
         return (~_crowded(real, kth_squares(real, synthetic, 1), k)).double().mean()
-    counts = _count(real, synthetic, _radii("real", real, k, real_radii), None)
+    counts = _count(real, synthetic, _radii("real", real, k, real_radii, factor), None)
     return counts.real_hit.double().mean()
 
 
 def density(real: Tensor, synthetic: Tensor, k: int = 5, *, real_radii: Tensor | None = None) -> Tensor:
     """Mean number of real balls that hold a synthetic row, over k; can exceed 1. See ``prdc``."""
-    real, synthetic = _prepare(real, synthetic)
-    counts = _count(real, synthetic, _radii("real", real, k, real_radii), None)
+    real, synthetic, factor = _prepare(real, synthetic)
+    counts = _count(real, synthetic, _radii("real", real, k, real_radii, factor), None)
     return counts.in_real.double().mean() / k
 
 
 def precision(real: Tensor, synthetic: Tensor, k: int = 5, *, real_radii: Tensor | None = None) -> Tensor:
     """Share of synthetic rows inside at least one real ball; see ``prdc``."""
-    real, synthetic = _prepare(real, synthetic)
-    counts = _count(real, synthetic, _radii("real", real, k, real_radii), None)
+    real, synthetic, factor = _prepare(real, synthetic)
+    counts = _count(real, synthetic, _radii("real", real, k, real_radii, factor), None)
     return counts.in_real.gt(0).double().mean()
 
 
 def recall(real: Tensor, synthetic: Tensor, k: int = 5, *, synthetic_radii: Tensor | None = None) -> Tensor:
     """Share of real rows inside at least one synthetic ball, m > k; see ``prdc``."""
-    real, synthetic = _prepare(real, synthetic)
-    counts = _count(real, synthetic, None, _radii("synthetic", synthetic, k, synthetic_radii))
+    real, synthetic, factor = _prepare(real, synthetic)
+    counts = _count(real, synthetic, None, _radii("synthetic", synthetic, k, synthetic_radii, factor))
     return counts.recalled.double().mean()

@@ -46,7 +46,7 @@ def vendi_score_reference(x: Tensor, q: float = 1.0) -> Tensor:
 def _directions(x: Tensor) -> Tensor:
     """Unit rows [n, D + 1]; the last coordinate is the shared direction of the zero rows."""
     unit = unit_rows(x)
-    zero = (x * x).sum(1, keepdim=True) == 0
+    zero = ~x.ne(0).any(1, keepdim=True)
     return torch.cat((unit, zero.to(unit.dtype)), dim=1)
 
 

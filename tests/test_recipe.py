@@ -20,7 +20,7 @@ from fastdd.config.sources import Sourced, parse_recipe
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
 from fastdd.recipes.presets import recipe_names, single_names
-from fastdd.recipes.resolve import resolve, table
+from fastdd.recipes.resolve import resolve, resolve_student, table
 
 OWN_OVER_SHARED = """\
 method: {steps: 11, lr: 0.3}
@@ -120,7 +120,19 @@ def test_nothing_is_added_twice(tmp_path: Path) -> None:
     arms = resolve(write(tmp_path, OWN_OVER_SHARED), add=["dire", "dire"]).recipe.arms
     assert list(arms) == ["plain+dire", "own"]
     assert arms["own"] == resolve(write(tmp_path, OWN_OVER_SHARED)).recipe.arms["own"]
-    assert list(fastdd.resolve("digits", add=["dire"]).arms) == ["sre2l+dire", "deda+dire"]
+    three = str(Path(__file__).parent / "three_arms.yaml")
+    assert list(fastdd.resolve(three, add=["dire"]).arms) == ["sre2l+dire", "deda+dire"]
+
+
+def test_a_length_of_students_replaces_one_of_the_other_kind(tmp_path: Path) -> None:
+    name = write(tmp_path, OWN_OVER_SHARED + "\nstudent: {protocol: dsa}\nstudents: {soft: {steps: 7}}")
+    assert (fastdd.resolve(name).student.steps, fastdd.resolve(name).student.epochs) == (None, 1001)
+    recipe = fastdd.resolve(name, ["student.steps=5", "students.soft.epochs=3"])
+    assert (recipe.student.steps, recipe.student.epochs) == (5, None)
+    assert (recipe.students["soft"].steps, recipe.students["soft"].epochs) == (None, 3)
+    assert resolve_student({}, "dsa", ["steps=5"]).epochs is None
+    assert "give one of steps and epochs" in message(name, "student.steps=5", "student.epochs=3")
+    assert fastdd.resolve("digits", ["protocol=sre2l-cifar"]).student.steps == 200  # the recipe's own stays
 
 
 def test_a_method_is_over_the_defaults_and_terms_are_merged(tmp_path: Path) -> None:

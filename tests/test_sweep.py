@@ -25,7 +25,10 @@ from fastdd.runs.sweep import sweep
 GAMMA = "method.terms.gaussian.gamma"
 
 
-def grid(*texts: str, recipe: str = "digits", **rest: list[str]) -> Grid:
+RECIPE = str(Path(__file__).parent / "three_arms.yaml")
+
+
+def grid(*texts: str, recipe: str = RECIPE, **rest: list[str]) -> Grid:
     return expand(recipe, [parse_grid(text) for text in texts], **rest)
 
 
@@ -55,7 +58,7 @@ def test_every_point_is_what_its_values_give_alone() -> None:
         ("deda-gamma-10-scale-0_5_1", 10, "[0.5, 1]"),
         ("deda-gamma-0-scale-null", 0, "null"),
     ):
-        alone = fastdd.resolve("digits", [f"method.gamma={gamma}", f"method.augment.scale={scale}"]).arms[
+        alone = fastdd.resolve(RECIPE, [f"method.gamma={gamma}", f"method.augment.scale={scale}"]).arms[
             "deda"
         ]
         title = f"DEDA, gamma = {gamma}, scale = {scale}"
@@ -78,7 +81,7 @@ def test_arms_that_a_key_does_not_concern_stay_as_they_are() -> None:
     ]
     (run,) = grid("method.gamma=0,10").runs
     assert list(run.recipe.arms) == ["sre2l", "deda-gamma-0", "deda-gamma-10", "sre2l+dire"]
-    assert run.recipe.arms["sre2l"] == fastdd.resolve("digits").arms["sre2l"]
+    assert run.recipe.arms["sre2l"] == fastdd.resolve(RECIPE).arms["sre2l"]
     assert run.recipe.sweep.points.keys() == {"deda-gamma-0", "deda-gamma-10"}
 
 
@@ -90,7 +93,7 @@ def test_keys_of_the_run_make_runs() -> None:
     assert [run.recipe.ipc for run in found.runs] == [1, 2]
     assert all("deda-gamma-10" in run.recipe.arms for run in found.runs)
     (run,) = grid("ipc=3").runs
-    assert (run.folder, run.recipe) == ("ipc-3", fastdd.resolve("digits", ["ipc=3"]))
+    assert (run.folder, run.recipe) == ("ipc-3", fastdd.resolve(RECIPE, ["ipc=3"]))
 
 
 def test_a_teacher_of_the_committee_is_of_the_run() -> None:
@@ -114,7 +117,7 @@ def test_arms_of_one_title_are_told_apart(recipe: str) -> None:
 
 
 def test_a_recipe_without_a_sweep_is_saved_as_before() -> None:
-    plain = as_plain(fastdd.resolve("digits"))
+    plain = as_plain(fastdd.resolve(RECIPE))
     assert "sweep" not in plain
     (run,) = grid("method.gamma=1").runs
     assert Recipe.model_validate(yaml.safe_load(yaml.safe_dump(as_plain(run.recipe)))) == run.recipe

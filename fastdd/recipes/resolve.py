@@ -15,13 +15,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from ..config import Config, Count, Recipe, Student, as_plain
-from ..config.origins import Leaf, Tree, leaves, merge, plain_values, section, tree_of, value_at, with_origin
+from ..config.origins import (
+    Leaf,
+    Tree,
+    leaves,
+    merge,
+    nested,
+    plain_values,
+    section,
+    tree_of,
+    value_at,
+    with_origin,
+)
 from ..config.validation import validated
 from ..errors import InputError
 from ..methods import ADDITIONS, METHODS
@@ -59,6 +71,10 @@ class _Protocol(Config):
     student: Student
 
 
+LENGTHS = ("steps", "epochs")
+"""The two ways of saying how long a student is trained; one replaces the other."""
+
+
 class _ImagesAClass(Config):
     """A recipe's ``ipc`` alone, which is needed before the arms are known."""
 
@@ -89,11 +105,14 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
     for extra in add:
         arms = _add_to_all(arms, extra)
     tree = _with_committee(base, _with_students(base, tree, given))
-    tree = merge(_with_protocol(base, tree, asked), tree) | {"arms": arms}
+    below = _with_protocol(base, tree, asked)
+    student = _student_over(section(below, "student"), section(tree, "student"))
+    tree = merge(below, tree) | ({"student": student} if student else {}) | {"arms": arms}
     addresses = []
     for override in given:
         tree, found = set_value(Recipe, tree, override)
         addresses.append(found)
+    tree = _with_one_length(tree, list(chain(*addresses)))
     recipe = validated(Recipe, plain_values(tree), origin)
     return Resolved(recipe, dict(leaves(tree)), tuple(addresses))
 
@@ -117,8 +136,11 @@ def resolve_student(
     if name is not None:
         values = preset(name)
     tree: Tree = {"student": with_origin(dict(values), "protocol")}
+    addresses: list[Address] = []
     for override in given:
-        tree, _ = set_value(_Protocol, tree, override)
+        tree, found = set_value(_Protocol, tree, override)
+        addresses += found
+    tree = _with_one_length(tree, addresses)
     return validated(_Protocol, plain_values(tree), "the students' protocol").student
 
 
@@ -240,7 +262,7 @@ def _with_students(base: Tree, tree: Tree, overrides: Sequence[Override]) -> Tre
             below = _protocol_over(section(base, "student"), named)
         except InputError as error:
             raise InputError(f"students.{name}.protocol: {error}") from error
-        students[name] = merge(below, own) if isinstance(own, dict) else own
+        students[name] = _student_over(below, own) if isinstance(own, dict) else own
     return {**tree, "students": students} if students else tree
 
 
@@ -254,4 +276,41 @@ def _protocol_over(student: Tree, named: JsonValue) -> Tree:
     if name is None:
         return student
     values = tree_of(preset(str(name)), f"protocol {name}")
-    return merge(values, student) if named is None else merge(student, values)
+    return _student_over(values, student) if named is None else _student_over(student, values)
+
+
+def _student_over(below: Tree, own: Tree) -> Tree:
+    """A section ``student`` laid over another; its length replaces one of the other kind, steps or epochs."""
+    for key, other in (LENGTHS, LENGTHS[::-1]):
+        if other not in own and isinstance(leaf := own.get(key), Leaf) and leaf.value is not None:
+            below = {**below, other: Leaf(None, leaf.origin, leaf.source)}
+    return merge(below, own)
+
+
+def _with_one_length(tree: Tree, addresses: Sequence[Address]) -> Tree:
+    """The tree in which a length that overrides give replaces one of the other kind.
+
+    Args:
+        addresses: the values that overrides set; both kinds given are left for validation to refuse.
+    """
+    given = {".".join(address) for address in addresses}
+    for path in sorted(given):
+        *outer, key = path.split(".")
+        if outer[:1] not in (["student"], ["students"]) or key not in LENGTHS:
+            continue
+        other = LENGTHS[1 - LENGTHS.index(key)]
+        leaf = _leaf_at(tree, [*outer, key])
+        if leaf.value is not None and not any(
+            ".".join(each) == ".".join([*outer, other]) for each in addresses
+        ):
+            tree = merge(tree, nested([*outer, other], Leaf(None, leaf.origin, leaf.source)))
+    return tree
+
+
+def _leaf_at(tree: Tree, keys: Sequence[str]) -> Leaf:
+    node: Tree | Leaf = tree
+    for key in keys:
+        assert isinstance(node, dict)  # an override has set a value there
+        node = node[key]
+    assert isinstance(node, Leaf)
+    return node

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,13 @@ if (
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from torchvision.io import encode_png
+
+if find_spec("hypothesis"):  # a machine for the kernels alone may lack it
+    from hypothesis import settings
+
+    settings.register_profile("suite", deadline=None, derandomize=True, database=None)
+    settings.register_profile("long", deadline=None, max_examples=20_000)  # --hypothesis-profile long
+    settings.load_profile("suite")
 
 DATA = Path(os.environ.get("FASTDD_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 

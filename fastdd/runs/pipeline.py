@@ -116,13 +116,7 @@ def run(
     if part is not None and last.do_part is None:
         raise InputError(f"a part is one of the bank's classes or recover's units; until is {until!r}")
     seed_everything(recipe.seed)
-    experiment = check(
-        recipe,
-        out,
-        fresh=fresh,
-        classes=part if until == "bank" else None,
-        units=part if until == "recover" else None,
-    )
+    experiment = check(recipe, out, fresh=fresh, classes=part if until == "bank" else None)
     work = Run(experiment, begin(experiment, out, fresh=fresh, shared=part is not None))
     for stage in STAGES[: names.index(until) + 1]:
         if stage.alone and not is_main():

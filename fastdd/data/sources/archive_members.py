@@ -6,6 +6,7 @@ Cost: about 20 us a member, whatever its size.
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import mmap
@@ -169,9 +170,10 @@ def opened(path: Path) -> Iterator[Members]:
     except PermissionError as error:
         raise InputError(f"cannot read {str(path)!r}: {error.strerror}; check its permissions") from error
     except OSError as error:
-        if error.errno is not None:
+        if error.errno not in (None, errno.EINVAL):
             raise
-        raise damaged(path, str(error)) from error  # bz2 says so of damage
+        # bz2 says so of damage; a damaged zip names places before its beginning.
+        raise damaged(path, str(error)) from error
 
 
 def unsafe(member: Member) -> str:

@@ -384,7 +384,7 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes(tmp_path: Path) -> None
     finished = [folder for folder in sorted((tmp_path / "killed").iterdir()) if is_whole(folder)]
     assert len(finished) > 1  # the first is undisturbed
     for folder in finished:
-        remove_leftovers(folder)  # as opening a run does
+        remove_leftovers([folder])  # as opening a run does
         assert content(folder) == wanted
 
 

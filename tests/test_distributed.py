@@ -124,7 +124,7 @@ def test_a_rank_that_dies_is_started_again(finished: Path, tmp_path: Path) -> No
         time.sleep(0.01)
     os.kill(workers(process.pid)[-1], signal.SIGKILL)
     wait(process)
-    remove_leftovers(out)
+    remove_leftovers([out])
     assert results(out) == results(finished)
 
 

@@ -248,7 +248,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert results(tmp_path / "out") == results(finished)
-    assert not list((tmp_path / "out").rglob(f"{files.TEMPORARY}*"))
+    assert not list((tmp_path / "out").rglob(".tmp*"))
 
 
 def test_tensors_can_be_read_by_whom_text_can(tmp_path: Path) -> None:
@@ -277,10 +277,10 @@ def test_any_result_may_be_missing(finished: Path, tmp_path: Path, one_thread: N
     )
     for name in gone:
         (out / name).unlink()
-    for name in ("images/deda/5/.tmp-7-00001.png", ".tmp-7-metrics.json", "bank/.tmpEsivZC"):
+    for name in ("images/deda/5/.tmp-7-00001.png", ".tmp-7-metrics.json", "bank/.tmp-7-manifest.json"):
         (out / name).write_bytes(b"half")
     fastdd.run(finished.parent / "tiny.yaml", out)
-    assert not list(out.rglob(f"{files.TEMPORARY}*"))
+    assert not list(out.rglob(".tmp*"))
     assert results(out) == results(finished)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from fastdd_kernels import pack_symmetric
 
 from ..errors import InputError
-from ..runtime.files import write_json
+from ..runtime.files import new_folder, write_json
 from .store import MANIFEST, PLAN, ImageCounts, Plan, Shard, complete, shards, write_shard
 
 SAME = (
@@ -68,8 +68,6 @@ def merge(parts: Sequence[Path], out: Path) -> bool:
     Raises:
         InputError: the banks do not belong together, count the same images twice, or out is not empty.
     """
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty; give a new folder to merge into")
     plans = [_plan(part) for part in parts]
     for part, plan in zip(parts, plans, strict=True):
         if different := [key for key in SAME if plan.get(key) != plans[0].get(key)]:
@@ -82,17 +80,18 @@ def merge(parts: Sequence[Path], out: Path) -> bool:
         data = "\n".join(sorted(plan["data"] for plan in plans))
         merged["data"] = hashlib.sha256(data.encode()).hexdigest()
         merged["images"] = [sum(counts) for counts in zip(*(plan["images"] for plan in plans), strict=True)]
-    write_json(out / PLAN, merged)
-    for c, name in enumerate(merged["classes"]):
-        having = [(plan, shard) for plan, shard in found if shard.first <= c <= shard.last]
-        if len({plan["data"] for plan, _ in having}) < len(having):
-            raise InputError(
-                f"two of the banks hold class {name!r} of the same data set; its images would count twice"
-            )
-        if having and (len(having) == len(plans) or not other_images):
-            tensors, images = _merged([_one_class(shard, c) for _, shard in having], merged)
-            write_shard(out, c, c, tensors, images=images)
-    return complete(out)
+    with new_folder(out) as folder:
+        write_json(folder / PLAN, merged)
+        for c, name in enumerate(merged["classes"]):
+            having = [(plan, shard) for plan, shard in found if shard.first <= c <= shard.last]
+            if len({plan["data"] for plan, _ in having}) < len(having):
+                raise InputError(
+                    f"two of the banks hold class {name!r} of the same data set; its images would count twice"
+                )
+            if having and (len(having) == len(plans) or not other_images):
+                tensors, images = _merged([_one_class(shard, c) for _, shard in having], merged)
+                write_shard(folder, c, c, tensors, images=images)
+        return complete(folder)
 
 
 def _plan(part: Path) -> Plan:

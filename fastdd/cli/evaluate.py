@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from .console import say, show_table, spread
-from .options import Commands, request_of, set_arguments
+from .options import Commands, held, request_of, set_arguments
 from .stages import run_arguments, run_stage
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def _evaluate_set(arguments: argparse.Namespace) -> None:
         control=not arguments.no_control,
         full=False if arguments.no_full_set else "auto",
     )
-    _print(open_evaluation(request, device_of(arguments.device)))
+    with held(request, "evaluate"):
+        _print(open_evaluation(request, device_of(arguments.device)))
 
 
 def _print(evaluation: Evaluation) -> None:

@@ -158,17 +158,19 @@ def _export(arguments: argparse.Namespace) -> None:
 def _import(arguments: argparse.Namespace) -> None:
     from ..distilled import open_set
     from ..labels import import_fkd
+    from ..runtime.lock import at_work
 
     distilled = open_set(arguments.set, arguments.arm)
-    labels = import_fkd(
-        Path(arguments.fkd),
-        Path(arguments.out),
-        distilled.images,
-        arguments.classes or len(distilled.classes),
-        truth=distilled.labels,
-        permutations=arguments.permutations,
-        form=arguments.form,
-        k=arguments.k,
-        temperature=arguments.temperature,
-    )
+    with at_work(Path(arguments.out), "labels import-fkd"):
+        labels = import_fkd(
+            Path(arguments.fkd),
+            Path(arguments.out),
+            distilled.images,
+            arguments.classes or len(distilled.classes),
+            truth=distilled.labels,
+            permutations=arguments.permutations,
+            form=arguments.form,
+            k=arguments.k,
+            temperature=arguments.temperature,
+        )
     print(f"{arguments.out}: {labels.manifest.pool.labels} labels, {labels.bytes / 1e6:.2f} MB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from .options import Commands
 if TYPE_CHECKING:
     from ..distilled import DistilledSet
     from ..evaluate import Extractor, SetScores
+
+FACTS = {"set", "real", "split", "fingerprint", "features", "size", "class_names"}
+"""keys of the file of scores that say what was measured"""
 
 
 def add(commands: Commands) -> None:
@@ -70,6 +74,8 @@ def _metrics(arguments: argparse.Namespace) -> None:
     from ..evaluate import measure
     from ..runtime.files import write_json
 
+    if arguments.json:
+        _require_ours(Path(arguments.json))
     extractor = _extractor(arguments)
     distilled = open_set(arguments.set, arguments.arm, size=arguments.size, channels=extractor.channels)
     data = distilled.source.recipe.data if distilled.source else None
@@ -100,6 +106,22 @@ def _metrics(arguments: argparse.Namespace) -> None:
         }
         write_json(Path(arguments.json), facts | measured.content())
     _print(distilled, str(root), extractor, measured)
+
+
+def _require_ours(path: Path) -> None:
+    """Refuse a file of results that cannot be written, or that holds something else."""
+    from ..errors import InputError
+    from ..runtime.files import require_writable
+
+    require_writable(path, "name another file with --json")
+    if not path.exists():
+        return
+    try:
+        content: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict) or not content.keys() >= FACTS:
+        raise InputError(f"{path} exists and holds no metrics of fastdd; name another file with --json")
 
 
 def _extractor(arguments: argparse.Namespace) -> Extractor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -55,6 +57,29 @@ def set_arguments(group: Options) -> None:
     group.add_argument(
         "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
     )
+
+
+@contextmanager
+def held(request: EvaluationRequest, command: str) -> Iterator[None]:
+    """Hold the folder into which the students of a set are written, or try its file of ``--json``.
+
+    Raises:
+        InputError: another process is at work there, or it cannot be written.
+    """
+    from ..distilled.runs import run_of
+    from ..runtime.files import require_writable
+    from ..runtime.lock import at_work
+
+    run = run_of(request.path)
+    folder = run[0].path if run else request.path
+    if request.json is not None:
+        require_writable(request.json, "name another file with --json")
+        yield
+    elif not folder.is_dir():  # the evaluation says so
+        yield
+    else:
+        with at_work(folder, command, remedy="name a file elsewhere with --json"):
+            yield
 
 
 def request_of(

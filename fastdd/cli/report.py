@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..errors import InputError
@@ -27,13 +28,17 @@ def add(commands: Commands) -> None:
 def _report(arguments: argparse.Namespace) -> None:
     from ..report import report, report_by_ipc, runs_of_sweep
     from ..run_folder import RunFolder
+    from ..runtime.lock import at_work
 
     first, *others = map(Path, arguments.folders)
     of_sweep = [] if others else runs_of_sweep(first)
     if not others and len(of_sweep) < 2:
         if arguments.out is not None:
             raise InputError("--out goes with several runs; the page of one run lies in its folder")
-        print(report(of_sweep[0] if of_sweep else first))
+        run = of_sweep[0] if of_sweep else first
+        with at_work(run, "report") if RunFolder(run).is_run() else nullcontext():
+            print(report(run))
         return
     default = RunFolder(first).report if of_sweep else first.parent / "by-ipc.html"
-    print(report_by_ipc(of_sweep or [first, *others], Path(arguments.out or default)))
+    with at_work(first, "report") if of_sweep and arguments.out is None else nullcontext():
+        print(report_by_ipc(of_sweep or [first, *others], Path(arguments.out or default)))

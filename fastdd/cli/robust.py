@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from .console import say, show_table, spread
-from .options import Commands, request_of, set_arguments
+from .options import Commands, held, request_of, set_arguments
 
 if TYPE_CHECKING:
     from ..evaluate.dd_ranking import DDRanking, NetworkScores
@@ -63,11 +63,11 @@ def _robust(arguments: argparse.Namespace) -> None:
     from ..evaluate.dd_ranking import open_dd_ranking
     from ..runtime.devices import device_of
 
-    ranking = open_dd_ranking(
-        request_of(arguments, arguments.set), device_of(arguments.device), arguments.weight
-    )
-    for network, scores in ranking.run().items():
-        _print(ranking, network, scores)
+    request = request_of(arguments, arguments.set)
+    with held(request, "robust"):
+        ranking = open_dd_ranking(request, device_of(arguments.device), arguments.weight)
+        for network, scores in ranking.run().items():
+            _print(ranking, network, scores)
     say(f"\nweight {ranking.weight:g}; the scores: {ranking.path}")
     say(f"every student: {ranking.evaluation.results.path}")
 

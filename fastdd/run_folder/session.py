@@ -25,7 +25,7 @@ from ..config import Recipe, as_plain
 from ..config.yaml_text import dump_yaml
 from ..errors import InputError
 from ..runtime.distributed import is_main, require_shared
-from ..runtime.files import TEMPORARY, append_line, remove_leftovers, write_text
+from ..runtime.files import LOCK, TEMPORARY, append_line, remove_leftovers, write_text
 from ..version import __version__
 from .paths import RunFolder
 from .results import (
@@ -138,9 +138,9 @@ def _earlier_recipe(path: Path) -> dict[str, JsonValue] | None:
     Raises:
         InputError: the folder holds something else, such as a recipe that a person wrote.
     """
-    if not path.is_dir() or all(entry.name.startswith(TEMPORARY) for entry in path.iterdir()):
-        return None
     file = RunFolder(path).recipe
+    if not path.is_dir() or all(_is_begun(entry, file) for entry in path.iterdir()):
+        return None
     try:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
@@ -151,6 +151,13 @@ def _earlier_recipe(path: Path) -> dict[str, JsonValue] | None:
             "with --out"
         )
     return document
+
+
+def _is_begun(entry: Path, recipe: Path) -> bool:
+    """Whether a file is one that a run leaves when it is killed before its first file is written."""
+    found = TEMPORARY.fullmatch(entry.name)
+    name = entry.name if found is None else found[1]
+    return name.startswith(LOCK) or (found is not None and name == recipe.name)
 
 
 def _require_same(path: Path, earlier: JsonValue, now: JsonValue) -> None:
@@ -206,8 +213,8 @@ def open_run(
     run = RunFolder(path)
     check_folder(path, recipe, fresh=fresh)
     if is_main():
-        if path.is_dir() and not shared:
-            remove_leftovers(path)
+        if not shared:
+            remove_leftovers(run.made(recipe.committee))
         if fresh:
             delete_run(path)
         if not run.recipe.is_file():
@@ -232,7 +239,7 @@ def delete_run(path: Path) -> None:
         return
     committee = earlier.get("committee")
     for made in RunFolder(path).made(committee if isinstance(committee, dict) else ()):
-        if made.is_dir():
+        if made.is_dir() and not made.is_symlink():
             shutil.rmtree(made)
         else:
             made.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ that was killed continues where it stopped.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..errors import InputError
 from ..run_folder import Manifest, Metrics, RunFolder, Session, open_run, read
 from ..runtime.distributed import is_main
 from ..runtime.files import write_json
+from ..runtime.lock import at_work, refuse_busy
 from ..runtime.seeds import seed_everything
 from .experiment import Experiment, check, section_of
 from .expert_stage import train_experts
@@ -116,15 +118,20 @@ def run(
     if part is not None and last.do_part is None:
         raise InputError(f"a part is one of the bank's classes or recover's units; until is {until!r}")
     seed_everything(recipe.seed)
+    shared = part is not None and not fresh  # who deletes the run must be alone in it
+    command = "run" if until == "report" else until
+    if is_main():  # holds the folder for all processes of torchrun
+        refuse_busy(out, shared=shared)
     experiment = check(recipe, out, fresh=fresh, classes=part if until == "bank" else None)
-    work = Run(experiment, begin(experiment, out, fresh=fresh, shared=part is not None))
-    for stage in STAGES[: names.index(until) + 1]:
-        if stage.alone and not is_main():
-            continue
-        if stage is last and stage.do_part is not None and part is not None:
-            stage.do_part(work, part)
-        else:
-            stage.do(work)
+    with at_work(out, command, shared=shared) if is_main() else nullcontext():
+        work = Run(experiment, begin(experiment, out, fresh=fresh, shared=shared))
+        for stage in STAGES[: names.index(until) + 1]:
+            if stage.alone and not is_main():
+                continue
+            if stage is last and stage.do_part is not None and part is not None:
+                stage.do_part(work, part)
+            else:
+                stage.do(work)
     return RunResult(work.folder, work.session.manifest)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from ..config import CONTROL
@@ -22,6 +23,7 @@ from ..run_folder import ArmResult, Metrics, RunFolder, SweepResults, delete_run
 from ..run_folder.results import SweepArm, SweepRun, SweepScores
 from ..runtime.distributed import barrier, is_main
 from ..runtime.files import write_text
+from ..runtime.lock import at_work, refuse_busy
 from .experiment import check
 from .pipeline import run as run_pipeline
 
@@ -65,24 +67,31 @@ def sweep(
             f"{folder} is the folder of one run, but this sweep has several; choose another with --out"
         )
     folders = [folder / run.folder for run in expanded.runs]
+    if is_main():
+        for place in (folder, *folders):
+            refuse_busy(place)
     for run, place in zip(expanded.runs, folders, strict=True):
         check(run.recipe, place, fresh=fresh)
-    if fresh and is_main():
-        for place in folders:
-            delete_run(place)
-    barrier()
-    for number, (run, place) in enumerate(zip(expanded.runs, folders, strict=True), 1):
-        if run.folder and is_main():
-            print(f"sweep: run {number} of {len(folders)}, {run.folder}", file=sys.stderr)
-        run_pipeline(run.recipe, place)
-    if not is_main():
-        return None
-    results = _results(expanded, [read(RunFolder(place).metrics, Metrics) for place in folders])
-    write(RunFolder(folder).sweep, results)
-    figure = sweep_svg(accuracy_by_key(_swept(results), results.keys))
-    write_text(RunFolder(folder).sweep_figure, figure)
-    if len(folders) > 1 and len({run.recipe.ipc for run in expanded.runs}) == len(folders):
-        report_by_ipc(folders, RunFolder(folder).report)
+    several = bool(expanded.runs[0].folder)
+    with at_work(folder, "sweep") if several and is_main() else nullcontext():
+        if fresh and is_main():
+            for place in folders:
+                with at_work(place, "sweep"):
+                    delete_run(place)
+        barrier()
+        for number, (run, place) in enumerate(zip(expanded.runs, folders, strict=True), 1):
+            if run.folder and is_main():
+                print(f"sweep: run {number} of {len(folders)}, {run.folder}", file=sys.stderr)
+            run_pipeline(run.recipe, place)
+        if not is_main():
+            return None
+        results = _results(expanded, [read(RunFolder(place).metrics, Metrics) for place in folders])
+        with nullcontext() if several else at_work(folder, "sweep"):
+            write(RunFolder(folder).sweep, results)
+            figure = sweep_svg(accuracy_by_key(_swept(results), results.keys))
+            write_text(RunFolder(folder).sweep_figure, figure)
+            if len(folders) > 1 and len({run.recipe.ipc for run in expanded.runs}) == len(folders):
+                report_by_ipc(folders, RunFolder(folder).report)
     return results
 
 

@@ -1,7 +1,7 @@
 """Atomic files: every write goes to a temporary name beside the target and is then renamed.
 
 A reader therefore sees the old file, the new file or none, never half of one; a process killed at
-any moment leaves at most ``.tmp`` files behind, which ``remove_leftovers`` deletes.
+any moment leaves at most ``.tmp-PROCESS-NAME`` behind, which ``remove_leftovers`` deletes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,17 @@ from ..errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-TEMPORARY = ".tmp"
-"""How temporary names begin: ours are .tmp-PROCESS-NAME, those of safetensors .tmpRANDOM."""
+TEMPORARY = re.compile(r"\.tmp-\d+-(.+)")
+"""temporary names, .tmp-PROCESS-NAME"""
+FOLDER = ".folder"
+"""how the name of a temporary folder ends in which another library writes a file"""
+LOCK = ".lock-"
+"""how the names of locks begin (lock.py)"""
+
+
+def temporary_name(path: Path) -> Path:
+    """The name beside path under which this process writes it."""
+    return path.with_name(f".tmp-{os.getpid()}-{path.name}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -39,8 +48,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 def _replacing(path: Path, size: int) -> Iterator[Path]:
     """A temporary name that is on the disk and takes the place of path when the block ends, or goes if it
     fails."""
-    temporary = path.with_name(f"{TEMPORARY}-{os.getpid()}-{path.name}")
-    with _explained(path, size):
+    temporary = temporary_name(path)
+    with explained(path, size):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
@@ -69,13 +78,17 @@ def new_folder(path: Path, size: int = 0) -> Iterator[Path]:
         raise InputError(f"{path} is a file; choose another folder with --out")
     if path.is_dir() and any(path.iterdir()):
         raise InputError(f"{path} is not empty; choose a new folder with --out")
-    temporary = path.with_name(f"{TEMPORARY}-{os.getpid()}-{path.name}")
-    with _explained(path, size):
+    temporary = temporary_name(path)
+    with explained(path, size):
         shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed and had the same number
         try:
             temporary.mkdir(parents=True)
             yield temporary
             os.replace(temporary, path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
+                raise InputError(f"{path} is not empty; choose a new folder with --out") from error
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -86,13 +99,21 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         InputError: the disk is full or the file cannot be written to.
     """
-    with _explained(path, len(line)), open(path, "a") as file:
+    with explained(path, len(line)), open(path, "a") as file:
         file.write(line + "\n")
 
 
 @contextmanager
-def _explained(path: Path, size: int) -> Iterator[None]:
-    """Turn what the user can mend into an InputError."""
+def explained(
+    path: Path, size: int = 0, *, remedy: str = "choose another folder with --out"
+) -> Iterator[None]:
+    """Turn the system's refusal to write into an InputError.
+
+    Args:
+        path: what is written.
+        size: its bytes.
+        remedy: what to do where it cannot be written at all.
+    """
     try:
         yield
     except OSError as error:
@@ -101,18 +122,54 @@ def _explained(path: Path, size: int) -> Iterator[None]:
                 f"no space left for {path} ({size / 1e6:.1f} MB); free some and start the same "
                 "command again: finished work is kept"
             ) from error
-        if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.EROFS:
-            raise InputError(
-                f"cannot write {path}: {error.strerror}; choose another folder with --out"
-            ) from error
-        raise
+        raise InputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed process left in a folder: they bear the names of images and
-    weights."""
-    for leftover in folder.rglob(f"{TEMPORARY}*"):
-        leftover.unlink()
+def require_writable(path: Path, remedy: str) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold.
+
+    Args:
+        path: the file, present or not.
+        remedy: what to do, for the message.
+
+    Raises:
+        InputError: its folder cannot be made or written.
+    """
+    temporary = temporary_name(path)
+    with explained(path, remedy=remedy):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        temporary.touch()
+        temporary.unlink()
+
+
+def remove_leftovers(targets: Iterable[Path]) -> None:
+    """Delete the temporary files of files, and of all that lies in folders.
+
+    The caller knows that the processes that wrote them are gone: it holds the folder (lock.py).
+
+    Args:
+        targets: files and folders, present or not.
+    """
+    found: list[Path] = []
+    for target in targets:
+        if target.parent.is_dir():
+            beside = target.parent.iterdir()
+            found += [path for path in beside if _target_name(path) == target.name]
+        if target.is_dir() and not target.is_symlink():
+            found += [path for path in target.rglob(".tmp-*") if _target_name(path)]
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _target_name(path: Path) -> str | None:
+    """The name of the file that a temporary file becomes; None: it is no temporary file of ours."""
+    match = TEMPORARY.fullmatch(path.name)
+    return match[1].removesuffix(FOLDER) if match else None
 
 
 def write_text(path: Path, content: str) -> None:
@@ -133,13 +190,16 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     whole = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     with _replacing(path, sum(t.nbytes for t in whole.values())) as temporary:
         temporary.touch()
-        mode = (
-            temporary.stat().st_mode
-        )  # what the user's umask gives; safetensors makes files for their owner alone
+        mode = temporary.stat().st_mode  # what the user's umask gives; safetensors writes for the owner alone
+        folder = temporary.with_name(temporary.name + FOLDER)  # its own temporary names have none of ours
         try:
-            save_file(whole, temporary, metadata)  # straight from the tensors: the content may be gigabytes
-            temporary.chmod(mode)
+            folder.mkdir(exist_ok=True)
+            save_file(whole, folder / path.name, metadata)  # straight from the tensors, perhaps gigabytes
+            (folder / path.name).chmod(mode)
+            os.replace(folder / path.name, temporary)
         except SafetensorError as error:
             # The library gives the system's error as text: "I/O error: No space left ... (os error 28)"
             number = re.search(r"os error (\d+)", str(error))
             raise OSError(int(number[1]), str(error)) if number else error from error
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,199 @@
+"""Locks on folders: which processes are at work in one, freed when they end, however they end.
+
+Each process at work keeps a file ``.lock-HOST-PID-NUMBER`` in the folder, which says who it is, and holds the
+system's lock on that file, which goes with the process. Where the system's locks do not reach other hosts of
+a shared file system, the age of the file does: it is touched every few seconds, and one that was not touched
+for long is of a process that is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..errors import InputError
+from .files import LOCK, explained, temporary_name
+
+BEAT = 10.0
+"""seconds between two touches of a lock"""
+PATIENCE = 90.0
+"""age in seconds at which a lock of another host is that of a process that is gone"""
+_NUMBERS = count()
+"""numbers of this process's locks: its threads exclude each other too"""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A process at work in a folder.
+
+    Attributes:
+        command: what it does, such as ``run``.
+        pid, host: its number and the name of its machine.
+        since: when it began, in local time.
+        shared: others that share may be at work beside it.
+        locked: it holds the system's lock on its file; else its file system has none.
+    """
+
+    command: str
+    pid: int
+    host: str
+    since: str
+    shared: bool
+    locked: bool
+
+
+_WORKER = TypeAdapter(Worker)
+
+
+def refuse_busy(folder: Path, *, shared: bool = False) -> None:
+    """Refuse a folder in which another process is at work; nothing is written.
+
+    Args:
+        folder: present or absent.
+        shared: processes that share are no hindrance.
+
+    Raises:
+        InputError: there is one; it is named.
+    """
+    _refuse_living(folder, _locks(folder), shared)
+
+
+@contextmanager
+def at_work(
+    folder: Path, command: str, *, shared: bool = False, remedy: str = "choose another folder with --out"
+) -> Iterator[None]:
+    """Hold a folder for this process; it is created where it is absent.
+
+    Args:
+        folder: the folder.
+        command: what is done there, for the message that others get.
+        shared: others that share may work there at the same time.
+        remedy: what to do where the folder cannot be written, for messages.
+
+    Raises:
+        InputError: another process is at work there, or the folder cannot be written.
+    """
+    with explained(folder, remedy=remedy):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone_in(folder):
+            refuse_busy(folder, shared=shared)
+            for path in _locks(folder):
+                if _living(path) is None:
+                    path.unlink(missing_ok=True)
+            for path in folder.glob(f".tmp-*-{LOCK}*"):  # of one that was killed while it wrote its lock
+                path.unlink(missing_ok=True)
+            path, file = _lock(folder, command, shared)
+    ended = threading.Event()
+    beat = threading.Thread(target=_touch, args=(file, ended), name="lock", daemon=True)
+    try:
+        # Where the folder cannot be locked, two may have come at once: then each sees the other's lock here.
+        _refuse_living(folder, [other for other in _locks(folder) if other != path], shared)
+        beat.start()
+        yield
+    finally:
+        ended.set()
+        if beat.ident is not None:
+            beat.join()
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _locks(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{LOCK}*")) if folder.is_dir() else []
+
+
+def _refuse_living(folder: Path, locks: Iterable[Path], shared: bool) -> None:
+    """Refuse a folder of whose locks a living process holds one; where shared, one that does not share."""
+    for path in locks:
+        worker = _living(path)
+        if worker is not None and not (shared and worker.shared):
+            raise InputError(
+                f"a {worker.command} (pid {worker.pid} on {worker.host}, since {worker.since}) is at work in "
+                f"{folder}; wait for it, or choose another folder"
+            )
+
+
+def _lock(folder: Path, command: str, shared: bool) -> tuple[Path, int]:
+    """Write the lock of this process: its path and its open file, on which the system's lock is."""
+    host, since = socket.gethostname(), time.strftime("%Y-%m-%d %H:%M:%S")
+    path = folder / f"{LOCK}{host}-{os.getpid()}-{next(_NUMBERS)}"
+    unfinished = temporary_name(path)  # nobody sees a lock that does not say yet whose it is
+    file = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+    locked = _take(file, fcntl.LOCK_EX)
+    worker = Worker(command, os.getpid(), host, since, shared=shared, locked=locked)
+    os.write(file, json.dumps(asdict(worker)).encode())
+    os.replace(unfinished, path)
+    return path, file
+
+
+def _take(file: int, kind: int) -> bool:
+    """Take the system's lock on an open file; False: its file system has none.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        raise
+    except OSError:  # some shared file systems have no locks
+        return False
+    return True
+
+
+def _living(path: Path) -> Worker | None:
+    """Who holds a lock; None: a process that is gone, or nobody."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        try:
+            is_free = _take(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # others may look at the same time
+        except BlockingIOError:
+            return _worker(file, path)
+        worker = _worker(file, path)
+        if is_free and worker.locked and worker.host == socket.gethostname():
+            return None
+        return worker if time.time() - os.fstat(file).st_mtime < PATIENCE else None
+    finally:
+        os.close(file)
+
+
+def _worker(file: int, path: Path) -> Worker:
+    """What a lock says; one that is damaged is of somebody unknown."""
+    try:
+        return _WORKER.validate_json(os.pread(file, 1 << 16, 0))
+    except ValidationError:
+        return Worker("process", 0, path.name.removeprefix(LOCK), "unknown", shared=False, locked=True)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process looks who is at work here, as far as the file system can lock a folder."""
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
+def _touch(file: int, ended: threading.Event) -> None:
+    """Say every few seconds that this process is at work."""
+    while not ended.wait(BEAT):
+        with suppress(OSError):
+            os.utime(file)

@@ -284,6 +284,49 @@ def test_any_result_may_be_missing(finished: Path, tmp_path: Path, one_thread: N
     assert results(out) == results(finished)
 
 
+def test_the_same_command_on_a_finished_run_writes_nothing(
+    finished: Path, tmp_path: Path, one_thread: None
+) -> None:
+    def content() -> dict[Path, tuple[int, bytes]]:
+        return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("*") if p.is_file()}
+
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    before = content()
+    fastdd.run(finished.parent / "tiny.yaml", out)
+    assert content() == before
+
+
+@pytest.mark.parametrize("fault", ["missing", "damaged"])
+def test_of_one_image_its_unit_alone_is_made_again(
+    fault: str, finished: Path, tmp_path: Path, one_thread: None
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    image = out / "images" / "deda" / "5" / "00001.png"
+    logs = (out / "recover" / "deda").glob("unit_*.json")
+    (unit,) = (log for log in logs if [5, 1] in json.loads(log.read_text())["rows"])
+    if fault == "missing":
+        image.unlink()
+    else:
+        image.write_bytes(b"half")
+        (out / "report.html").unlink()
+    with pytest.raises(InputError, match=rf"^{image} is .*; delete {unit} and start the same"):
+        fastdd.run(finished.parent / "tiny.yaml", out)
+    unit.unlink()
+    fastdd.run(finished.parent / "tiny.yaml", out)
+    assert results(out) == results(finished)
+
+
+def test_a_finished_run_whose_teacher_is_gone_says_so(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    (out / "teacher.safetensors").unlink()
+    with pytest.raises(InputError, match=r"teacher\.safetensors is gone, the teacher from which the rest"):
+        fastdd.run(finished.parent / "tiny.yaml", out)
+    assert not (out / "teacher.safetensors").exists()
+
+
 def test_killed_before_the_first_file(tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".tmp-7-recipe.yaml").write_bytes(b"half")

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torchvision.io import encode_jpeg, encode_png
 
-from ..config import Method, Save
+from ..config import RANDOM_REAL, Method, Save
 from ..data.decode import decode
 from ..data.verify import BadImage
 from ..errors import InputError
-from ..run_folder import RunFolder, image_file
+from ..run_folder import DataSplit, RunFolder, UnitLog, image_file, read, read_recipe
 from ..runtime.files import write_bytes
 from .formation import pack, unpack
 
@@ -114,16 +114,54 @@ def load_images(
             f"{len(classes)} classes); move it away"
         )
     images: list[Tensor] = []
-    again = f"delete {RunFolder(folder.parents[1]).recovery(folder.name)} and start the same command again"
     for file in (image_file(folder, name, slot, config.format) for name in classes for slot in range(ipc)):
         try:
             image = decode(bytearray(file.read_bytes()), channels)
         except OSError as error:
-            raise InputError(f"{file} cannot be read ({error.strerror}); {again}") from error
+            raise InputError(f"{file} cannot be read ({error.strerror}); {how_to_redo(file)}") from error
         except BadImage as error:
-            raise InputError(f"{file} is damaged: it {error}; {again}") from error
+            raise InputError(f"{file} is damaged: it {error}; {how_to_redo(file)}") from error
         if images and image.shape != images[0].shape:
             here, there = (f"{height} x {width}" for _, height, width in (image.shape, images[0].shape))
-            raise InputError(f"{file} is {here} pixels, the images before it are {there}; {again}")
+            raise InputError(
+                f"{file} is {here} pixels, the images before it are {there}; {how_to_redo(file)}"
+            )
         images.append(image)
     return torch.stack(images), torch.arange(len(classes)).repeat_interleave(ipc)
+
+
+def require_files(folder: Path, classes: Sequence[str], slots: int, *, method: Method) -> None:
+    """Look whether the files of an arm's images are there; they are not read. The arguments are those of
+    ``load_recovered``.
+
+    Raises:
+        InputError: one is missing; the message says how it is made again.
+    """
+    files = slots if method.formation is None else slots // method.formation.images
+    for name in classes:
+        for number in range(files):
+            file = image_file(folder, name, number, method.save.format)
+            if not file.is_file():
+                raise InputError(f"{file} is missing; {how_to_redo(file)}")
+
+
+def how_to_redo(file: Path) -> str:
+    """What to do so that a run makes one of its image files again, for messages.
+
+    The smallest thing that a run makes again is a unit: its log marks it as finished.
+    """
+    arm, run = file.parents[1].name, RunFolder(file.parents[3])
+    smallest = _unit_of(run, arm, file) or run.recovery(arm)
+    return f"delete {smallest} and start the same `fastdd run` command again, which makes that alone"
+
+
+def _unit_of(run: RunFolder, arm: str, file: Path) -> Path | None:
+    """The log of the unit that made an image file; None: the run folder does not tell."""
+    try:
+        classes = read(run.data, list[DataSplit])[0].classes
+        formation = read_recipe(run).arms.get(arm, RANDOM_REAL).formation
+        slot = int(file.stem) * (1 if formation is None else formation.images)
+        row = (classes.index(file.parent.name), slot)
+        return next((log for log in run.units(arm) if row in read(log, UnitLog).rows), None)
+    except (InputError, ValueError):  # another file is damaged too
+        return None

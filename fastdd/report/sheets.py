@@ -18,6 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..config import Formation
 from ..distilled.formation import unpack
+from ..distilled.images import how_to_redo
 from ..errors import InputError
 
 LARGEST = 64
@@ -85,16 +86,16 @@ def sheet(tiles: Sequence[Sequence[Tile]]) -> Sheet:
 
 
 def _open(tile: Tile) -> Image.Image:
-    file, again = tile.file, "start the same `fastdd run` command with --fresh"
+    file = tile.file
     try:
         with Image.open(file) as image:
             if tile.formation is None:
                 return image.convert("RGB")
             return _unpacked(image, tile.formation, tile.place)
     except FileNotFoundError as error:
-        raise InputError(f"{file} is missing; {again}") from error
+        raise InputError(f"{file} is missing; {how_to_redo(file)}") from error
     except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{file} is not a readable image ({error}); {again}") from error
+        raise InputError(f"{file} is not a readable image ({error}); {how_to_redo(file)}") from error
 
 
 def _unpacked(image: Image.Image, formation: Formation, place: int) -> Image.Image:

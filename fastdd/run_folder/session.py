@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -62,10 +62,12 @@ class Session:
     Attributes:
         folder: its files.
         manifest: what manifest.json says; ``stage`` and ``check_fingerprint`` add to it.
+        stages: the stages that did something in this session.
     """
 
     folder: RunFolder
     manifest: Manifest
+    stages: list[str] = field(default_factory=list)
 
     def check_fingerprint(self, what: str, value: str) -> None:
         """Note a fingerprint, or refuse one that differs from the run's.
@@ -82,14 +84,15 @@ class Session:
         self.write_manifest()
 
     def write_manifest(self) -> None:
-        """Write manifest.json; only the main process does."""
+        """Write manifest.json where it says something else; only the main process does."""
         if is_main():
-            write(self.folder.manifest, self.manifest)
+            _write_changed(self.folder, self.manifest)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Work]:
         """Time a stage; its seconds and images add up over the sessions of a run."""
         start, work = time.perf_counter(), Work()
+        self.stages.append(name)
         self.log(stage=name, event="begin")
         yield work
         seconds = time.perf_counter() - start
@@ -223,9 +226,16 @@ def open_run(
         manifest.fingerprints["code"] = code_fingerprint()
         if skipped:
             manifest = manifest.model_copy(update={"skipped": skipped})
-        write(run.manifest, manifest)
+        _write_changed(run, manifest)
     require_shared(run.manifest)
     return Session(run, read_manifest(run))
+
+
+def _write_changed(run: RunFolder, manifest: Manifest) -> None:
+    """Write a manifest that differs from the one on the disk: a finished run that is run again stays as it
+    is."""
+    if not run.manifest.is_file() or read_manifest(run) != manifest:
+        write(run.manifest, manifest)
 
 
 def delete_run(path: Path) -> None:

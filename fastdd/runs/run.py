@@ -8,7 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from ..bank import Bank
-from ..distilled.images import load_recovered
+from ..distilled.images import load_recovered, require_files
 from ..experts import ExpertBuffer
 from ..run_folder import RunFolder, Session
 from ..teachers import Teacher
@@ -64,6 +64,16 @@ class Run:
         """The experts that arms follow; only where an arm matches trajectories."""
         assert self.experiment.experts is not None
         return self.experiment.experts.buffer(self.session)
+
+    def require_images(self) -> None:
+        """Look whether all distilled images are there; they are not read.
+
+        Raises:
+            InputError: an image is missing.
+        """
+        for arm, method in self.experiment.arms.items():
+            seen = self.experiment.seen(arm)
+            require_files(self.folder.images(arm), self.experiment.classes, seen, method=method)
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """An arm's distilled images.

@@ -31,11 +31,16 @@ def squeeze(run: Run) -> None:
     process.
 
     Raises:
-        InputError: a teacher's accuracy is below ``minimum_accuracy``, or it is not the one that the run
-            began with.
+        InputError: a teacher's accuracy is below ``minimum_accuracy``, it is not the one that the run began
+            with, or the one that the run trained is gone.
     """
     for teacher in run.experiment.teachers:
-        path = run.folder.teacher(teacher.name)
+        path, known = run.folder.teacher(teacher.name), f"teacher{teacher.suffix}"
+        if teacher.is_trained and known in run.session.manifest.fingerprints and not path.is_file():
+            raise InputError(
+                f"{path} is gone, the teacher from which the rest of this run was made; put it back, choose "
+                "another folder with --out, or start over with --fresh"
+            )
         if is_main() and not path.is_file():
             with run.session.stage(f"squeeze{teacher.suffix}") as work:
                 if teacher.is_trained:
@@ -45,7 +50,7 @@ def squeeze(run: Run) -> None:
         barrier()
         if is_main():
             run.folder.training_checkpoint(teacher.name).unlink(missing_ok=True)
-        run.session.check_fingerprint(f"teacher{teacher.suffix}", teachers.fingerprint(path))
+        run.session.check_fingerprint(known, teachers.fingerprint(path))
         teacher.require_same_module(run.session)
 
 

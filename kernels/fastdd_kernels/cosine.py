@@ -7,8 +7,9 @@ so a sum or mean over n x m pairs costs (n + m) D operations and no pair is ever
 the pairs (i, i) of a set with itself it is ||sum_i u_i||^2 minus the number of nonzero rows, since
 each of those cosines is exactly 1.
 
-A zero row has no direction: its cosine with everything is 0, and so is its gradient. Rows whose squares
-leave float32's range are first multiplied by a power of two, which rounds nothing.
+A zero row has no direction: its cosine with everything is 0, and so is its gradient. (A row counts
+as zero when its squared norm is not representable, below about 1e-19 in float32. What measures, and is no
+loss, first multiplies such rows by a power of two, which rounds nothing.)
 """
 
 from __future__ import annotations
@@ -63,13 +64,21 @@ def range_factor(square: Tensor) -> Tensor:
 
 def unit_rows(x: Tensor) -> Tensor:
     """Rows of x [..., D] divided by their norm; a zero row stays zero, with zero gradient."""
-    with torch.no_grad():
-        factor = range_factor((x * x).sum(-1, keepdim=True))
-    x = x * factor
     square = (x * x).sum(-1, keepdim=True)
     zero = square == 0
     # The root never sees the zero, so its infinite slope cannot turn into NaN further back.
     return x * torch.where(zero, 0.0, torch.where(zero, 1.0, square).rsqrt())
+
+
+def rows_in_range(x: Tensor) -> Tensor:
+    """Rows of x [..., D], each times a power of two that makes its squared norm representable.
+
+    A loss does without: one more step of autograd adds gradients up in another order, and so with other
+    rounding.
+    """
+    with torch.no_grad():
+        factor = range_factor((x * x).sum(-1, keepdim=True))
+    return x * factor
 
 
 def check_pair(x: Tensor, y: Tensor | None, ndim: int) -> None:
@@ -123,8 +132,8 @@ def pairwise_cosine_similarity(
     check_reduction(reduction)
     check_precision(precision)
     x, other = to_float(x, x if y is None else y)
-    u = unit_rows(x)
-    v = u if y is None else unit_rows(other)
+    u = unit_rows(rows_in_range(x))
+    v = u if y is None else unit_rows(rows_in_range(other))
     without_diagonal = y is None if zero_diagonal is None else zero_diagonal
     if reduction in ("mean", "sum"):
         return _reduced_rows(u, v, without_diagonal) / (v.shape[0] if reduction == "mean" else 1)
@@ -205,7 +214,7 @@ def cosine_sum(
     if y is None:
         total = u.sum(1).square().sum(1)
         # Each (i, i) is a constant 1: subtract the count, which adds no rounding to the gradient.
-        return total - x.ne(0).any(2).sum(1) if exclude_diagonal else total
+        return total - (x * x).sum(2).ne(0).sum(1) if exclude_diagonal else total
     total = (u.sum(1) * v.sum(1)).sum(1)
     if exclude_diagonal:
         k = min(u.shape[1], v.shape[1])
@@ -249,4 +258,5 @@ def intra_class_cosine(x: Tensor) -> Tensor:
     n = x.shape[0]
     if n < 2:
         raise ValueError(f"the mean cosine of a class needs at least 2 rows, got x {tuple(x.shape)}")
-    return cosine_mean(x[None], exclude_diagonal=True)[0]
+    (x,) = to_float(x)
+    return cosine_mean(rows_in_range(x)[None], exclude_diagonal=True)[0]

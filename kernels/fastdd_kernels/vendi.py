@@ -20,7 +20,7 @@ import math
 import torch
 from torch import Tensor
 
-from .cosine import check_pair, to_float, unit_rows
+from .cosine import check_pair, rows_in_range, to_float, unit_rows
 from .product import matmul
 
 _ROWS = 1 << 14  # rows added to the D x D Gram matrix at a time
@@ -45,7 +45,7 @@ def vendi_score_reference(x: Tensor, q: float = 1.0) -> Tensor:
 
 def _directions(x: Tensor) -> Tensor:
     """Unit rows [n, D + 1]; the last coordinate is the shared direction of the zero rows."""
-    unit = unit_rows(x)
+    unit = unit_rows(rows_in_range(x))
     zero = ~x.ne(0).any(1, keepdim=True)
     return torch.cat((unit, zero.to(unit.dtype)), dim=1)
 

@@ -5,8 +5,7 @@
 A network serves 100 steps; between two of them it learns from 2000 real images, half of the batches mixed by
 CutMix. Color, crop and cutout are drawn for each class in each step, all three. METHOD is the released code's
 settings for its tables, except for how images are stored. IDC stores four images as tiles of one and enlarges
-them; here a stored image holds the low frequencies of four (``formation``). IDC also matches at most 128 of a
-class's images in a step.
+them; here a stored image holds the low frequencies of four (``formation``).
 
 IDC's rate, 0.005 at 10 images a class, is of colors in [0, 1]. For normalized images it is divided by the
 square of the standard deviation, 0.226 on average: 0.098.
@@ -25,7 +24,7 @@ METHOD = {
     "augment": {"roll": code([0, 0])},
     "terms": {"ce": code(None)},
     "match": {
-        "gradients": {"metric": code("mse"), "convolutions_only": code(True)},
+        "gradients": {"metric": code("mse"), "convolutions_only": code(True), "synthetic": code(128)},
         "networks": {
             "network": paper("convnet"),
             "steps": code(100),

@@ -19,10 +19,7 @@ METHOD = {
     "batch": {"classes": paper("all"), "slots": paper("all")},
     "augment": {"roll": code([0, 0])},
     "terms": {"ce": code(None)},
-    "match": {
-        "kernel": {"depth": code(1), "ridge": code(1e-6), "target": code(5000)},
-        "siamese": {"operations": ours([])},
-    },
+    "match": {"kernel": {"depth": code(1), "ridge": code(1e-6), "target": code(5000)}},
     "steps": code(300),
     "optimizer": paper("adam"),
     "lr": code(0.04),

@@ -22,6 +22,7 @@ from ..protocols import SettledStudent, settle_student
 from ..run_folder import check_folder
 from ..runtime.devices import device_of
 from ..runtime.precision import has_fast_bf16
+from .matching_checks import check_matching
 from .run_experts import RunExperts
 from .run_teacher import RunTeacher
 
@@ -122,7 +123,14 @@ def section_of(student: str) -> str:
     return f"students.{student}" if student else "student"
 
 
-def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | None = None) -> Experiment:
+def check(
+    recipe: Recipe,
+    out: Path,
+    *,
+    fresh: bool = False,
+    classes: range | None = None,
+    units: range | None = None,
+) -> Experiment:
     """Refuse now, and not after hours, what cannot be run. Nothing is written or deleted.
 
     Args:
@@ -130,6 +138,7 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
         out: the run folder.
         fresh: an earlier run in the folder will be deleted first.
         classes: the part of the bank that is asked for; None: all.
+        units: the part of recovery that is asked for; None: all.
 
     Raises:
         InputError: a device, data, network, weights, method, protocol or folder that does not fit.
@@ -141,6 +150,7 @@ def check(recipe: Recipe, out: Path, *, fresh: bool = False, classes: range | No
     experiment = Experiment(recipe, device, real)
     for number, teacher in enumerate(experiment.teachers):
         teacher.check(experiment.terms_of(number), out, fresh)
+    check_matching(experiment.arms, real, units=units is not None)
     if experiment.experts is not None:
         experiment.experts.check(out, fresh)
     _check_students(experiment)

@@ -127,7 +127,13 @@ def run(
     command = "run" if until == "report" else until
     if is_main():  # holds the folder for all processes of torchrun
         refuse_busy(out, shared=shared)
-    experiment = check(recipe, out, fresh=fresh, classes=part if until == "bank" else None)
+    experiment = check(
+        recipe,
+        out,
+        fresh=fresh,
+        classes=part if until == "bank" else None,
+        units=part if until == "recover" else None,
+    )
     with at_work(out, command, shared=shared) if is_main() else nullcontext():
         work = Run(experiment, begin(experiment, out, fresh=fresh, shared=shared))
         for stage in STAGES[: names.index(until) + 1]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from .. import recover
 from ..recover import Rows
+from ..runtime.distributed import is_main
+from .matching_checks import smaller_classes
 from .run import Run
 
 
@@ -64,6 +67,9 @@ def _matching(run: Run, arm: str) -> recover.Signal:
             count=recipe.experts.count,
             seed=recipe.seed,
         )
+    train = run.experiment.real.train
+    if is_main() and (told := smaller_classes(match, train.counts, train.classes)) is not None:
+        print(f"recover {arm}: {told}", file=sys.stderr)
     real = recover.RealImages.of(*run.training_images, run.teacher, recipe.seed)
     return recover.match_signal(match, recipe.recover, real, device=run.experiment.device)
 

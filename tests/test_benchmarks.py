@@ -45,3 +45,16 @@ def test_the_walk_counts_the_files_that_run_for_each_stage() -> None:
     assert all(int(files) > 0 for _, files in counts)
     assert "    fastdd/recover/loop.py: " in done.stdout
     assert "    fastdd_kernels/resample.py: " in done.stdout
+
+
+def test_a_step_of_dm_has_the_gradient_of_the_released_one(tmp_path: Path) -> None:
+    result = tmp_path / "matching.json"
+    command = [sys.executable, "benchmarks/matching.py", "--quick", "--real", "40", "--ipc", "2"]
+    command += ["--rounds", "1", "--json", str(result)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(result.read_text())
+    assert figures["repeatable"]
+    assert figures["cosine"] > 0.99  # bf16 where it is fast
+    assert figures["released over ours"] > 0

@@ -128,6 +128,10 @@ class Prepared:
     objective: Objective
     wanted: list[Any]
 
+    @property
+    def device(self) -> torch.device:
+        return self.objective.device
+
     def targets(self, unit: Unit) -> list[Any]:
         return self.wanted
 

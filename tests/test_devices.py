@@ -33,7 +33,7 @@ def test_a_process_takes_the_gpu_of_its_number(gpus: pytest.MonkeyPatch, name: s
 def test_it_becomes_the_current_one(gpus: pytest.MonkeyPatch) -> None:
     current: list[torch.device] = []
     gpus.setattr(torch.cuda, "set_device", current.append)
-    gpus.setattr(torch, "empty", lambda size, device: None)
+    gpus.setattr(torch, "zeros", lambda size, device: torch.ones(size))
     under_torchrun(gpus, 1, 2)
     assert devices.device_of("auto") == torch.device("cuda:1")
     assert current == [torch.device("cuda:1")]

@@ -31,7 +31,9 @@ def test_a_registered_protocol_is_a_preset_of_recipes_and_of_sets() -> None:
         {"protocol": "lab", "epochs": 3, "batch": 7, "randaugment": {"magnitude": 9}}
     )
     assert resolve_student({}, "lab") == expected
-    found = fastdd.resolve("digits", ["student.protocol=lab", "magnitude=4"]).student
+    found = fastdd.resolve(
+        str(Path(__file__).parent / "three_arms.yaml"), ["student.protocol=lab", "magnitude=4"]
+    ).student
     assert (found.epochs, found.steps, found.batch, found.network) == (3, None, 7, "resnet8")
     assert found.randaugment is not None
     assert found.randaugment.magnitude == 4

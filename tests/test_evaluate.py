@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from fastdd import labels
 from fastdd.config import Labels, RandAugment, Student
 from fastdd.data import open_dataset
+from fastdd.data.loading.augment import mix_batch
 from fastdd.distilled.runs import learned_lr
 from fastdd.errors import InputError
 from fastdd.evaluate import StudentAccuracy, diversity, embed, protocol_hash, protocol_text, train_student
-from fastdd.evaluate.batches import mix_batch
 from fastdd.evaluate.results_file import TrainingSet
 from fastdd.evaluate.student import student_loss
 from fastdd.models.build import build, network_builder

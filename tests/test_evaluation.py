@@ -169,7 +169,10 @@ def test_what_is_missing_is_said_at_once(run: Path, bare: Path, tmp_path: Path) 
             r"student.randaugment.magnitude.*got 11",
         ),
         (EvaluationRequest(run, arm="deda", seeds=0), r"student.seeds.*greater than or equal to 1"),
-        (EvaluationRequest(run, arm="deda", overrides=["epochs=3"]), r"give one of steps and epochs"),
+        (
+            EvaluationRequest(run, arm="deda", overrides=["epochs=3", "steps=4"]),
+            r"give one of steps and epochs",
+        ),
         (EvaluationRequest(run, arm="deda", overrides=["batch=by_ipc"]), r"set student.batch"),
         (EvaluationRequest(run, arm="deda", json=run / "recipe.yaml"), r"give another --json"),
         (EvaluationRequest(tmp_path / "nothing", teacher=teacher), r"no distilled set at"),

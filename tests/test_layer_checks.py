@@ -112,7 +112,7 @@ def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, *over
         ("without", [], r"^arms\.mine\.terms\.bn: Net has no BatchNorm2d layers.* set it to null"),
         (
             "without",
-            ["arms.mine.terms.bn=null", "bank.class_bn='true'"],
+            ["arms.mine.terms.bn=null", "bank.class_bn=true"],
             r"^bank\.class_bn: Net has no BatchNorm2d layers",
         ),
         ("plain", ["bank.layers=[stages]"], r"^bank\.layers: Net has no stages"),

@@ -9,10 +9,9 @@ batch by batch; the numbers are the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from fastdd_kernels import resample, resample_parameters, siamese_augment, siamese_draws
 
 from ..config import Student
-from ..data.loading.augment import shift_and_flip
+from ..data.loading.augment import mix_batch, shift_and_flip
 from ..errors import InputError
 from ..protocols import SettledStudent
 from ..runtime.seeds import generator
@@ -190,47 +189,6 @@ def siamese_batch(images: Tensor, config: Student, draw: torch.Generator) -> Ten
     count, _, height, width = images.shape
     rows = siamese_draws(count, height, width, operations, together=True, generator=draw)
     return siamese_augment(images, rows)
-
-
-def mix_batch(
-    images: Tensor,
-    targets: Tensor | None,
-    kind: Literal["none", "mixup", "cutmix"],
-    *,
-    alpha: float,
-    draw: torch.Generator,
-) -> tuple[Tensor, Tensor | None]:
-    """Mix a batch with a permutation of itself.
-
-    Args:
-        images: [N, C, H, W].
-        targets: [N, classes], mixed with the same ratio; None: there are none.
-        kind: MixUp, CutMix, or neither.
-        alpha: the ratio is Beta(alpha, alpha). CutMix mixes the targets with the drawn ratio even where the
-            border clips the box, as the released code does.
-        draw: on the CPU.
-    """
-    if kind == "none":
-        return images, targets
-    a, b = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=draw).tolist()
-    ratio = a / (a + b)  # Beta(alpha, alpha), from this generator
-    order = torch.randperm(len(images), generator=draw).to(images.device)
-    if targets is not None:
-        targets = ratio * targets + (1 - ratio) * targets[order]
-    if kind == "mixup":
-        return ratio * images + (1 - ratio) * images[order], targets
-    top, bottom, left, right = _box(images.shape[2], images.shape[3], ratio, draw)
-    mixed = images.clone()
-    mixed[:, :, top:bottom, left:right] = images[order, :, top:bottom, left:right]
-    return mixed, targets
-
-
-def _box(height: int, width: int, ratio: float, draw: torch.Generator) -> tuple[int, int, int, int]:
-    """Draw a box of share 1 - ratio, clipped to the image: top, bottom, left, right."""
-    h, w = int(height * math.sqrt(1 - ratio)), int(width * math.sqrt(1 - ratio))
-    y = int(torch.randint(height, (), generator=draw))
-    x = int(torch.randint(width, (), generator=draw))
-    return max(0, y - h // 2), min(height, y + h // 2), max(0, x - w // 2), min(width, x + w // 2)
 
 
 def smallest_batch(images: int, batch: int) -> int:

@@ -5,6 +5,9 @@ One gather or two matrix products for the whole batch, one draw an image; no Pyt
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -55,3 +58,44 @@ def crop_and_flip(images: Tensor, windows: Tensor) -> Tensor:
     from fastdd_kernels import resample
 
     return resample(images.float(), windows).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def mix_batch(
+    images: Tensor,
+    targets: Tensor | None,
+    kind: Literal["none", "mixup", "cutmix"],
+    *,
+    alpha: float,
+    draw: torch.Generator,
+) -> tuple[Tensor, Tensor | None]:
+    """Mix a batch with a permutation of itself.
+
+    Args:
+        images: [N, C, H, W].
+        targets: [N, classes], mixed with the same ratio; None: there are none.
+        kind: MixUp, CutMix, or neither.
+        alpha: the ratio is Beta(alpha, alpha). CutMix mixes the targets with the drawn ratio even where the
+            border clips the box, as the released code does.
+        draw: on the CPU.
+    """
+    if kind == "none":
+        return images, targets
+    a, b = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=draw).tolist()
+    ratio = a / (a + b)  # Beta(alpha, alpha), from this generator
+    order = torch.randperm(len(images), generator=draw).to(images.device)
+    if targets is not None:
+        targets = ratio * targets + (1 - ratio) * targets[order]
+    if kind == "mixup":
+        return ratio * images + (1 - ratio) * images[order], targets
+    top, bottom, left, right = _box(images.shape[2], images.shape[3], ratio, draw)
+    mixed = images.clone()
+    mixed[:, :, top:bottom, left:right] = images[order, :, top:bottom, left:right]
+    return mixed, targets
+
+
+def _box(height: int, width: int, ratio: float, draw: torch.Generator) -> tuple[int, int, int, int]:
+    """Draw a box of share 1 - ratio, clipped to the image: top, bottom, left, right."""
+    h, w = int(height * math.sqrt(1 - ratio)), int(width * math.sqrt(1 - ratio))
+    y = int(torch.randint(height, (), generator=draw))
+    x = int(torch.randint(width, (), generator=draw))
+    return max(0, y - h // 2), min(height, y + h // 2), max(0, x - w // 2), min(width, x + w // 2)

@@ -20,7 +20,7 @@ from torch import Tensor
 from fastdd_kernels import siamese_augment
 
 from ...config import Inner, Match, Precision
-from ...evaluate.batches import mix_batch
+from ...data.loading.augment import mix_batch
 from ...experts import batch_draws
 from ...runtime.seeds import generator
 from ..objective import Variable

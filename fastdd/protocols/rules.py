@@ -50,11 +50,8 @@ class SettledStudent(Student):
     """images an epoch; it belongs to the set, not to the protocol, so neither hash nor record has it"""
     training_steps: Count = Field(exclude=True)
     """optimization steps: ``steps``, or those of ``epochs`` passes over the set; not hashed either"""
-
-    @property
-    def peak_lr(self) -> float:
-        """The peak learning rate of this set's students."""
-        return (self.learned_lr or UNLEARNED_RATE) if self.lr == "learned" else self.lr
+    peak_lr: Positive = Field(exclude=True)
+    """peak learning rate of this set's students: ``lr``, or the learned one; not hashed either"""
 
     @property
     def images_seen(self) -> int:
@@ -86,7 +83,10 @@ def settle_student(
     batch = rded_batch(images, classes, key) if config.batch == "by_ipc" else config.batch
     lr = rded_rate(config.network, key) if config.lr == "by_network" else config.lr
     steps = config.steps if config.epochs is None else config.epochs * math.ceil(images / batch)
-    numbers = {"batch": batch, "lr": lr, "images": images, "training_steps": steps}
+    if learned_lr is None and isinstance(config, SettledStudent):
+        learned_lr = config.learned_lr
+    peak = (learned_lr or UNLEARNED_RATE) if lr == "learned" else lr
+    numbers = {"batch": batch, "lr": lr, "images": images, "training_steps": steps, "peak_lr": peak}
     if learned_lr is not None:
         numbers["learned_lr"] = learned_lr
     return SettledStudent.model_validate({**dict(config), **numbers})

@@ -24,6 +24,7 @@ arms: {ARMS}
 student: {network: resnet8, steps: 2, batch: 20, pad: 1, flip: 0.0, seeds: 1, evaluations: 1}
 """
 DM = "a: {method: dm, match: {networks: {real: 20}}}"
+DATADAM = "a: {method: datadam, match: {networks: {network: convnet1}}}"
 CAFE = "a: {method: cafe, match: {features: {weights: [1.0, 2.0]}, networks: {real: 20}}}"
 
 
@@ -48,6 +49,7 @@ def recipe_with(tmp_path: Path, arms: str) -> str:
             ["arms.a.match.features.weights has 4", "give 2"],
         ),
         (CAFE, "arms.a.match.features.weights=[1]", ["arms.a.match.features.weights has 1", "give 2"]),
+        (DATADAM, "ipc=2", ["arms.a.match.features.layers is relu", "convnet1 has one alone", "convnet2"]),
     ],
 )
 def test_what_cannot_be_matched_is_named(

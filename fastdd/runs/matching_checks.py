@@ -59,6 +59,11 @@ def _check_network(key: str, match: Match, real: RealData) -> None:
             f"{own_key}: {name} has no {lacks} whose features could be matched; choose a network such as "
             "convnet"
         )
+    if features is not None and _layers(features, relus) == 0:
+        raise InputError(
+            f"{key}.features.layers is relu, all ReLUs but the last, and {name} has one alone, so none would be "
+            f"matched; set {own_key} to a deeper network, such as convnet2, or layers to all"
+        )
     if features is not None and features.weights is not None:
         _check_weights(f"{key}.features.weights", features.weights, name, _layers(features, relus))
 

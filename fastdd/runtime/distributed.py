@@ -9,6 +9,7 @@ others find there.
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import time
@@ -56,6 +57,8 @@ def barrier() -> None:
         # The launcher's store may outlive its processes; those started again must not find the old addresses.
         life = dist.PrefixStore(f"life_{_environment('TORCHELASTIC_RESTART_COUNT', 0)}", store)
         dist.init_process_group("gloo", store=life, rank=number, world_size=size, timeout=PATIENCE)
+        # Left to the interpreter's end, gloo's threads may still run then, which aborts the process.
+        atexit.register(dist.destroy_process_group)
     dist.barrier()
 
 

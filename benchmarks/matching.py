@@ -64,7 +64,7 @@ class Bench:
         self.match = Match.model_validate({"features": {}, "networks": {"network": network, "real": real}})
         self.synthetic = torch.randn(CLASSES * ipc, 3, side, side, generator=random)
         (self.unit,) = plan(CLASSES, ipc, BatchSize(classes=1, slots="all"), CLASSES * ipc)
-        self.signal = match_signal(self.match, Recover(), self.real, device=CPU)
+        self.signal = match_signal(self.match, Recover(precision="auto"), self.real, device=CPU)
         self.signal.start(self.unit, 1)
 
     def ours(self, step: int) -> Tensor:

@@ -24,7 +24,7 @@ from fastdd.recover.matching.gradients import GradientSignal
 from fastdd.recover.matching.inner import StepNetwork
 from fastdd.recover.matching.kernel import KernelSignal
 from fastdd.recover.matching.network_terms import NetworkDiRe
-from fastdd.recover.matching.networks import Recorded
+from fastdd.recover.matching.networks import PairwisePool, RandomNetworks, Recorded
 from fastdd.recover.plan import UnitError
 from fastdd.recover.shared import Shared
 from fastdd.recover.steps import Round
@@ -419,3 +419,31 @@ def test_a_share_scales_dire_through_the_network_and_is_told(real: RealImages) -
     assert float((together - alone).norm() / alone.norm()) == pytest.approx(0.1, rel=1e-4)
     assert shared.learned()["weight of the added terms"] > 0
     assert shared.learned()["share of the matching's gradient"] == 0.1
+
+
+# -- pooling of the matching networks --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 4), (7, 5)])
+def test_pooling_in_pairs_is_torchs_average_pooling_with_first_and_second_derivatives(
+    height: int, width: int
+) -> None:
+    x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        ours = PairwisePool()(x.contiguous(memory_format=layout))
+        torch.testing.assert_close(ours, F.avg_pool2d(x, 2), rtol=1e-14, atol=1e-14)
+    assert torch.autograd.gradcheck(PairwisePool(), x)
+    assert torch.autograd.gradgradcheck(PairwisePool(), x)
+
+
+def test_a_matching_network_has_the_features_and_gradients_of_the_plain_one() -> None:
+    networks = RandomNetworks("convnet2", 4, (3, 16, 16), device=CPU, seed=SEED)
+    pools = [m for m in networks.network.modules() if isinstance(m, (PairwisePool, torch.nn.AvgPool2d))]
+    assert [type(m) for m in pools] == [PairwisePool] * 2
+    plain, images = networks._drawn(0).double(), torch.randn(5, 3, 16, 16, dtype=torch.float64)
+    networks.network.double()
+    slopes = []
+    for forward in (networks.network, plain):
+        leaf = images.clone().requires_grad_()
+        slopes.append(torch.autograd.grad(forward(leaf).square().sum(), leaf)[0])
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-9, atol=1e-9)

@@ -61,8 +61,8 @@ def _check_network(key: str, match: Match, real: RealData) -> None:
         )
     if features is not None and _layers(features, relus) == 0:
         raise InputError(
-            f"{key}.features.layers is relu, all ReLUs but the last, and {name} has one alone, so none would be "
-            f"matched; set {own_key} to a deeper network, such as convnet2, or layers to all"
+            f"{key}.features.layers is relu, all ReLUs but the last, and {name} has one alone, so none would "
+            f"be matched; set {own_key} to a deeper network, such as convnet2, or layers to all"
         )
     if features is not None and features.weights is not None:
         _check_weights(f"{key}.features.weights", features.weights, name, _layers(features, relus))

@@ -237,14 +237,20 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def recovered(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that has come to its page, by way of its experts."""
+    """A run that has come to its page, by way of its experts.
+
+    It has one thread, as the processes with which it is compared.
+    """
     out = tmp_path_factory.mktemp("run") / "out"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     fastdd.run(recipe, out, until="experts")
     rows = {row.stage: str(row).split(maxsplit=1)[1] for row in status(out)}
     assert rows["experts"].split() == ["done", "2/2", "experts"]
     assert finished_experts(out / "experts") == 2
     assert not (out / "images").exists()
     fastdd.run(recipe, out)
+    torch.set_num_threads(threads)
     return out
 
 

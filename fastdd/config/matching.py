@@ -9,9 +9,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
-from .base import All, Config, Count, NotNegative, Positive
+from .base import All, Config, Count, NotNegative, Positive, SiameseOperation
 
-SiameseOperation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 SIAMESE_OPERATIONS: tuple[SiameseOperation, ...] = get_args(SiameseOperation)
 
 

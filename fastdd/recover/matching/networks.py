@@ -99,7 +99,6 @@ class RandomNetworks:
         self._maps: list[Tensor] = []
         self._embedding: list[Tensor] = []
         plain = self._drawn(0)
-        self.parameter_names = [path for path, _ in plain.named_parameters()]
         self.network = to_device(self._recording(plain, maps), device).train()
         self.network.requires_grad_(weight_gradients)
         self._weights = [*self.network.parameters(), *self.network.buffers()]
@@ -119,7 +118,7 @@ class RandomNetworks:
         if not linear or (maps and not relus):
             raise InputError(
                 f"match.networks.network: {self.name} has no {'ReLU module' if linear else 'linear layer'} "
-                "whose features could be matched; choose a network such as convnet3"
+                "whose features could be matched; choose a network such as convnet"
             )
         _replace(network, linear[-1], _Keep(network.get_submodule(linear[-1]), self._embedding, "input"))
         for path in relus if maps else ():

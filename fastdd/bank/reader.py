@@ -158,6 +158,11 @@ class Bank:
             raise InputError(f"bank {self.path} has no embeddings; build it with bank.embeddings=all")
         return self._embeddings(c).float()
 
+    @property
+    def has_all_embeddings(self) -> bool:
+        """Whether the embeddings of all images are kept, and not a choice of them."""
+        return tuple(self.manifest["embeddings"]) == self.counts
+
     def _embeddings(self, c: int) -> Tensor:
         shard = self._shard(c)
         sizes = self.manifest["embeddings"]

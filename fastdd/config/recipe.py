@@ -49,7 +49,8 @@ class Bank(Config):
     images at all inputs of convolutions and BatchNorms, of channels and of such patches; null: as the arms'
     terms need"""
     embeddings: Natural | All = "all"
-    """real embeddings kept of each class, a seeded choice; the diversity metrics need all"""
+    """real embeddings kept of each class, a seeded choice. The metrics compare with all real images whatever
+    is kept: where the bank lacks some, a second pass of the teacher over the real images gives them"""
     shard_mb: Positive = 8
     """largest file in megabytes; a class that takes more has a file of its own"""
 

@@ -14,6 +14,7 @@ from .. import evaluate
 from ..run_folder import ArmResult, Metrics, write
 from ..run_folder.results import DataResult, ProtocolResult, TeacherResult
 from ..runtime.files import write_tensors
+from ..runtime.progress import progress
 from .label_stage import described_protocol
 from .run import Run
 from .student_stage import accuracies, full_set_result, further_accuracies
@@ -78,8 +79,27 @@ def _embeddings(run: Run) -> dict[str, Tensor]:
     """Teacher embeddings [N, D] float16 of the real training images (``real``) and of every arm's images."""
     path = run.folder.embeddings
     if not path.is_file():
-        real = torch.cat([run.bank.embeddings(c) for c in range(len(run.bank.classes))])
+        real, labels = _real_embeddings(run)
         arms = {arm: evaluate.embed(run.teacher, run.distilled(arm)[0]).half() for arm in run.experiment.arms}
-        labels = run.experiment.real.train.labels
-        write_tensors(path, {"real": real.half(), "real_labels": labels, **arms})
+        write_tensors(path, {"real": real, "real_labels": labels, **arms})
     return load_file(path)
+
+
+def _real_embeddings(run: Run) -> tuple[Tensor, Tensor]:
+    """Teacher embeddings of all real training images, float16 [N, D], and their classes, int64 [N].
+
+    The bank holds them, unless it keeps a number of each class (``bank.embeddings``): what a set covers of a
+    few real images says nothing of all, so the teacher then sees all of them again.
+    """
+    bank, train = run.bank, run.experiment.real.train
+    if bank.has_all_embeddings:
+        rows = [bank.embeddings(c).half() for c in range(len(bank))]
+        return torch.cat(rows), torch.arange(len(bank)).repeat_interleave(torch.tensor(bank.counts))
+    rows, labels = [], []
+    with progress("embed train", len(train)) as bar:
+        for batch in run.experiment.real.stream().stream(range(len(train))):
+            if len(batch.images):
+                rows.append(evaluate.embed(run.teacher, batch.images).half().cpu())
+                labels.append(batch.labels.cpu())
+            bar.advance(len(batch.images) + len(batch.skipped))
+    return torch.cat(rows), torch.cat(labels)

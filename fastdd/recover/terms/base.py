@@ -41,7 +41,7 @@ class Needs:
         gaussians: layers whose mean and covariance in each class the bank must hold.
         class_batch_norm: whether the bank must hold the BatchNorm statistics of each class.
         patch: side in pixels of the patches whose statistics both must hold; None: no patches are needed.
-        embeddings: whether the bank must hold embeddings of real images.
+        embeddings: how many embeddings of real images of each class the bank must hold at least.
     """
 
     pooled: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Needs:
     gaussians: tuple[str, ...] = ()
     class_batch_norm: bool = False
     patch: int | None = None
-    embeddings: bool = False
+    embeddings: int = 0
 
     @staticmethod
     def together(needs: Iterable[Needs]) -> Needs:
@@ -71,7 +71,7 @@ class Needs:
             gaussians=_distinct(each.gaussians for each in needs),
             class_batch_norm=any(each.class_batch_norm for each in needs),
             patch=next(iter(sides), None),
-            embeddings=any(each.embeddings for each in needs),
+            embeddings=max((each.embeddings for each in needs), default=0),
         )
 
     def of_bank(self, config: BankConfig) -> BankConfig:
@@ -80,10 +80,11 @@ class Needs:
         Raises:
             InputError: the recipe sets a value that excludes what they need.
         """
-        if self.embeddings and config.embeddings == 0:
+        if config.embeddings != "all" and config.embeddings < self.embeddings:
+            number = f"{self.embeddings} " if self.embeddings > 1 else ""
             raise InputError(
-                "an arm's terms compare with embeddings of real images, but bank.embeddings is 0; "
-                "set it to all"
+                f"an arm's terms compare with {number}embeddings of real images of each class, but "
+                f"bank.embeddings is {config.embeddings}; set it to all"
             )
         if self.patch is not None and config.patch not in (None, self.patch):
             raise InputError(

@@ -32,7 +32,7 @@ class DiRe(Config):
     """which of the three readings of the formulas in fastdd_kernels/dire.py"""
     real_per_class: Count | All = "all"
     """number of real embeddings of each class to compare with, a seeded choice; all: all that the bank
-    holds"""
+    holds, which are fewer where ``bank.embeddings`` is a number"""
 
 
 class DiReTerm(Term[DiRe, RealEmbeddings]):
@@ -48,7 +48,7 @@ class DiReTerm(Term[DiRe, RealEmbeddings]):
 
     @classmethod
     def needs(cls, config: DiRe, network: nn.Module) -> Needs:
-        return Needs(embeddings=True)
+        return Needs(embeddings=1 if config.real_per_class == "all" else config.real_per_class)
 
     def targets(self, unit: Unit) -> RealEmbeddings:
         # The same padding for all units, so that the step is compiled once.

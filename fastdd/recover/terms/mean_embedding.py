@@ -38,7 +38,7 @@ class MeanEmbeddingTerm(Term[MeanEmbedding, Tensor]):
 
     @classmethod
     def needs(cls, config: MeanEmbedding, network: nn.Module) -> Needs:
-        return Needs(embeddings=True)
+        return Needs(embeddings=1)
 
     def targets(self, unit: Unit) -> Tensor:
         means = [self.context.bank.embeddings(c).mean(0) for c in unit.groups]

@@ -5,18 +5,18 @@
     python benchmarks/faults.py disk --commands bank export            # the small disks need root, for tmpfs
     python benchmarks/faults.py pairs --count 100                      # two processes at once in one folder
 
-The commands run on a tiny recipe of the digits (some seconds each), every case in a folder of its own. After
+The commands run on tiny recipes of 48 images (about a second each), every case in a folder of its own. After
 its faults the same command is run to its end and its files are compared with those of a command that nothing
 happened to: ``same`` are cases with the same bytes, ``lost`` those that cannot be finished or have others.
-``told`` are the faults that ended in one line with status 2, ``tracebacks`` those that printed one. A kill
-comes at a moment drawn evenly from the command's time; ``--seed`` draws others.
+``told`` are processes that ended in one line with status 2, ``tracebacks`` those that printed one or hung.
+``--seed`` draws other moments. Counts are written to ``--json`` after each case; what stands there is
+continued.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
+import errno
 import os
 import random
 import resource
@@ -26,287 +26,109 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from functools import partial
+from itertools import count as numbers
 from pathlib import Path
 
-RECIPE = """\
-ipc: 1
-data: {root: digits, channels: 1}
-teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, batch: 256, pad: 1, minimum_accuracy: 0}
-method: {steps: 3}
-arms: {deda: {method: deda}}
-recover: {unit_images: 4}
-student: {network: resnet8, steps: 3, batch: 10, pad: 1, seeds: 1, evaluations: 1, labels: stored}
-"""
-FOLDER_OF_IMAGES = RECIPE.replace("digits, channels: 1", "pets, channels: 1, size: 8")
-COMMANDS = ("run", "squeeze", "bank", "recover", "label", "evaluate", "sweep", "export", "merge")
-TIMES = ("manifest.json", "log.jsonl", "report.html")
-"""files of a run that hold times of day, or seconds"""
+from fault_cases import COMMANDS, Bench, Ended, files, serve, start, write_images
+
 FAULTS = ("kills", "disk", "pairs", "ranks", "data")
 DISKS = ("disk full", "no inodes", "read-only", "EFBIG", "EIO")
-PATIENCE = 600.0
-"""seconds after which a command counts as one that hangs"""
-FAILING_DISK = """\
-import errno, os
-calls, whole = [0], os.fsync
-def fsync(file):
-    calls[0] += 1
-    if calls[0] == int(os.environ["FAILS_AT"]):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-    return whole(file)
-os.fsync = fsync
-"""
-"""sitecustomize.py of a process whose disk fails once"""
+SHARED = ("run", "bank", "recover", "experts", "coupled")
+"""commands whose work the processes of torchrun share"""
+CHANGES = ("gone", "cut", "another")
+"""what happens to an image under a run"""
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended: its exit status and what it printed to stderr."""
-
-    status: int
-    text: str
-
-    @property
-    def told(self) -> bool:
-        """Whether it ended in one line that says what is wrong."""
-        return self.status == 2 and self.text.strip().splitlines()[-1:] != [] and "error: " in self.text
-
-    @property
-    def traceback(self) -> bool:
-        return "Traceback (most recent call last)" in self.text
+def cases(bench: Bench, fault: str, commands: list[str], count: int) -> Iterator[tuple[str, int]]:
+    """The command and the number of each case that is still to do, in turn, until each has ``count``."""
+    for number in range(count):
+        for command in commands:
+            if number >= bench.tried(fault, command):
+                bench.undisturbed(command)
+                yield command, number
 
 
-@dataclass
-class Bench:
-    """A folder for all cases, with what the commands start from, and the counts.
-
-    Attributes:
-        whole: the files of each command that nothing happened to, by command.
-        seconds: how long each took.
-        counts: by fault and command.
-    """
-
-    folder: Path
-    random: random.Random
-    whole: dict[str, dict[str, str]] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
-    counts: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
-
-    def arguments(self, command: str) -> list[str]:
-        """The command line; its results are in ``out`` below the current folder."""
-        if command == "merge":
-            return ["merge", str(self.folder / "a/bank"), str(self.folder / "b/bank"), "--out", "out"]
-        if command == "export":
-            return [
-                "export",
-                str(self.folder / "made"),
-                "--arm",
-                "deda",
-                "--to",
-                "imagefolder",
-                "--out",
-                "out",
-            ]
-        words = [command, str(self.folder / "recipe.yaml"), "--out", "out"]
-        if command == "sweep":
-            words += ["--grid", "method.gamma=1,2"]
-        if command not in ("run", "squeeze") and (self.folder / "made").is_dir():
-            words.append(f"teacher.weights={self.folder / 'made/teacher.safetensors'}")
-        return words
-
-    def prepare(self) -> None:
-        """Make the finished run and the banks that export and merge start from."""
-        (self.folder / "recipe.yaml").write_text(RECIPE)
-        recipe = str(self.folder / "recipe.yaml")
-        for words in (
-            ["run", recipe, "--out", "made"],
-            ["bank", recipe, "--out", "a", "--classes", "0:5", "teacher.weights=made/teacher.safetensors"],
-            ["bank", recipe, "--out", "b", "--classes", "5:10", "teacher.weights=made/teacher.safetensors"],
-        ):
-            ended = finish(start(words, self.folder))
-            if ended.status:
-                sys.exit(f"{' '.join(words)} failed:\n{ended.text}")
-
-    def undisturbed(self, command: str) -> None:
-        """Run a command to which nothing happens, once."""
-        if command not in self.whole:
-            folder = self.new(f"{command}-whole")
-            began = time.monotonic()
-            ended = finish(start(self.arguments(command), folder))
-            if ended.status:
-                sys.exit(f"{command} failed with nothing done to it:\n{ended.text}")
-            self.seconds[command], self.whole[command] = time.monotonic() - began, files(folder / "out")
-
-    def new(self, name: str) -> Path:
-        """An empty folder for a case."""
-        folder = self.folder / "cases" / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
-
-    def count(self, fault: str, command: str, *ends: Ended, **numbers: int) -> None:
-        """Add to the counts of a fault; ends are those of the disturbed processes."""
-        found = self.counts.setdefault((fault, command), Counter())
-        found.update(numbers)
-        found["told"] += sum(end.told for end in ends)
-        for end in ends:
-            if end.traceback:
-                found["tracebacks"] += 1
-                print(f"-- {fault}, {command}:\n{end.text}", file=sys.stderr)
-
-    def conclude(self, fault: str, command: str, folder: Path) -> None:
-        """Run the command to its end, compare its files, and delete the case if all is well."""
-        ended = finish(start(self.arguments(command), folder))
-        # what creates a folder, and has created it, refuses to do so again
-        done = ended.status == 0 or (command in ("export", "merge") and "is not empty" in ended.text)
-        now = files(folder / "out")
-        wanted = self.whole[command]
-        other = sorted(name for name in {**wanted, **now} if wanted.get(name) != now.get(name))
-        same = done and not other
-        self.count(fault, command, same=same, lost=not same, tracebacks=ended.traceback)
-        if same:
-            shutil.rmtree(folder)
-        else:
-            why = f"other bytes: {other[:5]}" if done else ended.text.strip().splitlines()[-1:]
-            print(f"-- {fault}, {command}, {folder}: {why}", file=sys.stderr)
-
-    def table(self) -> str:
-        """The counts as Markdown."""
-        columns = ("tried", "told", "same", "lost", "tracebacks")
-        lines = [f"| fault | command | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
-        rows = list(self.counts.items())
-        for fault in dict.fromkeys(fault for (fault, _), _ in rows):
-            total = Counter[str]()
-            for (other, command), found in rows:
-                if other == fault:
-                    cells = " | ".join(str(found[column]) for column in columns)
-                    lines.append(f"| {fault} | {command} | {cells} |")
-                    total.update(found)
-            lines.append(f"| **{fault}** | | {' | '.join(str(total[column]) for column in columns)} |")
-        return "\n".join(lines)
+def kills(bench: Bench, commands: list[str], count: int) -> None:
+    """kill -9 at random moments; a command that ended before is begun again."""
+    each, rest = divmod(count, len(commands))
+    for place, command in enumerate(commands):
+        for _, number in cases(bench, "kill -9", [command], each + (place < rest)):
+            draw = bench.draw("kill", command, number)
+            while True:
+                folder = bench.new(f"{command}-killed-{number}")
+                running = start(bench.arguments(command), folder)
+                time.sleep(draw.uniform(0, bench.seconds[command]))
+                ended = running.kill()
+                if ended.status == -signal.SIGKILL:
+                    break
+            bench.conclude("kill -9", command, folder, ended)
 
 
-# -- processes and files ---------------------------------------------------------------------------
-
-
-def start(
-    words: list[str],
-    folder: Path,
-    *,
-    environment: Mapping[str, str] | None = None,
-    before: Callable[[], None] | None = None,
-    launcher: list[str] | None = None,
-) -> subprocess.Popen[str]:
-    """Start a command of fastdd in a folder, in a session of its own, with one thread."""
-    return subprocess.Popen(
-        [sys.executable, *(launcher or []), "-m", "fastdd", *words],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=before,
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> Ended:
-    """Wait for a process; one that hangs is killed."""
-    try:
-        _, text = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        kill(process)
-        return Ended(-1, "hangs: Traceback (most recent call last)")
-    return Ended(process.returncode, text)
-
-
-def kill(process: subprocess.Popen[str]) -> Ended:
-    """kill -9 a process and what it started."""
-    with suppress(ProcessLookupError):  # it was done
-        os.killpg(process.pid, signal.SIGKILL)
-    _, text = process.communicate()
-    return Ended(process.returncode, text)
-
-
-def files(folder: Path) -> dict[str, str]:
-    """Digests of the files of a result, by name."""
-    return {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name not in TIMES
-    }
-
-
-# -- faults ----------------------------------------------------------------------------------------
-
-
-def kills(bench: Bench, commands: list[str], count: int, in_a_row: int) -> None:
-    """kill -9 at random moments, some in a row in one folder, then once to the end."""
-    for number in range(0, count, in_a_row):
-        command = commands[number // in_a_row % len(commands)]
-        bench.undisturbed(command)
-        folder = bench.new(f"{command}-killed-{number}")
-        row = min(in_a_row, count - number)
-        for _ in range(row):
-            process = start(bench.arguments(command), folder)
-            time.sleep(bench.random.uniform(0, bench.seconds[command]))
-            bench.count("kill -9", command, kill(process), tried=1)
-        bench.conclude("kill -9", command, folder)
+# -- disks -----------------------------------------------------------------------------------------
 
 
 def disk(bench: Bench, commands: list[str], count: int) -> None:
     """A disk that is too small, has no inodes, is read-only, or fails; or a limit on the size of a file."""
-    for command in commands:
-        bench.undisturbed(command)
-        kinds = DISKS if can_mount(bench.new("mount")) else DISKS[3:]
-        for kind, number in ((kind, number) for kind in kinds for number in range(count)):
-            folder = bench.new(f"{command}-{kind.replace(' ', '-')}-{number}")
+    kinds = DISKS if can_mount(bench.new("mount")) else DISKS[3:]
+    for kind in kinds:
+        for command, number in cases(bench, kind, commands, count):
+            folder, draw = (
+                bench.new(f"{command}-{kind.replace(' ', '-')}-{number}"),
+                bench.draw(kind, command, number),
+            )
             if kind in DISKS[:3]:
-                small_disk(bench, command, kind, folder)
+                small_disk(bench, command, kind, folder=folder, draw=draw)
                 continue
             if kind == "EFBIG":
-                limit = bench.random.randint(1, 400) * 1000
-                before = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
-                process = start(bench.arguments(command), folder, before=before)
-            else:
-                (bench.folder / "failing").mkdir(exist_ok=True)
-                (bench.folder / "failing" / "sitecustomize.py").write_text(FAILING_DISK)
-                paths = [str(bench.folder / "failing"), *filter(None, [os.environ.get("PYTHONPATH")])]
-                at = bench.random.randint(1, max(1, len(bench.whole[command])))
-                process = start(
-                    bench.arguments(command),
-                    folder,
-                    environment={"PYTHONPATH": os.pathsep.join(paths), "FAILS_AT": str(at)},
+                largest = max(
+                    file.stat().st_size
+                    for file in (bench.folder / "cases" / f"{command}-whole/out").rglob("*")
+                    if file.is_file()
                 )
-            bench.count(kind, command, finish(process), tried=1)
-            bench.conclude(kind, command, folder)
+                disturbance = partial(limit_files, draw.randint(1, largest))
+            else:
+                disturbance = partial(fail_once, draw.randint(1, max(1, len(bench.whole[command]))))
+            ended = start(bench.arguments(command), folder, disturbance).finish()
+            bench.conclude(kind, command, folder, ended)
 
 
-def small_disk(bench: Bench, command: str, kind: str, folder: Path) -> None:
-    """Run a command on a tmpfs that is too small, and then again on one that is not."""
-    share = bench.random.uniform(0.05, 0.9)
-    size = sum(file.stat().st_size for file in (bench.folder / "cases" / f"{command}-whole/out").rglob("*"))
+def limit_files(size: int) -> None:
+    """Let no file of this process grow beyond some bytes: EFBIG."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def fail_once(at: int) -> None:
+    """Let one call of fsync fail, as it does where a disk cannot keep what was written: EIO."""
+    whole, calls = os.fsync, numbers(1)
+
+    def fsync(file: int) -> None:
+        if next(calls) == at:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        whole(file)
+
+    os.fsync = fsync
+
+
+def small_disk(bench: Bench, command: str, kind: str, *, folder: Path, draw: random.Random) -> None:
+    """Run a command on a tmpfs that is too small, and then again in a copy of its folder that is not."""
+    share = draw.uniform(0.05, 0.9)
+    whole = bench.folder / "cases" / f"{command}-whole/out"
+    size = sum(file.stat().st_size for file in whole.rglob("*") if file.is_file())
     options = {
         "disk full": f"size={max(4, int(share * size / 1024))}k",
         "no inodes": f"nr_inodes={2 + int(share * len(bench.whole[command]))}",
         "read-only": "ro",
     }[kind]
+    kept = bench.new(f"{folder.name}-kept")
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
     try:
-        bench.count(kind, command, finish(start(bench.arguments(command), folder)), tried=1)
-        subprocess.run(["mount", "-o", "remount,rw,size=1g,nr_inodes=100000", "tmpfs", folder], check=True)
-        inside = folder / "out"
-        kept = bench.new(f"{folder.name}-kept")
-        if inside.is_dir():
-            shutil.copytree(inside, kept / "out")
+        ended = start(bench.arguments(command), folder).finish()
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
     finally:
         subprocess.run(["umount", folder], check=True)
-    bench.conclude(kind, command, kept)
+    bench.conclude(kind, command, kept, ended)
 
 
 def can_mount(folder: Path) -> bool:
@@ -321,33 +143,45 @@ def can_mount(folder: Path) -> bool:
     return True
 
 
+# -- others at work --------------------------------------------------------------------------------
+
+
 def pairs(bench: Bench, commands: list[str], count: int) -> None:
-    """Two processes of one command at once in one folder: one does the work, the other is told."""
-    for number in range(count):
-        for command in commands:
-            bench.undisturbed(command)
-            folder = bench.new(f"{command}-pair-{number}")
-            both = [start(bench.arguments(command), folder) for _ in range(2)]
-            ends = [finish(process) for process in both]
-            bench.count("two at once", command, *ends, tried=1)
-            bench.conclude("two at once", command, folder)
+    """Two processes of one command at once in one folder: one does the work, the other is told.
+
+    Every second pair begins at the same moment; in the others one comes while the other is at work.
+    """
+    for command, number in cases(bench, "two at once", commands, count):
+        folder, draw = bench.new(f"{command}-pair-{number}"), bench.draw("pair", command, number)
+        first = start(bench.arguments(command), folder)
+        if number % 2:
+            time.sleep(draw.uniform(0, 0.3) * bench.seconds[command])
+        second = start(bench.arguments(command), folder)
+        bench.conclude("two at once", command, folder, first.finish(), second.finish())
 
 
 def ranks(bench: Bench, commands: list[str], count: int) -> None:
     """One of torchrun's two processes is killed, and torchrun starts both again."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "3"]
-    for number in range(count):
-        for command in (name for name in commands if name in ("run", "bank", "recover")):
-            bench.undisturbed(command)
-            folder = bench.new(f"{command}-rank-{number}")
-            process = start(bench.arguments(command), folder, launcher=launcher)
-            time.sleep(bench.random.uniform(0.3, 1.2) * bench.seconds[command])
-            if workers := children(process.pid):
-                os.kill(bench.random.choice(workers), signal.SIGKILL)
-            ended = finish(process)
-            # torchrun prints a traceback of its own where a process fails for good
-            bench.count("a rank killed", command, tried=1, tracebacks=ended.status != 0)
-            bench.conclude("a rank killed", command, folder)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    shared = [command for command in commands if command in SHARED]
+    for command, number in cases(bench, "a rank killed", shared, count):
+        folder, draw = bench.new(f"{command}-rank-{number}"), bench.draw("rank", command, number)
+        process = subprocess.Popen(
+            [*launcher, "--max-restarts", "3", "-m", "fastdd", *bench.arguments(command)],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while process.poll() is None and not (folder / "out").exists():  # imports take the longest
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 1) * bench.seconds[command])
+        if workers := children(process.pid):
+            os.kill(draw.choice(workers), signal.SIGKILL)
+        _, text = process.communicate()
+        # torchrun prints a traceback of its own where a process fails for good
+        ended = Ended(process.returncode, text if process.returncode else "")
+        bench.conclude("a rank killed", command, folder, ended)
 
 
 def children(parent: int) -> list[int]:
@@ -356,38 +190,53 @@ def children(parent: int) -> list[int]:
     return [int(word) for word in listed.read_text().split()] if listed.exists() else []
 
 
+# -- data ------------------------------------------------------------------------------------------
+
+
 def data(bench: Bench, commands: list[str], count: int) -> None:
-    """An image changes, or goes, under a run, which ends in a result or one line; the next run is told."""
-    for number in range(count):
-        folder = bench.new(f"data-{number}")
-        write_images(folder / "pets")
-        (folder / "recipe.yaml").write_text(FOLDER_OF_IMAGES)
-        words = ["run", "recipe.yaml", "--out", "out"]
-        bench.undisturbed("run")
-        process = start(words, folder)
-        time.sleep(bench.random.uniform(0.2, 1) * bench.seconds["run"])
-        victim = bench.random.choice(sorted((folder / "pets/train").rglob("*.png")))
-        if bench.random.random() < 0.5:
-            victim.unlink()
-        else:
-            victim.write_bytes(victim.read_bytes()[:40])
-        first, second = finish(process), finish(start(words, folder))
-        bench.count("data changed", "run", first, second, tried=1, lost=not second.told)
-        if second.told and not first.traceback:
+    """An image goes, is cut or becomes another under a run.
+
+    The run ends in one line, or with the bytes of a run on the images as they were. The next one ends in one
+    line, or with the bytes of either.
+    """
+    words = ["run", "recipe.yaml", "--out", "out"]
+    whole = bench.new("data-whole")
+    write_images(whole)
+    began = time.monotonic()
+    if start(words, whole).finish().status:
+        sys.exit("a run of a folder of images failed with nothing done to it")
+    seconds, before = time.monotonic() - began, files(whole / "out")
+    for number in range(bench.tried("data changed", "run"), count):
+        folder, draw = bench.new(f"data-{number}"), bench.draw("data", number)
+        write_images(folder)
+        running = start(words, folder)
+        time.sleep(draw.uniform(0, 1) * seconds)
+        change(draw.choice(sorted((folder / "pets").rglob("*.png"))), CHANGES[number % len(CHANGES)])
+        first = running.finish()
+        silently = first.status == 0 and files(folder / "out") != before
+        second = start(words, folder).finish()
+        fresh = bench.new(f"data-{number}-fresh")
+        shutil.copytree(folder, fresh, ignore=shutil.ignore_patterns("out"), dirs_exist_ok=True)
+        start(words, fresh).finish()
+        right = not silently and (second.told or files(folder / "out") in (before, files(fresh / "out")))
+        if not right:
+            what = "the run has neither bytes" if silently else "the next run has neither bytes"
+            bench.finding("data changed", "run", f"{what}: {CHANGES[number % len(CHANGES)]}, case {number}")
+        bench.count("data changed", "run", first, second, same=right, lost=not right)
+        if right:
             shutil.rmtree(folder)
+        shutil.rmtree(fresh)
 
 
-def write_images(root: Path) -> None:
-    """A folder of two classes with 12 training and 4 test images each."""
-    from PIL import Image
-
-    shades = random.Random(0)
-    for split, count in (("train", 12), ("test", 4)):
-        for name in ("cat", "dog"):
-            (root / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = bytes(shades.randrange(256) for _ in range(64))
-                Image.frombytes("L", (8, 8), pixels).save(root / split / name / f"{i}.png")
+def change(victim: Path, how: str) -> None:
+    """Do something to an image."""
+    if how == "gone":
+        victim.unlink()
+    elif how == "cut":
+        victim.write_bytes(victim.read_bytes()[:40])
+    else:
+        others = (each for each in victim.parent.parent.rglob("*.png") if each.parent != victim.parent)
+        victim.write_bytes(next(others).read_bytes())
 
 
 def main() -> None:
@@ -396,29 +245,22 @@ def main() -> None:
     )
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(FAULTS)} (default: all)")
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--count", type=int, help="kills in all (default: one a command), or times each")
-    parser.add_argument("--in-a-row", type=int, default=1, help="kills of a folder before it is finished")
+    parser.add_argument("--count", type=int, help="kills, or pairs, in all; other faults of each command")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts there, and continue them")
     arguments = parser.parse_args()
     if unknown := set(arguments.faults) - set(FAULTS):
         parser.error(f"unknown fault {min(unknown)}; there are {', '.join(FAULTS)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that disks are unmounted
+    serve()
     with tempfile.TemporaryDirectory(prefix="fastdd-faults-") as folder:
-        bench = Bench(Path(folder), random.Random(arguments.seed))
+        bench = Bench(Path(folder), arguments.json, arguments.seed)
         bench.prepare()
         commands: list[str] = arguments.commands
         for fault in arguments.faults or FAULTS:
-            if fault == "kills":
-                kills(bench, commands, arguments.count or len(commands), arguments.in_a_row)
-            else:
-                {"disk": disk, "pairs": pairs, "ranks": ranks, "data": data}[fault](
-                    bench, commands, arguments.count or 1
-                )
-            print(bench.table(), flush=True)
-        if arguments.json:
-            rows = [{"fault": f, "command": c, **found} for (f, c), found in bench.counts.items()]
-            arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
+            work = {"kills": kills, "disk": disk, "pairs": pairs, "ranks": ranks, "data": data}[fault]
+            work(bench, commands, arguments.count or (len(commands) if fault == "kills" else 1))
+        print(bench.table(), flush=True)
 
 
 if __name__ == "__main__":

@@ -116,23 +116,40 @@ def _gradient(
     grad_mean_square: Tensor,
 ) -> Tensor:
     """The gradient as one differentiable expression, for double backward."""
-    centered = x.to(shift.dtype) - shift[:, None]
-    grad = (grad_mean[..., None] + 2 * grad_mean_square[..., None] * centered) / x.shape[2]
+    centered = x.to(shift.dtype) - _wide(shift)
+    pixels = x.shape[2] * x.shape[3]
+    grad = (_wide(grad_mean) + 2 * _wide(grad_mean_square) * centered) / pixels
     if scale is not None and bias is not None and grad_y is not None:
         grad_y = grad_y.to(shift.dtype)
         if relu:
-            grad_y = torch.where(centered * scale[:, None] + bias[:, None] <= 0, 0.0, grad_y)
-        grad = grad + grad_y * scale[:, None]
+            grad_y = torch.where(centered * _wide(scale) + _wide(bias) <= 0, 0.0, grad_y)
+        grad = grad + grad_y * _wide(scale)
     return grad.to(x.dtype)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Values of channels, [C] or [N, C], for every pixel of an image."""
+    return values[..., None, None]
 
 
 # -- autograd (eager) and operator registration (torch.compile) ----------------------------------------
 
 
+def _pixels_in_rows(planes: Tensor, x: Tensor) -> Tensor:
+    """Planes [N, C, HW] that were just made, as [N, C, H, W] like x.
+
+    To autograd the result is no view, so a network may change it in place (``out += identity``) at no other
+    cost. In a view of an operator's result such a change costs three more copies of its gradient.
+    """
+    return torch.ops.aten._unsafe_view(planes, x.shape)
+
+
 def _forward(
     x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return (moments_fwd if uses_triton(x) and x.numel() else _torch_fwd)(x, shift, scale, bias, relu=relu)
+    run = moments_fwd if uses_triton(x) and x.numel() else _torch_fwd
+    y, mean, mean_square = run(x.flatten(2), shift, scale, bias, relu=relu)
+    return y if scale is None else _pixels_in_rows(y, x), mean, mean_square
 
 
 def _backward(
@@ -146,16 +163,17 @@ def _backward(
     grad_mean_square: Tensor,
 ) -> Tensor:
     run = moments_bwd if uses_triton(x) and x.numel() else _torch_bwd
-    return run(
-        x,
+    grad_x = run(
+        x.flatten(2),
         shift,
         scale,
         bias,
         relu=relu,
-        grad_y=grad_y,
+        grad_y=None if grad_y is None else grad_y.flatten(2),
         grad_mean=grad_mean,
         grad_mean_square=grad_mean_square,
     )
+    return _pixels_in_rows(grad_x, x)
 
 
 @torch.library.custom_op("fastdd_kernels::moments", mutates_args=())
@@ -169,7 +187,7 @@ def _moments_op(
 def _moments_fake(
     x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    y = x.new_empty(0) if scale is None else torch.empty_like(x)
+    y = x.new_empty(0) if scale is None else _pixels_in_rows(torch.empty_like(x.flatten(2)), x)
     return y, shift.new_empty(x.shape[:2]), shift.new_empty(x.shape[:2])
 
 
@@ -198,7 +216,7 @@ def _moments_backward_op(
 
 @_moments_backward_op.register_fake
 def _moments_backward_fake(x: Tensor, *_: object) -> Tensor:
-    return torch.empty_like(x)
+    return _pixels_in_rows(torch.empty_like(x.flatten(2)), x)
 
 
 def _setup_context(
@@ -266,8 +284,7 @@ def affine_moments(
     """
     constants = (None if value is None else value.detach() for value in (shift, scale, bias))
     run = _moments_op if torch.compiler.is_compiling() else _Moments.apply
-    y, mean, mean_square = run(x.flatten(2), *constants, relu)
-    return y if scale is None else y.unflatten(2, x.shape[2:]), mean, mean_square
+    return run(x, *constants, relu)
 
 
 # -- public function -------------------------------------------------------------------------------

@@ -157,3 +157,30 @@ def test_bad_input_is_named() -> None:
         FrozenBatchNorm2d(nn.BatchNorm2d(3, track_running_stats=False))
     with pytest.raises(ValueError, match=r"running_mean must be \[3\].*\(2,\)"):
         FrozenBatchNorm2d(nn.BatchNorm2d(2))(x)
+
+
+def test_a_result_may_change_in_place_without_copies(device: torch.device) -> None:
+    """As residual networks do: ``out += identity``, then a ReLU in place."""
+    constants = [c.float().to(device) for c in parameters(5)]
+
+    def block(x: Tensor, in_place: bool) -> Tensor:
+        y = frozen_batch_norm(x, *constants)[0]  # type: ignore[arg-type]
+        return y.add_(x).relu_() if in_place else (y + x).relu()
+
+    for layout in ("contiguous", "channels_last", "strided"):
+        x = activation(3, 5, 4, 6, layout=layout).float().to(device)
+        actual, wanted = (with_gradient(lambda x, how=how: (block(x, how),), x) for how in (True, False))
+        assert all(torch.equal(a, b) for a, b in zip(actual, wanted, strict=True))
+        # In a view of an operator's result each such change would be a CopySlices, which copies its gradient.
+        assert steps_of(block(leaf(x), True)) == {"ReluBackward0", "AddBackward0", "_MomentsBackward"}
+
+
+def steps_of(result: Tensor) -> set[str]:
+    """Names of the backward steps of a result, down to its leaves."""
+    seen, left = set(), [result.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [following for following, _ in node.next_functions]
+    return {node.name() for node in seen} - {"torch::autograd::AccumulateGrad"}

@@ -1,0 +1,89 @@
+"""What a recover step would launch and move on a GPU, held to what it has come down to; needs no GPU."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from kernel_checks import randn
+from torch import nn
+
+from fastdd_kernels import dire_loss, frozen_batch_norm, resample, resample_parameters
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BOUNDS = {
+    "sre2l-resnet18-32": (1465, 2.5),
+    "sre2l-resnet18-224": (1518, 100.0),
+    "all-resnet18-224": (2054, 114.0),
+    "all-resnet50-224": (4753, 579.0),
+}
+"""case of benchmarks/cost.py -> launches and GB of a step's gradient; they only ever come down"""
+Found = dict[str, dict[str, Any]]
+"""case -> the tool's sums of the gradient and of the update, and how often the host waits"""
+UPDATE = (8, 8.5)
+"""launches and GB of the optimizer and the clipping, 1000 images of 224 x 224"""
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What the tool finds, in a process without Triton's interpreter."""
+    result = tmp_path_factory.mktemp("cost") / "cost.json"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, BENCHMARKS / "cost.py", "--cases", ",".join(BOUNDS), "--rows", "0"]
+    done = subprocess.run(
+        [*command, "--json", result], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    cases: Found = json.loads(result.read_text())
+    return cases
+
+
+@pytest.mark.parametrize("case", BOUNDS)
+def test_a_step_launches_and_moves_no_more_than_it_did(found: Found, case: str) -> None:
+    launches, gigabytes = BOUNDS[case]
+    gradient, update = found[case]["gradient"], found[case]["update"]
+    assert 100 < gradient["launches"] <= launches
+    assert gradient["gigabytes"] <= gigabytes
+    assert 0 < update["launches"] <= UPDATE[0]
+    assert update["gigabytes"] <= UPDATE[1]
+    assert found[case]["waits"] == 0
+
+
+def test_operations_are_those_of_the_networks(found: Found) -> None:
+    """A ResNet-18 takes 1.81 billion multiply-adds forward and as many for the gradient of its images; the
+    two products of the crop are 0.135e12 operations for 1000 images in each direction."""
+    assert found["sre2l-resnet18-224"]["gradient"]["teraflops"] == pytest.approx(4 * 1.814 + 0.27, rel=0.01)
+
+
+def test_the_gradient_that_is_counted_is_that_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from fake_gpu import _Counting
+
+    torch.manual_seed(0)
+    first, second, last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Linear(4, 3)
+    ones, real = torch.ones(4), randn(2, 5, 4, dtype=torch.float32)
+    drawn = resample_parameters(2, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def loss(images: torch.Tensor) -> torch.Tensor:
+        x = F.relu(first(resample(images, drawn)), inplace=True)
+        y, mean, mean_square = frozen_batch_norm(second(x), ones, None, 0 * ones, running_var=ones)
+        y += x  # in place on a view of what a function returned
+        embedding = F.relu(y, inplace=True).mean((2, 3))
+        statistics = mean.square().sum() + mean_square[:, :2].sum()
+        return last(embedding).square().sum() + statistics + dire_loss(embedding.view(2, 3, 4), real)
+
+    images = randn(6, 3, 8, 8, dtype=torch.float32).requires_grad_()
+    (wanted,) = torch.autograd.grad(loss(images), images)
+    counting = _Counting()
+    with counting:
+        found = counting.gradients([loss(images)], [None])
+    torch.testing.assert_close(found[images], wanted)

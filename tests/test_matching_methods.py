@@ -196,6 +196,13 @@ def test_idc_learns_from_real_images_and_its_rate_grows_with_the_set() -> None:
     assert (found.networks.steps, found.networks.real, found.coupled) == (100, 64, False)
     assert (found.siamese.operations, found.siamese.together) == (("color", "crop", "cutout"), True)
     assert (arm("cifar10-idc").steps, arm("cifar10-idc").momentum) == (200_000, 0.5)
+    tiles = {name: arm(f"{name}-idc").formation for name in ("cifar10", "tiny", "imagenet1k", "imagenette")}
+    assert {name: (each.kind, each.factor) for name, each in tiles.items() if each is not None} == {
+        "cifar10": ("zoom", 2),
+        "tiny": ("zoom", 2),
+        "imagenet1k": ("zoom", 3),
+        "imagenette": ("zoom", 3),
+    }
     ten, fifty, tiny = (arm(n, i).lr for n, i in (("cifar10-idc", 10), ("cifar10-idc", 50), ("tiny-idc", 10)))
     assert ten * 0.226**2 == pytest.approx(0.005, rel=1e-3)
     assert (fifty, tiny) == (pytest.approx(5 * ten, rel=1e-3), pytest.approx(4 * ten, rel=1e-3))

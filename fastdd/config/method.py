@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -108,14 +109,47 @@ class Offset(Config):
 
 
 class Formation(Config):
-    """Several images stored in the pixels of one, as their low frequencies (distilled/formation.py)."""
+    """Several images stored in the pixels of one (distilled/formation.py)."""
 
+    kind: Literal["frequencies", "zoom"] = "frequencies"
+    """frequencies: the low frequencies of each; zoom: each is a tile of the stored image, which is enlarged
+    (IDC)"""
     images: Count = 4
-    """images in a stored one; students see this many times ``ipc`` images a class"""
-    luma: Probability = 0.75
-    """side of the block of frequencies kept of the brightness, as a share of the image's side"""
-    chroma: Probability = 0.25
-    """the same of the two color differences; images of one channel have none"""
+    """images in a stored one; students see this many times ``ipc`` images a class. zoom: a square number, 4
+    for 2 x 2 tiles"""
+    luma: Probability | None = None
+    """frequencies: side of the block of frequencies kept of the brightness, as a share of the image's side;
+    null: 0.75. zoom: null"""
+    chroma: Probability | None = None
+    """frequencies: the same of the two color differences, which images of one channel do not have; null:
+    0.25. zoom: null"""
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """frequencies: ``luma`` and ``chroma``, with what null means."""
+        return 0.75 if self.luma is None else self.luma, 0.25 if self.chroma is None else self.chroma
+
+    @property
+    def factor(self) -> int:
+        """zoom: tiles along a side of a stored image."""
+        return math.isqrt(self.images)
+
+    @model_validator(mode="after")
+    def _zoom_has_square_tiles(self) -> Formation:
+        if self.kind != "zoom":
+            return self
+        if self.factor**2 != self.images:
+            raise ValueError(
+                f"kind zoom stores f x f images in one, got images {self.images}; set it to 4 or 9, or "
+                "another square number"
+            )
+        for key in ("luma", "chroma"):
+            if (share := getattr(self, key)) is not None:
+                raise ValueError(
+                    f"kind zoom keeps no frequencies, got {key} {share}; leave luma and chroma out or set "
+                    "them to null"
+                )
+        return self
 
 
 class Save(Config):

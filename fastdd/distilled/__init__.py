@@ -4,8 +4,8 @@
     labels = distilled.classes_of(real.classes)          # int64 [N], in the real set's order
 
 layouts.py lists the files of a set and the class of each, runs.py finds the set of a run and what the run
-says of it, sets.py decodes the images, formation.py unpacks several images from one, and images.py writes and
-reads the images of a run.
+says of it, sets.py decodes the images, formation.py unpacks several images from one, zoom.py cuts those that
+are tiles, and images.py writes and reads the images of a run.
 """
 
 from .runs import RunSource, channels_of

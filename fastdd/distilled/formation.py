@@ -1,7 +1,8 @@
-"""Formations: a stored image that holds several images, of each its low frequencies.
+"""Formations: a stored image that holds several images, as their low frequencies or as tiles (zoom.py).
 
-Students see ``formation.images`` times as many images as the set stores. Each channel x of an image, n x n
-pixels, is reduced to a plane of l x l pixels, from which it is enlarged again when the set is read:
+Students see ``formation.images`` times as many images as the set stores. With the kind ``frequencies`` each
+channel x of an image, n x n pixels, is reduced to a plane of l x l pixels, from which it is enlarged again
+when the set is read:
 
     plane = A x A',   A = sqrt(l / n) D_l' D_n[:l]    D_n: orthonormal DCT-II of n points, one row a frequency
     x~ = B plane B',  B = sqrt(n / l) D_n[:l]' D_l    A B = 1; x~ is x without its frequencies from l on
@@ -24,6 +25,7 @@ from torch import Tensor
 
 from ..config import Formation
 from ..errors import InputError
+from .zoom import tile_size, unpack_tiles
 
 YCBCR = torch.tensor(
     [[0.299, 0.587, 0.114], [-0.299 / 1.772, -0.587 / 1.772, 0.5], [0.5, -0.587 / 1.402, -0.114 / 1.402]],
@@ -35,6 +37,39 @@ CHUNK = 64
 Size = tuple[int, int]
 
 
+def check_formation(formation: Formation, shape: tuple[int, ...]) -> None:
+    """Refuse a formation that stored images of shape [..., C, H, W] cannot hold.
+
+    Raises:
+        InputError: see ``plane_sizes`` and ``zoom.tile_size``.
+    """
+    if formation.kind == "zoom":
+        tile_size(formation.factor, (shape[-2], shape[-1]))
+    else:
+        plane_sizes(formation, shape)
+
+
+def unpack(stored: Tensor, formation: Formation) -> Tensor:
+    """The images that stored images hold, as students see them.
+
+    Args:
+        stored: uint8 [M, C, H, W].
+
+    Returns:
+        uint8 [M * formation.images, C, H, W]; those of one stored image follow each other.
+
+    Raises:
+        InputError: see ``check_formation``.
+    """
+    if formation.kind == "zoom":
+        return unpack_tiles(stored, formation.factor)
+    sizes = plane_sizes(formation, stored.shape)
+    return torch.cat([_unpack(part, formation.images, sizes) for part in stored.split(CHUNK)])
+
+
+# -- low frequencies -------------------------------------------------------------------------------
+
+
 def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
     """(h, w) of the plane of each channel, for images of shape [..., C, H, W].
 
@@ -42,7 +77,8 @@ def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
         InputError: the planes do not fit into a stored image, or nothing would be left of a channel.
     """
     channels, height, width = shape[-3:]
-    shares = [formation.luma] if channels == 1 else [formation.luma, formation.chroma, formation.chroma]
+    luma, chroma = formation.shares
+    shares = [luma] if channels == 1 else [luma, chroma, chroma]
     sizes = [(round(share * height), round(share * width)) for share in shares]
     numbers, room = formation.images * sum(h * w for h, w in sizes), channels * height * width
     kept = " and ".join(f"{h} x {w}" for h, w in sizes[:2])
@@ -55,7 +91,9 @@ def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
 
 
 def pack(images: Tensor, formation: Formation) -> Tensor:
-    """Pack images into stored ones.
+    """Pack the low frequencies of images into stored ones.
+
+    ``unpack`` is the inverse, without the frequencies that are cut off.
 
     Args:
         images: float [N, C, H, W] in [0, 1], where N is a multiple of ``formation.images``.
@@ -79,22 +117,6 @@ def pack(images: Tensor, formation: Formation) -> Tensor:
     stored = numbers.view(len(images) // formation.images, formation.images * numbers.shape[1])
     room = math.prod(images.shape[1:])
     return torch.nn.functional.pad(stored, (0, room - stored.shape[1])).view(len(stored), *images.shape[1:])
-
-
-def unpack(stored: Tensor, formation: Formation) -> Tensor:
-    """Unpack stored images: the inverse of ``pack``, without the frequencies that it cuts off.
-
-    Args:
-        stored: uint8 [M, C, H, W].
-
-    Returns:
-        The images, uint8 [M * formation.images, C, H, W]; those of one stored image follow each other.
-
-    Raises:
-        InputError: see ``plane_sizes``.
-    """
-    sizes = plane_sizes(formation, stored.shape)
-    return torch.cat([_unpack(part, formation.images, sizes) for part in stored.split(CHUNK)])
 
 
 def _unpack(stored: Tensor, images: int, sizes: list[Size]) -> Tensor:

@@ -53,13 +53,15 @@ def save_recovered(
         folder: the folder of the arm's images.
         classes: class names in the order of the labels.
         rows: (class, slot) of each image; with a formation all slots of a file, one after the other.
-        images: float [N, C, H, W] in [0, 1].
+        images: float [N, C, H, W] in [0, 1]; with a formation of kind zoom the stored images, fewer than
+            the rows.
         method: the method, with its file format and formation.
     """
     levels = to_levels(images, method.save)
     if (formation := method.formation) is not None:
         rows = [(c, slot // formation.images) for c, slot in rows[:: formation.images]]
-        levels = pack(images, formation)
+        if formation.kind == "frequencies":
+            levels = pack(images, formation)
     save_images(folder, classes, rows, levels, config=method.save)
 
 

@@ -4,8 +4,8 @@
 
 A network serves 100 steps; between two of them it learns from 2000 real images, half of the batches mixed by
 CutMix. Color, crop and cutout are drawn for each class in each step, all three. METHOD is the released code's
-settings for its tables, except for how images are stored. IDC stores four images as tiles of one and enlarges
-them; here a stored image holds the low frequencies of four (``formation``).
+settings for its tables. A stored image is four tiles, or nine with images of 224 pixels, which are enlarged
+(``formation``); it starts as a collage of random real images.
 
 IDC's rate, 0.005 at 10 images a class, is of colors in [0, 1]. For normalized images it is divided by the
 square of the standard deviation, 0.226 on average: 0.098.
@@ -19,7 +19,7 @@ from .declaration import Declaration, Patch, register_method
 RATE = 0.005 / 0.226**2
 METHOD = {
     "title": paper("IDC"),
-    "init": ours("real"),
+    "init": code("real"),
     "batch": {"classes": ours("all"), "slots": paper("all")},
     "augment": {"roll": code([0, 0])},
     "terms": {"ce": code(None)},
@@ -42,12 +42,13 @@ METHOD = {
         },
         "siamese": {"operations": code(["color", "crop", "cutout"]), "together": code(True)},
     },
-    "formation": {"images": paper(4)},
+    "formation": {"kind": paper("zoom"), "images": paper(4)},
     "steps": code(200_000),
     "optimizer": paper("sgd"),
     "schedule": code("constant"),
     "momentum": code(0.5),
 }
+ON: dict[str, Patch] = {"imagenet1k": {"formation": {"images": paper(9)}}}
 
 
 def at(dataset: str | None, ipc: int) -> Patch:
@@ -61,6 +62,7 @@ register_method(
     Declaration(
         METHOD,
         ("cifar10", "cifar100"),
+        ON,
         at=at,
         protocol=code("idc"),
         protocol_on={"cifar100": code("idc-cifar100")},

@@ -1,9 +1,9 @@
 """The optimization loop: signals give the images their gradient, the optimizer moves them, they are clipped.
 
-What moves is a ``Variable``: the pixels of the images, or only the low frequencies of formations, or an
-offset that the images of a batch share (INFER). What moves it is a ``Signal``: terms through frozen teachers
-(objective.py), or the matching of synthetic and real images (matching/). steps.py says which images and which
-teachers take part in a step.
+What moves is a ``Variable``: the pixels of the images, or with formations their low frequencies alone or the
+tiles that are enlarged into them, or an offset that the images of a batch share (INFER). What moves it is a
+``Signal``: terms through frozen teachers (objective.py), or the matching of synthetic and real images
+(matching/). steps.py says which images and which teachers take part in a step.
 
 The random draws are functions of the seed, the step and the images. Inside the loop the host waits for the
 device only every ``log_every`` steps, to read the losses. The last iterate is kept.
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..config import Formation, Method, Offset, Recover
 from ..distilled.formation import LowFrequencies
+from ..distilled.zoom import collage, enlarged
 from ..runtime.progress import Bar
 from .checkpoint import Checkpoint
 from .objective import Signal, Variable
@@ -54,7 +55,7 @@ class Pixels:
 
 
 class Formed(Pixels):
-    """Images of formations, reduced to the frequencies that are stored, at the start and after each step."""
+    """Images reduced to the low frequencies that a formation stores, at the start and after each step."""
 
     def __init__(self, images: Tensor, bounds: Bounds, formation: Formation, clip: bool = True) -> None:
         super().__init__(images, bounds, clip)
@@ -70,6 +71,28 @@ class Formed(Pixels):
         black, white = self.bounds
         shown = (self.free - black) / (white - black)
         self.free.copy_(black + (white - black) * self.low_frequencies(shown))
+
+
+class Zoomed(Pixels):
+    """Tiles of stored images, which are enlarged into the images; the gradient passes the enlargement.
+
+    The stored images [N / factor^2, C, H, W] are what moves and what is clipped, and they are the result.
+
+    Args:
+        images: the images that the tiles start from; each is reduced to a tile by nearest sampling.
+        bounds: normalized black and white.
+        factor: tiles along a side.
+        clip: as for ``Pixels``.
+    """
+
+    def __init__(self, images: Tensor, bounds: Bounds, factor: int, clip: bool = True) -> None:
+        super().__init__(collage(images, factor), bounds, clip)
+        black, white = bounds
+        self.factor, self.grey = factor, black + 0.5 * (white - black)
+
+    def images(self, rows: Tensor | None = None) -> Tensor:
+        images = enlarged(self.free, self.factor, self.grey)
+        return images if rows is None else images[rows]
 
 
 class Offsets:
@@ -104,6 +127,8 @@ class Offsets:
 def _variable(images: Tensor, unit: Unit, method: Method, bounds: Bounds) -> Variable:
     """The variable of a unit, which starts at normalized images [N, C, H, W]."""
     if method.formation is not None:
+        if method.formation.kind == "zoom":
+            return Zoomed(images, bounds, method.formation.factor, method.clip)
         return Formed(images, bounds, method.formation, method.clip)
     if method.offset is not None:
         return Offsets(images, bounds, unit, method.offset)
@@ -139,7 +164,8 @@ def optimize(
         checkpoint: where the state inside the unit is kept; None: nowhere.
 
     Returns:
-        (images, losses): the last iterate, normalized and clipped to valid colors, and the log.
+        (images, losses): the last iterate, normalized and clipped to valid colors, and the log. A formation
+        of kind zoom gives the stored images, [N / formation.images, C, H, W].
 
     Raises:
         UnitError: a value or an image became NaN or infinite; the message names the step and the value.

@@ -166,7 +166,7 @@ class Variable(Protocol):
         """Move ``free`` by the accumulated gradient."""
 
     def result(self) -> Tensor:
-        """All images, detached and clipped to valid colors."""
+        """What is saved, detached and clipped to valid colors: the images, or the tiles that hold them."""
 
 
 class Signal(ABC):

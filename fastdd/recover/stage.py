@@ -24,6 +24,7 @@ from torch import Tensor
 from ..bank import Bank
 from ..config import Method, Recover
 from ..distilled.images import save_recovered
+from ..distilled.zoom import collage
 from ..errors import InputError
 from ..run_folder import RunFolder, UnitLog, UnitPlan, read, write
 from ..runtime.distributed import barrier, claims, is_main
@@ -31,7 +32,7 @@ from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
 from .checkpoint import Checkpoint, identity
-from .loop import Losses, optimize
+from .loop import Losses, Zoomed, optimize
 from .matching.network_terms import NetworkDiRe, StepEmbeddings
 from .objective import Objective, Signal, TeacherSignal, draws
 from .perturb import Climb, perturbed
@@ -80,6 +81,12 @@ class Recovery:
     @property
     def device(self) -> torch.device:
         return next(self.taps[0].parameters()).device
+
+    @property
+    def factor(self) -> int | None:
+        """Tiles along a side of a stored image; None: stored images have no tiles."""
+        formation = self.method.formation
+        return None if formation is None or formation.kind != "zoom" else formation.factor
 
     def decide_compile(self, units: Sequence[Unit]) -> None:
         """Replace ``compile: auto`` by a decision on all units of the arm; until then nothing is compiled."""
@@ -151,10 +158,13 @@ class Recovery:
         return torch.stack(noise).to(self.device)
 
     def optimize(self, unit: Unit, bar: Bar, checkpoint: Checkpoint | None = None) -> tuple[Tensor, Losses]:
-        """Recover a unit: its images [N, C, H, W] in [0, 1], and the log of its losses."""
+        """Recover a unit: its images [N, C, H, W] in [0, 1], and the log of its losses.
+
+        A formation of kind zoom gives the stored images, [N / formation.images, C, H, W].
+        """
         teacher, images = self.teachers[0], self.initial(unit.rows)
         if not iterations(self.method, unit):
-            return teacher.denormalize(images), []
+            return teacher.denormalize(images if self.factor is None else collage(images, self.factor)), []
         with self._perturbed(unit):
             images, losses = optimize(
                 images,
@@ -178,9 +188,13 @@ class Recovery:
 
     def _climb(self, batch: ClassSlots) -> Climb:
         alone = Unit(0, (batch,))
+        images = self.initial(alone.rows)
+        if self.factor is not None:
+            bounds = self.teachers[0].bounds(images.device)
+            images = Zoomed(images, bounds, self.factor).images().detach()
         drawn = draws(self.method.augment, alone, self.method.steps, size=self.shape[1:], seed=self.seed)
         labels = torch.tensor([c for c, _ in alone.rows], device=self.device)
-        return self.initial(alone.rows), None if drawn is None else drawn[0].to(self.device), labels
+        return images, None if drawn is None else drawn[0].to(self.device), labels
 
 
 def units_of(arm: str, recovery: Recovery, run: RunFolder, *, num_classes: int, ipc: int) -> list[Unit]:

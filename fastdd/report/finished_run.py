@@ -60,7 +60,8 @@ class FinishedArm:
         method = self.method
         text = f"{method.init} start, {method.steps} steps, lr {method.lr:g}"
         if method.formation is not None:
-            text += f", {method.formation.images} images in the pixels of one"
+            how = "as tiles" if method.formation.kind == "zoom" else "in the pixels"
+            text += f", {method.formation.images} images {how} of one"
         return text
 
 

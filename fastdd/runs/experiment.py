@@ -13,7 +13,7 @@ from .. import evaluate, labels, recover
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe, Student, Terms
 from ..config.base import Config
 from ..data.real_data import RealData
-from ..distilled.formation import plane_sizes
+from ..distilled.formation import check_formation
 from ..errors import InputError
 from ..evaluate.full_set import FullSet
 from ..models.build import outline, structure
@@ -214,7 +214,7 @@ def _check_students(experiment: Experiment) -> None:
     real, teacher = experiment.real, experiment.recipe.teacher
     for arm, method in experiment.arms.items():
         if method.formation is not None:
-            plane_sizes(method.formation, real.shape)
+            check_formation(method.formation, real.shape)
             real.choose(experiment.seen(arm))  # as many real images a class as the arm starts from
     classes = len(experiment.classes)
     labeller = outline("teacher.network", teacher.network, classes, real.shape, trains=False).train()

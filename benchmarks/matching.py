@@ -34,6 +34,7 @@ from fastdd.config import BatchSize, Match, Recover
 from fastdd.models.build import build
 from fastdd.recover import RealImages, match_signal, plan
 from fastdd.recover.loop import Pixels
+from fastdd.recover.matching.features import CHUNK
 from fastdd.recover.steps import Round
 from fastdd.runtime.seeds import derive
 from fastdd.teachers import Card, Teacher
@@ -59,7 +60,7 @@ class Bench:
         names = tuple(str(c) for c in range(CLASSES))
         card = Card(network, names, 3, MEAN, std=STD, size=(side, side))
         teacher = Teacher(build(network, CLASSES), card)
-        self.network, self.count = network, real
+        self.network, self.count, self.ipc = network, real, ipc
         self.real = RealImages.of(images, torch.arange(CLASSES).repeat_interleave(real), teacher, SEED)
         self.match = Match.model_validate({"features": {}, "networks": {"network": network, "real": real}})
         self.synthetic = torch.randn(CLASSES * ipc, 3, side, side, generator=random)
@@ -90,12 +91,14 @@ class Bench:
 
     def siamese(self, step: int) -> None:
         """All augmentation of a step of ours, and nothing else."""
-        for c, mine in enumerate(self.synthetic.chunk(CLASSES)):
-            drawn = self.real.siamese(self.match.siamese, c, step)
-            for chunk in self.real.images[: self.count].float().split(32):
-                siamese_augment(chunk, drawn)
+        drawn = torch.cat([self.real.siamese(self.match.siamese, c, step) for c in range(CLASSES)])
+        for row in drawn:
+            siamese_augment(self.real.images[: self.count].float(), row[None])
+        classes = max(1, CHUNK["cpu"] // self.ipc)
+        images = self.synthetic.split(classes * self.ipc)
+        for mine, rows in zip(images, drawn.split(classes), strict=True):
             x = mine.clone().requires_grad_()
-            y = siamese_augment(x, drawn)
+            y = siamese_augment(x, rows)
             torch.autograd.grad(y, x, torch.ones_like(y))
 
 

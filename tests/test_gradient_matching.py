@@ -436,6 +436,31 @@ def test_pooling_in_pairs_is_torchs_average_pooling_with_first_and_second_deriva
     assert torch.autograd.gradgradcheck(PairwisePool(), x)
 
 
+@pytest.mark.parametrize("side", [8, 4])
+def test_pooling_in_bf16_rounds_once(side: int) -> None:
+    x = torch.randn(2, 3, side, side).bfloat16().requires_grad_()
+    pooled, exact = PairwisePool()(x), F.avg_pool2d(x.detach().double(), 2)
+    assert torch.equal(pooled, exact.bfloat16())
+    slopes = torch.randn(2, 3, side // 2, side // 2).bfloat16()
+    (found,) = torch.autograd.grad(pooled, x, slopes)
+    expected = 0.25 * slopes.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.equal(found, expected)
+
+
+def test_features_without_a_graph_are_those_with_one_though_their_layout_is_another() -> None:
+    networks = RandomNetworks("convnet3", 4, (3, 32, 32), device=CPU, seed=SEED)
+    images = torch.randn(3, 3, 32, 32)
+    layouts: list[bool] = []
+    networks.network.get_submodule("features.1").register_forward_hook(
+        lambda module, inputs, output: layouts.append(output.is_contiguous())
+    )
+    with_graph = networks(images.clone().requires_grad_()).embedding
+    with torch.no_grad():
+        without = networks(images).embedding
+    assert layouts == [True, False]
+    torch.testing.assert_close(without, with_graph.detach(), rtol=1e-4, atol=1e-4)
+
+
 def test_a_matching_network_has_the_features_and_gradients_of_the_plain_one() -> None:
     networks = RandomNetworks("convnet2", 4, (3, 16, 16), device=CPU, seed=SEED)
     pools = [m for m in networks.network.modules() if isinstance(m, (PairwisePool, torch.nn.AvgPool2d))]

@@ -135,8 +135,9 @@ class FeatureSignal(Signal):
         images = self.real.drawn(c, self.match.networks.real, number)
         sums: list[Tensor] = []
         embeddings = []
-        for chunk in images.split(CHUNK[images.device.type]):
-            recorded = self.networks(siamese_augment(chunk, drawn) if len(drawn) else chunk)
+        augmented = siamese_augment(images, drawn) if len(drawn) else images
+        for chunk in augmented.split(CHUNK[images.device.type]):
+            recorded = self.networks(chunk)
             totals = [rows.sum(0) for _, _, rows in matched_rows(self.config, recorded)]
             sums = totals if not sums else [a + b for a, b in zip(sums, totals, strict=True)]
             if self.keeps_embeddings:

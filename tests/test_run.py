@@ -95,7 +95,8 @@ def test_metrics(finished: Path) -> None:
 
 def test_manifest_and_log(finished: Path) -> None:
     manifest = json.loads((finished / "manifest.json").read_text())
-    assert set(manifest["fingerprints"]) == {"code", "train", "test", "teacher"}
+    labels = {f"labels {arm}" for arm in ARMS}
+    assert set(manifest["fingerprints"]) == {"code", "train", "test", "teacher"} | labels
     weights = hashlib.sha256((finished / "teacher.safetensors").read_bytes()).hexdigest()
     assert manifest["fingerprints"]["teacher"] == weights
     per_arm = {f"{stage} {arm}" for stage in ("recover", "label", "students") for arm in ARMS}

@@ -73,8 +73,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit status.
 
-    0: done; 1: problems were found; 2: bad input or too little memory, told in one line; 128 + number:
-    ended by a signal.
+    0: done; 1: problems were found; 2: bad input, too little memory, or students that diverged (all else is
+    done then), told in one line; 128 + number: ended by a signal.
     """
     print_all_letters()
     with _noted_signals() as signals:

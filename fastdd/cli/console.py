@@ -6,10 +6,13 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..errors import InputError
 from ..runtime.console import console
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from ..run_folder.accuracies import Fractions
 
 
 def say(text: str) -> None:
@@ -22,7 +25,31 @@ def show_table(rows: Table) -> None:
     console().print(rows)
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and sample standard deviation of fractions, in percent: ``81.3 ± 0.4``."""
-    deviation = f" ± {100 * statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.1f}{deviation}"
+def spread(values: Fractions) -> str:
+    """Mean and sample standard deviation of fractions, in percent: ``81.3 ± 0.4``; how many students diverged
+    where some did."""
+    from ..run_folder.accuracies import diverged_text, of_all
+
+    if (fractions := of_all(values)) is None:
+        return diverged_text(values)
+    deviation = f" ± {100 * statistics.stdev(fractions):.1f}" if len(fractions) > 1 else ""
+    return f"{100 * statistics.mean(fractions):.1f}{deviation}"
+
+
+def refuse_diverged(lines: Sequence[str], remedy: str) -> None:
+    """End a command whose results lack the accuracies of students that diverged.
+
+    Args:
+        lines: a line for each set of which students diverged; empty: none did.
+        remedy: what to do, for the message.
+
+    Raises:
+        InputError: some did. All other results were printed before.
+    """
+    for line in lines:
+        say(f"no accuracy: {line}")
+    if lines:
+        number = f"{len(lines)} sets" if len(lines) > 1 else "a set"
+        raise InputError(
+            f"students of {number} diverged, which are told above and have no accuracy; {remedy}"
+        )

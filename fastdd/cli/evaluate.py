@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from .console import say, show_table, spread
+from .console import refuse_diverged, say, show_table, spread
 from .options import Commands, held, request_of, set_arguments
 from .stages import run_arguments, run_stage
 
@@ -133,3 +133,7 @@ def _print(evaluation: Evaluation) -> None:
     else:
         say(f"the whole training set is left out: {evaluation.full_left_out}")
     say(f"every student: {evaluation.results.path}")
+    found_of = [of_set for sets in accuracies.values() for of_set in sets.values()]
+    refuse_diverged(
+        [line for of_set in found_of for line in of_set["diverged"]], "lower lr=, or warm up for longer"
+    )

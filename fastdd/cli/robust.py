@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .console import say, show_table, spread
+from .console import refuse_diverged, say, show_table, spread
 from .options import Commands, held, request_of, set_arguments
 
 if TYPE_CHECKING:
@@ -66,10 +66,13 @@ def _robust(arguments: argparse.Namespace) -> None:
     request = request_of(arguments, arguments.set)
     with held(request, "robust"):
         ranking = open_dd_ranking(request, device_of(arguments.device), arguments.weight)
-        for network, scores in ranking.run().items():
+        found = ranking.run()
+        for network, scores in found.items():
             _print(ranking, network, scores)
     say(f"\nweight {ranking.weight:g}; the scores: {ranking.path}")
     say(f"every student: {ranking.evaluation.results.path}")
+    groups = [group for scores in found.values() for group in scores.groups.values()]
+    refuse_diverged([line for group in groups for line in group.diverged], "lower lr=, or warm up for longer")
 
 
 def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
@@ -80,13 +83,16 @@ def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
     rows = Table("students of", "trained with", "protocol", "last %", box=None, header_style="bold")
     for name, group in scores.groups.items():
         rows.add_row(*ROWS[name], protocol_hash(group.config), spread(group.accuracies))
-    config, (label, augmentation) = scores.groups["synthetic"].config, (scores.label, scores.augmentation)
+    config = scores.groups["synthetic"].config
     say(
         f"\n{ranking.evaluation.set.path}: {len(ranking.evaluation.images)} images; {network}, "
         f"{config.seeds} students a row, each {ranking.steps} steps of {ranking.batch} images"
     )
     show_table(rows)
     say(f"protocol {config.protocol}: {protocol_text(config)}")
+    if (label := scores.label) is None or (augmentation := scores.augmentation) is None:
+        say("no scores: students that they need diverged")
+        return
     say(
         f"label-robust score {label.score:.3f}: {_points(label.over_random)} over random real images, "
         f"{_points(-label.hard_label_loss)} with hard labels against the whole set; alpha {label.alpha:+.3f}"

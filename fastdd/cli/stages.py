@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..config import CONTROL, FULL
 from ..config.naming import student_titles
 from ..runtime.distributed import is_main
-from .console import say, show_table, spread
+from .console import refuse_diverged, say, show_table, spread
 from .options import Commands
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ STAGE_HELP = {
     "recover": "do the stages up to the distilled images, and stop",
     "label": "do the stages up to the soft labels, and stop",
 }
+DIVERGED = "lower their learning rate (student.lr), or warm up for longer (student.warmup)"
+"""what to do where students diverged"""
 PARTS = {"bank": "classes", "recover": "units"}
 
 
@@ -96,6 +98,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
         return
     if until in ("evaluate", "report"):
         print_result(result)
+        refuse_diverged(result.metrics.diverged(), DIVERGED)
     else:
         print(f"{arguments.command} done: {result.path}" + (f" ({part.start}:{part.stop})" if part else ""))
 
@@ -173,14 +176,17 @@ def _accuracies_of_students(result: RunResult) -> dict[str, dict[str, str]]:
     """A column a student: the accuracy after the last step, and its difference from the same student's
     control."""
     from ..run_folder import read_recipe
+    from ..run_folder.accuracies import of_all
 
     columns: dict[str, dict[str, str]] = {}
     recipe = read_recipe(result.folder)
     for student, title in student_titles({"": recipe.student, **recipe.students}).items():
         last = result.metrics.last(student)
-        control = statistics.mean(last[CONTROL])
-        cells = {CONTROL: spread(last.pop(CONTROL))}
-        for name, fractions in last.items():
-            cells[name] = f"{spread(fractions)} ({100 * (statistics.mean(fractions) - control):+.1f})"
+        control, cells = of_all(last[CONTROL]), {}
+        for name, accuracies in last.items():
+            cells[name], fractions = spread(accuracies), of_all(accuracies)
+            if name != CONTROL and control is not None and fractions is not None:
+                gain = statistics.mean(fractions) - statistics.mean(control)
+                cells[name] += f" ({100 * gain:+.1f})"
         columns[f"{student or 'student'} last %\n({title})"] = cells
     return columns

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import say, show_table, spread
+from .console import refuse_diverged, say, show_table, spread
 from .options import Commands
-from .stages import run_arguments
+from .stages import DIVERGED, run_arguments
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -93,3 +93,15 @@ def _print(results: SweepResults, path: Path) -> None:
     if len(results.runs) > 1 and folder.report.is_file():
         say(f"all runs by their images a class: open {folder.report}")
     say(f"the figure: {folder.sweep_figure}; every number: {folder.sweep}")
+    refuse_diverged(_diverged(results, path), DIVERGED)
+
+
+def _diverged(results: SweepResults, path: Path) -> list[str]:
+    """A line for each set of all runs of which students diverged."""
+    from ..run_folder import Metrics, RunFolder, read
+
+    lines = []
+    for run in results.runs:
+        metrics = read(RunFolder(path / run.folder).metrics, Metrics)
+        lines += [f"{run.folder}: {line}" if run.folder else line for line in metrics.diverged()]
+    return lines

@@ -132,21 +132,6 @@ def load_images(
     return torch.stack(images), torch.arange(len(classes)).repeat_interleave(ipc)
 
 
-def require_files(folder: Path, classes: Sequence[str], slots: int, *, method: Method) -> None:
-    """Look whether the files of an arm's images are there; they are not read. The arguments are those of
-    ``load_recovered``.
-
-    Raises:
-        InputError: one is missing; the message says how it is made again.
-    """
-    files = slots if method.formation is None else slots // method.formation.images
-    for name in classes:
-        for number in range(files):
-            file = image_file(folder, name, number, method.save.format)
-            if not file.is_file():
-                raise InputError(f"{file} is missing; {how_to_redo(file)}")
-
-
 def how_to_redo(file: Path) -> str:
     """What to do so that a run makes one of its image files again, for messages.
 

@@ -34,6 +34,7 @@ from typing_extensions import TypedDict
 from ..config import CONTROL, FULL, Student
 from ..errors import InputError
 from ..protocols import SettledStudent, settle_student
+from ..run_folder.accuracies import of_all
 from ..runtime.files import write_json
 from .evaluation import Evaluation, EvaluationRequest, open_evaluation
 from .protocol_text import protocol_hash, protocol_text
@@ -140,21 +141,26 @@ class StudentGroup:
     Attributes:
         arm: the set's name.
         config: their protocol.
-        accuracies: accuracy after the last step, a fraction a seed.
+        accuracies: accuracy after the last step, a fraction a seed; None: that student diverged.
+        diverged: how students diverged, a line each.
     """
 
     arm: str
     config: SettledStudent
-    accuracies: list[float]
+    accuracies: list[float | None]
+    diverged: list[str]
 
 
 @dataclass(frozen=True)
 class NetworkScores:
-    """The groups of students of one network, by the names of GROUPS, and their scores."""
+    """The groups of students of one network, by the names of GROUPS, and their scores.
+
+    There are no scores where a student that they need diverged.
+    """
 
     groups: dict[str, StudentGroup]
-    label: LabelRobustScore
-    augmentation: AugmentationRobustScore
+    label: LabelRobustScore | None
+    augmentation: AugmentationRobustScore | None
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -197,7 +203,11 @@ class DDRanking:
 
     def _scores(self, config: Student) -> NetworkScores:
         groups = {name: self._group(config, *group) for name, group in GROUPS.items()}
-        mean = {name: statistics.fmean(group.accuracies) for name, group in groups.items()}
+        mean: dict[str, float] = {}
+        for name, group in groups.items():
+            if (fractions := of_all(group.accuracies)) is None:
+                return NetworkScores(groups, label=None, augmentation=None)
+            mean[name] = statistics.fmean(fractions)
         label = label_robust(
             real_hard=mean["real_hard"],
             synthetic_hard=mean["synthetic_hard"],
@@ -221,8 +231,9 @@ class DDRanking:
         evaluation.results.train_missing(
             [learned], [changed], evaluation.teacher, test=evaluation.real.test, seed=evaluation.seed
         )
-        accuracies = evaluation.results.accuracies(learned, changed, classes)["last"]
-        return StudentGroup(learned.name, learned.protocol(changed, classes), accuracies)
+        found = evaluation.results.accuracies(learned, changed, classes)
+        settled = learned.protocol(changed, classes)
+        return StudentGroup(learned.name, settled, found["last"], diverged=found["diverged"])
 
     def _content(self, found: dict[str, NetworkScores]) -> Content:
         return {
@@ -246,8 +257,8 @@ def _network_content(scores: NetworkScores) -> dict[str, JsonValue]:
     }
     return {
         "accuracies": groups,
-        "label_robust": scores.label._asdict(),
-        "augmentation_robust": scores.augmentation._asdict(),
+        "label_robust": scores.label and scores.label._asdict(),
+        "augmentation_robust": scores.augmentation and scores.augmentation._asdict(),
     }
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, NotRequired, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from torch import Tensor
@@ -41,15 +41,19 @@ class Identity(TypedDict):
 
 
 class StudentEntry(TypedDict):
-    """A student in the file: what it learned from, and its accuracies (StudentAccuracy)."""
+    """A student in the file: what it learned from, and its accuracies (StudentAccuracy).
+
+    One that diverged has no accuracies, and says how in ``diverged``, which others lack.
+    """
 
     arm: str
     network: str
     protocol: str
     seed: int
-    last: float
-    best: float
+    last: float | None
+    best: float | None
     curve: list[tuple[int, float]]
+    diverged: NotRequired[str]
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -62,10 +66,15 @@ class Content(TypedDict):
 
 
 class Accuracies(TypedDict):
-    """Test accuracies of students of one set, fractions, one a seed."""
+    """Test accuracies of students of one set, fractions, one a seed; None: it diverged.
 
-    last: list[float]
-    best: list[float]
+    Attributes:
+        diverged: how, such as ``deda, resnet18, seed 0 diverged at step 3: its loss is nan``.
+    """
+
+    last: list[float | None]
+    best: list[float | None]
+    diverged: list[str]
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ class ResultsFile:
                 )
                 entry = {"arm": each.name, "network": config.network, "protocol": digest, "seed": number}
                 self.content["protocols"][digest] = protocol_record(config)
-                self.content["students"].append(cast("StudentEntry", entry | asdict(result)))
+                self.content["students"].append(cast("StudentEntry", entry | result.content()))
                 write_json(self.path, self.content)
 
     def get(self, name: str, config: SettledStudent, number: int) -> StudentEntry | None:
@@ -178,10 +187,15 @@ class ResultsFile:
         settled = each.protocol(config, classes)
         entries = [self.get(each.name, settled, number) for number in range(settled.seeds)]
 
-        def values(key: Literal["last", "best"]) -> list[float]:
+        def values(key: Literal["last", "best"]) -> list[float | None]:
             return [entry[key] for entry in entries if entry is not None]
 
-        return {"last": values("last"), "best": values("best")}
+        diverged = [
+            f"{each.name}, {config.network}, seed {entry['seed']} {entry['diverged']}"
+            for entry in entries
+            if entry is not None and "diverged" in entry
+        ]
+        return {"last": values("last"), "best": values("best"), "diverged": diverged}
 
 
 def open_results(path: Path, identity: Identity) -> ResultsFile:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,8 +35,11 @@ from ..protocols import SettledStudent
 from ..runtime.precision import autocast
 from ..runtime.progress import Bar
 from ..runtime.seeds import derive
-from ..teachers import Teacher, WeightAverage, accuracy, decay_groups
+from ..teachers import NotFiniteError, Teacher, WeightAverage, accuracy, decay_groups
 from .batches import AugmentedBatches, StudentBatch, StudentBatches, check_batch_norm
+
+LOSSES_READ = 500
+"""steps after which the losses are read, if no test of the student comes first"""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,18 @@ class StudentAccuracy:
         last: accuracy at the end of the training, a fraction.
         best: the highest accuracy of all test passes, a fraction.
         curve: (steps done, accuracy) of each test pass.
+        diverged: why there is no accuracy: when its loss, weights or logits became NaN or infinite. ``last``
+            and ``best`` are then None and the curve is empty. None: the student did not diverge.
     """
 
-    last: float
-    best: float
+    last: float | None
+    best: float | None
     curve: tuple[tuple[int, float], ...]
+    diverged: str | None = None
+
+    def content(self) -> dict[str, object]:
+        """The fields as files have them: ``diverged`` only where a student did."""
+        return {name: value for name, value in vars(self).items() if name != "diverged" or value is not None}
 
 
 def train_student(
@@ -66,7 +76,7 @@ def train_student(
     soft_labels: Tensor | StudentBatches | None = None,
     hard_labels: Tensor | None = None,
 ) -> StudentAccuracy:
-    """Train and test one student.
+    """Train and test one student. One that diverges is trained no further, and has no accuracy.
 
     Args:
         config: the protocol; where ``config.images`` is less than the set has, an epoch is that many of them.
@@ -110,6 +120,7 @@ def train_student(
         loss_of = torch.compile(student_loss, dynamic=False)
     steps, tests = config.training_steps, _test_steps(config, len(source))
     curve: list[tuple[int, float]] = []
+    unread: list[Tensor] = []  # losses, which are read now and then, so that the host does not wait each step
     for step, batch in enumerate(_endless(source)):
         rate = learning_rate(config, step, steps, len(source))
         for group in optimizer.param_groups:
@@ -122,12 +133,35 @@ def train_student(
         if average is not None:
             average.update(network, step)
         bar.advance(len(batch.images))
-        if step + 1 in tests:
-            _check_finite_labels(loss, labeller, batch, step)
-            curve.append((step + 1, _test(tested, teacher, test, config)))
+        unread.append(loss)
+        is_tested = step + 1 in tests
+        if is_tested or len(unread) == LOSSES_READ:
+            if (found := _first_not_finite(unread)) is not None:
+                _refuse_bad_labels(labeller, batch, step)
+                first, value = found
+                return _diverged(
+                    bar, f"diverged at step {step + 2 - len(unread) + first}: its loss is {value}"
+                )
+            unread.clear()
+        if is_tested:
+            try:
+                curve.append((step + 1, _test(tested, teacher, test, config)))
+            except NotFiniteError as error:
+                return _diverged(bar, f"diverged by step {step + 1}: {error}")
         if step + 1 == steps:
             break
     return StudentAccuracy(curve[-1][1], max(value for _, value in curve), tuple(curve))
+
+
+def _first_not_finite(losses: Sequence[Tensor]) -> tuple[int, float] | None:
+    """Place and value of the first loss that is NaN or infinite; None: there is none."""
+    values = torch.stack(list(losses)).tolist()
+    return next(((at, value) for at, value in enumerate(values) if not math.isfinite(value)), None)
+
+
+def _diverged(bar: Bar, how: str) -> StudentAccuracy:
+    bar.line(f"{how}; it has no accuracy")
+    return StudentAccuracy(None, None, (), diverged=how)
 
 
 def _check_soft_labels(
@@ -230,14 +264,12 @@ def _test_steps(config: SettledStudent, batches: int) -> set[int]:
     return {step for step in done if step > config.best_from * steps}
 
 
-def _check_finite_labels(loss: Tensor, labeller: nn.Module, batch: StudentBatch, step: int) -> None:
-    """Refuse soft labels that are not finite where the loss is not: a student never recovers from them.
+def _refuse_bad_labels(labeller: nn.Module, batch: StudentBatch, step: int) -> None:
+    """Where the loss of a student is not finite: look whether its soft labels are the cause.
 
     Raises:
-        InputError: labels of this batch are not finite. A loss that diverged by itself is an honest result.
+        InputError: labels of this batch are not finite.
     """
-    if loss.isfinite():
-        return
     with torch.no_grad():
         targets = labeller(as_input(batch.images, labeller)) if batch.targets is None else batch.targets
     bad = int((~targets.isfinite().all(1)).sum())

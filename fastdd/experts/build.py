@@ -68,14 +68,15 @@ def _train_group(folder: Path, experts: range, training: Training, bar: Bar) -> 
     if not all(each.weights for each in known):
         known = [Trajectory([], []) for _ in experts]
         initial = training.initial(experts)
-        for each, row, accuracy in zip(known, initial, training.accuracy(initial), strict=True):
+        for each, row, accuracy in zip(known, initial, training.accuracy(initial, experts, 0), strict=True):
             each.add(row, accuracy)
     done = min(len(each.weights) for each in known) - 1
     known = [Trajectory(each.weights[: done + 1], each.accuracy[: done + 1]) for each in known]
     weights = torch.stack([each.weights[-1] for each in known]).to(training.device)
     for epoch in range(done + 1, training.plan.epochs + 1):
         weights = training.epoch(weights, experts, epoch, bar)
-        for k, each, row, accuracy in zip(experts, known, weights, training.accuracy(weights), strict=True):
+        reached = training.accuracy(weights, experts, epoch)
+        for k, each, row, accuracy in zip(experts, known, weights, reached, strict=True):
             each.add(row, accuracy)
             if k in lacking:
                 each.save(partial_file(folder, k))

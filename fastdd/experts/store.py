@@ -144,15 +144,20 @@ class ExpertBuffer:
         """The weights [P] float32 of an expert after an epoch; epoch 0 are its initial ones.
 
         Raises:
-            InputError: the file is damaged, or has not so many epochs.
+            InputError: the file is damaged, has not so many epochs, or its weights are not finite.
         """
         file = expert_file(self.folder, expert)
         try:
             with safe_open(str(file), framework="pt") as opened:
                 row: Tensor = opened.get_slice("weights")[epoch]
-                return row
         except (SafetensorError, OSError, IndexError) as error:
             raise _damaged(file, error) from error
+        if not row.isfinite().all():
+            raise InputError(
+                f"{file} holds NaN or infinite weights after epoch {epoch}; delete it, and the same command "
+                "trains it anew"
+            )
+        return row
 
     def accuracies(self) -> Tensor:
         """Test accuracy in [0, 1] of each expert after each epoch, [experts, epochs + 1]."""

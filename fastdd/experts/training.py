@@ -9,6 +9,7 @@ that each would get alone, to rounding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -104,7 +105,7 @@ class Training:
         """The weights [experts, P] after one more epoch; the first is 1.
 
         Raises:
-            InputError: the loss of an expert is not finite.
+            InputError: the loss or a weight of an expert is not finite.
         """
         orders = [
             torch.randperm(len(self.real.images), generator=self._generator(expert, "order", epoch))
@@ -118,13 +119,18 @@ class Training:
             step, weights = self._step(weights, images, labels)
             loss += step * len(rows[0])
             bar.advance(labels.numel())
-        for expert, mean in zip(experts, (loss / len(self.real.images)).tolist(), strict=True):
-            if not torch.tensor(mean).isfinite():
-                raise InputError(
-                    f"expert {expert} diverged in epoch {epoch}: its mean loss is {mean}; lower experts.lr = "
-                    f"{self.plan.lr:g}"
-                )
+        losses, finite = (loss / len(self.real.images)).tolist(), weights.isfinite().all(1).tolist()
+        for expert, mean, is_finite in zip(experts, losses, finite, strict=True):
+            if not math.isfinite(mean):
+                raise self._diverged(expert, epoch, f"its mean loss is {mean}")
+            if not is_finite:
+                raise self._diverged(expert, epoch, "its weights hold NaN or infinite values")
         return weights
+
+    def _diverged(self, expert: int, epoch: int, how: str) -> InputError:
+        return InputError(
+            f"expert {expert} diverged in epoch {epoch}: {how}; lower experts.lr = {self.plan.lr:g}"
+        )
 
     def _generator(self, expert: int, purpose: Literal["order", "siamese"], epoch: int) -> torch.Generator:
         return generator(self.plan.seed, "expert", expert, purpose, epoch)
@@ -166,11 +172,18 @@ class Training:
         return logits
 
     @torch.no_grad()
-    def accuracy(self, weights: Tensor) -> list[float]:
-        """Top-1 accuracy in [0, 1] of each row of weights, on at most TEST_IMAGES test images."""
-        return [self._accuracy_of(row) for row in weights]
+    def accuracy(self, weights: Tensor, experts: Sequence[int], epoch: int) -> list[float]:
+        """Top-1 accuracy in [0, 1] of each expert after an epoch, on at most TEST_IMAGES test images.
 
-    def _accuracy_of(self, weights: Tensor) -> float:
+        Raises:
+            InputError: an expert's logits are not finite.
+        """
+        return [self._accuracy_of(row, expert, epoch) for row, expert in zip(weights, experts, strict=True)]
+
+    def _accuracy_of(self, weights: Tensor, expert: int, epoch: int) -> float:
         parts = self.test_images.split(self.plan.batch)
-        answers = torch.cat([self.network(weights, self._normalized(part)).argmax(1) for part in parts])
+        logits = torch.cat([self.network(weights, self._normalized(part)) for part in parts])
+        largest, answers = logits.max(1)
+        if not largest.isfinite().all():
+            raise self._diverged(expert, epoch, "its logits are NaN or infinite")
         return (answers == self.test_labels).float().mean().item()

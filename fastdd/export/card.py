@@ -7,7 +7,6 @@ recorded. Paths of the machine are not shown: only their last name is kept.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from pathlib import PurePath
 
 from pydantic import JsonValue
@@ -16,6 +15,7 @@ from ..config import CONTROL, FULL, as_plain
 from ..config.naming import student_titles
 from ..config.yaml_text import dump_yaml
 from ..distilled import RunSource
+from ..run_folder.accuracies import Fractions, diverged_text, of_all
 from ..version import __version__
 from .content import Content
 
@@ -139,8 +139,10 @@ def _results(source: RunSource | None) -> str:
     return "\n".join(["## Results", "", *rows, "", text])
 
 
-def _accuracy(last: Sequence[float]) -> str:
-    return f"{100 * statistics.mean(last):.1f} ({len(last)} student{'s' * (len(last) > 1)})"
+def _accuracy(last: Fractions) -> str:
+    if (fractions := of_all(last)) is None:
+        return f"none ({diverged_text(last)})"
+    return f"{100 * statistics.mean(fractions):.1f} ({len(last)} student{'s' * (len(last) > 1)})"
 
 
 def _settings(source: RunSource | None) -> str:

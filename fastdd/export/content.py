@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torchvision.io import encode_png
 
+from ..distilled.fingerprint import require_same_set
 from ..distilled.sets import DistilledSet
 from ..errors import InputError
 from ..runtime.progress import progress
@@ -83,8 +84,12 @@ def gather(distilled: DistilledSet) -> Content:
     """Gather what is written of a set.
 
     Raises:
-        InputError: the stored soft labels cannot be read, or are those of another number of images.
+        InputError: the stored soft labels cannot be read, or are those of another number of images; or the
+            images have changed since a run's labels or results were made.
     """
+    if (source := distilled.source) is not None:
+        classes = source.splits[0].classes if source.splits is not None else distilled.classes
+        require_same_set(source, classes, len(distilled) // len(classes))
     return Content(distilled, _sortable(distilled.classes), _stored_logits(distilled))
 
 

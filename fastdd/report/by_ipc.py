@@ -10,10 +10,11 @@ from pathlib import Path
 from ..config import CONTROL
 from ..errors import InputError
 from ..run_folder import RunFolder, SweepResults, read
+from ..run_folder.accuracies import of_all
 from ..runtime.files import write_text
 from .figures import mean
 from .finished_run import FinishedRun, read_run
-from .page import Cell, Finding, find_best, scatter
+from .page import Cell, Finding, accuracy_text, find_best, scatter
 from .sheets import Sheet, sheet
 from .sweep_figure import PANEL, SweepFigure, SweptRun, SweptSet, accuracy_by_key
 from .templates import environment, signed
@@ -139,9 +140,11 @@ def _cell(run: FinishedRun, finding: Finding | None, key: str, student: str) -> 
     best_random = (
         finding is not None and len(run.students) > 1 and (key, student) == (CONTROL, finding.random_student)
     )
-    gain = "" if key == CONTROL else signed(100 * (mean(last[key]) - mean(last[CONTROL])))
+    gain, fractions, control = "", of_all(last[key]), of_all(last[CONTROL])
+    if key != CONTROL and fractions is not None and control is not None:
+        gain = signed(100 * (mean(fractions) - mean(control)))
     mark = "best random" if best_random else ""
-    return Cell(f"{100 * mean(last[key]):.1f}", scatter(last[key]), best=best, gain=gain, mark=mark)
+    return Cell(accuracy_text(last[key]), scatter(last[key]), best=best, gain=gain, mark=mark)
 
 
 def _protocols(runs: Sequence[FinishedRun]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ..config import FULL
+from ..config import CONTROL, FULL
 from ..config.terms import term_labels
 from ..run_folder import ArmResult, FullSetResult
+from ..run_folder.accuracies import Fractions, diverged_text, of_all
 from ..run_folder.results import StageWork
 from .axis import Axis, Geometry, linear_axis, log_axis
 from .finished_run import FinishedArm, FinishedRun
@@ -61,25 +62,35 @@ class AccuracyRow:
     """An arm in the figure of accuracies.
 
     Attributes:
-        marks: its students.
-        bar: start and width of the bar between the control's mean and the arm's, in percent of the axis.
-        gain: percentage points above the control.
+        marks: its students; None: some diverged.
+        diverged: how many diverged; empty: none did.
+        bar: start and width of the bar between the control's mean and the arm's, in percent of the axis;
+            None: one of the two has no mean.
+        gain: percentage points above the control; None likewise.
     """
 
     arm: FinishedArm
-    marks: Marks
-    bar: tuple[float, float]
-    gain: float
+    marks: Marks | None
+    diverged: str
+    bar: tuple[float, float] | None = None
+    gain: float | None = None
 
 
 @dataclass(frozen=True)
 class AccuracyFigure:
-    """Accuracies of all arms; ``control`` is the place of the control's mean in percent of the axis."""
+    """Accuracies of all arms.
+
+    Attributes:
+        control: place of the control's mean in percent of the axis; None: it has none.
+        rows: the arms.
+        full_set: the whole training set, its students, None where some diverged, and how many did. None: it
+            was left out.
+    """
 
     axis: Axis
-    control: float
+    control: float | None
     rows: list[AccuracyRow]
-    full_set: tuple[FullSetResult, Marks] | None
+    full_set: tuple[FullSetResult, Marks | None, str] | None
 
 
 def accuracy_figure(run: FinishedRun, student: str = "") -> AccuracyFigure:
@@ -89,23 +100,31 @@ def accuracy_figure(run: FinishedRun, student: str = "") -> AccuracyFigure:
         run: the run.
         student: name of the kind of students, in ``run.students``; the figures of all have the same axis.
     """
-    measured = [in_percent(last) for name in run.students for last in run.metrics.last(name).values()]
+    every = [of_all(last) for name in run.students for last in run.metrics.last(name).values()]
+    measured = [in_percent(fractions) for fractions in every if fractions is not None]
     ends = [mean(each) + sign * spread(each) for each in measured for sign in (-1, 1)]
-    axis = linear_axis([value for each in measured for value in each] + ends)
+    values = [value for each in measured for value in each] + ends
+    axis = linear_axis(values or [0.0, 100.0])
     last = run.metrics.last(student)
-    scores = [in_percent(last[arm.key]) for arm in run.arms]
-    full_set = run.metrics.full_set
-    reference = mean(scores[0])
-    rows = []
-    for arm, values in zip(run.arms, scores, strict=True):
-        marks = _marks(values, axis)
-        start, end = sorted((100 * axis(reference), marks.mean))
-        rows.append(AccuracyRow(arm, marks, bar=(start, end - start), gain=marks.value - reference))
-    reached = (full_set, _marks(in_percent(last[FULL]), axis)) if full_set else None
-    return AccuracyFigure(axis, control=100 * axis(reference), rows=rows, full_set=reached)
+    rows, reference = [], _marks(last[CONTROL], axis)
+    for arm in run.arms:
+        row = AccuracyRow(arm, _marks(last[arm.key], axis), diverged_text(last[arm.key]))
+        if row.marks is not None and reference is not None:
+            start, end = sorted((reference.mean, row.marks.mean))
+            row = replace(row, bar=(start, end - start), gain=row.marks.value - reference.value)
+        rows.append(row)
+    full_set, reached = run.metrics.full_set, None
+    if full_set is not None:
+        reached = (full_set, _marks(last[FULL], axis), diverged_text(last[FULL]))
+    control = None if reference is None else reference.mean
+    return AccuracyFigure(axis, control=control, rows=rows, full_set=reached)
 
 
-def _marks(scores: Sequence[float], axis: Axis) -> Marks:
+def _marks(accuracies: Fractions, axis: Axis) -> Marks | None:
+    """The students of a set; None: some diverged."""
+    if (fractions := of_all(accuracies)) is None:
+        return None
+    scores = in_percent(fractions)
     value, deviation = mean(scores), spread(scores)
     return Marks(
         dots=[100 * axis(score) for score in scores],

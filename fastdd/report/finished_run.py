@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe
 from ..config.naming import student_titles
+from ..distilled.fingerprint import require_same_images
 from ..errors import InputError
 from ..experts import ExpertBuffer
 from ..run_folder import ArmResult, Manifest, Metrics, RunFolder, UnitLog, read, read_manifest, read_recipe
@@ -122,7 +123,8 @@ def read_run(path: Path) -> FinishedRun:
         path: its folder.
 
     Raises:
-        InputError: the folder or a file in it is missing, damaged or of another version; it is named.
+        InputError: the folder or a file in it is missing, damaged or of another version, or the results are
+            of other images; it is named.
     """
     if not path.is_dir():
         raise InputError(f"run folder {path} does not exist; make it with `fastdd run RECIPE --out {path}`")
@@ -134,6 +136,7 @@ def read_run(path: Path) -> FinishedRun:
     if unknown := metrics.arms.keys() - {CONTROL, *recipe.arms}:
         raise damaged(folder.metrics, f"the recipe has no arm {min(unknown)!r}")
     _check_students(folder, recipe, metrics)
+    require_same_images(folder, recipe, metrics)
     return FinishedRun(
         folder=folder,
         recipe=recipe,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import CONTROL
+from ..run_folder.accuracies import Fractions, diverged_text, of_all
 from ..runtime.files import write_text
 from . import figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
@@ -49,7 +50,8 @@ class Column:
         direction: 1 where larger values are better, -1 where smaller ones are.
         value: the value of an arm; None: the arm has none.
         format: format of the value.
-        fractions: the accuracies over seeds whose mean the value is; None: it is no mean.
+        fractions: the accuracies of the seeds, whose mean the value is; it has none where a student diverged.
+            None: the value is no mean.
         student: the kind of students that it is of; None: the run has one kind, or the value is of none.
     """
 
@@ -58,7 +60,7 @@ class Column:
     direction: int
     value: Callable[[FinishedArm], float | None]
     format: str
-    fractions: Callable[[FinishedArm], Sequence[float]] | None = None
+    fractions: Callable[[FinishedArm], Fractions] | None = None
     student: str | None = None
 
 
@@ -82,10 +84,11 @@ class Cell:
 
 
 def _accuracy_column(
-    name: str, fractions: Callable[[FinishedArm], Sequence[float]], student: str | None = None
+    name: str, fractions: Callable[[FinishedArm], Fractions], student: str | None = None
 ) -> Column:
-    def value(arm: FinishedArm) -> float:
-        return 100 * mean(fractions(arm))
+    def value(arm: FinishedArm) -> float | None:
+        known = of_all(fractions(arm))
+        return None if known is None else 100 * mean(known)
 
     return Column(name, "% ↑", direction=1, value=value, format=".1f", fractions=fractions, student=student)
 
@@ -125,10 +128,14 @@ def _table(
 def _cells(arms: Sequence[FinishedArm], column: Column, finding: Finding | None) -> list[Cell]:
     """The cells of a column; its best value is marked, and all that print like it."""
     values = [column.value(arm) for arm in arms]
-    texts = ["–" if v is None else format(v, column.format).replace("-", "−") for v in values]
+    measured = [column.fractions(arm) if column.fractions else () for arm in arms]
+    texts = [
+        (diverged_text(each) or "–") if v is None else format(v, column.format).replace("-", "−")
+        for v, each in zip(values, measured, strict=True)
+    ]
     known = [(column.direction * v, text) for v, text in zip(values, texts, strict=True) if v is not None]
     best = max(known)[1] if len(known) > 1 else None
-    after = [scatter(column.fractions(arm)) if column.fractions else "" for arm in arms]
+    after = [scatter(each) for each in measured]
     cells = [Cell(text, more, text == best) for text, more in zip(texts, after, strict=True)]
     if column.student is None:
         return cells
@@ -152,9 +159,16 @@ def _mark(arm: FinishedArm, column: Column, finding: Finding | None) -> str:
     return "best of all" if (arm, column.student) == (finding.arm, finding.student) else ""
 
 
-def scatter(fractions: Sequence[float]) -> str:
-    """± and the standard deviation over seeds in percent; empty for one seed."""
+def scatter(accuracies: Fractions) -> str:
+    """± and the standard deviation over seeds in percent; empty for one seed or where a student diverged."""
+    fractions = of_all(accuracies) or []
     return f"± {100 * spread(fractions):.1f}" if len(fractions) > 1 else ""
+
+
+def accuracy_text(accuracies: Fractions) -> str:
+    """The mean over seeds in percent, or how many students diverged where some did."""
+    fractions = of_all(accuracies)
+    return diverged_text(accuracies) if fractions is None else f"{100 * mean(fractions):.1f}"
 
 
 def _full_set_cells(run: FinishedRun) -> list[Cell]:
@@ -165,7 +179,7 @@ def _full_set_cells(run: FinishedRun) -> list[Cell]:
     accuracies = [full_set.last, *(each.last for each in full_set.students.values())]
     if not full_set.students:
         accuracies.append(full_set.best)
-    reached = [Cell(f"{100 * mean(each):.1f}", scatter(each)) for each in accuracies]
+    reached = [Cell(accuracy_text(each), scatter(each)) for each in accuracies]
     return reached + [Cell("–")] * len(OTHER_COLUMNS)
 
 
@@ -198,17 +212,26 @@ class Finding:
 
 
 def find_best(run: FinishedRun) -> Finding | None:
-    """The best set of a run; None where only the control was run."""
-    if len(run.arms) < 2:
+    """The best set of a run; None where only the control was run, or nothing is left to compare.
+
+    Kinds of students of which some of the control's diverged are left out, and so are sets of which some did.
+    """
+    controls: dict[str, list[float]] = {}
+    sets: list[tuple[list[float], str, FinishedArm]] = []
+    for name in run.students:
+        last = run.metrics.last(name)
+        if (fractions := of_all(last[CONTROL])) is None:
+            continue
+        controls[name] = in_percent(fractions)
+        for arm in run.arms[1:]:
+            if (fractions := of_all(last[arm.key])) is not None:
+                sets.append((in_percent(fractions), name, arm))
+    if not sets:
         return None
-    last = {name: run.metrics.last(name) for name in run.students}
-    student, best = max(
-        ((name, arm) for name in last for arm in run.arms[1:]),
-        key=lambda pair: mean(last[pair[0]][pair[1].key]),
-    )
-    scores, control = in_percent(last[student][best.key]), in_percent(last[student][CONTROL])
+    scores, student, best = max(sets, key=lambda each: mean(each[0]))
+    control = controls[student]
     gain = mean(scores) - mean(control)
-    random_student = max(last, key=lambda name: mean(last[name][CONTROL]))
+    random_student = max(controls, key=lambda name: mean(controls[name]))
     return Finding(
         arm=best,
         student=student,
@@ -217,7 +240,7 @@ def find_best(run: FinishedRun) -> Finding | None:
         gain=gain,
         clear=abs(gain) > math.hypot(spread(scores), spread(control)),
         random_student=random_student,
-        random_value=100 * mean(last[random_student][CONTROL]),
+        random_value=mean(controls[random_student]),
     )
 
 

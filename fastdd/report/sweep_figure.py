@@ -14,6 +14,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from ..config.naming import point_text, short_keys
+from ..run_folder.accuracies import Fractions, of_all
 from .axis import Axis, Geometry, linear_axis
 from .figures import mean, spread
 from .grid_axis import GridAxis, grid_axis
@@ -38,12 +39,12 @@ class SweptSet:
         title: title of its arm in the recipe.
         at: keys of the grid, those of the run among them, and the values with which the set was made and
             evaluated.
-        last: accuracies of the seeds after the last step, as fractions.
+        last: accuracies of the seeds after the last step, as fractions; None for a student that diverged.
     """
 
     title: str
     at: Mapping[str, JsonValue]
-    last: Sequence[float]
+    last: Fractions
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,12 @@ class SweptRun:
 
     Attributes:
         at: the keys of the grid that concern the whole run, and their values.
-        control: accuracies of the control's seeds, as fractions.
+        control: accuracies of the control's seeds, as fractions; None for a student that diverged.
         sets: its other sets.
     """
 
     at: Mapping[str, JsonValue]
-    control: Sequence[float]
+    control: Fractions
     sets: Sequence[SweptSet]
 
 
@@ -140,7 +141,7 @@ class SweepFigure:
 
 
 def accuracy_by_key(runs: Sequence[SweptRun], keys: Sequence[str]) -> SweepFigure:
-    """The figure of a sweep.
+    """The figure of a sweep. Sets and controls of which students diverged have no mark.
 
     Args:
         runs: the runs in the order of the grid; their sets may include some that were not swept.
@@ -151,7 +152,7 @@ def accuracy_by_key(runs: Sequence[SweptRun], keys: Sequence[str]) -> SweepFigur
     across = _unique(run.at[keys[0]] for run in runs if keys[0] in run.at)
     across = _unique([*across, *(each.at[keys[0]] for each in sets if keys[0] in each.at)])
     x = grid_axis(across, log=keys[0] == "ipc")
-    y = linear_axis([end for last in measured for end in _ends(last)])
+    y = linear_axis([end for last in measured for end in _ends(last) or ()] or [0.0, 100.0])
     frame = _Frame(keys[0], short_keys(keys), run_keys=frozenset(runs[0].at), x_axis=x, y_axis=y)
     labels = _unique(map(frame.label, sets))
     panels = [
@@ -180,9 +181,11 @@ def _unique(items: Iterable[T]) -> list[T]:
     return found
 
 
-def _ends(last: Sequence[float]) -> tuple[float, float]:
-    """One standard deviation below and above the mean, in percent."""
-    values = [100 * float(value) for value in last]
+def _ends(last: Fractions) -> tuple[float, float] | None:
+    """One standard deviation below and above the mean, in percent; None: a student diverged."""
+    if (fractions := of_all(last)) is None:
+        return None
+    values = [100 * float(value) for value in fractions]
     return mean(values) - spread(values), mean(values) + spread(values)
 
 
@@ -237,17 +240,18 @@ class _Frame:
         level = self.key not in sets[0].at
         room = (PANEL.right - PANEL.left) / len(self.x_axis.values)
         aside = 0.0 if self.x_axis.numbers else (number - (lines - 1) / 2) * min(APART, room / (lines + 1))
-        marks = [self._mark(each, label, aside) for each in sets]
+        ends = [(each, _ends(each.last)) for each in sets]
+        marks = [self._mark(each, reached, label, aside) for each, reached in ends if reached is not None]
         marks.sort(key=lambda mark: mark.x)
         path = ""
-        if level:
+        if level and marks:
             path = f"M{PANEL.left} {marks[0].y}H{PANEL.right}"
         elif self.x_axis.numbers and len(marks) > 1:
             path = "M" + "L".join(f"{mark.x} {mark.y}" for mark in marks)
         return Line(1 + number, label, marks, path=path, level=level)
 
-    def _mark(self, each: SweptSet, label: str, aside: float) -> Mark:
-        low, high = _ends(each.last)
+    def _mark(self, each: SweptSet, reached: tuple[float, float], label: str, aside: float) -> Mark:
+        low, high = reached
         middle = (low + high) / 2
         where, x = "", PANEL.right - GAP
         if self.key in each.at:
@@ -280,7 +284,15 @@ class _Frame:
             spans = [(x - half, x + half, last) for x, last in sorted(middles, key=lambda pair: pair[0])]
         mean_path = band = ""
         for piece in [spans] if self.x_axis.numbers else [[span] for span in spans]:
-            corners = [(x, *_ends(last)) for left, right, last in piece for x in dict.fromkeys((left, right))]
+            reached = [(left, right, _ends(last)) for left, right, last in piece]
+            corners = [
+                (x, *ends)
+                for left, right, ends in reached
+                if ends is not None
+                for x in dict.fromkeys((left, right))
+            ]
+            if not corners:
+                continue
             means = [f"{x:.1f} {self._height((low + high) / 2)}" for x, low, high in corners]
             upper = [f"{x:.1f} {self._height(high)}" for x, _, high in corners]
             lower = [f"{x:.1f} {self._height(low)}" for x, low, _ in reversed(corners)]

@@ -74,7 +74,8 @@ class Manifest(Record):
     recipe_hash: str
     """first 12 hex digits of the resolved recipe's sha256"""
     fingerprints: dict[str, str]
-    """sha256 of the code, both splits (``train``, ``test``), teachers and their initial weights"""
+    """sha256 of the code, both splits (``train``, ``test``), teachers and their initial weights; and, as
+    ``labels ARM``, of the files of the images that an arm's soft labels are of"""
     stages: dict[str, StageWork]
     """work by stage, such as ``bank`` or ``recover deda``"""
     full_set_left_out: str | None
@@ -126,11 +127,15 @@ class ProtocolResult(Record):
 class StudentAccuracies(Record):
     """The students of a section on one set; accuracies are fractions, one a student."""
 
-    last: tuple[float, ...]
-    """test accuracy after the last step"""
-    best: tuple[float, ...]
-    """largest test accuracy of any test during the training"""
+    last: tuple[float | None, ...]
+    """test accuracy after the last step; null: the student diverged"""
+    best: tuple[float | None, ...]
+    """largest test accuracy of any test during the training; null: the student diverged"""
     curves: tuple[Curve, ...]
+    diverged: tuple[str | None, ...] = ()
+    """how each student diverged, null for one that did not; absent: none did"""
+    learned_from: str | None = None
+    """as in the students' files"""
 
 
 class ArmResult(Record):
@@ -139,11 +144,17 @@ class ArmResult(Record):
     title: str
     seen: int
     """images a class that students see"""
-    last: tuple[float, ...]
-    """test accuracy after the last step"""
-    best: tuple[float, ...]
-    """largest test accuracy of any test during the training"""
+    images: str | None = None
+    """fingerprint of the files of its images; absent: an earlier version measured it"""
+    last: tuple[float | None, ...]
+    """test accuracy after the last step; null: the student diverged"""
+    best: tuple[float | None, ...]
+    """largest test accuracy of any test during the training; null: the student diverged"""
     curves: tuple[Curve, ...]
+    diverged: tuple[str | None, ...] = ()
+    """how each student diverged, null for one that did not; absent: none did"""
+    learned_from: str | None = None
+    """as in the students' files"""
     coverage: float
     """share of the real images that have a distilled one within their k nearest neighbours' distance"""
     vendi: float
@@ -169,9 +180,13 @@ class FullSetResult(Record):
     title: str
     images: int
     """real images that the students see"""
-    last: tuple[float, ...]
-    best: tuple[float, ...]
+    last: tuple[float | None, ...]
+    """test accuracy after the last step; null: the student diverged"""
+    best: tuple[float | None, ...]
+    """largest test accuracy of any test during the training; null: the student diverged"""
     curves: tuple[Curve, ...]
+    diverged: tuple[str | None, ...] = ()
+    """how each student diverged, null for one that did not; absent: none did"""
     students: dict[str, FullSetAccuracies] = {}
     """the further students of the recipe, by name; absent: it has none"""
 
@@ -201,16 +216,32 @@ class Metrics(Record):
     students: dict[str, ProtocolResult] = {}
     """protocols of the recipe's further students, by name; absent: it has none"""
 
-    def last(self, student: str = "") -> dict[str, tuple[float, ...]]:
+    def last(self, student: str = "") -> dict[str, tuple[float | None, ...]]:
         """Accuracies after the last step of every arm, and of the whole training set under the name ``full``.
 
         Args:
             student: a name in ``students``; empty for the recipe's section ``student``.
         """
+        return {name: each.last for name, each in self._of(student).items()}
+
+    def diverged(self) -> list[str]:
+        """A line for each set of which students diverged, such as ``deda: 1 of 3 students: seed 2 diverged at
+        step 7: its loss is nan``."""
+        lines = []
+        for student in ("", *self.students):
+            for name, each in self._of(student).items():
+                how = [f"seed {seed} {text}" for seed, text in enumerate(each.diverged) if text is not None]
+                if how:
+                    kind = f"{student} students" if student else "students"
+                    lines.append(f"{name}: {len(how)} of {len(each.last)} {kind}: {how[0]}")
+        return lines
+
+    def _of(self, student: str) -> dict[str, ArmResult | FullSetResult | StudentAccuracies]:
+        """The students of one kind, by the set that they learned; the whole training set is ``full``."""
         sets: dict[str, ArmResult | FullSetResult] = dict(self.arms)
         if self.full_set is not None:
             sets[FULL] = self.full_set
-        return {name: each.students[student].last if student else each.last for name, each in sets.items()}
+        return {name: each.students[student] if student else each for name, each in sets.items()}
 
 
 # -- the other files -----------------------------------------------------------------------------
@@ -269,16 +300,23 @@ class StudentResult(Record):
     """seed_SEED.json: the test accuracy of one student, as fractions."""
 
     seed: int
-    last: float
-    best: float
+    last: float | None
+    """null: the student diverged"""
+    best: float | None
     curve: Curve
+    diverged: str | None = None
+    """how it diverged; absent: it did not"""
+    learned_from: str | None = None
+    """fingerprint of the images, and of their stored labels if it learned those; absent: it learned the whole
+    training set, or an earlier version trained it"""
 
 
 class SweepScores(Record):
     """Scores of the control of a sweep's run; as in metrics.json."""
 
-    last: tuple[float, ...]
-    best: tuple[float, ...]
+    last: tuple[float | None, ...]
+    best: tuple[float | None, ...]
+    diverged: tuple[str | None, ...] = ()
     coverage: float
     vendi: float
     cosine: float
@@ -292,8 +330,9 @@ class SweepArm(Record):
     title: str
     at: dict[str, JsonValue]
     """its values of the grid's keys; empty: no key concerns it"""
-    last: tuple[float, ...]
-    best: tuple[float, ...]
+    last: tuple[float | None, ...]
+    best: tuple[float | None, ...]
+    diverged: tuple[str | None, ...] = ()
     coverage: float
     vendi: float
     cosine: float

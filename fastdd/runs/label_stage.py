@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import sys
 from itertools import product
 
 from torch import Tensor
 
-from .. import labels
+from .. import labels, teachers
 from ..config import CONTROL
+from ..distilled.fingerprint import labels_key
 from ..evaluate import ReplayedBatches, StudentBatches, protocol_hash, protocol_text
+from ..labels.manifest import MANIFEST
 from ..run_folder.results import stage_of
 from ..teachers import Teacher
 from .run import Run
@@ -31,25 +35,44 @@ def label_arms(run: Run) -> None:
     if experiment.recipe.labels.per == "view":
         students += [name for name, config in experiment.recipe.students.items() if config.labels == "stored"]
     for student, arm in product(students, experiment.arms):
+        key, now = labels_key(arm, student), run.image_fingerprints[arm]
         if not _is_labelled(run, arm, student):
             with run.session.stage(stage_of("label", student, arm)) as work:
                 images, _ = run.distilled(arm)
                 _label(run, arm, student, images)
                 work.images = len(images)
+        if run.session.manifest.fingerprints.get(key) != now:
+            run.session.manifest.fingerprints[key] = now
+            run.session.write_manifest()
 
 
 def _is_labelled(run: Run, arm: str, student: str) -> bool:
+    """Whether the run folder has labels of the images as they are now; labels of others are deleted."""
     per = run.experiment.recipe.labels.per
     path = run.folder.labels(arm, per, student)
-    return labels.is_whole(path) if per == "view" else path.is_file()
+    if not (labels.is_whole(path) if per == "view" else path.is_file()):
+        return False
+    if run.session.manifest.fingerprints.get(labels_key(arm, student)) == run.image_fingerprints[arm]:
+        return True
+    images, _ = run.distilled(arm)  # the files are others, or nothing was noted: the pixels decide
+    by_view = per == "view"
+    labelled = labels.StoredLabels.open(path).manifest.images if by_view else labels.read_labels(path).images
+    if labelled in (None, labels.images_fingerprint(images)):
+        return True
+    print(f"label {arm}: its images have changed, so they are labelled again", file=sys.stderr)
+    if by_view:
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    return False
 
 
 def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
     """Label an arm's uint8 images [N, C, H, W]; by view, as a student's protocol shows them."""
-    recipe, teachers = run.experiment.recipe, _labelling_teachers(run)
+    recipe, labelling = run.experiment.recipe, _labelling_teachers(run)
     path = run.folder.labels(arm, recipe.labels.per, student)
     if recipe.labels.per == "image":
-        logits = labels.label_images(teachers, images, arm, recipe.labels.average)
+        logits = labels.label_images(labelling, images, arm, recipe.labels.average)
         labels.save_labels(path, logits, images)
         return
     planned = labels.plan_labels(
@@ -57,10 +80,10 @@ def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
         run.experiment.protocol(arm, student),
         images,
         classes=len(run.experiment.classes),
-        teachers=tuple(run.session.manifest.fingerprints[_print_of(name)] for name in teachers),
+        teachers=tuple(run.session.manifest.fingerprints[_print_of(name)] for name in labelling),
         seed=recipe.seed,
     )
-    labels.label_views(teachers, images, path, planned, name=arm)
+    labels.label_views(labelling, images, path, planned, name=arm)
 
 
 def _labelling_teachers(run: Run) -> dict[str, Teacher]:
@@ -109,6 +132,19 @@ def stored_labels(
         hard_labels=truth if config.hard_weight else None,
         replay=recipe.labels.replay,
     )
+
+
+def learned_from(run: Run, arm: str, student: str = "") -> str:
+    """The fingerprint of what an arm's students learn: its images, and its soft labels if those are stored.
+
+    Of labels by view it takes the manifest, which says what determined them.
+    """
+    images, per = run.image_fingerprints[arm], run.experiment.recipe.labels.per
+    if run.experiment.students[student].labels != "stored":
+        return images
+    path = run.folder.labels(arm, per, student)
+    stored = teachers.fingerprint(path / MANIFEST if per == "view" else path)
+    return hashlib.sha256(f"{images} {stored}".encode()).hexdigest()
 
 
 def described_protocol(run: Run, student: str = "") -> tuple[str, str]:

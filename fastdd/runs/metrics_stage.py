@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fastdd_kernels import knn_radii
 
 from .. import evaluate
-from ..run_folder import ArmResult, Metrics, write
-from ..run_folder.results import DataResult, ProtocolResult, TeacherResult
+from ..run_folder import ArmResult, Metrics, read, write
+from ..run_folder.results import DataResult, ProtocolResult, StudentAccuracies, TeacherResult, damaged
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
 from .label_stage import described_protocol
 from .run import Run
-from .student_stage import accuracies, full_set_result, further_accuracies
+from .student_stage import arm_accuracies, full_set_result, further_accuracies
+
+IMAGES = "images"
+"""key of the fingerprints in the metadata of embeddings.safetensors"""
 
 
 def write_metrics(run: Run) -> None:
-    """Measure what the run folder lacks: embeddings.safetensors, metrics.json."""
-    if not run.folder.metrics.is_file():
-        write(run.folder.metrics, _measure(run))
+    """Measure what the run folder lacks: embeddings.safetensors, metrics.json.
+
+    Both are measured again where images, or what students learned, have changed since.
+    """
+    file = run.folder.metrics
+    if not file.is_file() or not _is_current(run, read(file, Metrics)):
+        write(file, _measure(run))
+
+
+def _is_current(run: Run, metrics: Metrics) -> bool:
+    """Whether results are of the present images and students; those of earlier versions do not say so."""
+    for arm, result in metrics.arms.items():
+        students: dict[str, ArmResult | StudentAccuracies] = {"": result, **result.students}
+        learned = {name: arm_accuracies(run, arm, name).get("learned_from") for name in students}
+        if result.images != run.image_fingerprints.get(arm):
+            return False
+        if any(each.learned_from != learned[name] for name, each in students.items()):
+            return False
+    return True
 
 
 def _measure(run: Run) -> Metrics:
@@ -69,20 +91,40 @@ def _arms(run: Run) -> dict[str, ArmResult]:
             seen = run.experiment.seen(arm)
             truth = torch.arange(len(run.experiment.classes)).repeat_interleave(seen)
             diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, k=k)
-            own = {"title": method.title, "seen": seen, **accuracies(run, arm), **asdict(diversity)}
-            arms[arm] = ArmResult.model_validate(own | further_accuracies(run, arm))
+            own = {"title": method.title, "seen": seen, "images": run.image_fingerprints[arm]}
+            own |= {**arm_accuracies(run, arm), **asdict(diversity), **further_accuracies(run, arm)}
+            arms[arm] = ArmResult.model_validate(own)
         work.images = len(real)
     return arms
 
 
 def _embeddings(run: Run) -> dict[str, Tensor]:
-    """Teacher embeddings [N, D] float16 of the real training images (``real``) and of every arm's images."""
-    path = run.folder.embeddings
-    if not path.is_file():
-        real, labels = _real_embeddings(run)
-        arms = {arm: evaluate.embed(run.teacher, run.distilled(arm)[0]).half() for arm in run.experiment.arms}
-        write_tensors(path, {"real": real, "real_labels": labels, **arms})
-    return load_file(path)
+    """Teacher embeddings [N, D] float16 of the real training images (``real``) and of every arm's images.
+
+    The file's metadata note the fingerprints of the arms' images, and what is of other images is made again.
+    """
+    path, images = run.folder.embeddings, run.image_fingerprints
+    tensors, noted = _read_embeddings(path) if path.is_file() else ({}, {})
+    if len(tensors.get("real", ())) != sum(run.bank.counts):
+        tensors["real"], tensors["real_labels"] = _real_embeddings(run)
+        noted = {}
+    for arm in images:
+        if arm not in tensors or noted.get(arm) != images[arm]:
+            tensors[arm] = evaluate.embed(run.teacher, run.distilled(arm)[0]).half().cpu()
+    if noted != images:
+        write_tensors(path, tensors, {IMAGES: json.dumps(images)})
+    return tensors
+
+
+def _read_embeddings(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The embeddings of a file, and the fingerprints that it notes; none in files of earlier versions."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            noted = TypeAdapter(dict[str, str]).validate_json((file.metadata() or {}).get(IMAGES, "{}"))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise damaged(path, str(error)) from error
+    return tensors, noted
 
 
 def _real_embeddings(run: Run) -> tuple[Tensor, Tensor]:

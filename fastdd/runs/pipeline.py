@@ -92,7 +92,6 @@ def _report(run: Run) -> None:
     page, metrics = run.folder.report, run.folder.metrics
     is_current = page.is_file() and page.stat().st_mtime_ns >= metrics.stat().st_mtime_ns
     if is_current and not run.session.stages:  # nothing of what it shows was made after it
-        run.require_images()
         return
     with run.session.stage("report"):
         report(run.folder.path)

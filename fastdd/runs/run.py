@@ -8,7 +8,8 @@ from functools import cached_property
 from torch import Tensor
 
 from ..bank import Bank
-from ..distilled.images import load_recovered, require_files
+from ..distilled.fingerprint import arm_fingerprint
+from ..distilled.images import load_recovered
 from ..experts import ExpertBuffer
 from ..run_folder import RunFolder, Session
 from ..teachers import Teacher
@@ -65,15 +66,20 @@ class Run:
         assert self.experiment.experts is not None
         return self.experiment.experts.buffer(self.session)
 
-    def require_images(self) -> None:
-        """Look whether all distilled images are there; they are not read.
+    @cached_property
+    def image_fingerprints(self) -> dict[str, str]:
+        """Arm -> the fingerprint of its image files, once all of them are there.
 
         Raises:
-            InputError: an image is missing.
+            InputError: an image is missing or unreadable.
         """
-        for arm, method in self.experiment.arms.items():
-            seen = self.experiment.seen(arm)
-            require_files(self.folder.images(arm), self.experiment.classes, seen, method=method)
+        experiment = self.experiment
+        return {
+            arm: arm_fingerprint(
+                self.folder, arm, experiment.classes, experiment.seen(arm), method=experiment.arms[arm]
+            )
+            for arm in experiment.arms
+        }
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """An arm's distilled images.

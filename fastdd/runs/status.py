@@ -11,7 +11,7 @@ from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe, Student
 from ..errors import InputError
 from ..experts import finished_experts
 from ..recover import all_units, teachers_used
-from ..run_folder import RunFolder, UnitPlan, read, read_manifest, read_recipe
+from ..run_folder import RunFolder, StudentResult, UnitPlan, read, read_manifest, read_recipe
 from ..run_folder.results import stage_of
 
 
@@ -23,17 +23,20 @@ class Progress:
         stage: its name.
         done, total: finished and all parts; total is None where it is not known yet.
         unit: what a part is, in the plural.
+        diverged: how many students of it diverged.
     """
 
     stage: str
     done: int
     total: int | None
     unit: str
+    diverged: int = 0
 
     def __str__(self) -> str:
         state = "done" if self.done == self.total else "to do" if not self.done else "in part"
         total = "?" if self.total is None else self.total
-        return f"{self.stage:<28} {state:<8} {self.done}/{total} {self.unit}"
+        lost = f", {self.diverged} diverged" if self.diverged else ""
+        return f"{self.stage:<28} {state:<8} {self.done}/{total} {self.unit}{lost}"
 
 
 def status(folder: Path) -> list[Progress]:
@@ -71,7 +74,9 @@ def status(folder: Path) -> list[Progress]:
 
 def _students(run: RunFolder, arm: str, name: str, config: Student) -> Progress:
     """The students of an arm under one protocol, which has a name but for the section ``student``."""
-    return Progress(stage_of("students", name, arm), len(run.students(arm, name)), config.seeds, "students")
+    files = run.students(arm, name)
+    lost = sum(read(file, StudentResult).diverged is not None for file in files)
+    return Progress(stage_of("students", name, arm), len(files), config.seeds, "students", diverged=lost)
 
 
 def _bank(folder: Path) -> tuple[int, int | None]:

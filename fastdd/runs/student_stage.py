@@ -6,9 +6,10 @@ name. Within a section those of the whole training set come last.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import sys
 from itertools import product
-from typing import NamedTuple, TypedDict
+from pathlib import Path
+from typing import NamedTuple, NotRequired, TypedDict
 
 from ..config import FULL
 from ..distilled.runs import learned_lr
@@ -17,19 +18,26 @@ from ..evaluate.full_set import FullSet
 from ..models.build import network_builder
 from ..run_folder import FullSetResult, StudentResult, read, write
 from ..run_folder.results import Curve, FullSetAccuracies, StudentAccuracies, stage_of
-from ..runtime.distributed import barrier, claims
+from ..runtime.distributed import barrier, claims, is_main
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
-from .label_stage import stored_labels
+from .label_stage import learned_from, stored_labels
 from .run import Run
 
 
 class Accuracies(TypedDict):
-    """Test accuracies as fractions, one entry a student."""
+    """Test accuracies as fractions, one entry a student; ``diverged`` only where one did."""
 
-    last: tuple[float, ...]
-    best: tuple[float, ...]
+    last: tuple[float | None, ...]
+    best: tuple[float | None, ...]
     curves: tuple[Curve, ...]
+    diverged: NotRequired[tuple[str | None, ...]]
+
+
+class ArmAccuracies(Accuracies):
+    """The same of an arm; ``learned_from`` only where all students note the same."""
+
+    learned_from: NotRequired[str]
 
 
 class _Job(NamedTuple):
@@ -52,8 +60,12 @@ class _Job(NamedTuple):
 
 
 def train_students(run: Run) -> None:
-    """Train and test the students that the run folder lacks, of all protocols, arms and seeds."""
-    left = [job for job in _jobs(run) if not run.folder.student(job.learned, job.seed, job.student).is_file()]
+    """Train and test the students that the run folder lacks, of all protocols, arms and seeds.
+
+    Students that learned other images or labels than those that the run folder has now are trained again.
+    """
+    barrier()  # the main process has labelled
+    left = _left(run)
     barrier()  # all processes have listed them before any is finished
     full: dict[str, FullSet] = {}  # of one student at a time, whose images are decoded once
     for number in claims("students", len(left)):
@@ -62,6 +74,32 @@ def train_students(run: Run) -> None:
             full = {job.student: run.experiment.full_set(job.student)}
         _train(run, job, full[job.student])
     barrier()
+
+
+def _left(run: Run) -> list[_Job]:
+    """The students that are to be trained; stderr says which are trained again, and which cannot be told."""
+    left, changed, unknown = list[_Job](), list[str](), dict[str, Path]()
+    for job in _jobs(run):
+        file = run.folder.student(job.learned, job.seed, job.student)
+        if not file.is_file():
+            left.append(job)
+        elif job.learned != FULL:
+            known = read(file, StudentResult).learned_from
+            if known is None:
+                unknown[job.title] = file.parent
+            elif known != learned_from(run, job.learned, job.student):
+                changed.append(job.title)
+                left.append(job)
+    if is_main():
+        for title in dict.fromkeys(changed):
+            print(f"{title}: the images or labels have changed, so they are trained again", file=sys.stderr)
+        for title, folder in unknown.items():
+            print(
+                f"{title}: an earlier version of fastdd trained them and did not note from which images; "
+                f"they are taken to be of the present ones (delete {folder} to train them again)",
+                file=sys.stderr,
+            )
+    return left
 
 
 def _jobs(run: Run) -> list[_Job]:
@@ -106,25 +144,44 @@ def _train(run: Run, job: _Job, full: FullSet) -> None:
             hard_labels=truth,
         )
         work.images = total
-    found = StudentResult.model_validate({"seed": seed, **asdict(result)})
-    write(run.folder.student(name, seed, student), found)
+    content = {"seed": seed, **result.content()}
+    if name != FULL:
+        content["learned_from"] = learned_from(run, name, student)
+    write(run.folder.student(name, seed, student), StudentResult.model_validate(content))
 
 
 def accuracies(run: Run, name: str, student: str = "") -> Accuracies:
     """Accuracies of an arm's students, or of those of the whole training set, under one protocol."""
-    seeds = range(run.experiment.students[student].seeds)
-    found = [read(run.folder.student(name, seed, student), StudentResult) for seed in seeds]
-    return {
+    found = _found(run, name, student)
+    accuracies: Accuracies = {
         "last": tuple(each.last for each in found),
         "best": tuple(each.best for each in found),
         "curves": tuple(each.curve for each in found),
     }
+    if any(each.diverged for each in found):
+        accuracies["diverged"] = tuple(each.diverged for each in found)
+    return accuracies
+
+
+def arm_accuracies(run: Run, arm: str, student: str = "") -> ArmAccuracies:
+    """Accuracies of an arm's students under one protocol, and what they learned from."""
+    measured: ArmAccuracies = {**accuracies(run, arm, student)}
+    known = {each.learned_from for each in _found(run, arm, student)}
+    if len(known) == 1 and (learned := known.pop()) is not None:
+        measured["learned_from"] = learned
+    return measured
+
+
+def _found(run: Run, name: str, student: str) -> list[StudentResult]:
+    """The students of a set under one protocol, by seed."""
+    seeds = range(run.experiment.students[student].seeds)
+    return [read(run.folder.student(name, seed, student), StudentResult) for seed in seeds]
 
 
 def further_accuracies(run: Run, arm: str) -> dict[str, dict[str, StudentAccuracies]]:
     """``students``: the further students of an arm by name; nothing where the recipe has none."""
     names = run.experiment.recipe.students
-    found = {name: StudentAccuracies(**accuracies(run, arm, name)) for name in names}
+    found = {name: StudentAccuracies(**arm_accuracies(run, arm, name)) for name in names}
     return {"students": found} if found else {}
 
 

@@ -113,7 +113,7 @@ def _results(grid: Grid, metrics: Sequence[Metrics]) -> SweepResults:
 
 def _scores(arm: ArmResult) -> dict[str, object]:
     """What sweep.json takes over of an arm's results."""
-    return arm.model_dump(include=set(SweepScores.model_fields))
+    return arm.model_dump(include=set(SweepScores.model_fields), exclude_unset=True)
 
 
 def _swept(results: SweepResults) -> list[SweptRun]:

@@ -89,7 +89,12 @@ def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
         print(f"squeeze: {origin} was {text}; its accuracy may suffer", file=sys.stderr)
     images, truth = teacher.real.test
     work.images = len(images)
-    reached = teachers.accuracy(given.network, given.normalize, images, truth)
+    try:
+        reached = teachers.accuracy(given.network, given.normalize, images, truth)
+    except teachers.NotFiniteError as error:
+        raise InputError(
+            f"{teacher.key}: {origin} has no accuracy: {error}; give a teacher whose training did not diverge"
+        ) from error
     if reached < config.minimum_accuracy:
         raise InputError(
             f"{teacher.key}: {origin} has {reached:.1%} test accuracy here, expected at least "

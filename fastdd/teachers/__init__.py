@@ -15,12 +15,13 @@ from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
 from .passes import Passes, open_passes
 from .squeeze import Squeezed, save_squeezed, squeeze
 from .taps import Features, Taps
-from .training import EVALUATION_BATCH, WeightAverage, accuracy, decay_groups
+from .training import EVALUATION_BATCH, NotFiniteError, WeightAverage, accuracy, decay_groups
 
 __all__ = [
     "EVALUATION_BATCH",
     "Card",
     "Features",
+    "NotFiniteError",
     "Passes",
     "Squeezed",
     "Taps",

@@ -31,7 +31,7 @@ from .initial_weights import initial_network
 from .load import Teacher, fingerprint, save_teacher
 from .optimizer import learning_rate, sgd
 from .passes import Passes
-from .training import WeightAverage, streamed_accuracy
+from .training import NotFiniteError, WeightAverage, streamed_accuracy
 
 NOT_TRAINING = ("network", "weights", "mean", "std", "minimum_accuracy")
 """Settings of a teacher that do not describe how it is trained."""
@@ -98,7 +98,10 @@ def squeeze(
             bar.line(note)
         for epoch in range(len(curve), config.epochs):
             loss = run.epoch(epoch, train.epoch(epoch), bar)
-            reached = streamed_accuracy(run.tested.eval(), run.teacher.normalize, test.epoch(0))
+            try:
+                reached = streamed_accuracy(run.tested.eval(), run.teacher.normalize, test.epoch(0))
+            except NotFiniteError as error:
+                raise run.diverged(epoch, str(error)) from error
             rate = learning_rate(config, (epoch + 1) * len(train) - 1, config.epochs * len(train))
             curve.append({"epoch": epoch + 1, "lr": rate, "loss": loss, "accuracy": reached})
             bar.line(f"epoch {epoch + 1}/{config.epochs}: lr {rate:.3g}, loss {loss:.4f}, test {reached:.2%}")
@@ -168,12 +171,16 @@ class _Training:
             bar.advance(len(labels), self.note)
         mean = torch.stack(losses).mean().item()
         if not torch.tensor(mean).isfinite():
-            raise InputError(
-                f"squeeze diverged in epoch {epoch + 1}: the mean loss is {mean}; lower "
-                f"{self.key}.lr = {config.lr:g}, or warm up for longer ({self.key}.warmup)"
-            )
+            raise self.diverged(epoch, f"the mean loss is {mean}")
         self.note = f"loss {mean:.3f}"
         return mean
+
+    def diverged(self, epoch: int, how: str) -> InputError:
+        """The error of a training that leads to no teacher."""
+        return InputError(
+            f"squeeze diverged in epoch {epoch + 1}: {how}; lower {self.key}.lr = {self.config.lr:g}, or "
+            f"warm up for longer ({self.key}.warmup)"
+        )
 
 
 def save_squeezed(

@@ -9,15 +9,38 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..errors import InputError
 from ..models.build import as_input
 
 EVALUATION_BATCH = 500
 
 
+class NotFiniteError(InputError):
+    """A network has weights or logits that are NaN or infinite, and so no accuracy; the text says which."""
+
+
+def require_finite_weights(network: nn.Module) -> None:
+    """Look at all parameters; the host waits for the device once.
+
+    Raises:
+        NotFiniteError: a parameter holds NaN or infinite values; it is named.
+    """
+    named = dict(network.named_parameters())
+    if not named:
+        return
+    finite = torch.stack([weights.isfinite().all() for weights in named.values()]).tolist()
+    if not all(finite):
+        raise NotFiniteError(f"its weights {list(named)[finite.index(False)]} hold NaN or infinite values")
+
+
 def accuracy(
     network: nn.Module, normalize: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor
 ) -> float:
-    """Top-1 accuracy in [0, 1] of a classifier on uint8 images [N, C, H, W] with int64 labels [N]."""
+    """Top-1 accuracy in [0, 1] of a classifier on uint8 images [N, C, H, W] with int64 labels [N].
+
+    Raises:
+        NotFiniteError: see streamed_accuracy.
+    """
     pairs = zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
     return streamed_accuracy(network, normalize, pairs)
 
@@ -26,12 +49,21 @@ def accuracy(
 def streamed_accuracy(
     network: nn.Module, normalize: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
 ) -> float:
-    """Top-1 accuracy in [0, 1] of a classifier on batches (uint8 images [B, C, H, W], int64 labels [B])."""
-    hits, seen = [], 0
+    """Top-1 accuracy in [0, 1] of a classifier on batches (uint8 images [B, C, H, W], int64 labels [B]).
+
+    Raises:
+        NotFiniteError: a weight is NaN or infinite, or the largest logit of an image is.
+    """
+    require_finite_weights(network)
+    counts, seen = [], 0
     for images, labels in batches:
-        hits.append((network(as_input(normalize(images), network)).argmax(1) == labels).sum())
+        largest, classes = network(as_input(normalize(images), network)).max(1)
+        counts.append(torch.stack([(classes == labels).sum(), (~largest.isfinite()).sum()]))
         seen += len(labels)
-    return int(torch.stack(hits).sum()) / seen if seen else 0.0
+    hits, lost = torch.stack(counts).sum(0).tolist() if counts else (0, 0)
+    if lost:
+        raise NotFiniteError(f"its logits are NaN or infinite for {lost} of {seen} test images")
+    return hits / seen if seen else 0.0
 
 
 def decay_groups(

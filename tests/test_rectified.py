@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fastdd.models.build import build
 from fastdd.teachers import Taps, layer_names
 from fastdd.teachers.fused_relu import rectified
+from fastdd_kernels import dispatch
 
 
 class Counter(TorchDispatchMode):
@@ -62,7 +63,11 @@ def test_which_relus_are_merged(name: str, merged: int, left: int) -> None:
     assert counter.relus == left
 
 
-def test_a_compiled_graph_has_only_the_other_relus() -> None:
+@pytest.mark.parametrize(("kernels", "moments", "relus"), [(True, 20, 8), (False, 0, 8 + 9)])
+def test_a_compiled_graph_has_a_kernel_or_what_the_compiler_fuses(
+    kernels: bool, moments: int, relus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With kernels, the graph has the ReLUs that are not theirs; without, no operator that walls it off."""
     network = build("resnet18_small", 4)
     taps = Taps(network, layer_names(network, "bn_inputs"), moments=True)
     seen: list[str] = []
@@ -71,9 +76,11 @@ def test_a_compiled_graph_has_only_the_other_relus() -> None:
         seen.extend(str(node.target) for node in graph.graph.nodes if node.op.startswith("call"))
         return graph.forward
 
+    monkeypatch.setattr(dispatch, "interpret_on_cpu", kernels)
+    torch._dynamo.reset()
     torch.compile(lambda x: taps(x).logits, fullgraph=True, backend=backend)(noise(1, 3, 8, 8))
-    assert sum("moments" in target for target in seen) == 20
-    assert sum("relu" in target for target in seen) == 8
+    assert sum("moments" in target for target in seen) == moments
+    assert sum("relu" in target for target in seen) == relus
 
 
 class Small(nn.Module):

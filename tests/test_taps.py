@@ -119,6 +119,21 @@ def test_statistics_equal_hooks_in_double(name: str) -> None:
             check(mean_square, (seen[layer] - shift[:, None, None]).square().mean((2, 3)))
 
 
+def test_what_changes_in_place_behind_a_tap_costs_no_copies() -> None:
+    """A residual network adds and rectifies in place, what a BatchNorm's or a block's tap gave it."""
+    network, images = make("resnet18")
+    features = Taps(network, all_layers(network, "resnet18"), moments=True)(images.requires_grad_())
+    steps, left = set(), [features.logits.grad_fn, *(mean.grad_fn for mean in features.pooled.values())]
+    while left:
+        step = left.pop()
+        if step is not None and step not in steps:
+            steps.add(step)
+            left += [following for following, _ in step.next_functions]
+    names = {step.name() for step in steps}
+    assert not names & {"CopySlices", "AsStridedBackward0"}, names
+    assert {"_MomentsBackward", "_PooledMeanBackward"} <= names
+
+
 def test_the_frozen_copy_takes_no_gradients() -> None:
     network, images = make("resnet8")
     network.train()

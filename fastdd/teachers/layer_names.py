@@ -20,6 +20,8 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from fastdd_kernels import pooled_mean
+
 from ..errors import InputError
 
 MODULE = "module."
@@ -229,7 +231,7 @@ def pooled(output: object, axis: int | None, module: nn.Module, path: str) -> Te
     if axis is None:
         axis = _axis_by_type(output, module, path)
     others = [each for each in range(1, output.ndim) if each != axis]
-    return output.mean(others, dtype=torch.float32) if others else output.float()
+    return pooled_mean(output, others) if others else output.float()
 
 
 def _axis_by_type(output: Tensor, module: nn.Module, path: str) -> int:

@@ -18,10 +18,9 @@ import copy
 from collections.abc import Collection
 from typing import NamedTuple, cast
 
-import torch
 from torch import Tensor, nn
 
-from fastdd_kernels import frozen_batch_norm
+from fastdd_kernels import frozen_batch_norm, pooled_mean
 
 from ..errors import InputError
 from .fused_relu import rectified
@@ -67,7 +66,7 @@ class _BatchNormTap(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         bn = self.bn
         if not self.moments:
-            self.record.pooled[self.name] = x.mean((2, 3), dtype=torch.float32)
+            self.record.pooled[self.name] = pooled_mean(x, (2, 3))
             return bn(x)
         assert bn.running_mean is not None
         assert bn.running_var is not None  # Taps has checked this
@@ -115,7 +114,7 @@ class _PooledTap(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.module(x)
-        self.record.pooled[self.name] = y.mean((2, 3), dtype=torch.float32)
+        self.record.pooled[self.name] = pooled_mean(y, (2, 3))
         return y
 
 

@@ -6,7 +6,7 @@ alone; knows no data set, teacher, file or process.
 
 from .accumulate import ClassGaussian
 from .batch_norm import FrozenBatchNorm2d, frozen_batch_norm
-from .batch_norm_loss import batch_moments, batch_norm_loss, batch_norm_loss_from_moments
+from .batch_norm_loss import batch_moments, batch_norm_loss, batch_norm_loss_from_moments, batch_norm_losses
 from .cosine import cosine_mean, cosine_sum, intra_class_cosine, pairwise_cosine_similarity
 from .covariance import covariance_regularizer, off_diagonal_covariance, variance_hinge
 from .dire import RealEmbeddings, dire_loss, dire_terms, diversity_loss
@@ -16,6 +16,7 @@ from .matching import attention_distance, gradient_distance, mean_distance, traj
 from .moments import spatial_moments
 from .nearest import knn_radii
 from .neighbours import coverage, density, prdc, precision, recall
+from .pooled import pooled_mean
 from .resample import random_resample, resample, resample_parameters
 from .siamese import siamese_augment, siamese_draws
 from .symmetric import LowRankCovariance, low_rank_covariance, pack_symmetric, unpack_symmetric
@@ -33,6 +34,7 @@ __all__ = [
     "batch_moments",
     "batch_norm_loss",
     "batch_norm_loss_from_moments",
+    "batch_norm_losses",
     "cosine_mean",
     "cosine_sum",
     "covariance_regularizer",
@@ -55,6 +57,7 @@ __all__ = [
     "pack_symmetric",
     "pairwise_cosine_similarity",
     "pairwise_euclidean_distance",
+    "pooled_mean",
     "prdc",
     "precision",
     "random_resample",

@@ -3,16 +3,22 @@
     || running_var - var(x) ||_2 + || running_mean - mean(x) ||_2
 
 Mean and variance over (images, H, W) are plain algebra on the [N, C] moments of ``moments.py``: of the whole
-batch (SRe2L), or of groups of images with targets of their own (LPLD). Cost beyond the moments: a few [N, C]
-passes.
+batch (SRe2L), or of groups of images with targets of their own (LPLD). The statistics of all layers of a
+network are one row of D numbers, so beside the moments a step costs three reductions a layer, and some thirty
+operations on [groups, D] for all of them.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from .moments import check_activation, check_channels, spatial_moments
+
+Moments = tuple[Tensor, Tensor]
+"""mean and mean square about a shift of each image, each [N, C]"""
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -34,6 +40,15 @@ def _check_groups(count: int, groups: int) -> None:
         raise ValueError(f"groups must divide the {count} images into equal non-empty parts, got {groups}")
 
 
+def _check_moments(mean: Tensor, mean_square: Tensor, groups: int) -> None:
+    if mean.ndim != 2 or mean.shape != mean_square.shape:
+        raise ValueError(
+            f"mean and mean_square must both be [N, C], got {tuple(mean.shape)} and "
+            f"{tuple(mean_square.shape)}"
+        )
+    _check_groups(mean.shape[0], groups)
+
+
 def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, groups: int) -> None:
     for name, value in (("running_mean", running_mean), ("running_var", running_var)):
         if value.shape not in ((channels,), (groups, channels)):
@@ -41,6 +56,30 @@ def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, gro
                 f"{name} must be [{channels}] or, one row a group, [{groups}, {channels}]; got "
                 f"{tuple(value.shape)}"
             )
+
+
+# -- all layers in one row -------------------------------------------------------------------------
+
+
+def _statistics(moments: Sequence[Moments], shift: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each group, [groups, D], of layers with D channels together; shift is [D]."""
+    images = moments[0][0].shape[0] // groups
+    mean, mean_square = (
+        torch.cat([layer[i].unflatten(0, (groups, images)).sum(1) for layer in moments], dim=1) / images
+        for i in (0, 1)
+    )
+    offset = mean if shift is None else mean - shift
+    return mean, mean_square - offset.square()
+
+
+def _norms(rows: Tensor, widths: Sequence[int]) -> Tensor:
+    """Euclidean norm of each layer's part of rows [..., D], [layers, ...].
+
+    Where a part is zero its gradient, to every order, is 0 and never NaN.
+    """
+    square = torch.stack([part.sum(-1) for part in rows.square().split(list(widths), dim=-1)])
+    positive = square > 0
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
 
 
 # -- public functions ------------------------------------------------------------------------------
@@ -64,24 +103,45 @@ def batch_moments(
     Raises:
         ValueError: shapes do not fit, or groups does not divide N.
     """
-    if mean.ndim != 2 or mean.shape != mean_square.shape:
-        raise ValueError(
-            f"mean and mean_square must both be [N, C], got {tuple(mean.shape)} and "
-            f"{tuple(mean_square.shape)}"
-        )
-    _check_groups(mean.shape[0], groups)
+    _check_moments(mean, mean_square, groups)
     check_channels("shift", shift, mean.shape[1])
-    mean = mean.unflatten(0, (groups, -1)).mean(1)
-    mean_square = mean_square.unflatten(0, (groups, -1)).mean(1)
-    offset = mean if shift is None else mean - shift
-    return mean, mean_square - offset.square()
+    return _statistics([(mean, mean_square)], shift, groups)
 
 
-def _row_norms(x: Tensor) -> Tensor:
-    """Euclidean norm of each row; at a zero row the gradient, to every order, is 0 and never NaN."""
-    square = x.square().sum(1)
-    positive = square > 0
-    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+def batch_norm_losses(
+    moments: Sequence[Moments],
+    running_mean: Tensor,
+    running_var: Tensor,
+    shift: Tensor,
+    groups: int = 1,
+    variance_weight: float = 1.0,
+) -> Tensor:
+    """:func:`batch_norm_loss` of each of several layers, whose channels stand side by side in one row.
+
+    Args:
+        moments: (mean, mean_square) of each layer, [N, C] each, from :func:`frozen_batch_norm`.
+        running_mean, running_var: targets of all layers, [D], or [groups, D] for targets of each group's own;
+            D is the sum of the layers' channels.
+        shift: the constants of the moments of all layers, [D].
+        groups: number of equal parts of consecutive images that N is cut into.
+        variance_weight: factor on the norm of the variances (DWA uses 11).
+
+    Returns:
+        [layers, groups].
+
+    Raises:
+        ValueError: shapes do not fit, groups does not divide N, or there is no layer.
+    """
+    if not moments:
+        raise ValueError("the losses of no layers were asked for; give the moments of one at least")
+    for mean, mean_square in moments:
+        _check_moments(mean, mean_square, groups)
+    widths = [mean.shape[1] for mean, _ in moments]
+    _check_targets(running_mean, running_var, sum(widths), groups)
+    check_channels("shift", shift, sum(widths))
+    batch_mean, batch_var = _statistics(moments, shift, groups)
+    norms = _norms(torch.stack((running_var - batch_var, running_mean - batch_mean)), widths)
+    return variance_weight * norms[:, 0] + norms[:, 1]
 
 
 def batch_norm_loss_from_moments(
@@ -114,9 +174,14 @@ def batch_norm_loss_from_moments(
             f"running_mean is {tuple(running_mean.shape)}, a row a group: "
             "give the shift [C] that the moments were taken with"
         )
-    batch_mean, batch_var = batch_moments(mean, mean_square, running_mean if shift is None else shift, groups)
-    _check_targets(running_mean, running_var, mean.shape[1], groups)
-    return variance_weight * _row_norms(running_var - batch_var) + _row_norms(running_mean - batch_mean)
+    return batch_norm_losses(
+        [(mean, mean_square)],
+        running_mean,
+        running_var,
+        running_mean if shift is None else shift,
+        groups=groups,
+        variance_weight=variance_weight,
+    )[0]
 
 
 def batch_norm_loss(x: Tensor, running_mean: Tensor, running_var: Tensor, groups: int = 1) -> Tensor:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_checks import activation, assert_within, randn, with_gradient
+from kernel_checks import activation, assert_within, leaf, randn, with_gradient
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastdd_kernels import batch_moments, batch_norm_loss, batch_norm_loss_from_moments, spatial_moments
+from fastdd_kernels import (
+    batch_moments,
+    batch_norm_loss,
+    batch_norm_loss_from_moments,
+    batch_norm_losses,
+    spatial_moments,
+)
 from fastdd_kernels.batch_norm_loss import batch_norm_loss_reference
 
 
@@ -76,3 +83,65 @@ def test_bad_input_is_named() -> None:
         batch_norm_loss_from_moments(x[..., 0, 0], x[..., 0, 0], c.expand(2, 3), c, groups=2)
     with pytest.raises(ValueError, match="divide the 0 images"):
         batch_norm_loss(x[:0], c, c)
+
+
+@pytest.mark.parametrize("class_wise", [False, True])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_all_layers_together_have_the_bits_of_each_alone(groups: int, class_wise: bool) -> None:
+    widths = (16, 3, 130)
+    moments = [[leaf(randn(15, C, seed=C + i).float().square()) for i in (0, 1)] for C in widths]
+    rows = (groups,) if class_wise else ()
+    shift, mean, var = (
+        [randn(*shape, C, seed=i).float() for C in widths] for i, shape in enumerate(((), rows, rows))
+    )
+    together = batch_norm_losses(
+        [(a, b) for a, b in moments],
+        torch.cat(mean, -1),
+        torch.cat(var, -1),
+        torch.cat(shift),
+        groups=groups,
+        variance_weight=11.0,
+    )
+    assert together.shape == (3, groups)
+    inputs = [moment for layer in moments for moment in layer]
+    gradients = torch.autograd.grad(together.sum(), inputs)
+    for i, layer in enumerate(moments):
+        alone = batch_norm_loss_from_moments(
+            *layer, mean[i], var[i], groups=groups, shift=shift[i], variance_weight=11.0
+        )
+        assert torch.equal(together[i], alone)
+        for a, b in zip(gradients[2 * i :], torch.autograd.grad(alone.sum(), layer), strict=False):
+            assert torch.equal(a, b)
+
+
+class Counter(TorchDispatchMode):
+    """Counts the operations that are no views."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_layer_more_costs_three_operations_more() -> None:
+    def count(layers: int) -> int:
+        x = leaf(randn(6, 4).float())
+        row = torch.ones(4 * layers)
+        with Counter() as counter:
+            batch_norm_losses([(x, x)] * layers, row, row, row).sum().backward()
+        return counter.count
+
+    # three sums, and the additions to the gradient of the x that all of them share
+    assert count(20) - count(10) == 10 * (3 + 2)
+    assert count(1) <= 50
+
+
+def test_losses_of_layers_that_do_not_fit_are_named() -> None:
+    x, row = torch.zeros(4, 3), torch.zeros(6)
+    with pytest.raises(ValueError, match="no layers"):
+        batch_norm_losses([], row, row, row)
+    with pytest.raises(ValueError, match=r"running_mean must be \[6\].*\(3,\)"):
+        batch_norm_losses([(x, x)] * 2, row[:3], row, row)
+    with pytest.raises(ValueError, match=r"shift must be \[6\].*\(3,\)"):
+        batch_norm_losses([(x, x)] * 2, row, row, row[:3])

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from fastdd_kernels import batch_norm_loss_from_moments
+from fastdd_kernels import batch_norm_losses
 
 from ...config import Config
 from ...config.base import NotNegative
@@ -20,8 +20,8 @@ from ...teachers import Features, batch_norm_layers
 from ..plan import Unit
 from .base import Context, Needs, Term, Values, register_term
 
-Pairs = list[tuple[Tensor, Tensor]]
-"""(mean, variance) of each layer, each [classes, channels]"""
+Statistics = tuple[Tensor, Tensor]
+"""mean and variance of the channels of all layers, each [D] or, of each class, [classes, D]"""
 
 
 class BatchNorm(Config):
@@ -37,7 +37,7 @@ class BatchNorm(Config):
     statistics of its real images (LPLD)"""
 
 
-class BatchNormTerm(Term[BatchNorm, Pairs | None]):
+class BatchNormTerm(Term[BatchNorm, Statistics | None]):
     """The match of BatchNorm statistics; ``target: global`` needs no targets beside the teacher's own."""
 
     configuration = BatchNorm
@@ -47,8 +47,9 @@ class BatchNormTerm(Term[BatchNorm, Pairs | None]):
     def __init__(self, config: BatchNorm, context: Context) -> None:
         super().__init__(config, context)
         self.layers = [layer for layer in context.taps.layers if layer.startswith("bn.")]
-        self.running = context.taps.running
-        self.factors = [config.weight * (config.first if i == 0 else 1.0) for i in range(len(self.layers))]
+        self.running = _joined([context.taps.running[layer] for layer in self.layers])
+        factors = [config.weight * (config.first if i == 0 else 1.0) for i in range(len(self.layers))]
+        self.factors = torch.tensor(factors, device=self.device)
         batches, classes, _ = context.shape
         # Class statistics span the slots of a class, global ones the whole batch.
         self.groups = batches * classes if config.target == "class" else batches
@@ -58,28 +59,26 @@ class BatchNormTerm(Term[BatchNorm, Pairs | None]):
         layers = tuple(batch_norm_layers(network))
         return Needs(moments=layers, class_batch_norm=config.target == "class")
 
-    def targets(self, unit: Unit) -> Pairs | None:
+    def targets(self, unit: Unit) -> Statistics | None:
         if self.config.target == "global":
             return None
-        device = self.device
-        pairs = (self.context.bank.class_batch_norm(layer, unit.groups) for layer in self.layers)
-        return [(mean.to(device), var.to(device)) for mean, var in pairs]
+        mean, var = _joined([self.context.bank.class_batch_norm(layer, unit.groups) for layer in self.layers])
+        return mean.to(self.device), var.to(self.device)
 
-    def __call__(self, features: Features, images: Tensor, targets: Pairs | None) -> Values:
-        values = []
-        for i, (layer, factor) in enumerate(zip(self.layers, self.factors, strict=True)):
-            running_mean, running_var = self.running[layer]
-            mean, var = (running_mean, running_var) if targets is None else targets[i]
-            loss = batch_norm_loss_from_moments(
-                *features.moments[layer],
-                mean,
-                var,
-                groups=self.groups,
-                shift=running_mean,
-                variance_weight=self.config.variance,
-            )
-            values.append(factor * loss.sum())
-        return {"bn": torch.stack(values).sum()}
+    def __call__(self, features: Features, images: Tensor, targets: Statistics | None) -> Values:
+        losses = batch_norm_losses(
+            [features.moments[layer] for layer in self.layers],
+            *(self.running if targets is None else targets),
+            shift=self.running[0],
+            groups=self.groups,
+            variance_weight=self.config.variance,
+        )
+        return {"bn": (self.factors * losses.sum(1)).sum()}
+
+
+def _joined(layers: list[Statistics]) -> Statistics:
+    """The statistics of several layers side by side."""
+    return torch.cat([mean for mean, _ in layers], dim=-1), torch.cat([var for _, var in layers], dim=-1)
 
 
 register_term("bn", BatchNormTerm)

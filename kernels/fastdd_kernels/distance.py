@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from .cosine import Reduction, check_pair, check_reduction, pair_count, range_factor, to_float
-from .pair_tile import distances
+from .pair_tile import distance_matrix
 from .pairs import pair_sums
 from .product import Precision, check_precision
 
@@ -153,4 +153,4 @@ def pairwise_euclidean_distance(
     if reduction in ("mean", "sum"):
         sums = pair_sums(x[None], other[None], exclude_diagonal=without_diagonal, precision=precision)[0]
         return (sums / other.shape[0] if reduction == "mean" else sums) / factor
-    return distances(x, other, 0 if without_diagonal else None, precision) / factor
+    return distance_matrix(x, other, without_diagonal=without_diagonal, precision=precision) / factor

@@ -22,8 +22,9 @@ from .cosine import to_float
 from .distance import distance_factor
 from .product import matmul
 
-_TILE = 1024  # rows and columns of a tile of squared distances
-_GATHER = 1 << 18  # floats gathered at a time to compute single pairs, 2 MB in float64
+# On a CPU a tile and what is gathered fit the cache; a GPU must be filled, and launches are what costs there.
+_TILE, _TILE_ON_GPU = 1 << 10, 1 << 13  # rows and columns of a tile of squared distances
+_GATHER, _GATHER_ON_GPU = 1 << 18, 1 << 24  # floats gathered at a time to compute single pairs
 _SPARE = 2  # neighbours kept beyond the k-th, so that rounding rarely leaves open which one is the k-th
 
 # -- reference -------------------------------------------------------------------------------------
@@ -58,7 +59,8 @@ class Rows(NamedTuple):
 
 def centered_rows(features: Tensor, center: Tensor) -> Rows:
     # Part by part: a tile is centered when its turn comes, and no second copy of the features is kept.
-    return Rows(features, center, torch.cat([_square_norms(part - center) for part in features.split(_TILE)]))
+    parts = features.split(_rows_of_a_tile(features))
+    return Rows(features, center, torch.cat([_square_norms(part - center) for part in parts]))
 
 
 def tile_of_squares(x: Rows, y: Rows) -> tuple[Tensor, Tensor]:
@@ -70,7 +72,7 @@ def tile_of_squares(x: Rows, y: Rows) -> tuple[Tensor, Tensor]:
 
 def exact_squares(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """||x_i - y_j||^2 of single pairs [p], by differences in float64."""
-    step = max(1, _GATHER // max(x.shape[1], 1))
+    step = _rows_gathered(x)
     return torch.cat(
         [_square_norms(x[a].double() - y[b]) for a, b in zip(i.split(step), j.split(step), strict=True)]
     )
@@ -81,8 +83,19 @@ def _square_norms(difference: Tensor) -> Tensor:
     return difference.mul_(difference).sum(-1)
 
 
-def slices(n: int, first: int = 0) -> Iterator[slice]:
-    return (slice(start, start + _TILE) for start in range(first, n, _TILE))
+def _rows_of_a_tile(x: Tensor) -> int:
+    return _TILE_ON_GPU if x.is_cuda else _TILE
+
+
+def _rows_gathered(x: Tensor, keep: int = 1) -> int:
+    """How many rows of x [n, D] have ``keep`` pairs each gathered at a time."""
+    return max(1, (_GATHER_ON_GPU if x.is_cuda else _GATHER) // (keep * max(x.shape[1], 1)))
+
+
+def slices(x: Tensor, first: int = 0) -> Iterator[slice]:
+    """The tiles of x along its first axis, from row ``first`` on."""
+    step = _rows_of_a_tile(x)
+    return (slice(start, start + step) for start in range(first, len(x), step))
 
 
 # -- search ----------------------------------------------------------------------------------------
@@ -118,8 +131,8 @@ def _lower_bounds(x: Rows, y: Rows) -> Tensor:
 def _search(x: Rows, y: Rows, keep: int, own: Tensor | None) -> _Nearest:
     """Candidates among the rows of y for each row of x, but the row ``own`` [n] of each."""
     nearest = _Nearest.none(x.square, len(x.square), keep)
-    for theirs in slices(len(y.square)):
-        for mine in slices(len(x.square)):
+    for theirs in slices(y.square):
+        for mine in slices(x.square):
             tile = _lower_bounds(x.part(mine), y.part(theirs))
             if own is not None:
                 column = torch.arange(theirs.start, theirs.start + tile.shape[1], device=tile.device)
@@ -132,8 +145,8 @@ def _search_within(x: Rows, keep: int) -> _Nearest:
     """Candidates among the other rows of x; each pair is formed once and serves both of its rows."""
     n = len(x.square)
     nearest = _Nearest.none(x.square, n, keep)
-    for mine in slices(n):
-        for other in slices(n, mine.start):
+    for mine in slices(x.square):
+        for other in slices(x.square, mine.start):
             tile = _lower_bounds(x.part(mine), x.part(other))
             if mine == other:
                 nearest.merge(mine, tile.fill_diagonal_(torch.inf), mine.start)
@@ -150,7 +163,7 @@ def _kth(x: Tensor, y: Tensor, nearest: _Nearest, k: int, limit: int) -> tuple[T
     neighbour if it is no farther. ``limit`` is the number of rows there are.
     """
     keep = nearest.neighbours.shape[1]
-    step = max(1, _GATHER // (keep * max(x.shape[1], 1)))
+    step = _rows_gathered(x, keep)
     parts = zip(x.split(step), nearest.neighbours.split(step), strict=True)
     exact = torch.cat([_square_norms(y[theirs].double().sub_(mine.unsqueeze(1))) for mine, theirs in parts])
     kth = exact.kthvalue(k, dim=1).values

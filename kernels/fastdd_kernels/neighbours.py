@@ -97,8 +97,8 @@ def _count(real: Tensor, synthetic: Tensor, real_radii: Tensor | None, syn_radii
     )
     center = real.mean(0)
     x, y = centered_rows(real, center), centered_rows(synthetic, center)
-    for rows in slices(n):
-        for columns in slices(m):
+    for rows in slices(real):
+        for columns in slices(synthetic):
             mine, other = x.part(rows), y.part(columns)
             squares, error = tile_of_squares(mine, other)
             if real_radii is not None:
@@ -127,8 +127,8 @@ def _crowded(x: Tensor, limit: Tensor, k: int) -> Tensor:
     low, high = reach - error, reach + error
     sure, possible = (torch.zeros(n, dtype=torch.int64, device=x.device) for _ in range(2))
     flags = x.new_empty(0)
-    for mine in slices(n):
-        for other in slices(n, mine.start):
+    for mine in slices(x):
+        for other in slices(x, mine.start):
             tile, _ = tile_of_squares(rows.part(mine), rows.part(other))
             if mine == other:
                 tile.fill_diagonal_(torch.inf)
@@ -140,8 +140,8 @@ def _crowded(x: Tensor, limit: Tensor, k: int) -> Tensor:
                 if mine != other:
                     count[other] += torch.lt(tile, bound[other], out=flags).sum(0).long()
     open_rows = ((sure < k) & (possible >= k)).nonzero().flatten()
-    for i in (open_rows[part] for part in slices(len(open_rows))):
-        for other in slices(n):
+    for i in (open_rows[part] for part in slices(open_rows)):
+        for other in slices(x):
             tile, _ = tile_of_squares(rows.part(i), rows.part(other))
             column = torch.arange(other.start, other.start + tile.shape[1], device=x.device)
             unsure = (tile >= low[i, None]) & (tile < high[i, None]) & (i[:, None] != column)

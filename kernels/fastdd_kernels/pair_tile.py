@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .product import matmul, multiply
+from .autograd import Context
+from .product import add_product, matmul, multiply
 
 # -- as expressions that autograd can differentiate --------------------------------------------------
 
@@ -86,6 +87,78 @@ def _squares(
     return square, _coincident(square, scale)
 
 
+def _squares_of_one_group(
+    x: Tensor, y: Tensor, x_square: Tensor, y_square: Tensor, precision: str
+) -> tuple[Tensor, bool]:
+    """d^2 [n, k] of one group on a CPU, 0 for pairs at no distance, and whether such pairs may be among them.
+
+    As ``_squares``, with one buffer, and only the rows that have a near pair are computed in float64.
+    """
+    square = add_product(x_square[:, None] + y_square, x, y.T, alpha=-2, precision=precision)
+    if not square.numel():
+        return square, False
+    double = precision == "high" and x.dtype == torch.float32
+    far = 0.5 if double else 4 * torch.finfo(x.dtype).eps
+    # False for NaN, and for two zeros.
+    apart = square.amin(1) > far * (x_square + y_square.amax())
+    if apart.all():
+        return square, False
+    rows = (~apart).nonzero().flatten()
+    scale, near = x_square[rows, None] + y_square, square[rows]
+    if double:
+        near = torch.sub(scale, exact_product(x[rows], y, precision), alpha=2)
+    square[rows] = near.masked_fill_(_coincident(near, scale), 0.0)
+    return square, True
+
+
+class _Matrix(torch.autograd.Function):
+    """Distances [n, k] of centered rows on a CPU, in place, with the gradient in two products."""
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor, without_diagonal: bool, precision: str) -> tuple[Tensor, Tensor]:
+        square, zeros = _squares_of_one_group(x, y, x.square().sum(1), y.square().sum(1), precision=precision)
+        if without_diagonal and square.numel():
+            square.fill_diagonal_(0.0)
+        return square.sqrt_(), torch.tensor(zeros or without_diagonal)
+
+    @staticmethod
+    def setup_context(
+        ctx: Context[tuple[bool, str]],
+        inputs: tuple[Tensor, Tensor, bool, str],
+        output: tuple[Tensor, Tensor],
+    ) -> None:
+        x, y, *ctx.options = inputs  # type: ignore[misc]
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(x, y, *output)
+
+    @staticmethod
+    def backward(ctx: Context[tuple[bool, str]], upstream: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        x, y, distance, zeros = ctx.saved_tensors
+        without_diagonal, precision = ctx.options
+        if torch.is_grad_enabled():  # under create_graph: the gradient as an expression
+            again = distances(x, y, 0 if without_diagonal else None, precision)
+            inputs = [side for side, needed in zip((x, y), ctx.needs_input_grad, strict=False) if needed]
+            found = iter(torch.autograd.grad(again, inputs, upstream, create_graph=True))
+            return *(next(found) if needed else None for needed in ctx.needs_input_grad[:2]), None, None
+        weight = upstream / distance
+        if zeros:
+            weight.masked_fill_(distance == 0, 0.0)
+        grads: list[Tensor | None] = [None, None]
+        for i, (own, other, pairs) in enumerate(((x, y, weight), (y, x, weight.T))):
+            if ctx.needs_input_grad[i]:
+                pulled = multiply(pairs, other, precision)
+                grads[i] = pulled.neg_().addcmul_(own, pairs.sum(1, keepdim=True))
+        return *grads, None, None
+
+
+def distance_matrix(x: Tensor, y: Tensor, without_diagonal: bool, precision: str) -> Tensor:
+    """:func:`distances` [n, k] of centered rows [n, D] and [k, D], in the form that is fastest there."""
+    if x.is_cuda or torch.compiler.is_compiling():
+        return distances(x, y, 0 if without_diagonal else None, precision)
+    matrix: Tensor = _Matrix.apply(x, y, without_diagonal, precision)[0]
+    return matrix
+
+
 def torch_tile(
     x: Tensor,
     y: Tensor,
@@ -103,8 +176,13 @@ def torch_tile(
         slope = pairs.sign() if need_slope else None
         pairs.abs_()
     else:
-        square, coincident = _squares(x, y, x_square, y_square, precision=precision)
-        pairs = (square if coincident is None else square.masked_fill_(coincident, 0.0)).sqrt_()
+        if len(x) == 1 and not x.is_cuda:
+            one, zeros = _squares_of_one_group(x[0], y[0], x_square[0], y_square[0], precision=precision)
+            pairs = one.unsqueeze_(0).sqrt_()
+            coincident = pairs == 0 if zeros else None
+        else:
+            square, coincident = _squares(x, y, x_square, y_square, precision=precision)
+            pairs = (square if coincident is None else square.masked_fill_(coincident, 0.0)).sqrt_()
         slope = pairs.reciprocal() if need_slope else None
         if slope is not None and coincident is not None:
             slope.masked_fill_(coincident, 0.0)

@@ -64,11 +64,13 @@ def pair_sums_reference(
 def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice, slice]]:
     """Groups, rows of x and rows of y of each block, so that y fits the cache and the pairs fit in memory."""
     (G, n, D), m = x.shape, y.shape[1]
-    whole = x.is_cuda  # a GPU is filled by large blocks, whatever its cache
-    rows = min(n, _PAIRS // 16)
-    columns = min(
-        m, max(16, _PAIRS // max(rows, 1) if whole else min(_PAIRS // max(rows, 1), _CACHED // max(D, 1)))
-    )
+    # A GPU is filled by large blocks, whatever its cache; the product of one group keeps to the cache itself,
+    # and needs fewer temporaries.
+    whole = x.is_cuda or G == 1
+    pairs = _PAIRS if x.is_cuda or G > 1 else 2 * _PAIRS
+    rows = min(n, pairs // 16)
+    columns = pairs // max(rows, 1)
+    columns = min(m, max(16, columns if whole else min(columns, _CACHED // max(D, 1))))
     limit = _PAIRS // max(rows * columns, 1)
     groups = max(1, limit if whole else min(limit, _CACHED // max(columns * D, 1)))
     for group in range(0, G, groups):

@@ -24,6 +24,7 @@ from .cosine import check_pair, rows_in_range, to_float, unit_rows
 from .product import matmul
 
 _ROWS = 1 << 14  # rows added to the D x D Gram matrix at a time
+_ON_CPU = 2048  # below this size a matrix gives its eigenvalues faster to a CPU than to the GPU that it is on
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -88,7 +89,9 @@ def vendi_score(x: Tensor, q: float = 1.0) -> Tensor:
     (x,) = to_float(x)
     if q == 2:
         return (n * n / _smaller_gram(_directions(x)).square().sum()).clamp(1, n)
-    eigenvalues = torch.linalg.eigvalsh(_smaller_gram(_directions(x.double()))) / n
+    gram = _smaller_gram(_directions(x.double()))
+    gram = gram.cpu() if len(gram) < _ON_CPU else gram
+    eigenvalues = torch.linalg.eigvalsh(gram).to(x.device) / n
     # Rounding leaves eigenvalues that should be zero at about 1e-16; a small order would count them.
     positive = eigenvalues > eigenvalues.shape[0] * torch.finfo(torch.float64).eps
     eigenvalues = torch.where(positive, eigenvalues, 1.0)

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 _TILE = 8192  # bytes of a program's tile: with 128 threads, four 16-byte loads each
-_WALK = 16  # tiles that a program walks over before another program takes the rest of the image
+_WALK = 16  # tiles that a program walks over before another program takes the rest of a contiguous image
 
 # -- kernels ---------------------------------------------------------------------------------------
 
@@ -45,9 +45,10 @@ def _moments_fwd_kernel(
 ):
     # One program owns BLOCK_C channels of one image and a span of space: no atomics, so the
     # sums are taken in the same order every time.
-    n = tl.program_id(0).to(tl.int64)
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    part = tl.program_id(2)
+    blocks = tl.cdiv(C, BLOCK_C)
+    n = (tl.program_id(0) // blocks).to(tl.int64)
+    c = tl.program_id(0) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    part = tl.program_id(1)
     in_c = c < C
     shift = tl.load(shift_ptr + c, mask=in_c, other=0.0).to(ACC)
     if NORMALIZE:
@@ -57,7 +58,7 @@ def _moments_fwd_kernel(
     y_ptr += n * stride_yn + c.to(tl.int64)[:, None] * stride_yc
     total = tl.zeros((BLOCK_C, BLOCK_S), ACC)
     total_square = tl.zeros((BLOCK_C, BLOCK_S), ACC)
-    for start in range(0, SPAN, BLOCK_S):
+    for start in tl.range(0, SPAN, BLOCK_S, num_stages=3):
         s = part * SPAN + start + tl.arange(0, BLOCK_S)
         inside = in_c[:, None] & (s < HW)[None, :]
         x = tl.load(x_ptr + s.to(tl.int64)[None, :] * stride_xs, mask=inside, other=0.0)
@@ -99,6 +100,10 @@ def _moments_bwd_kernel(
     stride_gn,
     stride_gc,
     stride_gs,
+    stride_mn,
+    stride_mc,
+    stride_qn,
+    stride_qc,
     NORMALIZE: tl.constexpr,
     RELU: tl.constexpr,
     SPAN: tl.constexpr,
@@ -106,14 +111,17 @@ def _moments_bwd_kernel(
     BLOCK_S: tl.constexpr,
     ACC: tl.constexpr,
 ):
-    n = tl.program_id(0).to(tl.int64)
-    c = tl.program_id(1) * BLOCK_C + tl.arange(0, BLOCK_C)
-    part = tl.program_id(2)
+    blocks = tl.cdiv(C, BLOCK_C)
+    n = (tl.program_id(0) // blocks).to(tl.int64)
+    c = tl.program_id(0) % blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    part = tl.program_id(1)
     in_c = c < C
-    row = n * C + c
     shift = tl.load(shift_ptr + c, mask=in_c, other=0.0).to(ACC)
-    offset = tl.load(grad_mean_ptr + row, mask=in_c, other=0.0).to(ACC) / HW
-    slope = 2.0 * tl.load(grad_mean_square_ptr + row, mask=in_c, other=0.0).to(ACC) / HW
+    # The gradients of means over the batch are one row for all images: strides of 0 are usual.
+    of_mean = tl.load(grad_mean_ptr + n * stride_mn + c * stride_mc, mask=in_c, other=0.0)
+    of_square = tl.load(grad_mean_square_ptr + n * stride_qn + c * stride_qc, mask=in_c, other=0.0)
+    offset = of_mean.to(ACC) / HW
+    slope = 2.0 * of_square.to(ACC) / HW
     if NORMALIZE:
         scale = tl.load(scale_ptr + c, mask=in_c, other=0.0).to(ACC)
         bias = tl.load(bias_ptr + c, mask=in_c, other=0.0).to(ACC)
@@ -121,7 +129,7 @@ def _moments_bwd_kernel(
     x_ptr += n * stride_xn + channel * stride_xc
     grad_y_ptr += n * stride_yn + channel * stride_yc
     grad_x_ptr += n * stride_gn + channel * stride_gc
-    for start in range(0, SPAN, BLOCK_S):
+    for start in tl.range(0, SPAN, BLOCK_S, num_stages=3):
         s = part * SPAN + start + tl.arange(0, BLOCK_S)
         inside = in_c[:, None] & (s < HW)[None, :]
         pixel = s.to(tl.int64)[None, :]
@@ -142,16 +150,22 @@ def tiles(channels: int, pixels: int, channels_last: bool, itemsize: int) -> dic
     """Tile of a program, the long side along the contiguous axis, and the span of pixels it walks over."""
     # Rows that do not begin on 16 bytes are read number by number, each with an address in a register.
     size = _TILE // itemsize if (channels if channels_last else pixels) % 16 == 0 else _TILE // 8
-    block_s = min(triton.next_power_of_2(pixels), size // 16 if channels_last else size // 4)
-    block_c = min(triton.next_power_of_2(channels), size // block_s, 128)
-    span = min(triton.next_power_of_2(pixels), _WALK * block_s)
+    longest = triton.next_power_of_2(pixels)
+    if channels_last:
+        # 64 channels of a pixel are a whole line of memory, or two; blocks of fewer would share one.
+        block_c = min(triton.next_power_of_2(channels), 64)
+        block_s, span = min(longest, size // block_c), min(longest, size)
+    else:
+        block_s, span = min(longest, size // 4), min(longest, _WALK * (size // 4))
+        block_c = min(triton.next_power_of_2(channels), size // block_s, 128)
     return {"BLOCK_C": block_c, "BLOCK_S": block_s, "SPAN": span}
 
 
-def _launch(x: Tensor) -> tuple[tuple[int, int, int], dict[str, int | tl.dtype]]:
+def _launch(x: Tensor) -> tuple[tuple[int, int], dict[str, int | tl.dtype]]:
     N, C, HW = x.shape
     meta = tiles(C, HW, x.stride(1) == 1 and C > 1, x.element_size())
-    grid = (N, triton.cdiv(C, meta["BLOCK_C"]), triton.cdiv(HW, meta["SPAN"]))
+    # Programs that run together read neighbouring blocks of channels, which share the pages of their pixels.
+    grid = (triton.cdiv(C, meta["BLOCK_C"]) * N, triton.cdiv(HW, meta["SPAN"]))
     return grid, {**meta, "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32}
 
 
@@ -161,7 +175,7 @@ def moments_fwd(
     N, C, HW = x.shape
     grid, meta = _launch(x)
     y = x.new_empty(0) if scale is None else torch.empty_like(x)
-    mean, mean_square = (shift.new_empty(grid[2], N, C) for _ in range(2))
+    mean, mean_square = (shift.new_empty(grid[1], N, C) for _ in range(2))
     with torch.cuda.device_of(x):
         _moments_fwd_kernel[grid](
             x,
@@ -178,10 +192,10 @@ def moments_fwd(
             *(y.stride() * 3)[:3],
             NORMALIZE=scale is not None,
             RELU=relu,
-            WHOLE=grid[2] == 1,
+            WHOLE=grid[1] == 1,
             **meta,
         )
-    if grid[2] == 1:
+    if grid[1] == 1:
         return y, mean[0], mean_square[0]
     return y, mean.sum(0) + shift, mean_square.sum(0)
 
@@ -207,14 +221,16 @@ def moments_bwd(
             scale,
             bias,
             upstream,
-            grad_mean.contiguous(),
-            grad_mean_square.contiguous(),
+            grad_mean,
+            grad_mean_square,
             grad_x,
             C,
             HW,
             *x.stride(),
             *upstream.stride(),
             *grad_x.stride(),
+            *grad_mean.stride(),
+            *grad_mean_square.stride(),
             NORMALIZE=grad_y is not None,
             RELU=relu,
             **meta,

@@ -61,12 +61,17 @@ def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, gro
 # -- all layers in one row -------------------------------------------------------------------------
 
 
+def _sums(rows: Tensor, groups: int) -> Tensor:
+    """Sums over the images of each group, [groups, C]."""
+    # Without a view in between, the gradient of one group's sums is one row for all images.
+    return rows.sum(0, keepdim=True) if groups == 1 else rows.unflatten(0, (groups, -1)).sum(1)
+
+
 def _statistics(moments: Sequence[Moments], shift: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
     """Mean and variance of each group, [groups, D], of layers with D channels together; shift is [D]."""
     images = moments[0][0].shape[0] // groups
     mean, mean_square = (
-        torch.cat([layer[i].unflatten(0, (groups, images)).sum(1) for layer in moments], dim=1) / images
-        for i in (0, 1)
+        torch.cat([_sums(layer[i], groups) for layer in moments], dim=1) / images for i in (0, 1)
     )
     offset = mean if shift is None else mean - shift
     return mean, mean_square - offset.square()

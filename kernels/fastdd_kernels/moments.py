@@ -248,9 +248,10 @@ def _merge(
     if all(grad is None for grad in grads):
         return (None,) * 5
     x, shift, scale, bias = ctx.saved_tensors
-    none = shift.new_zeros(()).expand(x.shape[:2])
     grad_y, *moments = grads
-    grad_mean, grad_mean_square = (none if grad is None else grad for grad in moments)
+    grad_mean, grad_mean_square = (
+        shift.new_zeros(()).expand(x.shape[:2]) if grad is None else grad for grad in moments
+    )
     grad_y = None if scale is None else grad_y
     grad_x = run(
         x,

@@ -8,7 +8,7 @@ from kernel_checks import leaf, randn
 from torch import Tensor
 from torchmetrics.functional.pairwise import pairwise_euclidean_distance as torchmetrics_distance
 
-from fastdd_kernels import pairs
+from fastdd_kernels import pair_tile, pairs
 from fastdd_kernels.cosine import Reduction
 from fastdd_kernels.distance import distance_sum, distance_sum_reference, pairwise_euclidean_distance
 
@@ -106,6 +106,30 @@ def test_float32_error_contract(D: int, kind: str) -> None:
     total = distance_sum(x[None], x[None].clone()).double().item()
     worst = torch.minimum(bound.sqrt(), bound / truth.sqrt()).nan_to_num(0).sum().item()
     assert abs(total - truth.sqrt().sum().item()) <= worst
+
+
+@pytest.mark.parametrize("near", [0, 3, 40])
+def test_only_rows_with_near_pairs_take_a_product_in_float64(
+    near: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One group on a CPU: a float32 product serves the far pairs, and each pair has the bound of its own."""
+    x, y = randn(40, 64, dtype=torch.float32), randn(60, 64, seed=1, dtype=torch.float32)
+    x[:near] = y[:near] + 1e-4 * x[:near]
+    exact, sizes = pair_tile.exact_product, []
+
+    def counted(a: Tensor, b: Tensor, precision: str) -> Tensor:
+        sizes.append(len(a))
+        return exact(a, b, precision)
+
+    monkeypatch.setattr(pair_tile, "exact_product", counted)
+    found = pairwise_euclidean_distance(x, y).double().square()
+    total = distance_sum(x[None], y[None]).double()
+    assert sizes == ([near, near] if near else [])
+    truth = torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    center = y.double().mean(0)
+    bound = (x - center).square().sum(1)[:, None] + (y - center).square().sum(1)
+    assert ((found - truth.square()).abs() <= 5e-7 * bound).all()
+    torch.testing.assert_close(total[0], truth.sum(), rtol=5e-6, atol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from prdc import compute_prdc  # type: ignore[import-untyped]
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fastdd_kernels import nearest as module
 from fastdd_kernels.nearest import knn_radii, knn_radii_reference
@@ -127,3 +128,10 @@ def test_bad_input_is_named() -> None:
         coverage(randn(9, 2), randn(4, 2), real_radii=torch.ones(4))
     with pytest.raises(TypeError, match="int64"):
         knn_radii(randn(9, 2).long(), 1)
+
+
+def test_a_gpu_gets_larger_tiles() -> None:
+    with FakeTensorMode():
+        on_cpu, on_gpu = (torch.empty(20_000, 3, device=device) for device in ("cpu", "cuda"))
+        assert len(list(module.slices(on_cpu))) == 20
+        assert [tile.stop for tile in module.slices(on_gpu, 100)] == [8292, 16484, 24676]

@@ -7,6 +7,8 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from vendi_score import vendi as package  # type: ignore[import-untyped]
 
 from fastdd_kernels import vendi as module
@@ -96,3 +98,17 @@ def test_bad_input_is_named() -> None:
             vendi_score(randn(3, 4), q)
     with pytest.raises(TypeError, match="int64"):
         vendi_score(randn(3, 4).long())
+
+
+@pytest.mark.parametrize(("rows", "place"), [(40, "cpu"), (3000, "cuda")])
+def test_small_matrices_of_a_gpu_give_their_eigenvalues_on_the_cpu(rows: int, place: str) -> None:
+    class Eigenvalues(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if "eigh" in str(func):
+                places.append(args[0].device.type)
+            return func(*args, **(kwargs or {}))
+
+    places: list[str] = []
+    with FakeTensorMode(), Eigenvalues():
+        assert vendi_score(torch.empty(rows, 4000, device="cuda")).device.type == "cuda"
+    assert places == [place]

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from fastdd_kernels import GaussianAlignment
+from fastdd_kernels import GaussianAlignment, unpack_symmetric
 
 from ...config import Config, Layers
 from ...config.base import NotNegative
@@ -18,6 +18,9 @@ from ...errors import InputError
 from ...teachers import Features, layer_names, working_layers
 from ..plan import Unit
 from .base import Context, Needs, Term, Values, by_class, register_term
+
+WRITTEN_OUT = 8 << 30
+"""bytes of a unit's covariances that a GPU keeps as whole matrices; others are unpacked in every step"""
 
 
 class Gaussian(Config):
@@ -52,9 +55,12 @@ class GaussianTerm(Term[Gaussian, list[GaussianAlignment]]):
         return Needs(pooled=layers, gaussians=layers)
 
     def targets(self, unit: Unit) -> list[GaussianAlignment]:
-        config, found = self.config, []
+        config, found, room = self.config, [], WRITTEN_OUT if self.device.type == "cuda" else 0
         for layer in self.layers:
             mean, covariance = self.context.bank.gaussian(layer, unit.groups)
+            size = 4 * mean.shape[0] * mean.shape[1] ** 2
+            if isinstance(covariance, Tensor) and covariance.ndim == 2 and size <= room:
+                covariance, room = unpack_symmetric(covariance.to(self.device).float()), room - size
             target = GaussianAlignment(
                 mean, covariance, config.gamma, normalize=config.cov_norm, unbiased=config.cov_unbiased
             )

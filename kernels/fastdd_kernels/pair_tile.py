@@ -127,7 +127,8 @@ class _Matrix(torch.autograd.Function):
         inputs: tuple[Tensor, Tensor, bool, str],
         output: tuple[Tensor, Tensor],
     ) -> None:
-        x, y, *ctx.options = inputs  # type: ignore[misc]
+        x, y, without_diagonal, precision = inputs
+        ctx.options = without_diagonal, precision
         ctx.mark_non_differentiable(output[1])
         ctx.save_for_backward(x, y, *output)
 

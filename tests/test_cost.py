@@ -21,15 +21,15 @@ pytest.importorskip("triton", reason="Triton is not installed")
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 BOUNDS = {
-    "sre2l-resnet18-32": (1465, 2.5),
-    "sre2l-resnet18-224": (1518, 100.0),
-    "all-resnet18-224": (2054, 114.0),
-    "all-resnet50-224": (4753, 579.0),
+    "sre2l-resnet18-32": (382, 1.9),
+    "sre2l-resnet18-224": (435, 82.0),
+    "all-resnet18-224": (915, 87.0),
+    "all-resnet50-224": (1720, 379.0),
 }
 """case of benchmarks/cost.py -> launches and GB of a step's gradient; they only ever come down"""
 Found = dict[str, dict[str, Any]]
 """case -> the tool's sums of the gradient and of the update, and how often the host waits"""
-UPDATE = (8, 8.5)
+UPDATE = (3, 3.7)
 """launches and GB of the optimizer and the clipping, 1000 images of 224 x 224"""
 
 

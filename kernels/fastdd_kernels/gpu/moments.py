@@ -58,7 +58,7 @@ def _moments_fwd_kernel(
     y_ptr += n * stride_yn + c.to(tl.int64)[:, None] * stride_yc
     total = tl.zeros((BLOCK_C, BLOCK_S), ACC)
     total_square = tl.zeros((BLOCK_C, BLOCK_S), ACC)
-    for start in tl.range(0, SPAN, BLOCK_S, num_stages=3):
+    for start in tl.range(0, SPAN, BLOCK_S, num_stages=2):
         s = part * SPAN + start + tl.arange(0, BLOCK_S)
         inside = in_c[:, None] & (s < HW)[None, :]
         x = tl.load(x_ptr + s.to(tl.int64)[None, :] * stride_xs, mask=inside, other=0.0)
@@ -129,7 +129,7 @@ def _moments_bwd_kernel(
     x_ptr += n * stride_xn + channel * stride_xc
     grad_y_ptr += n * stride_yn + channel * stride_yc
     grad_x_ptr += n * stride_gn + channel * stride_gc
-    for start in tl.range(0, SPAN, BLOCK_S, num_stages=3):
+    for start in tl.range(0, SPAN, BLOCK_S, num_stages=2):
         s = part * SPAN + start + tl.arange(0, BLOCK_S)
         inside = in_c[:, None] & (s < HW)[None, :]
         pixel = s.to(tl.int64)[None, :]

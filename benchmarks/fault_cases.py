@@ -272,16 +272,16 @@ class Bench:
         same = done and not other
         if not same:
             self.finding(fault, command, f"other files: {other[:5]}" if done else ended.text)
-        self.count(fault, command, *ends, ended, same=same, lost=not same)
+        self.count(fault, command, *ends, same=same, lost=not same, tracebacks=ended.traceback)
         if same:
             shutil.rmtree(folder)
 
     def count(self, fault: str, command: str, *ends: Ended, **numbers: int) -> None:
         """Count a case; ends are those of its processes."""
         found = self.counts.setdefault((fault, command), Counter())
-        found.update(tried=1, **numbers)
+        found.update({"tried": 1} | {name: int(number) for name, number in numbers.items()})
         for end in ends:
-            found.update(told=end.told, tracebacks=end.traceback)
+            found.update(told=int(end.told), tracebacks=int(end.traceback))
             if end.traceback:
                 self.finding(fault, command, end.text)
         if self.json is not None:

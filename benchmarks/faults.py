@@ -42,28 +42,26 @@ CHANGES = ("gone", "cut", "another")
 
 
 def cases(bench: Bench, fault: str, commands: list[str], count: int) -> Iterator[tuple[str, int]]:
-    """The command and the number of each case that is still to do, in turn, until each has ``count``."""
-    for number in range(count):
-        for command in commands:
-            if number >= bench.tried(fault, command):
-                bench.undisturbed(command)
-                yield command, number
+    """The command and the number of each case that is still to do: the commands in turn, ``count`` in all."""
+    for place in range(count if commands else 0):
+        number, command = place // len(commands), commands[place % len(commands)]
+        if number >= bench.tried(fault, command):
+            bench.undisturbed(command)
+            yield command, number
 
 
 def kills(bench: Bench, commands: list[str], count: int) -> None:
     """kill -9 at random moments; a command that ended before is begun again."""
-    each, rest = divmod(count, len(commands))
-    for place, command in enumerate(commands):
-        for _, number in cases(bench, "kill -9", [command], each + (place < rest)):
-            draw = bench.draw("kill", command, number)
-            while True:
-                folder = bench.new(f"{command}-killed-{number}")
-                running = start(bench.arguments(command), folder)
-                time.sleep(draw.uniform(0, bench.seconds[command]))
-                ended = running.kill()
-                if ended.status == -signal.SIGKILL:
-                    break
-            bench.conclude("kill -9", command, folder, ended)
+    for command, number in cases(bench, "kill -9", commands, count):
+        draw = bench.draw("kill", command, number)
+        while True:
+            folder = bench.new(f"{command}-killed-{number}")
+            running = start(bench.arguments(command), folder)
+            time.sleep(draw.uniform(0, bench.seconds[command]))
+            ended = running.kill()
+            if ended.status == -signal.SIGKILL:
+                break
+        bench.conclude("kill -9", command, folder, ended)
 
 
 # -- disks -----------------------------------------------------------------------------------------
@@ -245,7 +243,7 @@ def main() -> None:
     )
     parser.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(FAULTS)} (default: all)")
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--count", type=int, help="kills, or pairs, in all; other faults of each command")
+    parser.add_argument("--count", type=int, help="cases of each fault in all (default: one a command)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts there, and continue them")
     arguments = parser.parse_args()
@@ -259,7 +257,7 @@ def main() -> None:
         commands: list[str] = arguments.commands
         for fault in arguments.faults or FAULTS:
             work = {"kills": kills, "disk": disk, "pairs": pairs, "ranks": ranks, "data": data}[fault]
-            work(bench, commands, arguments.count or (len(commands) if fault == "kills" else 1))
+            work(bench, commands, arguments.count or len(commands))
         print(bench.table(), flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,33 @@ if find_spec("hypothesis"):  # a machine for the kernels alone may lack it
     settings.register_profile("suite", deadline=None, derandomize=True, database=None)
     settings.register_profile("long", deadline=None, max_examples=20_000)  # --hypothesis-profile long
     settings.load_profile("suite")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "bad_input(group): a bad input, counted by group in the summary")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the report of a test know the group of its bad input."""
+    for item in items:
+        for mark in item.iter_markers("bad_input"):
+            item.user_properties.append(("bad_input", mark.args[0]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the bad inputs that were tried, by group; those that failed are not counted."""
+    passed = terminalreporter.getreports("passed")
+    found = Counter(
+        value
+        for report in passed
+        if report.when == "call"
+        for name, value in report.user_properties
+        if name == "bad_input"
+    )
+    if found:
+        groups = ", ".join(f"{group} {count}" for group, count in sorted(found.items()))
+        terminalreporter.write_line(f"bad inputs refused: {found.total()} ({groups})")
+
 
 DATA = Path(os.environ.get("FASTDD_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))
 

@@ -266,3 +266,16 @@ def test_a_set_that_cannot_be_written_is_refused_before_the_work(
     (tmp_path / "file").write_text("")
     assert main([*command, "--json", str(tmp_path / "file" / "x.json")]) == 2
     assert "name another file with --json" in capsys.readouterr().err
+
+
+def test_a_folder_that_was_made_for_work_that_failed_goes_again(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no"), at_work(tmp_path / "new", "run"):
+        raise InputError("no")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "old").mkdir()
+    with at_work(tmp_path / "old", "run"):
+        pass
+    assert (tmp_path / "old").is_dir()
+    with at_work(tmp_path / "full", "run"):
+        (tmp_path / "full" / "result").write_text("x")
+    assert (tmp_path / "full" / "result").exists()

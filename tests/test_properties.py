@@ -18,8 +18,9 @@ import torch
 
 pytest.importorskip("hypothesis", reason="pip install 'fastdd[dev]'")
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from limits import damages, tries
 from pictures import tar
 from PIL import Image
 
@@ -29,55 +30,7 @@ from fastdd.data.verify import BadImage
 from fastdd.errors import InputError
 from fastdd.labels.fkd_files import read_record
 
-SUITE = settings.get_profile("suite").max_examples
-
-
-def tries(count: int) -> Callable[..., Callable[..., None]]:
-    """As many inputs in the suite, and as many as the profile says elsewhere."""
-    chosen = settings().max_examples
-    return settings(
-        max_examples=count if chosen == SUITE else chosen, suppress_health_check=[HealthCheck.too_slow]
-    )
-
-
 # -- what files hold ---------------------------------------------------------------------------------
-
-EXTREMES = [
-    b"\0" * 4,
-    b"\xff" * 4,
-    b"\x7f\xff\xff\xff",
-    b"\xff\xff\xff\x7f",
-    b"\n",
-    b"{",
-    b'"',
-    b"nan",
-    b"-1",
-]
-
-
-@st.composite
-def damages(draw: st.DrawFn) -> Callable[[bytes], bytes]:
-    """One to three damages of a file: cut, bytes changed, taken out, put in or repeated."""
-    kinds = draw(st.lists(st.sampled_from(["cut", "change", "out", "in", "repeat"]), min_size=1, max_size=3))
-    places = [draw(st.floats(0, 1, exclude_max=True)) for _ in kinds]
-    lengths = [draw(st.integers(1, 64)) for _ in kinds]
-    texts = [draw(st.sampled_from(EXTREMES) | st.binary(min_size=1, max_size=8)) for _ in kinds]
-
-    def damage(whole: bytes) -> bytes:
-        for kind, place, length, text in zip(kinds, places, lengths, texts, strict=True):
-            at = int(place * len(whole))
-            before, after = whole[:at], whole[at:]
-            whole = {
-                "cut": before,
-                "change": before + text + after[len(text) :],
-                "out": before + after[length:],
-                "in": before + text + after,
-                "repeat": before + 2 * after[:length] + after[length:],
-            }[kind]
-        return whole
-
-    return damage
-
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 VALUES = st.recursive(

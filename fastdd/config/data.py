@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import BeforeValidator, model_validator
 
 from .base import BelowOne, Config, Count, Natural, NotNegative, Positive, Precision, Probability, Text
+
+
+def _an_integer(channels: object) -> object:
+    if isinstance(channels, bool | float):  # which equal 1, so that a Literal would take them
+        raise ValueError(f"input should be 1 or 3, got {channels!r}")
+    return channels
 
 
 class Data(Config):
@@ -21,7 +27,7 @@ class Data(Config):
     """side of the square images in pixels; null: images stay as stored, which must be one size"""
     resize: Count | None = None
     """shorter side in pixels before the center of `size` is cut out, such as 256 for 224; null: `size`"""
-    channels: Literal[1, 3] = 3
+    channels: Annotated[Literal[1, 3], BeforeValidator(_an_integer)] = 3
     """3: RGB; 1: grey"""
     backend: Literal["auto", "dali", "torchvision"] = "auto"
     """library that decodes images; pixels agree to 1/255. auto: DALI for JPEGs on a GPU, where installed"""

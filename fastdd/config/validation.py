@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -34,12 +34,41 @@ def validated(model: type[C], plain: object, origin: str) -> C:
         origin: where the values come from, for the message.
 
     Raises:
-        InputError: an unknown key, or a value of the wrong type or out of range.
+        InputError: an unknown key, or a value of the wrong type or out of range, or a text that no file could
+            be named by.
     """
+    for path, text in _texts(plain):
+        if "\0" in text or not _is_unicode(text):
+            raise InputError(
+                f"{origin}: {path}: text may hold no zero byte and is in UTF-8, got {_shown(text)}"
+            )
     try:
         return model.model_validate(plain)
     except ValidationError as error:
         raise InputError(f"{origin}: {_explained(model, error)}") from error
+
+
+def _texts(node: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """The dotted path of each text in nested values, keys included, and the text."""
+    if isinstance(node, str):
+        yield path, node
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            here = f"{path}.{key}".removeprefix(".")
+            yield here.encode(errors="replace").decode(), str(key)
+            yield from _texts(value, here)
+    elif isinstance(node, list | tuple):
+        for place, value in enumerate(node):
+            yield from _texts(value, f"{path}.{place}")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written in UTF-8; an argument or a YAML escape may hold half of a letter."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def schema(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:

@@ -19,6 +19,8 @@ from .sources.torch_dataset import OBJECTS, FunctionLayout, RegisteredFunction
 from .sources.tree import SPLIT_FOLDERS
 
 FINGERPRINTS = ("names", "contents")
+LONGEST = 120
+"""characters of a root in a message"""
 
 
 class MissingRootError(InputError):
@@ -88,11 +90,13 @@ def source_of(root: str) -> tuple[Layout, str]:
 
     Raises:
         MissingRootError: nobody does, since there is nothing at the root.
+        InputError: the system cannot look there.
     """
     name, colon, rest = root.partition(":")
     if colon and name in SOURCES and not os.path.lexists(root):
         source = SOURCES[name]
         return (source if isinstance(source, Layout) else RegisteredFunction(name, source)), rest
+    _look(root)
     for layout in SOURCES.layouts():
         if layout.recognizes(root):
             return layout, root
@@ -107,6 +111,17 @@ def source_of(root: str) -> tuple[Layout, str]:
         f"no data at {root!r}{suggestion(root, [DIGITS, *named, *near])}; expected an image folder, a .tar "
         f"of one, or {DIGITS!r}"
     )
+
+
+def _look(root: str) -> None:
+    """Refuse a path that the system cannot follow: too long a name, links in a circle, a closed folder."""
+    try:
+        os.stat(root)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        shown = repr(root) if len(root) <= LONGEST else f"{root[:LONGEST]!r}... ({len(root)} characters)"
+        raise InputError(f"{shown} cannot be opened ({error.strerror}); give another data root") from error
 
 
 def check_recorded_root(root: str, option: str) -> None:

@@ -73,7 +73,7 @@ def refuse_busy(folder: Path, *, shared: bool = False) -> None:
 def at_work(
     folder: Path, command: str, *, shared: bool = False, remedy: str = "choose another folder with --out"
 ) -> Iterator[None]:
-    """Hold a folder for this process; it is created where it is absent.
+    """Hold a folder for this process; one that is made for it goes again if nothing is put in.
 
     Args:
         folder: the folder.
@@ -85,6 +85,7 @@ def at_work(
         InputError: another process is at work there, or the folder cannot be written.
     """
     with explained(folder, remedy=remedy):
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         with _alone_in(folder):
             refuse_busy(folder, shared=shared)
@@ -107,6 +108,8 @@ def at_work(
             beat.join()
         with suppress(OSError):
             path.unlink(missing_ok=True)
+            if is_new:
+                folder.rmdir()  # fails where something lies in it
         os.close(file)
 
 

@@ -18,6 +18,7 @@ from fastdd.recover.loop import optimize
 from fastdd.recover.objective import Objective, TeacherSignal, draws
 from fastdd.recover.terms.base import Shape, Values
 from fastdd.recover.terms.gaussian import Gaussian
+from fastdd.runtime.precision import float32_products
 from fastdd.runtime.seeds import generator
 from fastdd.teachers import Card, Teacher
 from fastdd_kernels import pack_symmetric
@@ -170,20 +171,22 @@ class OurStep:
     def gradient(self) -> Tensor:
         """Gradient of the first step's loss to the initial images, [N, C, H, W]."""
         images = self.images.contiguous(memory_format=torch.channels_last).requires_grad_()
-        values = self.prepared(images, self.first_draws(), self.prepared.wanted)
-        return torch.autograd.grad(torch.stack(list(values.values())).sum(), images)[0]
+        with float32_products(self.config.precision):
+            values = self.prepared(images, self.first_draws(), self.prepared.wanted)
+            return torch.autograd.grad(torch.stack(list(values.values())).sum(), images)[0]
 
     def run(self) -> None:
         prepared: Callable[[Shape], list[Any]] = lambda shape: [self.prepared]  # noqa: E731
-        optimize(
-            self.images,
-            self.unit,
-            self.method,
-            config=self.config,
-            bounds=self.teacher.bounds(self.images.device),
-            signal=TeacherSignal(self.method, prepared, size=self.size, seed=0),
-            bar=Silent(),
-        )
+        with float32_products(self.config.precision):
+            optimize(
+                self.images,
+                self.unit,
+                self.method,
+                config=self.config,
+                bounds=self.teacher.bounds(self.images.device),
+                signal=TeacherSignal(self.method, prepared, size=self.size, seed=0),
+                bar=Silent(),
+            )
 
 
 def no_images(rows: Sequence[tuple[int, int]]) -> Tensor:

@@ -17,6 +17,7 @@ from fastdd.recover.terms.base import Shape
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.dire import DiRe
 from fastdd.recover.terms.gaussian import Gaussian
+from fastdd.runtime.precision import float32_products
 
 BUDGET = {"fp32": 2e-2, "bf16": 0.3}
 """precision -> largest relative error of a gradient that is taken for rounding: a few ReLUs sit so near zero
@@ -113,10 +114,7 @@ class Bench:
             """Gradient of the released loss, with autocast to bf16 or without."""
             images = ours.images.clone().requires_grad_()
             _, rows, columns = ours.first_draws()[0].tolist()
-            with (
-                torch.backends.cudnn.flags(allow_tf32=False),
-                torch.autocast(self.device.type, torch.bfloat16, enabled=enabled),
-            ):
+            with float32_products("fp32"), torch.autocast(self.device.type, torch.bfloat16, enabled=enabled):
                 loss = released.loss(images, (rows, columns))
             return torch.autograd.grad(loss, images)[0]
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 EPS32 = torch.finfo(torch.float32).eps
+TF32_ERROR = 1e-3
+"""bound of the error of d^2 over ||x||^2 + ||y||^2 of operands rounded to TF32, as distance.py states it"""
 
 
 def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -18,6 +20,23 @@ def randn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Ten
 def leaf(tensor: Tensor) -> Tensor:
     """A copy to differentiate by."""
     return tensor.detach().clone().requires_grad_()
+
+
+def point_sets(dim: int) -> dict[str, Tensor]:
+    """Sets of points [300, dim] whose distances cancel more or less, by what they are like."""
+    tight = randn(1, dim, seed=4).abs() * 2 + 0.1 * randn(300, dim)
+    return {"relu": randn(300, dim).relu(), "tight": tight, "shifted": 10 + randn(300, dim)}
+
+
+def interpreter_takes(numpy: str, triton: str) -> bool:
+    """Whether Triton's interpreter works with a version of numpy: before 3.7 it fails from numpy 2.4 on, with
+    "only 0-dimensional arrays can be converted to Python scalars"."""
+
+    def number(version: str) -> tuple[int, int]:
+        major, minor = version.split(".")[:2]
+        return int(major), int(minor)
+
+    return number(triton) >= (3, 7) or number(numpy) < (2, 4)
 
 
 def activation(*shape: int, layout: str = "contiguous") -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from kernel_checks import interpreter_takes
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,3 +46,24 @@ def test_the_kernels_stand_alone(triton: bool) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_tests_of_the_kernels_need_little() -> None:
+    """A machine with a GPU may have torch and pytest alone: each test file is collected there."""
+    absent = ("prdc", "vendi_score", "pydantic", "nvidia.dali", "hypothesis", "timm", "pyarrow", "fastdd")
+    program = (
+        "import sys, pytest\n"
+        f"sys.modules.update(dict.fromkeys({absent}))\n"
+        "sys.exit(pytest.main(['--collect-only', '-q', 'tests/kernels']))\n"
+    )
+    command = [sys.executable, "-c", program]
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_where_tritons_interpreter_works() -> None:
+    assert not interpreter_takes(numpy="2.5.0", triton="3.6.0")
+    assert interpreter_takes(numpy="2.3.5", triton="3.6.0")
+    assert interpreter_takes(numpy="2.4.6", triton="3.8.0+git1")
+    assert interpreter_takes(numpy="2.5.0rc1", triton="3.10.0")

@@ -30,7 +30,7 @@ from ..data.real_data import TrainingImages
 from ..errors import InputError
 from ..runtime.distributed import barrier, is_main, rank, world_size
 from ..runtime.files import write_json
-from ..runtime.precision import autocast
+from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar, progress
 from ..teachers import Features, Teacher
 from .class_statistics import Kept, OpenClass
@@ -71,7 +71,8 @@ def build(
     barrier()
     forward = _forward(kept, teacher)
     wanted = _unfinished(folder, _share(counts, classes or range(len(counts)), rank(), world_size()))
-    with progress("bank", sum(counts[c] for c in wanted)) as bar:
+    total = sum(counts[c] for c in wanted)
+    with progress("bank", total) as bar, float32_products(kept.config.precision):
         _write(folder, _finished(forward, data, kept, counts, wanted=wanted, bar=bar), data.names)
     barrier()
     if is_main():

@@ -19,8 +19,10 @@ Natural = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 All = Literal["all"]
-Precision = Literal["auto", "fp32", "bf16"]
-"""auto: bf16 autocast where the hardware multiplies it (CUDA; x86 with AMX or AVX512-BF16), else fp32"""
+Precision = Literal["auto", "fp32", "tf32", "bf16"]
+"""fp32: float32, on a GPU too, where PyTorch by itself rounds the operands of convolutions; tf32: products
+and convolutions in TF32, on NVIDIA GPUs since Ampere alone; bf16: bfloat16 autocast; auto: bf16 where the
+hardware multiplies it (CUDA; x86 with AMX or AVX512-BF16), else fp32"""
 LayerKind = Literal["stages", "blocks", "bn_inputs"]
 SiameseOperation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 """operations of differentiable Siamese augmentation (fastdd_kernels.siamese)"""

@@ -33,7 +33,7 @@ from ..models.student_names import network_for, students
 from ..protocols import settle_student
 from ..recipes.resolve import named_network, resolve_student
 from ..run_folder import RunFolder
-from ..runtime.precision import has_fast_bf16
+from ..runtime.precision import on_device
 from ..runtime.seeds import seed_everything
 from ..teachers.card import check_card
 from .full_set import FullSet
@@ -233,8 +233,8 @@ def _protocols(
     own = further or (recipe.student if recipe is not None else None)
     run = {} if own is None else own.model_dump(mode="json")
     config = resolve_student(run, None if further else request.protocol, [*request.overrides, *seeds])
-    if config.precision == "auto":
-        precision = "bf16" if has_fast_bf16(device) else "fp32"
+    precision = on_device("student.precision", config.precision, device)
+    if precision != config.precision:
         config = config.model_copy(update={"precision": precision})
     is_named = named_network(request.overrides)
     if not (request.students or is_named) and config.network == run.get("network"):

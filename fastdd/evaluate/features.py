@@ -19,6 +19,7 @@ from ..data import Dataset, open_loader
 from ..data.loading.batch import OnError
 from ..errors import InputError
 from ..models.build import build, to_device
+from ..runtime.precision import float32_products
 from ..runtime.progress import progress
 from ..teachers import Card, Taps, Teacher, fingerprint, open_teacher
 from ..teachers.weights import check_state, read_weights, tell
@@ -104,6 +105,7 @@ def _batch(height: int, width: int) -> int:
 
 
 @torch.no_grad()
+@float32_products("fp32")
 def embed(teacher: Teacher, images: Tensor) -> Tensor:
     """Embed uint8 images [N, C, H, W] with a teacher: float32 [N, D]."""
     taps = Taps(teacher.network)

@@ -32,7 +32,7 @@ from ..config import Student
 from ..errors import InputError
 from ..models.build import as_input, to_device
 from ..protocols import SettledStudent
-from ..runtime.precision import autocast
+from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar
 from ..runtime.seeds import derive
 from ..teachers import NotFiniteError, Teacher, WeightAverage, accuracy, decay_groups
@@ -121,35 +121,36 @@ def train_student(
     steps, tests = config.training_steps, _test_steps(config, len(source))
     curve: list[tuple[int, float]] = []
     unread: list[Tensor] = []  # losses, which are read now and then, so that the host does not wait each step
-    for step, batch in enumerate(_endless(source)):
-        rate = learning_rate(config, step, steps, len(source))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        if _restarts_momentum(config, step, steps, len(source)):
-            optimizer.state.clear()
-        optimizer.zero_grad()
-        loss = add_gradient(loss_of, network, labeller, batch, config=config)
-        optimizer.step()
-        if average is not None:
-            average.update(network, step)
-        bar.advance(len(batch.images))
-        unread.append(loss)
-        is_tested = step + 1 in tests
-        if is_tested or len(unread) == LOSSES_READ:
-            if (found := _first_not_finite(unread)) is not None:
-                _refuse_bad_labels(labeller, batch, step)
-                first, value = found
-                return _diverged(
-                    bar, f"diverged at step {step + 2 - len(unread) + first}: its loss is {value}"
-                )
-            unread.clear()
-        if is_tested:
-            try:
-                curve.append((step + 1, _test(tested, teacher, test, config)))
-            except NotFiniteError as error:
-                return _diverged(bar, f"diverged by step {step + 1}: {error}")
-        if step + 1 == steps:
-            break
+    with float32_products(config.precision):
+        for step, batch in enumerate(_endless(source)):
+            rate = learning_rate(config, step, steps, len(source))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            if _restarts_momentum(config, step, steps, len(source)):
+                optimizer.state.clear()
+            optimizer.zero_grad()
+            loss = add_gradient(loss_of, network, labeller, batch, config=config)
+            optimizer.step()
+            if average is not None:
+                average.update(network, step)
+            bar.advance(len(batch.images))
+            unread.append(loss)
+            is_tested = step + 1 in tests
+            if is_tested or len(unread) == LOSSES_READ:
+                if (found := _first_not_finite(unread)) is not None:
+                    _refuse_bad_labels(labeller, batch, step)
+                    first, value = found
+                    return _diverged(
+                        bar, f"diverged at step {step + 2 - len(unread) + first}: its loss is {value}"
+                    )
+                unread.clear()
+            if is_tested:
+                try:
+                    curve.append((step + 1, _test(tested, teacher, test, config)))
+                except NotFiniteError as error:
+                    return _diverged(bar, f"diverged by step {step + 1}: {error}")
+            if step + 1 == steps:
+                break
     return StudentAccuracy(curve[-1][1], max(value for _, value in curve), tuple(curve))
 
 

@@ -13,6 +13,7 @@ import torch
 
 from ..models.flat import FlatNetwork
 from ..runtime.distributed import barrier, claims, is_main
+from ..runtime.precision import float32_products
 from ..runtime.progress import Bar, progress
 from .plan import ExpertPlan
 from .store import Trajectory, expert_file, partial_file, settle_plan
@@ -49,7 +50,7 @@ def build_experts(
     images = len(training.real.images)
     total = sum(len(each) * (plan.epochs - _done(folder, each)) for each in left) * images
     trained = 0
-    with progress("experts", total) as bar:
+    with progress("experts", total) as bar, float32_products(plan.precision):
         for number in claims("experts", len(left)):
             trained += _train_group(folder, left[number], training, bar) * images
     barrier()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..config import Experts, Siamese
+from ..config import Experts, Precision, Siamese
 from ..errors import InputError
 from ..run_folder.results import Record
 
@@ -26,7 +26,7 @@ class ExpertPlan(Record):
     batch: int
     siamese: Siamese
     """augmentation of the images"""
-    precision: str
+    precision: Precision
     """arithmetic of the training, which is no reason to refuse experts"""
     mean: tuple[float, ...]
     """normalization of the images: mean of each channel"""

@@ -157,7 +157,7 @@ class Training:
             The mean loss of each expert before the step [experts], and the weights after it.
         """
         weights = weights.requires_grad_()
-        with autocast(self.device, "bf16" if self.plan.precision == "bf16" else "fp32"):
+        with autocast(self.device, self.plan.precision):
             logits = self._logits(weights, images)
         losses = F.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
         losses = losses.view_as(labels).mean(1)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models.build import as_input
+from ..runtime.precision import float32_products
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from ..teachers import Teacher
@@ -31,6 +32,7 @@ from .render import render_views
 from .views import Views
 
 
+@float32_products("fp32")
 def label_views(
     teachers: Mapping[str, Teacher], images: Tensor, folder: Path, manifest: LabelManifest, *, name: str
 ) -> StoredLabels:

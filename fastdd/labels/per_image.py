@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..runtime.files import write_tensors
+from ..runtime.precision import float32_products
 from ..runtime.progress import progress
 from ..teachers import Teacher
 from .files import METADATA_KEY
@@ -28,6 +29,7 @@ BATCH = 500
 
 
 @torch.no_grad()
+@float32_products("fp32")
 def label_images(
     teacher: Teacher | Mapping[str, Teacher], images: Tensor, name: str, averaging: Averaging = "mean"
 ) -> Tensor:

@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 
 from ..bank import Bank
-from ..config import Method, Recover
+from ..config import Method, Precision, Recover
 from ..distilled.images import save_recovered
 from ..distilled.zoom import collage
 from ..errors import InputError
 from ..run_folder import RunFolder, UnitLog, UnitPlan, read, write
 from ..runtime.distributed import barrier, claims, is_main
+from ..runtime.precision import float32_products
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
@@ -165,7 +166,7 @@ class Recovery:
         teacher, images = self.teachers[0], self.initial(unit.rows)
         if not iterations(self.method, unit):
             return teacher.denormalize(images if self.factor is None else collage(images, self.factor)), []
-        with self._perturbed(unit):
+        with self._perturbed(unit), float32_products(self._products):
             images, losses = optimize(
                 images,
                 unit,
@@ -177,6 +178,12 @@ class Recovery:
                 checkpoint=checkpoint,
             )
         return teacher.denormalize(images), losses
+
+    @property
+    def _products(self) -> Precision:
+        """The precision of float32 products; where gradients are matched, float32 in any case."""
+        match = self.method.match
+        return "fp32" if match is not None and match.gradients is not None else self.config.precision
 
     def _perturbed(self, unit: Unit) -> AbstractContextManager[None]:
         config = self.method.perturb

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from .. import evaluate, labels, recover
-from ..config import CONTROL, RANDOM_REAL, Method, Recipe, Student, Terms
-from ..config.base import Config
+from ..config import CONTROL, RANDOM_REAL, Bank, Experts, Method, Recipe, Recover, Student, Teacher, Terms
 from ..data.real_data import RealData
 from ..distilled.formation import check_formation
 from ..errors import InputError
@@ -21,10 +21,13 @@ from ..models.student_names import network_for
 from ..protocols import SettledStudent, settle_student
 from ..run_folder import check_folder
 from ..runtime.devices import device_of
-from ..runtime.precision import has_fast_bf16
+from ..runtime.precision import on_device
 from .matching_checks import check_matching
 from .run_experts import RunExperts
 from .run_teacher import RunTeacher
+
+Section = TypeVar("Section", Teacher, Bank, Experts, Recover, Student)
+"""a part of a recipe that has a precision"""
 
 
 @dataclass(frozen=True)
@@ -170,20 +173,26 @@ def check(
 
 
 def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe with what ``precision: auto`` means on a device, so that the run folder says it."""
-    precision = {"precision": "bf16" if has_fast_bf16(device) else "fp32"}
-    changed: dict[str, Config | dict[str, Student]] = {}
-    for name, section in (
-        ("teacher", recipe.teacher),
-        ("experts", recipe.experts),
-        ("recover", recipe.recover),
-        ("student", recipe.student),
-    ):
-        if section.precision == "auto":
-            changed[name] = section.model_copy(update=precision)
-    changed["students"] = {
-        name: config.model_copy(update=precision if config.precision == "auto" else None)
-        for name, config in recipe.students.items()
+    """The recipe with what ``precision: auto`` means on a device, so that the run folder says it.
+
+    Raises:
+        InputError: a precision is tf32, and the device has none.
+    """
+
+    def meant(key: str, section: Section) -> Section:
+        precision = on_device(f"{key}.precision", section.precision, device)
+        return (
+            section if precision == section.precision else section.model_copy(update={"precision": precision})
+        )
+
+    changed = {
+        "teacher": meant("teacher", recipe.teacher),
+        "committee": {name: meant(f"committee.{name}", config) for name, config in recipe.committee.items()},
+        "bank": meant("bank", recipe.bank),
+        "experts": meant("experts", recipe.experts),
+        "recover": meant("recover", recipe.recover),
+        "student": meant("student", recipe.student),
+        "students": {name: meant(section_of(name), config) for name, config in recipe.students.items()},
     }
     return recipe.model_copy(update=changed)
 

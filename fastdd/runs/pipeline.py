@@ -19,6 +19,7 @@ from ..run_folder import Manifest, Metrics, RunFolder, Session, open_run, read
 from ..runtime.distributed import is_main
 from ..runtime.files import write_json
 from ..runtime.lock import at_work, refuse_busy
+from ..runtime.precision import float32_products
 from ..runtime.seeds import seed_everything
 from .experiment import Experiment, check, section_of
 from .expert_stage import train_experts
@@ -111,6 +112,7 @@ STAGES = (
 # -- running them --------------------------------------------------------------------------------
 
 
+@float32_products("fp32")  # whatever has no precision of its own in the recipe
 def run(
     recipe: Recipe, out: Path, *, fresh: bool = False, until: str = "report", part: range | None = None
 ) -> RunResult:

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..models.build import as_input, to_device
 from ..run_folder import RunFolder
 from ..runtime.files import write_json
-from ..runtime.precision import autocast
+from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import derive, generator
 from .card import Card
@@ -93,7 +93,7 @@ def squeeze(
     if checkpoint is not None:
         curve = restore(checkpoint, owner, network=network, optimizer=run.optimizer, average=run.average)
     images = (config.epochs - len(curve)) * len(train) * train.batch
-    with progress("squeeze", images) as bar:
+    with progress("squeeze", images) as bar, float32_products(config.precision):
         for note in notes if not curve else [f"squeeze continues after epoch {len(curve)}"]:
             bar.line(note)
         for epoch in range(len(curve), config.epochs):

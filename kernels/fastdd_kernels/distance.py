@@ -78,7 +78,7 @@ def distance_sum(
         y_weight: [G, m], a constant factor for each row of y; 0 takes out a padding row.
         precision: "high": the error of d^2 is at most 5e-7 (||x-c||^2 + ||y-c||^2), c the mean of
             y, whatever the process allows. "fast": one product in whatever float32 arithmetic the
-            process allows, rounded TF32 in the Triton kernel: 1e-4.
+            process allows, rounded TF32 in the Triton kernel: at most 1e-3 in place of 5e-7.
 
     Returns:
         [G]; float64 if an input is, float32 otherwise.

@@ -6,9 +6,11 @@ Without a GPU the Triton kernels run in Triton's interpreter on CPU tensors; tes
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import pytest
 import torch
+from kernel_checks import interpreter_takes
 
 from fastdd_kernels import dispatch
 
@@ -30,5 +32,8 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
             pytest.skip("Triton is not installed")
         if torch.cuda.is_available():
             return torch.device("cuda")
+        versions = {name: version(name) for name in ("numpy", "triton")}
+        if not interpreter_takes(**versions):
+            pytest.skip(f"Triton's interpreter fails with these versions: {versions}")
         monkeypatch.setattr(dispatch, "interpret_on_cpu", True)
     return torch.device("cpu")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_checks import leaf, randn
+from kernel_checks import TF32_ERROR, leaf, point_sets, randn
 from torch import Tensor
 from torchmetrics.functional.pairwise import pairwise_euclidean_distance as torchmetrics_distance
 
-from fastdd_kernels import pair_tile, pairs
+from fastdd_kernels import pair_tile, pairs, product
 from fastdd_kernels.cosine import Reduction
 from fastdd_kernels.distance import distance_sum, distance_sum_reference, pairwise_euclidean_distance
 
@@ -241,3 +241,18 @@ def test_bad_input_is_named() -> None:
         distance_sum(x, x.long())
     with pytest.raises(ValueError, match="'max'"):
         pairwise_euclidean_distance(x[0], reduction="max")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dim", [33, 512, 2048])
+@pytest.mark.parametrize("kind", ["relu", "tight", "shifted"])
+def test_the_stated_error_of_fast_distances_is_that_of_operands_in_tf32(kind: str, dim: int) -> None:
+    """What the tensor cores of a GPU would give, whose sums are exact beside that rounding."""
+    x = point_sets(dim)[kind].float()
+    x = (x - x.mean(0)).double()
+    rounded = product._parts(x.float(), "tf32")[0].double()
+    size = x.square().sum(1)
+    scale = size[:, None] + size
+    error = (scale - 2 * rounded @ rounded.T - torch.cdist(x, x).square()).abs() / scale
+    assert float(error.max()) < TF32_ERROR
+    if dim == 33:
+        assert float(error.max()) > 1e-4

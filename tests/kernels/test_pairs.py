@@ -10,6 +10,7 @@ from kernel_checks import EPS32, leaf, randn
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from fastdd_kernels import dispatch
 from fastdd_kernels import pairs as module
 from fastdd_kernels.pairs import Kind, pair_sums, pair_sums_reference
 
@@ -178,6 +179,16 @@ def test_operator_is_well_formed(need_x: bool, need_y: bool, device: torch.devic
     weight = torch.rand(2, 5, device=device)
     square = y.detach().square().sum(2)
     torch.library.opcheck(module._pair_sums_op, (x, y, square, weight, "distance", True, "high", need_x))
+
+
+def test_rounding_to_tf32_keeps_nan(device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA's own NaN has all bits set: half of the last place more would make -0 of it."""
+    if dispatch.HAS_TRITON:
+        monkeypatch.setattr("fastdd_kernels.gpu.pairs.dot_precision", lambda precision: "tf32")
+    x, y = randn(1, 2, 8, dtype=torch.float32), randn(1, 5, 8, seed=1, dtype=torch.float32)
+    x.view(torch.int32)[0, 0, 3] = 0x7FFFFFFF
+    sums = pair_sums(x.to(device), y.to(device), kind="absolute", precision="fast")[0]
+    assert sums.isnan().tolist() == [True, False]
 
 
 def test_tile_table_has_one_for_every_number_of_rows() -> None:

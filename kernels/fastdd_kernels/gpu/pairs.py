@@ -21,9 +21,10 @@ TILES = {16: (128, 4, 3), 32: (64, 4, 3), 64: (64, 8, 3), 128: (64, 8, 3)}
 
 @triton.jit
 def _round_to_tf32(x):
-    # Half of the last place kept is added before the rest is cut; the tensor cores would only cut.
+    # Half of the last place kept is added before the rest is cut; the tensor cores would only cut. A NaN
+    # whose bits are all ones, as CUDA makes them, would become zero.
     bits = x.to(tl.int32, bitcast=True) + 0x1000
-    return (bits & ~0x1FFF).to(tl.float32, bitcast=True)
+    return tl.where(x != x, x, (bits & ~0x1FFF).to(tl.float32, bitcast=True))
 
 
 @triton.jit

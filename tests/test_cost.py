@@ -76,7 +76,7 @@ def test_the_gradient_that_is_counted_is_that_of_torch(monkeypatch: pytest.Monke
     def loss(images: torch.Tensor) -> torch.Tensor:
         x = F.relu(first(resample(images, drawn)), inplace=True)
         y, mean, mean_square = frozen_batch_norm(second(x), ones, None, 0 * ones, running_var=ones)
-        y += x  # in place on a view of what a function returned
+        y += x  # in place on what a function returned
         embedding = F.relu(y, inplace=True).mean((2, 3))
         statistics = mean.square().sum() + mean_square[:, :2].sum()
         return last(embedding).square().sum() + statistics + dire_loss(embedding.view(2, 3, 4), real)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .autograd import Context
 from .moments import check_activation, check_channels, spatial_moments
 
 Moments = tuple[Tensor, Tensor]
@@ -61,18 +62,34 @@ def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, gro
 # -- all layers in one row -------------------------------------------------------------------------
 
 
-def _sums(rows: Tensor, groups: int) -> Tensor:
-    """Sums over the images of each group, [groups, C]."""
-    # Without a view in between, the gradient of one group's sums is one row for all images.
-    return rows.sum(0, keepdim=True) if groups == 1 else rows.unflatten(0, (groups, -1)).sum(1)
+def _sums(groups: int, *layers: Tensor) -> Tensor:
+    """Sums over the images of each group, [groups, D], of layers [N, C] side by side."""
+    return torch.cat([rows.unflatten(0, (groups, -1)).sum(1) for rows in layers], dim=1)
+
+
+class _Sums(torch.autograd.Function):
+    """``_sums`` with a gradient that is written once for all layers, and for one group not at all."""
+
+    forward = staticmethod(_sums)
+
+    @staticmethod
+    def setup_context(
+        ctx: Context[tuple[int, list[int]]], inputs: tuple[int, *tuple[Tensor, ...]], output: Tensor
+    ) -> None:
+        groups, *layers = inputs
+        ctx.options = layers[0].shape[0] // groups, [rows.shape[1] for rows in layers]
+
+    @staticmethod
+    def backward(ctx: Context[tuple[int, list[int]]], grad: Tensor) -> tuple[Tensor | None, ...]:
+        images, widths = ctx.options
+        return None, *grad.unsqueeze(1).expand(-1, images, -1).flatten(0, 1).split(widths, dim=1)
 
 
 def _statistics(moments: Sequence[Moments], shift: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
     """Mean and variance of each group, [groups, D], of layers with D channels together; shift is [D]."""
     images = moments[0][0].shape[0] // groups
-    mean, mean_square = (
-        torch.cat([_sums(layer[i], groups) for layer in moments], dim=1) / images for i in (0, 1)
-    )
+    sums = _sums if torch.compiler.is_compiling() else _Sums.apply
+    mean, mean_square = (sums(groups, *(layer[i] for layer in moments)) / images for i in (0, 1))
     offset = mean if shift is None else mean - shift
     return mean, mean_square - offset.square()
 

@@ -50,6 +50,13 @@ def distance_factor(x: Tensor, y: Tensor) -> Tensor:
     return range_factor(torch.stack([*largest, x.new_zeros(())]).amax().square())
 
 
+def _factor_to_apply(x: Tensor, y: Tensor) -> Tensor | None:
+    """:func:`distance_factor`, or None where it is known to be 1: on a CPU, where looking costs no wait."""
+    factor = distance_factor(x, y)
+    looks = not (x.is_cuda or torch.compiler.is_compiling())
+    return None if looks and factor == 1 else factor
+
+
 def shared_center(y: Tensor, y_weight: Tensor | None = None) -> Tensor:
     """Mean row of y [..., m, D], [..., 1, D], a constant; weighted where padding must not count."""
     y = y.detach()
@@ -94,15 +101,16 @@ def distance_sum(
         raise ValueError(f"y_weight must be {tuple(other.shape[:2])}, got {tuple(y_weight.shape)}")
     x, other = to_float(x, other)
     y_weight = None if y_weight is None else y_weight.detach().to(x.dtype)
-    factor = distance_factor(x, other)
-    x, other = x * factor, other * factor
+    factor = _factor_to_apply(x, other)
+    if factor is not None:
+        x, other = x * factor, other * factor
     center = shared_center(other, y_weight)
     centered = x - center
     other = centered if y is None else other - center
     sums = pair_sums(
         centered, other, y_weight=y_weight, exclude_diagonal=exclude_diagonal_pairs, precision=precision
-    )
-    return sums.sum(1) / factor
+    ).sum(1)
+    return sums if factor is None else sums / factor
 
 
 def distance_mean(
@@ -146,11 +154,14 @@ def pairwise_euclidean_distance(
     check_precision(precision)
     without_diagonal = y is None if zero_diagonal is None else zero_diagonal
     x, other = to_float(x, x if y is None else y)
-    factor = distance_factor(x, other)
-    x, other = x * factor, other * factor
+    factor = _factor_to_apply(x, other)
+    if factor is not None:
+        x, other = x * factor, other * factor
     center = shared_center(other)
     x, other = x - center, other - center
     if reduction in ("mean", "sum"):
-        sums = pair_sums(x[None], other[None], exclude_diagonal=without_diagonal, precision=precision)[0]
-        return (sums / other.shape[0] if reduction == "mean" else sums) / factor
-    return distance_matrix(x, other, without_diagonal=without_diagonal, precision=precision) / factor
+        found = pair_sums(x[None], other[None], exclude_diagonal=without_diagonal, precision=precision)[0]
+        found = found / other.shape[0] if reduction == "mean" else found
+    else:
+        found = distance_matrix(x, other, without_diagonal=without_diagonal, precision=precision)
+    return found if factor is None else found / factor

@@ -160,6 +160,22 @@ def distance_matrix(x: Tensor, y: Tensor, without_diagonal: bool, precision: str
     return matrix
 
 
+def _tile_of_one_group(
+    pairs: Tensor, zeros: bool, weight: Tensor | None, diagonal: int | None, need_slope: bool
+) -> tuple[Tensor, Tensor | None]:
+    """``torch_tile`` from the distances [n, k] of one group, in whose memory the slope is written."""
+    if diagonal is not None:
+        pairs.diagonal(-diagonal).zero_()
+    total = (pairs if weight is None else pairs * weight).sum(1)
+    if not need_slope:
+        return total.unsqueeze(0), None
+    none = pairs == 0 if zeros or diagonal is not None else None
+    slope = pairs.reciprocal_()
+    if none is not None:
+        slope.masked_fill_(none, 0.0)
+    return total.unsqueeze(0), (slope if weight is None else slope.mul_(weight)).unsqueeze(0)
+
+
 def torch_tile(
     x: Tensor,
     y: Tensor,
@@ -172,18 +188,16 @@ def torch_tile(
     need_slope: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Sums [G, n] over a block of y, and W [G, n, k]."""
+    if kind == "distance" and len(x) == 1 and not x.is_cuda:
+        square, zeros = _squares_of_one_group(x[0], y[0], x_square[0], y_square[0], precision=precision)
+        return _tile_of_one_group(square.sqrt_(), zeros, weight, diagonal=diagonal, need_slope=need_slope)
     if kind == "absolute":
         pairs = multiply(x, y.mT, precision)
         slope = pairs.sign() if need_slope else None
         pairs.abs_()
     else:
-        if len(x) == 1 and not x.is_cuda:
-            one, zeros = _squares_of_one_group(x[0], y[0], x_square[0], y_square[0], precision=precision)
-            pairs = one.unsqueeze_(0).sqrt_()
-            coincident = pairs == 0 if zeros else None
-        else:
-            square, coincident = _squares(x, y, x_square, y_square, precision=precision)
-            pairs = (square if coincident is None else square.masked_fill_(coincident, 0.0)).sqrt_()
+        square, coincident = _squares(x, y, x_square, y_square, precision=precision)
+        pairs = (square if coincident is None else square.masked_fill_(coincident, 0.0)).sqrt_()
         slope = pairs.reciprocal() if need_slope else None
         if slope is not None and coincident is not None:
             slope.masked_fill_(coincident, 0.0)

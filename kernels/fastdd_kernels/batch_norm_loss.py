@@ -62,7 +62,7 @@ def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, gro
 # -- all layers in one row -------------------------------------------------------------------------
 
 
-def _sums(groups: int, *layers: Tensor) -> Tensor:
+def _sums(layers: Sequence[Tensor], groups: int) -> Tensor:
     """Sums over the images of each group, [groups, D], of layers [N, C] side by side."""
     return torch.cat([rows.unflatten(0, (groups, -1)).sum(1) for rows in layers], dim=1)
 
@@ -70,26 +70,36 @@ def _sums(groups: int, *layers: Tensor) -> Tensor:
 class _Sums(torch.autograd.Function):
     """``_sums`` with a gradient that is written once for all layers, and for one group not at all."""
 
-    forward = staticmethod(_sums)
+    @staticmethod
+    def forward(*inputs: Tensor | int) -> Tensor:
+        return _sums(*_layers_and_groups(inputs))
 
     @staticmethod
     def setup_context(
-        ctx: Context[tuple[int, list[int]]], inputs: tuple[int, *tuple[Tensor, ...]], output: Tensor
+        ctx: Context[tuple[int, list[int]]], inputs: tuple[Tensor | int, ...], output: Tensor
     ) -> None:
-        groups, *layers = inputs
+        layers, groups = _layers_and_groups(inputs)
         ctx.options = layers[0].shape[0] // groups, [rows.shape[1] for rows in layers]
 
     @staticmethod
     def backward(ctx: Context[tuple[int, list[int]]], grad: Tensor) -> tuple[Tensor | None, ...]:
         images, widths = ctx.options
-        return None, *grad.unsqueeze(1).expand(-1, images, -1).flatten(0, 1).split(widths, dim=1)
+        return *grad.unsqueeze(1).expand(-1, images, -1).flatten(0, 1).split(widths, dim=1), None
+
+
+def _layers_and_groups(inputs: Sequence[Tensor | int]) -> tuple[list[Tensor], int]:
+    """The arguments of ``_Sums``: the layers, and behind them the number of groups."""
+    return [rows for rows in inputs[:-1] if isinstance(rows, Tensor)], int(inputs[-1])
 
 
 def _statistics(moments: Sequence[Moments], shift: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
     """Mean and variance of each group, [groups, D], of layers with D channels together; shift is [D]."""
     images = moments[0][0].shape[0] // groups
-    sums = _sums if torch.compiler.is_compiling() else _Sums.apply
-    mean, mean_square = (sums(groups, *(layer[i] for layer in moments)) / images for i in (0, 1))
+    layers = ([mean for mean, _ in moments], [square for _, square in moments])
+    if torch.compiler.is_compiling():
+        mean, mean_square = (_sums(rows, groups) / images for rows in layers)
+    else:
+        mean, mean_square = (_Sums.apply(*rows, groups) / images for rows in layers)
     offset = mean if shift is None else mean - shift
     return mean, mean_square - offset.square()
 

@@ -46,7 +46,8 @@ def distance_factor(x: Tensor, y: Tensor) -> Tensor:
     Distances of the rows times the factor are the distances times the factor.
     """
     sides = [side.detach() for side in (x, y) if side.numel()]
-    largest = [torch.linalg.vector_norm(side, torch.inf) for side in sides]
+    # On a CPU a tenth of the time of an infinity norm, which is as large.
+    largest = [torch.stack(side.aminmax()).abs().amax() for side in sides]
     return range_factor(torch.stack([*largest, x.new_zeros(())]).amax().square())
 
 

@@ -75,10 +75,10 @@ def test_paths_are_those_of_the_files(finished: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "invalid JSON"),
+        (b"", "it is empty"),
         (b"[]", "input should be an object"),
         (b'{"recipe": 3', "invalid JSON"),
-        (b"\xff\xfe", "'utf-8' codec can't decode"),
+        (b"\xff\xfe", "it is no UTF-8 text: byte 0"),
         (None, "arms.sre2l.vendi: field required"),
     ],
 )

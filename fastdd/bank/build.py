@@ -23,18 +23,20 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from ..data.loading.batch import Batch
 from ..data.real_data import TrainingImages
 from ..errors import InputError
+from ..run_folder import read
 from ..runtime.distributed import barrier, is_main, rank, world_size
 from ..runtime.files import write_json
 from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar, progress
 from ..teachers import Features, Teacher
 from .class_statistics import Kept, OpenClass
-from .store import PLAN, SCHEMA, ImageCounts, Plan, complete, is_whole, shards, write_shard
+from .store import PLAN, REMEDY, SCHEMA, ImageCounts, Plan, complete, is_whole, shards, write_shard
 
 Forward = Callable[[Tensor], Features]
 """uint8 images [B, C, H, W] to their features"""
@@ -109,8 +111,7 @@ def _begin(folder: Path, plan: Plan) -> None:
     if not path.is_file():
         write_json(path, plan)
         return
-    earlier: dict[str, object] = json.loads(path.read_text())
-    now: dict[str, object] = {**plan}
+    earlier, now = read(path, dict[str, JsonValue], REMEDY), cast(dict[str, JsonValue], plan)
     if different := [key for key in {**earlier, **now} if earlier.get(key) != now.get(key)]:
         key = different[0]
         raise InputError(
@@ -228,7 +229,7 @@ def _collected(
         bar: counts the images.
 
     Raises:
-        InputError: no image of a class could be read.
+        InputError: no image of a class could be read, or a statistic is not finite.
     """
     left = dict(wanted)
     open_classes: dict[int, OpenClass] = {}
@@ -252,7 +253,13 @@ def _collected(
                     raise InputError(
                         f"none of the {left[c]} images of class {c} could be read; mend or remove them"
                     )
-                yield FinishedClass(c, used, open_classes.pop(c).close(), sorted(skipped.pop(c, [])))
+                statistics = open_classes.pop(c).close()
+                if bad := [name for name, value in statistics.items() if not value.isfinite().all()]:
+                    raise InputError(
+                        f"the teacher's {bad[0]} of class {c} hold NaN or infinite values; its activations are "
+                        "too large, use another teacher"
+                    )
+                yield FinishedClass(c, used, statistics, sorted(skipped.pop(c, [])))
                 del left[c]
     assert not left, f"the stream ended before classes {sorted(left)[:5]} were complete"
 

@@ -10,19 +10,31 @@ in float64. One class is in memory at a time.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from fastdd_kernels import pack_symmetric
 
 from ..errors import InputError
+from ..run_folder import read
 from ..runtime.files import new_folder, write_json
-from .store import MANIFEST, PLAN, ImageCounts, Plan, Shard, complete, shards, write_shard
+from .store import (
+    EMBEDDINGS,
+    MANIFEST,
+    PLAN,
+    REMEDY,
+    ImageCounts,
+    Plan,
+    Shard,
+    complete,
+    read_manifest,
+    shards,
+    write_shard,
+)
 
 SAME = (
     "schema",
@@ -96,11 +108,10 @@ def merge(parts: Sequence[Path], out: Path) -> bool:
 
 def _plan(part: Path) -> Plan:
     """The settings of a bank, whole or begun."""
-    for name in (MANIFEST, PLAN):
-        if (part / name).is_file():
-            plan: Plan = json.loads((part / name).read_text())
-            plan.setdefault("shard_mb", 32)  # a manifest does not have it
-            return plan
+    if (part / MANIFEST).is_file():
+        return cast(Plan, {**read_manifest(part), "shard_mb": 32})  # a manifest does not have it
+    if (part / PLAN).is_file():
+        return read(part / PLAN, Plan, REMEDY)
     raise InputError(f"{part} holds no bank (it has neither {MANIFEST} nor {PLAN})")
 
 
@@ -108,12 +119,11 @@ def _one_class(shard: Shard, c: int) -> OneClass:
     """One class of a file."""
     images, at = shard.images(), c - shard.first
     start = sum(images["embeddings"][:at])
-    with safe_open(str(shard.path), framework="pt") as file:
-        rows = {
-            name: (start, images["embeddings"][at]) if name == "embeddings" else (at, 1)
-            for name in file.keys()  # noqa: SIM118 (safe_open is no mapping)
-        }
-        tensors = {name: file.get_slice(name)[begin : begin + count] for name, (begin, count) in rows.items()}
+    file = shard.open(embeddings=sum(images["embeddings"]))
+    rows = dict.fromkeys(file.shapes, (at, at + 1))
+    if EMBEDDINGS in rows:
+        rows[EMBEDDINGS] = (start, start + images["embeddings"][at])
+    tensors = {name: file.rows(name, *ends) for name, ends in rows.items()}
     own: ImageCounts = {
         "counts": [images["counts"][at]],
         "embeddings": [images["embeddings"][at]],

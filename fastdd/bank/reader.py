@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from fastdd_kernels import LowRankCovariance
 
 from ..errors import InputError
+from ..run_folder import TensorFile
 from .class_statistics import Spread
-from .store import MANIFEST, PLAN, SCHEMA, Manifest, Shard, shard_path
+from .store import EMBEDDINGS, MANIFEST, PLAN, Shard, read_manifest, shard_path
 
 
 @dataclass(frozen=True)
@@ -50,23 +49,15 @@ class Bank:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self.manifest: Manifest = json.loads((path / MANIFEST).read_text())
-        except FileNotFoundError:
+        if not (path / MANIFEST).exists():
             begun = " (it was begun; the same command finishes it)" if (path / PLAN).is_file() else ""
-            raise InputError(
-                f"{path} holds no finished bank{begun}; build it with `fastdd bank RECIPE`"
-            ) from None
-        if self.manifest["schema"] != SCHEMA:
-            raise InputError(
-                f"{path} has bank schema {self.manifest['schema']}, this version reads {SCHEMA}; build it "
-                "again"
-            )
+            raise InputError(f"{path} holds no finished bank{begun}; build it with `fastdd bank RECIPE`")
+        self.manifest = read_manifest(path)
         self.classes: tuple[str, ...] = tuple(self.manifest["classes"])
         self.counts: tuple[int, ...] = tuple(self.manifest["counts"])
         self.layers = self.manifest["layers"]
         self._shards = [Shard(shard_path(path, *ends), *ends) for ends in self.manifest["shards"]]
-        self._open: dict[Path, safe_open] = {}
+        self._open: dict[Path, TensorFile] = {}
 
     @classmethod
     def open(cls, path: str | Path) -> Bank:
@@ -79,7 +70,7 @@ class Bank:
     def __getitem__(self, c: int) -> ClassStatistics:
         """All statistics of class c."""
         shard = self._shard(c)
-        names = [name for name in self._file(shard).keys() if name != "embeddings"]  # noqa: SIM118
+        names = [name for name in self._file(shard).shapes if name != EMBEDDINGS]
         tensors = {name: self._rows(name, c)[0] for name in names}
         if self.manifest["embeddings"][c]:
             tensors["embeddings"] = self._embeddings(c)
@@ -96,7 +87,7 @@ class Bank:
             if ours != theirs[what]:
                 raise InputError(
                     f"bank {self.path} belongs to another {what}: its fingerprint is {theirs[what][:12]}, "
-                    f"this run's is {ours[:12]}; use another run folder, or --fresh"
+                    f"this run's is {ours[:12]}; delete that folder, and the same command builds it anew"
                 )
 
     def gaussian(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor | LowRankCovariance]:
@@ -167,8 +158,7 @@ class Bank:
         shard = self._shard(c)
         sizes = self.manifest["embeddings"]
         start = sum(sizes[shard.first : c])
-        rows: Tensor = self._file(shard).get_slice("embeddings")[start : start + sizes[c]]
-        return rows
+        return self._file(shard).rows(EMBEDDINGS, start, start + sizes[c])
 
     def _stack(self, name: str, classes: Sequence[int]) -> Tensor:
         return torch.cat([self._rows(name, c) for c in classes])
@@ -176,22 +166,18 @@ class Bank:
     def _rows(self, name: str, c: int) -> Tensor:
         """The tensor of a name, [1, ...] of class c."""
         shard = self._shard(c)
-        rows: Tensor = self._file(shard).get_slice(name)[c - shard.first : c - shard.first + 1]
-        return rows
+        return self._file(shard).rows(name, c - shard.first, c - shard.first + 1)
 
     def _shard(self, c: int) -> Shard:
         if not 0 <= c < len(self.classes):
             raise IndexError(f"class {c} is outside of the {len(self.classes)} classes of {self.path}")
         return next(shard for shard in self._shards if c <= shard.last)
 
-    def _file(self, shard: Shard) -> safe_open:
+    def _file(self, shard: Shard) -> TensorFile:
         """The mapped file; its pages are read when they are touched."""
         if shard.path not in self._open:
-            try:
-                self._open[shard.path] = safe_open(str(shard.path), framework="pt")
-            except (OSError, ValueError) as error:
-                raise InputError(
-                    f"{shard.path} is missing or damaged ({error}); delete {self.path} and start the same "
-                    "command again"
-                ) from error
+            if not shard.path.exists():
+                raise InputError(f"{shard.path} is missing; start the same command again, which makes it")
+            embeddings = sum(self.manifest["embeddings"][shard.first : shard.last + 1])
+            self._open[shard.path] = shard.open(self.manifest, embeddings)
         return self._open[shard.path]

@@ -20,17 +20,24 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict, cast
+from typing import Literal, NotRequired, cast
 
 import torch
 from pydantic import JsonValue
-from safetensors import safe_open
 from torch import Tensor
+from typing_extensions import TypedDict
 
+from ..errors import InputError
+from ..run_folder import TensorFile, damaged, read
 from ..runtime.files import write_json, write_tensors
 
 SCHEMA = 2
 MANIFEST, PLAN = "manifest.json", "plan.json"
+METADATA_KEY = "fastdd"
+"""the key under which a file's metadata hold its ImageCounts"""
+REMEDY = "delete it and start the same command again, which makes that alone"
+EMBEDDINGS = "embeddings"
+"""name of the tensor of embeddings, whose rows are images; the rows of all others are classes"""
 FILE = re.compile(r"classes-(\d+)-(\d+)\.safetensors")
 MEGABYTE = 1_000_000
 
@@ -59,7 +66,7 @@ class Settings(TypedDict):
     batch: int
     precision: str
     compile: bool
-    form: str
+    form: Literal["full", "packed", "lowrank"]
     rank: int
     dtype: str
     class_bn: str
@@ -115,15 +122,59 @@ class Shard:
     last: int
 
     def images(self) -> ImageCounts:
-        """What the file says of the images of its classes."""
-        with safe_open(str(self.path), framework="pt") as file:
-            counts: ImageCounts = json.loads(file.metadata()["fastdd"])
-        return counts
+        """What the file says of the images of its classes.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        file, number = self.open(), self.last - self.first + 1
+        images = file.note(METADATA_KEY, ImageCounts)
+        lists = (images["counts"], images["embeddings"], images["skipped"])
+        if any(len(each) != number for each in lists):
+            raise file.damaged(f"its metadata are not of {number} classes")
+        return images
 
     def tensors(self) -> dict[str, Tensor]:
-        """All statistics of its classes, by name."""
-        with safe_open(str(self.path), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+        """All statistics of its classes, by name.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return self.open().tensors()
+
+    def open(self, settings: Settings | None = None, embeddings: int | None = None) -> TensorFile:
+        """The file, whose tensors are of its classes.
+
+        Args:
+            settings: those of the bank, whose layers the file must hold.
+            embeddings: how many embeddings it must hold.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        file, number = TensorFile(self.path, REMEDY), self.last - self.first + 1
+        by_class = {name: shape for name, shape in file.shapes.items() if name != EMBEDDINGS}
+        file.require({name: (number, *shape[1:]) for name, shape in by_class.items()})
+        if settings is not None:
+            file.require(_shapes(settings, number))
+        if embeddings:
+            file.require({EMBEDDINGS: (embeddings, -1 if settings is None else settings["embedding"])})
+        return file
+
+
+def _shapes(settings: Settings, number: int) -> dict[str, tuple[int, ...]]:
+    """The tensors of the mean and covariance of some classes, and their shapes."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer, width in settings["layers"].items():
+        rank = min(settings["rank"], width)
+        forms: dict[str, dict[str, tuple[int, ...]]] = {
+            "full": {"covariance": (width, width)},
+            "packed": {"covariance": (width * (width + 1) // 2,)},
+            "lowrank": {"factor": (width, rank), "diagonal": (width,), "discarded": ()},
+        }
+        parts = forms[settings["form"]]
+        shapes |= {f"{layer}/{name}": (number, *shape) for name, shape in {"mean": (width,), **parts}.items()}
+    return shapes
 
 
 def shard_path(folder: Path, first: int, last: int) -> Path:
@@ -149,13 +200,43 @@ def write_shard(
     folder: Path, first: int, last: int, tensors: Mapping[str, Tensor], *, images: ImageCounts
 ) -> None:
     """Write the statistics of classes first to last, whole or not at all."""
-    metadata = {"fastdd": json.dumps(images, ensure_ascii=False)}
+    metadata = {METADATA_KEY: json.dumps(images, ensure_ascii=False)}
     write_tensors(shard_path(folder, first, last), dict(tensors), metadata)
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether the folder holds a bank of which nothing is left to do."""
-    return (folder / MANIFEST).is_file() and not (folder / PLAN).is_file()
+    """Whether the folder holds a bank of which nothing is left to do: files that were deleted are made again.
+
+    Raises:
+        InputError: the manifest is damaged.
+    """
+    if (folder / PLAN).is_file() or not (folder / MANIFEST).is_file():
+        return False
+    ranges = read_manifest(folder)["shards"]
+    return all(shard_path(folder, first, last).is_file() for first, last in ranges)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """manifest.json of a bank.
+
+    Raises:
+        InputError: it is missing or damaged, or the bank is of another version.
+    """
+    file = folder / MANIFEST
+    schema = read(file, dict[str, JsonValue], REMEDY).get("schema")
+    if schema != SCHEMA:
+        raise InputError(
+            f"{folder} has bank schema {schema}, this version reads {SCHEMA}; delete it and build it again"
+        )
+    manifest = read(file, Manifest, REMEDY)
+    number = len(manifest["classes"])
+    if not number or any(len(manifest[key]) != number for key in ("images", "counts", "embeddings")):
+        raise damaged(file, "its classes, images, counts and embeddings are not as many", REMEDY)
+    ends = [-1, *(last for _, last in manifest["shards"])]
+    starts = [*(first for first, _ in manifest["shards"]), number]
+    if starts != [last + 1 for last in ends] or ends != sorted(set(ends)):
+        raise damaged(file, f"its shards are not those of {number} classes", REMEDY)
+    return manifest
 
 
 def complete(folder: Path) -> bool:
@@ -168,7 +249,7 @@ def complete(folder: Path) -> bool:
     """
     if not (folder / PLAN).is_file():
         return (folder / MANIFEST).is_file()
-    plan: Plan = json.loads((folder / PLAN).read_text())
+    plan = read(folder / PLAN, Plan, REMEDY)
     number = len(plan["classes"])
     found = shards(folder)
     if sum(shard.last - shard.first + 1 for shard in found) < number:
@@ -202,9 +283,7 @@ def _manifest(plan: Plan, whole: Sequence[Shard]) -> Manifest:
 
 def _class_bytes(shard: Shard) -> float:
     """Size of a class without its embeddings, whose number differs from class to class."""
-    with safe_open(str(shard.path), framework="pt") as file:
-        names = [name for name in file.keys() if name != "embeddings"]  # noqa: SIM118 (safe_open is no mapping)
-        total = sum(file.get_tensor(name).nbytes for name in names)
+    total = sum(tensor.nbytes for name, tensor in shard.tensors().items() if name != EMBEDDINGS)
     return max(1.0, total / (shard.last - shard.first + 1))
 
 
@@ -230,9 +309,5 @@ def joined(parts: Sequence[ImageCounts]) -> ImageCounts:
 
 def _discarded(whole: Sequence[Shard], layer: str) -> dict[str, float]:
     """Part of ||C||_F^2 that the low rank discards in a layer: mean and largest over the classes."""
-    parts = []
-    for shard in whole:
-        with safe_open(str(shard.path), framework="pt") as file:
-            parts.append(file.get_tensor(f"{layer}/discarded"))
-    values = torch.cat(parts).double()
+    values = torch.cat([shard.open().tensor(f"{layer}/discarded") for shard in whole]).double()
     return {"mean": values.mean().item(), "largest": values.max().item()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,17 +109,20 @@ def _metrics(arguments: argparse.Namespace) -> None:
 
 def _require_ours(path: Path) -> None:
     """Refuse a file of results that cannot be written, or that holds something else."""
+    from pydantic import JsonValue
+
     from ..errors import InputError
+    from ..run_folder import read
     from ..runtime.files import require_writable
 
     require_writable(path, "name another file with --json")
     if not path.exists():
         return
     try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        content = None
-    if not isinstance(content, dict) or not content.keys() >= FACTS:
+        is_ours = read(path, dict[str, JsonValue]).keys() >= FACTS
+    except InputError:
+        is_ours = False
+    if not is_ours:
         raise InputError(f"{path} exists and holds no metrics of fastdd; name another file with --json")
 
 

@@ -28,17 +28,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, JsonValue, with_config
 from typing_extensions import TypedDict
 
 from ..config import CONTROL, FULL, Student
 from ..errors import InputError
 from ..protocols import SettledStudent, settle_student
+from ..run_folder import read
 from ..run_folder.accuracies import of_all
 from ..runtime.files import write_json
 from .evaluation import Evaluation, EvaluationRequest, open_evaluation
 from .protocol_text import protocol_hash, protocol_text
-from .results_file import Identity, check_identity, read_json
+from .results_file import Identity, check_identity
 
 # -- scores ----------------------------------------------------------------------------------------
 
@@ -302,8 +303,5 @@ def _check_file(path: Path, identity: Identity) -> None:
     """Refuse to write over a file that is something else, or scores of something else."""
     if not path.exists():
         return
-    try:
-        content = TypeAdapter(Content).validate_python(read_json(path))
-    except ValidationError as error:
-        raise InputError(f"{path} has no DD-Ranking scores; give another --json") from error
+    content = read(path, Content, "it has no DD-Ranking scores, or broken ones: give another --json")
     check_identity(path, content["of"], identity, what="has scores")

@@ -6,13 +6,12 @@ trained again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NotRequired, cast
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, with_config
 from torch import Tensor
 from typing_extensions import TypedDict
 
@@ -21,6 +20,7 @@ from ..errors import InputError
 from ..labels import label_images
 from ..models.build import network_builder
 from ..protocols import SettledStudent, settle_student
+from ..run_folder import read
 from ..runtime.files import write_json
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
@@ -210,25 +210,9 @@ def open_results(path: Path, identity: Identity) -> ResultsFile:
     """
     if not path.exists():
         return ResultsFile(path, {"of": identity, "protocols": {}, "students": []})
-    try:
-        content = TypeAdapter(Content).validate_python(read_json(path))
-    except ValidationError as error:
-        raise InputError(f"{path} is no evaluation; give another --json") from error
+    content = read(path, Content, "it is no evaluation, or a broken one: give another --json")
     check_identity(path, content["of"], identity, what="is an evaluation")
     return ResultsFile(path, content)
-
-
-def read_json(path: Path) -> object:
-    """Read a JSON file.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        content: object = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); delete it, or give another --json") from error
-    return content
 
 
 def check_identity(path: Path, found: Identity, wanted: Identity, *, what: str) -> None:

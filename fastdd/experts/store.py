@@ -10,15 +10,13 @@ Reading takes two rows of a file and leaves the rest on disk.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
-from ..run_folder import read, write
+from ..run_folder import TensorFile, read, write
 from ..runtime.files import write_tensors
 from .plan import ExpertPlan
 
@@ -91,22 +89,21 @@ class Trajectory:
         """
         for file in (expert_file(folder, expert), partial_file(folder, expert)):
             if file.is_file():
-                tensors = _tensors(file)
-                return cls(list(tensors["weights"]), tensors["accuracy"].tolist())
+                opened = _open(file)
+                return cls(list(opened.tensor("weights")), opened.tensor("accuracy").tolist())
         return cls([], [])
 
 
-def _tensors(file: Path) -> Mapping[str, Tensor]:
-    try:
-        with safe_open(str(file), framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in ("weights", "accuracy")}
-    except (SafetensorError, OSError) as error:
-        raise _damaged(file, error) from error
+def _open(file: Path) -> TensorFile:
+    """The file of an expert, with as many accuracies as weights.
 
-
-def _damaged(file: Path, error: Exception) -> InputError:
-    reason = str(error).partition("\n")[0]
-    return InputError(f"{file} cannot be read ({reason}); delete it, and the same command trains it anew")
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    opened = TensorFile(file, "delete it, and the same command trains it anew")
+    opened.require({"weights": (-1, -1)})
+    opened.require({"accuracy": opened.shapes["weights"][:1]})
+    return opened
 
 
 class ExpertBuffer:
@@ -146,19 +143,15 @@ class ExpertBuffer:
         Raises:
             InputError: the file is damaged, has not so many epochs, or its weights are not finite.
         """
-        file = expert_file(self.folder, expert)
-        try:
-            with safe_open(str(file), framework="pt") as opened:
-                row: Tensor = opened.get_slice("weights")[epoch]
-        except (SafetensorError, OSError, IndexError) as error:
-            raise _damaged(file, error) from error
-        if not row.isfinite().all():
-            raise InputError(
-                f"{file} holds NaN or infinite weights after epoch {epoch}; delete it, and the same command "
-                "trains it anew"
-            )
-        return row
+        return _open(expert_file(self.folder, expert)).rows("weights", epoch, epoch + 1)[0]
 
     def accuracies(self) -> Tensor:
-        """Test accuracy in [0, 1] of each expert after each epoch, [experts, epochs + 1]."""
-        return torch.stack([_tensors(expert_file(self.folder, k))["accuracy"] for k in range(len(self))])
+        """Test accuracy in [0, 1] of each expert after each epoch, [experts, epochs + 1].
+
+        Raises:
+            InputError: a file is damaged.
+        """
+        files = [_open(expert_file(self.folder, k)) for k in range(len(self))]
+        for file in files:
+            file.require({"accuracy": (self.plan.epochs + 1,)})
+        return torch.stack([file.tensor("accuracy") for file in files])

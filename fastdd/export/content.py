@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 import torch
 from pydantic import JsonValue
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torchvision.io import encode_png
 
 from ..distilled.fingerprint import require_same_set
 from ..distilled.sets import DistilledSet
-from ..errors import InputError
+from ..run_folder import TensorFile
 from ..runtime.progress import progress
 
 OVERHEAD = 8 << 10
@@ -108,20 +107,9 @@ def _stored_logits(distilled: DistilledSet) -> Tensor | None:
     file = distilled.source.folder.labels(distilled.source.arm, per="image")
     if not file.is_file():
         return None
-    try:
-        with safe_open(str(file), framework="pt") as stored:
-            logits = stored.get_tensor("logits") if "logits" in stored.keys() else None  # noqa: SIM118
-    except SafetensorError as error:
-        raise InputError(f"{file} cannot be read ({error}); delete it and start the run again") from error
-    if logits is None or logits.ndim != 2:
-        return None
-    if logits.shape != (len(distilled), len(distilled.classes)):
-        expected = [len(distilled), len(distilled.classes)]
-        raise InputError(
-            f"{file} holds labels {list(logits.shape)}, expected {expected}; "
-            "delete it and start the run again"
-        )
-    return logits.to(torch.float16)
+    stored = TensorFile(file)
+    stored.require({"logits": (len(distilled), len(distilled.classes))})
+    return stored.tensor("logits").to(torch.float16)
 
 
 def metadata(sample: Sample) -> dict[str, JsonValue]:

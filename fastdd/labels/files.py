@@ -12,10 +12,10 @@ from itertools import accumulate
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from typing_extensions import TypedDict
 
-from ..errors import InputError
+from ..run_folder import TensorFile
 from ..runtime.files import write_tensors
 from .encoding import Encoded, encode, shapes
 from .manifest import LabelManifest
@@ -24,8 +24,15 @@ from .views import Views
 
 METADATA_KEY = "fastdd"
 """the key under which a safetensors file's metadata hold ours"""
+REMEDY = "delete it and start the same command again"
 DIGITS = 16
 """hexadecimal digits kept of a sha256: enough to tell other views, few beside a short epoch's labels"""
+
+
+class _Digests(TypedDict):
+    """What the metadata say: for each epoch the first digits of the sha256 of its views."""
+
+    views: list[str]
 
 
 def label_path(folder: Path, epochs: list[int]) -> Path:
@@ -72,25 +79,20 @@ class LabelFile:
 
     def __init__(self, folder: Path, manifest: LabelManifest, epochs: list[int]) -> None:
         self.path, self.epochs = label_path(folder, epochs), epochs
-        try:
-            self._file = safe_open(str(self.path), framework="pt")
-        except (OSError, SafetensorError) as error:
-            raise InputError(
-                f"{self.path} is damaged ({error}); delete it and start the same command again"
-            ) from error
+        self._file = TensorFile(self.path, REMEDY)
         counts = [len(manifest.pool.rows(epoch)) for epoch in epochs]
         self._starts = list(accumulate(counts, initial=0))
         self._flip_starts = list(accumulate(map(flip_bytes, counts), initial=0))
-        names = list(self._file.keys())
+        names = list(self._file.shapes)
         self._views = [name for name in names if name.startswith("view/")]
         self._labels = [name for name in names if name not in self._views]
-        self._digests: list[str] = _metadata(self._file.metadata())
+        self._digests = self._file.note(METADATA_KEY, _Digests)["views"]
         self._check_content(shapes(manifest.form, sum(counts), manifest.classes, manifest.k))
 
     def labels(self, epoch: int, rows: Tensor) -> Encoded:
         """The encoded labels at some rows of an epoch."""
         place = self._starts[self.epochs.index(epoch)] + rows
-        return {name: self._file.get_tensor(name)[place] for name in self._labels}
+        return {name: self._file.tensor(name, finite=False)[place] for name in self._labels}
 
     def views(self, epoch: int) -> dict[str, Tensor]:
         """The packed views of an epoch (view_records.py)."""
@@ -98,7 +100,7 @@ class LabelFile:
         found = {}
         for name in self._views:
             starts = self._flip_starts if name == FLIP else self._starts
-            found[name] = self._file.get_tensor(name)[starts[at] : starts[at + 1]]
+            found[name] = self._file.tensor(name, finite=False)[starts[at] : starts[at + 1]]
         return found
 
     def digest(self, epoch: int) -> str:
@@ -107,18 +109,11 @@ class LabelFile:
 
     def _check_content(self, wanted: dict[str, list[int]]) -> None:
         """Refuse a file without labels of these shapes, or without a digest of every epoch's views."""
-        found = {name: self._file.get_slice(name).get_shape() for name in self._labels}
+        found = {name: list(self._file.shapes[name]) for name in self._labels}
         if found != wanted or len(self._digests) != len(self.epochs):
-            raise InputError(
-                f"{self.path} holds {_listed(found) or 'nothing'}, expected {_listed(wanted)} and which "
-                "views they are of; delete it and start the same command again"
+            raise self._file.damaged(
+                f"it holds {_listed(found) or 'nothing'}, expected {_listed(wanted)} and a digest an epoch"
             )
-
-
-def _metadata(metadata: dict[str, str] | None) -> list[str]:
-    """The digests of the views, by epoch; none where the file does not hold any."""
-    digests: list[str] = json.loads((metadata or {}).get(METADATA_KEY, "{}")).get("views", [])
-    return digests
 
 
 def _listed(shapes: dict[str, list[int]]) -> str:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from torch import Tensor
 
 from ..errors import InputError
+from ..run_folder.reading import damaged, first_fault, read
 from .encoding import Form, bytes_per_label
 from .pruning import Choice, LabelPool
 from .view_records import BYTES
@@ -124,17 +125,13 @@ def read_manifest(folder: Path) -> LabelManifest | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read ({error}); delete the folder and label again") from error
-    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+    remedy = "delete the folder and label again"
+    content = read(path, dict[str, JsonValue], remedy)
+    if content.pop("schema", None) != SCHEMA:
         raise InputError(
             f"{path} is of another version, this one reads labels of schema {SCHEMA}; label again"
         )
     try:
         return TypeAdapter(LabelManifest).validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InputError(f"{path}: {where}: {first['msg']}; delete the folder and label again") from error
+        raise damaged(path, first_fault(error), remedy) from error

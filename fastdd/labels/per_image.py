@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from ..errors import InputError
+from ..run_folder import TensorFile
 from ..runtime.files import write_tensors
 from ..runtime.precision import float32_products
 from ..runtime.progress import progress
 from ..teachers import Teacher
-from .files import METADATA_KEY
+from .files import METADATA_KEY, REMEDY
 from .labelling import average_logits, check_finite
 from .manifest import Averaging, images_fingerprint
 
@@ -96,6 +97,12 @@ def load_labels(path: Path, images: Tensor, classes: int) -> Tensor:
     return logits
 
 
+class _Note(TypedDict):
+    """What the metadata say: the fingerprint of the images."""
+
+    images: str
+
+
 @dataclass(frozen=True)
 class ImageLabels:
     """The content of a file of one label an image.
@@ -117,19 +124,13 @@ def read_labels(path: Path) -> ImageLabels:
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; make labels with `fastdd label RECIPE`")
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            names, metadata = list(file.keys()), (file.metadata() or {}).get(METADATA_KEY, "{}")
-            logits = file.get_tensor("logits") if "logits" in names else None
-        images = json.loads(metadata).get("images")
-    except (OSError, SafetensorError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} is damaged ({error}); delete it and start the same command again"
-        ) from error
-    if logits is None or logits.ndim != 2 or not logits.is_floating_point():
+    file = TensorFile(path, REMEDY)
+    names = list(file.shapes)
+    if len(file.shapes.get("logits", ())) != 2 or "logits" in file.integers:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise InputError(
             f"{path} holds {', '.join(sorted(names)[:3]) or 'nothing'}{more}, expected logits [images, "
             "classes]; give labels/ARM.safetensors of a run, or move this file away and label again"
         )
-    return ImageLabels(logits, images)
+    images = file.note(METADATA_KEY, _Note)["images"] if METADATA_KEY in file.metadata else None
+    return ImageLabels(file.tensor("logits", finite=False), images)

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from typing_extensions import TypedDict
 
 from ..errors import InputError
+from ..run_folder import TensorFile
 from ..runtime.files import write_tensors
 from .objective import Signal
 
@@ -31,9 +30,6 @@ class _State(TypedDict):
     owner: str
     step: int
     losses: list[dict[str, int | float]]
-
-
-_STATE = TypeAdapter(_State)
 
 
 def identity(*settings: object) -> str:
@@ -83,24 +79,19 @@ class Checkpoint:
         if not self.path.is_file():
             return 0
         groups: dict[str, dict[str, Tensor]] = {FREE: {}, MOMENT: {}, SIGNAL: {}}
-        try:
-            with safe_open(str(self.path), framework="pt") as file:
-                state = _STATE.validate_python(json.loads((file.metadata() or {})[METADATA_KEY]))
-                for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
-                    group, _, name = key.partition("/")
-                    groups[group][name] = file.get_tensor(key)
-            with torch.no_grad():
-                free.copy_(groups[FREE][""])
-        except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-            reason = str(error).partition("\n")[0]
-            raise InputError(
-                f"the checkpoint {self.path} cannot be read ({reason}); delete it to start these images again"
-            ) from error
+        file = TensorFile(self.path, "delete it to start these images again")
+        state = file.note(METADATA_KEY, _State)
         if state["owner"] != self.owner:
             raise InputError(
                 f"the checkpoint {self.path} is of another optimization; delete it, or choose another folder "
                 "with --out"
             )
+        file.require({FREE: tuple(free.shape)})
+        for key, value in file.tensors().items():
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = value
+        with torch.no_grad():
+            free.copy_(groups[FREE][""])
         for name, value in groups[MOMENT].items():
             kept = value.to(free.device) if value.ndim else value
             optimizer.state[free][name] = kept.clone(memory_format=torch.preserve_format)

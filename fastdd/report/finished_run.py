@@ -7,16 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe
 from ..config.naming import student_titles
 from ..distilled.fingerprint import require_same_images
 from ..errors import InputError
 from ..experts import ExpertBuffer
-from ..run_folder import ArmResult, Manifest, Metrics, RunFolder, UnitLog, read, read_manifest, read_recipe
-from ..run_folder.results import damaged, missing, read_text
+from ..run_folder import (
+    ArmResult,
+    Manifest,
+    Metrics,
+    RunFolder,
+    TensorFile,
+    UnitLog,
+    damaged,
+    read,
+    read_manifest,
+    read_recipe,
+    read_text,
+)
 from .sheets import Tile
 
 SHOWN_CLASSES = 20
@@ -195,21 +204,13 @@ def _losses(folder: RunFolder, arm: str) -> Losses:
 
 def _embeddings(file: Path, metrics: Metrics) -> dict[str, np.ndarray]:
     """The embeddings, as many rows as there are images and all of them finite."""
-    if not file.is_file():
-        raise missing(file)
-    try:
-        arrays = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise damaged(file, str(error)) from error
-    if absent := {"real", "real_labels", *metrics.arms} - arrays.keys():
-        raise damaged(file, f"it has no {min(absent)!r}")
+    stored, labels = TensorFile(file), "real_labels"
     rows = {key: len(metrics.classes) * result.seen for key, result in metrics.arms.items()}
-    rows["real"] = len(arrays["real_labels"])
-    for name, count in rows.items():
-        if len(arrays[name]) != count:
-            raise damaged(file, f"{name!r} has {len(arrays[name])} rows, expected {count}")
-        if not np.isfinite(arrays[name]).all():
-            raise InputError(
-                f"{file}: {name!r} holds NaN or infinite values; check the teacher and start with --fresh"
-            )
+    stored.require({"real": (-1, -1)})
+    count, width = stored.shapes["real"]
+    stored.require({labels: (count,)}, integers=(labels,))
+    stored.require({arm: (count, width) for arm, count in rows.items()})
+    arrays = {name: tensor.numpy() for name, tensor in stored.tensors().items()}
+    if not count or not 0 <= arrays[labels].min() <= arrays[labels].max() < len(metrics.classes):
+        raise damaged(file, f"{labels!r} holds numbers of no class")
     return arrays

@@ -1,28 +1,25 @@
-"""What the files of a run folder say, as types; the one reader of them, and its one error.
+"""What the JSON files of a run folder say, as types; reading.py reads them.
 
-Fields are the keys of the JSON files, in their order. A file is written whole or not at all, so one that is
-missing belongs to a run that is not finished, and the command that made the run finishes it.
+Fields are the keys of the files, in their order.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ..config import FULL, Recipe
 from ..config.terms import TERMS
+from ..config.yaml_text import load_yaml
 from ..errors import InputError
 from ..runtime.files import write_json
 from .paths import RunFolder
+from .reading import damaged, first_fault, read, read_text
 
 FORMAT = 2
 """Number of the run folder's format, noted in the manifest. It rises when folders of earlier versions of
 fastdd can no longer be continued or read; the first format had no number."""
-
-AGAIN = "start the same `fastdd run` command again, it continues where it stopped"
 
 
 class Record(BaseModel):
@@ -361,21 +358,6 @@ class SweepResults(Record):
 
 # -- reading and writing -------------------------------------------------------------------------
 
-R = TypeVar("R")
-
-
-def read(file: Path, record: type[R]) -> R:
-    """Content of one JSON file of a run folder, as one of the types above (or a ``list`` of one).
-
-    Raises:
-        InputError: the file is missing, unreadable, damaged or incomplete.
-    """
-    text = read_text(file)
-    try:
-        return TypeAdapter(record).validate_json(text)
-    except ValidationError as error:
-        raise damaged(file, _first(error)) from error
-
 
 def read_manifest(run: RunFolder) -> Manifest:
     """manifest.json of a run folder of this version.
@@ -396,16 +378,28 @@ def read_recipe(run: RunFolder) -> Recipe:
         InputError: it is missing or damaged, names a term that is not registered in this process, or has
             other keys than recipes of this version.
     """
+    plain = recipe_text(run)
+    _require_terms(run, plain)
     try:
-        plain = yaml.safe_load(read_text(run.recipe))
-        _require_terms(run, plain)
         return Recipe.model_validate(plain)
-    except (yaml.YAMLError, ValidationError) as error:
-        reason = _first(error) if isinstance(error, ValidationError) else " ".join(str(error).split())
+    except ValidationError as error:
         raise InputError(
-            f"{run.recipe} is damaged or of another version of fastdd ({reason}); make the run again in "
-            "another folder"
+            f"{run.recipe} is damaged or of another version of fastdd ({first_fault(error)}); make the run "
+            "again in another folder"
         ) from error
+
+
+def recipe_text(run: RunFolder) -> object:
+    """What recipe.yaml of a run folder says, of any version.
+
+    Raises:
+        InputError: it is missing, unreadable or no YAML.
+    """
+    text = read_text(run.recipe)
+    try:
+        return load_yaml(text, "it")
+    except InputError as error:
+        raise damaged(run.recipe, str(error)) from error
 
 
 def _require_terms(run: RunFolder, plain: object) -> None:
@@ -450,35 +444,3 @@ def refuse_format(run: RunFolder, found: int) -> InputError:
 def _version(found: int) -> str:
     age = "an earlier" if found < FORMAT else "a later"
     return f"{age} version of fastdd (run folder format {found}, this version has {FORMAT})"
-
-
-def read_text(file: Path) -> str:
-    """Text of a file of a run folder.
-
-    Raises:
-        InputError: the file is missing or unreadable.
-    """
-    try:
-        return file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise missing(file) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise damaged(file, str(error)) from error
-
-
-def missing(file: Path) -> InputError:
-    """The error of a file that the run has not written yet."""
-    return InputError(f"{file} is missing, so the run is not finished; {AGAIN}")
-
-
-def damaged(file: Path, reason: str) -> InputError:
-    """The error of a file that cannot be used."""
-    return InputError(f"{file} is damaged ({reason}); delete it and {AGAIN}")
-
-
-def _first(error: ValidationError) -> str:
-    """The first fault: the key and what is wrong with it."""
-    fault = error.errors()[0]
-    where = ".".join(map(str, fault["loc"]))
-    message = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{where}: {message}" if where else message

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from pydantic import JsonValue
 
 from ..config import Recipe, as_plain
@@ -36,6 +35,7 @@ from .results import (
     Versions,
     format_of,
     read_manifest,
+    recipe_text,
     refuse_format,
     write,
 )
@@ -126,10 +126,13 @@ def check_folder(path: Path, recipe: Recipe, *, fresh: bool = False) -> None:
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; choose another folder with --out")
+    run = RunFolder(path)
+    manifest = None if fresh or run.recipe.exists() else _manifest(run)
+    if manifest is not None and manifest.recipe_hash == recipe_hash(recipe):
+        return  # recipe.yaml was deleted and is written again
     earlier = _earlier_recipe(path)
     if earlier is None or fresh:
         return
-    run = RunFolder(path)
     if run.manifest.is_file() and (found := format_of(run)) != FORMAT:
         raise refuse_format(run, found)
     _require_same(path, earlier, as_plain(recipe))
@@ -139,21 +142,32 @@ def _earlier_recipe(path: Path) -> dict[str, JsonValue] | None:
     """The recipe of the run in a folder, of any version; None: the folder is absent or empty.
 
     Raises:
-        InputError: the folder holds something else, such as a recipe that a person wrote.
+        InputError: the folder holds something else, such as a recipe that a person wrote, or its recipe.yaml
+            is damaged.
     """
     file = RunFolder(path).recipe
     if not path.is_dir() or all(_is_begun(entry, file) for entry in path.iterdir()):
         return None
+    document = None
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        document = None
+        document = recipe_text(RunFolder(path))
+    except InputError:
+        if file.exists() and _manifest(RunFolder(path)) is not None:
+            raise
     if not isinstance(document, dict) or SECTIONS - document.keys():
         raise InputError(
             f"{path} exists and is no run folder (it has no {file.name} of a run); choose another folder "
             "with --out"
         )
     return document
+
+
+def _manifest(run: RunFolder) -> Manifest | None:
+    """The manifest of a run of this version; None: the folder has none that can be read."""
+    try:
+        return read_manifest(run)
+    except InputError:
+        return None
 
 
 def _is_begun(entry: Path, recipe: Path) -> bool:
@@ -259,7 +273,6 @@ def _new(recipe: Recipe, full_set_left_out: str | None) -> Manifest:
     """The manifest of a run that begins here and now."""
     import torch
 
-    content = json.dumps(as_plain(recipe), sort_keys=True)
     return Manifest(
         format=FORMAT,
         fastdd=__version__,
@@ -270,11 +283,17 @@ def _new(recipe: Recipe, full_set_left_out: str | None) -> Manifest:
             threads=torch.get_num_threads(),
             device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         ),
-        recipe_hash=hashlib.sha256(content.encode()).hexdigest()[:12],
+        recipe_hash=recipe_hash(recipe),
         fingerprints={},
         stages={},
         full_set_left_out=full_set_left_out,
     )
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """First 12 hex digits of a resolved recipe's sha256."""
+    content = json.dumps(as_plain(recipe), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def code_fingerprint() -> str:

@@ -7,15 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from pydantic import TypeAdapter
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fastdd_kernels import knn_radii
 
 from .. import evaluate
-from ..run_folder import ArmResult, Metrics, read, write
-from ..run_folder.results import DataResult, ProtocolResult, StudentAccuracies, TeacherResult, damaged
+from ..errors import InputError
+from ..run_folder import ArmResult, Metrics, TensorFile, read, write
+from ..run_folder.results import DataResult, ProtocolResult, StudentAccuracies, TeacherResult
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
 from .label_stage import described_protocol
@@ -34,6 +33,8 @@ def write_metrics(run: Run) -> None:
     file = run.folder.metrics
     if not file.is_file() or not _is_current(run, read(file, Metrics)):
         write(file, _measure(run))
+    elif not run.folder.embeddings.is_file():  # the page shows them
+        _embeddings(run)
 
 
 def _is_current(run: Run, metrics: Metrics) -> bool:
@@ -82,7 +83,7 @@ def _protocol(run: Run, student: str = "") -> ProtocolResult:
 
 def _arms(run: Run) -> dict[str, ArmResult]:
     """The results of every arm, by name."""
-    embeddings, k = _embeddings(run), run.experiment.recipe.metrics.nearest_k
+    embeddings, k = TensorFile(run.folder.embeddings).tensors(), run.experiment.recipe.metrics.nearest_k
     arms = {}
     with run.session.stage("metrics") as work:
         real = embeddings["real"].float()
@@ -102,6 +103,9 @@ def _embeddings(run: Run) -> dict[str, Tensor]:
     """Teacher embeddings [N, D] float16 of the real training images (``real``) and of every arm's images.
 
     The file's metadata note the fingerprints of the arms' images, and what is of other images is made again.
+
+    Raises:
+        InputError: the file is damaged, or an embedding is not finite.
     """
     path, images = run.folder.embeddings, run.image_fingerprints
     tensors, noted = _read_embeddings(path) if path.is_file() else ({}, {})
@@ -112,19 +116,19 @@ def _embeddings(run: Run) -> dict[str, Tensor]:
         if arm not in tensors or noted.get(arm) != images[arm]:
             tensors[arm] = evaluate.embed(run.teacher, run.distilled(arm)[0]).half().cpu()
     if noted != images:
+        if bad := [name for name, rows in tensors.items() if not rows.isfinite().all()]:
+            raise InputError(
+                f"the teacher's embeddings of {bad[0]!r} hold NaN or values beyond float16; use another "
+                "teacher and another folder, with --out"
+            )
         write_tensors(path, tensors, {IMAGES: json.dumps(images)})
     return tensors
 
 
 def _read_embeddings(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The embeddings of a file, and the fingerprints that it notes; none in files of earlier versions."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            noted = TypeAdapter(dict[str, str]).validate_json((file.metadata() or {}).get(IMAGES, "{}"))
-    except (OSError, SafetensorError, ValueError) as error:
-        raise damaged(path, str(error)) from error
-    return tensors, noted
+    file = TensorFile(path)
+    return file.tensors(), file.note(IMAGES, dict[str, str]) if IMAGES in file.metadata else {}
 
 
 def _real_embeddings(run: Run) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,9 +81,9 @@ def _students(run: RunFolder, arm: str, name: str, config: Student) -> Progress:
 def _bank(folder: Path) -> tuple[int, int | None]:
     """Finished classes of a bank, and how many classes there are; None where its building has not begun."""
     done = sum(shard.last - shard.first + 1 for shard in store.shards(folder))
-    for name in (store.MANIFEST, store.PLAN):
+    for name, content in ((store.MANIFEST, store.Manifest), (store.PLAN, store.Plan)):
         if (folder / name).is_file():
-            return done, len(json.loads((folder / name).read_text())["classes"])
+            return done, len(read(folder / name, content, store.REMEDY)["classes"])
     return done, None
 
 

@@ -12,12 +12,12 @@ import json
 from pathlib import Path
 
 import torch
-from pydantic import JsonValue, TypeAdapter
-from safetensors import SafetensorError, safe_open
+from pydantic import JsonValue
 from torch import nn
 from typing_extensions import TypedDict
 
 from ..errors import InputError
+from ..run_folder import TensorFile
 from ..runtime.files import write_tensors
 from .card import METADATA_KEY
 from .load import separate_tensors
@@ -47,9 +47,6 @@ class _State(TypedDict):
     curve: list[Epoch]
 
 
-_STATE = TypeAdapter(_State)
-
-
 def training_identity(*settings: JsonValue) -> str:
     """A hash of everything that a training depends on."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -70,15 +67,21 @@ def save(
         owner: the training's identity, see training_identity.
         curve: one entry for each finished epoch.
     """
-    tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average/{name}": value for name, value in average.network.state_dict().items()}
+    tensors = _weights(network, average)
     for name, parameter in network.named_parameters():
         if MOMENTUM in optimizer.state[parameter]:
             tensors[f"{MOMENTUM}/{name}"] = optimizer.state[parameter][MOMENTUM]
     write_tensors(
         path, separate_tensors(tensors), {METADATA_KEY: json.dumps({"owner": owner, "curve": curve})}
     )
+
+
+def _weights(network: nn.Module, average: WeightAverage | None) -> dict[str, torch.Tensor]:
+    """The tensors of a network and of its average, by their names in the file."""
+    tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in average.network.state_dict().items()}
+    return tensors
 
 
 def restore(
@@ -100,21 +103,22 @@ def restore(
     if not path.is_file():
         return []
     groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, MOMENTUM: {}}
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            state = _STATE.validate_python(json.loads((file.metadata() or {})[METADATA_KEY]))
-            for key in file.keys():  # noqa: SIM118 (safe_open is no mapping)
-                group, _, name = key.partition("/")
-                groups[group][name] = file.get_tensor(key)
-    except (SafetensorError, ValueError, KeyError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"the checkpoint {path} cannot be read ({reason}); delete it to train from the start"
-        ) from error
+    file = TensorFile(path, "delete it to train from the start")
+    state = file.note(METADATA_KEY, _State)
     if state["owner"] != owner:
         raise InputError(
             f"the checkpoint {path} is of another training; delete it, or choose another folder with --out"
         )
+    wanted = _weights(network, average)
+    counters = {name for name, tensor in wanted.items() if not tensor.is_floating_point()}
+    momenta = {f"{MOMENTUM}/{name}": value for name, value in network.named_parameters()}
+    wanted |= {name: value for name, value in momenta.items() if name in file.shapes}
+    file.require({name: tuple(tensor.shape) for name, tensor in wanted.items()}, counters)
+    if unknown := file.shapes.keys() - wanted.keys():
+        raise file.damaged(f"it holds an unknown tensor {min(unknown)!r}")
+    for key, value in file.tensors().items():
+        group, _, name = key.partition("/")
+        groups[group][name] = value
     network.load_state_dict(groups["network"])
     if average is not None:
         average.network.load_state_dict(groups["average"])

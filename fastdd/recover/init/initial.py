@@ -13,7 +13,6 @@ makes of them, so only the chosen images are read. RDED also reads the images wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import accumulate
@@ -27,6 +26,7 @@ from ...config import Data, Method
 from ...data import Dataset
 from ...data.loading.loader import open_loader
 from ...errors import InputError
+from ...run_folder import damaged, read
 from ...runtime.files import write_json
 from ...runtime.seeds import derive
 from ...teachers import Teacher
@@ -36,6 +36,8 @@ from .selection import SELECTIONS, select
 
 CHUNK = 256
 """images decoded together"""
+LARGEST = 1 << 31
+"""no position in a data set or in an image is larger"""
 
 
 def decoder(dataset: Dataset, data: Data, device: torch.device) -> Decode:
@@ -120,8 +122,20 @@ class Chosen:
             path = self.folder / f"{c:05d}.json"
             if not path.is_file():
                 write_json(path, self._choose(c).tolist())
-            self.choices[c] = torch.tensor(json.loads(path.read_text()))
+            self.choices[c] = self._read_choice(c, path)
         return self.choices[c]
+
+    def _read_choice(self, c: int, path: Path) -> Tensor:
+        """The choice of a class that a file holds, as ``choice`` gives it."""
+        is_cut = self.method.init == "rded"
+        rows, columns = (self.slots * self.mosaic.factor**2, 8) if is_cut else (self.slots, 1)
+        choice, known = read(path, list[list[int]]), set(self.readable(c).tolist())
+        if len(choice) != rows or any(
+            len(row) != columns or row[0] not in known or not 0 <= min(row) <= max(row) < LARGEST
+            for row in choice
+        ):
+            raise damaged(path, f"expected {rows} rows of {columns} numbers, first an image of this class")
+        return torch.tensor(choice)
 
     def _choose(self, c: int) -> Tensor:
         positions = self.readable(c)

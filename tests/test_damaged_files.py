@@ -90,7 +90,9 @@ def test_what_is_no_readable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file.write_text('{"meters": 3}')
     monkeypatch.setattr(reading, "open", locked, raising=False)
     for act in (lambda: read(file, Length), lambda: TensorFile(file)):
-        assert f"{file} exists and cannot be read (Permission denied); change its permissions" in error_of(act)
+        assert f"{file} exists and cannot be read (Permission denied); change its permissions" in error_of(
+            act
+        )
 
 
 def test_a_pipe_is_no_file_and_does_not_hang(tmp_path: Path) -> None:

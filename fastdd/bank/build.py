@@ -256,8 +256,8 @@ def _collected(
                 statistics = open_classes.pop(c).close()
                 if bad := [name for name, value in statistics.items() if not value.isfinite().all()]:
                     raise InputError(
-                        f"the teacher's {bad[0]} of class {c} hold NaN or infinite values; its activations are "
-                        "too large, use another teacher"
+                        f"the teacher's {bad[0]} of class {c} hold NaN or infinite values; its activations "
+                        "are too large, use another teacher"
                     )
                 yield FinishedClass(c, used, statistics, sorted(skipped.pop(c, [])))
                 del left[c]

@@ -135,14 +135,14 @@ BY_VIEW: list[tuple[Spoil, str]] = [
     (lambda f: edited(shard(f), another_form), r"holds levels \[\d+, 10\], expected logits \[\d+, 10\]"),
     (
         lambda f: write_tensors(shard(f), {"logits": torch.zeros(20, 10)}),
-        r"holds logits \[20, 10\], expected logits \[\d+, 10\] and which views they are of; delete it",
+        r"holds logits \[20, 10\], expected logits \[\d+, 10\] and which views they are of\); delete it",
     ),
     (lambda f: edited(shard(f), dict.clear), r"holds nothing, expected logits \[\d+, 10\] and which views"),
     (
         lambda f: replaced(f / "random", f / "deda"),
         r"labels/random are of other images: fingerprint \w{12}, these are \w{12}; delete that folder",
     ),
-    (lambda f: (f / "random/manifest.json").write_text("{"), r"manifest.json cannot be read .*; delete the"),
+    (lambda f: (f / "random/manifest.json").write_text("{"), r"manifest.json is damaged .*; delete the"),
 ]
 
 

@@ -155,9 +155,9 @@ def test_what_does_not_fit_is_said_before_the_first_student(
         ([str(run)], "name one with --arm"),
         (
             [*deda, "--json", str(tmp_path / "notes.json")],
-            "notes.json has no DD-Ranking scores; give another --json",
+            "it has no DD-Ranking scores, or broken ones: give another --json",
         ),
-        ([*deda, "--json", str(tmp_path / "broken.json")], "broken.json cannot be read"),
+        ([*deda, "--json", str(tmp_path / "broken.json")], "broken.json is damaged"),
         ([*deda, "stepps=3"], "did you mean 'steps'"),
         ([str(tmp_path / "nothing"), "--teacher", str(run / "teacher.safetensors")], "no distilled set at"),
     ):

@@ -263,7 +263,7 @@ def test_nothing_is_overwritten_or_left_half(
 
 def test_labels_that_do_not_fit_are_refused_and_pools_stay(run: Path, tmp_path: Path) -> None:
     write_tensors(run / "labels/deda.safetensors", {"logits": logits()[:-1]})
-    with pytest.raises(InputError, match=r"holds labels \[8, 3\], expected \[9, 3\]"):
+    with pytest.raises(InputError, match=r"'logits' is \[8, 3\], expected \[9, 3\]"):
         export(open_set(run), "imagefolder", tmp_path / "out")
     write_tensors(run / "labels/deda.safetensors", {"logits": logits()[None]})  # several views of an image
     export(open_set(run), "imagefolder", tmp_path / "out")

@@ -357,10 +357,10 @@ def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"squeeze\.safetensors is of another training; delete it"):
             train(config, 50, seed, path)
     given(path)
-    with pytest.raises(InputError, match=r"squeeze\.safetensors cannot be read.*delete it"):
+    with pytest.raises(InputError, match=r"squeeze\.safetensors is damaged.*delete it"):
         train(changed(epochs=1), 50, checkpoint=path)
     path.write_bytes(b"half")
-    with pytest.raises(InputError, match=r"squeeze\.safetensors cannot be read.*delete it"):
+    with pytest.raises(InputError, match=r"squeeze\.safetensors is damaged.*delete it"):
         train(changed(epochs=1), 50, checkpoint=path)
 
 

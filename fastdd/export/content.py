@@ -108,6 +108,8 @@ def _stored_logits(distilled: DistilledSet) -> Tensor | None:
     if not file.is_file():
         return None
     stored = TensorFile(file)
+    if len(stored.shapes.get("logits", ())) != 2:
+        return None
     stored.require({"logits": (len(distilled), len(distilled.classes))})
     return stored.tensor("logits").to(torch.float16)
 

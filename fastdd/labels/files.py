@@ -86,7 +86,8 @@ class LabelFile:
         names = list(self._file.shapes)
         self._views = [name for name in names if name.startswith("view/")]
         self._labels = [name for name in names if name not in self._views]
-        self._digests = self._file.note(METADATA_KEY, _Digests)["views"]
+        is_noted = METADATA_KEY in self._file.metadata
+        self._digests = self._file.note(METADATA_KEY, _Digests)["views"] if is_noted else []
         self._check_content(shapes(manifest.form, sum(counts), manifest.classes, manifest.k))
 
     def labels(self, epoch: int, rows: Tensor) -> Encoded:
@@ -111,8 +112,9 @@ class LabelFile:
         """Refuse a file without labels of these shapes, or without a digest of every epoch's views."""
         found = {name: list(self._file.shapes[name]) for name in self._labels}
         if found != wanted or len(self._digests) != len(self.epochs):
+            held = _listed(found) or "nothing"
             raise self._file.damaged(
-                f"it holds {_listed(found) or 'nothing'}, expected {_listed(wanted)} and a digest an epoch"
+                f"it holds {held}, expected {_listed(wanted)} and which views they are of"
             )
 
 

@@ -96,8 +96,7 @@ def run(
         fastdd.errors.InputError: bad input, or work that failed; one message says what, and what to do.
     """
     from .errors import InputError
-    from .runs.given_networks import with_given_networks
-    from .runs.pipeline import run as run_pipeline
+    from .recipes.downloads import require_known_root
 
     if isinstance(recipe, str | Path):
         resolved = resolve(str(recipe), overrides, add)
@@ -105,6 +104,12 @@ def run(
         raise InputError("overrides and add need a recipe by name or file; a Recipe object is complete")
     else:
         resolved = recipe
+    if data is None:
+        require_known_root(resolved.data.root)  # before torch is imported
+
+    from .runs.given_networks import with_given_networks
+    from .runs.pipeline import run as run_pipeline
+
     if data is not None:
         from .data.real_data import with_datasets
 

@@ -323,3 +323,64 @@ except SystemExit:
 """
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert "without torch" in process.stdout, process.stderr
+
+
+# -- exports as sets ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["webdataset", "parquet", "hf", "imagefolder"])
+def test_every_export_is_read_as_the_set_that_it_is_of(run: Path, tmp_path: Path, form: str) -> None:
+    if form in ("parquet", "hf"):
+        pytest.importorskip("pyarrow")
+    distilled = open_set(run)
+    out = export(distilled, form, tmp_path / "out", shard_mb=0.02)
+    assert len(list(out.rglob("*.tar")) + list(out.rglob("*.parquet"))) != 1  # several files, or folders
+    found = open_set(out)
+    assert torch.equal(found.images, distilled.images)
+    assert torch.equal(found.labels, distilled.labels)
+    assert found.classes == distilled.classes
+    assert len(set(found.ids)) == len(found)
+    assert found.classes_of(["emu", "dog", "cat"]).tolist() == [2, 2, 2, 1, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("form", ["webdataset", "parquet"])
+def test_a_damaged_export_is_one_line(run: Path, tmp_path: Path, form: str) -> None:
+    pytest.importorskip("pyarrow")
+    out = export(open_set(run), form, tmp_path / "out")
+    (file,) = [path for path in out.iterdir() if path.suffix in (".tar", ".parquet")]
+    whole = file.read_bytes()
+    for content in (b"", b"PAR1", whole[:-50], whole[: len(whole) // 2]):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{file.stem}|{file.name}"):
+            open_set(out)
+
+
+def test_parquet_of_something_else_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    names = json.dumps({"info": {"features": {"label": {"names": ["cat"]}}}})
+    image = {"bytes": png(picture(0)), "path": None}
+    for columns, noted, reason in (
+        ({"a": [1]}, names, "image"),
+        ({"image": [image], "label": [0]}, "{}", "its schema does not name the classes"),
+        ({"image": ["x"], "label": [0]}, names, "row 0 has no encoded image"),
+        ({"image": [image], "label": [None]}, names, "row 0 has no encoded image and number"),
+        ({"image": [image], "label": [1]}, names, "row 0 has label 1, but there are 1 classes"),
+    ):
+        table = pyarrow.table(columns).replace_schema_metadata({"huggingface": noted})
+        write_table(table, tmp_path / "0.parquet")
+        with pytest.raises(InputError, match=reason):
+            open_set(tmp_path)
+
+
+def test_all_arms_of_a_run_are_exported_where_none_is_named(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(finished), "--to", "imagefolder"]) == 0
+    names = [f"out-{arm}-imagefolder" for arm in ("deda", "sre2l", "sre2l+dire")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert main(["export", str(finished), "--to", "imagefolder", "--out", "all"]) == 0
+    assert sorted(path.name for path in Path("all").iterdir()) == ["deda", "sre2l", "sre2l+dire"]
+    assert capsys.readouterr().out.count("says how to load it") == 6

@@ -271,8 +271,12 @@ def test_the_command_knows_a_run(finished: Path, tmp_path: Path, capsys: pytest.
     )  # the run keeps embeddings in float16
     assert found["mean"]["vendi"] == pytest.approx(own["vendi"], rel=1e-3)
     assert found["mean"]["cosine"] == pytest.approx(own["cosine"], rel=1e-3)
-    assert main(["metrics", str(finished)]) == 2
-    assert "name one with --arm" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["metrics", str(finished), "--json", str(tmp_path / "all.json")]) == 0  # all arms, one by one
+    printed = capsys.readouterr().out
+    assert [name in printed for name in ("images/deda", "images/sre2l", "images/sre2l+dire")] == [True] * 3
+    assert json.loads((tmp_path / "all-deda.json").read_text()) == found
+    assert not (tmp_path / "all-random.json").exists()
 
 
 def test_the_benchmark_runs_at_a_small_size(monkeypatch: pytest.MonkeyPatch) -> None:

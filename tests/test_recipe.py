@@ -231,7 +231,7 @@ def test_one_arm_alone(tiny: Path) -> None:
         ("student={lr: 0.1, tempreature: 2}", ["student.tempreature", "did you mean 'temperature'"]),
         ("method.terms.bn={wieght: 2}", ["terms.bn.wieght", "did you mean 'weight'"]),
         ("arms.srel.lr=1", ["unknown arm 'srel'", "did you mean 'sre2l'"]),
-        ("arms=3", ["unknown arm ''", "sre2l"]),
+        ("arms=3", ["'arms' is a section of sre2l, ", "such as arms.sre2l.steps="]),
         ("arms.deda=null", ["'arms.deda'"]),
         ("method=3", ["'method'"]),
         ("=3", ["unknown key ''"]),

@@ -91,9 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                 what = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
                 print(f"{what}; the same command continues where it stopped", file=sys.stderr)
                 return 128 + number
-            if not isinstance(error, InputError) and not _out_of_memory(error):
+            text = _told(error)
+            if text is None:
                 raise
-            text = str(error) if isinstance(error, InputError) else _MEMORY
             print("error: " + "\\n".join(text.splitlines()), file=sys.stderr)
             return 2
 
@@ -106,6 +106,20 @@ _MEMORY = (
 )
 _MEMORY_TEXTS = ("t allocate memory", "annot allocate memory", "failed to map segment", "bad_alloc")
 """what torch, and the loader of libraries, say where memory ran out"""
+
+
+def _told(error: BaseException) -> str | None:
+    """What is told of an error in place of its traceback; None: it is a defect of fastdd.
+
+    The system's refusal to open or write a file is none, wherever it comes from; it names the file.
+    """
+    if isinstance(error, InputError):
+        return str(error)
+    if _out_of_memory(error):
+        return _MEMORY
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}"
+    return None
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, suggestion
 from .console import refuse_diverged, say, show_table, spread
 from .options import Commands, held, request_of, set_arguments
 from .stages import run_arguments, run_stage
@@ -63,11 +63,19 @@ def add(commands: Commands) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from ..recipes.presets import recipe_names
+    from ..recipes.presets import dataset_names, recipe_names
 
-    name = arguments.recipe
-    is_recipe = name.endswith((".yaml", ".yml")) or name in recipe_names()
-    if is_recipe or not Path(name).exists():
+    name, recipes = arguments.recipe, [*recipe_names(), *dataset_names()]
+    is_recipe = name.endswith((".yaml", ".yml")) or name in recipes
+    if not is_recipe and not Path(name).exists():
+        beside = Path(name).parent
+        folders = [str(each) for each in beside.iterdir() if each.is_dir()] if beside.is_dir() else []
+        near = suggestion(name, [*folders, *recipes])
+        raise InputError(
+            f"{name} does not exist, and no recipe has that name{near}; give the folder of a distilled set, "
+            "or a recipe that `fastdd recipes` lists"
+        )
+    if is_recipe:
         _refuse(arguments, WITH_SET, f"{name} is no distilled set")
         run_stage(arguments)
     else:

@@ -14,7 +14,9 @@ def add(commands: Commands) -> None:
         "export", help="write a distilled set for other libraries, with a dataset card"
     )
     export.add_argument(
-        "set", metavar="SET", help="a run's folder, new000/class000_id000.jpg folders, or an ImageFolder"
+        "set",
+        metavar="SET",
+        help="a run's folder, new000/class000_id000.jpg folders, an ImageFolder, or an earlier export",
     )
     # The forms are a registry that knows them only once torch is imported; an unknown one is told the names
     # there are.
@@ -24,8 +26,12 @@ def add(commands: Commands) -> None:
         metavar="FORM",
         help="the form to write, such as imagefolder, webdataset, parquet, or hf for the Hugging Face hub",
     )
-    export.add_argument("--arm", metavar="NAME", help="the arm to export, of a run with several")
-    export.add_argument("--out", metavar="DIR", help="a new folder (default: ./SET-FORM)")
+    export.add_argument("--arm", metavar="NAME", help="the arm to export (default: all beside the control)")
+    export.add_argument(
+        "--out",
+        metavar="DIR",
+        help="a new folder; of several arms that of their folders (default: ./SET-FORM, or ./RUN-ARM-FORM)",
+    )
     export.add_argument("--size", type=int, metavar="PIXELS", help="resize the images (default: as they are)")
     export.add_argument(
         "--shard-mb", type=float, default=500, metavar="MB", help="size of the largest file (default: 500)"
@@ -34,15 +40,19 @@ def add(commands: Commands) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from ..distilled import channels_of, open_set
+    from ..distilled import arms_of, channels_of, open_set
     from ..export import FORMS, export
 
     form, path = arguments.to, Path(arguments.set)
     FORMS[form]  # an unknown form is refused before the images are read
-    distilled = open_set(path, arguments.arm, size=arguments.size, channels=channels_of(path))
-    if (source := distilled.source) is None:
-        name = distilled.path.resolve().name
-    else:
-        name = f"{source.folder.path.resolve().name}-{source.arm}"
-    out = export(distilled, form, arguments.out or f"{name}-{form}", shard_mb=arguments.shard_mb)
-    print(f"{out}: {len(distilled)} images, {form}; {out / 'README.md'} says how to load it")
+    arms = arms_of(path, arguments.arm)
+    for arm in arms:
+        distilled = open_set(path, arm, size=arguments.size, channels=channels_of(path))
+        out = arguments.out
+        if (source := distilled.source) is None:
+            name = distilled.path.resolve().name
+        else:
+            name = f"{source.folder.path.resolve().name}-{source.arm}"
+            out = Path(out) / source.arm if out and len(arms) > 1 else out
+        written = export(distilled, form, out or f"{name}-{form}", shard_mb=arguments.shard_mb)
+        print(f"{written}: {len(distilled)} images, {form}; {written / 'README.md'} says how to load it")

@@ -25,7 +25,7 @@ def add(commands: Commands) -> None:
     metrics.add_argument(
         "set", metavar="SET", help="a run folder, folders new000/class000_id000.jpg, or an ImageFolder"
     )
-    metrics.add_argument("--arm", metavar="NAME", help="the arm, where SET is a run with several")
+    metrics.add_argument("--arm", metavar="NAME", help="the arm of a run (default: all beside the control)")
     metrics.add_argument("--real", metavar="ROOT", help="the real set (default: that of the run)")
     metrics.add_argument(
         "--split", default="train", help="split of the real set: train or test (default: train)"
@@ -61,11 +61,44 @@ def add(commands: Commands) -> None:
     metrics.add_argument(
         "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
     )
-    metrics.add_argument("--json", metavar="FILE", help="also write all scores, class by class, to this file")
+    metrics.add_argument(
+        "--json",
+        metavar="FILE",
+        help="also write all scores, class by class, to this file; of several arms to FILE-ARM",
+    )
     metrics.set_defaults(run=_metrics)
 
 
 def _metrics(arguments: argparse.Namespace) -> None:
+    from ..distilled import arms_of, require_folder
+
+    require_folder(Path(arguments.set))
+    arms = arms_of(Path(arguments.set), arguments.arm)
+    files = {arm: _file_of(arguments.json, arm, several=len(arms) > 1) for arm in arms}
+    for file in files.values():
+        if file is not None:
+            _require_ours(file)
+    extractor = _extractor(arguments)
+    for arm in arms:
+        _measure_set(arguments, arm, files[arm], extractor)
+
+
+def _file_of(json: str | None, arm: str | None, *, several: bool) -> Path | None:
+    """The file of a set's scores; None: none is wanted."""
+    if json is None or not several:
+        return None if json is None else Path(json)
+    return Path(json).with_stem(f"{Path(json).stem}-{arm}")
+
+
+def _measure_set(
+    arguments: argparse.Namespace, arm: str | None, file: Path | None, extractor: Extractor
+) -> None:
+    """Measure one set and print its scores.
+
+    Args:
+        arm: the arm of a run; None: the path tells which set is meant.
+        file: where the scores are written too; None: nowhere.
+    """
     from ..data import open_dataset
     from ..data.open import check_recorded_root, split_named
     from ..distilled import open_set
@@ -73,10 +106,7 @@ def _metrics(arguments: argparse.Namespace) -> None:
     from ..evaluate import measure
     from ..runtime.files import write_json
 
-    if arguments.json:
-        _require_ours(Path(arguments.json))
-    extractor = _extractor(arguments)
-    distilled = open_set(arguments.set, arguments.arm, size=arguments.size, channels=extractor.channels)
+    distilled = open_set(arguments.set, arm, size=arguments.size, channels=extractor.channels)
     data = distilled.source.recipe.data if distilled.source else None
     root = arguments.real or (data.root if data else None)
     if root is None:
@@ -93,7 +123,7 @@ def _metrics(arguments: argparse.Namespace) -> None:
         real, (height, width), resize, data.on_error if data else "fail"
     )
     measured = measure(embedded_real, truth, embedded, labels.to(extractor.device), k=arguments.k)
-    if arguments.json:
+    if file is not None:
         facts = {
             "set": str(distilled.path),
             "real": str(root),
@@ -103,7 +133,7 @@ def _metrics(arguments: argparse.Namespace) -> None:
             "size": [height, width],
             "class_names": list(real.classes),
         }
-        write_json(Path(arguments.json), facts | measured.content())
+        write_json(file, facts | measured.content())
     _print(distilled, str(root), extractor, measured)
 
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from ..errors import InputError, suggestion
+from ..recipes.downloads import origin_of
 from .dataset import Dataset
 from .sources.base import SOURCES, FingerprintOf, Layout, Split, SplitImages
 from .sources.digits import NAME as DIGITS
@@ -109,7 +110,7 @@ def source_of(root: str) -> tuple[Layout, str]:
     named = [f"{known}:{rest}" for known in SOURCES] if colon else []
     raise MissingRootError(
         f"no data at {root!r}{suggestion(root, [DIGITS, *named, *near])}; expected an image folder, a .tar "
-        f"of one, or {DIGITS!r}"
+        f"of one, or {DIGITS!r}{origin_of(root)}"
     )
 
 

@@ -3,12 +3,12 @@
     distilled = open_set("runs/digits", arm="deda")      # or a released folder, or any ImageFolder
     labels = distilled.classes_of(real.classes)          # int64 [N], in the real set's order
 
-layouts.py lists the files of a set and the class of each, runs.py finds the set of a run and what the run
-says of it, sets.py decodes the images, formation.py unpacks several images from one, zoom.py cuts those that
-are tiles, and images.py writes and reads the images of a run.
+layouts.py lists the files of a set and the class of each, exported.py those of an export, runs.py finds the
+set of a run and what the run says of it, sets.py decodes the images, formation.py unpacks several images from
+one, zoom.py cuts those that are tiles, and images.py writes and reads the images of a run.
 """
 
-from .runs import RunSource, channels_of
-from .sets import DistilledSet, open_set
+from .runs import RunSource, arms_of, channels_of
+from .sets import DistilledSet, open_set, require_folder
 
-__all__ = ["DistilledSet", "RunSource", "channels_of", "open_set"]
+__all__ = ["DistilledSet", "RunSource", "arms_of", "channels_of", "open_set", "require_folder"]

@@ -3,6 +3,7 @@
     CLASS/IMAGE                    an ImageFolder: an arm of a run, or RDED's folders 00000, 00001, ...
     train/CLASS/IMAGE              the training images of an ImageFolder with splits
     new000/class000_id000.jpg      the released sets of SRe2L and its successors, with any number of digits
+    *.tar, *.parquet, data/        what ``fastdd export`` writes for other libraries (exported.py)
 
 In the last layout the class is the number in the name and not the place in the sort order: new1000 sorts
 before new101. Cost: one ``stat`` a file.
@@ -12,13 +13,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from ..data.sources.base import Problem
-from ..data.sources.folder import two_levels
+from ..data.sources.folder import read_part, two_levels
 from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Listing, arrange
 from ..errors import InputError
+from .exported import exported_files
 
 RELEASED_FOLDER = re.compile(r"new(\d+)")
 RELEASED_FILE = re.compile(r"class(\d+)_id(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
@@ -32,6 +35,7 @@ class ImageFiles(NamedTuple):
         classes: class names; in the released layout the numbers, in rising order.
         files: paths relative to the folder, with their sizes in bytes.
         labels: place of each file's class among ``classes``.
+        read: gives the encoded bytes of a file.
         numbered: whether this is the released layout, where a class is always meant by its number.
     """
 
@@ -39,7 +43,8 @@ class ImageFiles(NamedTuple):
     classes: tuple[str, ...]
     files: list[Entry]
     labels: list[int]
-    numbered: bool
+    read: Callable[[Entry], bytearray]
+    numbered: bool = False
 
 
 def list_image_files(folder: Path) -> ImageFiles:
@@ -49,6 +54,8 @@ def list_image_files(folder: Path) -> ImageFiles:
         InputError: there are no class folders, or they hold something other than images; the first problem is
             named.
     """
+    if (exported := exported_files(folder)) is not None:
+        return _arranged(folder, exported.listing, exported.read)
     train = folder / "train"
     if train.is_dir() and any(child.is_dir() for child in train.iterdir()):
         folder = train
@@ -56,21 +63,34 @@ def list_image_files(folder: Path) -> ImageFiles:
     listing = arrange(folder.name, entries, None, [])
     released = bool(listing.counts) and all(RELEASED_FOLDER.fullmatch(name) for name in listing.counts)
     numbers = _released_numbers(listing) if released else []
+
+    def read(entry: Entry) -> bytearray:
+        return read_part(f"{folder}/{entry.path}", 0, entry.size, None)
+
+    if not released or listing.problems:
+        return _arranged(folder, listing, read)
+    ordered = sorted(zip(numbers, listing.files, strict=True))
+    files, keys = [entry for _, entry in ordered], [number for (number, _), _ in ordered]
+    place = {number: i for i, number in enumerate(sorted(set(keys)))}
+    labels = [place[number] for number in keys]
+    return ImageFiles(folder, tuple(map(str, place)), files=files, labels=labels, read=read, numbered=True)
+
+
+def _arranged(folder: Path, listing: Listing, read: Callable[[Entry], bytearray]) -> ImageFiles:
+    """The files of a listing, whose classes are the first parts of their names.
+
+    Raises:
+        InputError: something is wrong with the listing; the first problem is named.
+    """
     if listing.problems:
         more = f" (and {len(listing.problems) - 1} more)" if len(listing.problems) > 1 else ""
         raise InputError(
             f"distilled set {str(folder)!r}: {listing.problems[0]}{more}; expected CLASS/IMAGE or "
             "new000/class000_id000.jpg"
         )
-    if released:
-        ordered = sorted(zip(numbers, listing.files, strict=True))
-        files, keys = [entry for _, entry in ordered], [number for (number, _), _ in ordered]
-        place = {number: i for i, number in enumerate(sorted(set(keys)))}
-        labels = [place[number] for number in keys]
-        return ImageFiles(folder, tuple(map(str, place)), files=files, labels=labels, numbered=True)
     names = {name: i for i, name in enumerate(listing.counts)}
     labels = [names[entry.path.partition("/")[0]] for entry in listing.files]
-    return ImageFiles(folder, tuple(names), files=listing.files, labels=labels, numbered=False)
+    return ImageFiles(folder, tuple(names), files=listing.files, labels=labels, read=read)
 
 
 def _is_no_image(entry: Entry) -> bool:

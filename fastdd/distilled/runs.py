@@ -97,6 +97,22 @@ def arm_of(run: RunFolder, arm: str | None) -> str:
     return arm or own[0]
 
 
+def arms_of(path: Path, arm: str | None) -> list[str | None]:
+    """The arms that a command looks at: the one that is named, or else all of a run beside the control.
+
+    Args:
+        path: a set, of a run or not.
+        arm: the name that was given.
+
+    Returns:
+        Names; None alone where the path tells which set is meant.
+    """
+    found = run_of(path)
+    if arm is not None or found is None or found[1] is not None:
+        return [arm]
+    return [name for name in found[0].arms() if name != CONTROL] or [None]
+
+
 def channels_of(path: Path) -> Literal[1, 3]:
     """Channels of the images of a run, as its recipe says; 3 for a set that is no run's.
 

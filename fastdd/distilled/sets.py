@@ -17,10 +17,9 @@ from torchvision.transforms.functional import rgb_to_grayscale
 
 from ..data.decode import decode, fit
 from ..data.loading.base_loader import decoding_threads
-from ..data.sources.folder import read_part
-from ..data.sources.tree import Entry, some
+from ..data.sources.tree import some
 from ..data.verify import BadImage
-from ..errors import InputError
+from ..errors import InputError, suggestion
 from ..runtime.memory import processors, require_memory
 from ..runtime.progress import progress
 from .formation import unpack
@@ -114,13 +113,29 @@ class DistilledSet:
         )
 
 
+def require_folder(path: Path) -> None:
+    """Refuse a path that cannot hold a distilled set.
+
+    Raises:
+        InputError: there is nothing, or no folder.
+    """
+    if not path.is_dir():
+        what = "is no folder" if path.exists() else "does not exist"
+        beside = path.parent.iterdir() if path.parent.is_dir() else ()
+        near = suggestion(str(path), [str(each) for each in beside])
+        raise InputError(
+            f"no distilled set at {str(path)!r}, which {what}{near}; expected a run's folder, a folder of "
+            "class folders, or what `fastdd export` wrote"
+        )
+
+
 def open_set(
     path: str | Path, arm: str | None = None, *, size: int | None = None, channels: int = 3
 ) -> DistilledSet:
     """Read a distilled set, of a run or in any layout of layouts.py.
 
     Args:
-        path: a run's folder, or a folder of class folders.
+        path: a run's folder, a folder of class folders, or what ``fastdd export`` wrote.
         arm: the arm to read, of a run with several; None: its only one, the control aside.
         size: images are resized to cover a square of this side in pixels, and the center is cut out; None:
             they keep their size.
@@ -131,10 +146,7 @@ def open_set(
             ``size`` is None, or the images do not fit into the memory.
     """
     folder = Path(path)
-    if not folder.is_dir():
-        raise InputError(
-            f"no distilled set at {str(path)!r}; expected a run's folder or a folder of class folders"
-        )
+    require_folder(folder)
     if channels not in (1, 3):
         raise InputError(f"channels {channels!r} is not possible; expected 1 (grey) or 3 (RGB)")
     if size is not None and not 1 <= size <= LARGEST_SIDE:
@@ -196,19 +208,19 @@ def _require_whole(found: ImageFiles, source: RunSource) -> None:
 
 def _decoded(found: ImageFiles, size: int | None, channels: int) -> Tensor:
     """Decode all files, to uint8 [N, channels, H, W]."""
-    files = [(entry, f"{found.folder}/{entry.path}") for entry in found.files]
-    shape = _pixels(*files[0], size, channels).shape
+    files = found.files
+    shape = _pixels(found, 0, size, channels).shape
     needed = len(files) * shape.numel()
     require_memory(needed, f"to hold {len(files)} images of {found.folder}", "ask for a smaller size")
     images = torch.empty((len(files), *shape), dtype=torch.uint8)
 
     def fill(number: int) -> None:
-        image = _pixels(*files[number], size, channels)
+        image = _pixels(found, number, size, channels)
         if image.shape != shape:
             here, there = (f"{height} x {width}" for _, height, width in (image.shape, shape))
             raise InputError(
-                f"images differ in size: {files[number][1]} is {here} pixels, others are {there}; "
-                "ask for a size"
+                f"images differ in size: {found.folder}/{files[number].path} is {here} pixels, others are "
+                f"{there}; ask for a size"
             )
         images[number] = image
 
@@ -229,10 +241,11 @@ def _in_channels(images: Tensor, channels: int) -> Tensor:
     return images.expand(-1, channels, -1, -1).contiguous() if channels == 3 else rgb_to_grayscale(images)
 
 
-def _pixels(entry: Entry, where: str, size: int | None, channels: int) -> Tensor:
+def _pixels(found: ImageFiles, number: int, size: int | None, channels: int) -> Tensor:
     """Decode one file, to uint8 [channels, h, w]."""
+    where = f"{found.folder}/{found.files[number].path}"
     try:
-        image = decode(read_part(where, 0, entry.size, None), channels)
+        image = decode(found.read(found.files[number]), channels)
     except OSError as error:
         raise InputError(f"{where} cannot be read ({error.strerror}); replace it or remove it") from error
     except BadImage as error:

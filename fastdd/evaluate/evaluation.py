@@ -23,7 +23,7 @@ from ..config import CONTROL, FULL, Data, Recipe, Student
 from ..config import Teacher as TeacherConfig
 from ..data.open import check_recorded_root
 from ..data.real_data import RealData
-from ..distilled import DistilledSet, open_set
+from ..distilled import DistilledSet, open_set, require_folder
 from ..distilled.runs import learned_lr, run_of
 from ..errors import InputError
 from ..labels import images_fingerprint
@@ -161,6 +161,7 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
     Raises:
         InputError: something is missing or does not fit; the message says what, and what to do.
     """
+    require_folder(request.path)
     belongs = run_of(request.path)
     run = belongs[0] if belongs else None
     teacher_path = _teacher_path(request, run)

@@ -135,6 +135,14 @@ def _named(tree: Tree, head: str, rest: str, key: str) -> Address:
     """The address of ``arms.NAME.path``, ``committee.NAME.path`` or ``students.NAME.path``."""
     name, _, inner = rest.partition(".")
     names = list(section(tree, head))
+    if not inner and (not name or name in names):
+        which = name or next(iter(names), "NAME")
+        said = f"of {', '.join(names)}" if names else "that this recipe does not have"
+        value = "epochs=10" if head == "committee" else "steps=500"
+        raise InputError(
+            f"{key!r} is a section {said}, and an override gives one value in it, such as "
+            f"{head}.{which}.{value}; write whole sections in a .yaml file"
+        )
     if name not in names:
         what = head.removesuffix("s")
         listed = ", ".join(names) or f"the recipe has none, write a section `{head}` in a .yaml file"

@@ -24,7 +24,7 @@ from ..config import Recipe, as_plain
 from ..config.yaml_text import dump_yaml
 from ..errors import InputError
 from ..runtime.distributed import is_main, require_shared
-from ..runtime.files import LOCK, TEMPORARY, append_line, remove_leftovers, write_text
+from ..runtime.files import LOCK, TEMPORARY, append_line, explained, remove_leftovers, write_text
 from ..version import __version__
 from .paths import RunFolder
 from .results import (
@@ -263,10 +263,11 @@ def delete_run(path: Path) -> None:
         return
     committee = earlier.get("committee")
     for made in RunFolder(path).made(committee if isinstance(committee, dict) else ()):
-        if made.is_dir() and not made.is_symlink():
-            shutil.rmtree(made)
-        else:
-            made.unlink(missing_ok=True)
+        with explained(made, remedy="delete it yourself, or choose another folder with --out"):
+            if made.is_dir() and not made.is_symlink():
+                shutil.rmtree(made)
+            else:
+                made.unlink(missing_ok=True)
 
 
 def _new(recipe: Recipe, full_set_left_out: str | None) -> Manifest:

@@ -17,10 +17,10 @@ from ..data import summary
 from ..errors import InputError
 from ..run_folder import Manifest, Metrics, RunFolder, Session, open_run, read
 from ..runtime.distributed import is_main
-from ..runtime.files import write_json
+from ..runtime.files import explained, write_json
 from ..runtime.lock import at_work, refuse_busy
 from ..runtime.precision import float32_products
-from ..runtime.seeds import seed_everything
+from ..runtime.seeds import seeded
 from .experiment import Experiment, check, section_of
 from .expert_stage import train_experts
 from .label_stage import label_arms
@@ -31,7 +31,7 @@ from .student_stage import train_students
 from .teacher_stage import build_banks, squeeze
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunResult:
     """A run and what its folder says.
 
@@ -42,6 +42,9 @@ class RunResult:
 
     folder: RunFolder
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        return f"RunResult({str(self.path)!r})"
 
     @property
     def path(self) -> Path:
@@ -123,11 +126,18 @@ def run(
     last = STAGES[names.index(until)]
     if part is not None and last.do_part is None:
         raise InputError(f"a part is one of the bank's classes or recover's units; until is {until!r}")
-    seed_everything(recipe.seed)
+    with seeded(recipe.seed):
+        return _run(recipe, out, fresh=fresh, last=last, part=part)
+
+
+def _run(recipe: Recipe, out: Path, *, fresh: bool, last: Stage, part: range | None) -> RunResult:
+    """Check a recipe, and do its stages up to ``last``."""
+    until = last.name
     shared = part is not None and not fresh  # who deletes the run must be alone in it
     command = "run" if until == "report" else until
     if is_main():  # holds the folder for all processes of torchrun
-        refuse_busy(out, shared=shared)
+        with explained(out):
+            refuse_busy(out, shared=shared)
     experiment = check(
         recipe,
         out,
@@ -137,7 +147,7 @@ def run(
     )
     with at_work(out, command, shared=shared) if is_main() else nullcontext():
         work = Run(experiment, begin(experiment, out, fresh=fresh, shared=shared))
-        for stage in STAGES[: names.index(until) + 1]:
+        for stage in STAGES[: STAGES.index(last) + 1]:
             if stage.alone and not is_main():
                 continue
             if stage is last and stage.do_part is not None and part is not None:

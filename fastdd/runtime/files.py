@@ -122,7 +122,23 @@ def explained(
                 f"no space left for {path} ({size / 1e6:.1f} MB); free some and start the same "
                 "command again: finished work is kept"
             ) from error
+        if error.errno == errno.EFBIG:
+            raise InputError(
+                f"no file as large as {path} ({size / 1e6:.1f} MB) may be written here; raise the limit "
+                f"(`ulimit -f`), or {remedy}"
+            ) from error
+        if error.errno in (errno.EISDIR, errno.ENOTDIR, errno.EEXIST):
+            raise _in_the_way(path, error, remedy) from error
         raise InputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
+
+
+def _in_the_way(path: Path, error: OSError, remedy: str) -> InputError:
+    """The error of a file where a folder belongs, or of a folder where a file does."""
+    if error.errno == errno.EISDIR:
+        return InputError(f"cannot write {path}: a folder is in its place; move that away, or {remedy}")
+    lying = [each for each in (path, *path.parents) if os.path.lexists(each) and not each.is_dir()]
+    above = lying[0] if lying else path
+    return InputError(f"cannot write {path}: {above} is no folder; move it away, or {remedy}")
 
 
 def require_writable(path: Path, remedy: str) -> None:

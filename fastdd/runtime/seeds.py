@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -21,6 +23,23 @@ def derive(seed: int, *identity: str | int) -> int:
 def generator(seed: int, *identity: str | int) -> torch.Generator:
     """A CPU generator for one purpose."""
     return torch.Generator().manual_seed(derive(seed, *identity))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, numpy and python, for libraries that draw from them in a block;
+    after it they are as the caller had them."""
+    import numpy
+
+    before = random.getstate(), numpy.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        try:
+            seed_everything(seed)
+            yield
+        finally:
+            random.setstate(before[0])
+            numpy.random.set_state(before[1])
 
 
 def seed_everything(seed: int) -> None:

@@ -96,17 +96,18 @@ def run(
         fastdd.errors.InputError: bad input, or work that failed; one message says what, and what to do.
     """
     from .errors import InputError
-    from .recipes.downloads import require_known_root
 
     if isinstance(recipe, str | Path):
+        if data is None:
+            from .recipes.downloads import require_known_root
+            from .recipes.resolve import data_root
+
+            require_known_root(data_root(str(recipe), overrides))  # before torch is imported
         resolved = resolve(str(recipe), overrides, add)
     elif overrides or add:
         raise InputError("overrides and add need a recipe by name or file; a Recipe object is complete")
     else:
         resolved = recipe
-    if data is None:
-        require_known_root(resolved.data.root)  # before torch is imported
-
     from .runs.given_networks import with_given_networks
     from .runs.pipeline import run as run_pipeline
 

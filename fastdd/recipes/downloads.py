@@ -30,14 +30,17 @@ def origin_of(root: str) -> str:
     return "" if found is None else f" ({found}; fastdd downloads nothing, give what you have as data.root)"
 
 
-def require_known_root(root: str) -> None:
+def require_known_root(root: str | None) -> None:
     """Refuse a file or folder of a well-known data set that is not there.
+
+    Args:
+        root: ``data.root`` of a recipe; None: it is not known yet.
 
     Raises:
         InputError: which says where it comes from.
     """
-    origin = origin_of(root)
-    if origin and not ELSEWHERE.search(root) and not os.path.lexists(root):
+    origin = origin_of(root) if root else ""
+    if root and origin and not ELSEWHERE.search(root) and not os.path.lexists(root):
         above = Path(root).parent
         near = os.listdir(above) if os.access(above, os.R_OK | os.X_OK) and above.is_dir() else []
         hint = suggestion(root, [str(above / name) for name in near])

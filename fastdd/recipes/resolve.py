@@ -233,6 +233,29 @@ def _with_committee(base: Tree, tree: Tree) -> Tree:
     return {**tree, "committee": whole}
 
 
+def data_root(name: str, overrides: Sequence[str] = ()) -> str | None:
+    """``data.root`` of a recipe, which is not resolved: that needs its arms' terms, and they torch.
+
+    Args:
+        name, overrides: as for ``resolve``.
+
+    Returns:
+        The root; None: it is no text.
+
+    Raises:
+        InputError: an unknown recipe.
+    """
+    document = read(name)
+    base: Tree = {}
+    if document.dataset is not None:
+        base = tree_of(data_set(document.dataset, document.origin), f"data set {document.dataset}")
+    root = value_at(merge(base, tree_of(document.values, document.origin)), "data.root")
+    for override in parse_overrides(overrides):
+        if override.key in ("data.root", "root"):
+            root = override.text
+    return root if isinstance(root, str) else None
+
+
 def _images_a_class(tree: Tree, origin: str) -> int:
     """The recipe's ``ipc``, validated, for which the methods' declarations are asked."""
     given = {"ipc": value_at(tree, "ipc")} if "ipc" in tree else {}

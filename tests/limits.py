@@ -21,7 +21,8 @@ def tries(count: int) -> Callable[..., Callable[..., None]]:
     """As many inputs in the suite, and as many as the profile says elsewhere."""
     chosen = settings().max_examples
     return settings(
-        max_examples=count if chosen == SUITE else chosen, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=count if chosen == SUITE else chosen,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -24,11 +25,15 @@ from limits import damages, tries
 from pictures import tar
 from PIL import Image
 
+from fastdd.bank import Bank
+from fastdd.cli import main
 from fastdd.data import check
 from fastdd.data.decode import decode
 from fastdd.data.verify import BadImage
+from fastdd.distilled.runs import read_source
 from fastdd.errors import InputError
 from fastdd.labels.fkd_files import read_record
+from fastdd.run_folder import RunFolder, StudentResult, read
 
 # -- what files hold ---------------------------------------------------------------------------------
 
@@ -66,6 +71,16 @@ def ends(root: Path) -> None:
         said = [str(error)]
     assert all(said)
     assert sorted(root.parent.rglob("*")) == around
+
+
+def one_line(capsys: pytest.CaptureFixture[str], *command: str | Path) -> None:
+    """A command is done, or ends with status 2 and one line."""
+    capsys.readouterr()
+    status = main([str(word) for word in command])
+    err = capsys.readouterr().err
+    assert status in (0, 1, 2)
+    assert status != 2 or err.strip().splitlines()[-1].startswith("error: ")
+    assert "--fresh" not in err
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +200,91 @@ def test_fkd_batches_of_anything(folder: Path, content: object, place: int, othe
     for each in (content, [*BATCH[:place], other, *BATCH[place + 1 :]]):
         torch.save(each, folder / "batch_1.tar")
         reads(folder / "batch_1.tar")
+
+
+# -- a run folder ------------------------------------------------------------------------------------
+
+JSON_FILES = (
+    "manifest.json",
+    "data.json",
+    "metrics.json",
+    "students/deda/seed_0.json",
+    "recover/deda/unit_00000.json",
+    "bank/manifest.json",
+)
+
+
+@pytest.fixture(scope="module")
+def copy(finished: Path, folder: Path) -> Path:
+    """A finished run that each example changes and puts back."""
+    return Path(shutil.copytree(finished, folder / "run"))
+
+
+def changed(document: object, places: list[int], value: object) -> object:
+    """A document in which one value, found by the numbers of its parents, is another."""
+    if not places or not isinstance(document, dict | list) or not document:
+        return value
+    if isinstance(document, list):
+        at = places[0] % len(document)
+        return [*document[:at], changed(document[at], places[1:], value), *document[at + 1 :]]
+    key = list(document)[places[0] % len(document)]
+    return {**document, key: changed(document[key], places[1:], value)}
+
+
+@tries(12)
+@given(name=st.sampled_from([*JSON_FILES, "recipe.yaml"]), damage=damages())
+def test_damaged_json_of_a_run(
+    copy: Path, capsys: pytest.CaptureFixture[str], name: str, damage: Callable[[bytes], bytes]
+) -> None:
+    _with(copy / name, damage, lambda: looked_at(copy, capsys))
+
+
+@tries(12)
+@given(name=st.sampled_from(JSON_FILES), places=st.lists(st.integers(0, 20), max_size=6), value=VALUES)
+def test_json_of_a_run_with_any_value(
+    copy: Path, capsys: pytest.CaptureFixture[str], name: str, places: list[int], value: object
+) -> None:
+    def change(whole: bytes) -> bytes:
+        return json.dumps(changed(json.loads(whole), places, value)).encode()
+
+    _with(copy / name, change, lambda: looked_at(copy, capsys))
+
+
+@tries(12)
+@given(damage=damages())
+def test_damaged_safetensors_of_a_run(
+    copy: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[bytes], bytes]
+) -> None:
+    labels = copy / "labels/deda.safetensors"
+    _with(copy / "embeddings.safetensors", damage, lambda: one_line(capsys, "report", copy))
+    _with(labels, damage, lambda: one_line(capsys, "labels", "show", labels))
+    (shard,) = (copy / "bank").glob("*.safetensors")
+    _with(shard, damage, lambda: _read_bank(copy / "bank"))
+
+
+def _read_bank(path: Path) -> None:
+    with suppress(InputError):
+        bank = Bank.open(path)
+        for number in range(len(bank)):
+            bank[number]
+
+
+def looked_at(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Read a run with all that reads its JSON."""
+    one_line(capsys, "status", run)
+    one_line(capsys, "report", run)
+    _read_bank(run / "bank")
+    with suppress(InputError):
+        read_source(RunFolder(run), "deda")
+    with suppress(InputError):
+        read(RunFolder(run).student("deda", 0), StudentResult)
+
+
+def _with(path: Path, damage: Callable[[bytes], bytes], act: Callable[[], object]) -> None:
+    """Do something while a file is damaged."""
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(damage(whole))
+        act()
+    finally:
+        path.write_bytes(whole)

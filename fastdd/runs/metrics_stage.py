@@ -83,7 +83,7 @@ def _protocol(run: Run, student: str = "") -> ProtocolResult:
 
 def _arms(run: Run) -> dict[str, ArmResult]:
     """The results of every arm, by name."""
-    embeddings, k = TensorFile(run.folder.embeddings).tensors(), run.experiment.recipe.metrics.nearest_k
+    embeddings, k = _embeddings(run), run.experiment.recipe.metrics.nearest_k
     arms = {}
     with run.session.stage("metrics") as work:
         real = embeddings["real"].float()

@@ -1,9 +1,15 @@
-"""The benchmarks find each other, and a result file says on what it was measured."""
+"""The benchmarks find each other, and a result file says on what it was measured.
+
+Where ``FASTDD_BENCH_RESULTS`` names a file, it is written anew after each benchmark, as ``--benchmark-json``
+would write it at the end: what was measured survives a run that is cut off.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -61,3 +67,24 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, object]) -> Non
         "quick": QUICK,
         "packages": {package: package_version(package) for package in PACKAGES},
     }
+
+
+@lru_cache(maxsize=1)
+def _facts(config: pytest.Config) -> dict[str, object]:
+    """The machine and the commit, which take a second to read."""
+    session = config._benchmarksession  # type: ignore[attr-defined]
+    commit = config.hook.pytest_benchmark_generate_commit_info(config=config)
+    return {"machine_info": session.get_machine_info(), "commit_info": commit}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    path, session = os.environ.get("FASTDD_BENCH_RESULTS"), getattr(item.config, "_benchmarksession", None)
+    if not path or session is None or not session.benchmarks:
+        return
+    result = item.config.hook.pytest_benchmark_generate_json(
+        config=item.config, benchmarks=session.benchmarks, include_data=False, **_facts(item.config)
+    )
+    part = Path(f"{path}.part")
+    part.write_text(json.dumps(result, default=str))
+    part.replace(path)

@@ -115,6 +115,17 @@ class Running:
     process: ForkServerProcess
     said: Path
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it has not ended; it may be halted."""
+        return self.process.is_alive()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it has not ended."""
+        assert self.process.pid is not None
+        with suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+
     def finish(self) -> Ended:
         """Wait for the end; one that hangs is killed."""
         self.process.join(PATIENCE)

@@ -147,15 +147,29 @@ def can_mount(folder: Path) -> bool:
 def pairs(bench: Bench, commands: list[str], count: int) -> None:
     """Two processes of one command at once in one folder: one does the work, the other is told.
 
-    Every second pair begins at the same moment; in the others one comes while the other is at work.
+    The first is halted at work, at a moment drawn from its time, until the second has ended; so they are
+    never one after another.
     """
     for command, number in cases(bench, "two at once", commands, count):
-        folder, draw = bench.new(f"{command}-pair-{number}"), bench.draw("pair", command, number)
-        first = start(bench.arguments(command), folder)
-        if number % 2:
-            time.sleep(draw.uniform(0, 0.3) * bench.seconds[command])
-        second = start(bench.arguments(command), folder)
-        bench.conclude("two at once", command, folder, first.finish(), second.finish())
+        draw = bench.draw("pair", command, number)
+        while True:
+            folder = bench.new(f"{command}-pair-{number}")
+            first = start(bench.arguments(command), folder)
+            while first.is_alive and not at_work(folder):
+                time.sleep(0.001)
+            time.sleep(draw.uniform(0, 0.5) * bench.seconds[command] * (number % 2))
+            first.send(signal.SIGSTOP)
+            if first.is_alive and at_work(folder):
+                break
+            first.kill()
+        second = start(bench.arguments(command), folder).finish()
+        first.send(signal.SIGCONT)
+        bench.conclude("two at once", command, folder, first.finish(), second)
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a process holds ``out`` below a folder, or prepares it there."""
+    return any(folder.glob("out/.lock-*")) or any(folder.glob(".tmp-*-out"))
 
 
 def ranks(bench: Bench, commands: list[str], count: int) -> None:
@@ -194,8 +208,7 @@ def children(parent: int) -> list[int]:
 def data(bench: Bench, commands: list[str], count: int) -> None:
     """An image goes, is cut or becomes another under a run.
 
-    The run ends in one line, or with the bytes of a run on the images as they were. The next one ends in one
-    line, or with the bytes of either.
+    Each of two runs ends in one line, or with the bytes of a run on the images as they were, or as they are.
     """
     words = ["run", "recipe.yaml", "--out", "out"]
     whole = bench.new("data-whole")
@@ -210,18 +223,25 @@ def data(bench: Bench, commands: list[str], count: int) -> None:
         running = start(words, folder)
         time.sleep(draw.uniform(0, 1) * seconds)
         change(draw.choice(sorted((folder / "pets").rglob("*.png"))), CHANGES[number % len(CHANGES)])
-        first = running.finish()
-        silently = first.status == 0 and files(folder / "out") != before
-        second = start(words, folder).finish()
         fresh = bench.new(f"data-{number}-fresh")
         shutil.copytree(folder, fresh, ignore=shutil.ignore_patterns("out"), dirs_exist_ok=True)
+        ends, made = [running.finish()], [files(folder / "out")]
+        ends.append(start(words, folder).finish())
+        made.append(files(folder / "out"))
         start(words, fresh).finish()
-        right = not silently and (second.told or files(folder / "out") in (before, files(fresh / "out")))
-        if not right:
-            what = "the run has neither bytes" if silently else "the next run has neither bytes"
-            bench.finding("data changed", "run", f"{what}: {CHANGES[number % len(CHANGES)]}, case {number}")
-        bench.count("data changed", "run", first, second, same=right, lost=not right)
-        if right:
+        whole_ones = (before, files(fresh / "out"))
+        wrong = [
+            run
+            for run, end, found in zip(("first", "second"), ends, made, strict=True)
+            if not end.told and (end.status != 0 or found not in whole_ones)
+        ]
+        if wrong:
+            how = CHANGES[number % len(CHANGES)]
+            bench.finding(
+                "data changed", "run", f"the {wrong[0]} run has neither bytes: {how}, case {number}"
+            )
+        bench.count("data changed", "run", *ends, same=not wrong, lost=bool(wrong))
+        if not wrong:
             shutil.rmtree(folder)
         shutil.rmtree(fresh)
 

@@ -163,10 +163,11 @@ def test_taps_compile_as_one_graph(name: str, backend: str) -> None:
     images.requires_grad_()
     logits, embedding, pooled, moments, _ = compiled(images)
     plain = taps(images)
-    torch.testing.assert_close(logits, plain.logits)
-    torch.testing.assert_close(embedding, plain.embedding)
-    torch.testing.assert_close(pooled, plain.pooled)
-    torch.testing.assert_close(moments, plain.moments)
+    # The form that a compiler fuses rounds in another order than the passes of eager mode.
+    torch.testing.assert_close(logits, plain.logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(embedding, plain.embedding, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(pooled, plain.pooled, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(moments, plain.moments, rtol=1e-4, atol=1e-4)
 
 
 def test_layers_that_are_not_there() -> None:

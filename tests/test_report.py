@@ -236,6 +236,17 @@ def test_best_of_each_column_is_bold(run: Path) -> None:
     assert sorted(bold) == sorted(["91.0", "92.0", "0.325", "3.38", "0.412", "12.3"])
 
 
+def test_a_column_that_prints_alike_has_no_best(run: Path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    for arm in metrics["arms"].values():
+        arm["vendi"] = 1.0
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    source = report(run).read_text()
+    table = source[source.index("<tbody>") : source.index("</tbody>")]
+    assert "1.00" in table
+    assert "<b>1.00</b>" not in table
+
+
 @pytest.mark.parametrize(
     ("scores", "sentence"),
     [

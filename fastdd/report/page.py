@@ -126,7 +126,7 @@ def _table(
 
 
 def _cells(arms: Sequence[FinishedArm], column: Column, finding: Finding | None) -> list[Cell]:
-    """The cells of a column; its best value is marked, and all that print like it."""
+    """The cells of a column; its best value is marked, and all that print like it, unless all print alike."""
     values = [column.value(arm) for arm in arms]
     measured = [column.fractions(arm) if column.fractions else () for arm in arms]
     texts = [
@@ -134,7 +134,7 @@ def _cells(arms: Sequence[FinishedArm], column: Column, finding: Finding | None)
         for v, each in zip(values, measured, strict=True)
     ]
     known = [(column.direction * v, text) for v, text in zip(values, texts, strict=True) if v is not None]
-    best = max(known)[1] if len(known) > 1 else None
+    best = max(known)[1] if len({text for _, text in known}) > 1 else None
     after = [scatter(each) for each in measured]
     cells = [Cell(text, more, text == best) for text, more in zip(texts, after, strict=True)]
     if column.student is None:

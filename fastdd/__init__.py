@@ -75,7 +75,7 @@ def run(
         add: additions for every method, such as ``["dire"]``; with a recipe by name or file only.
         fresh: delete an earlier run in that folder first.
         until: the last stage to do: squeeze, bank, experts, recover, label, evaluate or
-            report.
+            report. label stores soft labels even where no students read them.
         part: the classes to do with ``until="bank"``, or the units with ``until="recover"``, when many jobs
             share a run folder; None: all.
         data: training and test set instead of ``data.root``: map-style torch Datasets of (image, label),
@@ -96,6 +96,8 @@ def run(
         fastdd.errors.InputError: bad input, or work that failed; one message says what, and what to do.
     """
     from .errors import InputError
+    from .recipes.resolve import resolve as resolve_all
+    from .runtime.distributed import say_once
 
     if isinstance(recipe, str | Path):
         if data is None:
@@ -103,7 +105,9 @@ def run(
             from .recipes.resolve import data_root
 
             require_known_root(data_root(str(recipe), overrides))  # before torch is imported
-        resolved = resolve(str(recipe), overrides, add)
+        found = resolve_all(str(recipe), overrides, add)
+        say_once(found.note)
+        resolved = found.recipe
     elif overrides or add:
         raise InputError("overrides and add need a recipe by name or file; a Recipe object is complete")
     else:

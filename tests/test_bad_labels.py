@@ -184,7 +184,7 @@ def test_labels_are_shown_by_image_and_by_view(
     spoilt = Path(shutil.copy(file, tmp_path / "spoilt.safetensors"))
     edited(spoilt, not_finite)
     assert main(["labels", "show", str(spoilt)]) == 0
-    assert "1 labels; students refuse them" in capsys.readouterr().out
+    assert "1 label; students refuse such" in capsys.readouterr().out
     assert "no.safetensors does not exist" in refused(capsys, "labels", "show", tmp_path / "no.safetensors")
     assert "is a file, as of one label an image; expected a folder" in refused(
         capsys, "labels", "export-fkd", file, "--out", tmp_path / "fkd"
@@ -212,7 +212,7 @@ def test_a_set_with_other_class_folders_or_images(
     )
     shutil.rmtree(images / "11")
     (images / "3" / "00001.png").unlink()
-    assert "holds 1 images of class '3', others have 2, so it is not whole" in refused(capsys, *command)
+    assert "holds 1 image of class '3', others have 2, so it is not whole" in refused(capsys, *command)
     assert "deda/3/00001.png is missing; delete" in refused(capsys, *again)
     (images / "3" / "00001.png").write_bytes((images / "3" / "00000.png").read_bytes()[:60])
     assert "deda/3/00001.png is a PNG cut short; replace it or remove it" in refused(capsys, *command)

@@ -14,6 +14,7 @@ import fastdd
 from fastdd.cli import main
 from fastdd.cli.console import say, show_table
 from fastdd.errors import InputError
+from fastdd.runtime.console import counted
 from fastdd.runtime.progress import _Rich
 
 PACKAGE = Path(fastdd.__file__).parent
@@ -86,3 +87,12 @@ def test_the_name_of_a_recipe_stays_within_the_folder_of_runs(name: str) -> None
     with pytest.raises(InputError, match="name"):
         fastdd.resolve("digits", [f"name={name}"])
     assert fastdd.resolve("digits", ["name=my run.2 (ü)"]).name == "my run.2 (ü)"
+
+
+def test_one_of_a_thing_is_no_plural() -> None:
+    assert counted(1, "seed") == "1 seed"
+    assert [counted(0, "image"), counted(2, "class"), counted("by_ipc", "image")] == [
+        "0 images",
+        "2 classes",
+        "by_ipc images",
+    ]

@@ -115,7 +115,7 @@ def test_other_classes_are_shown(tmp_path: Path) -> None:
         InputError, match=r"class 1 of the set is 'bee', which the real set lacks \(its class 1 is 'bea'"
     ):
         distilled.classes_of(["ant", "bea"])
-    with pytest.raises(InputError, match=r"'bee', which the real set lacks \(it has 1 classes"):
+    with pytest.raises(InputError, match=r"'bee', which the real set lacks \(it has 1 class"):
         distilled.classes_of(["ant"])
 
 
@@ -171,7 +171,7 @@ def test_the_arm_of_a_run(tmp_path: Path) -> None:
 def test_an_arm_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     run = run_folder(tmp_path, ("deda",))
     (run / "images/deda/dog/00001.png").unlink()
-    assert "holds 1 images of class 'dog', others have 2, so it is not whole" in fails(run)
+    assert "holds 1 image of class 'dog', others have 2, so it is not whole" in fails(run)
     write_splits(RunFolder(run), ("cat", "dog", "emu"))
     assert "is not whole" in fails(run)
     (run / "manifest.json").write_text("{")

@@ -111,7 +111,7 @@ def workers(launcher: int) -> list[int]:
 def test_a_rank_that_dies_is_started_again(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)
-    for name in ("images", "recover", "labels", "students"):
+    for name in ("images", "recover", "students"):
         shutil.rmtree(out / name)
     for name in ("embeddings.safetensors", "metrics.json", "report.html"):
         (out / name).unlink()

@@ -25,7 +25,7 @@ student: {network: resnet8, steps: 2, batch: 20, pad: 1, flip: 0.0, seeds: 1, ev
 """
 DM = "a: {method: dm, match: {networks: {real: 20}}}"
 DATADAM = "a: {method: datadam, match: {networks: {network: convnet1}}}"
-CAFE = "a: {method: cafe, match: {features: {weights: [1.0, 2.0]}, networks: {real: 20}}}"
+CAFE = "a: {method: cafe, match: {networks: {real: 20}}}"
 
 
 def recipe_with(tmp_path: Path, arms: str) -> str:
@@ -48,8 +48,16 @@ def recipe_with(tmp_path: Path, arms: str) -> str:
             "arms.a.match.features.weights=[1, 2, 3, 4]",
             ["arms.a.match.features.weights has 4", "give 2"],
         ),
-        (CAFE, "arms.a.match.features.weights=[1]", ["arms.a.match.features.weights has 1", "give 2"]),
-        (DATADAM, "ipc=2", ["arms.a.match.features.layers is relu", "convnet1 has one alone", "convnet2"]),
+        (
+            CAFE,
+            "arms.a.match.features.weights=[1]",
+            ["arms.a.match.features.weights has 1 weight, but convnet1 has 2 matched layers", "give 2"],
+        ),
+        (
+            DATADAM,
+            "ipc=2",
+            ["arms.a.match.features.layers is relu", "convnet1 has one alone", "layers to all"],
+        ),
     ],
 )
 def test_what_cannot_be_matched_is_named(
@@ -59,6 +67,17 @@ def test_what_cannot_be_matched_is_named(
     with pytest.raises(InputError) as caught:
         check(recipe, tmp_path / "out")
     assert all(part in str(caught.value) for part in expected), caught.value
+
+
+@pytest.mark.parametrize(("side", "network"), [(8, "convnet1"), (16, "convnet2"), (32, "convnet3")])
+def test_the_layer_weights_of_cafe_fit_the_network_that_fits_the_images(
+    tmp_path: Path, side: int, network: str
+) -> None:
+    recipe = fastdd.resolve(recipe_with(tmp_path, CAFE), ["ipc=2", f"data.size={side}"])
+    match = check(recipe, tmp_path / "out").recipe.arms["a"].match
+    assert match is not None
+    assert match.features is not None
+    assert (match.networks.network, match.features.weights) == (network, "cafe")
 
 
 def test_a_network_without_relu_modules_has_no_maps_to_match(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from fastdd.config import Match, Method
 from fastdd.errors import InputError
 from fastdd.models.student_names import network_for
 from fastdd.recipes.resolve import resolve
+from fastdd.recover.matching.features import layer_weights
 from fastdd.runs.experiment import check
 
 METHODS = ("dm", "dc", "dsa", "datadam", "cafe", "mtt", "tesla", "kip", "idc")
@@ -108,10 +109,11 @@ def test_one_image_a_class_leaves_the_classes_of_dc_independent() -> None:
 
 @pytest.mark.parametrize("ipc", [1, 10, 50])
 def test_cafe_weighs_the_shallowest_layers_least(ipc: int) -> None:
-    for dataset, weights in (("cifar10", (0.1, 0.1, 1.0, 2.0)), ("tiny", (0.1, 0.1, 0.1, 1.0, 2.0))):
+    four, five = (0.1, 0.1, 1.0, 2.0), (0.1, 0.1, 0.1, 1.0, 2.0)
+    for dataset, weights in (("cifar10", four), ("tiny", five), ("cifar10", (1.0, 2.0))):
         found = match(f"{dataset}-cafe", ipc)
         assert found.features is not None
-        assert (found.features.layers, found.features.weights) == ("all", weights)
+        assert (found.features.layers, layer_weights(found.features, len(weights))) == ("all", weights)
         assert (found.features.discriminate, found.coupled) == (0.01, True)
         assert sgd(f"{dataset}-cafe", ipc) == ("sgd", 0.1, 0.5, "constant", 2000 * LOOPS[ipc][0], "noise")
         assert source(f"{dataset}-cafe", "match.networks.steps", ipc) == "ours"

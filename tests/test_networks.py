@@ -165,7 +165,7 @@ def test_a_function_of_the_current_directory(my_nets: Path) -> None:
         ("my_nets:deep", r"my_nets:deep needs an argument 'depth'"),
         ("my_nets:net", r"my_nets:net is a Sequential, expected a function that returns an nn\.Module"),
         ("my_nets:no_module", r"my_nets:no_module returned a list, expected an nn\.Module"),
-        ("my_nets:broken", r"my_nets:broken cannot be built for 10 classes and 1 channels \(KeyError: "),
+        ("my_nets:broken", r"my_nets:broken cannot be built for 10 classes and 1 channel \(KeyError: "),
         ("my_nets:lazy", r"my_nets:lazy has a parameter '1\.weight' that gets its shape from"),
         ("my_nets:", r"my_nets \(.*\) has no function ''"),
         (":linear", r":linear cannot be imported \(ValueError: Empty module name\)"),

@@ -358,6 +358,41 @@ def test_no_protocol_is_the_houses(tmp_path: Path) -> None:
     assert resolve(write(tmp_path, "{seeds: 2}")).recipe.student == Student(seeds=2)
 
 
+def of_methods(folder: Path, methods: str, student: str = "{}", dataset: str = "") -> str:
+    arms = ", ".join(f"a{place}: {{method: {name}}}" for place, name in enumerate(methods.split()))
+    (folder / "own.yaml").write_text(f"{dataset}\narms: {{{arms}}}\nstudent: {student}\n")
+    return str(folder / "own.yaml")
+
+
+def test_a_recipe_that_names_no_protocol_has_the_one_that_the_methods_of_all_arms_declare(
+    tmp_path: Path,
+) -> None:
+    found = resolve(of_methods(tmp_path, "mtt tesla mtt", "{epochs: 5}"))
+    student, leaf = found.recipe.student, found.leaves["student.protocol"]
+    assert (student.protocol, student.lr, student.labels, student.epochs) == ("mtt", "learned", "hard", 5)
+    assert (leaf.value, leaf.origin, leaf.source, found.note) == ("mtt", "methods mtt, tesla", "code", "")
+    assert resolve(of_methods(tmp_path, "mtt")).leaves["student.protocol"].origin == "method mtt"
+    idc = resolve(of_methods(tmp_path, "idc", dataset="dataset: cifar100"))
+    assert idc.recipe.student == resolve("cifar100-idc").recipe.student
+    for named in (
+        resolve(of_methods(tmp_path, "mtt", "{protocol: house}")),
+        resolve(of_methods(tmp_path, "mtt"), ["student.protocol=house"]),
+    ):
+        assert (named.recipe.student, named.note) == (Student(), "")
+
+
+def test_a_recipe_whose_methods_have_several_protocols_says_which(tmp_path: Path) -> None:
+    file = of_methods(tmp_path, "mtt dm kip sre2l dm")
+    found = resolve(file)
+    assert found.recipe.student == Student()
+    assert found.note == (
+        "student.protocol is house for all arms, since their methods are evaluated under different ones: "
+        "mtt (mtt), dsa (dm, kip), none (sre2l); student.protocol=NAME chooses one"
+    )
+    assert resolve(file, ["student.protocol=mtt"]).note == resolve("digits").note == ""
+    assert resolve(of_methods(tmp_path, "sre2l deda")).note == ""
+
+
 def test_a_protocol_alone_takes_the_overrides_of_a_recipe() -> None:
     run = Student(seeds=2, batch=7).model_dump(mode="json")
     assert resolve_student(run) == Student(seeds=2, batch=7)

@@ -19,7 +19,9 @@ from PIL import Image
 from run_folders import write_manifest, write_recipe
 from safetensors.numpy import save_file
 
+import fastdd
 from fastdd.cli import main
+from fastdd.config import as_plain
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.report import report
@@ -27,10 +29,12 @@ from fastdd.report.axis import linear_axis, log_axis
 from fastdd.report.embedding_map import embedding_map
 from fastdd.report.figures import _apart, accuracy_figure, loss_figure
 from fastdd.report.finished_run import read_run
+from fastdd.report.reproduce import reproduction
 from fastdd.report.sheets import Tile, sheet
 from fastdd.report.templates import duration, signed
 from fastdd.run_folder import RunFolder
 from fastdd.run_folder.results import StageWork
+from fastdd.runs.given_networks import with_given_networks
 
 CLASSES = ("a<b>", "salt & pepper", 'it\'s "odd"')
 ARMS = {"random": "random real images", "sre2l": "SRe2L", "deda+x": "DEDA <&> mine"}
@@ -224,9 +228,26 @@ def test_every_arm_and_number_appears(run: Path) -> None:
         "run 7; students 0 to 2",
         "noise start, 400 steps, lr 0.1",
         "2 min 24 s",
-        "fastdd run toy <recipe>",
+        "fastdd run recipe.yaml --out again",
     ):
         assert expected in text, expected
+
+
+def test_a_run_is_made_again_by_a_command_that_works(tmp_path: Path) -> None:
+    digits = fastdd.resolve("digits")
+    assert reproduction(digits).command == "fastdd run digits --out again"
+    changed = fastdd.resolve("digits", ["student.steps=20"])
+    assert reproduction(changed).command == "fastdd run recipe.yaml --out again"
+    run = RunFolder(tmp_path)
+    write_recipe(run, as_plain(changed))
+    assert fastdd.resolve(str(run.recipe)) == changed
+    given = with_given_networks(changed, None, torch.nn.Linear)
+    assert reproduction(given).command == 'fastdd.run("recipe.yaml", "again", student=student)'
+    assert "does not hold: student." in reproduction(given).note
+    cifar = fastdd.resolve("cifar10-dm")
+    settled = cifar.student.model_copy(update={"network": "convnet3", "precision": "bf16"})
+    settled_recipe = cifar.model_copy(update={"student": settled})
+    assert reproduction(settled_recipe).command == "fastdd run cifar10-dm --out again"
 
 
 def test_best_of_each_column_is_bold(run: Path) -> None:

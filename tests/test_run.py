@@ -67,7 +67,6 @@ def test_the_run_folder(finished: Path) -> None:
         expected |= {f"images/{arm}/{c}/{slot:05d}.png" for c in range(10) for slot in range(2)}
         expected |= {f"recover/{arm}/unit_{i:05d}.json" for i in range(units[arm])}
         expected |= {f"students/{arm}/seed_{seed}.json" for seed in range(2)}
-        expected.add(f"labels/{arm}.safetensors")
     expected |= {f"students/full/seed_{seed}.json" for seed in range(2)}
     assert names == expected
 
@@ -95,11 +94,10 @@ def test_metrics(finished: Path) -> None:
 
 def test_manifest_and_log(finished: Path) -> None:
     manifest = json.loads((finished / "manifest.json").read_text())
-    labels = {f"labels {arm}" for arm in ARMS}
-    assert set(manifest["fingerprints"]) == {"code", "train", "test", "teacher"} | labels
+    assert set(manifest["fingerprints"]) == {"code", "train", "test", "teacher"}
     weights = hashlib.sha256((finished / "teacher.safetensors").read_bytes()).hexdigest()
     assert manifest["fingerprints"]["teacher"] == weights
-    per_arm = {f"{stage} {arm}" for stage in ("recover", "label", "students") for arm in ARMS}
+    per_arm = {f"{stage} {arm}" for stage in ("recover", "students") for arm in ARMS}
     assert set(manifest["stages"]) == {"squeeze", "bank", "metrics", "report", "students full"} | per_arm
     assert all(stage["seconds"] >= 0 for stage in manifest["stages"].values())
     assert manifest["stages"]["recover deda"]["images"] == 20 * 10
@@ -112,14 +110,13 @@ def test_the_saved_recipe_is_whole_and_runs_again(finished: Path) -> None:
     assert saved == fastdd.resolve(str(finished.parent / "tiny.yaml"))
 
 
-def test_losses_and_labels(finished: Path) -> None:
+def test_losses_and_embeddings(finished: Path) -> None:
     unit = json.loads((finished / "recover/deda/unit_00000.json").read_text())
     assert unit["rows"] == [[c, slot] for c in range(4) for slot in range(2)]
     assert [entry["step"] for entry in unit["losses"]] == [0, 5, 9]
     assert set(unit["losses"][0]) == {"step", "ce", "gaussian", "variance", "covariance"}
     first, *_, last = (sum(entry.values()) - entry["step"] for entry in unit["losses"])
     assert last < first
-    assert load_file(finished / "labels/deda.safetensors")["logits"].shape == (20, 10)
     embeddings = load_file(finished / "embeddings.safetensors")
     assert embeddings.keys() == {"real", "real_labels", *ARMS}
     assert embeddings["deda"].shape == (20, 64)
@@ -129,7 +126,7 @@ def test_table_progress_and_page(finished: Path) -> None:
     out, err = ((finished.parent / name).read_text() for name in ("stdout", "stderr"))
     for text in ("random real images", "SRe2L + DiRe", "coverage (k=5)", "protocol", "report.html", " ± "):
         assert text in out, text
-    for stage in ("squeeze", "bank", "recover deda", "label deda", "student deda 0"):
+    for stage in ("squeeze", "bank", "recover deda", "student deda 0"):
         assert f"{stage}: " in err
     assert "images/s" in err
     assert "Traceback" not in err
@@ -221,7 +218,6 @@ MOMENTS = (
     "bank/manifest.json",
     "images/sre2l/3/00000.png",
     "recover/deda/unit_00000.json",
-    "labels/random.safetensors",
     "students/deda/seed_0.json",
     "students/full/seed_0.json",
 )
@@ -269,7 +265,6 @@ def test_any_result_may_be_missing(finished: Path, tmp_path: Path, one_thread: N
         "bank/manifest.json",
         "recover/deda/unit_00001.json",
         "images/deda/5/00001.png",
-        "labels/sre2l.safetensors",
         "students/random/seed_1.json",
         "students/full/seed_0.json",
         "embeddings.safetensors",

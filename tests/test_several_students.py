@@ -127,7 +127,25 @@ def test_the_table_has_a_column_for_each(folder: Path, capsys: pytest.CaptureFix
     last = fastdd.run(folder.parent / "two.yaml", folder).metrics.last("resnet-soft")
     gain = 100 * (last["deda"][0] - last["random"][0])
     assert f"{100 * last['deda'][0]:.1f} ({gain:+.1f})" in text
-    assert "protocol of resnet-soft" in text
+    assert re.search("protocol of resnet-soft .*; 1 seed\n", text)
+    assert re.search("protocol [0-9a-f]{8}: .*; 2 seeds\n", text)
+    assert "two: 1 image a class" in text
+
+
+def test_labels_that_no_students_read_are_stored_only_where_they_are_asked_for(
+    folder: Path, tmp_path: Path, one_thread: None
+) -> None:
+    out = Path(shutil.copytree(folder, tmp_path / "out"))
+    assert not (out / "labels").exists()
+    assert main(["label", str(folder.parent / "two.yaml"), "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.glob("labels/*")) == ["deda.safetensors", "random.safetensors"]
+    assert main(["run", str(folder.parent / "two.yaml"), "--out", str(out)]) == 0
+
+
+def test_labels_of_images_are_stored_where_any_students_read_them(folder: Path, tmp_path: Path) -> None:
+    given = [f"teacher.weights={folder / 'teacher.safetensors'}", "students.resnet-soft.labels=stored"]
+    out = fastdd.run(folder.parent / "two.yaml", tmp_path / "out", given, until="evaluate").path
+    assert sorted(path.name for path in out.glob("labels/*")) == ["deda.safetensors", "random.safetensors"]
 
 
 def test_labels_of_views_are_those_of_each_protocol(tmp_path: Path, folder: Path) -> None:
@@ -197,7 +215,7 @@ def test_the_card_of_an_export_has_a_column_for_each(folder: Path, tmp_path: Pat
     (row,) = (line for line in text.splitlines() if line.startswith("| random real images |"))
     assert "(2 students) |" in row
     assert "(1 student) |" in row
-    assert ", resnet8, soft labels: resnet8, 4 steps" in text
+    assert "of resnet8, soft labels: resnet8, 4 steps" in text
 
 
 # -- the recipe -----------------------------------------------------------------------------------

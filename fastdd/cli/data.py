@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..runtime.console import counted
 from .console import show_table
 from .options import Commands
 
@@ -78,6 +79,6 @@ def _check(arguments: argparse.Namespace) -> int:
     problems = check(arguments.root, arguments.quick, follow_links=arguments.follow_links)
     for problem in problems:
         print(problem)
-    found = f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
+    found = f"{counted(len(problems), 'problem') if problems else 'no problems'}"
     print(f"{arguments.root}: {found}")
     return 1 if problems else 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, suggestion
+from ..runtime.console import counted
 from .console import refuse_diverged, say, show_table, spread
 from .options import Commands, held, request_of, set_arguments
 from .stages import run_arguments, run_stage
@@ -130,7 +131,10 @@ def _print(evaluation: Evaluation) -> None:
         rows.add_row(config.network, protocol_hash(config), *map(spread, found))
     first = settled_ones[0]
     reached = f" {100 * card.accuracy:.1f} % on the full real set" if card.accuracy is not None else ""
-    say(f"\n{evaluation.set.path}: {len(evaluation.images)} images; teacher {card.network}{reached}")
+    say(
+        f"\n{evaluation.set.path}: {counted(len(evaluation.images), 'image')}; teacher "
+        f"{card.network}{reached}"
+    )
     show_table(rows)
     say(
         f"protocol {first.protocol}: {protocol_text(first)}; students a network: {first.seeds}; its authors "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..runtime.console import counted
 from .options import Commands
 
 
@@ -55,4 +56,5 @@ def _export(arguments: argparse.Namespace) -> None:
             name = f"{source.folder.path.resolve().name}-{source.arm}"
             out = Path(out) / source.arm if out and len(arms) > 1 else out
         written = export(distilled, form, out or f"{name}-{form}", shard_mb=arguments.shard_mb)
-        print(f"{written}: {len(distilled)} images, {form}; {written / 'README.md'} says how to load it")
+        found = counted(len(distilled), "image")
+        print(f"{written}: {found}, {form}; {written / 'README.md'} says how to load it")

@@ -6,6 +6,7 @@ import argparse
 import math
 from pathlib import Path
 
+from ..runtime.console import counted
 from .console import show_table
 from .options import Commands
 
@@ -87,7 +88,7 @@ def _of_images(path: Path) -> Rows:
     ]
     bad = int((~found.logits.isfinite().all(1)).sum())
     if bad:
-        return [*rows, ("not finite", f"{bad} labels; students refuse them")]
+        return [*rows, ("not finite", f"{counted(bad, 'label')}; students refuse such")]
     log = F.log_softmax(found.logits.double(), 1)
     confidence, entropy = log.exp().amax(1).mean(), -(log.exp() * log).sum(1).mean()
     return [
@@ -125,7 +126,8 @@ def _of_views(path: Path) -> Rows:
         ("teachers", ", ".join(teacher[:12] for teacher in manifest.teachers) or "unknown"),
         (
             "teacher mode",
-            f"{manifest.mode}, batches of {how.batch} in {manifest.parts} parts, {manifest.average}",
+            f"{manifest.mode}, batches of {how.batch} in {counted(manifest.parts, 'part')}, "
+            f"{manifest.average}",
         ),
         ("views", "stored, as imported" if manifest.source else f"{cut}, flip {how.flip:g}"),
         ("mixing", how.mix if manifest.source else mixing),
@@ -152,7 +154,7 @@ def _export(arguments: argparse.Namespace) -> None:
     from ..labels import StoredLabels, export_fkd
 
     files = export_fkd(StoredLabels.open(arguments.labels), Path(arguments.out), arguments.indices)
-    print(f"{arguments.out}: {files} files")
+    print(f"{arguments.out}: {counted(files, 'file')}")
 
 
 def _import(arguments: argparse.Namespace) -> None:
@@ -173,4 +175,4 @@ def _import(arguments: argparse.Namespace) -> None:
             k=arguments.k,
             temperature=arguments.temperature,
         )
-    print(f"{arguments.out}: {labels.manifest.pool.labels} labels, {labels.bytes / 1e6:.2f} MB")
+    print(f"{arguments.out}: {counted(labels.manifest.pool.labels, 'label')}, {labels.bytes / 1e6:.2f} MB")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..runtime.console import counted
 from .console import say, show_table
 from .options import Commands
 
@@ -200,13 +201,13 @@ def _print(distilled: DistilledSet, root: str, extractor: Extractor, measured: S
         )
         cells = ("-" if value is None else f"{value:.4g}" for value in shown)
         rows.add_row(name.replace("_", " of order "), *cells, str(len(values)))
-    say(f"{distilled.path}: {whole.synthetic} images against {whole.real} of {root}")
+    say(f"{distilled.path}: {counted(whole.synthetic, 'image')} against {whole.real} of {root}")
     sizes = (
         f"{min(counts)} to {max(counts)}"
         for counts in zip(*((s.synthetic, s.real) for s in by_class), strict=True)
     )
     say("a class: {} against {}".format(*sizes))
-    say(f"features: {extractor.text}, {measured.dimension} values; k = {measured.k}")
+    say(f"features: {extractor.text}, {counted(measured.dimension, 'value')}; k = {measured.k}")
     show_table(rows)
     for reason in dict.fromkeys(reason for scores in (whole, *by_class) for reason in scores.missing):
         say(f"- {reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from ..runtime.console import counted
 from .console import refuse_diverged, say, show_table, spread
 from .options import Commands, held, request_of, set_arguments
 
@@ -85,8 +86,9 @@ def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
         rows.add_row(*ROWS[name], protocol_hash(group.config), spread(group.accuracies))
     config = scores.groups["synthetic"].config
     say(
-        f"\n{ranking.evaluation.set.path}: {len(ranking.evaluation.images)} images; {network}, "
-        f"{config.seeds} students a row, each {ranking.steps} steps of {ranking.batch} images"
+        f"\n{ranking.evaluation.set.path}: {counted(len(ranking.evaluation.images), 'image')}; {network}, "
+        f"{counted(config.seeds, 'student')} a row, each {counted(ranking.steps, 'step')} of "
+        f"{counted(ranking.batch, 'image')}"
     )
     show_table(rows)
     say(f"protocol {config.protocol}: {protocol_text(config)}")

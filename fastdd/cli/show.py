@@ -20,9 +20,12 @@ def _show(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     from ..recipes.resolve import resolve, table
+    from ..runtime.distributed import say_once
 
     rows = Table("key", "value", "set by", "source", box=None, header_style="bold")
-    for row in table(resolve(arguments.recipe, arguments.overrides, arguments.add)):
+    resolved = resolve(arguments.recipe, arguments.overrides, arguments.add)
+    for row in table(resolved):
         value = "null" if row.value is None else str(row.value)
         rows.add_row(row.path, value, row.origin, row.source)
     show_table(rows)
+    say_once(resolved.note)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import statistics
 from typing import TYPE_CHECKING
 
 from ..config import CONTROL, FULL
 from ..config.naming import student_titles
+from ..runtime.console import counted
 from ..runtime.distributed import is_main
 from .console import refuse_diverged, say, show_table, spread
 from .options import Commands
@@ -22,7 +24,7 @@ STAGE_HELP = {
     "bank": "do the stages up to the statistics of the real images, and stop",
     "experts": "do the stages up to the networks whose trajectories are matched, and stop",
     "recover": "do the stages up to the distilled images, and stop",
-    "label": "do the stages up to the soft labels, and stop",
+    "label": "do the stages up to the soft labels, read by students or not, and stop",
 }
 DIVERGED = "lower their learning rate (student.lr), or warm up for longer (student.warmup)"
 """what to do where students diverged"""
@@ -100,7 +102,28 @@ def run_stage(arguments: argparse.Namespace) -> None:
         print_result(result)
         refuse_diverged(result.metrics.diverged(), DIVERGED)
     else:
-        print(f"{arguments.command} done: {result.path}" + (f" ({part.start}:{part.stop})" if part else ""))
+        print(f"{until} done: {result.path}{_next(arguments, result)}")
+
+
+def _next(arguments: argparse.Namespace, result: RunResult) -> str:
+    """What is to be said of the part that was done, and the command of the next stage that has work."""
+    from ..run_folder import read_recipe
+    from ..runs.pipeline import STAGES
+
+    recipe, names = read_recipe(result.folder), [stage.name for stage in STAGES]
+    idle = set()
+    if not any(arm.match is not None and arm.match.trajectory is not None for arm in recipe.arms.values()):
+        idle.add("experts")
+    if all(student.labels != "stored" for student in (recipe.student, *recipe.students.values())):
+        idle.add("label")
+    following = next(name for name in names[names.index(arguments.command) + 1 :] if name not in idle)
+    added = [text for name in arguments.add for text in ("--add", name)]
+    out = [] if arguments.out is None else ["--out", arguments.out]
+    command = shlex.join(["fastdd", following, arguments.recipe, *arguments.overrides, *added, *out])
+    part: range | None = getattr(arguments, "part", None)
+    if part is None:
+        return f"; next: {command}"
+    return f" ({part.start}:{part.stop}); next, when all {PARTS[arguments.command]} are done: {command}"
 
 
 def print_result(result: RunResult) -> None:
@@ -108,11 +131,14 @@ def print_result(result: RunResult) -> None:
     metrics = result.metrics
     accuracy = metrics.teacher.accuracy
     reached = "" if accuracy is None else f" {100 * accuracy:.1f} %"
-    say(f"\n{metrics.recipe}: {metrics.ipc} images a class; teacher {metrics.teacher.network}{reached}")
+    say(
+        f"\n{metrics.recipe}: {counted(metrics.ipc, 'image')} a class; teacher "
+        f"{metrics.teacher.network}{reached}"
+    )
     _print_arms(result)
     for name, protocol in {"": metrics.protocol, **metrics.students}.items():
         of = f" of {name}" if name else ""
-        say(f"protocol{of} {protocol.hash}: {protocol.text}; {protocol.seeds} seeds")
+        say(f"protocol{of} {protocol.hash}: {protocol.text}; {counted(protocol.seeds, 'seed')}")
     counts = [(arm.title, arm.seen) for arm in metrics.arms.values()]
     if unlike := [f"{title} {count}" for title, count in counts if count != metrics.ipc]:
         say(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
@@ -122,7 +148,12 @@ def print_result(result: RunResult) -> None:
         name: s for name, s in _seconds(result).items() if name in ("squeeze", "bank", "experts", "report")
     }
     say("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
-    say(f"open {result.folder.report}")
+    page = result.folder.report
+    say(
+        f"open {page}"
+        if page.is_file()
+        else f"next, for the page: fastdd report {shlex.quote(str(result.path))}"
+    )
 
 
 def _seconds(result: RunResult) -> dict[str, float]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..runtime.console import counted
 from .console import refuse_diverged, say, show_table, spread
 from .options import Commands
 from .stages import DIVERGED, run_arguments
@@ -89,7 +90,7 @@ def _print(results: SweepResults, path: Path) -> None:
         say("the table and the figure are of the section student; the pages show all students")
     for run in results.runs:
         page = RunFolder(path / run.folder).report
-        say(f"protocol {run.protocol.hash}, {run.protocol.seeds} seeds: open {page}")
+        say(f"protocol {run.protocol.hash}, {counted(run.protocol.seeds, 'seed')}: open {page}")
     if len(results.runs) > 1 and folder.report.is_file():
         say(f"all runs by their images a class: open {folder.report}")
     say(f"the figure: {folder.sweep_figure}; every number: {folder.sweep}")

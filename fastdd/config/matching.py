@@ -69,8 +69,9 @@ class FeatureMatch(Config):
     """what is averaged over the images of a class. mean: the features; attention: DataDAM's attention maps"""
     power: Positive = 1.0
     """attention: exponent of the activations"""
-    weights: tuple[NotNegative, ...] | None = None
-    """one weight a layer, from shallow to deep; null: 1 for each"""
+    weights: tuple[NotNegative, ...] | Literal["cafe"] | None = None
+    """one weight a layer, from shallow to deep. cafe: 2 for the last layer, 1 for the one before it and 0.1
+    for each before those; null: 1 for each"""
     weight: Positive = 1.0
     """factor of the distances of the layers"""
     output: NotNegative = 0.0

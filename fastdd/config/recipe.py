@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from ..runtime.console import counted
 from .base import All, Config, Count, LayerKind, Natural, Positive, Precision, Seed
 from .controls import CONTROL, FULL
 from .data import Data, Teacher
@@ -176,7 +177,7 @@ class Recipe(Config):
         for name, values in (("mean", self.teacher.mean), ("std", self.teacher.std)):
             if len(values) != self.data.channels:
                 raise ValueError(
-                    f"teacher.{name} has {len(values)} values, expected one for each of the "
+                    f"teacher.{name} has {counted(len(values), 'value')}, expected one for each of the "
                     f"{self.data.channels} channels of data.channels"
                 )
         return self

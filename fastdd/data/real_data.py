@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..config import Recipe
 from ..errors import InputError
+from ..runtime.console import counted
 from ..runtime.seeds import derive
 from .dataset import Dataset
 from .loading.batch import Batch, Loader
@@ -84,7 +85,8 @@ class RealData:
         train, test = self.train.classes, self.test_set.classes
         if train != test:
             raise InputError(
-                f"{self.data.root}: the training images have {len(train)} classes and the test images "
+                f"{self.data.root}: the training images have {counted(len(train), 'class')} and the test "
+                "images "
                 f"{len(test)}; only one of them has {some(sorted(set(train) ^ set(test)))}, but both need "
                 "the same classes"
             )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..runtime.console import counted
 from .dataset import Dataset
 
 
@@ -29,11 +30,12 @@ def real_sample(dataset: Dataset, per_class: int, seed: int) -> Tensor:
         InputError: a class holds fewer than per_class images.
     """
     if per_class < 1:
-        raise InputError(f"{per_class} images per class is too few; expected at least 1")
+        raise InputError(f"{counted(per_class, 'image')} per class is too few; expected at least 1")
     for name, count in zip(dataset.classes, dataset.counts, strict=True):
         if per_class > count:
             raise InputError(
-                f"class {name!r} holds {count} images of {dataset.split}, fewer than the {per_class} "
+                f"class {name!r} holds {counted(count, 'image')} of {dataset.split}, fewer than the "
+                f"{per_class} "
                 f"asked for; set ipc to {min(dataset.counts)} or less"
             )
     generator = torch.Generator().manual_seed(seed)

@@ -20,6 +20,7 @@ from ..data.loading.base_loader import decoding_threads
 from ..data.sources.tree import some
 from ..data.verify import BadImage
 from ..errors import InputError, suggestion
+from ..runtime.console import counted
 from ..runtime.memory import processors, require_memory
 from ..runtime.progress import progress
 from .formation import unpack
@@ -105,7 +106,9 @@ class DistilledSet:
             found = f"class {name} of the set is beyond the {len(real)} classes of the real set"
         else:
             c, name = next((c, name) for c, name in enumerate(self.classes) if name not in set(real))
-            theirs = f"its class {c} is {real[c]!r}" if c < len(real) else f"it has {len(real)} classes"
+            theirs = (
+                f"its class {c} is {real[c]!r}" if c < len(real) else f"it has {counted(len(real), 'class')}"
+            )
             found = f"class {c} of the set is {name!r}, which the real set lacks ({theirs})"
         return InputError(
             f"{str(self.path)!r} has other classes than the real set: {found}; name the folders as the "
@@ -201,7 +204,8 @@ def _require_whole(found: ImageFiles, source: RunSource) -> None:
     least, most = min(counts, key=lambda name: counts[name]), max(counts.values())
     if counts[least] < most:
         raise InputError(
-            f"{found.folder} holds {counts[least]} images of class {least!r}, others have {most}, so it is "
+            f"{found.folder} holds {counted(counts[least], 'image')} of class {least!r}, others have "
+            f"{most}, so it is "
             "not whole; start the run again, it continues where it stopped"
         )
 
@@ -211,7 +215,9 @@ def _decoded(found: ImageFiles, size: int | None, channels: int) -> Tensor:
     files = found.files
     shape = _pixels(found, 0, size, channels).shape
     needed = len(files) * shape.numel()
-    require_memory(needed, f"to hold {len(files)} images of {found.folder}", "ask for a smaller size")
+    require_memory(
+        needed, f"to hold {counted(len(files), 'image')} of {found.folder}", "ask for a smaller size"
+    )
     images = torch.empty((len(files), *shape), dtype=torch.uint8)
 
     def fill(number: int) -> None:

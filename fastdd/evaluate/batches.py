@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastdd_kernels import resample, resample_parameters, siamese_augment, siamese_draws
+from fastdd_kernels import resample, resample_parameters, siamese_augment
 
 from ..config import Student
-from ..data.loading.augment import mix_batch, shift_and_flip
+from ..data.loading.augment import mix_batch, shift_and_flip, siamese_rows
 from ..errors import InputError
 from ..protocols import SettledStudent
 from ..runtime.seeds import generator
@@ -181,14 +181,9 @@ def siamese_batch(images: Tensor, config: Student, draw: torch.Generator) -> Ten
     each image has parameters of its own. Released code does this where DSA is given no seed. The order is
     warp, color, cutout; IDC's code has the color before the warp.
     """
-    operations = list(config.siamese_always or ())
-    if config.siamese:
-        operations.append(config.siamese[int(torch.randint(len(config.siamese), (), generator=draw))])
-    if not operations:
-        return images
-    count, _, height, width = images.shape
-    rows = siamese_draws(count, height, width, operations, together=True, generator=draw)
-    return siamese_augment(images, rows)
+    always, one_of = config.siamese_always or (), config.siamese or ()
+    rows = siamese_rows(len(images), images.shape[2:], always=always, one_of=one_of, draw=draw)
+    return siamese_augment(images, rows) if len(rows) else images
 
 
 def smallest_batch(images: int, batch: int) -> int:

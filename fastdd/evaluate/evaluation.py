@@ -33,6 +33,7 @@ from ..models.student_names import network_for, students
 from ..protocols import settle_student
 from ..recipes.resolve import named_network, resolve_student
 from ..run_folder import RunFolder
+from ..runtime.console import counted
 from ..runtime.precision import on_device
 from ..runtime.seeds import seed_everything
 from ..teachers.card import check_card
@@ -219,7 +220,8 @@ def _open_set(request: EvaluationRequest, card: teachers.Card) -> DistilledSet:
     found = open_set(request.path, request.arm, channels=3 if card.channels == 3 else 1)
     if len(found.classes) > len(card.classes):
         raise InputError(
-            f"{request.path} has {len(found.classes)} classes, but the teacher knows {len(card.classes)}; "
+            f"{request.path} has {counted(len(found.classes), 'class')}, but the teacher knows "
+            f"{len(card.classes)}; "
             "use a teacher of these classes"
         )
     return found

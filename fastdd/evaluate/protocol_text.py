@@ -10,6 +10,7 @@ from typing_extensions import TypedDict
 
 from ..config import Student
 from ..protocols.rules import UNLEARNED_RATE
+from ..runtime.console import counted
 
 FIRST = {
     "network",
@@ -52,11 +53,13 @@ def protocol_hash(config: Student) -> str:
 
 def protocol_text(config: Student) -> str:
     """The protocol in a line; what it does not use is left out."""
-    length = f"{config.steps} steps" if config.steps is not None else f"{config.epochs} epochs"
-    length += f" of {config.batch} images" if config.epochs is None else f" in batches of {config.batch}"
+    if config.epochs is not None:
+        length = f"{counted(config.epochs, 'epoch')} in batches of {config.batch}"
+    else:
+        length = f"{counted(config.steps or 0, 'step')} of {counted(config.batch, 'image')}"
     parts = [
         config.network,
-        length + (f" in {config.accumulate} parts" if config.accumulate > 1 else ""),
+        length + (f" in {counted(config.accumulate, 'part')}" if config.accumulate > 1 else ""),
         _optimizer(config),
         _schedule(config),
         _augmentation(config),

@@ -32,6 +32,7 @@ from ..config import Student
 from ..errors import InputError
 from ..models.build import as_input, to_device
 from ..protocols import SettledStudent
+from ..runtime.console import counted
 from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar
 from ..runtime.seeds import derive
@@ -191,7 +192,8 @@ def _needed_hard_labels(config: Student, labels: Tensor | None, shape: tuple[int
         raise InputError(f"student.{what} needs the classes of the images; give them, or set it to {other}")
     if len(labels) != images or int(labels.max()) >= classes:
         raise InputError(
-            f"{len(labels)} classes up to {int(labels.max())} do not fit {images} images of the teacher's "
+            f"{len(labels)} classes up to {int(labels.max())} do not fit {counted(images, 'image')} of the "
+            "teacher's "
             f"{classes} classes; use a teacher of these classes"
         )
     return labels

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..config import Experts, Precision, Siamese
 from ..errors import InputError
 from ..run_folder.results import Record
+from ..runtime.console import counted
 
 
 class ExpertPlan(Record):
@@ -64,12 +65,14 @@ class ExpertPlan(Record):
                 )
         if self.experts < wanted.experts:
             raise InputError(
-                f"{where} holds {self.experts} experts, but experts.count is {wanted.experts}; lower it, or "
+                f"{where} holds {counted(self.experts, 'expert')}, but experts.count is {wanted.experts}; "
+                "lower it, or "
                 "set experts.path to null to train others"
             )
         if self.epochs < wanted.epochs:
             raise InputError(
-                f"the experts in {where} have {self.epochs} epochs, but trajectories reach as far as epoch "
+                f"the experts in {where} have {counted(self.epochs, 'epoch')}, but trajectories reach as "
+                "far as epoch "
                 f"{wanted.epochs}; lower latest_start or epochs of the trajectory, or set experts.path to "
                 "null to train others"
             )

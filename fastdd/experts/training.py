@@ -18,9 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fastdd_kernels import siamese_augment, siamese_draws
+from fastdd_kernels import siamese_augment
 
 from ..config import Siamese
+from ..data.loading.augment import siamese_rows
 from ..errors import InputError
 from ..models.build import build
 from ..models.flat import FlatNetwork, flattened
@@ -62,14 +63,9 @@ def batch_draws(config: Siamese, count: int, size: Sequence[int], random: torch.
     Returns:
         Rows of ``siamese_augment``, float64 [count, 13]; [0, 13] without operations.
     """
-    height, width = size
-    operations = config.operations
-    if not operations:
-        return siamese_draws(0, height, width)
-    if not config.together:
-        chosen = int(torch.randint(len(operations), (), generator=random))
-        operations = operations[chosen : chosen + 1]
-    return siamese_draws(count, height, width, operations, together=True, generator=random)
+    if config.together:
+        return siamese_rows(count, size, always=config.operations, draw=random)
+    return siamese_rows(count, size, one_of=config.operations, draw=random)
 
 
 class Training:

@@ -6,15 +6,18 @@ recorded. Paths of the machine are not shown: only their last name is kept.
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from pathlib import PurePath
 
 from pydantic import JsonValue
 
-from ..config import CONTROL, FULL, as_plain
-from ..config.naming import student_titles
+from ..config import CONTROL, FULL, Student, as_plain
+from ..config.naming import student_titles, value_text
 from ..config.yaml_text import dump_yaml
 from ..distilled import RunSource
+from ..protocols import PROTOCOLS
+from ..recipes.resolve import LENGTHS, resolve_student
 from ..run_folder.accuracies import Fractions, diverged_text, of_all
 from ..version import __version__
 from .content import Content
@@ -53,6 +56,7 @@ def card(content: Content, form: str, *, files: str, loading: str) -> str:
         _overview(content, form, origin),
         f"## How to load it\n\n```python\n{loading}\n```",
         _results(source),
+        _evaluation(source),
         f"## Licence\n\n{LICENCE.format(source=origin)}",
         _settings(source),
     ]
@@ -99,10 +103,16 @@ def _origins(source: RunSource, origin: str) -> dict[str, str]:
     recipe, manifest = source.recipe, source.manifest
     accuracy = source.metrics.teacher.accuracy if source.metrics else None
     reached = "" if accuracy is None else f", {accuracy:.1%} top-1"
+    titles, students = student_titles({"": recipe.student, **recipe.students}), recipe.students.values()
+    protocols = [student.protocol for student in (recipe.student, *students)]
     rows = {
+        "images a class (IPC)": str(recipe.ipc),
         "method": _method(source),
         "recipe": f"{recipe.name} ({manifest.recipe_hash}), arm {source.arm}",
         "teacher": f"{recipe.teacher.network}{reached}",
+        "students": "; ".join(
+            f"{title}, protocol {name}" for title, name in zip(titles.values(), protocols, strict=True)
+        ),
         "made with": f"fastdd {manifest.fastdd}, torch {manifest.versions.torch}",
     }
     if source.splits is not None:
@@ -118,8 +128,7 @@ def _results(source: RunSource | None) -> str:
         return ""
     metrics, recipe = source.metrics, source.recipe
     titles = student_titles({"": recipe.student, **recipe.students})
-    of = [f", {title}" if recipe.students else "" for title in titles.values()]
-    names = [*(f"top-1 % (last{which})" for which in of), "coverage", "Vendi", "cosine"]
+    names = [*(f"top-1 % (last, {title})" for title in titles.values()), "coverage", "Vendi", "cosine"]
     rows = [f"| | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
     last = [metrics.last(student) for student in titles]
     for name in dict.fromkeys((source.arm, CONTROL)):
@@ -131,12 +140,35 @@ def _results(source: RunSource | None) -> str:
         accuracies = [_accuracy(each[FULL]) for each in last]
         rows.append(f"| {metrics.full_set.title} | {' | '.join([*accuracies, '-', '-', '-'])} |")
     protocols = {"": metrics.protocol, **metrics.students}
+    configs = {"": recipe.student, **recipe.students}
     texts = [
-        f"Protocol {protocols[student].hash}{which}: {protocols[student].text}."
-        for student, which in zip(titles, of, strict=True)
+        f"Protocol {configs[student].protocol} ({protocols[student].hash}) of {title}: "
+        f"{protocols[student].text}."
+        for student, title in titles.items()
     ]
     text = " ".join([*texts, f"Coverage with k = {metrics.k}."])
     return "\n".join(["## Results", "", *rows, "", text])
+
+
+def _evaluation(source: RunSource | None) -> str:
+    """The command that evaluates the set as the run did, under the protocol of its section ``student``."""
+    if source is None:
+        return ""
+    student = source.recipe.student
+    preset = resolve_student({}, student.protocol) if student.protocol in PROTOCOLS else Student()
+    changed = [
+        f"{key}={value_text(value)}"
+        for key, value in student.model_dump(mode="json", exclude={"protocol"}).items()
+        if value != preset.model_dump(mode="json")[key] and not (key in LENGTHS and value is None)
+    ]
+    command = shlex.join(["--protocol", student.protocol, *changed])
+    of_run = shlex.join(["fastdd", "evaluate", source.folder.path.resolve().name, "--arm", source.arm])
+    return (
+        "## How to evaluate it\n\n```\n"
+        f"fastdd evaluate FOLDER --teacher TEACHER.safetensors --data REAL_IMAGES {command}\n```\n\n"
+        "FOLDER holds the images as CLASS/IMAGE, as `fastdd export --to imagefolder` writes them. With "
+        f"the run's folder: `{of_run}`."
+    )
 
 
 def _accuracy(last: Fractions) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..runtime.console import counted
 from ..runtime.progress import progress
 from .encoding import Form
 from .fkd_files import Record, batch_path, list_batches, read_record, write_record
@@ -196,7 +197,8 @@ def _read_epoch(
         ids = samples if record.indices is None else record.indices
         if len(ids) != len(record.flips):
             raise InputError(
-                f"{path} labels {len(record.flips)} images, expected {len(ids)}; give the set it is of"
+                f"{path} labels {counted(len(record.flips), 'image')}, expected {len(ids)}; give the set "
+                "it is of"
             )
         if int(ids.min()) < 0 or int(ids.max()) >= manifest.samples:
             raise InputError(
@@ -204,7 +206,8 @@ def _read_epoch(
             )
         if record.logits.shape[1] != manifest.classes:
             raise InputError(
-                f"{path} has logits of {record.logits.shape[1]} classes, expected {manifest.classes}; give "
+                f"{path} has logits of {counted(record.logits.shape[1], 'class')}, expected "
+                f"{manifest.classes}; give "
                 "the set that was labelled"
             )
         check_finite(record.logits, str(path), epoch, ids)

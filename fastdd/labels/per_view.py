@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..runtime.console import counted
 from ..runtime.files import write_json
 from ..runtime.seeds import generator
 from .encoding import decode
@@ -114,7 +115,8 @@ class StoredLabels:
             )
         if classes is not None and classes != manifest.classes:
             raise InputError(
-                f"labels {folder} have {manifest.classes} classes, expected {classes}; use labels of these "
+                f"labels {folder} have {counted(manifest.classes, 'class')}, expected {classes}; use "
+                "labels of these "
                 "classes"
             )
         paths = [label_path(folder, epochs) for epochs in manifest.files]

@@ -3,11 +3,11 @@
     L = sum_l w_l sum_c || mean f_l(R_c) - mean f_l(S_c) ||^2 + 0.01 sum_{x in R} CE(e(x) . mean e(S)^T, y)
 
 The layers are the outputs of the ReLUs and the input e of the last linear layer, with weights 0.1, 0.1, 1, 2
-from shallow to deep. The 2 is the weight 1 of the last pooled map and 1 of the same numbers as a vector,
-which the released code adds up. METHOD is that code but for two things. The code trains the network until the
-accuracy on real images stands still, by a rule that does not reset; here it is trained as in DC, by the
-same table of steps and epochs, for the code's 2000 networks. And the learning rate, which the code halves
-three times after 60 % of them, is constant.
+from shallow to deep; a deeper network has more layers of 0.1, a shallower one fewer. The 2 is the weight 1 of
+the last pooled map and 1 of the same numbers as a vector, which the released code adds up. METHOD is that
+code but for two things. The code trains the network until the accuracy on real images stands still, by a rule
+that does not reset; here it is trained as in DC, by the same table of steps and epochs, for the code's 2000
+networks. And the learning rate, which the code halves three times after 60 % of them, is constant.
 
 Images are not augmented. With ``match.siamese.operations`` and protocol dsa it is the paper's CAFE + DSA.
 """
@@ -29,7 +29,7 @@ METHOD = {
         "features": {
             "layers": paper("all"),
             "map": paper("mean"),
-            "weights": code([0.1, 0.1, 1.0, 2.0]),
+            "weights": code("cafe"),
             "discriminate": code(0.01),
         },
         "networks": {
@@ -44,8 +44,6 @@ METHOD = {
     "schedule": ours("constant"),
     "momentum": code(0.5),
 }
-ON: dict[str, Patch] = {"tiny": {"match": {"features": {"weights": ours([0.1, 0.1, 0.1, 1.0, 2.0])}}}}
-"""one layer more, for the deeper network of 64 pixels"""
 
 
 def at(dataset: str | None, ipc: int) -> Patch:
@@ -53,4 +51,4 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return {**borrowed(dc.loops(ipc, NETWORKS)), "batch": {"classes": paper("all")}}
 
 
-register_method("cafe", Declaration(METHOD, ("cifar10", "cifar100"), ON, at, protocol=code("cafe")))
+register_method("cafe", Declaration(METHOD, ("cifar10", "cifar100"), at=at, protocol=code("cafe")))

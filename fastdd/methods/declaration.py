@@ -45,7 +45,8 @@ class Declaration:
         on: data set -> values that differ there.
         at: (data set, images a class) -> values that the number of images a class changes.
         committee: data set -> further teachers, for a method that uses several.
-        protocol: protocol of the students in recipes DATASET-METHOD; None: the data set's student.
+        protocol: protocol of the students in recipes that name none and whose arms all declare this one, such
+            as DATASET-METHOD; None: the data set's student.
         protocol_on: data set -> protocol in place of ``protocol``.
     """
 
@@ -75,10 +76,10 @@ class Declaration:
         found = [(everywhere, self.values), (there, patch), (f"{there} at ipc {ipc}", self.at(dataset, ipc))]
         return [(origin, self._there(patch, dataset)) for origin, patch in found]
 
-    def student(self, dataset: str) -> dict[str, object]:
-        """The recipe's section ``student`` on a data set, which names the protocol; empty where there is
-        none."""
-        protocol = self.protocol_on.get(dataset, self.protocol)
+    def student(self, dataset: str | None) -> dict[str, object]:
+        """The recipe's section ``student`` on a data set, or on images of none, which names the protocol;
+        empty where the method declares none."""
+        protocol = self.protocol_on.get(dataset or "", self.protocol)
         return {} if protocol is None else self._there({"protocol": protocol}, dataset)
 
     def _there(self, patch: Patch, dataset: str | None) -> dict[str, object]:

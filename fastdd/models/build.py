@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..errors import InputError, suggestion
+from ..runtime.console import counted
 from ..runtime.user_code import FAILURES, import_function, reason
 from .doors import DOORS
 from .registry import NETWORKS, call_arguments
@@ -61,7 +62,8 @@ def network_builder(name: str, num_classes: int, channels: int = 3) -> Callable[
             raise
         except FAILURES as error:  # a builder may be anybody's code
             raise InputError(
-                f"{name} cannot be built for {num_classes} classes and {channels} channels ({reason(error)})"
+                f"{name} cannot be built for {counted(num_classes, 'class')} and "
+                f"{counted(channels, 'channel')} ({reason(error)})"
             ) from error
         if not isinstance(network, nn.Module):
             raise InputError(f"{name} returned a {type(network).__name__}, expected an nn.Module")

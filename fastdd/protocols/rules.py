@@ -16,6 +16,7 @@ from pydantic import Field
 from ..config import Count, Student
 from ..config.base import Positive
 from ..errors import InputError, suggestion
+from ..runtime.console import counted
 
 BATCHES = {1: 10, 10: 50, 50: 100}
 RATES = {
@@ -101,8 +102,9 @@ def rded_batch(images: int, classes: int, key: str = "student") -> int:
     ipc = images / classes
     if ipc not in BATCHES:
         raise InputError(
-            f"{key}.batch=by_ipc is known for 1, 10 and 50 images a class, but the set has {images} images "
-            f"of {classes} classes; set {key}.batch to a number, for example {key}.batch=50"
+            f"{key}.batch=by_ipc is known for 1, 10 and 50 images a class, but the set has "
+            f"{counted(images, 'image')} "
+            f"of {counted(classes, 'class')}; set {key}.batch to a number, for example {key}.batch=50"
         )
     batch = 100 if classes == 200 else BATCHES[int(ipc)] * (2 if classes in (100, 1000) else 1)
     return min(batch, images)

@@ -7,12 +7,11 @@ takes a data set with ``dataset: NAME``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from ..config.origins import Tree, tree_of
 from ..config.sources import parse_recipe
 from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS
@@ -28,7 +27,6 @@ class Document:
         method: values for every arm.
         arms: one section for each arm, by name.
         dataset: name of the data set that the recipe takes; None where it takes none.
-        student: section ``student`` that lies beneath that of ``values``.
     """
 
     origin: str
@@ -36,7 +34,6 @@ class Document:
     method: dict[str, object]
     arms: dict[str, object]
     dataset: object = None
-    student: Tree = field(default_factory=dict)
 
 
 def method_names() -> list[str]:
@@ -163,11 +160,4 @@ def _composed(dataset: str, method: str) -> Document:
     description = f"{title} on {data_set(dataset, dataset)['description']}."
     declared = METHODS[base]
     values: dict[str, object] = {"description": description, "committee": declared.committee.get(dataset, {})}
-    return Document(
-        f"recipe {dataset}-{method}",
-        values,
-        method={},
-        arms={arm: section},
-        dataset=dataset,
-        student=tree_of(declared.student(dataset), f"method {base}"),
-    )
+    return Document(f"recipe {dataset}-{method}", values, method={}, arms={arm: section}, dataset=dataset)

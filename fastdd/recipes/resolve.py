@@ -3,7 +3,8 @@
 Each of these is laid over the ones before it:
 
     run     the types' defaults, the data set, the student's protocol, the recipe, key=value
-            (each of the further students has its own protocol, over the data set's student)
+            (each of the further students has its own protocol, over the data set's student; where nobody
+            names one, the protocol that the methods of all arms declare)
     arm     the types' defaults, the method, what it declares for the data set and the images a class, its
             additions, the recipe's section ``method`` (for every arm), the arm's own section, --add,
             key=value
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from pydantic import JsonValue
 
@@ -34,6 +35,7 @@ from ..config.origins import (
     value_at,
     with_origin,
 )
+from ..config.sources import Sourced
 from ..config.validation import validated
 from ..errors import InputError
 from ..methods import ADDITIONS, METHODS
@@ -49,11 +51,13 @@ class Resolved:
     Attributes:
         leaves: the leaf at each dotted path; a path that is absent has its type's default.
         addresses: for each override, the addresses of the values that it set.
+        note: a line on the students' protocol that whoever runs the recipe should know; empty: there is none.
     """
 
     recipe: Recipe
     leaves: dict[str, Leaf]
     addresses: tuple[tuple[Address, ...], ...] = ()
+    note: str = ""
 
 
 class Row(NamedTuple):
@@ -98,10 +102,12 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
     add = texts_of("add", add, "dire")
     base = {} if dataset is None else tree_of(data_set(dataset, origin), f"data set {dataset}")
     tree = tree_of({"name": Path(name).stem, **document.values}, origin)
-    tree = merge({"student": document.student}, tree)
     asked = values_outside_arms(Recipe, given)
     ipc = _images_a_class(merge(merge(base, tree), asked), origin)
     arms: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
+    named = any(value_at(each, "student.protocol") is not None for each in (tree, asked))
+    declared, note = ({}, "") if named else _protocol_of_methods(document)
+    tree = merge({"student": declared}, tree)
     for extra in add:
         arms = _add_to_all(arms, extra)
     tree = _with_committee(base, _with_students(base, tree, given))
@@ -114,7 +120,7 @@ def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -
         addresses.append(found)
     tree = _with_one_length(tree, list(chain(*addresses)))
     recipe = validated(Recipe, plain_values(tree), origin)
-    return Resolved(recipe, dict(leaves(tree)), tuple(addresses))
+    return Resolved(recipe, dict(leaves(tree)), tuple(addresses), note)
 
 
 def resolve_student(
@@ -191,6 +197,35 @@ def _arm(name: str, document: Document, ipc: int) -> Tree:
         tree = _add(tree, extra, f"add {extra}")
     tree = merge(tree, tree_of(document.method, document.origin))
     return merge(tree, tree_of(own, document.origin))
+
+
+def _protocol_of_methods(document: Document) -> tuple[Tree, str]:
+    """The section ``student`` that names the protocol which the methods of all arms declare.
+
+    Returns:
+        The section, empty where they do not agree on one; and what is then to be said, empty where none of
+        them declares any.
+    """
+    dataset = None if document.dataset is None else str(document.dataset)
+    by_protocol: dict[str, list[str]] = {}
+    declared: dict[str, object] = {}
+    for values in document.arms.values():
+        method = str(cast("dict[str, object]", values).get("method", "custom"))  # _arm has looked at both
+        student = METHODS[method].student(dataset)
+        declared |= student
+        protocol = cast("Sourced", student["protocol"]).value if student else "none"
+        methods = by_protocol.setdefault(str(protocol), [])
+        methods += [method] if method not in methods else []
+    if not declared:
+        return {}, ""
+    if len(by_protocol) == 1:
+        (methods,) = by_protocol.values()
+        return tree_of(declared, f"method{'s' * (len(methods) > 1)} {', '.join(methods)}"), ""
+    texts = (f"{protocol} ({', '.join(methods)})" for protocol, methods in by_protocol.items())
+    return {}, (
+        f"student.protocol is house for all arms, since their methods are evaluated under different ones: "
+        f"{', '.join(texts)}; student.protocol=NAME chooses one"
+    )
 
 
 def _add_to_all(arms: Tree, extra: str) -> Tree:

@@ -14,6 +14,7 @@ stage.py            recovers the units that a run folder lacks; distilled/images
 
 from ..distilled.images import load_images, load_recovered, save_images
 from .init.initial import Chosen, decoder, repeated
+from .matching.networks import matched_layers
 from .matching.real import RealImages
 from .matching.signal_of import match_signal
 from .matching.trajectory import TrajectorySignal
@@ -41,6 +42,7 @@ __all__ = [
     "load_images",
     "load_recovered",
     "match_signal",
+    "matched_layers",
     "naming",
     "needs",
     "needs_by_key",

@@ -1,7 +1,7 @@
 """The report: one self-contained page, made from finished run folders alone, and the figure of a sweep."""
 
-from .by_ipc import report_by_ipc, runs_of_sweep
 from .page import report
+from .several_runs import report_runs, runs_of_sweep
 from .sweep_figure import SweepFigure, SweptRun, SweptSet, accuracy_by_key, sweep_svg
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "SweptSet",
     "accuracy_by_key",
     "report",
-    "report_by_ipc",
+    "report_runs",
     "runs_of_sweep",
     "sweep_svg",
 ]

@@ -26,6 +26,7 @@ from ..run_folder import (
     read_recipe,
     read_text,
 )
+from ..runtime.console import counted
 from .sheets import Tile
 
 SHOWN_CLASSES = 20
@@ -68,7 +69,7 @@ class FinishedArm:
         if self.control:
             return ""
         method = self.method
-        text = f"{method.init} start, {method.steps} steps, lr {method.lr:g}"
+        text = f"{method.init} start, {counted(method.steps, 'step')}, lr {method.lr:g}"
         if method.formation is not None:
             how = "as tiles" if method.formation.kind == "zoom" else "in the pixels"
             text += f", {method.formation.images} images {how} of one"

@@ -15,6 +15,7 @@ from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .expert_figure import expert_figure
 from .figures import accuracy_figure, class_dots, in_percent, loss_figure, mean, spread, stage_rows
 from .finished_run import FinishedArm, FinishedRun, read_run
+from .reproduce import reproduction
 from .sheets import Sheet, sheet
 from .templates import environment, signed
 
@@ -306,6 +307,7 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "map": embedding_map(run),
         "map_size": (WIDTH, HEIGHT),
         "geometry": figures.PANEL,
+        "reproduction": reproduction(run.recipe),
         "stages": stages,
         "seconds": sum(stage.seconds for stage in stages),
     }

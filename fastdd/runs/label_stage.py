@@ -3,7 +3,7 @@
 With ``labels.per=image`` an arm has one row of logits for each image. With ``labels.per=view`` it has a
 folder that says what every sample of every epoch looked like, and its logits; views are those of a protocol,
 so further students whose labels are stored have folders of their own. One process labels, before any student
-reads.
+reads. A run stores what its students read; ``fastdd label`` stores labels in any case, for an export.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from itertools import product
 
 from torch import Tensor
@@ -30,11 +31,24 @@ OWN = "teacher"
 
 
 def label_arms(run: Run) -> None:
-    """Store the soft labels that the run folder lacks."""
-    experiment, students = run.experiment, [""]
-    if experiment.recipe.labels.per == "view":
-        students += [name for name, config in experiment.recipe.students.items() if config.labels == "stored"]
-    for student, arm in product(students, experiment.arms):
+    """Store the soft labels that students read and the run folder lacks."""
+    _label_arms(run, _readers(run))
+
+
+def label_all_arms(run: Run) -> None:
+    """Store what ``label_arms`` does, and the labels of the section ``student`` whether or not they are
+    read."""
+    _label_arms(run, list(dict.fromkeys(["", *_readers(run)])))
+
+
+def _readers(run: Run) -> list[str]:
+    """The students that read stored labels; whole images have the same for all, under an empty name."""
+    stored = [name for name, config in run.experiment.students.items() if config.labels == "stored"]
+    return stored if run.experiment.recipe.labels.per == "view" else [""][: len(stored)]
+
+
+def _label_arms(run: Run, students: Sequence[str]) -> None:
+    for student, arm in product(students, run.experiment.arms):
         key, now = labels_key(arm, student), run.image_fingerprints[arm]
         if not _is_labelled(run, arm, student):
             with run.session.stage(stage_of("label", student, arm)) as work:

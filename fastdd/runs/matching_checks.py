@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from torch import nn
-
-from ..config import FeatureMatch, Match, Method
+from ..config import Match, Method
 from ..data.real_data import RealData
 from ..errors import InputError
 from ..models.build import outline
+from ..recover import matched_layers
+from ..runtime.console import counted
 from ..runtime.memory import require_memory
 
 
@@ -49,40 +49,30 @@ def _check_network(key: str, match: Match, real: RealData) -> None:
     """
     name, own_key = match.networks.network, f"{key}.networks.network"
     network = outline(own_key, name, len(real.classes), real.shape)
-    linear = _count(network, nn.Linear)
-    relus = _count(network, nn.ReLU)
+    if match.trajectory is not None:
+        return
     features = match.features
-    by_relu = features is not None and features.layers != "last"
-    if match.trajectory is None and not (linear and (relus or not by_relu)):
-        lacks = "ReLU module" if linear else "linear layer"
-        raise InputError(
-            f"{own_key}: {name} has no {lacks} whose features could be matched; choose a network such as "
-            "convnet"
-        )
-    if features is not None and _layers(features, relus) == 0:
+    maps = features is not None and features.layers != "last"
+    relus = len(matched_layers(network, name, own_key, maps=maps).relus)
+    if features is None:
+        return
+    layers = {"last": 1, "relu": relus - 1, "all": relus + 1}[features.layers]
+    if layers == 0:
         raise InputError(
             f"{key}.features.layers is relu, all ReLUs but the last, and {name} has one alone, so none would "
-            f"be matched; set {own_key} to a deeper network, such as convnet2, or layers to all"
+            f"be matched; set {key}.features.layers to all, or data.size to 16 or more for a deeper network"
         )
-    if features is not None and features.weights is not None:
-        _check_weights(f"{key}.features.weights", features.weights, name, _layers(features, relus))
+    if isinstance(features.weights, tuple):
+        _check_weights(f"{key}.features.weights", features.weights, name, layers)
 
 
 def _check_weights(key: str, weights: Sequence[float], name: str, layers: int) -> None:
     if len(weights) != layers:
         raise InputError(
-            f"{key} has {len(weights)} weights, but {name} has {layers} matched layers; give {layers}, from "
-            "shallow to deep, or null for 1 each"
+            f"{key} has {counted(len(weights), 'weight')}, but {name} has "
+            f"{counted(layers, 'matched layer')}; give {layers}, from shallow to deep, cafe for CAFE's, or "
+            "null for 1 each"
         )
-
-
-def _layers(features: FeatureMatch, relus: int) -> int:
-    """Layers that are matched in a network with so many ReLUs."""
-    return {"last": 1, "relu": relus - 1, "all": relus + 1}[features.layers]
-
-
-def _count(network: nn.Module, kind: type[nn.Module]) -> int:
-    return sum(isinstance(module, kind) for module in network.modules())
 
 
 def smaller_classes(match: Match, counts: Sequence[int], classes: Sequence[str]) -> str | None:

@@ -23,7 +23,7 @@ from ..runtime.precision import float32_products
 from ..runtime.seeds import seeded
 from .experiment import Experiment, check, section_of
 from .expert_stage import train_experts
-from .label_stage import label_arms
+from .label_stage import label_all_arms, label_arms
 from .metrics_stage import write_metrics
 from .recover_stage import recover_arms
 from .run import Run
@@ -72,6 +72,8 @@ class Stage:
         name: the value of ``until`` that stops after it.
         needs, makes: what it reads and what it writes, in words.
         do: does what the run folder lacks.
+        do_last: does it where the run stops after this stage, which someone then wants for itself; None:
+            ``do``.
         do_part: does no more of that than a range of classes or units, where many jobs may share the stage.
         alone: only the main process of torchrun does it; in other stages all processes share the work.
     """
@@ -80,6 +82,7 @@ class Stage:
     needs: str
     makes: str
     do: Callable[[Run], None]
+    do_last: Callable[[Run], None] | None = None
     do_part: Callable[[Run, range], None] | None = None
     alone: bool = False
 
@@ -106,7 +109,14 @@ STAGES = (
     Stage("bank", needs="real images, teachers", makes="banks", do=build_banks, do_part=build_banks),
     Stage("experts", needs="real images", makes="experts, where an arm follows some", do=train_experts),
     Stage("recover", needs="teachers, banks, experts", makes="images", do=recover_arms, do_part=recover_arms),
-    Stage("label", needs="teachers, images", makes="soft labels", do=label_arms, alone=True),
+    Stage(
+        "label",
+        needs="teachers, images",
+        makes="soft labels, where students read them",
+        do=label_arms,
+        do_last=label_all_arms,
+        alone=True,
+    ),
     Stage("evaluate", needs="images, soft labels", makes="students, metrics", do=_evaluate),
     Stage("report", needs="all that was made", makes="the page", do=_report, alone=True),
 )
@@ -152,6 +162,8 @@ def _run(recipe: Recipe, out: Path, *, fresh: bool, last: Stage, part: range | N
                 continue
             if stage is last and stage.do_part is not None and part is not None:
                 stage.do_part(work, part)
+            elif stage is last and stage.do_last is not None:
+                stage.do_last(work)
             else:
                 stage.do(work)
     return RunResult(work.folder, work.session.manifest)

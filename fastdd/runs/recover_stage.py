@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import cache, partial
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from .. import recover
 from ..recover import Rows
-from ..runtime.distributed import is_main
+from ..runtime.distributed import say_once
 from .matching_checks import smaller_classes
 from .run import Run
 
@@ -68,8 +67,8 @@ def _matching(run: Run, arm: str) -> recover.Signal:
             seed=recipe.seed,
         )
     train = run.experiment.real.train
-    if is_main() and (told := smaller_classes(match, train.counts, train.classes)) is not None:
-        print(f"recover {arm}: {told}", file=sys.stderr)
+    if (told := smaller_classes(match, train.counts, train.classes)) is not None:
+        say_once(f"recover {arm}: {told}")
     real = recover.RealImages.of(*run.training_images, run.teacher, recipe.seed)
     return recover.match_signal(match, recipe.recover, real, device=run.experiment.device)
 

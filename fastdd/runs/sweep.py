@@ -18,10 +18,10 @@ from ..config.naming import arm_titles
 from ..errors import InputError
 from ..recipes.grid import Grid, expand, parse_grid
 from ..recipes.resolve import resolve
-from ..report import SweptRun, SweptSet, accuracy_by_key, report_by_ipc, sweep_svg
+from ..report import SweptRun, SweptSet, accuracy_by_key, report_runs, sweep_svg
 from ..run_folder import ArmResult, Metrics, RunFolder, SweepResults, delete_run, read, write
 from ..run_folder.results import SweepArm, SweepRun, SweepScores
-from ..runtime.distributed import barrier, is_main
+from ..runtime.distributed import barrier, is_main, say_once
 from ..runtime.files import write_text
 from ..runtime.lock import at_work, refuse_busy
 from .experiment import check
@@ -56,9 +56,10 @@ def sweep(
         InputError: bad input; all runs are checked before anything is written or deleted.
     """
     axes = [parse_grid(text) for text in grid]
-    counted = []
+    first = [axis.overrides[0] for axis in axes]
+    resolved, counted = resolve(recipe, [*overrides, *first], add), []
     if seeds is not None:
-        names = resolve(recipe, overrides, add).recipe.students
+        names = resolved.recipe.students
         counted = [f"student.seeds={seeds}", *(f"students.{name}.seeds={seeds}" for name in names)]
     expanded = expand(recipe, axes, [*overrides, *counted], add)
     folder = Path(out or f"runs/{expanded.runs[0].recipe.name}-sweep")
@@ -72,6 +73,7 @@ def sweep(
             refuse_busy(place)
     for run, place in zip(expanded.runs, folders, strict=True):
         check(run.recipe, place, fresh=fresh)
+    say_once(resolved.note)
     several = bool(expanded.runs[0].folder)
     with at_work(folder, "sweep") if several and is_main() else nullcontext():
         if fresh and is_main():
@@ -91,7 +93,7 @@ def sweep(
             figure = sweep_svg(accuracy_by_key(_swept(results), results.keys))
             write_text(RunFolder(folder).sweep_figure, figure)
             if len(folders) > 1 and len({run.recipe.ipc for run in expanded.runs}) == len(folders):
-                report_by_ipc(folders, RunFolder(folder).report)
+                report_runs(folders, RunFolder(folder).report)
     return results
 
 

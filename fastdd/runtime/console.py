@@ -24,3 +24,9 @@ def print_all_letters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def counted(number: int | str, noun: str) -> str:
+    """A number, or a word for one, and what it counts: ``1 image``, ``by_ipc images``, ``2 classes``."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"

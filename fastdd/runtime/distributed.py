@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import os
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -44,6 +45,12 @@ def local_rank() -> int:
 def is_main() -> bool:
     """Whether this process writes what the run has only one of, such as its manifest."""
     return rank() == 0
+
+
+def say_once(text: str) -> None:
+    """Print a line on stderr in the main process alone; an empty text is not printed."""
+    if text and is_main():
+        print(text, file=sys.stderr)
 
 
 def barrier() -> None:

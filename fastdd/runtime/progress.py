@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from .console import console
+from .console import console, counted
 from .distributed import is_main
 
 LINE_EVERY_SECONDS = 10.0
@@ -52,7 +52,7 @@ class _Lines:
         seconds = time.perf_counter() - self.start
         rate = self.done / max(seconds, 1e-9)
         print(
-            f"{self.stage}: {self.done} images in {seconds:.1f} s, {rate:.0f} images/s",
+            f"{self.stage}: {counted(self.done, 'image')} in {seconds:.1f} s, {rate:.0f} images/s",
             file=sys.stderr,
             flush=True,
         )

@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
 from ..errors import InputError
+from ..runtime.console import counted
 
 METADATA_KEY = "fastdd"
 """The card's key in the metadata of a safetensors file."""
@@ -95,7 +96,9 @@ def check_card(key: str, path: Path, card: Card, expected: Card, *, fields: Sequ
 
 def _other_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:
     if len(theirs) != len(ours):
-        return f"{len(theirs)} classes, but the data has {len(ours)}; use a teacher of these classes"
+        return (
+            f"{counted(len(theirs), 'class')}, but the data has {len(ours)}; use a teacher of these classes"
+        )
     first = next(i for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
     text = f"other classes: class {first} is {theirs[first]!r} there and {ours[first]!r} in the data"
     if sorted(theirs) == sorted(ours):

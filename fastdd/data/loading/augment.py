@@ -6,10 +6,44 @@ One gather or two matrix products for the whole batch, one draw an image; no Pyt
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
+
+from fastdd_kernels import siamese_draws
+
+from ...config.base import SiameseOperation
+
+
+def siamese_rows(
+    count: int,
+    size: Sequence[int],
+    *,
+    always: Sequence[SiameseOperation] = (),
+    one_of: Sequence[SiameseOperation] = (),
+    draw: torch.Generator,
+) -> Tensor:
+    """The Siamese augmentation of a training batch, with parameters an image.
+
+    Args:
+        count: images of the batch.
+        size: (H, W) of an image.
+        always: operations that every image has.
+        one_of: operations of which all images have one more, drawn with equal probabilities.
+        draw: on the CPU; draws do not depend on the device.
+
+    Returns:
+        Rows of ``siamese_augment``, float64 [count, 13]; [0, 13] without operations.
+    """
+    height, width = size
+    operations = list(always)
+    if one_of:
+        operations.append(one_of[int(torch.randint(len(one_of), (), generator=draw))])
+    if not operations:
+        return siamese_draws(0, height, width)
+    return siamese_draws(count, height, width, operations, together=True, generator=draw)
 
 
 def shift_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Generator) -> Tensor:

@@ -27,6 +27,7 @@ from ...data import Dataset
 from ...data.loading.loader import open_loader
 from ...errors import InputError
 from ...run_folder import damaged, read
+from ...runtime.console import counted
 from ...runtime.files import write_json
 from ...runtime.seeds import derive
 from ...teachers import Teacher
@@ -151,7 +152,8 @@ class Chosen:
             )
         if self.slots > kept:
             raise InputError(
-                f"init {kind} needs {self.slots} images of class {name!r}, which has {kept}; lower ipc"
+                f"init {kind} needs {counted(self.slots, 'image')} of class {name!r}, which has {kept}; "
+                "lower ipc"
             )
         seed = derive(self.seed, kind, c)
         ranked = select(

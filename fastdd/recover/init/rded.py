@@ -23,6 +23,7 @@ from fastdd_kernels import resample, resample_parameters
 from ...config import RDED
 from ...errors import InputError
 from ...models.build import as_input
+from ...runtime.console import counted
 from ...runtime.seeds import generator
 from ...teachers import Teacher
 
@@ -98,7 +99,8 @@ class Mosaic:
         pool = positions[torch.randperm(len(positions), generator=random)[: self.config.images]]
         if len(pool) < wanted:
             raise InputError(
-                f"init rded makes {slots} images of class {self.teacher.card.classes[c]!r} out of {wanted} "
+                f"init rded makes {counted(slots, 'image')} of class {self.teacher.card.classes[c]!r} out "
+                f"of {wanted} "
                 f"crops, one an image, but looks at {len(pool)} of its {len(positions)} images; lower ipc or "
                 f"rded.factor" + (", or raise rded.images" if len(pool) < len(positions) else "")
             )

@@ -58,10 +58,17 @@ def matched_rows(config: FeatureMatch, recorded: Recorded) -> list[tuple[str, fl
     flat = [attention(x, config.power) if config.map == "attention" else x.flatten(1) for x in layers]
     if config.layers != "relu":
         flat.append(recorded.embedding)
-    weights = config.weights or (1.0,) * len(flat)
+    weights = layer_weights(config, len(flat))
     name = "attention" if config.map == "attention" else "features"
     rows = [(name, config.weight * weight, x) for weight, x in zip(weights, flat, strict=True)]
     return [*rows, ("output", config.output, recorded.embedding)] if config.output else rows
+
+
+def layer_weights(config: FeatureMatch, layers: int) -> tuple[float, ...]:
+    """The weight of each matched layer, from shallow to deep."""
+    if config.weights == "cafe":
+        return (*(0.1,) * (layers - 2), 1.0, 2.0)[-layers:]
+    return config.weights or (1.0,) * layers
 
 
 class FeatureSignal(Signal):

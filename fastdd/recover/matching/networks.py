@@ -70,6 +70,39 @@ class PairwisePool(nn.Module):
         return (rows[..., ::2] + rows[..., 1::2]) * 0.25
 
 
+class MatchedLayers(NamedTuple):
+    """The layers of a plain network whose features can be matched.
+
+    Attributes:
+        linear: path of the last linear layer, whose input is the embedding.
+        relus: paths of the ReLUs, from shallow to deep.
+    """
+
+    linear: str
+    relus: list[str]
+
+
+def matched_layers(network: nn.Module, name: str, key: str, *, maps: bool) -> MatchedLayers:
+    """Find the layers whose features can be matched.
+
+    Args:
+        name: name of the network.
+        key: the recipe's key that names it, for the message.
+        maps: whether outputs of ReLUs are needed.
+
+    Raises:
+        InputError: the network has no linear layer or, with ``maps``, no ReLU module.
+    """
+    linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
+    relus = [path for path, module in network.named_modules() if isinstance(module, nn.ReLU)]
+    if not linear or (maps and not relus):
+        raise InputError(
+            f"{key}: {name} has no {'ReLU module' if linear else 'linear layer'} whose features could be "
+            "matched; choose a network such as convnet"
+        )
+    return MatchedLayers(linear[-1], relus)
+
+
 class RandomNetworks:
     """A network whose weights are drawn anew for each number.
 
@@ -124,14 +157,8 @@ class RandomNetworks:
             return self._new()
 
     def _recording(self, network: nn.Module, maps: bool) -> nn.Module:
-        linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)]
-        relus = [path for path, module in network.named_modules() if isinstance(module, nn.ReLU)]
-        if not linear or (maps and not relus):
-            raise InputError(
-                f"match.networks.network: {self.name} has no {'ReLU module' if linear else 'linear layer'} "
-                "whose features could be matched; choose a network such as convnet"
-            )
-        _replace(network, linear[-1], _Keep(network.get_submodule(linear[-1]), self._embedding, "input"))
+        linear, relus = matched_layers(network, self.name, "match.networks.network", maps=maps)
+        _replace(network, linear, _Keep(network.get_submodule(linear), self._embedding, "input"))
         for path in relus if maps else ():
             _replace(network, path, _Keep(network.get_submodule(path), self._maps, "output"))
         if memory_format(network, self.device) == torch.contiguous_format:

@@ -12,7 +12,7 @@ from test_report import Page, make_run, write_losses
 
 from fastdd.cli import main
 from fastdd.errors import InputError
-from fastdd.report import report, report_by_ipc
+from fastdd.report import report, report_runs
 from fastdd.report.figures import loss_figure
 from fastdd.report.finished_run import read_run
 from fastdd.report.grid_axis import grid_axis
@@ -37,7 +37,7 @@ def test_a_panel_for_each_kind_of_students_and_a_column_for_each_ipc(tmp_path: P
         for ipc, accuracy in ((4, 0.5), (1, 0.3))
     ]
     report(runs[0])
-    page = Page(report_by_ipc(runs, tmp_path / "page" / "all.html"))
+    page = Page(report_runs(runs, tmp_path / "page" / "all.html"))
     assert "Sets of 1 and 4 images a class" in page.text
     assert "student = resnet20, soft labels" in page.text
     assert "student = convnet1, hard labels" in page.text
@@ -54,9 +54,27 @@ def test_a_panel_for_each_kind_of_students_and_a_column_for_each_ipc(tmp_path: P
 def test_runs_of_one_kind_of_students_have_one_panel(tmp_path: Path) -> None:
     runs = [str(make_run(tmp_path / str(ipc), ipc=ipc)) for ipc in (1, 2)]
     assert main(["report", *runs]) == 0
-    page = Page(tmp_path / "by-ipc.html")
+    page = Page(tmp_path / "runs.html")
     assert "student =" not in page.text
     assert page.source.count('class="panel"') == 1
+
+
+def test_runs_of_as_many_images_a_class_stand_side_by_side_each_with_its_control(tmp_path: Path) -> None:
+    protocol = {"text": "another one", "hash": "beadbead", "seeds": 3}
+    runs = [make_run(tmp_path / "one"), make_run(tmp_path / "two", protocol=protocol)]
+    assert main(["report", *map(str, runs)]) == 0
+    page = Page(tmp_path / "runs.html")
+    assert "Sets of 2 images a class" in page.text
+    assert page.text.count("In one the best,") == page.text.count("In two the best,") == 1
+    assert re.findall(r'<th scope="col">(\w+)<br>', page.source) == ["one", "two"]
+    assert page.source.count('class="panel"') == 1
+    assert "another one; 3 seeds. Accuracies under other protocols do not compare." in page.text
+    several = report_runs([*runs, make_run(tmp_path / "three", ipc=1)], tmp_path / "all.html")
+    assert re.findall(r'<th scope="col">([^<]+)<br>', several.read_text()) == [
+        "three, 1 a class",
+        "one, 2 a class",
+        "two, 2 a class",
+    ]
 
 
 def test_images_a_class_lie_on_a_logarithmic_axis_however_little_they_span() -> None:
@@ -66,14 +84,14 @@ def test_images_a_class_lie_on_a_logarithmic_axis_however_little_they_span() -> 
 
 
 def test_runs_that_are_no_series_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one, other = make_run(tmp_path / "one", ipc=1), make_run(tmp_path / "other", ipc=1)
+    one = make_run(tmp_path / "one", ipc=1)
     for second, expected in (
-        (other, "both have 1 images a class"),
+        (one, "is given twice; give each run once"),
         (make_run(tmp_path / "classes", classes=("x", "y")), "other classes"),
         (with_students(make_run(tmp_path / "students"), 0.5), "give runs with the same students"),
     ):
         with pytest.raises(InputError, match=expected):
-            report_by_ipc([one, second], tmp_path / "page.html")
+            report_runs([one, second], tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
     assert main(["report", str(one), "--out", str(tmp_path / "page.html")]) != 0
     assert "--out goes with several runs" in capsys.readouterr().err

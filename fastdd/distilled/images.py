@@ -6,6 +6,7 @@ With a formation a file holds several slots, and the file's number is the slot d
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import torch
@@ -28,7 +29,13 @@ def to_levels(images: Tensor, config: Save) -> Tensor:
 
 
 def save_images(
-    folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, int]], images: Tensor, *, config: Save
+    folder: Path,
+    classes: Sequence[str],
+    rows: Sequence[tuple[int, int]],
+    images: Tensor,
+    *,
+    config: Save,
+    encoders: Executor | None = None,
 ) -> None:
     """Write images.
 
@@ -38,31 +45,39 @@ def save_images(
         rows: (class, number of the file) of each image.
         images: uint8 [N, C, H, W].
         config: the file format.
+        encoders: threads that encode and write the images; None: they are written one after another.
     """
-    for (c, slot), image in zip(rows, images.cpu().contiguous(), strict=True):
+
+    def save(file: tuple[tuple[int, int], Tensor]) -> None:
+        (c, slot), image = file
         encoded = encode_png(image) if config.format == "png" else encode_jpeg(image, config.quality)
         write_bytes(image_file(folder, classes[c], slot, config.format), bytes(encoded.numpy()))
 
+    files = zip(rows, images.cpu().contiguous(), strict=True)
+    for _ in (map if encoders is None else encoders.map)(save, files):
+        pass  # what failed is raised here
 
-def save_recovered(
-    folder: Path, classes: Sequence[str], rows: Sequence[tuple[int, int]], images: Tensor, *, method: Method
-) -> None:
-    """Write images as the method saves them.
+
+def stored_files(
+    rows: Sequence[tuple[int, int]], images: Tensor, method: Method
+) -> tuple[Sequence[tuple[int, int]], Tensor]:
+    """What a method saves of recovered images: (class, number of the file) of each file, and its image.
 
     Args:
-        folder: the folder of the arm's images.
-        classes: class names in the order of the labels.
         rows: (class, slot) of each image; with a formation all slots of a file, one after the other.
         images: float [N, C, H, W] in [0, 1]; with a formation of kind zoom the stored images, fewer than
             the rows.
         method: the method, with its file format and formation.
+
+    Returns:
+        The rows, and uint8 images on the CPU, for ``save_images``.
     """
     levels = to_levels(images, method.save)
     if (formation := method.formation) is not None:
         rows = [(c, slot // formation.images) for c, slot in rows[:: formation.images]]
         if formation.kind == "frequencies":
             levels = pack(images, formation)
-    save_images(folder, classes, rows, levels, config=method.save)
+    return rows, levels.cpu()
 
 
 def load_recovered(

@@ -9,7 +9,8 @@ matching/           is the other thing that a step can minimize: the matching of
 shared.py           adds the first to the second
 loop.py             minimizes them
 checkpoint.py       keeps the state inside a unit that holds all images of a method
-stage.py            recovers the units that a run folder lacks; distilled/images.py writes them
+stage.py            recovers the units that a run folder lacks
+saving.py           writes them, on a GPU while the next one is optimized; distilled/images.py knows the files
 """
 
 from ..distilled.images import load_images, load_recovered, save_images

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ..bank import Bank
 from ..config import Method, Precision, Recover
-from ..distilled.images import save_recovered
+from ..distilled.images import save_images, stored_files
 from ..distilled.zoom import collage
 from ..errors import InputError
 from ..run_folder import RunFolder, UnitLog, UnitPlan, read, write
@@ -39,6 +39,7 @@ from .objective import Objective, Signal, TeacherSignal, draws
 from .perturb import Climb, perturbed
 from .plan import ClassSlots, Rows, Unit, UnitError, all_units
 from .resources import compiles, images_that_fit
+from .saving import UnitWriter, encoding_threads
 from .shared import Shared
 from .steps import iterations, rounds_of
 from .terms.base import Context, Shape, build_terms, tapped
@@ -254,7 +255,7 @@ def recover(
     recovery.prepare(units)
     done, failed, learned = 0, list[str](), list[dict[str, float]]()
     total = sum(iterations(recovery.method, unit) for unit in units)
-    with progress(f"recover {arm}", total) as bar:
+    with progress(f"recover {arm}", total) as bar, UnitWriter(encoding_threads(recovery.device)) as writer:
         for number in claims(f"recover/{arm}", len(units)):
             unit = units[number]
             checkpoint = _checkpoint(run.unit_state(arm, unit.index), recovery, unit)
@@ -263,12 +264,15 @@ def recover(
             except UnitError as error:
                 failed.append(str(error))
                 continue
-            save_recovered(run.images(arm), classes, unit.rows, images, method=recovery.method)
             learned.append(recovery.signal.learned())
             log = {"rows": unit.rows, "losses": losses, "learned": learned[-1]}
-            write(run.unit(arm, unit.index), UnitLog.model_validate(log))
-            if checkpoint is not None:
-                checkpoint.remove()
+            files = stored_files(unit.rows, images, recovery.method)
+            writer.write(
+                partial(save_images, run.images(arm), classes, *files, config=recovery.method.save),
+                partial(
+                    _finish, run.unit(arm, unit.index), UnitLog.model_validate(log), checkpoint=checkpoint
+                ),
+            )
             done += iterations(recovery.method, unit)
         if learned and learned[0]:
             means = {name: sum(each[name] for each in learned) / len(learned) for name in learned[0]}
@@ -280,6 +284,13 @@ def recover(
             f"The others are kept"
         )
     return done
+
+
+def _finish(path: Path, log: UnitLog, checkpoint: Checkpoint | None) -> None:
+    """Mark a unit whose images are on the disk as finished."""
+    write(path, log)
+    if checkpoint is not None:
+        checkpoint.remove()
 
 
 def _checkpoint(path: Path, recovery: Recovery, unit: Unit) -> Checkpoint | None:

@@ -101,7 +101,7 @@ def run(
 
     if isinstance(recipe, str | Path):
         if data is None:
-            from .recipes.downloads import require_known_root
+            from .config.downloads import require_known_root
             from .recipes.resolve import data_root
 
             require_known_root(data_root(str(recipe), overrides))  # before torch is imported

@@ -278,7 +278,10 @@ def test_experts_with_weights_that_are_not_finite_are_refused_where_they_are_rea
     save_file(tensors, file)
     buffer = ExpertBuffer(tmp_path)
     buffer.weights(0, 0)
-    with pytest.raises(InputError, match=r"00000\.safetensors holds NaN or infinite weights after epoch 1"):
+    with pytest.raises(
+        InputError,
+        match=r"00000\.safetensors is damaged \('weights' holds NaN or infinite values\); delete it",
+    ):
         buffer.weights(0, 1)
 
 

@@ -226,7 +226,7 @@ def test_a_folder_without_experts_or_with_unfinished_ones_is_refused(tmp_path: P
 def test_a_damaged_expert_is_named(tmp_path: Path) -> None:
     buffer = trained(tmp_path)
     (tmp_path / "00001.safetensors").write_bytes(b"half")
-    with pytest.raises(InputError, match=r"00001.safetensors cannot be read .* delete it"):
+    with pytest.raises(InputError, match=r"00001.safetensors is damaged .*; delete it"):
         buffer.weights(1, 0)
 
 

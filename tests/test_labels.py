@@ -177,13 +177,13 @@ def test_a_manifest_that_lacks_something_or_holds_more_is_named(images: Tensor, 
     path = tmp_path / "l" / "manifest.json"
     content = json.loads(path.read_text())
     for changed, message in (
-        ({key: value for key, value in content.items() if key != "classes"}, "classes: Field required"),
-        ({**content, "shade": 1}, "shade: .* not allowed|shade: Unexpected"),
-        ({**content, "form": "int5"}, "form: Input should be 'fp16'"),
+        ({key: value for key, value in content.items() if key != "classes"}, "classes: field required"),
+        ({**content, "shade": 1}, "shade: unexpected"),
+        ({**content, "form": "int5"}, "form: input should be 'fp16'"),
         ({**content, "schema": 1}, "is of another version"),
     ):
         path.write_text(json.dumps(changed))
-        with pytest.raises(InputError, match=f"manifest.json:? ({message})"):
+        with pytest.raises(InputError, match=rf"manifest.json (is damaged \()?({message})"):
             StoredLabels.open(tmp_path / "l")
 
 

@@ -14,8 +14,8 @@ import torch
 
 import fastdd
 from fastdd.cli import main
+from fastdd.config.downloads import origin_of
 from fastdd.errors import InputError
-from fastdd.recipes.downloads import origin_of
 from fastdd.run_folder import RunFolder
 from fastdd.runs.pipeline import RunResult
 from fastdd.runtime.files import write_bytes

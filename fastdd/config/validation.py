@@ -128,7 +128,7 @@ def _keys(location: Sequence[int | str]) -> list[str]:
     keys: list[str] = []
     for part in map(str, location):
         is_name = bool(keys) and keys[-1] in NAMED
-        if is_name or not (part in TYPES or part.startswith("literal[")):
+        if is_name or not (part in TYPES or "[" in part):
             keys.append(part)
     return keys
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..config.downloads import origin_of
 from ..errors import InputError, suggestion
-from ..recipes.downloads import origin_of
 from .dataset import Dataset
 from .sources.base import SOURCES, FingerprintOf, Layout, Split, SplitImages
 from .sources.digits import NAME as DIGITS

@@ -25,6 +25,9 @@ DELETE = f"delete it and {AGAIN}"
 LARGEST_TEXT = 1 << 28
 """bytes; a larger file of JSON or YAML is none of ours"""
 
+INTEGERS = ("I", "U", "BOOL")
+"""what the names of safetensors' dtypes without fractions begin with"""
+
 R = TypeVar("R")
 
 
@@ -136,7 +139,9 @@ class TensorFile:
             self._file = safe_open(str(path), framework="pt")
             headers = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118 (no mapping)
             self.shapes = {name: tuple(header.get_shape()) for name, header in headers.items()}
-            self.integers = {name for name, header in headers.items() if header.get_dtype()[0] in "IUBC"}
+            self.integers = {
+                name for name, header in headers.items() if header.get_dtype().startswith(INTEGERS)
+            }
             self.metadata: dict[str, str] = self._file.metadata() or {}
         except (SafetensorError, OSError, ValueError) as error:
             raise self.damaged(str(error).partition("\n")[0]) from error

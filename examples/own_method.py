@@ -37,4 +37,4 @@ with tempfile.TemporaryDirectory() as folder:
     recipe.write_text(RECIPE)
     run = fastdd.run(recipe, out=Path(folder) / "run")
     for arm, found in run.metrics.arms.items():
-        print(arm, [round(accuracy, 3) for accuracy in found.last])
+        print(arm, [accuracy if accuracy is None else round(accuracy, 3) for accuracy in found.last])

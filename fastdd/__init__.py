@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .errors import InputError, refusals_explained
 from .runtime.threads import wait_briefly
 from .version import __version__
 
@@ -50,6 +51,7 @@ def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ())
     return resolve_all(recipe, overrides, add).recipe
 
 
+@refusals_explained()
 def run(
     recipe: str | Path | Recipe,
     out: str | Path | None = None,
@@ -95,7 +97,6 @@ def run(
     Raises:
         fastdd.errors.InputError: bad input, or work that failed; one message says what, and what to do.
     """
-    from .errors import InputError
     from .recipes.resolve import resolve as resolve_all
     from .runtime.distributed import say_once
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class InputError(ValueError):
@@ -11,6 +13,17 @@ class InputError(ValueError):
 
     The command line prints it alone, without a traceback, and exits with status 2.
     """
+
+
+@contextmanager
+def refusals_explained() -> Iterator[None]:
+    """Turn the system's refusal to open or write a file in a block into an InputError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise InputError(f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}") from error
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:

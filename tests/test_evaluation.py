@@ -69,6 +69,13 @@ def test_a_runs_set_is_worth_what_the_run_says(
     assert entries(file) == found
 
 
+def test_an_evaluation_leaves_the_callers_generators(run: Path) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    open_evaluation(EvaluationRequest(run, arm="deda", full=False), CPU).run()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_folder_of_anybodys(
     run: Path, bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

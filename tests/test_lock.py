@@ -21,6 +21,7 @@ from fastdd.errors import InputError
 from fastdd.run_folder import RunFolder
 from fastdd.runtime import lock
 from fastdd.runtime.lock import at_work, refuse_busy
+from fastdd.runtime.new_folders import new_folder
 
 HOLD = """
 import sys, time
@@ -230,6 +231,29 @@ def test_temporary_names_of_others_are_no_leftovers(tiny: Path, tmp_path: Path) 
     assert all(path.read_text() == "half" for path in theirs)
     assert not any(path.exists() for path in (*ours, folder))
     assert thesis.read_text() == "years of work"
+
+
+def test_what_a_killed_export_left_goes_with_the_next(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom fastdd.runtime.new_folders import new_folder\n"
+        "with new_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / '0.png').write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(out)], timeout=60)
+    (left,) = tmp_path.iterdir()
+    theirs = [tmp_path / ".tmp-7-out", tmp_path / ".tmp-7-other" / ".lock-host-7-0"]  # of no process of ours
+    for path in (theirs[0] / "thesis.txt", theirs[1]):
+        path.parent.mkdir()
+        path.write_text("years of work")
+    with new_folder(out) as folder:
+        assert not left.exists()
+        (folder / "1.png").write_bytes(b"whole")
+        with pytest.raises(InputError, match=r"a writer .* is at work in"), new_folder(out):
+            pass
+    assert [path.name for path in out.iterdir()] == ["1.png"]
+    assert all(path.exists() for path in theirs)
 
 
 def test_fresh_leaves_what_a_link_points_to(tiny: Path, tmp_path: Path) -> None:

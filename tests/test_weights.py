@@ -213,7 +213,7 @@ def test_weights_of_integers_are_refused(tmp_path: Path, state: State) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"accuracy": 7.5}, r"accuracy: Input should be less than or equal to 1"),
+        ({"accuracy": 91.5}, r"accuracy: Input should be less than or equal to 1, got 91\.5\)"),
         ({"accuracy": -0.1}, r"accuracy: Input should be greater than or equal to 0"),
         ({"accuracy": float("nan")}, r"accuracy: "),
         ({"channels": 2}, r"2 channels with 1 means and 1 stds, expected 1 or 3 of each"),

@@ -125,7 +125,10 @@ def test_a_result_shows_its_folder_alone(tmp_path: Path, finished: Path) -> None
     from fastdd.run_folder import read_manifest
 
     run = RunFolder(finished)
-    assert repr(RunResult(run, read_manifest(run))) == f"RunResult({str(finished)!r})"
+    result = RunResult(run, read_manifest(run))
+    assert repr(result) == f"RunResult({str(finished)!r})"
+    arms = "['random', 'sre2l', 'deda', 'sre2l+dire']"
+    assert repr(result.metrics) == f"Metrics(recipe='tiny', ipc=2, arms={arms})"
 
 
 def test_the_caller_keeps_the_state_of_random_generators() -> None:

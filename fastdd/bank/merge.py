@@ -21,7 +21,8 @@ from fastdd_kernels import pack_symmetric
 
 from ..errors import InputError
 from ..run_folder import read
-from ..runtime.files import new_folder, write_json
+from ..runtime.files import write_json
+from ..runtime.new_folders import new_folder
 from .store import (
     EMBEDDINGS,
     MANIFEST,

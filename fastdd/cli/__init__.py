@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from ..errors import InputError
+from ..errors import InputError, refusals_explained
 from ..runtime.console import print_all_letters
 from ..version import __version__
 from . import (
@@ -80,7 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _noted_signals() as signals:
         try:
             arguments = _parse(argv)
-            return arguments.run(arguments) or 0
+            with refusals_explained():
+                return arguments.run(arguments) or 0
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
@@ -101,24 +102,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 # -- what ends a command from outside --------------------------------------------------------------
 
 _MEMORY = (
-    "the memory does not suffice; end other programs, choose smaller batches (bank.batch, student.batch, "
-    "recover.unit_images) or a machine with more; the same command continues where it stopped"
+    "the memory does not suffice; end other programs, choose smaller images (data.size), smaller "
+    "batches (bank.batch, student.batch, recover.unit_images) or a machine with more; the same command "
+    "continues where it stopped"
 )
 _MEMORY_TEXTS = ("t allocate memory", "annot allocate memory", "failed to map segment", "bad_alloc")
 """what torch, and the loader of libraries, say where memory ran out"""
 
 
 def _told(error: BaseException) -> str | None:
-    """What is told of an error in place of its traceback; None: it is a defect of fastdd.
-
-    The system's refusal to open or write a file is none, wherever it comes from; it names the file.
-    """
+    """What is told of an error in place of its traceback; None: it is a defect of fastdd."""
     if isinstance(error, InputError):
         return str(error)
     if _out_of_memory(error):
         return _MEMORY
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{os.fsdecode(error.filename)} cannot be used: {error.strerror}"
+    encoding = sys.getfilesystemencoding()
+    if isinstance(error, UnicodeEncodeError) and error.encoding == encoding != "utf-8":
+        letters = error.object[error.start : error.end]
+        return f"names of files are in {encoding} here, which lacks {letters!r}; start with PYTHONUTF8=1"
     return None
 
 

@@ -17,6 +17,11 @@ Text = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Field(ge=-(2**31), le=2**31 - 1)]
 Natural = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+LARGEST_SIDE = 8192
+Side = Annotated[int, Field(ge=1, le=LARGEST_SIDE)]
+"""pixels of a side of an image or of a patch"""
+Border = Annotated[int, Field(ge=0, le=LARGEST_SIDE)]
+"""pixels around an image"""
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 All = Literal["all"]
 Precision = Literal["auto", "fp32", "tf32", "bf16"]

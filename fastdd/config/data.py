@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from .base import BelowOne, Config, Count, Natural, NotNegative, Positive, Precision, Probability, Text
+from .base import BelowOne, Border, Config, Count, NotNegative, Positive, Precision, Probability, Side, Text
 
 
 def _an_integer(channels: object) -> object:
@@ -23,9 +23,9 @@ class Data(Config):
     Tiny-ImageNet as distributed, or the built-in `digits`; else `package.module:function` or `NAME:REST`"""
     follow_links: bool = False
     """follow links in a data folder that lead out of it, as in a hub's cache; only for data you trust"""
-    size: Count | None = None
+    size: Side | None = None
     """side of the square images in pixels; null: images stay as stored, which must be one size"""
-    resize: Count | None = None
+    resize: Side | None = None
     """shorter side in pixels before the center of `size` is cut out, such as 256 for 224; null: `size`"""
     channels: Annotated[Literal[1, 3], BeforeValidator(_an_integer)] = 3
     """3: RGB; 1: grey"""
@@ -76,7 +76,7 @@ class Teacher(Config):
     """decay of a moving average of the weights, which becomes the teacher; 0: the last weights do"""
     scale: tuple[Probability, Probability] | None = None
     """area range of a random resized crop, such as [0.08, 1] for large images; null: a shift by `pad`"""
-    pad: Natural = 4
+    pad: Border = 4
     """pixels of padding before the random crop"""
     flip: Probability = 0.5
     """probability of a horizontal flip"""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import All, BelowOne, Config, Count, Natural, Positive, Probability, Whole
+from .base import All, BelowOne, Border, Config, Count, Natural, Positive, Probability, Whole
 from .matching import Match
 from .terms import Terms
 
@@ -39,7 +39,7 @@ class Augment(Config):
     """share of the steps after which the curriculum has ended"""
     flip: Probability = 0.0
     """probability of a horizontal flip"""
-    pad: Natural = 0
+    pad: Border = 0
     """pixels of the mean color added on each side before a random crop of the image's size; 0: no such
     crop"""
     roll: tuple[Whole, Whole] = (0, 4)

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from ..runtime.console import counted
-from .base import All, Config, Count, LayerKind, Natural, Positive, Precision, Seed
+from .base import All, Config, Count, LayerKind, Natural, Positive, Precision, Seed, Side
 from .controls import CONTROL, FULL
 from .data import Data, Teacher
 from .experts import Experts
@@ -45,7 +45,7 @@ class Bank(Config):
     between images"""
     class_bn_group: Count = 1
     """running: images of a class in a mini-batch"""
-    patch: Count | None = None
+    patch: Side | None = None
     """side in pixels of the patches for terms.conv: the bank then keeps, class by class, statistics of single
     images at all inputs of convolutions and BatchNorms, of channels and of such patches; null: as the arms'
     terms need"""

@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 
 from .base import (
     BelowOne,
+    Border,
     Config,
     Count,
-    Natural,
     NotNegative,
     Positive,
     Precision,
@@ -115,7 +115,7 @@ class Student(Config):
     mosaics' patches)"""
     scale: tuple[Probability, Probability] | None = None
     """area range of a random resized crop, such as [0.08, 1]; null: a shift by `pad`"""
-    pad: Natural = 4
+    pad: Border = 4
     """largest shift in pixels: a random crop after padding by this many pixels"""
     pad_color: Literal["mean", "black"] = "mean"
     """color of the padding"""

@@ -115,11 +115,18 @@ def source_of(root: str) -> tuple[Layout, str]:
 
 
 def _look(root: str) -> None:
-    """Refuse a path that the system cannot follow: too long a name, links in a circle, a closed folder."""
+    """Refuse a path that the system cannot follow or open: too long a name, links in a circle, a closed
+    folder."""
     try:
-        os.stat(root)
+        if os.path.isdir(root):
+            with os.scandir(root):
+                os.stat(os.path.join(root, os.curdir))  # fails where the folder can be listed, and no more
+        else:
+            os.stat(root)
     except (FileNotFoundError, NotADirectoryError):
         return
+    except PermissionError as error:
+        raise InputError(f"{root!r} cannot be opened ({error.strerror}); check its permissions") from error
     except OSError as error:
         shown = repr(root) if len(root) <= LONGEST else f"{root[:LONGEST]!r}... ({len(root)} characters)"
         raise InputError(f"{shown} cannot be opened ({error.strerror}); give another data root") from error

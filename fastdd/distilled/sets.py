@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import rgb_to_grayscale
 
+from ..config.base import LARGEST_SIDE
 from ..data.decode import decode, fit
 from ..data.loading.base_loader import decoding_threads
 from ..data.sources.tree import some
@@ -26,9 +27,6 @@ from ..runtime.progress import progress
 from .formation import unpack
 from .layouts import ImageFiles, list_image_files
 from .runs import RunSource, arm_of, read_source, run_of
-
-LARGEST_SIDE = 8192
-"""pixels of a side to which images are resized, at most"""
 
 
 @dataclass(frozen=True)

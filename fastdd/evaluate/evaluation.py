@@ -35,7 +35,7 @@ from ..recipes.resolve import named_network, resolve_student
 from ..run_folder import RunFolder
 from ..runtime.console import counted
 from ..runtime.precision import on_device
-from ..runtime.seeds import seed_everything
+from ..runtime.seeds import seeded
 from ..teachers.card import check_card
 from .full_set import FullSet
 from .protocol_text import protocol_hash
@@ -143,7 +143,10 @@ class Evaluation:
     def run(self) -> dict[str, dict[str, Accuracies]]:
         """Train the students that the file lacks, and return the accuracies by network and set."""
         classes = len(self.teacher.card.classes)
-        self.results.train_missing(self.sets, self.configs, self.teacher, test=self.real.test, seed=self.seed)
+        with seeded(self.seed):
+            self.results.train_missing(
+                self.sets, self.configs, self.teacher, test=self.real.test, seed=self.seed
+            )
         found: dict[str, dict[str, Accuracies]] = {}
         for config in self.configs:
             found[config.network] = {
@@ -170,40 +173,41 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
     distilled = _open_set(request, teacher.card)
     recipe = distilled.source.recipe if distilled.source is not None else None
     seed = request.seed if request.seed is not None else recipe.seed if recipe is not None else 0
-    seed_everything(seed)
-    number, (channels, height, width) = len(teacher.card.classes), distilled.images.shape[1:]
-    shape = (channels, height, width)
-    configs = _protocols(request, recipe, device, shape)
-    classes = distilled.classes_of(teacher.card.classes)
-    for config in configs:
-        outline("--student", config.network, number, shape)
-        settle_student(config, len(distilled), number)
-    ipc = int(classes.bincount().max()) // distilled.images_per_file
-    real = RealData(_real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed), device)
-    _check_real(real, distilled, teacher.card, teacher_path)
-    full = FullSet(real, settle_student(configs[0], len(distilled), number), seed)
-    identity: Identity = {
-        "set": images_fingerprint(distilled.images),
-        "teacher": teachers.fingerprint(teacher_path),
-        "train": real.train.fingerprint,
-        "test": real.test_set.fingerprint,
-        "seed": seed,
-    }
-    return Evaluation(
-        request=request,
-        set=distilled,
-        images=distilled.images.to(device),
-        classes=classes.to(device),
-        teacher=teacher,
-        configs=configs,
-        real=real,
-        seed=seed,
-        full=full,
-        full_left_out=full.left_out(request.full),
-        results=open_results(
-            request.json or _results_path(run.path if run else request.path, identity, configs[0]), identity
-        ),
-    )
+    with seeded(seed):  # for libraries that draw from the global generators
+        number, (channels, height, width) = len(teacher.card.classes), distilled.images.shape[1:]
+        shape = (channels, height, width)
+        configs = _protocols(request, recipe, device, shape)
+        classes = distilled.classes_of(teacher.card.classes)
+        for config in configs:
+            outline("--student", config.network, number, shape)
+            settle_student(config, len(distilled), number)
+        ipc = int(classes.bincount().max()) // distilled.images_per_file
+        real = RealData(_real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed), device)
+        _check_real(real, distilled, teacher.card, teacher_path)
+        full = FullSet(real, settle_student(configs[0], len(distilled), number), seed)
+        identity: Identity = {
+            "set": images_fingerprint(distilled.images),
+            "teacher": teachers.fingerprint(teacher_path),
+            "train": real.train.fingerprint,
+            "test": real.test_set.fingerprint,
+            "seed": seed,
+        }
+        return Evaluation(
+            request=request,
+            set=distilled,
+            images=distilled.images.to(device),
+            classes=classes.to(device),
+            teacher=teacher,
+            configs=configs,
+            real=real,
+            seed=seed,
+            full=full,
+            full_left_out=full.left_out(request.full),
+            results=open_results(
+                request.json or _results_path(run.path if run else request.path, identity, configs[0]),
+                identity,
+            ),
+        )
 
 
 def _teacher_path(request: EvaluationRequest, run: RunFolder | None) -> Path:

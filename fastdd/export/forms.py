@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..distilled.sets import DistilledSet
 from ..errors import InputError
-from ..runtime.files import new_folder
+from ..runtime.new_folders import new_folder
 from ..runtime.registry import Registry
 from .card import card
 from .content import Content, gather, write_new

@@ -109,15 +109,17 @@ def read(name: str) -> Document:
 
 def _built_in(*path: str) -> str:
     """The text of a file of this package."""
-    return resources.files("fastdd.recipes").joinpath(*path).read_text()
+    return resources.files("fastdd.recipes").joinpath(*path).read_text("utf-8")
 
 
 def _file(name: str) -> str:
     """The text of a file of the user's."""
-    if not Path(name).is_file():
-        raise InputError(f"recipe file {name} does not exist")
     try:
+        if not Path(name).is_file():
+            raise InputError(f"recipe file {name} does not exist")
         return Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"recipe file {name} cannot be read ({error.strerror}); check it") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{name} is not text in UTF-8 ({error})") from error
 

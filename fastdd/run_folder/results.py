@@ -213,6 +213,12 @@ class Metrics(Record):
     students: dict[str, ProtocolResult] = {}
     """protocols of the recipe's further students, by name; absent: it has none"""
 
+    def __repr__(self) -> str:
+        """The recipe and the arms; their numbers are many."""
+        return f"Metrics(recipe={self.recipe!r}, ipc={self.ipc}, arms={list(self.arms)})"
+
+    __str__ = __repr__
+
     def last(self, student: str = "") -> dict[str, tuple[float | None, ...]]:
         """Accuracies after the last step of every arm, and of the whole training set under the name ``full``.
 

@@ -62,44 +62,13 @@ def _replacing(path: Path, size: int) -> Iterator[Path]:
             raise
 
 
-@contextmanager
-def new_folder(path: Path, size: int = 0) -> Iterator[Path]:
-    """A temporary folder beside path that takes its place when the block ends, or goes if it fails.
-
-    Args:
-        path: absent, or an empty folder.
-        size: bytes that will be written, for the message where they do not fit.
-
-    Raises:
-        InputError: path is not empty or no folder, the disk is full, or the folder above cannot be written
-            to.
-    """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; choose another folder with --out")
-    if path.is_dir() and any(path.iterdir()):
-        raise InputError(f"{path} is not empty; choose a new folder with --out")
-    temporary = temporary_name(path)
-    with explained(path, size):
-        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed and had the same number
-        try:
-            temporary.mkdir(parents=True)
-            yield temporary
-            os.replace(temporary, path)
-        except OSError as error:
-            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):  # another process was faster
-                raise InputError(f"{path} is not empty; choose a new folder with --out") from error
-            raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
 def append_line(path: Path, line: str) -> None:
     """Append one line to a log.
 
     Raises:
         InputError: the disk is full or the file cannot be written to.
     """
-    with explained(path, len(line)), open(path, "a") as file:
+    with explained(path, len(line)), open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
@@ -172,9 +141,9 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
     for target in targets:
         if target.parent.is_dir():
             beside = target.parent.iterdir()
-            found += [path for path in beside if _target_name(path) == target.name]
+            found += [path for path in beside if target_name(path) == target.name]
         if target.is_dir() and not target.is_symlink():
-            found += [path for path in target.rglob(".tmp-*") if _target_name(path)]
+            found += [path for path in target.rglob(".tmp-*") if target_name(path)]
     for path in found:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -182,7 +151,7 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _target_name(path: Path) -> str | None:
+def target_name(path: Path) -> str | None:
     """The name of the file that a temporary file becomes; None: it is no temporary file of ours."""
     match = TEMPORARY.fullmatch(path.name)
     return match[1].removesuffix(FOLDER) if match else None

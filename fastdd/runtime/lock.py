@@ -113,6 +113,12 @@ def at_work(
         os.close(file)
 
 
+def is_abandoned(folder: Path) -> bool:
+    """Whether a process that took a folder was killed, and nobody else holds it."""
+    locks = _locks(folder)
+    return bool(locks) and all(_living(path) is None for path in locks)
+
+
 def _locks(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{LOCK}*")) if folder.is_dir() else []
 

@@ -69,7 +69,8 @@ def read_card(key: str, path: Path, metadata: dict[str, str]) -> Card | None:
         first = error.errors()[0]
         where = "".join(f"{part}: " for part in first["loc"])
         raise InputError(
-            f"{key}: the card in {path} cannot be read ({where}{first['msg']}); save the file again"
+            f"{key}: the card in {path} cannot be read ({where}{first['msg']}, got {first['input']!r:.60}); "
+            "save the file again"
         ) from error
     if card.channels not in (1, 3) or not len(card.mean) == len(card.std) == card.channels:
         raise InputError(

@@ -9,6 +9,8 @@ Cost: O(N log N) in the number of files; no file is opened.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -195,6 +197,9 @@ def _place(entry: Entry, listing: Listing, classes: set[str]) -> None:
 def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) -> None:
     """Note empty classes, too few classes, and classes that only one split has."""
     problems = listing.problems
+    for name in listing.counts:
+        if fault := _encoding_fault(name):
+            problems.append(Problem(f"{listing.folder}/{name}", fault))
     for name, count in listing.counts.items():
         if not count:
             problems.append(
@@ -212,6 +217,20 @@ def _check_classes(listing: Listing, other: tuple[str, Collection[str]] | None) 
             problems.append(
                 Problem(there, f"lacks classes that {here} has: {some(missing)}; both need the same")
             )
+
+
+def _encoding_fault(name: str) -> str:
+    """Why the name of a class is no text, or ""; Python keeps bytes that it cannot decode as surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        try:
+            os.fsencode(name).decode()
+        except UnicodeError:
+            return "is a class whose name is not UTF-8; rename the folder"
+        encoding = sys.getfilesystemencoding()
+        return f"is a class with letters that names lack here, in {encoding}; start with PYTHONUTF8=1"
+    return ""
 
 
 def is_class_folder(name: str) -> bool:

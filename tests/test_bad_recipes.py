@@ -135,6 +135,7 @@ recover.unit_images=lots -> recover.unit_images: & got 'lots'
 recover.log_every=0 -> recover.log_every: & got 0
 recover.checkpoint_every=0 -> recover.checkpoint_every: & got 0
 recover.compile=maybe -> recover.compile: & got 'maybe'
+recover.capture=maybe -> recover.capture: & got 'maybe'
 labels.topk=0 -> labels.topk: & got 0
 labels.epochs=0 -> labels.epochs: & got 0
 labels.keep=0 -> labels.keep: & got 0

@@ -66,6 +66,9 @@ class Recover(Config):
     compile: bool | Literal["auto"] = "auto"
     """one compiled graph for all units of a shape; auto: on a CPU, for an arm with work enough to repay the
     compiler"""
+    capture: bool | Literal["auto"] = "auto"
+    """a unit's steps as a CUDA graph, which is recorded once and replayed; auto: on a GPU, for an arm that
+    matches nothing and whose terms and networks are no code of the user's own"""
     log_every: Count = 20
     """steps between two lines in the log of losses"""
     checkpoint_every: Count = 50

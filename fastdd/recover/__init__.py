@@ -8,12 +8,14 @@ objective.py        is what a step minimizes: the terms (terms/) of augmented im
 matching/           is the other thing that a step can minimize: the matching of synthetic and real images
 shared.py           adds the first to the second
 loop.py             minimizes them
+capture.py          records its steps as CUDA graphs and replays them
 checkpoint.py       keeps the state inside a unit that holds all images of a method
 stage.py            recovers the units that a run folder lacks
 saving.py           writes them, on a GPU while the next one is optimized; distilled/images.py knows the files
 """
 
 from ..distilled.images import load_images, load_recovered, save_images
+from .capture import check_capture, forbids_capture
 from .init.initial import Chosen, decoder, repeated
 from .matching.networks import matched_layers
 from .matching.real import RealImages
@@ -39,7 +41,9 @@ __all__ = [
     "TrajectorySignal",
     "Unit",
     "all_units",
+    "check_capture",
     "decoder",
+    "forbids_capture",
     "load_images",
     "load_recovered",
     "match_signal",

@@ -92,9 +92,12 @@ class Checkpoint:
             groups.setdefault(group, {})[name] = value
         with torch.no_grad():
             free.copy_(groups[FREE][""])
+        on_device = optimizer.defaults["fused"]
         for name, value in groups[MOMENT].items():
-            kept = value.to(free.device) if value.ndim else value
-            optimizer.state[free][name] = kept.clone(memory_format=torch.preserve_format)
+            # A fused optimizer walks through the memory of the images and the moments side by side, so they
+            # have one layout; and it keeps its count of steps on the device.
+            kept = torch.empty_like(free) if value.ndim else value.to(free.device if on_device else "cpu")
+            optimizer.state[free][name] = kept.copy_(value) if value.ndim else kept
         signal.restore({name: value.to(free.device) for name, value in groups[SIGNAL].items()})
         losses[:] = [{**record} for record in state["losses"]]
         return state["step"]

@@ -12,6 +12,8 @@ device only every ``log_every`` steps, to read the losses. The last iterate is k
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,10 +22,12 @@ from ..config import Formation, Method, Offset, Recover
 from ..distilled.formation import LowFrequencies
 from ..distilled.zoom import collage, enlarged
 from ..runtime.progress import Bar
+from .capture import CapturedSteps, Capturer, optimizer_for_capture
 from .checkpoint import Checkpoint
-from .objective import Signal, Variable
+from .objective import Signal, TeacherSignal, Variable
 from .plan import Unit, UnitError
-from .steps import rounds_of
+from .steps import Round, rounds_of
+from .terms.base import Values
 
 Losses = list[dict[str, float]]
 """one entry every ``log_every`` steps: the step, and each weighted value as a mean over the unit's batches"""
@@ -150,6 +154,7 @@ def optimize(
     signal: Signal,
     bar: Bar,
     checkpoint: Checkpoint | None = None,
+    capturer: Capturer | None = None,
 ) -> tuple[Tensor, Losses]:
     """Optimize the images of one unit.
 
@@ -162,6 +167,8 @@ def optimize(
         signal: what moves the images.
         bar: progress, in images times steps.
         checkpoint: where the state inside the unit is kept; None: nowhere.
+        capturer: records a step and repeats it, where ``signal`` is a TeacherSignal; None: each step is run
+            as it is.
 
     Returns:
         (images, losses): the last iterate, normalized and clipped to valid colors, and the log. A formation
@@ -171,20 +178,22 @@ def optimize(
         UnitError: a value or an image became NaN or infinite; the message names the step and the value.
     """
     variable = _variable(images, unit, method, bounds)
-    optimizer = _optimizer(method, variable.free)
+    optimizer = _optimizer(method, variable.free, capturer)
     losses: Losses = []
     signal.start(unit, method.steps)
     done = 0 if checkpoint is None else checkpoint.restore(variable.free, optimizer, signal, losses)
+    take: Callable[[Round, int], Values] = partial(_take, signal, variable, optimizer)
+    if capturer is not None:
+        assert isinstance(signal, TeacherSignal)  # the caller looks
+        take = CapturedSteps(signal, variable, optimizer, capturer)
     for active in rounds_of(method, unit):
         for step in active.steps:
             if step < done:
                 bar.advance(len(active.unit.rows))
                 continue
             if method.schedule == "cosine":
-                optimizer.param_groups[0]["lr"] = cosine(method.lr, step, method.steps)
-            optimizer.zero_grad()
-            values = signal(variable, active, step)
-            variable.step(optimizer)
+                _set_lr(optimizer, cosine(method.lr, step, method.steps))
+            values = take(active, step)
             if step % config.log_every == 0 or step == method.steps - 1:
                 numbers = _read(values, step, unit)
                 losses.append({"step": step, **numbers})
@@ -199,7 +208,27 @@ def optimize(
     return variable.result(), losses
 
 
-def _optimizer(method: Method, free: Tensor) -> torch.optim.Optimizer:
+def _take(
+    signal: Signal, variable: Variable, optimizer: torch.optim.Optimizer, part: Round, step: int
+) -> Values:
+    """One step: the gradient, the update and the clipping."""
+    optimizer.zero_grad()
+    values = signal(variable, part, step)
+    variable.step(optimizer)
+    return values
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    (group,) = optimizer.param_groups
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
+
+
+def _optimizer(method: Method, free: Tensor, capturer: Capturer | None) -> torch.optim.Optimizer:
+    if capturer is not None:
+        return optimizer_for_capture(method, free)
     if method.optimizer == "sgd":
         return torch.optim.SGD([free], lr=method.lr, momentum=method.momentum)
     # On a GPU one fused kernel reads and writes everything once.

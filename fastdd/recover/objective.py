@@ -26,7 +26,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -193,6 +193,15 @@ class Signal(ABC):
         return {}
 
 
+class Draw(NamedTuple):
+    """What a step draws."""
+
+    teachers: tuple[int, ...]
+    """0-based numbers of the teachers that take part"""
+    augmentation: Tensor | None
+    """int64 rows of ``resample``, [batches or images, k]; None: no augmentation"""
+
+
 class TeacherSignal(Signal):
     """Terms of the features of augmented images, through the teachers that take part in a step.
 
@@ -221,19 +230,28 @@ class TeacherSignal(Signal):
         self.part: Round | None = None
 
     def __call__(self, variable: Variable, part: Round, step: int) -> Values:
+        return self.gradient(variable, self.draw(part, step))
+
+    def draw(self, part: Round, step: int) -> Draw:
+        """What one step draws; the targets are read anew where a round begins."""
         if part is not self.part:  # DELT's images join in rounds, and have targets of their own
             self.part, self.ensemble = part, self.objectives(part.unit.shape)
             self.targets = [objective.targets(part.unit) for objective in self.ensemble]
-            self.rows = None if part.rows is None else part.rows.to(variable.free.device)
+            self.rows = None if part.rows is None else part.rows.to(self.ensemble[0].device)
         drawn = None if self.drawn is None else self.drawn[step]
         if drawn is not None and self.rows is not None and self.method.augment.per_image:
             drawn = drawn[self.rows]
-        active = self.active[step]
+        return Draw(tuple(self.active[step]), drawn)
+
+    def gradient(self, variable: Variable, drawn: Draw) -> Values:
+        """A step's gradient and values in the present round. What it launches depends on the teachers alone,
+        so a capture can repeat it."""
         together: Values = {}
-        for number in active:
-            values = self.ensemble[number](variable.images(self.rows), drawn, self.targets[number])
-            if len(active) > 1:
-                values = {name: value / len(active) for name, value in values.items()}
+        for number in drawn.teachers:
+            images = variable.images(self.rows)
+            values = self.ensemble[number](images, drawn.augmentation, self.targets[number])
+            if len(drawn.teachers) > 1:
+                values = {name: value / len(drawn.teachers) for name, value in values.items()}
             torch.stack(list(values.values())).sum().backward()
             for name, value in values.items():
                 together[name] = together[name] + value.detach() if name in together else value.detach()

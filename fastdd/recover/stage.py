@@ -32,6 +32,7 @@ from ..runtime.precision import float32_products
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
+from .capture import Capturer, CUDAGraphs, forbids_capture
 from .checkpoint import Checkpoint, identity
 from .loop import Losses, Zoomed, optimize
 from .matching.network_terms import NetworkDiRe, StepEmbeddings
@@ -63,6 +64,8 @@ class Recovery:
         matching: builds the signal that matches synthetic and real images; None: the method has none.
         taps: each teacher, frozen, with taps for the method's terms.
         objectives: shape of units -> an objective for each teacher; ``objective`` fills it.
+        forbids_capture: what forbids that steps are captured; None: nothing does.
+        capturer: makes what captures the steps of a unit; None: they are run as they are.
     """
 
     method: Method
@@ -76,9 +79,15 @@ class Recovery:
     matching: Callable[[], Signal] | None = None
     taps: list[Taps] = field(init=False)
     objectives: dict[Shape, list[Objective]] = field(init=False, default_factory=dict)
+    forbids_capture: str | None = field(init=False)
+    capturer: Callable[[], Capturer] | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.taps = [tapped(self.method.teacher_terms, teacher.network) for teacher in self.teachers]
+        networks = [teacher.card.network for teacher in self.teachers]
+        self.forbids_capture = forbids_capture(self.method, networks, self.device)
+        captured = self.config.capture is not False and self.forbids_capture is None
+        self.capturer = partial(CUDAGraphs, self.device) if captured else None
 
     @property
     def device(self) -> torch.device:
@@ -177,6 +186,7 @@ class Recovery:
                 signal=self.signal,
                 bar=bar,
                 checkpoint=checkpoint,
+                capturer=None if self.capturer is None else self.capturer(),
             )
         return teacher.denormalize(images), losses
 
@@ -256,6 +266,8 @@ def recover(
     done, failed, learned = 0, list[str](), list[dict[str, float]]()
     total = sum(iterations(recovery.method, unit) for unit in units)
     with progress(f"recover {arm}", total) as bar, UnitWriter(encoding_threads(recovery.device)) as writer:
+        if recovery.device.type == "cuda" and recovery.config.capture == "auto" and recovery.forbids_capture:
+            bar.line(f"steps are not captured as CUDA graphs: {recovery.forbids_capture}")
         for number in claims(f"recover/{arm}", len(units)):
             unit = units[number]
             checkpoint = _checkpoint(run.unit_state(arm, unit.index), recovery, unit)

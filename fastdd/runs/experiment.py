@@ -154,6 +154,10 @@ def check(
     for number, teacher in enumerate(experiment.teachers):
         teacher.check(experiment.terms_of(number), out, fresh)
     check_matching(experiment.arms, real, units=units is not None)
+    for arm, method in recipe.arms.items():
+        networks = [teacher.config.network for teacher in experiment.teachers[: experiment.teachers_of(arm)]]
+        forbids = recover.forbids_capture(method, networks, device)
+        recover.check_capture(arm, recipe.recover, forbids)
     if experiment.experts is not None:
         experiment.experts.check(out, fresh)
     _check_students(experiment)

@@ -130,12 +130,14 @@ class Term(ABC, Generic[C, T]):
         position: its place in the sum. Terms are added in this order, and those of one position in the order
             of their names; the rounding of all images depends on it.
         excludes: name of a term that cannot be combined with it -> the reason.
+        waits: whether the host waits for the GPU in its call; a step that waits cannot be a CUDA graph.
     """
 
     configuration: ClassVar[type[Config]]
     labels: ClassVar[Mapping[str, str]]
     position: ClassVar[int] = 100
     excludes: ClassVar[Mapping[str, str]] = {}
+    waits: ClassVar[bool] = False
 
     def __init__(self, config: C, context: Context) -> None:
         self.config, self.context, self.shape = config, context, context.shape

@@ -108,7 +108,8 @@ class ConvolutionTerm(Term[Convolution, Targets]):
         self.real_statistics = torch.cat(parts, dim=1)[:, None]
         self.shift = torch.cat(shifts)
         self.owners = torch.tensor(owners, device=self.device)
-        self.columns = self.owners.repeat_interleave(torch.tensor(self.widths, device=self.device))
+        widths = torch.tensor(self.widths, device=self.device)
+        self.columns = self.owners.repeat_interleave(widths, output_size=sum(self.widths))
         factors = [config.first, *[1.0] * (len(self.layers) - 1)]
         self.factors = config.weight * torch.tensor(factors, device=self.device)[self.owners]
         self.of_convolutions = torch.tensor(

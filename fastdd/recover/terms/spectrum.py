@@ -41,6 +41,7 @@ class SpectrumTerm(Term[Spectrum, None]):
     configuration = Spectrum
     labels: ClassVar = {"nuc": "diversity of the spectrum"}
     position = 60
+    waits = True  # torch looks whether the eigenvalues were found
 
     def targets(self, unit: Unit) -> None:
         return None

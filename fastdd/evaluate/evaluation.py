@@ -169,7 +169,8 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
     belongs = run_of(request.path)
     run = belongs[0] if belongs else None
     teacher_path = _teacher_path(request, run)
-    teacher = teachers.open_teacher(teacher_path, device, request.teacher_network)
+    with seeded(0):  # its network is built with random weights, before it gets its own
+        teacher = teachers.open_teacher(teacher_path, device, request.teacher_network)
     distilled = _open_set(request, teacher.card)
     recipe = distilled.source.recipe if distilled.source is not None else None
     seed = request.seed if request.seed is not None else recipe.seed if recipe is not None else 0

@@ -97,9 +97,14 @@ def run(
     Raises:
         fastdd.errors.InputError: bad input, or work that failed; one message says what, and what to do.
     """
+    from .config import Recipe
     from .recipes.resolve import resolve as resolve_all
     from .runtime.distributed import say_once
 
+    if not isinstance(recipe, str | Path | Recipe):
+        raise InputError(f"recipe is a {type(recipe).__name__}, expected a built-in name, a file or a Recipe")
+    if not isinstance(out, str | Path | None):
+        raise InputError(f"out is a {type(out).__name__}, expected a folder as a text or a Path")
     if isinstance(recipe, str | Path):
         if data is None:
             from .config.downloads import require_known_root

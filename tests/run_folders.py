@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from fastdd.run_folder import FORMAT, DataSplit, Manifest, RunFolder, write
-from fastdd.run_folder.results import Machine, StageWork, Versions
+from fastdd.run_folder import FORMAT, DataSplit, Manifest, RunFolder, read_manifest, write
+from fastdd.run_folder.results import Machine, StageWork, Versions, settings_hash
 from fastdd.runtime.files import write_json, write_text
 
 
@@ -30,6 +30,12 @@ def write_manifest(run: RunFolder, stages: Mapping[str, StageWork] | None = None
 def write_recipe(run: RunFolder, recipe: Mapping[str, object]) -> None:
     """recipe.yaml; keys that are not given have their defaults."""
     write_text(run.recipe, yaml.safe_dump(dict(recipe)))
+
+
+def begin_with(run: RunFolder, recipe: Mapping[str, object]) -> None:
+    """Make recipe and manifest of a finished run say that it began with this recipe."""
+    write_recipe(run, recipe)
+    write(run.manifest, read_manifest(run).model_copy(update={"settings_hash": settings_hash(dict(recipe))}))
 
 
 def write_splits(run: RunFolder, classes: Sequence[str], images: int = 1234) -> None:

@@ -278,3 +278,13 @@ def test_one_image_a_class_and_batch_normalization(
     )
     assert f"resnet8 {text}1" in error
     assert not (tmp_path / "out").exists()  # told before anything is made
+
+
+def test_what_holds_other_labels_or_none_is_not_to_be_labelled_again(
+    labelled: dict[str, Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = refused(capsys, "labels", "show", labelled["view"])
+    assert "holds no labels, its manifest.json is of something else; give labels/ARM of a run" in text
+    of_images = labelled["image"] / "labels" / "deda"
+    text = refused(capsys, "labels", "export-fkd", of_images, "--out", tmp_path / "fkd")
+    assert "deda.safetensors holds one label an image, and this needs labels of views" in text

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 
@@ -233,3 +234,27 @@ def test_aliases_in_the_recipe_of_a_run_are_no_bomb(out: Path, capsys: pytest.Ca
 def test_a_bank_of_another_teacher_is_deleted_and_not_the_run(out: Path) -> None:
     text = error_of(lambda: Bank.open(out / "bank").require("another", "data"))
     assert text.endswith("; delete that folder, and the same command builds it anew")
+
+
+def test_a_recipe_edited_in_the_run_folder_is_refused_by_all_that_read_it(
+    out: Path, capsys: pytest.CaptureFixture[str], one_thread: None
+) -> None:
+    file, tiny = out / "recipe.yaml", out.parent / "tiny.yaml"
+    whole = file.read_text()
+    file.write_text(whole.replace("ipc: 2", "ipc: 1"))
+    export = ("export", out, "--arm", "deda", "--to", "imagefolder", "--out", out.parent / "set")
+    for command in (("run", file, "--out", out), ("run", tiny, "--out", out), ("status", out), export):
+        assert f"error: {file} was edited after the run began" in refused(capsys, *command)
+    file.unlink()  # as the line says
+    fastdd.run(tiny, out)
+    assert file.read_text() == whole
+    assert main([str(word) for word in export]) == 0
+
+
+def test_the_place_of_the_data_may_be_edited_where_they_have_moved(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = yaml.safe_load((out / "recipe.yaml").read_text())
+    document["data"]["root"] = "elsewhere"
+    (out / "recipe.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    assert main(["status", str(out)]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -176,3 +177,14 @@ def test_an_arm_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     assert "is not whole" in fails(run)
     (run / "manifest.json").write_text("{")
     assert "manifest.json is damaged" in fails(run)
+
+
+def test_images_that_the_run_did_not_make_are_refused(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    classes = sorted((run / "images" / "deda").iterdir())
+    for chosen in (classes[3:4], classes):
+        for folder in chosen:
+            shutil.copy(folder / "00000.png", folder / "00002.png")
+        text = fails(run, arm="deda")
+        assert "holds 3 images of class" in text
+        assert text.endswith("but the run made 2; move away those that it did not make")

@@ -221,3 +221,17 @@ def test_the_command_tells_recipes_and_sets_apart(
     out = tmp_path / "again"
     shutil.copytree(run, out)
     assert main(["evaluate", str(tiny), "--out", str(out)]) == 0
+
+
+def test_real_images_that_changed_after_the_run_are_refused(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = json.loads((run / "manifest.json").read_text())
+    for split in ("train", "test"):
+        fingerprints = manifest["fingerprints"] | {split: "0" * 64}
+        (run / "manifest.json").write_text(json.dumps(manifest | {"fingerprints": fingerprints}))
+        with pytest.raises(InputError, match=rf"^digits has changed since .*: fingerprint of {split} 0000"):
+            open_evaluation(EvaluationRequest(run, arm="deda"), torch.device("cpu"))
+        open_evaluation(EvaluationRequest(run, arm="deda", data="digits"), torch.device("cpu"))
+        assert main(["metrics", str(run), "--arm", "deda", "--split", split]) == 2
+        assert "or give --real digits to take it as it is" in capsys.readouterr().err

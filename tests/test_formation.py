@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.io import decode_image
 
+import fastdd
 from fastdd.cli import main
 from fastdd.config import BatchSize, Formation, Method
 from fastdd.distilled import open_set
@@ -255,3 +257,14 @@ def test_formations_that_cannot_be_are_refused(
     assert main(["run", str(finished.parent / "tiny.yaml"), "--out", str(tmp_path / "out"), *given]) == 2
     assert text in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_formation_of_more_images_than_a_class_has_says_how_many_fit(
+    pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    overrides = ["arms.deda.formation={images: 4}", "arms.deda.batch.slots=all"]
+    with pytest.raises(InputError, match=r"^arms\.deda\.formation puts 4 .* class 'cat' holds 8 .* ipc to 2"):
+        fastdd.run(pets_recipe(pets), tmp_path / "out", overrides)
+    nine = "arms.deda.formation={images: 9, luma: 0.25, chroma: 0.25}"
+    with pytest.raises(InputError, match=r"puts 9 .*; put fewer into one$"):
+        fastdd.run(pets_recipe(pets), tmp_path / "out", [nine, overrides[1]])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from run_folders import begin_with
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -19,6 +20,7 @@ from fastdd.errors import InputError
 from fastdd.evaluate import teacher_features
 from fastdd.models import doors
 from fastdd.models.doors import give_object
+from fastdd.run_folder import RunFolder
 from fastdd.teachers import open_teacher
 from fastdd.teachers.card import METADATA_KEY
 
@@ -60,7 +62,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     for section in ("teacher", "student"):
         recipe[section]["network"] = FUNCTION
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    begin_with(RunFolder(folder), recipe)
     name_network(folder / "teacher.safetensors", FUNCTION)
     return folder
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from run_folders import begin_with
 from test_report import Page, make_run, write_losses
 
 from fastdd.cli import main
@@ -16,13 +17,14 @@ from fastdd.report import report, report_runs
 from fastdd.report.figures import loss_figure
 from fastdd.report.finished_run import read_run
 from fastdd.report.grid_axis import grid_axis
+from fastdd.run_folder import RunFolder
 
 
 def with_students(run: Path, accuracy: float) -> Path:
     """A run with a second kind of students, all of one accuracy."""
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["students"] = {"hard": {"network": "convnet1", "labels": "hard"}}
-    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    begin_with(RunFolder(run), recipe)
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["students"] = {"hard": {"text": "convnet1, 7 steps", "hash": "cafe0bad", "seeds": 1}}
     for arm in metrics["arms"].values():

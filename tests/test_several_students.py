@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from run_folders import begin_with
 from test_report import Page, make_run
 
 import fastdd
@@ -165,7 +166,7 @@ def test_the_page_tells_network_labels_and_the_best_of_all(tmp_path: Path) -> No
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["student"] = {"network": "convnet1", "labels": "hard"}
     recipe["students"] = {"soft": {"network": "resnet8"}}
-    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    begin_with(RunFolder(run), recipe)
     with pytest.raises(InputError, match=r"metrics\.json is damaged \(students and .* differ in 'soft'\)"):
         report(run)
     metrics = json.loads((run / "metrics.json").read_text())

@@ -282,3 +282,15 @@ def test_processes_share_every_run_of_a_sweep(recipe: str, tmp_path: Path, one_t
     assert (tmp_path / "two" / "sweep.json").read_bytes() == (tmp_path / "one" / "sweep.json").read_bytes()
     for run in ("seed-0", "seed-1"):
         assert results(tmp_path / "two" / run) == results(tmp_path / "one" / run)
+
+
+def test_a_value_that_the_grid_sets_anyway_is_refused(recipe: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"^method\.gamma=3 has no effect, since --grid method\.gamma sets it"
+    ):
+        grid("method.gamma=0,50", overrides=["method.gamma=3"])
+    with pytest.raises(InputError, match=r"^--seeds 3 and student\.seeds=1 both set the number of students"):
+        sweep(recipe, ["student.seeds=1,2"], tmp_path / "none", seeds=3)
+    with pytest.raises(InputError, match=r"^--seeds 3 and student\.seeds=1 both set"):
+        sweep(recipe, ["ipc=1,2"], tmp_path / "none", ["student.seeds=1"], seeds=3)
+    assert grid("arms.deda.steps=1,2", overrides=["method.steps=3"]).runs  # SRe2L has the 3

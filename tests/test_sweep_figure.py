@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from run_folders import begin_with
 from test_report import Page, make_run
 
 from fastdd.errors import InputError
 from fastdd.report import SweptRun, SweptSet, accuracy_by_key, report, sweep_svg
 from fastdd.report.grid_axis import AFTER_ZERO, FIRST, LAST, grid_axis
 from fastdd.report.sweep_figure import PANEL
+from fastdd.run_folder import RunFolder
 
 GAMMA = "method.terms.gaussian.gamma"
 
@@ -151,7 +153,7 @@ def test_numbers_without_room_are_left_out() -> None:
 
 def write_sweep(run: Path, points: object) -> Path:
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
-    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"sweep": {"keys": [GAMMA], "points": points}}))
+    begin_with(RunFolder(run), recipe | {"sweep": {"keys": [GAMMA], "points": points}})
     return run
 
 

@@ -269,3 +269,13 @@ def test_merge_keys_are_unknown_keys(tmp_path: Path) -> None:
 def test_written_recipes_read_the_same_by_both_rules(value: str) -> None:
     text = dump_yaml({"a": value, "b": [1, 2.5, 1e-5, None, True]})
     assert load_yaml(text, "text") == yaml.safe_load(text) == {"a": value, "b": [1, 2.5, 1e-5, None, True]}
+
+
+def test_what_is_no_recipe_or_folder_is_refused_in_python() -> None:
+    for value in ({"ipc": 1}, None, 5):
+        with pytest.raises(
+            InputError, match=r"^recipe is a \w+, expected a built-in name, a file or a Recipe"
+        ):
+            fastdd.run(value)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^out is a int, expected a folder as a text or a Path"):
+        fastdd.run("digits", out=5)  # type: ignore[arg-type]

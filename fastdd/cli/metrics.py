@@ -115,7 +115,10 @@ def _measure_set(
     if arguments.real is None:
         check_recorded_root(root, "--real")
     follow_links = data is not None and arguments.real is None and data.follow_links
-    real = open_dataset(root, split_named(arguments.split), follow_links=follow_links)
+    kind = data.fingerprint if data is not None and arguments.real is None else "names"
+    real = open_dataset(root, split_named(arguments.split), kind, follow_links=follow_links)
+    if distilled.source is not None and arguments.real is None and not distilled.source.manifest.skipped:
+        distilled.source.require_unchanged(real.split, real.fingerprint, "--real")
     labels = distilled.classes_of(real.classes)
     height, width = distilled.images.shape[2:]
     resize = data.resize if data and arguments.real is None and arguments.size is None else None

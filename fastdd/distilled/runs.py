@@ -36,6 +36,26 @@ class RunSource:
         """How the images were made."""
         return self.recipe.arms.get(self.arm, RANDOM_REAL)
 
+    def require_unchanged(self, split: str, fingerprint: str, option: str) -> None:
+        """Refuse real images of the run's recipe that are others than when the run was made.
+
+        Args:
+            split: ``train`` or ``test``.
+            fingerprint: that of the split now.
+            option: the option with which other images are given.
+
+        Raises:
+            InputError: they have changed.
+        """
+        known = self.manifest.fingerprints.get(split, fingerprint)
+        if known != fingerprint:
+            root = self.recipe.data.root
+            raise InputError(
+                f"{root} has changed since {self.folder} was made from it: fingerprint of {split} "
+                f"{known[:12]} then, {fingerprint[:12]} now; put it back, or give {option} {root} "
+                "to take it as it is"
+            )
+
 
 def read_source(run: RunFolder, arm: str) -> RunSource:
     """What a run's folder says of an arm's set.

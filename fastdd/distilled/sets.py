@@ -189,7 +189,8 @@ def open_set(
 
 
 def _require_whole(found: ImageFiles, source: RunSource) -> None:
-    """Refuse an arm whose recovery is not finished: some classes lack images that others have."""
+    """Refuse an arm whose recovery is not finished, so that some classes lack images that others have, and
+    one with images that the run did not make."""
     classes = source.splits[0].classes if source.splits else found.classes
     extra, missing = sorted({*found.classes} - {*classes}), sorted({*classes} - {*found.classes})
     if extra:
@@ -199,7 +200,13 @@ def _require_whole(found: ImageFiles, source: RunSource) -> None:
         )
     counts = Counter(dict.fromkeys(missing, 0))
     counts.update(found.classes[label] for label in found.labels)
-    least, most = min(counts, key=lambda name: counts[name]), max(counts.values())
+    name, most = counts.most_common(1)[0]
+    if source.method.offset is None and most > source.recipe.ipc:
+        raise InputError(
+            f"{found.folder} holds {counted(most, 'image')} of class {name!r}, but the run made "
+            f"{source.recipe.ipc}; move away those that it did not make"
+        )
+    least = min(counts, key=lambda name: counts[name])
     if counts[least] < most:
         raise InputError(
             f"{found.folder} holds {counted(counts[least], 'image')} of class {least!r}, others have "

@@ -184,6 +184,9 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
             settle_student(config, len(distilled), number)
         ipc = int(classes.bincount().max()) // distilled.images_per_file
         real = RealData(_real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed), device)
+        if distilled.source is not None and request.data is None:
+            for split in (real.train, real.test_set):
+                distilled.source.require_unchanged(split.split, split.fingerprint, "--data")
         _check_real(real, distilled, teacher.card, teacher_path)
         full = FullSet(real, settle_student(configs[0], len(distilled), number), seed)
         identity: Identity = {

@@ -127,7 +127,11 @@ def read_manifest(folder: Path) -> LabelManifest | None:
         return None
     remedy = "delete the folder and label again"
     content = read(path, dict[str, JsonValue], remedy)
-    if content.pop("schema", None) != SCHEMA:
+    if "schema" not in content:
+        raise InputError(
+            f"{folder} holds no labels, its {MANIFEST} is of something else; give labels/ARM of a run"
+        )
+    if content.pop("schema") != SCHEMA:
         raise InputError(
             f"{path} is of another version, this one reads labels of schema {SCHEMA}; label again"
         )

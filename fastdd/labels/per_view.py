@@ -104,6 +104,11 @@ class StoredLabels:
                 "which labels.per=view makes"
             )
         manifest = read_manifest(folder)
+        if manifest is None and folder.with_name(f"{folder.name}.safetensors").is_file():
+            raise InputError(
+                f"{folder}.safetensors holds one label an image, and this needs labels of views, which "
+                "labels.per=view makes"
+            )
         if manifest is None:
             raise InputError(
                 f"{folder} holds no labels ({MANIFEST} is missing); make them with `fastdd label RECIPE`"

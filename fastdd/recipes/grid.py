@@ -102,6 +102,8 @@ def expand(recipe: str, axes: Sequence[Axis], overrides: Sequence[str] = (), add
     addresses = first.addresses[len(overrides) :]
     _require_apart(axes, addresses)
     _require_distinct(axes, addresses)
+    for text, found in zip(overrides, first.addresses, strict=False):
+        _require_effect(text, found, axes, addresses)
     of_runs = [axis for axis, found in zip(axes, addresses, strict=True) if found[0][0] != "arms"]
     of_arms = [axis for axis in axes if axis not in of_runs]
     runs: list[GridRun] = []
@@ -162,6 +164,23 @@ def _require_apart(axes: Sequence[Axis], addresses: Sequence[Sequence[Address]])
                     both = max(path, other, key=len)
                     raise InputError(f"--grid {axis.key} and --grid {key} both set {both}; use one")
         seen |= dict.fromkeys(paths, axis.key)
+
+
+def _require_effect(
+    text: str, found: Sequence[Address], axes: Sequence[Axis], addresses: Sequence[Sequence[Address]]
+) -> None:
+    """Refuse an override of which the grid sets every value anew.
+
+    Args:
+        text: the override.
+        found: addresses of the values that it sets.
+        axes: the grid.
+        addresses: for each axis, the addresses of the values that it sets.
+    """
+    for axis, swept in zip(axes, addresses, strict=True):
+        outer = tuple(f"{'.'.join(address)}." for address in swept)
+        if all(f"{'.'.join(address)}.".startswith(outer) for address in found):
+            raise InputError(f"{text} has no effect, since --grid {axis.key} sets it; leave one of them out")
 
 
 def _joined(name: str, points: Sequence[Resolved], given: int) -> Recipe:

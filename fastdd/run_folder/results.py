@@ -5,6 +5,8 @@ Fields are the keys of the files, in their order.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -15,7 +17,7 @@ from ..config.yaml_text import load_yaml
 from ..errors import InputError
 from ..runtime.files import write_json
 from .paths import RunFolder
-from .reading import damaged, first_fault, read, read_text
+from .reading import AGAIN, damaged, first_fault, read, read_text
 
 FORMAT = 2
 """Number of the run folder's format, noted in the manifest. It rises when folders of earlier versions of
@@ -79,6 +81,8 @@ class Manifest(Record):
     """why no students learn from the whole training set; null: they do"""
     skipped: dict[str, list[str]] | None = None
     """names and faults of unreadable images, by split; absent: none was skipped"""
+    settings_hash: str | None = None
+    """``settings_hash`` of recipe.yaml as the run began; absent: an earlier version made the run"""
 
 
 def stage_of(name: str, student: str, arm: str) -> str:
@@ -381,10 +385,12 @@ def read_recipe(run: RunFolder) -> Recipe:
     """recipe.yaml of a run folder.
 
     Raises:
-        InputError: it is missing or damaged, names a term that is not registered in this process, or has
-            other keys than recipes of this version.
+        InputError: it is missing, damaged or edited, names a term that is not registered in this process,
+            or has other keys than recipes of this version.
     """
     plain = recipe_text(run)
+    if run.manifest.is_file() and format_of(run) == FORMAT:
+        require_unedited(run, read_manifest(run), plain)
     _require_terms(run, plain)
     try:
         return Recipe.model_validate(plain)
@@ -393,6 +399,30 @@ def read_recipe(run: RunFolder) -> Recipe:
             f"{run.recipe} is damaged or of another version of fastdd ({first_fault(error)}); make the run "
             "again in another folder"
         ) from error
+
+
+def require_unedited(run: RunFolder, manifest: Manifest, plain: object) -> None:
+    """Refuse a recipe.yaml that says something else than when the run began, but for where the data lie.
+
+    Args:
+        plain: what recipe.yaml says now.
+
+    Raises:
+        InputError: it was edited, so that the run's results would be told of settings that they are not of.
+    """
+    if manifest.settings_hash is not None and manifest.settings_hash != settings_hash(plain):
+        raise InputError(
+            f"{run.recipe} was edited after the run began, so its values are not those of the results; take "
+            f"the edit back, or delete the file and {AGAIN}; for other values run a copy of it in another "
+            "folder with --out"
+        )
+
+
+def settings_hash(plain: object) -> str:
+    """First 12 hex digits of the sha256 of a resolved recipe without data.root, the place of the data."""
+    if isinstance(plain, dict) and isinstance(plain.get("data"), dict):
+        plain = plain | {"data": {key: value for key, value in plain["data"].items() if key != "root"}}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def recipe_text(run: RunFolder) -> object:

@@ -37,6 +37,8 @@ from .results import (
     read_manifest,
     recipe_text,
     refuse_format,
+    require_unedited,
+    settings_hash,
     write,
 )
 
@@ -122,7 +124,7 @@ def check_folder(path: Path, recipe: Recipe, *, fresh: bool = False) -> None:
 
     Raises:
         InputError: path is a file, or the folder holds something else, a run of another recipe (the
-            differences are named) or a run of another version.
+            differences are named), a run of another version, or one whose recipe.yaml was edited.
     """
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; choose another folder with --out")
@@ -135,6 +137,8 @@ def check_folder(path: Path, recipe: Recipe, *, fresh: bool = False) -> None:
         return
     if run.manifest.is_file() and (found := format_of(run)) != FORMAT:
         raise refuse_format(run, found)
+    if (begun := _manifest(run)) is not None:
+        require_unedited(run, begun, earlier)
     _require_same(path, earlier, as_plain(recipe))
 
 
@@ -285,6 +289,7 @@ def _new(recipe: Recipe, full_set_left_out: str | None) -> Manifest:
             device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         ),
         recipe_hash=recipe_hash(recipe),
+        settings_hash=settings_hash(as_plain(recipe)),
         fingerprints={},
         stages={},
         full_set_left_out=full_set_left_out,

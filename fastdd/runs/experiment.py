@@ -228,11 +228,23 @@ def _check_students(experiment: Experiment) -> None:
     for arm, method in experiment.arms.items():
         if method.formation is not None:
             check_formation(method.formation, real.shape)
-            real.choose(experiment.seen(arm))  # as many real images a class as the arm starts from
+            _check_enough_images(experiment, arm)
     classes = len(experiment.classes)
     labeller = outline("teacher.network", teacher.network, classes, real.shape, trains=False).train()
     for student in experiment.students:
         _check_student(experiment, student, labeller)
+
+
+def _check_enough_images(experiment: Experiment, arm: str) -> None:
+    """Refuse a formation that takes more real images of a class to start from than there are."""
+    wanted, ipc, counts = experiment.seen(arm), experiment.recipe.ipc, experiment.real.train.counts
+    if wanted > (fewest := min(counts)):
+        most = fewest * ipc // wanted
+        raise InputError(
+            f"arms.{arm}.formation puts {wanted // ipc} real images into one, so ipc {ipc} takes {wanted} "
+            f"of a class, but class {experiment.classes[counts.index(fewest)]!r} holds {fewest} of train; "
+            + (f"set ipc to {most} or less" if most else "put fewer into one")
+        )
 
 
 def _check_student(experiment: Experiment, student: str, labeller: nn.Module) -> None:

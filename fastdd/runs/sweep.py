@@ -61,6 +61,10 @@ def sweep(
     if seeds is not None:
         names = resolved.recipe.students
         counted = [f"student.seeds={seeds}", *(f"students.{name}.seeds={seeds}" for name in names)]
+        for text, found in zip([*overrides, *first], resolved.addresses, strict=True):
+            paths = [".".join(address) for address in found]
+            if any(path.startswith("student") and path.endswith(".seeds") for path in paths):
+                raise InputError(f"--seeds {seeds} and {text} both set the number of students; leave one out")
     expanded = expand(recipe, axes, [*overrides, *counted], add)
     folder = Path(out or f"runs/{expanded.runs[0].recipe.name}-sweep")
     if expanded.runs[0].folder and RunFolder(folder).recipe.exists():

@@ -59,9 +59,10 @@ class Bank(Config):
 class Recover(Config):
     """How the work of recover is cut and computed, which changes results by rounding alone."""
 
-    unit_images: Count | Literal["auto"] = 100
-    """images optimized together; a unit holds as many whole batches as fit, at least one. auto: by free
-    memory"""
+    unit_images: Count | Literal["auto"] = "auto"
+    """images optimized together; a unit holds as many whole batches as fit, at least one. auto: on a CPU 100,
+    on a GPU as many as its free memory holds, at most 1000; fewer where the memory is scarce, or processes
+    would have none. It is decided once for a run folder"""
     precision: Precision = "fp32"
     compile: bool | Literal["auto"] = "auto"
     """one compiled graph for all units of a shape; auto: on a CPU, for an arm with work enough to repay the

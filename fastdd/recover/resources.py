@@ -1,6 +1,9 @@
 """How many images fit into the memory, and whether compiling an arm's steps pays.
 
-The free memory bounds the images that are optimized at once: each keeps the tensors of its forward pass.
+On a GPU a unit is as large as fits, since each step launches the same kernels whatever the unit's size. An
+image takes the tensors of its forward pass, about as much again for gradients, and ``STATE_BYTES``
+for each of its numbers. On a CPU a unit of 100 images is as fast as a larger one.
+
 Compiling costs a minute or more for each shape of unit and then saves time on every image. Measured on two
 AVX2 cores with all statistics on, a compiled step takes 0.7 of the plain step's time, about a millisecond
 less for each megabyte that an image's forward pass keeps. So the work is measured in bytes: images x steps x
@@ -19,7 +22,8 @@ from torch import Tensor
 
 from ..config import Method, Precision, Recover
 from ..models.build import as_input
-from ..runtime.memory import memory_budget
+from ..runtime.distributed import world_size
+from ..runtime.memory import free_device_memory, memory_budget
 from ..runtime.precision import autocast
 from ..teachers import Taps
 from .plan import Unit
@@ -28,7 +32,12 @@ from .steps import iterations, rounds_of
 GPU_SHARE = 0.7
 """share of a GPU's free memory that a unit may take"""
 MOST_IMAGES = 1000
-"""largest number of images in a unit; more images fill no machine better"""
+"""largest number of images in a unit on a GPU; more images fill none better"""
+MOST_IMAGES_ON_CPU = 100
+"""the same on a CPU"""
+STATE_BYTES = 6 * 4
+"""bytes of a number of an image in float32: the image, what augmentation makes of it, the gradients of both
+and Adam's two moments"""
 BYTES_WORTH_COMPILING = 120e9
 """work in bytes for each shape of unit from which on compiling pays; on an idle machine half of it would
 do"""
@@ -56,11 +65,23 @@ def bytes_per_image(taps: Taps, shape: tuple[int, int, int], precision: Precisio
     return sum(seen.values())
 
 
-def images_that_fit(taps: Taps, shape: tuple[int, int, int], precision: Precision, most: int) -> int:
-    """Number of images whose step fits into the free memory, from 1 to ``most``."""
-    device = next(taps.parameters()).device
-    free = GPU_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else memory_budget()
-    return max(1, min(most, MOST_IMAGES, int(free / (2 * bytes_per_image(taps, shape, precision)))))
+def images_that_fit(device: torch.device, each: int, total: int) -> int:
+    """Images a unit whose step fits into the free memory, at least 1.
+
+    On a CPU they are at most 100. On a GPU they are at most 1000, and so few that each process of torchrun
+    has a unit.
+
+    Args:
+        device: where the units are optimized.
+        each: bytes that a step takes for an image.
+        total: images of all units.
+    """
+    if device.type == "cuda":
+        free = GPU_SHARE * free_device_memory(device)
+        most = min(MOST_IMAGES, -(-total // world_size()))
+    else:
+        free, most = memory_budget(), MOST_IMAGES_ON_CPU
+    return max(1, min(most, int(free // each)))
 
 
 def has_compiler() -> bool:

@@ -12,6 +12,7 @@ changes neither its content nor its seeds nor its result.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
@@ -27,7 +28,8 @@ from ..distilled.images import save_images, stored_files
 from ..distilled.zoom import collage
 from ..errors import InputError
 from ..run_folder import RunFolder, UnitLog, UnitPlan, read, write
-from ..runtime.distributed import barrier, claims, is_main
+from ..runtime.console import counted
+from ..runtime.distributed import barrier, claims, is_main, say_once
 from ..runtime.precision import float32_products
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
@@ -39,7 +41,7 @@ from .matching.network_terms import NetworkDiRe, StepEmbeddings
 from .objective import Objective, Signal, TeacherSignal, draws
 from .perturb import Climb, perturbed
 from .plan import ClassSlots, Rows, Unit, UnitError, all_units
-from .resources import compiles, images_that_fit
+from .resources import STATE_BYTES, bytes_per_image, compiles, images_that_fit
 from .saving import UnitWriter, encoding_threads
 from .shared import Shared
 from .steps import iterations, rounds_of
@@ -103,6 +105,14 @@ class Recovery:
         """Replace ``compile: auto`` by a decision on all units of the arm; until then nothing is compiled."""
         compile = compiles(self.config, self.method, units, self.taps, shape=self.shape)
         self.config = self.config.model_copy(update={"compile": compile})
+
+    def images_that_fit(self, num_classes: int, ipc: int) -> int:
+        """Images a unit, where ``recover.unit_images`` is auto, for the memory that is free now."""
+        units = all_units(self.method, ipc, num_classes, len(self.teachers), unit_images=1)
+        # A step passes one teacher after another.
+        kept = max(bytes_per_image(taps, self.shape, self.config.precision) for taps in self.taps)
+        each = 2 * kept + STATE_BYTES * math.prod(self.shape)
+        return images_that_fit(self.device, each, sum(len(unit.rows) for unit in units))
 
     def objective(self, shape: Shape) -> list[Objective]:
         """The objective of each teacher, compiled once for all units of a shape."""
@@ -218,15 +228,13 @@ class Recovery:
 def units_of(arm: str, recovery: Recovery, run: RunFolder, *, num_classes: int, ipc: int) -> list[Unit]:
     """All units of an arm.
 
-    The images a unit are decided once for a run folder and written there. ``recovery`` decides whether to
-    compile.
+    The images a unit are decided once for a run folder and written there, since a unit's log tells its
+    images by its number. ``recovery`` decides whether to compile.
     """
     size, path = recovery.config.unit_images, run.plan(arm)
     if size == "auto":
         if is_main() and not path.is_file():
-            taps, shape = recovery.taps[0], recovery.shape
-            most = images_that_fit(taps, shape, recovery.config.precision, num_classes * ipc)
-            write(path, UnitPlan(unit_images=most))
+            write(path, UnitPlan(unit_images=recovery.images_that_fit(num_classes, ipc)))
         barrier()
         size = read(path, UnitPlan).unit_images
     units = all_units(recovery.method, ipc, num_classes, len(recovery.teachers), unit_images=size)
@@ -237,10 +245,24 @@ def units_of(arm: str, recovery: Recovery, run: RunFolder, *, num_classes: int, 
 def unfinished(
     arm: str, recovery: Recovery, run: RunFolder, *, num_classes: int, ipc: int, part: range | None = None
 ) -> list[Unit]:
-    """The arm's units that the run folder lacks; with ``part`` only those with an index in it."""
+    """The arm's units that the run folder lacks; with ``part`` only those with an index in it.
+
+    Units that another machine planned, and that may not fit into the memory of this one, are told of.
+    """
+    continued = run.plan(arm).is_file()
     units = units_of(arm, recovery, run, num_classes=num_classes, ipc=ipc)
     wanted = [unit for unit in units if part is None or unit.index in part]
-    return [unit for unit in wanted if not run.unit(arm, unit.index).is_file()]
+    left = [unit for unit in wanted if not run.unit(arm, unit.index).is_file()]
+    if left and continued and recovery.config.unit_images == "auto":
+        size, fit = read(run.plan(arm), UnitPlan).unit_images, recovery.images_that_fit(num_classes, ipc)
+        # Units that hold no more than one batch cannot be smaller.
+        if size > fit and any(len(unit.batches) > 1 and len(unit.rows) > fit for unit in left):
+            say_once(
+                f"recover {arm}: its units hold up to {counted(size, 'image')}, as {run.plan(arm)} says, and "
+                f"the memory that is free here is for {fit}; if it does not suffice, delete "
+                f"{run.recovery(arm)} to start the arm again in smaller units"
+            )
+    return left
 
 
 def recover(

@@ -53,9 +53,15 @@ def memory_budget() -> int:
     return sys.maxsize if available is None else int(BUDGET * available)
 
 
+def free_device_memory(device: torch.device) -> int:
+    """Bytes of a GPU that this process may still allocate: what is free, and what torch keeps for reuse."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
 def device_budget(device: torch.device) -> int:
     """Bytes that images may take now on a device: BUDGET of what is free there."""
-    return int(BUDGET * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else memory_budget()
+    return int(BUDGET * free_device_memory(device)) if device.type == "cuda" else memory_budget()
 
 
 def require_memory(needed: int, what: str, remedy: str) -> None:

@@ -63,7 +63,7 @@ def test_paths_are_those_of_the_files(finished: Path) -> None:
     assert run.is_run()
     assert run.arms() == ["deda", "random", "sre2l", "sre2l+dire"]
     files = [run.recipe, run.log, run.report, run.embeddings, run.teacher(), run.image("deda", "3", 1, "png")]
-    files += [run.unit("deda", 0), run.labels("deda", "image"), run.student("full", 1)]
+    files += [run.unit("deda", 0), run.student("full", 1)]
     assert all(path.is_file() for path in files)
     assert not any(path.exists() for path in (run.labels("deda", "view"), run.plan("deda"), run.teacher("x")))
     assert run.image("deda", "3", 1, "jpeg").name == "00001.jpg"

@@ -11,6 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers with as many threads as cores would wait for one another
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 
 if (

@@ -25,6 +25,7 @@ from limits import bounded, damages, tries
 from pictures import tar
 from PIL import Image
 
+import fastdd
 from fastdd.bank import Bank
 from fastdd.cli import main
 from fastdd.data import check
@@ -218,7 +219,9 @@ JSON_FILES = (
 @pytest.fixture(scope="module")
 def copy(finished: Path, folder: Path) -> Path:
     """A finished run that each example changes and puts back."""
-    return Path(shutil.copytree(finished, folder / "run"))
+    run = Path(shutil.copytree(finished, folder / "run"))
+    fastdd.run(finished.parent / "tiny.yaml", run, until="label")
+    return run
 
 
 def changed(document: object, places: list[int], value: object) -> object:

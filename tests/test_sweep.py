@@ -103,7 +103,7 @@ def test_a_teacher_of_the_committee_is_of_the_run() -> None:
 
 
 def test_the_grid_goes_over_the_overrides() -> None:
-    (run,) = grid("method.gamma=7", overrides=["arms.deda.gamma=3", "method.steps=5"]).runs
+    (run,) = grid("method.gamma=7", overrides=["method.steps=5"]).runs
     method = run.recipe.arms["deda-gamma-7"]
     assert method.terms.gaussian is not None
     assert (method.terms.gaussian.gamma, method.steps) == (7, 5)

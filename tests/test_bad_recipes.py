@@ -12,20 +12,10 @@ from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
+from small_recipe import SMALL
 
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
-
-RECIPE = """\
-ipc: 1
-data: {root: digits, channels: 1}
-teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, pad: 1}
-method: {steps: 2}
-arms: {deda: {method: deda}, plain: {lr: 0.1, terms: {ce: {}}}}
-committee: {second: {network: resnet8, mean: [0.305], std: [0.376]}}
-students: {other: {network: convnet1}}
-student: {network: resnet8, steps: 2, batch: 10, pad: 1, seeds: 1}
-"""
 
 KEYS = """\
 ipcc=3 -> unknown key 'ipcc'
@@ -416,7 +406,7 @@ def refused(name: str, overrides: list[str]) -> str:
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("bad") / "own.yaml"
-    path.write_text(RECIPE)
+    path.write_text(SMALL)
     resolve(str(path))
     return str(path)
 

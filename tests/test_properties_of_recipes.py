@@ -17,6 +17,7 @@ pytest.importorskip("hypothesis", reason="pip install 'fastdd[dev]'")
 from hypothesis import given
 from hypothesis import strategies as st
 from limits import bounded, damages, tries
+from small_recipe import SMALL
 
 from fastdd.config import Recipe
 from fastdd.config.validation import schema
@@ -27,17 +28,6 @@ from fastdd.recipes.resolve import resolve, resolve_student, table
 
 LONGEST_LINE = 4000
 """characters of a message; what was typed is shortened in it"""
-SMALL = """\
-ipc: 1
-data: {root: digits, channels: 1}
-teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, pad: 1}
-method: {steps: 2}
-arms: {deda: {method: deda}, plain: {lr: 0.1, terms: {ce: {}}}}
-committee: {second: {network: resnet8, mean: [0.305], std: [0.376]}}
-students: {other: {network: convnet1}}
-student: {network: resnet8, steps: 2, batch: 10, pad: 1, seeds: 1}
-"""
-"""a recipe that has a section of each kind, with names of the user's"""
 
 
 # -- what is typed ---------------------------------------------------------------------------------

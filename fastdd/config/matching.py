@@ -180,11 +180,6 @@ class Match(Config):
                 "match.kernel has no network, so terms go through the teacher; set match.added.through to "
                 "teacher"
             )
-        if self.trajectory is not None and self.added.through == "network":
-            raise ValueError(
-                "match.trajectory has one network after another in a step, so terms go through the teacher; "
-                "set match.added.through to teacher"
-            )
         return self
 
     @property

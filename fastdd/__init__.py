@@ -39,8 +39,13 @@ __all__ = [
 ]
 
 
-def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Recipe:
+def resolve(
+    recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = (), arms: Sequence[str] = ()
+) -> Recipe:
     """A validated recipe from a built-in name or a YAML file, with ``key=value`` overrides.
+
+    Args:
+        recipe, overrides, add, arms: as for ``run``.
 
     Raises:
         fastdd.errors.InputError: an unknown name, key or method, or a value of the wrong type or out of
@@ -48,7 +53,7 @@ def resolve(recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = ())
     """
     from .recipes.resolve import resolve as resolve_all
 
-    return resolve_all(recipe, overrides, add).recipe
+    return resolve_all(recipe, overrides, add, arms).recipe
 
 
 @refusals_explained()
@@ -58,6 +63,7 @@ def run(
     overrides: Sequence[str] = (),
     add: Sequence[str] = (),
     *,
+    arms: Sequence[str] = (),
     fresh: bool = False,
     until: str = "report",
     part: range | None = None,
@@ -75,6 +81,7 @@ def run(
             recipe is continued.
         overrides: ``key=value`` texts; with a recipe by name or file only.
         add: additions for every method, such as ``["dire"]``; with a recipe by name or file only.
+        arms: names of the recipe's arms that are kept; empty: all; with a recipe by name or file only.
         fresh: delete an earlier run in that folder first.
         until: the last stage to do: squeeze, bank, experts, recover, label, evaluate or
             report. label stores soft labels even where no students read them.
@@ -111,11 +118,11 @@ def run(
             from .recipes.resolve import data_root
 
             require_known_root(data_root(str(recipe), overrides))  # before torch is imported
-        found = resolve_all(str(recipe), overrides, add)
+        found = resolve_all(str(recipe), overrides, add, arms)
         say_once(found.note)
         resolved = found.recipe
-    elif overrides or add:
-        raise InputError("overrides and add need a recipe by name or file; a Recipe object is complete")
+    elif overrides or add or arms:
+        raise InputError("overrides, add and arms need a recipe by name or file; a Recipe object is complete")
     else:
         resolved = recipe
     from .runs.given_networks import with_given_networks

@@ -36,6 +36,11 @@ def spread(values: Fractions) -> str:
     return f"{100 * statistics.mean(fractions):.1f}{deviation}"
 
 
+def with_deviation(value: float, deviation: float | None, digits: int) -> str:
+    """A value and its standard deviation, where it has one: ``27.2 ± 0.4``."""
+    return f"{value:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
+
+
 def refuse_diverged(lines: Sequence[str], remedy: str) -> None:
     """End a command whose results lack the accuracies of students that diverged.
 

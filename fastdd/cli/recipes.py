@@ -16,12 +16,22 @@ def add(commands: Commands) -> None:
 def _recipes(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from ..recipes.presets import data_set, dataset_names, method_names, read, single_names
+    from ..recipes.presets import (
+        data_set,
+        dataset_names,
+        item_title,
+        method_names,
+        paper_items,
+        read,
+        single_names,
+    )
 
     rows = Table("recipe", "what it does", box=None, header_style="bold")
     for name in single_names():
         rows.add_row(name, str(read(name).values["description"]))
     for name in dataset_names():
         rows.add_row(f"{name}-METHOD", str(data_set(name, name)["description"]))
+    for name in paper_items():
+        rows.add_row(name, item_title(name))
     show_table(rows)
     print(f" METHOD is one of: {', '.join(method_names())}")

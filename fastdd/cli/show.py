@@ -23,7 +23,7 @@ def _show(arguments: argparse.Namespace) -> None:
     from ..runtime.distributed import say_once
 
     rows = Table("key", "value", "set by", "source", box=None, header_style="bold")
-    resolved = resolve(arguments.recipe, arguments.overrides, arguments.add)
+    resolved = resolve(arguments.recipe, arguments.overrides, arguments.add, arguments.arms)
     for row in table(resolved):
         value = "null" if row.value is None else str(row.value)
         rows.add_row(row.path, value, row.origin, row.source)

@@ -11,7 +11,7 @@ from ..config import CONTROL, FULL
 from ..config.naming import student_titles
 from ..runtime.console import counted
 from ..runtime.distributed import is_main
-from .console import refuse_diverged, say, show_table, spread
+from .console import refuse_diverged, say, show_table, spread, with_deviation
 from .options import Commands
 
 if TYPE_CHECKING:
@@ -72,6 +72,17 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="add its terms to every method that lacks them, for example dire",
     )
+    parser.add_argument(
+        "--arms",
+        metavar="NAMES",
+        type=_names,
+        default=[],
+        help="keep these arms of the recipe alone, for example sre2l,deda (default: all)",
+    )
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _range(text: str) -> range:
@@ -92,6 +103,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
         arguments.out,
         arguments.overrides,
         arguments.add,
+        arms=arguments.arms,
         fresh=arguments.fresh,
         until=until,
         part=part,
@@ -118,8 +130,9 @@ def _next(arguments: argparse.Namespace, result: RunResult) -> str:
         idle.add("label")
     following = next(name for name in names[names.index(arguments.command) + 1 :] if name not in idle)
     added = [text for name in arguments.add for text in ("--add", name)]
+    arms = ["--arms", ",".join(arguments.arms)] if arguments.arms else []
     out = [] if arguments.out is None else ["--out", arguments.out]
-    command = shlex.join(["fastdd", following, arguments.recipe, *arguments.overrides, *added, *out])
+    command = shlex.join(["fastdd", following, arguments.recipe, *arguments.overrides, *added, *arms, *out])
     part: range | None = getattr(arguments, "part", None)
     if part is None:
         return f"; next: {command}"
@@ -136,6 +149,8 @@ def print_result(result: RunResult) -> None:
         f"{metrics.teacher.network}{reached}"
     )
     _print_arms(result)
+    if metrics.published is not None:
+        print_published(metrics)
     for name, protocol in {"": metrics.protocol, **metrics.students}.items():
         of = f" of {name}" if name else ""
         say(f"protocol{of} {protocol.hash}: {protocol.text}; {counted(protocol.seeds, 'seed')}")
@@ -154,6 +169,24 @@ def print_result(result: RunResult) -> None:
         if page.is_file()
         else f"next, for the page: fastdd report {shlex.quote(str(result.path))}"
     )
+
+
+def print_published(metrics: Metrics) -> None:
+    """Print a paper's numbers beside those of a run."""
+    from rich.table import Table
+
+    published = metrics.published
+    assert published is not None  # the caller has looked
+    rows = Table("", "", "ours", published.item, "difference", box=None, header_style="bold")
+    for row in published.rows:
+        ours = "-" if row.ours is None else with_deviation(row.ours, row.deviation, row.digits)
+        paper = with_deviation(row.paper, row.paper_deviation, row.digits)
+        difference = "-" if row.difference is None else f"{row.difference:+.{row.digits}f}"
+        rows.add_row(metrics.arms[row.arm].title, row.quantity, ours, paper, difference)
+    if published.rows:
+        show_table(rows)
+    if published.differs:
+        say(f"differs from the paper: {published.differs}")
 
 
 def _seconds(result: RunResult) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..runtime.console import counted
 from .console import refuse_diverged, say, show_table, spread
 from .options import Commands
-from .stages import DIVERGED, run_arguments
+from .stages import DIVERGED, print_published, run_arguments
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -33,9 +33,10 @@ def add(commands: Commands) -> None:
     sweep.add_argument(
         "--grid",
         action="append",
-        required=True,
+        default=[],
         metavar="KEY=VALUES",
-        help="values of a key, for example method.gamma=0,10,50; of several grids every combination is run",
+        help="values of a key, for example method.gamma=0,10,50; of several grids every combination is run "
+        "(default: those of the whole table or figure, where RECIPE is one of a paper's)",
     )
     sweep.add_argument(
         "--seeds", type=int, metavar="N", help="students of every set (default: the recipe's number)"
@@ -52,6 +53,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
         arguments.out,
         arguments.overrides,
         add=arguments.add,
+        arms=arguments.arms,
         seeds=arguments.seeds,
         fresh=arguments.fresh,
     )
@@ -70,7 +72,7 @@ def _print(results: SweepResults, path: Path) -> None:
     from rich.table import Table
 
     from ..config.naming import short_keys, value_text
-    from ..run_folder import RunFolder, read_recipe
+    from ..run_folder import Metrics, RunFolder, read, read_recipe
 
     names = short_keys(results.keys)
     rows = Table(
@@ -89,6 +91,10 @@ def _print(results: SweepResults, path: Path) -> None:
     if read_recipe(RunFolder(path / results.runs[0].folder)).students:
         say("the table and the figure are of the section student; the pages show all students")
     for run in results.runs:
+        metrics = read(RunFolder(path / run.folder).metrics, Metrics)
+        if metrics.published is not None and metrics.published.rows:
+            say(f"\n{run.folder or metrics.recipe}:")
+            print_published(metrics)
         page = RunFolder(path / run.folder).report
         say(f"protocol {run.protocol.hash}, {counted(run.protocol.seeds, 'seed')}: open {page}")
     if len(results.runs) > 1 and folder.report.is_file():

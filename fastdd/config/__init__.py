@@ -22,6 +22,7 @@ from .matching import (
     TrajectoryMatch,
 )
 from .method import RDED, Augment, BatchSize, EarlyLate, Formation, Method, Offset, Perturb, Save
+from .published import Published
 from .recipe import Bank, Metrics, Recipe, Recover, as_plain
 from .student import RandAugment, Student
 from .sweep import Point, Sweep
@@ -58,6 +59,7 @@ __all__ = [
     "Perturb",
     "Point",
     "Precision",
+    "Published",
     "RandAugment",
     "Recipe",
     "Recover",

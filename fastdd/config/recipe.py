@@ -14,6 +14,7 @@ from .data import Data, Teacher
 from .experts import Experts
 from .labels import Labels
 from .method import Method
+from .published import Published
 from .student import Student
 from .sweep import Sweep
 
@@ -92,6 +93,8 @@ class Recipe(Config):
 
     name: str
     description: str = ""
+    dataset: str | None = None
+    """name of the data set whose values the recipe takes, for example cifar100; null: it takes none"""
     ipc: Count = 10
     """distilled images a class"""
     seed: Seed = 0
@@ -116,6 +119,8 @@ class Recipe(Config):
     metrics: Metrics = Metrics()
     sweep: Sweep = Sweep()
     """the arms that lie on a grid, and where; written by `fastdd sweep`"""
+    published: Published | None = None
+    """numbers of a paper that are shown beside the run's own; null: there are none"""
 
     @field_validator("name")
     @classmethod
@@ -194,7 +199,13 @@ def _names_a_folder(name: str) -> bool:
 def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
     """The recipe as JSON-like values, as it is saved and compared.
 
-    ``sweep`` is left out where no arm lies on a grid, and ``students`` where there are no further ones.
+    What most recipes lack is left out where it says nothing: ``dataset``, ``students``, ``sweep`` and
+    ``published``.
     """
-    absent = {"sweep": not recipe.sweep.points, "students": not recipe.students}
+    absent = {
+        "dataset": recipe.dataset is None,
+        "students": not recipe.students,
+        "sweep": not recipe.sweep.points,
+        "published": recipe.published is None,
+    }
     return recipe.model_dump(mode="json", exclude={name for name, is_absent in absent.items() if is_absent})

@@ -12,16 +12,18 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from pydantic import JsonValue
 
 from ..config import Method, Point, Recipe, Sweep, as_plain
-from ..config.naming import arm_titles, folder_name, point_text, short_keys
+from ..config.naming import arm_titles, folder_name, point_text, short_keys, value_text
 from ..config.validation import validated
 from ..errors import InputError
-from .overrides import Address, value_of
-from .resolve import Resolved, resolve
+from .overrides import Address, parse_overrides, value_of
+from .presets import read
+from .published import images_a_class
+from .resolve import Resolved, on_data_set, resolve
 
 MAX_POINTS = 1000
 """a grid with more points is taken for a slip of the pen"""
@@ -84,11 +86,40 @@ def parse_grid(text: str) -> Axis:
     return Axis(key, values)
 
 
-def expand(recipe: str, axes: Sequence[Axis], overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Grid:
+def whole_item(recipe: str, overrides: Sequence[str] = ()) -> list[Axis]:
+    """The grid that makes the whole of a paper's table or figure.
+
+    It is the one that the recipe names, or all images a class for which the paper has numbers there.
+
+    Args:
+        recipe, overrides: as for ``resolve``.
+
+    Returns:
+        The axes; empty where the recipe names no grid and no paper's numbers.
+    """
+    document = on_data_set(read(recipe), recipe, parse_overrides(overrides))
+    if document.grid:
+        return [
+            Axis(key, tuple(map(value_text, cast("list[JsonValue]", values))))
+            for key, values in document.grid.items()
+        ]
+    printed = document.values.get("published")
+    numbers = printed.get("numbers") if isinstance(printed, dict) else None
+    counts = images_a_class(numbers.get(document.dataset, {})) if isinstance(numbers, dict) else []
+    return [Axis("ipc", tuple(map(str, counts)))] if counts else []
+
+
+def expand(
+    recipe: str,
+    axes: Sequence[Axis],
+    overrides: Sequence[str] = (),
+    add: Sequence[str] = (),
+    arms: Sequence[str] = (),
+) -> Grid:
     """Make the runs of a grid, in its order; the last key varies fastest.
 
     Args:
-        recipe, overrides, add: as for ``resolve``; the grid's values are laid over the overrides.
+        recipe, overrides, add, arms: as for ``resolve``; the grid's values are laid over the overrides.
 
     Raises:
         InputError: no keys, too many points, a key twice, an unknown key, or a value of the wrong type.
@@ -98,7 +129,7 @@ def expand(recipe: str, axes: Sequence[Axis], overrides: Sequence[str] = (), add
         raise InputError(f"a sweep needs a grid, {EXAMPLE}")
     if points > MAX_POINTS:
         raise InputError(f"the grid has {points} points, at most {MAX_POINTS} are allowed; give fewer values")
-    first = resolve(recipe, [*overrides, *(axis.overrides[0] for axis in axes)], add)
+    first = resolve(recipe, [*overrides, *(axis.overrides[0] for axis in axes)], add, arms)
     addresses = first.addresses[len(overrides) :]
     _require_apart(axes, addresses)
     _require_distinct(axes, addresses)
@@ -110,7 +141,8 @@ def expand(recipe: str, axes: Sequence[Axis], overrides: Sequence[str] = (), add
     for chosen in product(*(axis.overrides for axis in of_runs)):
         given = [*overrides, *chosen]
         resolved = [
-            resolve(recipe, [*given, *point], add) for point in product(*(axis.overrides for axis in of_arms))
+            resolve(recipe, [*given, *point], add, arms)
+            for point in product(*(axis.overrides for axis in of_arms))
         ]
         at = _values_at(
             resolved[0], (found[0] for found in resolved[0].addresses[len(overrides) : len(given)])

@@ -1,16 +1,19 @@
-"""The built-in recipes by name: those in a file, and DATASET-METHOD for every data set and method.
+"""The built-in recipes by name: those in a file, DATASET-METHOD for every data set and method, and the items
+of papers.
 
 A data set is a small file in recipes/datasets/, which says where its images are, how its teacher is trained,
 and how students are. What a method does on the data set stands in the method's file. A recipe of the user's
-takes a data set with ``dataset: NAME``.
+takes a data set with ``dataset: NAME``. A file in recipes/papers/ makes one table or figure of a paper, or
+several that show the same sets; each is a recipe by its own name, such as ``dire-table2``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import cast
 
 from ..config.sources import parse_recipe
 from ..errors import InputError, suggestion
@@ -27,6 +30,7 @@ class Document:
         method: values for every arm.
         arms: one section for each arm, by name.
         dataset: name of the data set that the recipe takes; None where it takes none.
+        grid: key -> values of the sweep that makes the whole of a paper's item; empty: none is named.
     """
 
     origin: str
@@ -34,6 +38,7 @@ class Document:
     method: dict[str, object]
     arms: dict[str, object]
     dataset: object = None
+    grid: dict[str, object] = field(default_factory=dict)
 
 
 def method_names() -> list[str]:
@@ -54,7 +59,36 @@ def single_names() -> list[str]:
 def recipe_names() -> list[str]:
     """The names of all built-in recipes, sorted."""
     composed = [f"{dataset}-{method}" for dataset in dataset_names() for method in method_names()]
-    return sorted([*single_names(), *composed])
+    return sorted([*single_names(), *composed, *paper_items()])
+
+
+@cache
+def paper_items() -> dict[str, str]:
+    """The tables and figures of papers that are recipes: name -> the file in recipes/papers/ without its
+    ending."""
+    return {name: file for file in _stems("papers") for name in _items(_paper_text(file), file)}
+
+
+def item_title(name: str) -> str:
+    """What a table or figure of a paper shows, in a sentence."""
+    file = paper_items()[name]
+    return _items(_paper_text(file), file)[name]
+
+
+def _paper_text(file: str) -> str:
+    return _built_in("papers", f"{file}.yaml")
+
+
+def _items(text: str, file: str) -> dict[str, str]:
+    """The items that a file in recipes/papers/ makes: name -> what it shows."""
+    return cast("dict[str, str]", _parsed(text, f"papers/{file}.yaml")["items"])
+
+
+def _item(name: str) -> Document:
+    """The recipe of a table or figure of a paper."""
+    document = _document(_paper_text(paper_items()[name]), f"recipe {name}")
+    values = {key: value for key, value in document.values.items() if key != "items"}
+    return replace(document, values={"description": item_title(name), **values})
 
 
 def _stems(*folders: str) -> list[str]:
@@ -94,6 +128,8 @@ def read(name: str) -> Document:
     """
     if name in single_names():
         return _document(_built_in(f"{name}.yaml"), f"recipe {name}")
+    if name in paper_items():
+        return _item(name)
     if name in recipe_names():
         dataset, _, method = name.partition("-")
         return _composed(dataset, method)
@@ -142,11 +178,17 @@ def _document(text: str, origin: str) -> Document:
     """The recipe that a YAML text holds."""
     values = dict(_parsed(text, origin))
     method, arms, dataset = values.pop("method", {}), values.pop("arms", None), values.pop("dataset", None)
+    grid = values.pop("grid", {})
     if not isinstance(arms, dict):
         raise _no_arms(origin)
     if not isinstance(method, dict):
         raise InputError(f"{origin}: the section `method` must be a mapping, got {method!r}")
-    return Document(origin, values, method, arms=arms, dataset=dataset)
+    if not isinstance(grid, dict) or not all(isinstance(each, list) and each for each in grid.values()):
+        raise InputError(
+            f"{origin}: the section `grid` must map keys to lists of values, such as {{ipc: [1, 10]}}, got "
+            f"{grid!r}"
+        )
+    return Document(origin, values, method, arms=arms, dataset=dataset, grid=grid)
 
 
 def _composed(dataset: str, method: str) -> Document:
@@ -154,12 +196,12 @@ def _composed(dataset: str, method: str) -> Document:
     if method in ADDITIONS:
         addition = ADDITIONS[method]
         base, arm, suffix = addition.over, f"{addition.over}+{method}", f" + {addition.title}"
-        section: dict[str, object] = {"method": base, "add": [method], **addition.released(dataset)}
     else:
         base, arm, suffix = method, method, ""
-        section = {"method": base}
     title = f"{METHODS[base].title(base)}{suffix}"
     description = f"{title} on {data_set(dataset, dataset)['description']}."
     declared = METHODS[base]
     values: dict[str, object] = {"description": description, "committee": declared.committee.get(dataset, {})}
-    return Document(f"recipe {dataset}-{method}", values, method={}, arms={arm: section}, dataset=dataset)
+    return Document(
+        f"recipe {dataset}-{method}", values, method={}, arms={arm: {"method": method}}, dataset=dataset
+    )

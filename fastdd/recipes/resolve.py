@@ -15,7 +15,7 @@ overrides.py says how a key may be written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -37,11 +37,12 @@ from ..config.origins import (
 )
 from ..config.sources import Sourced
 from ..config.validation import validated
-from ..errors import InputError
+from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS
 from ..protocols import preset
 from .overrides import Address, Override, parse_overrides, set_value, texts_of, values_outside_arms
-from .presets import Document, data_set, read
+from .presets import Document, data_set, read, recipe_names
+from .published import images_a_class, numbers_at
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Resolved:
     Attributes:
         leaves: the leaf at each dotted path; a path that is absent has its type's default.
         addresses: for each override, the addresses of the values that it set.
-        note: a line on the students' protocol that whoever runs the recipe should know; empty: there is none.
+        note: lines on the students' protocol and on a paper's numbers that whoever runs the recipe should
+            know; empty: there are none.
     """
 
     recipe: Recipe
@@ -85,42 +87,48 @@ class _ImagesAClass(Config):
     ipc: Count = Recipe.model_fields["ipc"].default
 
 
-def resolve(name: str, overrides: Sequence[str] = (), add: Sequence[str] = ()) -> Resolved:
+def resolve(
+    name: str, overrides: Sequence[str] = (), add: Sequence[str] = (), arms: Sequence[str] = ()
+) -> Resolved:
     """Resolve a recipe.
 
     Args:
         name: a built-in recipe or the path of a YAML file.
         overrides: ``key=value`` texts, the later over the earlier.
         add: additions for every arm, such as ``dire``; an arm ``x`` is then called ``x+dire``.
+        arms: names of the arms that are kept; empty: all of them.
 
     Raises:
         InputError: an unknown recipe, key or method, or a value of the wrong type or out of range.
     """
-    document = read(name)
-    origin, dataset = document.origin, document.dataset
     given = parse_overrides(overrides)
     add = texts_of("add", add, "dire")
+    document = on_data_set(_of_arms(read(name), texts_of("arms", arms, "deda")), name, given)
+    origin, dataset = document.origin, document.dataset
     base = {} if dataset is None else tree_of(data_set(dataset, origin), f"data set {dataset}")
-    tree = tree_of({"name": Path(name).stem, **document.values}, origin)
+    named_set = {} if dataset is None else {"dataset": dataset}
+    tree = tree_of({"name": Path(name).stem, **named_set, **document.values}, origin)
     asked = values_outside_arms(Recipe, given)
     ipc = _images_a_class(merge(merge(base, tree), asked), origin)
-    arms: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
+    tree, unprinted = _with_published(tree, document, ipc)
+    made: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
     named = any(value_at(each, "student.protocol") is not None for each in (tree, asked))
     declared, note = ({}, "") if named else _protocol_of_methods(document)
     tree = merge({"student": declared}, tree)
     for extra in add:
-        arms = _add_to_all(arms, extra)
+        made = _add_to_all(made, extra)
     tree = _with_committee(base, _with_students(base, tree, given))
     below = _with_protocol(base, tree, asked)
     student = _student_over(section(below, "student"), section(tree, "student"))
-    tree = merge(below, tree) | ({"student": student} if student else {}) | {"arms": arms}
+    tree = merge(below, tree) | ({"student": student} if student else {}) | {"arms": made}
     addresses = []
     for override in given:
         tree, found = set_value(Recipe, tree, override)
         addresses.append(found)
     tree = _with_one_length(tree, list(chain(*addresses)))
     recipe = validated(Recipe, plain_values(tree), origin)
-    return Resolved(recipe, dict(leaves(tree)), tuple(addresses), note)
+    notes = "\n".join(text for text in (note, unprinted) if text)
+    return Resolved(recipe, dict(leaves(tree)), tuple(addresses), notes)
 
 
 def resolve_student(
@@ -174,6 +182,72 @@ def _values(node: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:
         yield path, node
 
 
+def _of_arms(document: Document, names: Sequence[str]) -> Document:
+    """A recipe with some of its arms.
+
+    Args:
+        names: the arms that are kept; empty: all.
+    """
+    for name in names:
+        if name not in document.arms:
+            raise InputError(
+                f"{document.origin} has no arm {name!r}{suggestion(name, document.arms)}; arms: "
+                f"{', '.join(document.arms)}"
+            )
+    if not names:
+        return document
+    return replace(document, arms={arm: each for arm, each in document.arms.items() if arm in names})
+
+
+def on_data_set(document: Document, name: str, overrides: Sequence[Override]) -> Document:
+    """A recipe with the data set that ``dataset=NAME`` gives it.
+
+    Args:
+        name: the recipe's name, or its file.
+
+    Raises:
+        InputError: the recipe takes no data set, or is of one by its name.
+    """
+    asked = [override.text for override in overrides if override.key == "dataset"]
+    if not asked or document.dataset == asked[-1]:
+        return document
+    if document.dataset is None:
+        raise InputError(
+            f"dataset={asked[-1]}: {document.origin} takes no data set, it says itself where its images are; "
+            "leave it out"
+        )
+    dataset, _, method = name.partition("-")
+    if dataset == document.dataset and f"{asked[-1]}-{method}" in recipe_names():
+        raise InputError(
+            f"dataset={asked[-1]}: {name} is of {dataset}; the recipe is called {asked[-1]}-{method}"
+        )
+    return replace(document, dataset=asked[-1])
+
+
+def _with_published(tree: Tree, document: Document, ipc: int) -> tuple[Tree, str]:
+    """The recipe's values with those of a paper's numbers that are of its data set and images a class.
+
+    Returns:
+        The tree, and what is to be said where the paper has no numbers for them.
+    """
+    printed = document.values.get("published")
+    if not isinstance(printed, dict) or not isinstance(by_set := printed.get("numbers"), dict):
+        return tree, ""  # none, or those that a saved recipe holds
+    if wrong := [name for name, each in by_set.items() if not isinstance(each, dict)]:
+        raise InputError(f"{document.origin}: published.numbers.{wrong[0]} must be a mapping of quantities")
+    chosen = numbers_at(by_set.get(str(document.dataset), {}), ipc)
+    note = ""
+    if not chosen:
+        there = ", ".join(
+            f"{dataset} at ipc {' '.join(map(str, images_a_class(each))) or 'any'}"
+            for dataset, each in by_set.items()
+        )
+        item = printed.get("item")
+        note = f"{item} has no numbers for {document.dataset} at ipc {ipc}; it has some for {there}"
+    rest = {key: value for key, value in printed.items() if key != "numbers"}
+    return {**tree, "published": with_origin(rest | chosen, document.origin)}, note
+
+
 def _arm(name: str, document: Document, ipc: int) -> Tree:
     """The values of an arm.
 
@@ -191,12 +265,22 @@ def _arm(name: str, document: Document, ipc: int) -> Tree:
         raise InputError(f"{where}.add must be a list of names such as [dire], got {additions!r}")
     tree: Tree = {}
     dataset = None if document.dataset is None else str(document.dataset)
-    for declared, patch in METHODS[method].layers(method, dataset, ipc):
+    base = _base_method(method)
+    for declared, patch in METHODS[base].layers(base, dataset, ipc):
         tree = merge(tree, tree_of(patch, declared))
+    if method != base:  # an addition with the values that its authors released, as in DATASET-dire
+        tree = _add(tree, method, f"add {method}")
+        released = cast("dict[str, object]", ADDITIONS[method].released(dataset or ""))
+        tree = merge(tree, tree_of(released, f"add {method} as released"))
     for extra in additions:
         tree = _add(tree, extra, f"add {extra}")
     tree = merge(tree, tree_of(document.method, document.origin))
     return merge(tree, tree_of(own, document.origin))
+
+
+def _base_method(name: str) -> str:
+    """The method that an arm's ``method`` names; an addition's name is that of the method it extends."""
+    return ADDITIONS[name].over if name in ADDITIONS else name
 
 
 def _protocol_of_methods(document: Document) -> tuple[Tree, str]:
@@ -210,7 +294,8 @@ def _protocol_of_methods(document: Document) -> tuple[Tree, str]:
     by_protocol: dict[str, list[str]] = {}
     declared: dict[str, object] = {}
     for values in document.arms.values():
-        method = str(cast("dict[str, object]", values).get("method", "custom"))  # _arm has looked at both
+        named = str(cast("dict[str, object]", values).get("method", "custom"))  # _arm has looked at both
+        method = _base_method(named)
         student = METHODS[method].student(dataset)
         declared |= student
         protocol = cast("Sourced", student["protocol"]).value if student else "none"

@@ -37,7 +37,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def signed(value: float) -> str:
-    """A number as text: one decimal, a sign (a true minus) and no sign for zero."""
-    text = f"{value:+.1f}"
-    return "0.0" if float(text) == 0 else text.replace("-", "−")
+def signed(value: float, digits: int = 1) -> str:
+    """A number as text: some decimals, a sign (a true minus) and no sign for zero."""
+    text = f"{value:+.{digits}f}"
+    return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")

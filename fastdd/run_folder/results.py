@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from ..config import FULL, Recipe
 from ..config.terms import TERMS
@@ -17,17 +17,13 @@ from ..config.yaml_text import load_yaml
 from ..errors import InputError
 from ..runtime.files import write_json
 from .paths import RunFolder
+from .published import PublishedResult
 from .reading import AGAIN, damaged, first_fault, read, read_text
+from .record import Record
 
 FORMAT = 2
 """Number of the run folder's format, noted in the manifest. It rises when folders of earlier versions of
 fastdd can no longer be continued or read; the first format had no number."""
-
-
-class Record(BaseModel):
-    """Content of a file: no keys but those declared, no infinite or undefined numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 # -- manifest.json -------------------------------------------------------------------------------
@@ -164,7 +160,7 @@ class ArmResult(Record):
     """mean of the classes' mean cosine of pairs of images"""
     vendi_by_class: tuple[float, ...]
     cosine_by_class: tuple[float, ...]
-    students: dict[str, StudentAccuracies] = {}
+    students: dict[str, StudentAccuracies] = Field(default_factory=dict)
     """the further students of the recipe, by name; absent: it has none"""
 
 
@@ -188,7 +184,7 @@ class FullSetResult(Record):
     curves: tuple[Curve, ...]
     diverged: tuple[str | None, ...] = ()
     """how each student diverged, null for one that did not; absent: none did"""
-    students: dict[str, FullSetAccuracies] = {}
+    students: dict[str, FullSetAccuracies] = Field(default_factory=dict)
     """the further students of the recipe, by name; absent: it has none"""
 
 
@@ -214,8 +210,10 @@ class Metrics(Record):
     """null: left out"""
     full_set_left_out: str | None = None
     """why the whole training set is left out; absent: it is not"""
-    students: dict[str, ProtocolResult] = {}
+    students: dict[str, ProtocolResult] = Field(default_factory=dict)
     """protocols of the recipe's further students, by name; absent: it has none"""
+    published: PublishedResult | None = None
+    """a paper's numbers beside these; absent: the recipe has none"""
 
     def __repr__(self) -> str:
         """The recipe and the arms; their numbers are many."""
@@ -294,7 +292,7 @@ class UnitLog(Record):
     """(class, slot) of each image"""
     losses: tuple[dict[str, int | float], ...]
     """``step`` and the value of each term, every ``recover.log_every`` steps"""
-    learned: dict[str, float] = {}
+    learned: dict[str, float] = Field(default_factory=dict)
     """numbers that were learned or measured with the images, such as the learning rate ``lr`` of MTT"""
 
     def by_step(self) -> list[tuple[int, dict[str, float]]]:

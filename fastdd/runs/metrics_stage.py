@@ -12,8 +12,10 @@ from torch import Tensor
 from fastdd_kernels import knn_radii
 
 from .. import evaluate
+from ..config.published import OWN
 from ..errors import InputError
 from ..run_folder import ArmResult, Metrics, TensorFile, read, write
+from ..run_folder.published import Measured, compare
 from ..run_folder.results import DataResult, ProtocolResult, StudentAccuracies, TeacherResult
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
@@ -73,7 +75,33 @@ def _measure(run: Run) -> Metrics:
         further["full_set_left_out"] = left_out
     if recipe.students:
         further["students"] = {name: _protocol(run, name) for name in recipe.students}
+    if recipe.published is not None:
+        further["published"] = compare(recipe.published, _measured(run, arms), _networks(run))
     return metrics.model_copy(update=further)
+
+
+def _measured(run: Run, arms: dict[str, ArmResult]) -> dict[str, Measured]:
+    """What a paper's numbers are compared with, by arm."""
+    students, stages = run.experiment.students, run.session.manifest.stages
+    found = {}
+    for arm, result in arms.items():
+        values = {"coverage": result.coverage, "cosine": result.cosine, "vendi": result.vendi}
+        if (work := stages.get(f"recover {arm}")) is not None:
+            values["seconds"] = work.seconds
+        kinds: dict[str, ArmResult | StudentAccuracies] = {"": result, **result.students}
+        accuracies = {
+            name or OWN: each.best if students[name].reported == "best" else each.last
+            for name, each in kinds.items()
+        }
+        found[arm] = Measured(accuracies, values)
+    return found
+
+
+def _networks(run: Run) -> dict[str, str]:
+    """The network of each kind of students and the accuracy that counts, such as ``resnet18_small, best``, by
+    the name that the kind has among a paper's numbers."""
+    students = run.experiment.students
+    return {name or OWN: f"{config.network}, {config.reported}" for name, config in students.items()}
 
 
 def _protocol(run: Run, student: str = "") -> ProtocolResult:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ..config import CONTROL
 from ..config.naming import arm_titles
 from ..errors import InputError
-from ..recipes.grid import Grid, expand, parse_grid
+from ..recipes.grid import Grid, expand, parse_grid, whole_item
 from ..recipes.resolve import resolve
 from ..report import SweptRun, SweptSet, accuracy_by_key, report_runs, sweep_svg
 from ..run_folder import ArmResult, Metrics, RunFolder, SweepResults, delete_run, read, write
@@ -30,11 +30,12 @@ from .pipeline import run as run_pipeline
 
 def sweep(
     recipe: str,
-    grid: Sequence[str],
+    grid: Sequence[str] = (),
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
     *,
     add: Sequence[str] = (),
+    arms: Sequence[str] = (),
     seeds: int | None = None,
     fresh: bool = False,
 ) -> SweepResults | None:
@@ -42,10 +43,12 @@ def sweep(
 
     Args:
         recipe: a built-in name or a YAML file.
-        grid: ``KEY=VALUE,VALUE,...`` texts; their product is run.
+        grid: ``KEY=VALUE,VALUE,...`` texts; their product is run. Empty: the one that the recipe of a paper's
+            table or figure has.
         out: the folder; ``runs/<name>-sweep`` if not given.
         overrides: ``key=value`` texts; the grid's values go over them.
         add: additions for every method, such as ``["dire"]``.
+        arms: names of the recipe's arms that are kept; empty: all.
         seeds: students of every set and kind, instead of the recipe's.
         fresh: delete earlier runs of the grid in that folder first.
 
@@ -55,9 +58,9 @@ def sweep(
     Raises:
         InputError: bad input; all runs are checked before anything is written or deleted.
     """
-    axes = [parse_grid(text) for text in grid]
+    axes = [parse_grid(text) for text in grid] or whole_item(recipe, overrides)
     first = [axis.overrides[0] for axis in axes]
-    resolved, counted = resolve(recipe, [*overrides, *first], add), []
+    resolved, counted = resolve(recipe, [*overrides, *first], add, arms), []
     if seeds is not None:
         names = resolved.recipe.students
         counted = [f"student.seeds={seeds}", *(f"students.{name}.seeds={seeds}" for name in names)]
@@ -65,7 +68,7 @@ def sweep(
             paths = [".".join(address) for address in found]
             if any(path.startswith("student") and path.endswith(".seeds") for path in paths):
                 raise InputError(f"--seeds {seeds} and {text} both set the number of students; leave one out")
-    expanded = expand(recipe, axes, [*overrides, *counted], add)
+    expanded = expand(recipe, axes, [*overrides, *counted], add, arms)
     folder = Path(out or f"runs/{expanded.runs[0].recipe.name}-sweep")
     if expanded.runs[0].folder and RunFolder(folder).recipe.exists():
         raise InputError(

@@ -402,7 +402,7 @@ def test_dire_through_the_network_sees_the_real_images_of_the_step(real: RealIma
             for side in (mine[c * IPC : (c + 1) * IPC], real.drawn(c, 5, 0))
         )
         cd, cdm, edm = dire_terms(x[None], y[None])
-        total = total + config.r_cos * (cd + cdm).sum() + config.r_euc * edm.sum()
+        total = total + config.r_cd * (cd + cdm).sum() + config.r_edm * edm.sum()
     (expected,) = torch.autograd.grad(total, mine)
     torch.testing.assert_close(together - alone, expected, rtol=1e-3, atol=1e-5 * float(alone.abs().max()))
     assert float(values["cd"] + values["cdm"] + values["edm"]) == pytest.approx(total.item(), rel=1e-5)

@@ -26,7 +26,7 @@ OWN_OVER_SHARED = """\
 method: {steps: 11, lr: 0.3}
 arms:
   plain: {method: deda}
-  own: {method: deda, add: [dire], steps: 12, terms: {dire: {r_cos: !paper 0.7}}, batch: {slots: 3}}
+  own: {method: deda, add: [dire], steps: 12, terms: {dire: {r_cd: !paper 0.7}}, batch: {slots: 3}}
 """
 ADDED = """\
 method: {steps: 11, lr: 0.3}
@@ -96,7 +96,7 @@ def test_what_is_laid_over_later_wins(tmp_path: Path) -> None:
             method.lr,
             method.steps,
             method.batch.slots,
-            method.terms.dire and method.terms.dire.r_cos,
+            method.terms.dire and method.terms.dire.r_cd,
         )
 
     # betas: method over the type's default; lr and steps: the section `method` over the method's
@@ -122,6 +122,60 @@ def test_nothing_is_added_twice(tmp_path: Path) -> None:
     assert arms["own"] == resolve(write(tmp_path, OWN_OVER_SHARED)).recipe.arms["own"]
     three = str(Path(__file__).parent / "three_arms.yaml")
     assert list(fastdd.resolve(three, add=["dire"]).arms) == ["sre2l+dire", "deda+dire"]
+
+
+def test_dire_weighs_as_the_methods_batch_norm_statistics_do(capsys: pytest.CaptureFixture[str]) -> None:
+    def added(name: str, *overrides: str) -> float:
+        return (
+            fastdd.resolve(name, overrides, ["dire"]).arms[f"{name.partition('-')[2]}+dire"].terms.dire.weight
+        )
+
+    assert added("cifar10-sre2l") == 0.01
+    assert added("tiny-cda") == 0.05
+    assert added("imagenet1k-edc") == 0.1  # the statistics of convolutions, which include BatchNorm's
+    assert added("cifar10-sre2l", "method.terms.bn.weight=0.3") == 0.3
+    assert added("cifar10-sre2l", "method.terms.dire.weight=1") == 1
+    assert added("cifar10-deda") == added("cifar10-dm") == 1  # neither matches BatchNorm statistics
+    assert shown("show", "cifar10-sre2l", "--add", "dire")
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == (
+        "arms.sre2l+dire: DiRe weighs CD 0.001, CDM 0.001, EDM 1e-05, which is 0.1, 0.1, 0.001 of the "
+        "BatchNorm weight 0.01"
+    )
+    assert "did you mean 'terms.dire.r_cd'" in message("cifar10-dire", "method.terms.dire.r_cos=1")
+
+
+def test_readings_and_weights_of_dire_come_from_one_source() -> None:
+    leaves = resolve("cifar100-dire").leaves
+    keys = ("weight", "r_cd", "r_cdm", "r_edm", "reading")
+    released = [leaves[f"arms.sre2l+dire.terms.dire.{key}"] for key in keys]
+    assert [leaf.value for leaf in released] == [1.0, 0.1, 0.1, 0.001, "code"]
+    assert {leaf.source for leaf in released} == {"code"}
+    for name, add in (("cifar100-sre2l", ["dire"]), ("tiny-dire", [])):
+        leaves = resolve(name, (), add).leaves
+        assert {leaves[f"arms.sre2l+dire.terms.dire.{key}"].source for key in keys} == {"ours"}
+
+
+def test_an_addition_that_changes_the_batch_brings_the_control_with_that_batch(tmp_path: Path) -> None:
+    arms = resolve("cifar10-cda", add=["dire"]).recipe.arms
+    assert list(arms) == ["cda-as-dire", "cda+dire"]
+    control, added, alone = arms["cda-as-dire"], arms["cda+dire"], fastdd.resolve("cifar10-cda").arms["cda"]
+    assert (control.title, added.title) == ("CDA at DiRe's batch", "CDA + DiRe")
+    assert control.batch == added.batch != alone.batch
+    assert control.model_copy(update={"title": alone.title, "batch": alone.batch}) == alone
+    for name in ("cifar10-deda", "cifar10-dm"):  # a class's batch, and a method that matches
+        assert len(resolve(name, add=["dire"]).recipe.arms) == 1
+    # The recipe's own arms with the terms stand; a plain arm of a control's name is renamed, one with the
+    # terms is in its way.
+    plain, own = "{method: cda}", "{method: cda, add: [dire], lr: 0.3}"
+    name = write(tmp_path, f"arms: {{a: {plain}, a-as-dire: {plain}, a+dire: {own}, b: {plain}}}")
+    arms = resolve(name, add=["dire", "dire"]).recipe.arms
+    wanted = ["a+dire", "a-as-dire-as-dire", "a-as-dire+dire", "b-as-dire", "b+dire"]
+    assert list(arms) == wanted
+    assert arms["a+dire"].lr == 0.3
+    name = write(tmp_path, f"arms: {{a: {plain}, a-as-dire: {own}}}")
+    expected = "--add dire makes a control of the arm a and calls it a-as-dire, which is an arm of the recipe"
+    assert expected in message(name, add=("dire",))
 
 
 def test_a_length_of_students_replaces_one_of_the_other_kind(tmp_path: Path) -> None:
@@ -176,11 +230,13 @@ def test_origin_and_source_of_each_value(tmp_path: Path) -> None:
     assert rows["arms.many+dire.terms.covariance.lambda_var"] == [0.2, "method deda", "paper"]
     assert rows["arms.many+dire.terms.gaussian.layers"][1:] == ["method deda", "ours"]
     assert rows["arms.many+dire.terms.gaussian.gamma"] == [7, "command line", ""]
-    assert rows["arms.one+dire.terms.dire.r_cos"] == [0.1, "--add dire", "code"]
+    assert rows["arms.one+dire.terms.dire.r_cd"] == [0.1, "--add dire", "ours"]
+    assert rows["arms.one+dire.terms.dire.weight"] == [0.01, "--add dire", "ours"]
+    assert rows["arms.one-as-dire.batch.slots"] == [10, "--add dire", "code"]
     assert rows["arms.many+dire.terms.bn"] == [None, "default", ""]
     own = {path: row for path, *row in table(resolve(write(tmp_path, OWN_OVER_SHARED)))}
-    assert own["arms.own.terms.dire.r_cos"] == [0.7, origin, "paper"]
-    assert own["arms.own.terms.dire.r_euc"] == [0.001, "add dire", "code"]
+    assert own["arms.own.terms.dire.r_cd"] == [0.7, origin, "paper"]
+    assert own["arms.own.terms.dire.r_edm"] == [0.001, "add dire", "ours"]
 
 
 # -- keys -----------------------------------------------------------------------------------------
@@ -359,7 +415,7 @@ def test_show_names_origin_and_source(tiny: Path) -> None:
     assert rows["ipc"] == ["7", "command line"]
     assert rows["arms.deda+dire.terms.covariance.lambda_cov"] == ["4.0", "method deda", "paper"]
     assert rows["arms.deda+dire.terms.gaussian.gamma"] == ["3.0", "command line"]
-    assert rows["arms.deda+dire.terms.dire.r_cos"] == ["0.1", "--add dire", "code"]
+    assert rows["arms.deda+dire.terms.dire.r_cd"] == ["0.1", "--add dire", "ours"]
     assert rows["student.temperature"] == ["30.0", "default"]
     assert rows["arms.deda+dire.terms.bn"] == ["null", "default"]
 

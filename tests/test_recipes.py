@@ -172,8 +172,8 @@ imagenet1k-delt   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,0] early_lat
 imagenet1k-rded   steps=0 init=rded rded.images=300 rded.crops=5
 cifar100-sre2lpp  lr=0.25 steps=4000 bn.weight=0.01 augment.scale=[0.08,1] augment.flip=0.5 augment.roll=[0,4]
 imagenette-cvdd   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,32] batch.classes=10 ensemble=2
-cifar100-dire     lr=0.1 steps=1000 bn.weight=1 batch.classes=50 batch.slots=10 dire.r_cos=0.1
-cifar100-dire     dire.r_euc=0.001
+cifar100-dire     lr=0.1 steps=1000 bn.weight=1 batch.classes=50 batch.slots=10 dire.r_cd=0.1 dire.r_cdm=0.1
+cifar100-dire     dire.r_edm=0.001 dire.weight=1 dire.reading=code
 """
 
 

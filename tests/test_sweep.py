@@ -73,11 +73,11 @@ def test_every_point_is_what_its_values_give_alone() -> None:
 
 
 def test_arms_that_a_key_does_not_concern_stay_as_they_are() -> None:
-    (run,) = grid("arms.deda+dire.gamma=0,10", "terms.dire.r_cos=0.2", add=["dire"]).runs
+    (run,) = grid("arms.deda+dire.gamma=0,10", "terms.dire.r_cdm=0.2", add=["dire"]).runs
     assert list(run.recipe.arms) == [
-        "sre2l+dire-r_cos-0_2",
-        "deda+dire-gamma-0-r_cos-0_2",
-        "deda+dire-gamma-10-r_cos-0_2",
+        "sre2l+dire-r_cdm-0_2",
+        "deda+dire-gamma-0-r_cdm-0_2",
+        "deda+dire-gamma-10-r_cdm-0_2",
     ]
     (run,) = grid("method.gamma=0,10").runs
     assert list(run.recipe.arms) == ["sre2l", "deda-gamma-0", "deda-gamma-10", "sre2l+dire"]
@@ -130,8 +130,8 @@ def test_a_recipe_without_a_sweep_is_saved_as_before() -> None:
         (["method.gamma=1", "arms.deda.gamma=3"], "both set arms.deda.terms.gaussian.gamma; use one"),
         (["ipc=1", "ipc=2"], "--grid ipc and --grid ipc both set ipc"),
         (
-            ["terms.dire=null,{}", "terms.dire.r_cos=1"],
-            "--grid terms.dire.r_cos and --grid terms.dire both set",
+            ["terms.dire=null,{}", "terms.dire.r_cd=1"],
+            "--grid terms.dire.r_cd and --grid terms.dire both set",
         ),
         (["method.gamma="], "has no values"),
         (["method.gamma=[1"], "is not valid YAML"),

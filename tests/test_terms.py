@@ -138,7 +138,7 @@ def test_covariance_terms_are_equations_7_and_8_of_each_class(lab: Lab) -> None:
 def test_dire_terms_are_the_formula_of_each_class(
     lab: Lab, reading: Literal["paper", "code", "clean"]
 ) -> None:
-    terms = Terms(dire=DiRe(r_cos=0.3, r_euc=0.02, reading=reading))
+    terms = Terms(dire=DiRe(r_cd=0.3, r_cdm=0.2, r_edm=0.02, reading=reading))
     sre2l = method("sre2l", batch=BatchSize(classes=2, slots=3), terms=terms)
     unit = plan(CLASSES, IPC, sre2l.batch, 12)[1]
     assert unit.groups == [0, 1, 2, 3]
@@ -163,7 +163,7 @@ def test_dire_terms_are_the_formula_of_each_class(
             cdm = (1 - across * off_real).mean()
             wanted += torch.stack([(within.abs() * off).mean(), cdm, (distance * off_real).mean()])
     got = lab.values(sre2l, unit, images)
-    for name, weight, value in zip(("cd", "cdm", "edm"), (0.3, 0.3, 0.02), wanted, strict=True):
+    for name, weight, value in zip(("cd", "cdm", "edm"), (0.3, 0.2, 0.02), wanted, strict=True):
         assert got[name].item() == pytest.approx(weight * value.item(), rel=1e-4), name
 
 

@@ -70,7 +70,8 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="add its terms to every method that lacks them, for example dire",
+        help="add its terms, such as those of dire, to every method that lacks them, beside a control with "
+        "the same batch where that changes",
     )
     parser.add_argument(
         "--arms",

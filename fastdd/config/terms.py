@@ -30,6 +30,9 @@ class DeclaredTerm(Protocol):
     position: int
     excludes: Mapping[str, str]
 
+    def beside(self, config: Config, terms: Mapping[str, Config]) -> Config:
+        """The configuration among the other terms."""
+
 
 class _TermRegistry(Registry[DeclaredTerm]):
     """All terms by name."""
@@ -183,4 +186,4 @@ def _validated(terms: Mapping[str, object]) -> dict[str, Config]:
         for other, why in TERMS[name].excludes.items():
             if other in present:
                 raise ValueError(f"{why}: set {other} to null, or {name}")
-    return present
+    return {name: TERMS[name].beside(config, present) for name, config in present.items()}

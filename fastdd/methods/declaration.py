@@ -148,7 +148,8 @@ class Addition:
         terms: the terms, in the keys of ``terms`` in recipes.
         beside_match: for a method of the matching family, how the terms join it, in the keys of
             ``match.added``.
-        several_slots: slots of a batch, for a method whose batch would hold one image of each class.
+        several_slots: slots of a batch, for a method whose batch would hold one image of each class; with
+            --add a control then has the same batch without the terms.
         over: name of the method that the released settings extend.
         released: data set -> values that the released settings change in that method, for recipes
             DATASET-NAME.

@@ -95,7 +95,8 @@ def resolve(
     Args:
         name: a built-in recipe or the path of a YAML file.
         overrides: ``key=value`` texts, the later over the earlier.
-        add: additions for every arm, such as ``dire``; an arm ``x`` is then called ``x+dire``.
+        add: additions for every arm, such as ``dire``; an arm ``x`` is then called ``x+dire``, and where the
+            addition changes its batch, ``x-as-dire`` before it is the control with that batch.
         arms: names of the arms that are kept; empty: all of them.
 
     Raises:
@@ -115,7 +116,7 @@ def resolve(
     named = any(value_at(each, "student.protocol") is not None for each in (tree, asked))
     declared, note = ({}, "") if named else _protocol_of_methods(document)
     tree = merge({"student": declared}, tree)
-    for extra in add:
+    for extra in dict.fromkeys(add):
         made = _add_to_all(made, extra)
     tree = _with_committee(base, _with_students(base, tree, given))
     below = _with_protocol(base, tree, asked)
@@ -314,15 +315,31 @@ def _protocol_of_methods(document: Document) -> tuple[Tree, str]:
 
 
 def _add_to_all(arms: Tree, extra: str) -> Tree:
-    """Every arm with an addition, which its name then tells; an arm that has its terms stays as it is."""
-    terms = ADDITIONS[extra].terms
+    """Every arm with an addition, which its name then tells; an arm that has its terms stays as it is.
+
+    Where the addition changes the batch of an arm, the control with that batch comes before it. An arm of the
+    recipe that has the terms and the name already stands in place of the two.
+
+    Raises:
+        InputError: a control would have the name of an arm of the recipe that has the terms.
+    """
+    terms, origin = ADDITIONS[extra].terms, f"--add {extra}"
+    kept = {arm for arm in arms if all(value_at(section(arms, arm), f"terms.{term}") for term in terms)}
     found: Tree = {}
     for arm in arms:
-        method = section(arms, arm)
-        if all(value_at(method, f"terms.{term}") for term in terms):
-            found[arm] = method
-        else:
-            found[f"{arm}+{extra}"] = _add(method, extra, f"--add {extra}")
+        method, added, control = section(arms, arm), f"{arm}+{extra}", f"{arm}-as-{extra}"
+        stands = next((name for name in (arm, added) if name in kept), None)
+        if stands is not None:
+            found[stands] = section(arms, stands)
+            continue
+        if batch := _batch_patch(method, extra):
+            if control in kept:
+                raise InputError(
+                    f"{origin} makes a control of the arm {arm} and calls it {control}, which is an arm of "
+                    "the recipe; name that arm otherwise"
+                )
+            found[control] = _control(method, extra, batch, origin)
+        found[added] = _add(method, extra, origin)
     return found
 
 
@@ -333,13 +350,26 @@ def _add(method: Tree, extra: str, origin: str) -> Tree:
     synthetic and real images, whose batch is its own.
     """
     addition = ADDITIONS[extra]
-    patch: dict[str, object] = {"terms": addition.terms}
+    patch: dict[str, object] = {"terms": addition.terms, **_batch_patch(method, extra)}
     if section(method, "match"):
         patch["match"] = {"added": addition.beside_match}
-    elif value_at(method, "batch.slots") in (None, 1):
-        patch["batch"] = {"slots": addition.several_slots}
-    both = Leaf(f"{value_at(method, 'title') or 'custom'} + {addition.title}", origin)
-    return merge(method, tree_of(patch, origin) | {"title": both})
+    return merge(method, tree_of(patch, origin) | {"title": _title(method, f" + {addition.title}", origin)})
+
+
+def _control(method: Tree, extra: str, batch: dict[str, object], origin: str) -> Tree:
+    """A method with the batch that an addition gives it, but without its terms."""
+    title = _title(method, f" at {ADDITIONS[extra].title}'s batch", origin)
+    return merge(method, tree_of(batch, origin) | {"title": title})
+
+
+def _batch_patch(method: Tree, extra: str) -> dict[str, object]:
+    """What an addition changes in a method's batch."""
+    alone = not section(method, "match") and value_at(method, "batch.slots") in (None, 1)
+    return {"batch": {"slots": ADDITIONS[extra].several_slots}} if alone else {}
+
+
+def _title(method: Tree, suffix: str, origin: str) -> Leaf:
+    return Leaf(f"{value_at(method, 'title') or 'custom'}{suffix}", origin)
 
 
 def _with_committee(base: Tree, tree: Tree) -> Tree:

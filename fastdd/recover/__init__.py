@@ -25,7 +25,7 @@ from .objective import Signal
 from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slots
 from .stage import Recovery, recover, unfinished, units_of
 from .steps import teachers_used
-from .terms.base import Context, Needs, Term, naming, needs, needs_by_key, register_term, tapped
+from .terms.base import Context, Needs, Term, naming, needs, needs_by_key, register_term, remarks, tapped
 from .trial import own_terms
 
 __all__ = [
@@ -56,6 +56,7 @@ __all__ = [
     "real_slots",
     "recover",
     "register_term",
+    "remarks",
     "repeated",
     "save_images",
     "seen_slots",

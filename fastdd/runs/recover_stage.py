@@ -34,6 +34,8 @@ def recover_arm(run: Run, arm: str, units: range | None = None) -> None:
     recovery = _recovery(run, arm)
     left = recover.unfinished(arm, recovery, run.folder, num_classes=len(classes), ipc=recipe.ipc, part=units)
     if left:
+        for remark in recover.remarks(run.experiment.arms[arm]):
+            say_once(f"recover {arm}: {remark}")
         with run.session.stage(f"recover {arm}") as work:
             work.images = recover.recover(arm, left, recovery, classes=classes, run=run.folder)
 

@@ -5,7 +5,9 @@ With S the n synthetic and R the m real embeddings of one class, for each of G c
     CD   cosine diversity                 alikeness of the synthetic rows among themselves
     CDM  cosine distribution matching     1 - alikeness of synthetic and real rows
     EDM  Euclidean distribution matching  distance of synthetic and real rows
-    L = sum_classes r_cos (CD + CDM) + r_euc EDM                          (Algorithm 1, line 7)
+    L = sum_classes r_cd CD + r_cdm CDM + r_edm EDM
+
+Algorithm 1, line 7, has one weight r_c for CD and CDM; the ablation (Table 14) takes them apart.
 
 The paper's equations and the authors' released code are different functions; both are here:
 
@@ -252,19 +254,21 @@ def dire_terms(
 def dire_loss(
     synthetic: Tensor,
     real: Tensor | RealEmbeddings,
-    r_cos: float = 0.1,
-    r_euc: float = 0.001,
+    *,
+    r_cd: float = 0.1,
+    r_cdm: float = 0.1,
+    r_edm: float = 0.001,
     reading: Reading = "clean",
     precision: Precision = "high",
 ) -> Tensor:
-    """Sum over the classes of r_cos (CD + CDM) + r_euc EDM (DiRe, Algorithm 1, line 7), a scalar.
+    """Sum over the classes of r_cd CD + r_cdm CDM + r_edm EDM, a scalar (DiRe, Algorithm 1, line 7).
 
     A sum, not a mean: it does not depend on how classes are split over batches. The default
     weights are the effective ones of the released code (its 1 and 0.01 times its multiplier 0.1).
     Arguments and errors as for ``dire_terms``.
     """
     cd, cdm, edm = dire_terms(synthetic, real, reading, precision)
-    return (r_cos * (cd + cdm) + r_euc * edm).sum()
+    return (r_cd * cd + r_cdm * cdm + r_edm * edm).sum()
 
 
 def diversity_loss(
@@ -283,7 +287,8 @@ def diversity_loss(
         real: embeddings of all classes, in class order: [C, m, D], matrices [m_c, D], or prepared.
         images_per_class: rows of one class in the batch.
         start_class: class of the first row.
-        multiplier, r_cos, r_euc: weights; the defaults are those of the released script.
+        multiplier, r_cos, r_euc: weights by the names that the released script gives them, with its
+            defaults; r_cos weighs CD and CDM, r_euc EDM.
 
     Raises:
         ValueError: the batch is not a whole number of classes, or real has too few of them.
@@ -297,4 +302,5 @@ def diversity_loss(
     classes = slice(start_class, stop)
     bank = real.select(classes) if isinstance(real, RealEmbeddings) else RealEmbeddings.prepare(real[classes])
     synthetic = embeddings.unflatten(0, (-1, images_per_class))
-    return dire_loss(synthetic, bank, multiplier * r_cos, multiplier * r_euc, reading="code")
+    cosine, euclidean = multiplier * r_cos, multiplier * r_euc
+    return dire_loss(synthetic, bank, r_cd=cosine, r_cdm=cosine, r_edm=euclidean, reading="code")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
@@ -44,6 +46,22 @@ def test_golden(reading: Reading) -> None:
 def test_golden_loss_of_the_released_code() -> None:
     assert dire_loss(S[None], R[None], reading="code").item() == pytest.approx(0.0902152, abs=6e-8)
     assert diversity_loss(S, [R], images_per_class=2).item() == pytest.approx(0.0902152, abs=6e-8)
+
+
+@pytest.mark.parametrize("reading", READINGS)
+@pytest.mark.parametrize("weights", [each for each in itertools.product((0.0, 0.7), repeat=3) if any(each)])
+def test_the_terms_are_weighed_one_by_one(reading: Reading, weights: tuple[float, float, float]) -> None:
+    """The seven combinations of Table 14, values and gradients, against the definition."""
+    x, real = leaf(randn(2, 3, 5)), randn(2, 6, 5, seed=1)
+    r_cd, r_cdm, r_edm = weights
+    loss = dire_loss(x, real, r_cd=r_cd, r_cdm=r_cdm, r_edm=r_edm, reading=reading)
+    expected = torch.zeros((), dtype=torch.float64)
+    for rows, own in zip(x, real, strict=True):
+        terms = dire_terms_reference(rows, own, reading)
+        expected = expected + sum(r * term for r, term in zip(weights, terms, strict=True))
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    ours, theirs = (torch.autograd.grad(value, x)[0] for value in (loss, expected))
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -101,7 +119,7 @@ def test_gradients_are_finite_for_equal_and_zero_rows(reading: Reading) -> None:
     x[0, 1], x[0, 2], x[1] = x[0, 0], real[0, 3], 0
     real[1, 2] = 0
     x = leaf(x)
-    loss = dire_loss(x, real, 1.0, 1.0, reading=reading)
+    loss = dire_loss(x, real, r_cd=1.0, r_cdm=1.0, r_edm=1.0, reading=reading)
     assert loss.isfinite()
     (grad,) = torch.autograd.grad(loss, x)
     assert grad.isfinite().all()
@@ -157,7 +175,7 @@ def test_compiles_in_one_graph(reading: Reading) -> None:
     x = leaf(randn(3, 5, 8).float())
 
     def loss(embeddings: Tensor) -> Tensor:
-        return dire_loss(embeddings.relu(), bank, 1.0, 1.0, reading=reading)
+        return dire_loss(embeddings.relu(), bank, r_cd=1.0, r_cdm=1.0, r_edm=1.0, reading=reading)
 
     eager, compiled = loss(x), torch.compile(loss, fullgraph=True, backend="aot_eager")(x)
     torch.testing.assert_close(compiled, eager, rtol=1e-6, atol=1e-6)
@@ -172,7 +190,7 @@ def test_compiles_once_for_any_number_of_rows(reading: Reading) -> None:
     counter = CompileCounterWithBackend("aot_eager")
 
     def loss(embeddings: Tensor) -> Tensor:
-        return dire_loss(embeddings, bank, 1.0, 1.0, reading=reading)
+        return dire_loss(embeddings, bank, r_cd=1.0, r_cdm=1.0, r_edm=1.0, reading=reading)
 
     compiled = torch.compile(loss, fullgraph=True, backend=counter)
     for n in (5, 6, 8, 11):

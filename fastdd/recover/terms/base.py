@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ...bank import Bank
 from ...config import Bank as BankConfig
-from ...config import Config, Terms
+from ...config import Config, Method, Terms
 from ...config.terms import TERMS
 from ...errors import InputError
 from ...teachers import Features, Taps
@@ -144,6 +144,17 @@ class Term(ABC, Generic[C, T]):
         self.device = next(context.taps.parameters()).device
 
     @classmethod
+    def beside(cls, config: C, terms: Mapping[str, Config]) -> C:
+        """The configuration among the other terms of an objective, by which words in it become numbers."""
+        return config
+
+    @classmethod
+    def remark(cls, config: C, terms: Mapping[str, Config]) -> str:
+        """What a reader of a run's log should know of the term among the others, as a clause; empty:
+        nothing."""
+        return ""
+
+    @classmethod
     def needs(cls, config: C, network: nn.Module) -> Needs:
         """What the term reads of the forward pass and of the bank, beside logits and embedding.
 
@@ -225,6 +236,14 @@ def tapped(terms: Terms, network: nn.Module) -> Taps:
     needed = needs(terms, network)
     layers = (*needed.moments, *needed.pooled)
     return Taps(network, layers, moments=bool(needed.moments), patch=needed.patch or 1)
+
+
+def remarks(method: Method) -> list[str]:
+    """What the terms of a method remark on themselves."""
+    if method.match is not None and method.match.added.share is not None:
+        return []  # the share decides what they weigh
+    found = (term_class(name).remark(config, method.terms) for name, config in method.terms.items())
+    return [remark for remark in found if remark]
 
 
 def build_terms(terms: Terms, context: Context) -> list[AnyTerm]:

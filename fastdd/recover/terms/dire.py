@@ -1,11 +1,13 @@
 """DiRe: diversity of a class's embeddings, and their match with the real ones.
 
-r_cos (CD + CDM) + r_euc EDM        summed over the classes of the batch; fastdd_kernels/dire.py has the
-formulas
+    weight (r_cd CD + r_cdm CDM + r_edm EDM)        summed over the classes of the batch
+
+fastdd_kernels/dire.py has the formulas. The paper has one weight r_c for CD and CDM, and r_e for EDM.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -19,20 +21,39 @@ from ...runtime.seeds import generator
 from ...teachers import Features
 from ..plan import Unit
 from .base import Needs, Term, Values, by_class, register_term
+from .batch_norm import BatchNorm
+from .convolution import Convolution
 
 
 class DiRe(Config):
-    """DiRe: r_cos (CD + CDM) + r_euc EDM, summed over the classes of the batch."""
+    """DiRe: weight (r_cd CD + r_cdm CDM + r_edm EDM), summed over the classes of the batch."""
 
-    r_cos: NotNegative = 0.1
-    """weight of cosine diversity and cosine distribution matching"""
-    r_euc: NotNegative = 0.001
-    """weight of Euclidean distribution matching"""
+    weight: NotNegative | Literal["bn"] = 1.0
+    """factor of the three weights below. bn: the weight of the method's BatchNorm statistics (terms.bn or
+    terms.conv), as the released weights belong to a BatchNorm weight of 1; where the method has neither, 1. A
+    resolved recipe has the number"""
+    r_cd: NotNegative = 0.1
+    """weight of cosine diversity, CD"""
+    r_cdm: NotNegative = 0.1
+    """weight of cosine distribution matching, CDM"""
+    r_edm: NotNegative = 0.001
+    """weight of Euclidean distribution matching, EDM"""
     reading: Literal["paper", "code", "clean"] = "clean"
     """which of the three readings of the formulas in fastdd_kernels/dire.py"""
     real_per_class: Count | All = "all"
     """number of real embeddings of each class to compare with, a seeded choice; all: all that the bank
     holds, which are fewer where ``bank.embeddings`` is a number"""
+
+    @property
+    def effective_weights(self) -> tuple[float, float, float]:
+        """What CD, CDM and EDM weigh in the end.
+
+        Raises:
+            ValueError: ``weight`` is bn, which becomes a number among the terms of a method.
+        """
+        if self.weight == "bn":
+            raise ValueError("dire.weight is bn, which needs the method's other terms; give a number")
+        return self.weight * self.r_cd, self.weight * self.r_cdm, self.weight * self.r_edm
 
 
 class DiReTerm(Term[DiRe, RealEmbeddings]):
@@ -45,6 +66,23 @@ class DiReTerm(Term[DiRe, RealEmbeddings]):
         "edm": "Euclidean distribution matching",
     }
     position = 40
+
+    @classmethod
+    def beside(cls, config: DiRe, terms: Mapping[str, Config]) -> DiRe:
+        if config.weight != "bn":
+            return config
+        weight = _batch_norm_weight(terms)
+        return config.model_copy(update={"weight": 1.0 if weight is None else weight})
+
+    @classmethod
+    def remark(cls, config: DiRe, terms: Mapping[str, Config]) -> str:
+        weights, weight = config.effective_weights, _batch_norm_weight(terms)
+        named = zip(("CD", "CDM", "EDM"), weights, strict=True)
+        told = f"DiRe weighs {', '.join(f'{name} {each:.4g}' for name, each in named)}"
+        if not weight:
+            return f"{told}, with no BatchNorm statistics beside it"
+        ratios = ", ".join(f"{each / weight:.4g}" for each in weights)
+        return f"{told}, which is {ratios} of the BatchNorm weight {weight:.4g}"
 
     @classmethod
     def needs(cls, config: DiRe, network: nn.Module) -> Needs:
@@ -71,8 +109,20 @@ class DiReTerm(Term[DiRe, RealEmbeddings]):
 
 def dire_values(config: DiRe, embedding: Tensor, real: RealEmbeddings) -> Values:
     """The weighted values for embeddings [classes, slots, D] of synthetic images against real ones."""
-    cd, cdm, edm = dire_terms(embedding, real, reading=config.reading)
-    return {"cd": config.r_cos * cd.sum(), "cdm": config.r_cos * cdm.sum(), "edm": config.r_euc * edm.sum()}
+    terms = dire_terms(embedding, real, reading=config.reading)
+    return {
+        name: weight * term.sum()
+        for name, weight, term in zip(terms._fields, config.effective_weights, terms, strict=True)
+    }
+
+
+def _batch_norm_weight(terms: Mapping[str, Config]) -> float | None:
+    """The weight of a method's BatchNorm statistics, be they matched by ``bn`` or ``conv``; None: neither
+    is there."""
+    for term in (terms.get("bn"), terms.get("conv")):
+        if isinstance(term, BatchNorm | Convolution):
+            return term.weight
+    return None
 
 
 register_term("dire", DiReTerm)

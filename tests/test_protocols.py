@@ -387,9 +387,13 @@ def test_a_recipe_whose_methods_have_several_protocols_says_which(tmp_path: Path
     assert found.recipe.student == Student()
     assert found.note == (
         "student.protocol is house for all arms, since their methods are evaluated under different ones: "
-        "mtt (mtt), dsa (dm, kip), none (sre2l); student.protocol=NAME chooses one"
+        "mtt (mtt), dsa (dm, kip), house (sre2l); student.protocol=NAME chooses one"
     )
     assert resolve(file, ["student.protocol=mtt"]).note == resolve("digits").note == ""
+    of_tiny = resolve(of_methods(tmp_path, "sre2l deda gvbsm", dataset="dataset: tiny"))
+    assert of_tiny.recipe.student.protocol == "sre2l-tiny"  # the data set's
+    assert "is sre2l-tiny for all arms" in of_tiny.note
+    assert "sre2l-tiny (sre2l, deda), gvbsm-tiny (gvbsm)" in of_tiny.note
     assert resolve(of_methods(tmp_path, "sre2l deda")).note == ""
 
 

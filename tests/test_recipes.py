@@ -21,6 +21,7 @@ from fastdd.recipes.resolve import resolve, table
 IPCS = (1, 10, 50, 100)
 DATASETS = {  # classes, pixels
     "cifar10": (10, 32),
+    "cifar10cpu": (10, 32),
     "cifar100": (100, 32),
     "tiny": (200, 64),
     "imagenet1k": (1000, 224),
@@ -63,10 +64,13 @@ def test_every_method_on_every_data_set(dataset: str, method: str) -> None:
         assert (recipe.name, recipe.ipc) == (f"{dataset}-{method}", ipc)
         assert list(recipe.arms) == ["sre2l+dire" if method == "dire" else method]
         assert Recipe.model_validate(as_plain(recipe)) == recipe
-        small = "resnet20" if dataset == "cifar10" else "resnet18_small"
+        small = "resnet20" if dataset == "cifar10cpu" else "resnet18_small"
         assert recipe.teacher.network == ("resnet18" if DATASETS[dataset][1] == 224 else small)
         (only,) = recipe.arms.values()
-        assert recipe.student.network == ("convnet" if only.match else recipe.teacher.network)
+        expected = "convnet" if only.match else recipe.teacher.network
+        if (dataset, method) == ("cifar100", "gvbsm"):
+            expected = "convnet3"
+        assert recipe.student.network == expected
         assert recipe.teacher.weights is None
 
 
@@ -110,7 +114,8 @@ def test_declarations_speak_of_known_data_sets() -> None:
 @pytest.mark.parametrize(
     ("dataset", "constants", "training"),
     [
-        ("cifar10", IMAGENET, None),
+        ("cifar10cpu", IMAGENET, ("resnet20", 30, 128, 0.1, 5e-4, "onecycle", 0.2, None)),
+        ("cifar10", CIFAR10, ("resnet18_small", 200, 128, 0.1, 5e-4, "cosine", 0.0, None)),
         ("cifar100", CIFAR10, ("resnet18_small", 200, 128, 0.1, 5e-4, "cosine", 0.0, None)),
         ("tiny", TINY, ("resnet18_small", 50, 256, 0.2, 1e-4, "cosine", 0.1, (0.08, 1.0))),
         ("imagenet1k", IMAGENET, ("resnet18", 90, 256, 0.1, 1e-4, "cosine", 0.0, (0.08, 1.0))),
@@ -131,7 +136,7 @@ def test_teachers(dataset: str, constants: tuple[Any, Any], training: tuple[Any,
             teacher.schedule,
         )
         assert (*got, teacher.warmup, teacher.scale) == training
-        assert (teacher.momentum, teacher.nesterov) == (0.9, False)
+        assert (teacher.momentum, teacher.nesterov) == (0.9, dataset == "cifar10cpu")
     side = DATASETS[dataset][1]
     assert (recipe.data.size, recipe.data.resize) == (
         (224, 256) if side == 224 else (64 if side == 64 else None, None)
@@ -196,6 +201,129 @@ def test_every_first_layer_and_momenta() -> None:
                 assert term is None or term.first == 10.0
 
 
+# -- students ----------------------------------------------------------------------------------------
+
+STUDENTS = {  # data set -> method -> protocol; others have the data set's
+    "cifar10": {
+        "": "sre2l-cifar",
+        "dwa": "dwa-cifar",
+        "dire": "dire",
+        "infer": "infer",
+        "gvbsm": "gvbsm-cifar10",
+        "edc": "edc-cifar10",
+        "rded": "rded-small",
+        "delt": "delt-small",
+        "sre2lpp": "cvdd",
+        "cvdd": "cvdd",
+    },
+    "cifar100": {
+        "": "sre2l-cifar",
+        "dwa": "dwa-cifar",
+        "dire": "dire",
+        "infer": "infer",
+        "gvbsm": "gvbsm-cifar100",
+        "edc": "edc-cifar100",
+        "rded": "rded-small",
+        "delt": "delt-small",
+        "sre2lpp": "cvdd",
+        "cvdd": "cvdd",
+    },
+    "tiny": {
+        "": "sre2l-tiny",
+        "lpld": "lpld-tiny",
+        "dwa": "dwa-tiny",
+        "infer": "dwa-tiny",
+        "gvbsm": "gvbsm-tiny",
+        "edc": "edc-tiny",
+        "rded": "rded-small",
+        "delt": "delt-small",
+        "sre2lpp": "cvdd",
+        "cvdd": "cvdd",
+    },
+    "imagenet1k": {
+        "": "sre2l-imagenet",
+        "lpld": "lpld-imagenet",
+        "dwa": "dwa-imagenet",
+        "infer": "dwa-imagenet",
+        "gvbsm": "gvbsm-imagenet",
+        "edc": "edc-imagenet",
+        "rded": "rded",
+        "delt": "delt",
+        "sre2lpp": "cvdd-imagenet",
+        "cvdd": "cvdd-imagenet",
+    },
+    "imagenette": {
+        "": "sre2l-imagenet",
+        "edc": "edc-imagenet10",
+        "rded": "rded",
+        "delt": "delt",
+        "sre2lpp": "cvdd-imagenet",
+        "cvdd": "cvdd-imagenet",
+    },
+    "cifar10cpu": {"": "house"},
+}
+MATCHING = {
+    "dm": "dsa",
+    "dsa": "dsa",
+    "kip": "dsa",
+    "dc": "dc",
+    "cafe": "cafe",
+    "datadam": "datadam",
+    "mtt": "mtt",
+    "tesla": "mtt",
+    "idc": "idc",
+}
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_students_have_the_protocol_of_the_paper(dataset: str) -> None:
+    for method in NAMES:
+        student = fastdd.resolve(f"{dataset}-{method}").student
+        own = {**STUDENTS[dataset], **MATCHING, "idc": "idc-cifar100" if dataset == "cifar100" else "idc"}
+        assert student.protocol == own.get(method, own[""]), method
+        assert (student.epochs is None) == (student.protocol == "house"), method  # epochs grow with the set
+
+
+def test_an_image_a_class_more_is_a_longer_training() -> None:
+    from fastdd.protocols import settle_student
+
+    def steps(name: str, ipc: int) -> int:
+        classes, _ = DATASETS[name.partition("-")[0]]
+        return settle_student(
+            fastdd.resolve(name, [f"ipc={ipc}"]).student, ipc * classes, classes
+        ).training_steps
+
+    assert [steps("cifar100-deda", ipc) for ipc in (10, 50)] == [400 * 8, 400 * 40]
+    assert [steps("tiny-deda", ipc) for ipc in (10, 50)] == [100 * 8, 100 * 40]
+    assert [steps("imagenet1k-deda", ipc) for ipc in (10, 50)] == [300 * 10, 300 * 49]
+    assert [steps("cifar10cpu-deda", ipc) for ipc in (10, 50)] == [400, 400]
+    assert fastdd.resolve("cifar100-deda").student.teacher_mode == "train"  # as released
+    assert fastdd.resolve("tiny-deda").student.scale == fastdd.resolve("imagenet1k-deda").student.scale
+
+
+def test_the_stretch_of_committee_voting_depends_on_the_images_a_class() -> None:
+    def of(name: str, ipc: int) -> tuple[float, object]:
+        found = resolve(name, [f"ipc={ipc}"])
+        assert found.leaves["student.stretch"].source == "code"
+        return found.recipe.student.stretch, found.recipe.student.lr
+
+    assert [of("cifar100-cvdd", ipc)[0] for ipc in (1, 10, 50)] == [1.0, 2.0, 1.0]
+    assert [of("tiny-sre2lpp", ipc)[0] for ipc in (1, 10, 50)] == [2.0, 1.0, 2.0]
+    assert [of("imagenet1k-cvdd", ipc)[0] for ipc in (1, 10, 50)] == [2.0, 2.0, 1.0]
+    assert [of("imagenette-cvdd", ipc) for ipc in (10, 50)] == [(1.0, 5e-4), (2.0, 5e-4)]
+    assert of("cifar10-cvdd", 10) == (1.0, 1e-3)
+
+
+def test_the_recipes_for_a_laptop_are_those_of_small_networks_and_the_short_protocol() -> None:
+    for name in ("table", "methods", "best", "teacher", "matching-1", "matching-10"):
+        recipe = fastdd.resolve(f"cifar10-{name}")
+        protocols = {each.protocol for each in (recipe.student, *recipe.students.values())}
+        assert protocols <= {"house", "dsa"}, name
+        assert (recipe.teacher.network, recipe.teacher.mean) == ("resnet20", IMAGENET[0]), name
+    small, large = fastdd.resolve("cifar10cpu-mtt"), fastdd.resolve("cifar10-mtt")
+    assert small.arms == large.arms  # the methods are those of CIFAR-10
+
+
 # -- images a class --------------------------------------------------------------------------------
 
 
@@ -213,6 +341,7 @@ def differences(name: str, ipc: int) -> dict[str, Any]:
 
 
 KNOW_THE_IPC = {"gvbsm", "edc", "delt", "deda", "dm", "dc", "dsa", "datadam", "cafe", "mtt", "tesla", "idc"}
+KNOW_THE_IPC |= {"cvdd", "sre2lpp"}  # their students do
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -262,13 +391,13 @@ def test_committees_share_the_images_and_the_training() -> None:
         for method in NAMES:
             recipe = fastdd.resolve(f"{dataset}-{method}")
             several = method in ("gvbsm", "edc", "infer", "cvdd") and (
-                dataset != "cifar10" or method == "cvdd"
+                dataset not in ("cifar10", "cifar10cpu") or method == "cvdd"
             )
             assert bool(recipe.committee) == several
             for name, member in recipe.committee.items():
                 assert name == member.network != recipe.teacher.network
                 assert (member.mean, member.epochs) == (recipe.teacher.mean, recipe.teacher.epochs)
-    assert list(fastdd.resolve("cifar10-cvdd").committee) == ["resnet32"]
+    assert list(fastdd.resolve("cifar10cpu-cvdd").committee) == ["resnet32"]
     large = list(fastdd.resolve("imagenet1k-gvbsm").committee)
     assert large == ["mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5"]
     assert list(fastdd.resolve("imagenet1k-edc").committee) == [*large, "alexnet"]

@@ -165,6 +165,20 @@ def test_a_card_of_something_else(tmp_path: Path, change: dict[str, object], exp
         load(tmp_path / "t.safetensors")
 
 
+def test_a_teacher_of_another_network_is_told_with_the_overrides_that_take_it(tmp_path: Path) -> None:
+    path = tmp_path / "t.safetensors"
+    save_teacher(path, teacher(network="resnet20", mean=(0.25,)))
+    with pytest.raises(InputError) as caught:
+        load(path)
+    text = "to use it add teacher.network=resnet20 teacher.mean=[0.25]"
+    assert str(caught.value).endswith(text)
+    write_tensors(path, build("convnet2", 10, 1).state_dict())  # without a card
+    with pytest.raises(InputError) as caught:
+        load(path)
+    text = "its tensors are those of convnet2: to use it add teacher.network=convnet2, and teacher.mean"
+    assert text in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("classes", "expected"),
     [

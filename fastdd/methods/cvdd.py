@@ -4,8 +4,7 @@ The released code draws the two for each slot and keeps them over its steps. We 
 that every slot is optimized through all teachers. The released code can also weight teachers by their
 accuracy; fastdd cannot.
 
-The further teachers are the released ones, except on CIFAR-10: there one CIFAR ResNet is what two processor
-cores can train.
+The further teachers are the released ones; of CIFAR-10 at a laptop's size, one CIFAR ResNet.
 """
 
 from ..config.sources import code, ours
@@ -15,11 +14,22 @@ from .declaration import Declaration, members, register_method
 METHOD = {**sre2lpp.METHOD, "title": code("CV-DD"), "ensemble": ours(2)}
 SMALL = members("code", "resnet50_small shufflenet_v2_x0_5 mobilenet_v2 densenet121", 0.2)
 COMMITTEE = {
-    "cifar10": members("ours", "resnet32"),
+    "cifar10cpu": members("ours", "resnet32"),
+    "cifar10": SMALL,
     "cifar100": SMALL,
     "tiny": SMALL,
     "imagenet1k": members("code", "resnet50 shufflenet_v2_x1_0 mobilenet_v2 densenet121"),
     "imagenette": members("code", "resnet50 shufflenet_v2_x1_0 mobilenet_v2 densenet121", 0.6),
 }
 
-register_method("cvdd", Declaration(METHOD, sre2lpp.SCRIPTS, sre2lpp.ON, committee=COMMITTEE))
+register_method(
+    "cvdd",
+    Declaration(
+        METHOD,
+        sre2lpp.SCRIPTS,
+        sre2lpp.ON,
+        committee=COMMITTEE,
+        protocol_on=sre2lpp.PROTOCOLS,
+        student_at=sre2lpp.student_at,
+    ),
+)

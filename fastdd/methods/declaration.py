@@ -27,6 +27,8 @@ Members = Mapping[str, Patch]
 LARGE = {"imagenette": "imagenet1k"}
 """data set -> data set with images and networks of the same size, whose values it takes if a method has none
 for it"""
+SAME_IMAGES = {"cifar10cpu": "cifar10"}
+"""data set -> data set of the same images, whose values a method takes; teacher and students are its own"""
 
 
 def _nothing(dataset: str | None, ipc: int) -> Patch:
@@ -46,8 +48,10 @@ class Declaration:
         at: (data set, images a class) -> values that the number of images a class changes.
         committee: data set -> further teachers, for a method that uses several.
         protocol: protocol of the students in recipes that name none and whose arms all declare this one, such
-            as DATASET-METHOD; None: the data set's student.
+            as DATASET-METHOD; None: the data set's.
         protocol_on: data set -> protocol in place of ``protocol``.
+        student_at: (data set, images a class) -> values of the students that differ from their protocol's.
+        labels: the section ``labels`` of recipes DATASET-METHOD.
     """
 
     values: Patch
@@ -57,6 +61,8 @@ class Declaration:
     committee: Mapping[str, Members] = field(default_factory=dict)
     protocol: Sourced | None = None
     protocol_on: Mapping[str, Sourced] = field(default_factory=dict)
+    student_at: Rule = _nothing
+    labels: Patch = field(default_factory=dict)
 
     def title(self, name: str) -> str:
         """The method's label in figures: its declared title, else its name."""
@@ -71,16 +77,20 @@ class Declaration:
             dataset: name of the data set; None: the images are of no known data set.
             ipc: images a class.
         """
+        dataset = SAME_IMAGES.get(dataset or "", dataset)
         everywhere, there = f"method {name}", f"method {name} on {dataset}" if dataset else f"method {name}"
         patch = {} if dataset is None else self.on.get(dataset, self.on.get(LARGE.get(dataset, ""), {}))
         found = [(everywhere, self.values), (there, patch), (f"{there} at ipc {ipc}", self.at(dataset, ipc))]
         return [(origin, self._there(patch, dataset)) for origin, patch in found]
 
-    def student(self, dataset: str | None) -> dict[str, object]:
+    def student(self, dataset: str | None, ipc: int) -> dict[str, object]:
         """The recipe's section ``student`` on a data set, or on images of none, which names the protocol;
         empty where the method declares none."""
         protocol = self.protocol_on.get(dataset or "", self.protocol)
-        return {} if protocol is None else self._there({"protocol": protocol}, dataset)
+        if protocol is None:
+            return {}
+        images = SAME_IMAGES.get(dataset or "", dataset)
+        return self._there({"protocol": protocol, **self.student_at(images, ipc)}, images)
 
     def _there(self, patch: Patch, dataset: str | None) -> dict[str, object]:
         """A patch with the sources that its values have on a data set."""
@@ -153,6 +163,7 @@ class Addition:
         over: name of the method that the released settings extend.
         released: data set -> values that the released settings change in that method, for recipes
             DATASET-NAME.
+        protocol_on: data set -> protocol of the students in recipes DATASET-NAME; others have the method's.
     """
 
     title: str
@@ -161,6 +172,7 @@ class Addition:
     several_slots: Sourced
     over: str
     released: Callable[[str], Patch]
+    protocol_on: Mapping[str, Sourced] = field(default_factory=dict)
 
 
 METHODS = _MethodRegistry("method", "fastdd.methods", "fastdd.methods")

@@ -35,4 +35,12 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return {"batch": batch, "early_late": code(None)} if ipc == 1 else {"batch": batch}
 
 
-register_method("delt", Declaration(METHOD, SCRIPTS, at=at))
+PROTOCOLS = {
+    "cifar10": code("delt-small"),
+    "cifar100": code("delt-small"),
+    "tiny": code("delt-small"),
+    "imagenet1k": code("delt"),
+    "imagenette": code("delt"),
+}
+
+register_method("delt", Declaration(METHOD, SCRIPTS, at=at, protocol_on=PROTOCOLS))

@@ -70,5 +70,6 @@ register_addition(
         several_slots=code(10),
         over="sre2l",
         released=released,
+        protocol_on={"cifar10": ours("dire"), "cifar100": code("dire")},
     ),
 )

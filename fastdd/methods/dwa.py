@@ -38,4 +38,11 @@ ON: dict[str, Patch] = {
     },
 }
 
-register_method("dwa", Declaration(METHOD, SCRIPTS, ON))
+PROTOCOLS = {
+    "cifar10": code("dwa-cifar"),
+    "cifar100": code("dwa-cifar"),
+    "tiny": code("dwa-tiny"),
+    "imagenet1k": code("dwa-imagenet"),
+}
+
+register_method("dwa", Declaration(METHOD, SCRIPTS, ON, protocol_on=PROTOCOLS))

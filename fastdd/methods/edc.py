@@ -77,4 +77,12 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return {**gvbsm.at(dataset, ipc), **few}
 
 
-register_method("edc", Declaration(METHOD, SCRIPTS, ON, at, committee=COMMITTEE))
+PROTOCOLS = {
+    "cifar10": code("edc-cifar10"),
+    "cifar100": code("edc-cifar100"),
+    "tiny": code("edc-tiny"),
+    "imagenet1k": code("edc-imagenet"),
+    "imagenette": ours("edc-imagenet10"),
+}
+
+register_method("edc", Declaration(METHOD, SCRIPTS, ON, at, committee=COMMITTEE, protocol_on=PROTOCOLS))

@@ -69,4 +69,11 @@ def at(dataset: str | None, ipc: int) -> Patch:
     return {"batch": {"classes": source(max(1, size // ipc)), "slots": source(min(size, ipc))}}
 
 
-register_method("gvbsm", Declaration(METHOD, SCRIPTS, ON, at, committee=COMMITTEE))
+PROTOCOLS = {
+    "cifar10": code("gvbsm-cifar10"),
+    "cifar100": code("gvbsm-cifar100"),
+    "tiny": code("gvbsm-tiny"),
+    "imagenet1k": code("gvbsm-imagenet"),
+}
+
+register_method("gvbsm", Declaration(METHOD, SCRIPTS, ON, at, committee=COMMITTEE, protocol_on=PROTOCOLS))

@@ -38,4 +38,16 @@ COMMITTEE = {
     "imagenette": members("ours", "mobilenet_v2 efficientnet_b0", 0.6),
 }
 
-register_method("infer", Declaration(METHOD, SCRIPTS, ON, committee=COMMITTEE))
+PROTOCOLS = {  # for larger images the authors name DWA's
+    "cifar10": code("infer"),
+    "cifar100": code("infer"),
+    "tiny": ours("dwa-tiny"),
+    "imagenet1k": code("dwa-imagenet"),
+}
+
+register_method(
+    "infer",
+    Declaration(
+        METHOD, SCRIPTS, ON, committee=COMMITTEE, protocol_on=PROTOCOLS, labels={"teachers": code("all")}
+    ),
+)

@@ -33,4 +33,6 @@ ON: dict[str, Patch] = {
     },
 }
 
-register_method("lpld", Declaration(METHOD, SCRIPTS, ON))
+PROTOCOLS = {"tiny": code("lpld-tiny"), "imagenet1k": code("lpld-imagenet")}
+
+register_method("lpld", Declaration(METHOD, SCRIPTS, ON, protocol_on=PROTOCOLS))

@@ -17,4 +17,12 @@ METHOD = {
 }
 SCRIPTS = ("cifar10", "cifar100", "tiny", "imagenet1k", "imagenette")
 
-register_method("rded", Declaration(METHOD, SCRIPTS))
+PROTOCOLS = {
+    "cifar10": code("rded-small"),
+    "cifar100": code("rded-small"),
+    "tiny": code("rded-small"),
+    "imagenet1k": code("rded"),
+    "imagenette": code("rded"),
+}
+
+register_method("rded", Declaration(METHOD, SCRIPTS, protocol_on=PROTOCOLS))

@@ -23,4 +23,20 @@ ON: dict[str, Patch] = {
     "imagenette": {"batch": {"classes": code(10)}, "augment": {"roll": code([0, 32])}},
 }
 
-register_method("sre2lpp", Declaration(METHOD, SCRIPTS, ON))
+PROTOCOLS = {
+    "cifar10": code("cvdd"),
+    "cifar100": code("cvdd"),
+    "tiny": code("cvdd"),
+    "imagenet1k": code("cvdd-imagenet"),
+    "imagenette": code("cvdd-imagenet"),
+}
+
+
+def student_at(dataset: str | None, ipc: int) -> Patch:
+    """The papers' eta, the stretch of the cosine, and the learning rate, for a ResNet-18."""
+    stretched = {"cifar100": ipc == 10, "tiny": ipc != 10, "imagenet1k": ipc != 50, "imagenette": ipc != 10}
+    student: dict[str, object] = {"stretch": code(2.0)} if stretched.get(dataset or "") else {}
+    return {**student, "lr": code(5e-4)} if dataset == "imagenette" else student
+
+
+register_method("sre2lpp", Declaration(METHOD, SCRIPTS, ON, protocol_on=PROTOCOLS, student_at=student_at))

@@ -1,8 +1,7 @@
 """CV-DD's and SRe2L++'s post-training: small batches, and a teacher that normalizes by their statistics.
 
 The released labels were stored, of halves of 8 images each; here the teacher sees the whole batch of 16.
-``stretch`` is the papers' eta: 1 on CIFAR-10, 2 for a ResNet-18 at 10 images a class of CIFAR-100 or more of
-Tiny-ImageNet.
+``stretch`` is the papers' eta, which depends on the data set and on the images a class (methods/sre2lpp.py).
 """
 
 from ..config.sources import code, ours
@@ -29,5 +28,7 @@ CVDD = {
     "test_every": ours(50),
     "reported": code("last"),
 }
+CVDD_IMAGENET = {**CVDD, "network": code("resnet18")}
 
 register_protocol("cvdd", CVDD)
+register_protocol("cvdd-imagenet", CVDD_IMAGENET)

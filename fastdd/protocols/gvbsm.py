@@ -37,7 +37,7 @@ GVBSM_CIFAR10 = {
 GVBSM_CIFAR100 = {
     **SHARED,
     **SGD,
-    "network": code("convnet3_bn"),
+    "network": code("convnet3"),
     "epochs": code(1000),
     "batch": code(64),
     "schedule": code("cosine"),
@@ -92,6 +92,7 @@ EDC_CIFAR10 = {
 EDC_CIFAR100 = {
     **SHARED,
     **SGD,
+    "momentum": code(0.875),
     "network": code("resnet18_small"),
     "epochs": code(1000),
     "batch": code(50),
@@ -104,9 +105,42 @@ EDC_CIFAR100 = {
     "test_every": code(100),
 }
 
+EDC_TINY = {
+    **EDC_CIFAR100,
+    "epochs": code(300),
+    "batch": code(100),
+    "schedule": code("cosine"),
+    "test_every": code(30),
+}
+EDC_IMAGENET = {
+    **SHARED,
+    "network": code("resnet18"),
+    "epochs": code(300),
+    "batch": code(100),
+    "optimizer": code("adamw"),
+    "lr": code(1e-3),
+    "weight_decay": code(0.01),
+    "schedule": code("cosine"),
+    "stretch": code(2.0),
+    "scale": code([0.5, 1.0]),
+    "hard_weight": code(0.025),
+}
+EDC_IMAGENET10 = {
+    **EDC_IMAGENET,
+    "epochs": code(1000),
+    "test_every": code(30),
+    "batch": code(50),
+    "schedule": code("cos2"),
+    "ema": code(0.99),
+    "randaugment": RANDAUGMENT,
+}
+
 register_protocol("gvbsm-cifar10", GVBSM_CIFAR10)
 register_protocol("gvbsm-cifar100", GVBSM_CIFAR100)
 register_protocol("gvbsm-tiny", GVBSM_TINY)
 register_protocol("gvbsm-imagenet", GVBSM_IMAGENET)
 register_protocol("edc-cifar10", EDC_CIFAR10)
 register_protocol("edc-cifar100", EDC_CIFAR100)
+register_protocol("edc-tiny", EDC_TINY)
+register_protocol("edc-imagenet", EDC_IMAGENET)
+register_protocol("edc-imagenet10", EDC_IMAGENET10)

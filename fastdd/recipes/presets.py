@@ -202,6 +202,8 @@ def _composed(dataset: str, method: str) -> Document:
     description = f"{title} on {data_set(dataset, dataset)['description']}."
     declared = METHODS[base]
     values: dict[str, object] = {"description": description, "committee": declared.committee.get(dataset, {})}
+    if values["committee"] and declared.labels:
+        values["labels"] = declared.labels
     return Document(
         f"recipe {dataset}-{method}", values, method={}, arms={arm: {"method": method}}, dataset=dataset
     )

@@ -114,7 +114,8 @@ def resolve(
     tree, unprinted = _with_published(tree, document, ipc)
     made: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
     named = any(value_at(each, "student.protocol") is not None for each in (tree, asked))
-    declared, note = ({}, "") if named else _protocol_of_methods(document)
+    default = str(value_at(base, "student.protocol") or "house")
+    declared, note = ({}, "") if named else _protocol_of_methods(document, ipc, default)
     tree = merge({"student": declared}, tree)
     for extra in dict.fromkeys(add):
         made = _add_to_all(made, extra)
@@ -284,8 +285,12 @@ def _base_method(name: str) -> str:
     return ADDITIONS[name].over if name in ADDITIONS else name
 
 
-def _protocol_of_methods(document: Document) -> tuple[Tree, str]:
+def _protocol_of_methods(document: Document, ipc: int, default: str) -> tuple[Tree, str]:
     """The section ``student`` that names the protocol which the methods of all arms declare.
+
+    Args:
+        ipc: images a class, by which what a method declares may differ.
+        default: the data set's protocol, for methods that declare none.
 
     Returns:
         The section, empty where they do not agree on one; and what is then to be said, empty where none of
@@ -295,11 +300,12 @@ def _protocol_of_methods(document: Document) -> tuple[Tree, str]:
     by_protocol: dict[str, list[str]] = {}
     declared: dict[str, object] = {}
     for values in document.arms.values():
-        named = str(cast("dict[str, object]", values).get("method", "custom"))  # _arm has looked at both
-        method = _base_method(named)
-        student = METHODS[method].student(dataset)
+        method = str(cast("dict[str, object]", values).get("method", "custom"))  # _arm has looked at both
+        student = METHODS[_base_method(method)].student(dataset, ipc)
+        if method in ADDITIONS and (own := ADDITIONS[method].protocol_on.get(dataset or "")):
+            student = {"protocol": own}
         declared |= student
-        protocol = cast("Sourced", student["protocol"]).value if student else "none"
+        protocol = cast("Sourced", student["protocol"]).value if student else default
         methods = by_protocol.setdefault(str(protocol), [])
         methods += [method] if method not in methods else []
     if not declared:
@@ -309,8 +315,8 @@ def _protocol_of_methods(document: Document) -> tuple[Tree, str]:
         return tree_of(declared, f"method{'s' * (len(methods) > 1)} {', '.join(methods)}"), ""
     texts = (f"{protocol} ({', '.join(methods)})" for protocol, methods in by_protocol.items())
     return {}, (
-        f"student.protocol is house for all arms, since their methods are evaluated under different ones: "
-        f"{', '.join(texts)}; student.protocol=NAME chooses one"
+        f"student.protocol is {default} for all arms, since their methods are evaluated under different "
+        f"ones: {', '.join(texts)}; student.protocol=NAME chooses one"
     )
 
 

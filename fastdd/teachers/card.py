@@ -5,6 +5,7 @@ Weights from elsewhere have no card. The recipe then supplies it, and the shapes
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,15 +85,32 @@ def check_card(key: str, path: Path, card: Card, expected: Card, *, fields: Sequ
     """Compare some fields of a file's card with what a run expects.
 
     Raises:
-        InputError: a field differs; for ``classes`` the first class that differs is named.
+        InputError: fields differ; the keys that would make a run fit the file are named, and for ``classes``
+            the first class that differs.
     """
-    for field in fields:
-        ours, theirs = getattr(expected, field), getattr(card, field)
-        if ours == theirs:
-            continue
-        if field == "classes":
-            raise InputError(f"{key}: {path} was made for {_other_classes(card.classes, expected.classes)}")
-        raise InputError(f"{key}: {path} was made for {field} {theirs}, but this run has {ours}")
+    differing = [name for name in fields if getattr(card, name) != getattr(expected, name)]
+    others = [name for name in differing if name != "classes"]
+    if others:
+        theirs = ", ".join(f"{name} {getattr(card, name)}" for name in others)
+        ours = ", ".join(str(getattr(expected, name)) for name in others)
+        raise InputError(
+            f"{key}: {path} was made for {theirs}, but this run has {ours}{_remedy(key, card, others)}"
+        )
+    if differing:
+        raise InputError(f"{key}: {path} was made for {_other_classes(card.classes, expected.classes)}")
+
+
+def _remedy(key: str, card: Card, fields: Sequence[str]) -> str:
+    """The overrides with which a run takes a file, where a key of its recipe names the file."""
+    section = key.rpartition(".")[0]
+    if not section:
+        return ""
+    texts = []
+    for name in fields:
+        value = getattr(card, name)
+        text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+        texts.append(f"{'data' if name == 'channels' else section}.{name}={text}")
+    return f"; to use it add {' '.join(texts)}"
 
 
 def _other_classes(theirs: Sequence[str], ours: Sequence[str]) -> str:

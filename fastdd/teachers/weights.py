@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -17,7 +18,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import InputError
-from ..models.build import auxiliary_tensors
+from ..models.build import auxiliary_tensors, build
+from ..models.registry import NETWORKS
+from ..models.small_image import RESNETS
+from ..models.torchvision_models import TORCHVISION
 from ..runtime.torch_files import TorchFileError, load_torch
 from .card import Card, read_card
 
@@ -167,10 +171,12 @@ def check_state(
     if missing := sorted(wanted.keys() - given.keys()):
         raise InputError(
             f"{key}: {path} is no {network}: tensor {missing[0]!r} is missing ({len(missing)} in all)"
+            f"{_other_network(key, given)}"
         )
     if extra := sorted(given.keys() - wanted.keys()):
         raise InputError(
             f"{key}: {path} is no {network}: it holds an unknown tensor {extra[0]!r} ({len(extra)} in all)"
+            f"{_other_network(key, given)}"
         )
     for name, tensor in wanted.items():
         if given[name].shape != tensor.shape:
@@ -186,3 +192,30 @@ def check_state(
                 f"{key}: {path} does not fit {network}: {name} is {theirs}, expected {ours}; save the "
                 "weights as float numbers"
             )
+
+
+def _other_network(key: str, given: Mapping[str, Tensor]) -> str:
+    """The override that names the network of which a file's tensors are; empty where none is known.
+
+    The networks that fastdd defines and torchvision's ResNets are tried.
+    """
+    section, shapes = key.rpartition(".")[0], _shapes(given)
+    sizes = {tensor.shape[0] for tensor in given.values() if tensor.ndim == 2}
+    names = [name for name in NETWORKS if name not in TORCHVISION or name in RESNETS]
+    for name, classes, channels in product(names if section else (), sizes, (3, 1)):
+        try:
+            with torch.device("meta"):
+                network = build(name, classes, channels)
+        except InputError:
+            continue
+        if _shapes(network.state_dict()) == shapes:
+            return (
+                f"; its tensors are those of {name}: to use it add {section}.network={name}, and "
+                f"{section}.mean and {section}.std as it was trained with"
+            )
+    return ""
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """The shapes of a state's tensors by name, but for BatchNorm's counters, which old files lack."""
+    return {name: tensor.shape for name, tensor in state.items() if name.rpartition(".")[2] != COUNTER}

@@ -301,3 +301,61 @@ def test_a_student_that_cannot_be_trained_is_refused_before_any_work(
     with pytest.raises(InputError, match=expected):
         fastdd.run(write(tmp_path, TWO), tmp_path / "out", given)
     assert not (tmp_path / "out").exists()
+
+
+# -- students of some arms alone ------------------------------------------------------------------
+
+SOME = TWO.replace(
+    "arms: {deda: {method: deda, steps: 2}}",
+    "arms: {deda: {method: deda, steps: 2}, sre2l: {steps: 1, method: sre2l}}",
+)
+SOME += "student_arms: {resnet-soft: [deda]}\n"
+
+
+def test_students_learn_from_the_arms_that_are_named_and_from_the_controls(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["run", write(tmp_path, SOME), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert list(metrics["arms"]["deda"]["students"]) == ["resnet-soft"]
+    assert "students" not in metrics["arms"]["sre2l"]
+    assert list(metrics["arms"]["random"]["students"]) == ["resnet-soft"]
+    assert list(metrics["full_set"]["students"]) == ["resnet-soft"]
+    assert not (out / "students/resnet-soft/sre2l").exists()
+    run = read_run(out)
+    assert [row.arm.key for row in accuracy_figure(run, "resnet-soft").rows] == ["random", "deda"]
+    assert len(accuracy_figure(run).rows) == 3
+    line = next(line for line in shown.splitlines() if line.startswith(" SRe2L"))
+    assert re.search(r"\) +- +0\.", line), line  # no accuracy with those students
+    cells = [row.stage for row in status(out)]
+    assert "students resnet-soft deda" in cells
+    assert "students resnet-soft sre2l" not in cells
+    assert export(open_set(out, "sre2l", channels=1), "imagefolder", tmp_path / "set")
+
+
+def test_students_of_arms_that_are_not_chosen_are_left_out(tmp_path: Path) -> None:
+    name = write(tmp_path, SOME)
+    assert resolve(name, arms=["sre2l"]).recipe.students == {}
+    chosen = resolve(name, arms=["deda"]).recipe
+    assert (list(chosen.students), chosen.student_arms) == (["resnet-soft"], {"resnet-soft": ("deda",)})
+    added = resolve(name, add=["dire"]).recipe
+    assert added.student_arms == {"resnet-soft": ("deda+dire",)}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "{resnet-hard: [deda]}",
+            r"student_arms\.resnet-hard names no further student; students: resnet-soft",
+        ),
+        ("{resnet-soft: [dedda]}", r"student_arms\.resnet-soft: there is no arm 'dedda'; arms: deda, sre2l"),
+        ("{resnet-soft: deda}", r"student_arms\.resnet-soft"),
+        ("[deda]", "student_arms"),
+    ],
+)
+def test_arms_of_students_that_are_not_there(tmp_path: Path, given: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resolve(write(tmp_path, SOME.replace("{resnet-soft: [deda]}", given)))

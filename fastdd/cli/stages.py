@@ -205,7 +205,7 @@ def _print_arms(result: RunResult) -> None:
     for name, arm in metrics.arms.items():
         rows.add_row(
             arm.title,
-            *(column[name] for column in accuracies.values()),
+            *(column.get(name, "-") for column in accuracies.values()),
             f"{arm.coverage:.3f}",
             f"{arm.vendi:.2f}",
             f"{arm.cosine:.3f}",

@@ -116,11 +116,29 @@ class Recipe(Config):
     students: dict[str, Student] = Field(default_factory=dict)
     """further students by name: every arm and both controls are evaluated with them too, each under its own
     protocol, since a set is made for a network and a kind of labels"""
+    student_arms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """arms that a further student learns from beside the control and the whole training set, by the student's
+    name, for example {infer: [infer, infer+dire]}; a student without an entry learns from all arms"""
     metrics: Metrics = Metrics()
     sweep: Sweep = Sweep()
     """the arms that lie on a grid, and where; written by `fastdd sweep`"""
     published: Published | None = None
     """numbers of a paper that are shown beside the run's own; null: there are none"""
+
+    def learns(self, student: str, arm: str) -> bool:
+        """Whether students of a kind learn from an arm, the control or the whole training set.
+
+        Args:
+            student: a name in ``students``; empty for the section ``student``, which learns from all.
+        """
+        return arm not in self.arms or arm in self.student_arms.get(student, self.arms)
+
+    @field_validator("student_arms", mode="before")
+    @classmethod
+    def _lists_of_arms(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
+        return {name: tuple(arms) if isinstance(arms, list) else arms for name, arms in given.items()}
 
     @field_validator("name")
     @classmethod
@@ -161,6 +179,17 @@ class Recipe(Config):
                 )
             if name in (CONTROL, FULL, *self.arms):
                 raise ValueError(f"students.{name} has the name of an arm; name the student otherwise")
+        for name, arms in self.student_arms.items():
+            if name not in self.students:
+                raise ValueError(
+                    f"student_arms.{name} names no further student; students: "
+                    f"{', '.join(self.students) or 'none'}"
+                )
+            for arm in arms:
+                if arm not in self.arms:
+                    raise ValueError(
+                        f"student_arms.{name}: there is no arm {arm!r}; arms: {', '.join(self.arms)}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -199,12 +228,13 @@ def _names_a_folder(name: str) -> bool:
 def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
     """The recipe as JSON-like values, as it is saved and compared.
 
-    What most recipes lack is left out where it says nothing: ``dataset``, ``students``, ``sweep`` and
-    ``published``.
+    What most recipes lack is left out where it says nothing: ``dataset``, ``students``, ``student_arms``,
+    ``sweep`` and ``published``.
     """
     absent = {
         "dataset": recipe.dataset is None,
         "students": not recipe.students,
+        "student_arms": not recipe.student_arms,
         "sweep": not recipe.sweep.points,
         "published": recipe.published is None,
     }

@@ -75,10 +75,10 @@ def schema(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, obje
     """The dotted path and the type of each value of a configuration that ``key=value`` may name.
 
     Sections have paths too. A recipe's ``arms``, ``committee`` and ``students`` hold names of the user's, and
-    ``sweep`` is written by ``fastdd sweep``, and ``published`` by a paper; their paths are left out.
+    ``student_arms``, ``sweep`` and ``published`` are for files alone; their paths are left out.
     """
     for name, field in model.model_fields.items():
-        if name in (*NAMED, "sweep", "published"):
+        if name in (*NAMED, "student_arms", "sweep", "published"):
             continue
         yield prefix + name, field.annotation
         inner = _model_in(field.annotation)

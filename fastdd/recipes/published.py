@@ -33,6 +33,17 @@ def numbers_at(node: Numbers, ipc: int) -> dict[str, object]:
     return found
 
 
+def arms_with_numbers(node: Numbers) -> set[str]:
+    """The arms for which there are numbers."""
+    found: set[str] = set()
+    for key, value in node.items():
+        if not isinstance(value, Mapping) or _by_images(value):
+            found.add(key)
+        else:
+            found |= arms_with_numbers(value)
+    return found
+
+
 def images_a_class(node: Numbers) -> list[int]:
     """The numbers of images a class for which there are numbers, rising."""
     found: set[int] = set()

@@ -14,7 +14,7 @@ overrides.py says how a key may be written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -42,7 +42,7 @@ from ..methods import ADDITIONS, METHODS
 from ..protocols import preset
 from .overrides import Address, Override, parse_overrides, set_value, texts_of, values_outside_arms
 from .presets import Document, data_set, read, recipe_names
-from .published import images_a_class, numbers_at
+from .published import arms_with_numbers, images_a_class, numbers_at
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def resolve(
     """
     given = parse_overrides(overrides)
     add = texts_of("add", add, "dire")
-    document = on_data_set(_of_arms(read(name), texts_of("arms", arms, "deda")), name, given)
+    whole = read(name)
+    document = on_data_set(_of_arms(whole, texts_of("arms", arms, "deda")), name, given)
     origin, dataset = document.origin, document.dataset
     base = {} if dataset is None else tree_of(data_set(dataset, origin), f"data set {dataset}")
     named_set = {} if dataset is None else {"dataset": dataset}
@@ -112,6 +113,9 @@ def resolve(
     asked = values_outside_arms(Recipe, given)
     ipc = _images_a_class(merge(merge(base, tree), asked), origin)
     tree, unprinted = _with_published(tree, document, ipc)
+    if not arms:
+        document, left_out = _printed(document, section(tree, "published"))
+        unprinted = unprinted or left_out
     made: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
     named = any(value_at(each, "student.protocol") is not None for each in (tree, asked))
     default = str(value_at(base, "student.protocol") or "house")
@@ -119,6 +123,7 @@ def resolve(
     tree = merge({"student": declared}, tree)
     for extra in dict.fromkeys(add):
         made = _add_to_all(made, extra)
+    tree = _with_student_arms(tree, written=whole.arms, made=made)
     tree = _with_committee(base, _with_students(base, tree, given))
     below = _with_protocol(base, tree, asked)
     student = _student_over(section(below, "student"), section(tree, "student"))
@@ -201,6 +206,34 @@ def _of_arms(document: Document, names: Sequence[str]) -> Document:
     return replace(document, arms={arm: each for arm, each in document.arms.items() if arm in names})
 
 
+def _with_student_arms(tree: Tree, *, written: Collection[str], made: Collection[str]) -> Tree:
+    """The recipe's values with ``student_arms`` of the arms that it has; students of none are left out.
+
+    Args:
+        written: names of the arms in the recipe as it is written.
+        made: names of its arms now, where some were not chosen, and additions have told their names.
+    """
+    students, kept = dict(section(tree, "students")), {}
+    for student, leaf in section(tree, "student_arms").items():
+        names = leaf.value if isinstance(leaf, Leaf) else None
+        if not isinstance(names, list) or not all(name in written for name in names):
+            kept[student] = leaf  # for validation to refuse
+            continue
+        left = [arm for arm in made if any(_is_of(arm, str(name), made) for name in names)]
+        if left:
+            kept[student] = replace(cast("Leaf", leaf), value=cast("JsonValue", left))
+        else:
+            students.pop(student, None)
+    if not section(tree, "student_arms"):
+        return tree
+    return {**tree, "students": students, "student_arms": kept}
+
+
+def _is_of(arm: str, name: str, made: Collection[str]) -> bool:
+    """Whether an arm is the one that the recipe calls so, perhaps with additions."""
+    return arm == name or (name not in made and arm.startswith(f"{name}+"))
+
+
 def on_data_set(document: Document, name: str, overrides: Sequence[Override]) -> Document:
     """A recipe with the data set that ``dataset=NAME`` gives it.
 
@@ -248,6 +281,30 @@ def _with_published(tree: Tree, document: Document, ipc: int) -> tuple[Tree, str
         note = f"{item} has no numbers for {document.dataset} at ipc {ipc}; it has some for {there}"
     rest = {key: value for key, value in printed.items() if key != "numbers"}
     return {**tree, "published": with_origin(rest | chosen, document.origin)}, note
+
+
+def _printed(document: Document, published: Tree) -> tuple[Document, str]:
+    """The recipe of a paper's table without the arms that the paper compares elsewhere, but not here.
+
+    Args:
+        published: the paper's numbers for the recipe's data set and images a class.
+
+    Returns:
+        The recipe, and what is to be said of the arms that were left out.
+    """
+    printed = document.values.get("published")
+    by_set = printed.get("numbers") if isinstance(printed, dict) else None
+    here = arms_with_numbers({key: cast("object", plain_values(each)) for key, each in published.items()})
+    if not isinstance(by_set, dict) or not here & document.arms.keys():
+        return document, ""
+    left = [arm for arm in document.arms if arm in arms_with_numbers(by_set) and arm not in here]
+    if not left:
+        return document, ""
+    note = (
+        f"left out, since the paper has no numbers for them here: {', '.join(left)}; --arms names arms to run"
+    )
+    kept = [arm for arm in document.arms if arm not in left]
+    return _of_arms(document, kept), note
 
 
 def _arm(name: str, document: Document, ipc: int) -> Tree:

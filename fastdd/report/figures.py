@@ -108,6 +108,8 @@ def accuracy_figure(run: FinishedRun, student: str = "") -> AccuracyFigure:
     last = run.metrics.last(student)
     rows, reference = [], _marks(last[CONTROL], axis)
     for arm in run.arms:
+        if arm.key not in last:  # these students do not learn from it
+            continue
         row = AccuracyRow(arm, _marks(last[arm.key], axis), diverged_text(last[arm.key]))
         if row.marks is not None and reference is not None:
             start, end = sorted((reference.mean, row.marks.mean))

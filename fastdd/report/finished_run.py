@@ -161,12 +161,15 @@ def read_run(path: Path) -> FinishedRun:
 
 def _check_students(folder: RunFolder, recipe: Recipe, metrics: Metrics) -> None:
     """Refuse results that lack some of the recipe's further students, or have others."""
-    results = {"students": set(metrics.students)}
-    results |= {f"arms.{arm}.students": set(result.students) for arm, result in metrics.arms.items()}
+    every = set(recipe.students)
+    results = {"students": (every, set(metrics.students))}
+    for arm, result in metrics.arms.items():
+        wanted = {name for name in recipe.students if recipe.learns(name, arm)}
+        results[f"arms.{arm}.students"] = (wanted, set(result.students))
     if metrics.full_set is not None:
-        results["full_set.students"] = set(metrics.full_set.students)
-    for key, found in results.items():
-        if odd := recipe.students.keys() ^ found:
+        results["full_set.students"] = (every, set(metrics.full_set.students))
+    for key, (wanted, found) in results.items():
+        if odd := wanted ^ found:
             raise damaged(folder.metrics, f"{key} and the recipe's students differ in {min(odd)!r}")
 
 

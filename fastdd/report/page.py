@@ -89,7 +89,7 @@ def _accuracy_column(
 ) -> Column:
     def value(arm: FinishedArm) -> float | None:
         known = of_all(fractions(arm))
-        return None if known is None else 100 * mean(known)
+        return 100 * mean(known) if known else None
 
     return Column(name, "% ↑", direction=1, value=value, format=".1f", fractions=fractions, student=student)
 
@@ -115,7 +115,7 @@ def _columns(run: FinishedRun) -> tuple[Column, ...]:
 
 def _student_column(run: FinishedRun, student: str, title: str) -> Column:
     last = run.metrics.last(student)
-    return _accuracy_column(title, lambda arm: last[arm.key], student)
+    return _accuracy_column(title, lambda arm: last.get(arm.key, ()), student)
 
 
 def _table(
@@ -225,7 +225,7 @@ def find_best(run: FinishedRun) -> Finding | None:
             continue
         controls[name] = in_percent(fractions)
         for arm in run.arms[1:]:
-            if (fractions := of_all(last[arm.key])) is not None:
+            if fractions := of_all(last.get(arm.key, ())):
                 sets.append((in_percent(fractions), name, arm))
     if not sets:
         return None

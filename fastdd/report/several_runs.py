@@ -165,7 +165,8 @@ def _figure(series: Series) -> SweepFigure:
             places: dict[str, JsonValue] = {"run": name, "ipc": run.metrics.ipc, "student": title}
             at = {key: places[key] for key in keys}
             last = run.metrics.last(student)
-            sets = [SweptSet(arm.label, at, last[arm.key]) for arm in run.arms if not arm.control]
+            arms = [arm for arm in run.arms if not arm.control and arm.key in last]
+            sets = [SweptSet(arm.label, at, last[arm.key]) for arm in arms]
             swept.append(SweptRun(at, last[CONTROL], sets))
     return accuracy_by_key(swept, keys)
 
@@ -188,6 +189,8 @@ def _rows(runs: Sequence[FinishedRun], findings: Sequence[Finding | None]) -> li
 def _cell(run: FinishedRun, finding: Finding | None, key: str, student: str) -> Cell:
     """An arm's accuracy in a run; marked where it is the best set or the best control of that run."""
     last = run.metrics.last(student)
+    if key not in last:  # these students do not learn from it
+        return Cell("–")
     best = finding is not None and (key, student) == (finding.arm.key, finding.student)
     best_random = (
         finding is not None and len(run.students) > 1 and (key, student) == (CONTROL, finding.random_student)

@@ -161,7 +161,7 @@ class ArmResult(Record):
     vendi_by_class: tuple[float, ...]
     cosine_by_class: tuple[float, ...]
     students: dict[str, StudentAccuracies] = Field(default_factory=dict)
-    """the further students of the recipe, by name; absent: it has none"""
+    """the further students that learned from it, by name; absent: there are none"""
 
 
 class FullSetAccuracies(StudentAccuracies):
@@ -222,7 +222,8 @@ class Metrics(Record):
     __str__ = __repr__
 
     def last(self, student: str = "") -> dict[str, tuple[float | None, ...]]:
-        """Accuracies after the last step of every arm, and of the whole training set under the name ``full``.
+        """Accuracies after the last step of every arm that students of a kind learned from, and of the whole
+        training set under the name ``full``.
 
         Args:
             student: a name in ``students``; empty for the recipe's section ``student``.
@@ -246,7 +247,9 @@ class Metrics(Record):
         sets: dict[str, ArmResult | FullSetResult] = dict(self.arms)
         if self.full_set is not None:
             sets[FULL] = self.full_set
-        return {name: each.students[student] if student else each for name, each in sets.items()}
+        if not student:
+            return {**sets}
+        return {name: each.students[student] for name, each in sets.items() if student in each.students}
 
 
 # -- the other files -----------------------------------------------------------------------------

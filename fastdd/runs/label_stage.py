@@ -49,6 +49,8 @@ def _readers(run: Run) -> list[str]:
 
 def _label_arms(run: Run, students: Sequence[str]) -> None:
     for student, arm in product(students, run.experiment.arms):
+        if not run.experiment.recipe.learns(student, arm):
+            continue
         key, now = labels_key(arm, student), run.image_fingerprints[arm]
         if not _is_labelled(run, arm, student):
             with run.session.stage(stage_of("label", student, arm)) as work:

@@ -64,7 +64,9 @@ def status(folder: Path) -> list[Progress]:
     for arm, method in {CONTROL: RANDOM_REAL, **recipe.arms}.items():
         total = _units(run, recipe, arm, method, classes=classes)
         rows.append(Progress(f"recover {arm}", len(run.units(arm)), total, "units"))
-        rows += [_students(run, arm, *student) for student in students.items()]
+        rows += [
+            _students(run, arm, *student) for student in students.items() if recipe.learns(student[0], arm)
+        ]
     if manifest is not None and manifest.full_set_left_out is None:
         rows += [_students(run, FULL, *student) for student in students.items()]
     rows.append(Progress("report", int(run.report.is_file()), 1, "page"))

@@ -111,6 +111,7 @@ def _jobs(run: Run) -> list[_Job]:
         _Job(student, learned, seed)
         for student, config in run.experiment.students.items()
         for learned, seed in product(sets, range(config.seeds))
+        if run.experiment.recipe.learns(student, learned)
     ]
 
 
@@ -179,8 +180,9 @@ def _found(run: Run, name: str, student: str) -> list[StudentResult]:
 
 
 def further_accuracies(run: Run, arm: str) -> dict[str, dict[str, StudentAccuracies]]:
-    """``students``: the further students of an arm by name; nothing where the recipe has none."""
-    names = run.experiment.recipe.students
+    """``students``: the further students of an arm by name; nothing where it has none."""
+    recipe = run.experiment.recipe
+    names = [name for name in recipe.students if recipe.learns(name, arm)]
     found = {name: StudentAccuracies(**arm_accuracies(run, arm, name)) for name in names}
     return {"students": found} if found else {}
 

@@ -106,3 +106,32 @@ def test_errors_of_a_committees_teacher_name_its_own_key(run: Path, tmp_path: Pa
         assert fault in str(caught.value)
         assert "teacher.weights" not in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_arm_may_use_some_of_the_teachers(run: Path, tmp_path: Path) -> None:
+    """Its images are those of a run that has no other teachers."""
+    third = "  third: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, pad: 1, flip: 0.0}\n"
+    large = RECIPE.split("committee: {")[1].split("\n")[0].removesuffix("}")
+    three = RECIPE.replace(f"committee: {{{large}}}\n", f"committee:\n{third}  {large}\n")
+    three = three.replace("{method: gvbsm}", "{method: gvbsm, committee: [large]}")
+    three = three.replace("{method: infer}", "{method: infer, committee: [large]}")
+    three = "".join(line for line in three.splitlines(keepends=True) if "cvdd" not in line)
+    (tmp_path / "own.yaml").write_text(three)
+    fastdd.run(tmp_path / "own.yaml", tmp_path / "out", until="recover")
+    for arm in ("gvbsm", "infer"):
+        files = sorted(path.relative_to(run) for path in (run / "images" / arm).rglob("*.png"))
+        assert files
+        for file in files:
+            assert (tmp_path / "out" / file).read_bytes() == (run / file).read_bytes()
+    rows = {row.stage: (row.done, row.total) for row in status(tmp_path / "out")}
+    assert rows["recover infer"] == (3, 3)
+
+
+def test_a_teacher_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        RECIPE.replace("{method: infer}", "{method: infer, committee: [larg]}")
+    )
+    with pytest.raises(
+        InputError, match=r"arms\.infer\.committee: there is no further teacher 'larg'; committee: large"
+    ):
+        fastdd.resolve(str(tmp_path / "own.yaml"))

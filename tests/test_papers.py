@@ -215,3 +215,15 @@ def test_an_addition_by_its_name_is_as_released() -> None:
     assert arms["sre2l+dire"] == resolve("cifar10-dire").recipe.arms["sre2l+dire"]
     assert arms["sre2l+dire"].lr == 0.1
     assert arms["sre2l+dire"].title == "SRe2L + DiRe"
+
+
+def test_each_arm_uses_the_teachers_that_its_method_declares() -> None:
+    recipe = resolve("dire-table8", ["ipc=10"]).recipe
+    alone = {name: resolve(f"imagenet1k-{name}").recipe for name in ("gvbsm", "infer")}
+    assert recipe.committee.keys() == alone["gvbsm"].committee.keys() | alone["infer"].committee.keys()
+    for arm in ("gvbsm", "infer", "infer+dire"):
+        method = arm.removesuffix("+dire")
+        assert set(recipe.arms[arm].committee or ()) == alone[method].committee.keys()
+    assert recipe.arms["sre2l"].committee == ()
+    assert resolve("dire-table8", arms=["sre2l", "dwa"]).recipe.committee == {}
+    assert resolve("cifar10-methods").recipe.arms["gvbsm"].committee is None

@@ -79,7 +79,7 @@ def test_every_method_on_every_data_set(dataset: str, method: str) -> None:
 def test_every_value_of_a_method_and_a_data_set_has_a_source(dataset: str, method: str) -> None:
     for ipc in IPCS:
         for path, leaf in resolve(f"{dataset}-{method}", [f"ipc={ipc}"]).leaves.items():
-            told = path in ("name", "description", "ipc") or path.endswith(".title")
+            told = path in ("name", "description", "dataset", "ipc") or path.endswith(".title")
             assert told or leaf.source in ("paper", "code", "ours"), (path, leaf)
 
 
@@ -97,7 +97,7 @@ def test_what_was_not_released_for_a_data_set_is_ours() -> None:
     assert source("imagenette-sre2lpp", "arms.sre2lpp.batch.classes")[1] == "code"
     assert source("imagenet1k-sre2l", "arms.sre2l.terms.ce.weight")[1] == "paper"
     assert source("imagenette-sre2l", "arms.sre2l.terms.ce.weight")[1] == "paper"
-    assert source("cifar100-dire", "arms.sre2l+dire.lr") == ("recipe cifar100-dire", "code")
+    assert source("cifar100-dire", "arms.sre2l+dire.lr") == ("add dire as released", "code")
     assert source("tiny-dire", "arms.sre2l+dire.lr")[1] == "ours"
     assert source("cifar10-edc", "arms.edc.steps", 1) == ("method edc on cifar10 at ipc 1", "code")
 
@@ -471,4 +471,5 @@ def test_the_list_of_recipes_is_short() -> None:
     assert all(any(line.split()[:1] == [name] for line in lines) for name in single_names())
     rows = 1 + len(DATASETS) + len(single_names())
     assert lines[rows].startswith(" METHOD is one of: ")
-    assert " ".join(lines[rows:]).replace(",", "").split()[4:] == NAMES
+    table = next(number for number, line in enumerate(lines) if line.startswith(" table or figure"))
+    assert " ".join(lines[rows:table]).replace(",", "").split()[4:] == NAMES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from .console import show_table
 from .options import Commands
@@ -31,7 +32,14 @@ def _recipes(arguments: argparse.Namespace) -> None:
         rows.add_row(name, str(read(name).values["description"]))
     for name in dataset_names():
         rows.add_row(f"{name}-METHOD", str(data_set(name, name)["description"]))
-    for name in paper_items():
-        rows.add_row(name, item_title(name))
     show_table(rows)
     print(f" METHOD is one of: {', '.join(method_names())}")
+    items = Table("table or figure", "what it shows", box=None, header_style="bold")
+    for name in sorted(paper_items(), key=_natural):
+        items.add_row(name, item_title(name))
+    show_table(items)
+
+
+def _natural(name: str) -> list[str | int]:
+    """A key that sorts table2 before table10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]

@@ -183,6 +183,8 @@ class Method(Config):
     ensemble: Count | Literal["first", "all", "round_robin"] = "first"
     """teachers whose mean loss a step minimizes. first: the run's own teacher; all: all of them; round_robin:
     one a step, in turn; a number: so many, drawn anew for each step"""
+    committee: tuple[str, ...] | None = None
+    """names of the recipe's further teachers that the method uses beside the run's own; null: all of them"""
     early_late: EarlyLate | None = None
     """null: all slots are optimized from the first step"""
     offset: Offset | None = None

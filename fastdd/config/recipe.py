@@ -171,6 +171,17 @@ class Recipe(Config):
         return self
 
     @model_validator(mode="after")
+    def _arms_use_teachers_that_are_there(self) -> Recipe:
+        for arm, method in self.arms.items():
+            for name in method.committee or ():
+                if name not in self.committee:
+                    raise ValueError(
+                        f"arms.{arm}.committee: there is no further teacher {name!r}; committee: "
+                        f"{', '.join(self.committee) or 'none'}"
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _students_have_free_names(self) -> Recipe:
         for name in self.students:
             if not _names_a_folder(name):

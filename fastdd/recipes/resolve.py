@@ -116,6 +116,8 @@ def resolve(
     if not arms:
         document, left_out = _printed(document, section(tree, "published"))
         unprinted = unprinted or left_out
+    document, committee = _with_declared_committees(document)
+    tree |= tree_of(committee, "the methods of the arms")
     made: Tree = {arm: _arm(arm, document, ipc) for arm in document.arms}
     named = any(value_at(each, "student.protocol") is not None for each in (tree, asked))
     default = str(value_at(base, "student.protocol") or "house")
@@ -257,6 +259,27 @@ def on_data_set(document: Document, name: str, overrides: Sequence[Override]) ->
             f"dataset={asked[-1]}: {name} is of {dataset}; the recipe is called {asked[-1]}-{method}"
         )
     return replace(document, dataset=asked[-1])
+
+
+def _with_declared_committees(document: Document) -> tuple[Document, dict[str, object]]:
+    """A recipe that names no further teachers, in which each arm uses those that its method declares.
+
+    Returns:
+        The recipe, and its section ``committee`` with the teachers of all arms; empty where the recipe names
+        some, or no method declares any for the data set.
+    """
+    if document.dataset is None or "committee" in document.values:
+        return document, {}
+    every: dict[str, object] = {}
+    arms: dict[str, object] = {}
+    for arm, values in document.arms.items():
+        arms[arm] = values
+        method = values.get("method", "custom") if isinstance(values, dict) else None
+        if isinstance(values, dict) and isinstance(method, str):  # _arm refuses others
+            own = METHODS[_base_method(method)].committee.get(str(document.dataset), {})
+            every = {**own, **every}
+            arms[arm] = {"committee": Sourced(list(own), "ours"), **values}
+    return (replace(document, arms=arms), {"committee": every}) if every else (document, {})
 
 
 def _with_published(tree: Tree, document: Document, ipc: int) -> tuple[Tree, str]:

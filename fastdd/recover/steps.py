@@ -12,6 +12,7 @@ work is (R + 1) / 2 R of that with all slots from the start, 0.5625 for R = 8.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
 
@@ -66,9 +67,16 @@ def iterations(method: Method, unit: Unit) -> int:
     return sum(len(part.steps) * len(part.unit.rows) for part in rounds_of(method, unit))
 
 
-def teachers_used(method: Method, teachers: int) -> int:
-    """How many of a run's teachers a method uses, counted from the first."""
-    return 1 if method.ensemble == "first" and method.offset is None else teachers
+def teachers_used(method: Method, committee: Sequence[str]) -> tuple[int, ...]:
+    """The numbers of a run's teachers that a method uses; the run's own is 0, the committee's follow.
+
+    Args:
+        committee: names of the run's further teachers.
+    """
+    if method.ensemble == "first" and method.offset is None:
+        return (0,)
+    chosen = committee if method.committee is None else method.committee
+    return (0, *(number for number, name in enumerate(committee, 1) if name in chosen))
 
 
 def teachers_of_steps(method: Method, unit: Unit, teachers: int, seed: int) -> list[list[int]]:

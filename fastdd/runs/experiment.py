@@ -72,19 +72,20 @@ class Experiment:
         """The experts that arms follow; None where no arm matches trajectories."""
         return RunExperts.of(self.recipe, self.real)
 
-    def teachers_of(self, arm: str) -> int:
-        """How many of the teachers, from the first on, an arm's method uses."""
-        return recover.teachers_used(self.arms[arm], len(self.teachers))
+    def teachers_of(self, arm: str) -> tuple[int, ...]:
+        """The numbers, in ``teachers``, of those that an arm's method uses; the first is the run's own."""
+        return recover.teachers_used(self.arms[arm], list(self.recipe.committee))
 
     def terms_of(self, teacher: int) -> dict[str, Terms]:
         """Arm -> its terms through teachers, for the arms that use a teacher, given by its number."""
         return {
-            arm: method.teacher_terms for arm, method in self.arms.items() if teacher < self.teachers_of(arm)
+            arm: method.teacher_terms for arm, method in self.arms.items() if teacher in self.teachers_of(arm)
         }
 
     def seen(self, arm: str) -> int:
         """Images a class that an arm's students see: ``ipc``, except with offsets and formations."""
-        return recover.seen_slots(self.arms[arm], self.recipe.ipc, len(self.classes), self.teachers_of(arm))
+        teachers = len(self.teachers_of(arm))
+        return recover.seen_slots(self.arms[arm], self.recipe.ipc, len(self.classes), teachers)
 
     def protocol(self, arm: str, student: str = "", learned_lr: float | None = None) -> SettledStudent:
         """What an arm's students go through, in numbers that depend on how many images the arm has.
@@ -155,7 +156,7 @@ def check(
         teacher.check(experiment.terms_of(number), out, fresh)
     check_matching(experiment.arms, real, units=units is not None)
     for arm, method in recipe.arms.items():
-        networks = [teacher.config.network for teacher in experiment.teachers[: experiment.teachers_of(arm)]]
+        networks = [experiment.teachers[number].config.network for number in experiment.teachers_of(arm)]
         forbids = recover.forbids_capture(method, networks, device)
         recover.check_capture(arm, recipe.recover, forbids)
     if experiment.experts is not None:

@@ -46,8 +46,8 @@ def _recovery(run: Run, arm: str) -> recover.Recovery:
     return recover.Recovery(
         experiment.arms[arm],
         recipe.recover,
-        run.teachers[:used],
-        run.banks[:used],
+        [run.teachers[number] for number in used],
+        [run.banks[number] for number in used],
         real_images=_initial_images(run, arm),
         shape=experiment.real.shape,
         seed=recipe.seed,
@@ -78,7 +78,7 @@ def _matching(run: Run, arm: str) -> recover.Signal:
 def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:
     """What an arm's images start from: rows -> uint8 images [N, C, H, W]. Noise is drawn elsewhere."""
     experiment, recipe, method = run.experiment, run.experiment.recipe, run.experiment.arms[arm]
-    used = experiment.teachers_of(arm)
+    used = len(experiment.teachers_of(arm))
     slots = recover.real_slots(method, recipe.ipc, len(experiment.classes), used)
     images_of = _real_images(run, slots)
     if method.init not in ("noise", "real"):

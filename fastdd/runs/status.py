@@ -96,5 +96,5 @@ def _units(run: RunFolder, recipe: Recipe, arm: str, method: Method, classes: in
         size = read(run.plan(arm), UnitPlan).unit_images
     if classes is None or size == "auto":
         return None
-    teachers = teachers_used(method, 1 + len(recipe.committee))
+    teachers = len(teachers_used(method, list(recipe.committee)))
     return len(all_units(method, recipe.ipc, classes, teachers, unit_images=size))

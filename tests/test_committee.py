@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors import safe_open
 
 import fastdd
 from fastdd.bank import Bank
 from fastdd.errors import InputError
+from fastdd.labels import MeanLogits
 from fastdd.runs.status import status
 
 RECIPE = """\
@@ -26,6 +28,7 @@ arms:
   cvdd: {method: cvdd, ensemble: 2}
 student: {network: resnet8, steps: 3, pad: 1, flip: 0.0, seeds: 1, evaluations: 1}
 """
+WEIGHTS = {"teacher": "teacher", "committee.large": "teacher-large"}
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,27 @@ def test_a_method_that_hears_the_first_alone_is_not_changed_by_the_others(run: P
             file.read_bytes() == (run / file.relative_to(tmp_path / "out")).read_bytes() for file in files
         ]
         assert all(equal) is same
+
+
+def test_all_teachers_may_label_for_students_whose_labels_are_not_stored(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "".join(line for line in RECIPE.splitlines(keepends=True) if not line.startswith("  infer"))
+        .replace("  gvbsm: {method: gvbsm}\n", "")
+        .replace("  cvdd: {method: cvdd, ensemble: 2}\n", "")
+    )
+    weights = [f"{key}.weights={run / name}.safetensors" for key, name in WEIGHTS.items()]
+    found = {}
+    for teachers in ("first", "all"):
+        overrides = [*weights, f"labels.teachers={teachers}", "student.lr=0.01"]
+        found[teachers] = fastdd.run(tmp_path / "own.yaml", tmp_path / teachers, overrides, until="evaluate")
+    first, every = (found[teachers].metrics for teachers in ("first", "all"))
+    assert first.arms["sre2l"].last != every.arms["sre2l"].last
+    assert first.protocol.hash != every.protocol.hash
+    assert every.protocol.text == f"{first.protocol.text}, labels of 2 teachers (mean)"
+    one, two = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    images = torch.rand(5, 4)
+    both = MeanLogits([one, two], "mean")(images)
+    torch.testing.assert_close(both, (one(images) + two(images)) / 2)
 
 
 def test_all_teachers_see_the_same_images(tmp_path: Path) -> None:

@@ -19,7 +19,9 @@ from fastdd.models import doors
 from fastdd.models.build import as_input, build, memory_format, outline, structure, to_device
 from fastdd.models.doors import give_object
 from fastdd.models.registry import NETWORKS, Network
+from fastdd.models.shufflenet import ShuffleBlock
 from fastdd.models.student_names import student
+from fastdd.models.wide_resnet import WideBlock
 from fastdd.teachers.embedding import require_embedding
 
 KEY = "student.network"
@@ -81,6 +83,58 @@ net = fixed()
     (tmp_path / "my_nets.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+# -- networks of the committees ---------------------------------------------------------------------
+
+COUNTS = {  # parameters with 10 classes, or 100, as in the code that trains them
+    ("convnet3", 10): 320_010,
+    ("convnet3_w32", 10): 24_714,
+    ("convnet1_32", 10): 331_530,
+    ("convnet2_32", 10): 233_610,
+    ("convnet3_64", 10): 381_450,
+    ("wrn_16_2", 100): 703_284,
+    ("mobilenet_v2_half", 100): 812_836,
+    ("shufflenet_g2", 10): 887_582,
+    ("densenet121_small", 10): 6_956_298,
+    ("shufflenet_v2_x0_5_small", 10): 352_042,
+}
+NAMES = {  # of a tensor in released checkpoints
+    "wrn_16_2": "block2.layer.0.convShortcut.weight",
+    "mobilenet_v2_half": "blocks.1.0.conv.3.weight",
+    "shufflenet_g2": "layer1.0.conv1.weight",
+    "convnet3_w32": "features.8.weight",
+}
+
+
+@pytest.mark.parametrize(("name", "classes"), COUNTS)
+def test_networks_of_committees_have_as_many_parameters_as_published(name: str, classes: int) -> None:
+    sides = [int(name.rsplit("_", 1)[-1])] if name.endswith(("_32", "_64")) else [32, 64]
+    if name in ("convnet3", "convnet3_w32"):
+        sides = [32]
+    for side in sides:  # the images go through in both modes
+        network = outline(KEY, name, classes, (3, side, side))
+        assert sum(each.numel() for each in network.parameters()) == COUNTS[name, classes]
+        require_embedding(KEY, name, network, (3, side, side))
+    assert NAMES.get(name, next(iter(network.state_dict()))) in network.state_dict()
+
+
+def test_shuffled_channels_and_shortcuts() -> None:
+    torch.manual_seed(0)
+    block = ShuffleBlock(200, 200, halves=False).eval()
+    seen: list[Tensor] = []
+    block.conv2.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+    images = torch.rand(2, 200, 4, 4)
+    block(images)
+    before = block.bn1(block.conv1(images)).relu()
+    assert torch.equal(seen[0][:, 0::2], before[:, :25])  # the groups alternate
+    assert torch.equal(seen[0][:, 1::2], before[:, 25:])
+    assert ShuffleBlock(24, 176, halves=True)(torch.rand(2, 24, 8, 8)).shape == (2, 200, 4, 4)
+    wide = WideBlock(16, 32, 2).eval()
+    torch.nn.init.zeros_(wide.conv2.weight)
+    given = torch.randn(2, 16, 8, 8)
+    assert wide.convShortcut is not None
+    assert torch.equal(wide(given), wide.convShortcut(wide.bn1(given).relu()))  # of the activated input
 
 
 # -- the registry ---------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from fastdd.cli import main
 from fastdd.config import Method, Recipe, Terms, as_plain
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
-from fastdd.recipes.presets import dataset_names, method_names, recipe_names, single_names
+from fastdd.recipes.presets import dataset_names, method_names, paper_items, recipe_names, single_names
 from fastdd.recipes.resolve import resolve, table
 
 IPCS = (1, 10, 50, 100)
@@ -52,7 +52,8 @@ def at(section: Method | Terms, path: str) -> Any:
 
 def test_the_names() -> None:
     assert set(dataset_names()) == set(DATASETS)
-    assert set(recipe_names()) == {f"{d}-{m}" for d in DATASETS for m in NAMES} | set(single_names())
+    composed = {f"{d}-{m}" for d in DATASETS for m in NAMES}
+    assert set(recipe_names()) == composed | set(single_names()) | set(paper_items())
     assert len(NAMES) == len(METHODS)  # without custom, with dire
 
 
@@ -391,16 +392,34 @@ def test_committees_share_the_images_and_the_training() -> None:
         for method in NAMES:
             recipe = fastdd.resolve(f"{dataset}-{method}")
             several = method in ("gvbsm", "edc", "infer", "cvdd") and (
-                dataset not in ("cifar10", "cifar10cpu") or method == "cvdd"
+                dataset != "cifar10cpu" or method == "cvdd"
             )
             assert bool(recipe.committee) == several
             for name, member in recipe.committee.items():
                 assert name == member.network != recipe.teacher.network
-                assert (member.mean, member.epochs) == (recipe.teacher.mean, recipe.teacher.epochs)
+                assert (member.mean, member.flip) == (recipe.teacher.mean, recipe.teacher.flip)
+                if method in ("infer", "cvdd"):
+                    assert member.epochs == recipe.teacher.epochs
     assert list(fastdd.resolve("cifar10cpu-cvdd").committee) == ["resnet32"]
+    five = ["convnet3", "mobilenet_v2_half", "wrn_16_2", "shufflenet_v2_x0_5_small"]  # with the ResNet-18
+    for dataset, epochs in (("cifar10", 5), ("cifar100", 50)):
+        committee = fastdd.resolve(f"{dataset}-gvbsm").committee
+        assert list(committee) == five
+        squeezed = {(each.epochs, each.lr, each.schedule, each.weight_decay) for each in committee.values()}
+        assert squeezed == {(epochs, 0.05, "constant", 0.0)}
+        eight = list(fastdd.resolve(f"{dataset}-edc").committee)
+        assert eight == [*five, "convnet1_32", "convnet2_32", "convnet3_w32"]
+        assert list(fastdd.resolve(f"{dataset}-infer").committee)[-1] == "shufflenet_g2"
+        assert len(fastdd.resolve(f"{dataset}-infer").committee) == 3
+        assert len(fastdd.resolve(f"{dataset}-cvdd").committee) == 4
+    assert list(fastdd.resolve("tiny-edc").committee) == ["convnet3_64", *five[1:]]
     large = list(fastdd.resolve("imagenet1k-gvbsm").committee)
     assert large == ["mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5"]
     assert list(fastdd.resolve("imagenet1k-edc").committee) == [*large, "alexnet"]
+    voters = {
+        method: fastdd.resolve(f"cifar10-{method}").labels.teachers for method in ("infer", "edc", "deda")
+    }
+    assert voters == {"infer": "all", "edc": "all", "deda": "first"}
 
 
 def test_the_networks_take_the_images() -> None:

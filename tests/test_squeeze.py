@@ -112,6 +112,12 @@ def test_cosine() -> None:
     assert rates[20:] == pytest.approx([0.5 * (1 + math.cos(math.pi * k / 80)) for k in range(80)])
 
 
+def test_a_constant_learning_rate_may_rise_first() -> None:
+    config = changed(schedule="constant", warmup=0.2, lr=1.0)
+    rates = [learning_rate(config, step, 10) for step in range(10)]
+    assert rates == pytest.approx([1 / 3, 2 / 3, *[1.0] * 8])
+
+
 def test_what_decays() -> None:
     network = build("resnet8", 10, 1)
     norms = [p for m in network.modules() if isinstance(m, nn.BatchNorm2d) for p in m.parameters()]

@@ -58,8 +58,9 @@ class Teacher(Config):
     """images a step"""
     lr: Positive = 0.1
     """highest learning rate of SGD"""
-    schedule: Literal["onecycle", "cosine"] = "onecycle"
-    """course of the learning rate. onecycle: from lr / 25 to lr to lr / 250000; cosine: from 0 to lr to 0"""
+    schedule: Literal["onecycle", "cosine", "constant"] = "onecycle"
+    """course of the learning rate. onecycle: from lr / 25 to lr to lr / 250000; cosine: from 0 to lr to 0;
+    constant: from 0 to lr, which stays"""
     warmup: BelowOne = 0.2
     """part of all steps in which the learning rate rises"""
     momentum: BelowOne = 0.9

@@ -1,4 +1,4 @@
-"""How soft labels are stored, where the students' labels are `stored`."""
+"""How soft labels are stored, where the students' labels are `stored`, and which teachers label."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from .base import Config, Count
 
 
 class Labels(Config):
-    """Stored labels. How views look, and the teacher's mode, are the students' protocol's."""
+    """Stored labels. How views look, and the teachers' mode, are the students' protocol's. `teachers` and
+    `average` hold for labels that are not stored too."""
 
     per: Literal["image", "view"] = "image"
     """image: one label of each image as it is; view (FKD): one label of each sample in each epoch as a

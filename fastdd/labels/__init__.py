@@ -14,7 +14,7 @@ epoch, cropped, flipped and mixed. For labels of views:
 
 from .encoding import Form, bytes_per_label, decode, encode
 from .fkd import export_fkd, import_fkd
-from .labelling import average_logits, label_views
+from .labelling import MeanLogits, average_logits, label_views
 from .manifest import Averaging, LabelManifest, images_fingerprint
 from .per_image import ImageLabels, label_images, load_labels, read_labels, save_labels
 from .per_view import Replay, StoredLabels, is_whole
@@ -30,6 +30,7 @@ __all__ = [
     "ImageLabels",
     "LabelManifest",
     "LabelPool",
+    "MeanLogits",
     "Replay",
     "StoredLabels",
     "Views",

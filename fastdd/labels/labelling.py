@@ -14,7 +14,7 @@ teacher itself does not change. Cost: a forward pass a teacher and label.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -91,6 +91,22 @@ def _label(
         check_finite(given, key, views.epoch, views.ids)
         logits.append(given)
     return average_logits(logits, manifest.average).cpu()
+
+
+class MeanLogits(nn.Module):
+    """Several teachers as one network, for labels that are not stored: the average of their logits.
+
+    Args:
+        networks: the teachers' networks, which take the same images.
+        averaging: how their logits are averaged (see above).
+    """
+
+    def __init__(self, networks: Iterable[nn.Module], averaging: Averaging) -> None:
+        super().__init__()
+        self.networks, self.averaging = nn.ModuleList(networks), averaging
+
+    def forward(self, images: Tensor) -> Tensor:
+        return average_logits([network(images) for network in self.networks], self.averaging)
 
 
 def average_logits(logits: list[Tensor], averaging: Averaging) -> Tensor:

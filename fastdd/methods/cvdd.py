@@ -12,12 +12,13 @@ from . import sre2lpp
 from .declaration import Declaration, members, register_method
 
 METHOD = {**sre2lpp.METHOD, "title": code("CV-DD"), "ensemble": ours(2)}
-SMALL = members("code", "resnet50_small shufflenet_v2_x0_5 mobilenet_v2 densenet121", 0.2)
+NETWORKS = "resnet50_small shufflenet_v2_x0_5_small mobilenet_v2_small densenet121_small"
+TINY = {"batch": code(128), "lr": code(0.01), "warmup": code(0.0)}
 COMMITTEE = {
     "cifar10cpu": members("ours", "resnet32"),
-    "cifar10": SMALL,
-    "cifar100": SMALL,
-    "tiny": SMALL,
+    "cifar10": members("code", NETWORKS, 0.7),
+    "cifar100": members("code", NETWORKS, 0.4),
+    "tiny": members("code", NETWORKS, 0.3, TINY),
     "imagenet1k": members("code", "resnet50 shufflenet_v2_x1_0 mobilenet_v2 densenet121"),
     "imagenette": members("code", "resnet50 shufflenet_v2_x1_0 mobilenet_v2 densenet121", 0.6),
 }

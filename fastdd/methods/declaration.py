@@ -119,16 +119,20 @@ def _mapped(patch: Patch, change: Callable[[Sourced], Sourced]) -> dict[str, obj
     return changed
 
 
-def members(source: Source, networks: str, minimum: float | None = None) -> Members:
+def members(
+    source: Source, networks: str, minimum: float | None = None, training: Patch | None = None
+) -> Members:
     """Further teachers, each called by the name of its network.
 
     Args:
         source: source of the choice of networks.
         networks: names of the networks, separated by spaces.
         minimum: test accuracy, 0 to 1, that each must reach; None: that of the run's own teacher.
+        training: values of squeeze that differ from those of the run's own teacher.
     """
     floor = {} if minimum is None else {"minimum_accuracy": ours(minimum)}
-    return {name: {"network": Sourced(name, source), **floor} for name in networks.split()}
+    rest = {**floor, **(training or {})}
+    return {name: {"network": Sourced(name, source), **rest} for name in networks.split()}
 
 
 class _MethodRegistry(Registry[Declaration]):

@@ -7,7 +7,8 @@ those of a batch are the mean over its categories. No layer is dropped, and ther
 nor a roll. The released files swap mean and variance of the category's patches (``conv.swap``).
 
 METHOD is the CIFAR-10 script, except for the steps: that script has 75 for 1 image a class, and 2000 is the
-CIFAR-100 script's number. Its eight teachers are G-VBSM's five and ConvNets of depth 1, depth 2 and width 32.
+CIFAR-100 script's number. Its eight teachers are G-VBSM's five and ConvNets of depth 1, depth 2 and width 32,
+squeezed as G-VBSM's. All label for the students; the released CIFAR-100 script has the first five do so.
 The CIFAR-10 script writes JPEG, the CIFAR-100 script PNG. Batches are G-VBSM's. Images of 224 pixels start as
 RDED's. Imagenette takes the settings that were released for ten other classes of ImageNet.
 """
@@ -60,9 +61,11 @@ ON: dict[str, Patch] = {
     },
 }
 
+NETWORKS = f"{gvbsm.NETWORKS} convnet1_32 convnet2_32 convnet3_w32"
 COMMITTEE = {
-    "cifar100": gvbsm.SMALL,
-    "tiny": gvbsm.SMALL,
+    "cifar10": members("code", NETWORKS, 0.4, gvbsm.CIFAR10),
+    "cifar100": members("code", NETWORKS, 0.15, gvbsm.CIFAR100),
+    "tiny": gvbsm.COMMITTEE["tiny"],
     "imagenet1k": {
         **members("code", "mobilenet_v2 efficientnet_b0 shufflenet_v2_x0_5"),
         "alexnet": {"network": code("alexnet"), "lr": ours(0.01)},  # 0.1 is too much without BatchNorm
@@ -85,4 +88,7 @@ PROTOCOLS = {
     "imagenette": ours("edc-imagenet10"),
 }
 
-register_method("edc", Declaration(METHOD, SCRIPTS, ON, at, committee=COMMITTEE, protocol_on=PROTOCOLS))
+register_method(
+    "edc",
+    Declaration(METHOD, SCRIPTS, ON, at, committee=COMMITTEE, protocol_on=PROTOCOLS, labels=gvbsm.LABELS),
+)

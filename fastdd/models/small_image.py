@@ -7,6 +7,7 @@ The steps that halve the image at the start are taken out, as in the small-image
     mobilenet_v2    stride 1 in the stem and in the first of the halving stages
     efficientnet_b0 stride 1 in the stem
     shufflenet_v2_* stride 1 in the stem, no max-pooling
+    densenet121     3x3 stem of stride 1, no BatchNorm and max-pooling behind it
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ def small(name: str, num_classes: int, channels: int = 3) -> nn.Module:
     network = models.get_model(name, num_classes=num_classes)
     if name in RESNETS:
         return small_stem(network, channels)
+    if name == "densenet121":
+        width = network.features.conv0.out_channels
+        network.features.conv0 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
+        network.features.norm0, network.features.relu0 = nn.Identity(), nn.Identity()
+        network.features.pool0 = nn.Identity()
+        return network
     if name in VGGS:
         network.avgpool, network.classifier = nn.AdaptiveAvgPool2d(1), nn.Linear(512, num_classes)
         _change_stem(network.features, channels)
@@ -63,6 +70,6 @@ def _change_stem(stem: nn.Sequential, channels: int) -> None:
         stem[0] = nn.Conv2d(channels, first.out_channels, 3, 1, 1, bias=first.bias is not None)
 
 
-for each in (*RESNETS, *VGGS, "mobilenet_v2", "efficientnet_b0", *SHUFFLENETS):
+for each in (*RESNETS, *VGGS, "mobilenet_v2", "efficientnet_b0", *SHUFFLENETS, "densenet121"):
     network_of = Network(partial(small, each), paper_name=each, sides=range(1, LARGEST_SIDE + 1))
     register_network(f"{each}_small", network_of)

@@ -1,8 +1,9 @@
 """G-VBSM's post-training, and EDC's: squared differences of logits, and a little cross-entropy.
 
 The cross-entropy is with the image's own class, whatever was mixed in. Both have the mean logits of several
-teachers, G-VBSM stored (FKD); here it is the teacher of the run. EDC tests a moving average of the parameters
-with the student's own BatchNorm statistics; ours averages those too.
+teachers, G-VBSM stored (FKD); here they label online, all of them in recipes DATASET-gvbsm and DATASET-edc
+(``labels.teachers: all``), else the teacher of the run. EDC tests a moving average of the parameters with the
+student's own BatchNorm statistics; ours averages those too.
 """
 
 from ..config.sources import code, ours

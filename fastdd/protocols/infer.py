@@ -4,8 +4,8 @@ infer           static labels: each image has one label as it is stored, and lab
 infer-dynamic   the papers' INFER(D): the teacher labels each mixed batch. A set of M teachers holds M + 1
                 times as many images, so that 80 epochs with M = 4 show as many as 400 epochs of others
 
-Released labels are the mean logits of the four teachers; recipes DATASET-infer have them
-(``labels.teachers: all``). Dynamic labels are here those of the run's own teacher.
+Released labels are the mean logits of the four teachers, as in recipes DATASET-infer
+(``labels.teachers: all``).
 """
 
 from ..config.sources import code

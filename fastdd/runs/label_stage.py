@@ -165,11 +165,19 @@ def learned_from(run: Run, arm: str, student: str = "") -> str:
 
 def described_protocol(run: Run, student: str = "") -> tuple[str, str]:
     """A student's protocol on the control in a line, and its hash; both include how labels by view are
-    stored."""
+    stored, and whether several teachers label."""
     config, stored = run.experiment.protocol(CONTROL, student), run.experiment.recipe.labels
     text, digest = protocol_text(config), protocol_hash(config)
     if config.labels != "stored" or stored.per == "image":
-        return text, digest
+        if (
+            (count := len(run.experiment.teachers)) == 1
+            or stored.teachers == "first"
+            or config.labels == "hard"
+        ):
+            return text, digest
+        joined = f"{digest} {count} {stored.average}"
+        text = f"{text}, labels of {count} teachers ({stored.average})"
+        return text, hashlib.sha256(joined.encode()).hexdigest()[:8]
     kept = ""
     if stored.keep != 1:
         kept = f", {stored.keep:.0%} of the batches ({stored.choice}, {stored.replay})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from ..bank import Bank
 from ..distilled.fingerprint import arm_fingerprint
 from ..distilled.images import load_recovered
 from ..experts import ExpertBuffer
+from ..labels import MeanLogits
 from ..run_folder import RunFolder, Session
 from ..teachers import Teacher
 from .experiment import Experiment
@@ -42,8 +43,18 @@ class Run:
 
     @property
     def teacher(self) -> Teacher:
-        """The teacher of the run: metrics use its embeddings, and it labels for the students."""
+        """The teacher of the run: metrics use its embeddings, and it labels for students unless all do."""
         return self.teachers[0]
+
+    @cached_property
+    def labeller(self) -> Teacher:
+        """What labels the batches of students whose labels are not stored: the teacher of the run, or with
+        ``labels.teachers: all`` all of them as one network."""
+        config = self.experiment.recipe.labels
+        if config.teachers == "first" or len(self.teachers) == 1:
+            return self.teacher
+        networks = (teacher.network for teacher in self.teachers)
+        return replace(self.teacher, network=MeanLogits(networks, config.average))
 
     @cached_property
     def banks(self) -> list[Bank]:

@@ -135,7 +135,7 @@ def _train(run: Run, job: _Job, full: FullSet) -> None:
             bar.line(f"learning rate {config.peak_lr:g} ({source})")
         result = train_student(
             config,
-            run.teacher,
+            run.labeller,
             images,
             new_network=new_network,
             test=test,

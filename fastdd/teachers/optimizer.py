@@ -18,9 +18,8 @@ def learning_rate(config: TeacherConfig, step: int, steps: int) -> float:
     """The learning rate of a step, 0 <= step < steps.
 
     onecycle: half a cosine from lr / 25 up to lr, then half a cosine down to lr / 250000 (Smith and Topin,
-        2019, as
-    in torch's OneCycleLR, without its cycled momentum). cosine: a straight line up to lr, then half a cosine
-    to 0.
+    2019, as in torch's OneCycleLR, without its cycled momentum). cosine: a straight line up to lr, then half
+    a cosine to 0. constant: a straight line up to lr, which stays.
     """
     if config.schedule == "onecycle":
         top = max(0.0, config.warmup * steps - 1)
@@ -30,6 +29,8 @@ def learning_rate(config: TeacherConfig, step: int, steps: int) -> float:
     top = config.warmup * steps
     if step < top:
         return config.lr * (step + 1) / (top + 1)
+    if config.schedule == "constant":
+        return config.lr
     return _half_cosine(config.lr, 0.0, (step - top) / (steps - top))
 
 

@@ -14,7 +14,7 @@ from fastdd.config import Published
 from fastdd.config.published import Number
 from fastdd.errors import InputError
 from fastdd.recipes.grid import whole_item
-from fastdd.recipes.presets import item_title, paper_items
+from fastdd.recipes.presets import item_title, paper_items, read
 from fastdd.recipes.published import images_a_class, numbers_at
 from fastdd.recipes.resolve import resolve
 from fastdd.run_folder.published import Measured, compare
@@ -35,22 +35,23 @@ metrics: {full_set: false}
 @pytest.mark.parametrize("name", paper_items())
 def test_every_item_resolves_for_all_that_its_paper_prints(name: str) -> None:
     """Each number of a paper is of an arm and of students that the recipe has."""
-    from fastdd.recipes.presets import read
-
-    printed = read(name).values.get("published")
+    document = read(name)
+    printed = document.values.get("published")
+    written = document.values.get("students", {})
+    students = {"student", *(written if isinstance(written, dict) else ())}
     numbers = printed["numbers"] if isinstance(printed, dict) else {resolve(name).recipe.dataset: {}}
     for dataset in numbers:
         for ipc in images_a_class(numbers[dataset]) or [10]:
             recipe = resolve(name, [f"dataset={dataset}", f"ipc={ipc}"]).recipe
             if recipe.published is None:
                 continue
-            assert recipe.published.accuracy.keys() <= {"student", *recipe.students}
+            assert recipe.published.accuracy.keys() <= students
             plain = recipe.published.model_dump(mode="json")
             by_arm = [plain[key] for key in ("coverage", "cosine", "vendi", "seconds")]
             by_arm += [*plain["accuracy"].values(), *plain["impact"].values()]
             assert any(by_arm), f"{dataset} at {ipc}"
             for each in by_arm:
-                assert each.keys() <= recipe.arms.keys()
+                assert each.keys() <= {"random", *document.arms}
 
 
 def test_the_document_of_the_papers_lists_every_item() -> None:
@@ -227,3 +228,15 @@ def test_each_arm_uses_the_teachers_that_its_method_declares() -> None:
     assert recipe.arms["sre2l"].committee == ()
     assert resolve("dire-table8", arms=["sre2l", "dwa"]).recipe.committee == {}
     assert resolve("cifar10-methods").recipe.arms["gvbsm"].committee is None
+
+
+def test_arms_that_the_paper_does_not_print_here_are_left_out() -> None:
+    resolved = resolve("dire-table2", ["ipc=100"])
+    assert list(resolved.recipe.arms) == ["sre2l", "sre2l-as-dire", "sre2l+dire", "dwa", "dwa+dire"]
+    assert resolved.recipe.students == {}
+    assert "left out, since the paper has no numbers for them here: infer, infer+dire, gvbsm" in resolved.note
+    assert "infer" in resolve("dire-table2", ["ipc=100"], arms=["infer"]).recipe.arms
+    whole = resolve("dire-table2").recipe
+    assert whole.student_arms["infer-dynamic"] == ("infer", "infer+dire")
+    assert whole.published is not None
+    assert whole.published.accuracy["infer-dynamic"]["infer+dire"] == Number(57.1, 0.9)

@@ -43,7 +43,7 @@ class Labels(Config):
     """order of an epoch's samples. seed: a seeded permutation; fkd: the released loader's, for export to
     it"""
     teachers: Literal["first", "all"] = "first"
-    """first: the run's teacher labels; all: the whole committee does"""
+    """first: the run's teacher labels; all: the whole committee does, or of it what the arm names"""
     average: Literal["mean", "norm"] = "mean"
     """how several teachers' logits are averaged; norm: after scaling them to one Frobenius norm (G-VBSM)"""
     parts: Count = 1

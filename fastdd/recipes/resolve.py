@@ -306,6 +306,13 @@ def _with_published(tree: Tree, document: Document, ipc: int) -> tuple[Tree, str
     return {**tree, "published": with_origin(rest | chosen, document.origin)}, note
 
 
+def _compared(numbers: Mapping[str, object]) -> set[str]:
+    """The arms that a paper compares: by their students where it has accuracies, since measures of diversity
+    are printed without the images a class."""
+    accuracy = numbers.get("accuracy")
+    return arms_with_numbers(accuracy if isinstance(accuracy, Mapping) and accuracy else numbers)
+
+
 def _printed(document: Document, published: Tree) -> tuple[Document, str]:
     """The recipe of a paper's table without the arms that the paper compares elsewhere, but not here.
 
@@ -317,10 +324,13 @@ def _printed(document: Document, published: Tree) -> tuple[Document, str]:
     """
     printed = document.values.get("published")
     by_set = printed.get("numbers") if isinstance(printed, dict) else None
-    here = arms_with_numbers({key: cast("object", plain_values(each)) for key, each in published.items()})
-    if not isinstance(by_set, dict) or not here & document.arms.keys():
+    if not isinstance(by_set, dict):
         return document, ""
-    left = [arm for arm in document.arms if arm in arms_with_numbers(by_set) and arm not in here]
+    here = _compared({key: plain_values(each) for key, each in published.items()})
+    if not here & document.arms.keys():
+        return document, ""
+    elsewhere = set[str]().union(*map(_compared, by_set.values()))
+    left = [arm for arm in document.arms if arm in elsewhere - here]
     if not left:
         return document, ""
     note = (

@@ -85,7 +85,7 @@ def _is_labelled(run: Run, arm: str, student: str) -> bool:
 
 def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
     """Label an arm's uint8 images [N, C, H, W]; by view, as a student's protocol shows them."""
-    recipe, labelling = run.experiment.recipe, _labelling_teachers(run)
+    recipe, labelling = run.experiment.recipe, _labelling_teachers(run, arm)
     path = run.folder.labels(arm, recipe.labels.per, student)
     if recipe.labels.per == "image":
         logits = labels.label_images(labelling, images, arm, recipe.labels.average)
@@ -102,12 +102,16 @@ def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
     labels.label_views(labelling, images, path, planned, name=arm)
 
 
-def _labelling_teachers(run: Run) -> dict[str, Teacher]:
-    """The teachers that label, by name: ``teacher``, and with ``labels.teachers=all`` the committee."""
-    names = [teacher.name or OWN for teacher in run.experiment.teachers]
-    if run.experiment.recipe.labels.teachers != "all":
-        names = names[:1]
-    return dict(zip(names, run.teachers, strict=False))
+def _labelling_teachers(run: Run, arm: str) -> dict[str, Teacher]:
+    """The teachers that label an arm, by name: ``teacher``, and with ``labels.teachers=all`` also the
+    committee, or those of it that the arm names."""
+    labelling = {OWN: run.teacher}
+    if run.experiment.recipe.labels.teachers == "all":
+        chosen = run.experiment.arms[arm].committee
+        for teacher, loaded in zip(run.experiment.teachers[1:], run.teachers[1:], strict=True):
+            if chosen is None or teacher.name in chosen:
+                labelling[teacher.name] = loaded
+    return labelling
 
 
 def _print_of(name: str) -> str:

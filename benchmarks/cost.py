@@ -257,14 +257,12 @@ def grouped(launches: Iterable[Launch], by: Sequence[str], gpu: GPU) -> list[tup
     return sorted(totals, key=lambda pair: -pair[1].milliseconds)
 
 
-def whole_set(case: Case, sums: Mapping[str, Total], gpu: GPU) -> str:
+def minutes(case: Case, sums: Mapping[str, Total], gpu: GPU) -> float:
     """How long all units of the recipe take, where the GPU and the host overlap perfectly."""
     (method,) = resolve(case.recipe).recipe.arms.values()
     launches = sum(total.launches for total in sums.values())
     step = max(sum(total.milliseconds for total in sums.values()), 1e3 * launches * gpu.launch)
-    units = case.classes * case.ipc / case.images
-    minutes = step * method.steps * units / 60e3
-    return f"{case.classes} x {case.ipc} images, {method.steps} steps: {minutes:.1f} minutes"
+    return step * method.steps * case.classes * case.ipc / case.images / 60e3
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -280,11 +278,13 @@ def main(arguments: list[str] | None = None) -> None:
     for name in options.cases.split(","):
         step = traced(CASES[name])
         sums = {"gradient": Total.of(step.gradient, gpu), "update": Total.of(step.update, gpu)}
-        found[name] = {key: total._asdict() for key, total in sums.items()} | {"waits": step.waits}
+        whole = minutes(CASES[name], sums, gpu)
+        found[name] = {key: total._asdict() for key, total in sums.items()}
+        found[name] |= {"waits": step.waits, "minutes": whole}
         print(f"\n{name}: {step.images} images, on one {options.gpu}; the host waits {step.waits} times")
         for key, total in sums.items():
             print(f"  {key:8} {total.line()}")
-        print(f"  {whole_set(CASES[name], sums, gpu)}")
+        print(f"  {CASES[name].classes} x {CASES[name].ipc} images: {whole:.1f} minutes")
         if not options.rows:
             continue
         for by in (("direction", "name"), ("direction", "place")):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,7 +23,10 @@ if (
 ):  # read once, when Triton is imported, as torchvision does; see kernels/conftest.py
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from kernel_checks import interpreter_takes
 from torchvision.io import encode_png
+
+from fastdd_kernels import dispatch
 
 if find_spec("hypothesis"):  # a machine for the kernels alone may lack it
     from hypothesis import settings
@@ -169,3 +173,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def triton_device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Where the inputs of a test go, so that Triton kernels serve them."""
+    if not dispatch.HAS_TRITON:
+        pytest.skip("Triton is not installed")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    versions = {name: version(name) for name in ("numpy", "triton")}
+    if not interpreter_takes(**versions):
+        pytest.skip(f"Triton's interpreter fails with these versions: {versions}")
+    monkeypatch.setattr(dispatch, "interpret_on_cpu", True)
+    return torch.device("cpu")

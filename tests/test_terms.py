@@ -23,7 +23,7 @@ from fastdd.recover.terms.base import AnyTerm, Values
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.cross_entropy import CrossEntropy
 from fastdd.recover.terms.dire import DiRe
-from fastdd.recover.terms.gaussian import Gaussian
+from fastdd.recover.terms.gaussian import Gaussian, GaussianTerm
 from fastdd.teachers import Features, layer_names
 from fastdd_kernels import resample
 
@@ -116,6 +116,28 @@ def test_gaussian_term_is_equation_6_of_each_class(
         difference = (covariance(rows, unbiased) - target).square().sum() / (D if norm == "dim" else 1)
         total += 0.7 * float((rows.mean(0) - packed_mean[0].double()).square().sum() + 50 * difference)
     assert lab.values(deda, unit, images)["gaussian"].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_layers_aligned_together_have_the_value_and_the_gradient_of_each_alone(lab: Lab) -> None:
+    """On a GPU layers of one width share launches."""
+    deda = method(
+        "deda", batch=BatchSize(classes=2, slots=3), terms=Terms(gaussian=Gaussian(layers="bn_inputs"))
+    )
+    unit = plan(CLASSES, IPC, deda.batch, 12)[0]
+    taps = lab.taps(deda.terms)
+    found = []
+    for together in (False, True):
+        term = GaussianTerm(deda.terms["gaussian"], lab.context(unit.shape, taps))
+        term.together = together
+        targets = term.targets(unit)
+        assert sorted(layer for layers, _ in targets for layer in layers) == sorted(term.layers)
+        images = lab.start(deda, unit).requires_grad_()
+        value = term(taps(images), images, targets)["gaussian"]
+        found.append((len(targets), value, torch.autograd.grad(value, images)[0]))
+    (alone, value, gradient), (joined, same, again) = found
+    assert (alone, joined) == (len(term.layers), 3)
+    torch.testing.assert_close(same, value, rtol=1e-5, atol=0)
+    torch.testing.assert_close(again, gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max()))
 
 
 def test_covariance_terms_are_equations_7_and_8_of_each_class(lab: Lab) -> None:

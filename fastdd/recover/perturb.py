@@ -61,9 +61,11 @@ def perturbed(taps: Taps, network: nn.Module, batches: Sequence[Climb], config: 
     with torch.no_grad():
         for own, moved, _ in pairs:
             own.copy_(moved)
+    taps.update()
     try:
         yield
     finally:
         with torch.no_grad():
             for own, _, before in pairs:
                 own.copy_(before)
+        taps.update()

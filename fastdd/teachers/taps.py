@@ -20,12 +20,14 @@ from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
-from fastdd_kernels import frozen_batch_norm, pooled_mean
+from fastdd_kernels import FrozenBatchNorm2d, pooled_mean
+from fastdd_kernels.dispatch import uses_triton
 
 from ..errors import InputError
 from .fused_relu import rectified
 from .layer_names import MODULE, channel_axes, layer_paths, pooled
 from .patch_moments import Moments, image_moments
+from .residual import Block, known_block, shortcut
 
 
 class Features(NamedTuple):
@@ -61,21 +63,26 @@ class _Record:
 class _BatchNormTap(nn.Module):
     def __init__(self, bn: nn.BatchNorm2d, name: str, record: _Record, *, moments: bool, relu: bool) -> None:
         super().__init__()
-        self.bn, self.name, self.record, self.moments, self.relu = bn, name, record, moments, relu
+        self.bn, self.name, self.record = bn, name, record
+        self.frozen = FrozenBatchNorm2d(bn, relu) if moments else None
 
     def forward(self, x: Tensor) -> Tensor:
-        bn = self.bn
-        if not self.moments:
+        if self.frozen is None:
             self.record.pooled[self.name] = pooled_mean(x, (2, 3))
-            return bn(x)
-        assert bn.running_mean is not None
-        assert bn.running_var is not None  # Taps has checked this
+            y: Tensor = self.bn(x)
+            return y
         # Normalization, moments and ReLU take one read of x.
-        y, mean, mean_square = frozen_batch_norm(
-            x, bn.weight, bn.bias, bn.running_mean, running_var=bn.running_var, eps=bn.eps, relu=self.relu
-        )
-        if self.relu:
+        y = self._noted(*self.frozen.with_moments(x))
+        if self.frozen.relu:
             self.record.positive = y
+        return y
+
+    def add(self, x: Tensor, residual: Tensor) -> Tensor:
+        """The end of a residual block: ReLU of the normalized x and the residual."""
+        assert self.frozen is not None  # _ResidualTap has seen it
+        return self._noted(*self.frozen.with_moments(x, residual))
+
+    def _noted(self, y: Tensor, mean: Tensor, mean_square: Tensor) -> Tensor:
         self.record.moments[self.name] = (mean, mean_square)
         self.record.pooled[self.name] = mean
         return y
@@ -95,6 +102,19 @@ class _ReLUTap(nn.Module):
             None  # the same tensor may come again after negative numbers were added in place
         )
         return x
+
+
+class _ResidualTap(nn.Module):
+    """A residual block whose last BatchNorm records its moments, and adds the shortcut and rectifies too."""
+
+    def __init__(self, module: nn.Module, block: Block) -> None:
+        super().__init__()
+        self.module, self.block = module, block
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = self.module.get_submodule(self.block.last)
+        assert isinstance(last, _BatchNormTap)
+        return last.add(self.block.before_last(self.module, x), shortcut(self.module, x))
 
 
 class _ConvolutionTap(nn.Module):
@@ -197,7 +217,15 @@ class Taps(nn.Module):
                 _replace(network, path, _ConvolutionTap(module, name, self.record, patch))
             else:
                 _replace(network, path, _PooledTap(module, name, self.record))
+        if uses_triton(head.weight):
+            _end_blocks(network)
         self.network = network.eval()
+
+    def update(self) -> None:
+        """Derive anew what was derived from the weights, after these were changed in place."""
+        for module in self.modules():
+            if isinstance(module, _BatchNormTap) and module.frozen is not None:
+                module.frozen.update(module.bn)
 
     def forward(self, x: Tensor) -> Features:
         self.record.pooled, self.record.moments, self.record.patches = {}, {}, {}
@@ -211,6 +239,17 @@ class Taps(nn.Module):
             moments=record.moments,
             patches=record.patches,
         )
+
+
+def _end_blocks(network: nn.Module) -> None:
+    """Let each residual block of a known kind end in one pass, where nothing looks at its parts."""
+    for path, module in list(network.named_modules()):
+        block = known_block(module)
+        if path and block is not None:
+            last, relu = module.get_submodule(block.last), module.get_submodule("relu")
+            moments = isinstance(last, _BatchNormTap) and last.frozen is not None
+            if moments and isinstance(relu, nn.ReLU | _ReLUTap):
+                _replace(network, path, _ResidualTap(module, block))
 
 
 def _replace(network: nn.Module, path: str, module: nn.Module) -> None:

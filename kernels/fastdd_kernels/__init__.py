@@ -6,7 +6,13 @@ alone; knows no data set, teacher, file or process.
 
 from .accumulate import ClassGaussian
 from .batch_norm import FrozenBatchNorm2d, frozen_batch_norm
-from .batch_norm_loss import batch_moments, batch_norm_loss, batch_norm_loss_from_moments, batch_norm_losses
+from .batch_norm_loss import (
+    batch_moments,
+    batch_norm_loss,
+    batch_norm_loss_from_moments,
+    batch_norm_losses,
+    layer_columns,
+)
 from .cosine import cosine_mean, cosine_sum, intra_class_cosine, pairwise_cosine_similarity
 from .covariance import covariance_regularizer, off_diagonal_covariance, variance_hinge
 from .dire import RealEmbeddings, dire_loss, dire_terms, diversity_loss
@@ -51,6 +57,7 @@ __all__ = [
     "intra_class_cosine",
     "kernel_ridge_loss",
     "knn_radii",
+    "layer_columns",
     "low_rank_covariance",
     "mean_distance",
     "off_diagonal_covariance",

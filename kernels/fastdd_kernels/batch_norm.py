@@ -21,6 +21,7 @@ from .moments import (
     spatial_moments_reference,
     statistics_dtype,
 )
+from .residual import residual_moments
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -85,6 +86,18 @@ def frozen_batch_norm(
     )
 
 
+def _constants(bn: nn.BatchNorm2d) -> dict[str, Tensor]:
+    """Copies of what a frozen layer needs: its statistics, and the scale and bias that they make."""
+    if bn.running_mean is None or bn.running_var is None:
+        raise ValueError("the layer has track_running_stats=False: there are no statistics to freeze")
+    return {
+        "running_mean": bn.running_mean.clone(),
+        "running_var": bn.running_var.clone(),
+        "scale": _scale(bn.running_var, bn.weight, bn.eps).detach(),
+        "bias": torch.zeros_like(bn.running_mean) if bn.bias is None else bn.bias.detach().clone(),
+    }
+
+
 class FrozenBatchNorm2d(nn.Module):
     """An ``nn.BatchNorm2d`` in eval mode that notes the moments of its input on the way, without a hook.
 
@@ -93,7 +106,7 @@ class FrozenBatchNorm2d(nn.Module):
         loss = criterion(logits, labels) + sum(layer.loss() for layer in layers).sum()
 
     Args:
-        bn: the layer to stand in for; its values are copied to buffers and never change.
+        bn: the layer to stand in for; its values are copied to buffers, and change by :meth:`update` alone.
         relu: clip the result at zero, in place of a ReLU that follows.
 
     Attributes:
@@ -110,23 +123,33 @@ class FrozenBatchNorm2d(nn.Module):
 
     def __init__(self, bn: nn.BatchNorm2d, relu: bool = False) -> None:
         super().__init__()
-        if bn.running_mean is None or bn.running_var is None:
-            raise ValueError("the layer has track_running_stats=False: there are no statistics to freeze")
         self.relu = relu
         self.moments: tuple[Tensor, Tensor] | None = None
-        bias = torch.zeros_like(bn.running_mean) if bn.bias is None else bn.bias.detach().clone()
-        self.register_buffer("running_mean", bn.running_mean.clone())
-        self.register_buffer("running_var", bn.running_var.clone())
-        self.register_buffer("scale", _scale(bn.running_var, bn.weight, bn.eps).detach())
-        self.register_buffer("bias", bias)
+        for name, value in _constants(bn).items():
+            self.register_buffer(name, value)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The normalized activation [N, C, H, W] in the dtype of x; sets ``moments``."""
+    @torch.no_grad()
+    def update(self, bn: nn.BatchNorm2d) -> None:
+        """Take the values of a layer anew, in place, after they were changed there."""
+        for name, value in _constants(bn).items():
+            self.get_buffer(name).copy_(value)
+
+    def with_moments(self, x: Tensor, residual: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """:func:`frozen_batch_norm` of x [N, C, H, W] with this layer's values.
+
+        Given a residual [N, C, H, W], it is added to y, and the sum is rectified.
+        """
         check_activation(x)
         check_channels("running_mean", self.running_mean, x.shape[1])
         dtype = statistics_dtype(x)
         shift, scale, bias = (value.to(dtype) for value in (self.running_mean, self.scale, self.bias))
-        y, mean, mean_square = affine_moments(x, shift, scale, bias, relu=self.relu)
+        if residual is not None:
+            return residual_moments(x, residual, shift, scale, bias=bias)
+        return affine_moments(x, shift, scale, bias, relu=self.relu)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The normalized activation [N, C, H, W] in the dtype of x; sets ``moments``."""
+        y, mean, mean_square = self.with_moments(x)
         self.moments = (mean, mean_square)
         return y
 

@@ -5,7 +5,8 @@
 Mean and variance over (images, H, W) are plain algebra on the [N, C] moments of ``moments.py``: of the whole
 batch (SRe2L), or of groups of images with targets of their own (LPLD). The statistics of all layers of a
 network are one row of D numbers, so beside the moments a step costs three reductions a layer, and some thirty
-operations on [groups, D] for all of them.
+operations on [groups, D] for all of them. For a GPU, where each reduction is a launch, the moments can be
+written side by side and reduced together, and the norms be one product with the layers' columns.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from .autograd import Context
 from .moments import check_activation, check_channels, spatial_moments
+from .product import matmul
 
 Moments = tuple[Tensor, Tensor]
 """mean and mean square about a shift of each image, each [N, C]"""
@@ -62,8 +64,10 @@ def _check_targets(running_mean: Tensor, running_var: Tensor, channels: int, gro
 # -- all layers in one row -------------------------------------------------------------------------
 
 
-def _sums(layers: Sequence[Tensor], groups: int) -> Tensor:
+def _sums(layers: Sequence[Tensor], groups: int, at_once: bool) -> Tensor:
     """Sums over the images of each group, [groups, D], of layers [N, C] side by side."""
+    if at_once:
+        return torch.cat(list(layers), dim=1).unflatten(0, (groups, -1)).sum(1)
     return torch.cat([rows.unflatten(0, (groups, -1)).sum(1) for rows in layers], dim=1)
 
 
@@ -72,49 +76,63 @@ class _Sums(torch.autograd.Function):
 
     @staticmethod
     def forward(*inputs: Tensor | int) -> Tensor:
-        return _sums(*_layers_and_groups(inputs))
+        return _sums(_layers(inputs), int(inputs[-2]), bool(inputs[-1]))
 
     @staticmethod
     def setup_context(
         ctx: Context[tuple[int, list[int]]], inputs: tuple[Tensor | int, ...], output: Tensor
     ) -> None:
-        layers, groups = _layers_and_groups(inputs)
-        ctx.options = layers[0].shape[0] // groups, [rows.shape[1] for rows in layers]
+        layers = _layers(inputs)
+        ctx.options = layers[0].shape[0] // int(inputs[-2]), [rows.shape[1] for rows in layers]
 
     @staticmethod
     def backward(ctx: Context[tuple[int, list[int]]], grad: Tensor) -> tuple[Tensor | None, ...]:
         images, widths = ctx.options
-        return *grad.unsqueeze(1).expand(-1, images, -1).flatten(0, 1).split(widths, dim=1), None
+        return *grad.unsqueeze(1).expand(-1, images, -1).flatten(0, 1).split(widths, dim=1), None, None
 
 
-def _layers_and_groups(inputs: Sequence[Tensor | int]) -> tuple[list[Tensor], int]:
-    """The arguments of ``_Sums``: the layers, and behind them the number of groups."""
-    return [rows for rows in inputs[:-1] if isinstance(rows, Tensor)], int(inputs[-1])
+def _layers(inputs: Sequence[Tensor | int]) -> list[Tensor]:
+    """The layers among the arguments of ``_Sums``; behind them come the other two of ``_sums``."""
+    return [rows for rows in inputs[:-2] if isinstance(rows, Tensor)]
 
 
-def _statistics(moments: Sequence[Moments], shift: Tensor | None, groups: int) -> tuple[Tensor, Tensor]:
+def _statistics(
+    moments: Sequence[Moments], shift: Tensor | None, groups: int, at_once: bool = False
+) -> tuple[Tensor, Tensor]:
     """Mean and variance of each group, [groups, D], of layers with D channels together; shift is [D]."""
     images = moments[0][0].shape[0] // groups
     layers = ([mean for mean, _ in moments], [square for _, square in moments])
     if torch.compiler.is_compiling():
-        mean, mean_square = (_sums(rows, groups) / images for rows in layers)
+        mean, mean_square = (_sums(rows, groups, at_once) / images for rows in layers)
     else:
-        mean, mean_square = (_Sums.apply(*rows, groups) / images for rows in layers)
+        mean, mean_square = (_Sums.apply(*rows, groups, at_once) / images for rows in layers)
     offset = mean if shift is None else mean - shift
     return mean, mean_square - offset.square()
 
 
-def _norms(rows: Tensor, widths: Sequence[int]) -> Tensor:
-    """Euclidean norm of each layer's part of rows [..., D], [layers, ...].
+def _norms(rows: Tensor, widths: Sequence[int], columns: Tensor | None) -> Tensor:
+    """Euclidean norm of each layer's part of rows [..., D], [layers, ...]; columns are of ``layer_columns``.
 
     Where a part is zero its gradient, to every order, is 0 and never NaN.
     """
-    square = torch.stack([part.sum(-1) for part in rows.square().split(list(widths), dim=-1)])
+    if columns is None:
+        square = torch.stack([part.sum(-1) for part in rows.square().split(list(widths), dim=-1)])
+    else:
+        square = matmul(rows.square().flatten(0, -2), columns.to(rows.dtype)).mT.unflatten(1, rows.shape[:-1])
     positive = square > 0
     return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
 
 
 # -- public functions ------------------------------------------------------------------------------
+
+
+def layer_columns(widths: Sequence[int]) -> Tensor:
+    """Which layer each channel of a row belongs to, float32 [D, layers]: 1 where it does, else 0.
+
+    Args:
+        widths: the number of channels of each layer; D is their sum.
+    """
+    return torch.block_diag(*(torch.ones(width, 1) for width in widths))
 
 
 def batch_moments(
@@ -147,6 +165,7 @@ def batch_norm_losses(
     shift: Tensor,
     groups: int = 1,
     variance_weight: float = 1.0,
+    columns: Tensor | None = None,
 ) -> Tensor:
     """:func:`batch_norm_loss` of each of several layers, whose channels stand side by side in one row.
 
@@ -157,6 +176,8 @@ def batch_norm_losses(
         shift: the constants of the moments of all layers, [D].
         groups: number of equal parts of consecutive images that N is cut into.
         variance_weight: factor on the norm of the variances (DWA uses 11).
+        columns: [D, layers] from :func:`layer_columns`, where launches are dear: all layers are then added up
+            in the same few, in another order.
 
     Returns:
         [layers, groups].
@@ -171,8 +192,8 @@ def batch_norm_losses(
     widths = [mean.shape[1] for mean, _ in moments]
     _check_targets(running_mean, running_var, sum(widths), groups)
     check_channels("shift", shift, sum(widths))
-    batch_mean, batch_var = _statistics(moments, shift, groups)
-    norms = _norms(torch.stack((running_var - batch_var, running_mean - batch_mean)), widths)
+    batch_mean, batch_var = _statistics(moments, shift, groups, at_once=columns is not None)
+    norms = _norms(torch.stack((running_var - batch_var, running_mean - batch_mean)), widths, columns)
     return variance_weight * norms[:, 0] + norms[:, 1]
 
 

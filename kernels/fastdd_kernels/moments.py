@@ -105,7 +105,7 @@ def _torch_bwd(
     return grad_x
 
 
-def _gradient(
+def moments_gradient(
     x: Tensor,
     shift: Tensor,
     scale: Tensor | None,
@@ -135,7 +135,7 @@ def _wide(values: Tensor) -> Tensor:
 # -- autograd (eager) and operator registration (torch.compile) ----------------------------------------
 
 
-def _pixels_in_rows(planes: Tensor, x: Tensor) -> Tensor:
+def pixels_in_rows(planes: Tensor, x: Tensor) -> Tensor:
     """Planes [N, C, HW] that were just made, as [N, C, H, W] like x.
 
     To autograd the result is no view, so a network may change it in place (``out += identity``) at no other
@@ -149,7 +149,7 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     run = moments_fwd if uses_triton(x) and x.numel() else _torch_fwd
     y, mean, mean_square = run(x.flatten(2), shift, scale, bias, relu=relu)
-    return y if scale is None else _pixels_in_rows(y, x), mean, mean_square
+    return y if scale is None else pixels_in_rows(y, x), mean, mean_square
 
 
 def _backward(
@@ -173,7 +173,7 @@ def _backward(
         grad_mean=grad_mean,
         grad_mean_square=grad_mean_square,
     )
-    return _pixels_in_rows(grad_x, x)
+    return pixels_in_rows(grad_x, x)
 
 
 @torch.library.custom_op("fastdd_kernels::moments", mutates_args=())
@@ -187,7 +187,7 @@ def _moments_op(
 def _moments_fake(
     x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    y = x.new_empty(0) if scale is None else _pixels_in_rows(torch.empty_like(x.flatten(2)), x)
+    y = x.new_empty(0) if scale is None else pixels_in_rows(torch.empty_like(x.flatten(2)), x)
     return y, shift.new_empty(x.shape[:2]), shift.new_empty(x.shape[:2])
 
 
@@ -216,7 +216,7 @@ def _moments_backward_op(
 
 @_moments_backward_op.register_fake
 def _moments_backward_fake(x: Tensor, *_: object) -> Tensor:
-    return _pixels_in_rows(torch.empty_like(x.flatten(2)), x)
+    return pixels_in_rows(torch.empty_like(x.flatten(2)), x)
 
 
 def _plain(
@@ -280,7 +280,7 @@ class _Moments(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Context[bool], *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         # Under create_graph the result of the fused pass would be a constant to autograd.
-        return _merge(_gradient if torch.is_grad_enabled() else _backward, ctx, grads)
+        return _merge(moments_gradient if torch.is_grad_enabled() else _backward, ctx, grads)
 
 
 def affine_moments(

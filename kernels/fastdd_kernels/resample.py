@@ -11,10 +11,11 @@ it an output row reads. In units of 1 / (2 S_h) of a pixel all distances are int
 normalized to sum one, so the weights are exact up to that one division, and a crop of its own
 size is exactly the identity.
 
-Shapes do not depend on the draw, so nothing recompiles, and the gradient is two more matrix products:
-deterministic. Cost: N C (H W S_w + H S_h S_w) multiply-adds; on a CPU, in eager mode and for large groups, a
-small part of that (``banded.py``). Where there is nothing to resize, flip and roll are a gather: exact on
-every device, whatever its matmul precision.
+Shapes do not depend on the draw, so nothing recompiles, and the gradient is the transposed operator:
+deterministic. Cost: on a GPU one kernel finds the weights and gathers, one read of x and one write of y, and
+the gradient likewise (``gpu/resample.py``). Elsewhere N C (H W S_w + H S_h S_w) multiply-adds of two matrix
+products; on a CPU, in eager mode and for large groups, a small part of that (``banded.py``). Where there is
+nothing to resize, pixels are moved: exact on every device, whatever its matmul precision.
 
 Draw outside a compiled step and pass the tensor in; :func:`resample` compiles as one graph.
 """
@@ -22,13 +23,19 @@ Draw outside a compiled step and pass the tensor in; :func:`resample` compiles a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .autograd import Context
 from .banded import banded_product
+from .dispatch import HAS_TRITON, uses_triton
 from .product import matmul
+
+if HAS_TRITON:
+    from .gpu.resample import LARGEST, resample_pass
 
 TRIES = 10  # of torchvision's RandomResizedCrop, before it settles for a central crop
 SMALL = (
@@ -196,6 +203,67 @@ def _apply(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return matmul(shared, wide.view(*planes.shape[:3], size[1])).view(n, channels, *size).to(x.dtype)
 
 
+# -- one kernel, on a GPU ----------------------------------------------------------------------------
+
+Options = tuple[int, int, bool]
+"""height and width of the images that went in, and whether it was the transposed pass"""
+
+
+def _empty(x: Tensor, height: int, width: int) -> Tensor:
+    """Memory for images of another size in the layout of x."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    layout = torch.channels_last if last else torch.contiguous_format
+    return torch.empty((*x.shape[:2], height, width), dtype=x.dtype, device=x.device, memory_format=layout)
+
+
+def _pass(x: Tensor, parameters: Tensor, height: int, width: int, transposed: bool) -> Tensor:
+    out = _empty(x, height, width)
+    if x.numel():
+        resample_pass(x, parameters, out, transposed)
+    return out
+
+
+_pass_op = torch.library.custom_op("fastdd_kernels::resample", _pass, mutates_args=())
+
+
+@_pass_op.register_fake
+def _pass_fake(x: Tensor, parameters: Tensor, height: int, width: int, transposed: bool) -> Tensor:
+    return _empty(x, height, width)
+
+
+def _setup_context(
+    ctx: Context[Options], inputs: tuple[Tensor, Tensor, int, int, bool], output: Tensor
+) -> None:
+    x, parameters, _, _, transposed = inputs
+    ctx.options = x.shape[2], x.shape[3], transposed
+    ctx.save_for_backward(parameters)
+
+
+def _transpose(run: Callable[..., Tensor], ctx: Context[Options], grad: Tensor) -> tuple[Tensor | None, ...]:
+    """The gradient by the images: the pass that is the transpose of this one."""
+    height, width, transposed = ctx.options
+    return run(grad, *ctx.saved_tensors, height, width, not transposed), *[None] * 4
+
+
+def _op_backward(ctx: Context[Options], grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _transpose(_pass_op, ctx, grad)
+
+
+_pass_op.register_autograd(_op_backward, setup_context=_setup_context)
+
+
+class _Pass(torch.autograd.Function):
+    forward = staticmethod(_pass)
+    setup_context = staticmethod(_setup_context)
+
+    @staticmethod
+    def backward(ctx: Context[Options], *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return _transpose(_Pass.apply, ctx, grads[0])
+
+
+# -- public functions --------------------------------------------------------------------------------
+
+
 def resample(x: Tensor, parameters: Tensor, size: tuple[int, int] | None = None) -> Tensor:
     """Crops, resizes, flips and rolls images as ``parameters`` says; linear in x, and deterministic.
 
@@ -228,6 +296,10 @@ def resample(x: Tensor, parameters: Tensor, size: tuple[int, int] | None = None)
     out_height, out_width = size or (height, width)
     if out_height < 1 or out_width < 1:
         raise ValueError(f"size must be positive, got {size}")
+    if uses_triton(x) and max(height, width, out_height, out_width) <= LARGEST:
+        run = _pass_op if torch.compiler.is_compiling() else _Pass.apply
+        result: Tensor = run(x, parameters.to(x.device).contiguous(), out_height, out_width, False)
+        return result
     flip, roll_y, roll_x, *crop = parameters.to(x.device, torch.int64).unbind(1)
     rows, columns = _source(out_height, roll_y), _source(out_width, roll_x, flip)
     if not crop and (out_height, out_width) == (height, width):

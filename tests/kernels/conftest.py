@@ -6,13 +6,9 @@ Without a GPU the Triton kernels run in Triton's interpreter on CPU tensors; tes
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import version
 
 import pytest
 import torch
-from kernel_checks import interpreter_takes
-
-from fastdd_kernels import dispatch
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +21,9 @@ def _poisoned_memory() -> Iterator[None]:
 
 
 @pytest.fixture(params=["torch", "triton"])
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
+def device(request: pytest.FixtureRequest) -> torch.device:
     """Where the inputs of a test go, so that the implementation of this parameter serves them."""
-    if request.param == "triton":
-        if not dispatch.HAS_TRITON:
-            pytest.skip("Triton is not installed")
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        versions = {name: version(name) for name in ("numpy", "triton")}
-        if not interpreter_takes(**versions):
-            pytest.skip(f"Triton's interpreter fails with these versions: {versions}")
-        monkeypatch.setattr(dispatch, "interpret_on_cpu", True)
-    return torch.device("cpu")
+    if request.param == "torch":
+        return torch.device("cpu")
+    found: torch.device = request.getfixturevalue("triton_device")
+    return found

@@ -12,6 +12,7 @@ from fastdd_kernels import (
     batch_norm_loss,
     batch_norm_loss_from_moments,
     batch_norm_losses,
+    layer_columns,
     spatial_moments,
 )
 from fastdd_kernels.batch_norm_loss import batch_norm_loss_reference
@@ -112,6 +113,44 @@ def test_all_layers_together_have_the_bits_of_each_alone(groups: int, class_wise
         assert torch.equal(together[i], alone)
         for a, b in zip(gradients[2 * i :], torch.autograd.grad(alone.sum(), layer), strict=False):
             assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("class_wise", [False, True])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_layers_that_are_added_up_at_once_have_the_same_losses(groups: int, class_wise: bool) -> None:
+    widths = (16, 3, 130)
+    moments = [[leaf(randn(15, C, seed=C + i).square()) for i in (0, 1)] for C in widths]
+    rows = (groups, sum(widths)) if class_wise else (sum(widths),)
+    mean, var, shift = randn(*rows, seed=0), randn(*rows, seed=1), randn(sum(widths), seed=2)
+    results = []
+    for columns in (None, layer_columns(widths)):
+        losses = batch_norm_losses(
+            [(a, b) for a, b in moments],
+            mean,
+            var,
+            shift,
+            groups=groups,
+            variance_weight=11.0,
+            columns=columns,
+        )
+        inputs = [moment for layer in moments for moment in layer]
+        weights = randn(*losses.shape, seed=3)
+        results.append((losses, *torch.autograd.grad((losses * weights).sum(), inputs)))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)
+
+
+def test_a_layer_more_costs_no_operation_where_they_are_added_up_at_once() -> None:
+    def count(layers: int) -> int:
+        x = [leaf(randn(6, 4).float()) for _ in range(2 * layers)]
+        row, columns = torch.ones(4 * layers), layer_columns([4] * layers)
+        moments = list(zip(x[::2], x[1::2], strict=True))
+        with Counter() as counter:
+            losses = batch_norm_losses(moments, row, row, row, columns=columns)
+            torch.autograd.grad(losses.sum(), x)
+        return counter.count
+
+    assert count(20) == count(10) <= 60
 
 
 class Counter(TorchDispatchMode):

@@ -11,16 +11,11 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
+from fastdd_kernels import dispatch
 from fastdd_kernels.resample import random_resample, resample, resample_parameters, resample_reference
 
 # (image, result): up, down, mixed, odd, equal
-SIZES = [
-    ((9, 7), (23, 31)),
-    ((40, 33), (8, 11)),
-    ((12, 40), (25, 16)),
-    ((17, 17), (17, 17)),
-    ((1, 5), (3, 1)),
-]
+SIZES = [((5, 4), (11, 13)), ((20, 17), (6, 5)), ((7, 20), (13, 9)), ((9, 9), (9, 9)), ((1, 5), (3, 1))]
 
 
 def images(count: int, size: tuple[int, int]) -> Tensor:
@@ -44,13 +39,13 @@ def torchvision_chain(x: Tensor, parameters: Tensor, size: tuple[int, int]) -> T
 
 
 @pytest.mark.parametrize(("size", "out"), SIZES)
-def test_equals_torchvision(size: tuple[int, int], out: tuple[int, int]) -> None:
-    x = images(48, size)
-    parameters = draws(24, size)
+def test_equals_torchvision(size: tuple[int, int], out: tuple[int, int], device: torch.device) -> None:
+    count = 3 if dispatch.interpret_on_cpu else 24  # Triton's interpreter is slow
+    x, parameters = images(2 * count, size), draws(count, size)
     truth = torchvision_chain(x, parameters, out)
-    torch.testing.assert_close(resample(x, parameters, out), truth, rtol=0, atol=1e-13)
+    torch.testing.assert_close(resample(x.to(device), parameters, out).cpu(), truth, rtol=0, atol=1e-13)
     torch.testing.assert_close(resample_reference(x, parameters, out), truth, rtol=0, atol=0)
-    single = resample(x.float(), parameters, out)
+    single = resample(x.float().to(device), parameters, out).cpu()
     assert single.dtype is torch.float32
     ours = float((single - truth).abs().max())
     theirs = float((torchvision_chain(x.float(), parameters, out) - truth).abs().max())
@@ -58,12 +53,12 @@ def test_equals_torchvision(size: tuple[int, int], out: tuple[int, int]) -> None
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
-def test_consecutive_images_share_a_draw(count: int) -> None:
-    x = images(6, (11, 8))
-    parameters = draws(count, (11, 8))
-    whole = resample(x, parameters, (9, 9))
+def test_consecutive_images_share_a_draw(count: int, device: torch.device) -> None:
+    x = images(6, (6, 5)).to(device)
+    parameters = draws(count, (6, 5))
+    whole = resample(x, parameters, (4, 4))
     share = parameters.repeat_interleave(6 // count, dim=0)
-    alone = torch.cat([resample(x[i : i + 1], share[i : i + 1], (9, 9)) for i in range(6)])
+    alone = torch.cat([resample(x[i : i + 1], share[i : i + 1], (4, 4)) for i in range(6)])
     torch.testing.assert_close(whole, alone, rtol=0, atol=1e-14)
 
 
@@ -71,96 +66,129 @@ def test_consecutive_images_share_a_draw(count: int) -> None:
 @pytest.mark.parametrize(("roll_y", "roll_x"), [(0, 0), (3, -2), (-1, 0), (100, -77)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_without_a_crop_pixels_are_moved_bitwise(
-    dtype: torch.dtype, roll_y: int, roll_x: int, flip: int
+    dtype: torch.dtype, roll_y: int, roll_x: int, flip: int, device: torch.device
 ) -> None:
-    x = images(4, (7, 10)).to(dtype).requires_grad_()
+    x = images(4, (7, 10)).to(device, dtype).requires_grad_()
     y = resample(x, torch.tensor([[flip, roll_y, roll_x]]))
     moved = torch.roll(x.flip(3) if flip else x, (roll_y, roll_x), (2, 3))
     assert torch.equal(y, moved)
-    upstream = images(4, (7, 10)).to(dtype)
+    upstream = images(4, (7, 10)).to(device, dtype)
     assert torch.equal(torch.autograd.grad(y, x, upstream)[0], torch.autograd.grad(moved, x, upstream)[0])
     whole = resample(x, torch.tensor([[flip, roll_y, roll_x, 0, 0, 7, 10]]))  # and so is a whole crop
     assert torch.equal(whole, moved)
 
 
-def test_without_a_crop_each_group_moves_by_its_own_draw() -> None:
-    x = images(6, (5, 8))
+def test_without_a_crop_each_group_moves_by_its_own_draw(device: torch.device) -> None:
+    x = images(6, (5, 8)).to(device)
     parameters = torch.tensor([[0, 1, 2], [1, -1, 0], [1, 4, 11]])
     parts = [resample(part, row[None]) for part, row in zip(x.chunk(3), parameters, strict=True)]
     assert torch.equal(resample(x, parameters), torch.cat(parts))
 
 
-def test_without_a_crop_a_new_size_resizes_the_whole_image() -> None:
-    x = images(2, (9, 12))
+def test_without_a_crop_a_new_size_resizes_the_whole_image(device: torch.device) -> None:
+    x = images(2, (9, 12)).to(device)
     y = resample(x, torch.tensor([[0, 0, 0]]), (5, 20))
     torch.testing.assert_close(y, tv.resize(x, [5, 20], antialias=True), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("scale", [None, (0.08, 1.0)])
-def test_gradients(scale: tuple[float, float] | None, count: int) -> None:
-    x = images(2, (5, 4))[:, :2].requires_grad_()
-    parameters = draws(count, (5, 4), scale=scale)
-    out = (5, 4) if scale is None else (3, 6)
+def test_gradients(scale: tuple[float, float] | None, count: int, device: torch.device) -> None:
+    x = images(2, (3, 2))[:, :1].to(device).requires_grad_()
+    parameters = draws(count, (3, 2), scale=scale)
+    out = (3, 2) if scale is None else (2, 3)
     assert torch.autograd.gradcheck(lambda x: resample(x, parameters, out), x)
     assert torch.autograd.gradgradcheck(lambda x: resample(x, parameters, out), x)
 
 
-def test_gradient_equals_torchvision_and_repeats_bitwise() -> None:
-    parameters, upstream = draws(4, (20, 15), seed=3), images(8, (16, 16))
-    x = images(8, (20, 15)).requires_grad_()
-    truth = torch.autograd.grad(torchvision_chain(x, parameters, (16, 16)), x, upstream)[0]
-    torch.testing.assert_close(
-        torch.autograd.grad(resample(x, parameters, (16, 16)), x, upstream)[0], truth, rtol=0, atol=1e-12
-    )
-    single = x.detach().float().requires_grad_()
+@pytest.mark.parametrize(("size", "out"), [*SIZES, ((20, 33), (19, 35))])
+def test_gradient_equals_torchvision_and_repeats_bitwise(
+    size: tuple[int, int], out: tuple[int, int], device: torch.device
+) -> None:
+    """Small crops of small images too, where a pixel counts in many rows; and several tiles of the kernel."""
+    parameters, upstream = draws(2, size, seed=3), images(2, out)
+    x = images(2, size).requires_grad_()
+    truth = torch.autograd.grad(torchvision_chain(x, parameters, out), x, upstream)[0]
+    x = x.detach().to(device).requires_grad_()
+    gradient = torch.autograd.grad(resample(x, parameters, out), x, upstream.to(device))[0]
+    torch.testing.assert_close(gradient.cpu(), truth, rtol=0, atol=1e-12)
+    single, upstream = x.detach().float().requires_grad_(), upstream.float().to(device)
     first, again = (
-        torch.autograd.grad(resample(single, parameters, (16, 16)), single, upstream.float())[0]
-        for _ in range(2)
+        torch.autograd.grad(resample(single, parameters, out), single, upstream)[0] for _ in range(2)
     )
     assert torch.equal(first, again)
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_half_precision_is_computed_in_float32(autocast: bool) -> None:
-    x = images(4, (20, 15)).bfloat16()
+def test_half_precision_is_computed_in_float32(autocast: bool, device: torch.device) -> None:
+    x = images(4, (20, 15)).bfloat16().to(device)
     parameters = draws(2, (20, 15))
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=autocast):
         y = resample(x, parameters, (16, 24))
         full = resample(x.float(), parameters, (16, 24))
     assert y.dtype is torch.bfloat16
     assert full.dtype is torch.float32
-    truth = torchvision_chain(x.double(), parameters, (16, 24))
-    torch.testing.assert_close(y.double(), truth, rtol=2**-8, atol=1e-6)
-    torch.testing.assert_close(full.double(), truth, rtol=0, atol=1e-6)
+    truth = torchvision_chain(x.double().cpu(), parameters, (16, 24))
+    torch.testing.assert_close(y.double().cpu(), truth, rtol=2**-8, atol=1e-6)
+    torch.testing.assert_close(full.double().cpu(), truth, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_gradient_keeps_float32_when_taken_under_autocast(compiled: bool) -> None:
-    x, upstream, parameters = images(4, (9, 8)).float().requires_grad_(), images(4, (9, 8)), draws(2, (9, 8))
+def test_gradient_keeps_float32_when_taken_under_autocast(compiled: bool, device: torch.device) -> None:
+    x, parameters = images(4, (9, 8)).float().to(device).requires_grad_(), draws(2, (9, 8)).to(device)
+    upstream = images(4, (9, 8)).to(device)
     expected = torch.autograd.grad(resample(x, parameters), x, upstream.float())[0]
     run = torch.compile(resample, backend="aot_eager", fullgraph=True) if compiled else resample
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(device.type, dtype=torch.bfloat16):
         gradient = torch.autograd.grad(run(x, parameters), x, upstream.float())[0]
     torch.testing.assert_close(gradient, expected, rtol=0, atol=1e-6)
 
 
-def test_channels_last_and_strided_images() -> None:
-    x = images(4, (9, 12))
+def test_channels_last_and_strided_images(device: torch.device) -> None:
+    x, upstream = images(4, (9, 12)).to(device), images(4, (7, 7)).to(device)
     parameters = draws(2, (9, 12))
-    expected = resample(x, parameters, (7, 7))
+    expected, gradient = both(x, parameters, upstream)
     for view in (x.to(memory_format=torch.channels_last), x.repeat_interleave(2, 3)[..., ::2]):
-        assert torch.equal(resample(view, parameters, (7, 7)), expected)
+        for given in (upstream, upstream.to(memory_format=torch.channels_last), upstream.mT.contiguous().mT):
+            y, found = both(view, parameters, given)
+            assert torch.equal(y, expected)
+            assert torch.equal(found, gradient)
         assert torch.equal(resample(view, parameters[:, :3]), resample(x, parameters[:, :3]))
 
 
+def both(x: Tensor, parameters: Tensor, upstream: Tensor) -> tuple[Tensor, Tensor]:
+    """What images become in the size of an upstream gradient, and their gradient."""
+    x = x.detach().requires_grad_()
+    y = resample(x, parameters, (upstream.shape[2], upstream.shape[3]))
+    return y.detach(), torch.autograd.grad(y, x, upstream)[0]
+
+
+def test_the_kernel_keeps_the_layout_both_ways(triton_device: torch.device) -> None:
+    """Networks on a GPU want channels-last, and so does the optimizer: no copy from one to the other."""
+    x = images(4, (9, 12)).float().to(triton_device, memory_format=torch.channels_last)
+    for out in ((9, 12), (16, 5)):
+        upstream = torch.ones(4, 3, *out, device=triton_device).to(memory_format=torch.channels_last)
+        for parameters in (draws(2, (9, 12)), draws(2, (9, 12), scale=None)):
+            y, gradient = both(x, parameters, upstream)
+            assert y.is_contiguous(memory_format=torch.channels_last)
+            assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_kernel_reads_no_pixel_that_does_not_count(triton_device: torch.device) -> None:
+    x = images(2, (9, 12)).to(triton_device)
+    x[:, :, :2], x[:, :, 7:], x[..., :3], x[..., 10:] = (float("nan"),) * 4
+    y = resample(x, torch.tensor([[1, 3, -2, 2, 3, 5, 7]]), (8, 40))
+    assert y.isfinite().all()
+
+
 @pytest.mark.parametrize("columns", [3, 7])
-def test_compiles_once_for_all_draws(columns: int) -> None:
+def test_compiles_once_for_all_draws(columns: int, device: torch.device) -> None:
+    torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(lambda x, p: resample(x, p, (12, 12)), backend=counter, fullgraph=True)
-    x = images(4, (12, 12)).requires_grad_()
+    x = images(4, (12, 12)).to(device).requires_grad_()
     for seed in range(4):
-        parameters = draws(2, (12, 12), seed)[:, :columns]
+        parameters = draws(2, (12, 12), seed)[:, :columns].to(device)
         y, expected = compiled(x, parameters), resample(x, parameters, (12, 12))
         torch.testing.assert_close(y, expected, rtol=0, atol=1e-14)
         gradient = torch.autograd.grad(y.square().sum(), x)[0]
@@ -229,8 +257,8 @@ def test_draws_repeat_with_their_generator() -> None:
     assert torch.equal(rolled, x.roll((3, 3), (2, 3)))
 
 
-def test_no_images_give_no_images() -> None:
-    x = images(4, (6, 6))[:0]
+def test_no_images_give_no_images(device: torch.device) -> None:
+    x = images(4, (6, 6))[:0].to(device)
     assert resample(x, draws(2, (6, 6)), (3, 4)).shape == (0, 3, 3, 4)
     assert resample(x, draws(2, (6, 6), scale=None)).shape == (0, 3, 6, 6)
 

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from fastdd_kernels import batch_norm_losses
+from fastdd_kernels import batch_norm_losses, layer_columns
 
 from ...config import Config
 from ...config.base import NotNegative
@@ -50,6 +50,9 @@ class BatchNormTerm(Term[BatchNorm, Statistics | None]):
         self.running = _joined([context.taps.running[layer] for layer in self.layers])
         factors = [config.weight * (config.first if i == 0 else 1.0) for i in range(len(self.layers))]
         self.factors = torch.tensor(factors, device=self.device)
+        widths = [len(context.taps.running[layer][0]) for layer in self.layers]
+        # On a CPU one sum a layer costs no more, and keeps its rounding.
+        self.columns = layer_columns(widths).to(self.device) if self.device.type == "cuda" else None
         batches, classes, _ = context.shape
         # Class statistics span the slots of a class, global ones the whole batch.
         self.groups = batches * classes if config.target == "class" else batches
@@ -72,6 +75,7 @@ class BatchNormTerm(Term[BatchNorm, Statistics | None]):
             shift=self.running[0],
             groups=self.groups,
             variance_weight=self.config.variance,
+            columns=self.columns,
         )
         return {"bn": (self.factors * losses.sum(1)).sum()}
 

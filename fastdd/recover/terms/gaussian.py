@@ -5,12 +5,12 @@ sum_l ||mean_l - class mean_l||_2^2 + gamma ||Cov_l - class Cov_l||_F^2
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from fastdd_kernels import GaussianAlignment, unpack_symmetric
+from fastdd_kernels import GaussianAlignment, LowRankCovariance, unpack_symmetric
 
 from ...config import Config, Layers
 from ...config.base import NotNegative
@@ -38,8 +38,25 @@ class Gaussian(Config):
     """false: covariances are divided by n; true: by n - 1"""
 
 
-class GaussianTerm(Term[Gaussian, list[GaussianAlignment]]):
-    """Gaussian alignment; its targets are, for each layer, the Gaussians of the unit's classes."""
+class _Target(NamedTuple):
+    """The Gaussians of some classes in one layer: its mean and covariance, as the bank gives them."""
+
+    layer: str
+    mean: Tensor
+    covariance: Tensor | LowRankCovariance
+
+
+Aligned = tuple[list[str], GaussianAlignment]
+"""layers of one width, and the Gaussians of the unit's classes in them, layer after layer"""
+
+
+class GaussianTerm(Term[Gaussian, list[Aligned]]):
+    """Gaussian alignment; its targets are the Gaussians of the unit's classes in each layer.
+
+    Attributes:
+        layers: names of the aligned layers.
+        together: whether layers of one width are aligned as one, so that on a GPU they share launches.
+    """
 
     configuration = Gaussian
     labels: ClassVar = {"gaussian": "Gaussian alignment"}
@@ -48,30 +65,42 @@ class GaussianTerm(Term[Gaussian, list[GaussianAlignment]]):
     def __init__(self, config: Gaussian, context: Context) -> None:
         super().__init__(config, context)
         self.layers = aligned_layers(config, context.network)
+        self.together = self.device.type == "cuda"
 
     @classmethod
     def needs(cls, config: Gaussian, network: nn.Module) -> Needs:
         layers = tuple(aligned_layers(config, network))
         return Needs(pooled=layers, gaussians=layers)
 
-    def targets(self, unit: Unit) -> list[GaussianAlignment]:
-        config, found, room = self.config, [], WRITTEN_OUT if self.device.type == "cuda" else 0
+    def targets(self, unit: Unit) -> list[Aligned]:
+        room, found = WRITTEN_OUT if self.device.type == "cuda" else 0, dict[object, list[_Target]]()
         for layer in self.layers:
             mean, covariance = self.context.bank.gaussian(layer, unit.groups)
             size = 4 * mean.shape[0] * mean.shape[1] ** 2
             if isinstance(covariance, Tensor) and covariance.ndim == 2 and size <= room:
                 covariance, room = unpack_symmetric(covariance.to(self.device).float()), room - size
-            target = GaussianAlignment(
-                mean, covariance, config.gamma, normalize=config.cov_norm, unbiased=config.cov_unbiased
+            # Low-rank forms may differ in rank from layer to layer.
+            key = (
+                (mean.shape, covariance.shape) if self.together and isinstance(covariance, Tensor) else layer
             )
-            found.append(target.to(self.device))
-        return found
+            found.setdefault(key, []).append(_Target(layer, mean, covariance))
+        return [self._aligned(same) for same in found.values()]
 
-    def __call__(self, features: Features, images: Tensor, targets: list[GaussianAlignment]) -> Values:
-        values = [
-            align(by_class(features.pooled[layer], self.shape)).sum()
-            for layer, align in zip(self.layers, targets, strict=True)
-        ]
+    def _aligned(self, same: list[_Target]) -> Aligned:
+        config, (_, mean, covariance) = self.config, same[0]
+        if len(same) > 1:
+            mean = torch.cat([target.mean for target in same])
+            covariance = torch.cat([t.covariance for t in same if isinstance(t.covariance, Tensor)])
+        alignment = GaussianAlignment(
+            mean, covariance, config.gamma, normalize=config.cov_norm, unbiased=config.cov_unbiased
+        )
+        return [target.layer for target in same], alignment.to(self.device)
+
+    def __call__(self, features: Features, images: Tensor, targets: list[Aligned]) -> Values:
+        values = []
+        for layers, align in targets:
+            rows = [by_class(features.pooled[layer], self.shape) for layer in layers]
+            values.append(align(rows[0] if len(rows) == 1 else torch.cat(rows)).sum())
         return {"gaussian": self.config.weight * torch.stack(values).sum()}
 
 

@@ -23,6 +23,7 @@ def _moments_fwd_kernel(
     shift_ptr,
     scale_ptr,
     bias_ptr,
+    residual_ptr,
     y_ptr,
     mean_ptr,
     mean_square_ptr,
@@ -35,8 +36,12 @@ def _moments_fwd_kernel(
     stride_yn,
     stride_yc,
     stride_ys,
+    stride_rn,
+    stride_rc,
+    stride_rs,
     NORMALIZE: tl.constexpr,
     RELU: tl.constexpr,
+    RESIDUAL: tl.constexpr,
     WHOLE: tl.constexpr,
     SPAN: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -57,6 +62,8 @@ def _moments_fwd_kernel(
         bias = tl.load(bias_ptr + c, mask=in_c, other=0.0).to(ACC)
     x_ptr += n * stride_xn + c.to(tl.int64)[:, None] * stride_xc
     y_ptr += n * stride_yn + c.to(tl.int64)[:, None] * stride_yc
+    if RESIDUAL:
+        residual_ptr += n * stride_rn + c.to(tl.int64)[:, None] * stride_rc
     total = tl.zeros((BLOCK_C, BLOCK_S), ACC)
     total_square = tl.zeros((BLOCK_C, BLOCK_S), ACC)
     for start in tl.range(0, SPAN, BLOCK_S, num_stages=STAGES):
@@ -68,6 +75,9 @@ def _moments_fwd_kernel(
         total_square += centered * centered
         if NORMALIZE:
             y = centered * scale[:, None] + bias[:, None]
+            if RESIDUAL:
+                beside = residual_ptr + s.to(tl.int64)[None, :] * stride_rs
+                y += tl.load(beside, mask=inside, other=0.0).to(ACC)
             if RELU:
                 y = tl.where(y <= 0.0, 0.0, y)  # NaN stays NaN
             at = y_ptr + s.to(tl.int64)[None, :] * stride_ys
@@ -89,7 +99,9 @@ def _moments_bwd_kernel(
     grad_y_ptr,
     grad_mean_ptr,
     grad_mean_square_ptr,
+    y_ptr,
     grad_x_ptr,
+    grad_residual_ptr,
     C,
     HW,
     stride_xn,
@@ -101,12 +113,16 @@ def _moments_bwd_kernel(
     stride_gn,
     stride_gc,
     stride_gs,
+    stride_on,
+    stride_oc,
+    stride_os,
     stride_mn,
     stride_mc,
     stride_qn,
     stride_qc,
     NORMALIZE: tl.constexpr,
     RELU: tl.constexpr,
+    RESIDUAL: tl.constexpr,
     SPAN: tl.constexpr,
     BLOCK_C: tl.constexpr,
     BLOCK_S: tl.constexpr,
@@ -131,6 +147,9 @@ def _moments_bwd_kernel(
     x_ptr += n * stride_xn + channel * stride_xc
     grad_y_ptr += n * stride_yn + channel * stride_yc
     grad_x_ptr += n * stride_gn + channel * stride_gc
+    if RESIDUAL:
+        y_ptr += n * stride_on + channel * stride_oc
+        grad_residual_ptr += n * stride_on + channel * stride_oc
     for start in tl.range(0, SPAN, BLOCK_S, num_stages=STAGES):
         s = part * SPAN + start + tl.arange(0, BLOCK_S)
         inside = in_c[:, None] & (s < HW)[None, :]
@@ -139,7 +158,12 @@ def _moments_bwd_kernel(
         grad = offset[:, None] + slope[:, None] * centered
         if NORMALIZE:
             grad_y = tl.load(grad_y_ptr + pixel * stride_ys, mask=inside, other=0.0).to(ACC)
-            if RELU:
+            if RESIDUAL:
+                y = tl.load(y_ptr + pixel * stride_os, mask=inside, other=0.0).to(ACC)
+                grad_y = tl.where(y <= 0.0, 0.0, grad_y)
+                beside = grad_residual_ptr + pixel * stride_os
+                tl.store(beside, grad_y.to(grad_residual_ptr.dtype.element_ty), mask=inside)
+            elif RELU:
                 grad_y = tl.where(centered * scale[:, None] + bias[:, None] <= 0.0, 0.0, grad_y)
             grad += grad_y * scale[:, None]
         tl.store(grad_x_ptr + pixel * stride_gs, grad.to(grad_x_ptr.dtype.element_ty), mask=inside)
@@ -164,19 +188,26 @@ def tiles(channels: int, pixels: int, channels_last: bool, itemsize: int) -> dic
     return {"BLOCK_C": block_c, "BLOCK_S": block_s, "SPAN": span, "STAGES": 3 if itemsize == 2 else 2}
 
 
-def _launch(x: Tensor) -> tuple[tuple[int, int], dict[str, int | tl.dtype]]:
+def _launch(x: Tensor, residual: bool) -> tuple[tuple[int, int], dict[str, int | tl.dtype]]:
     N, C, HW = x.shape
     meta = tiles(C, HW, x.stride(1) == 1 and C > 1, x.element_size())
+    if residual:  # whose tiles are on their way too
+        meta["STAGES"] = 2
     # Programs that run together read neighbouring blocks of channels, which share the pages of their pixels.
     grid = (triton.cdiv(C, meta["BLOCK_C"]) * N, triton.cdiv(HW, meta["SPAN"]))
     return grid, {**meta, "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32}
 
 
 def moments_fwd(
-    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
+    x: Tensor,
+    shift: Tensor,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    relu: bool,
+    residual: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     N, C, HW = x.shape
-    grid, meta = _launch(x)
+    grid, meta = _launch(x, residual is not None)
     y = x.new_empty(0) if scale is None else torch.empty_like(x)
     mean, mean_square = (shift.new_empty(grid[1], N, C) for _ in range(2))
     with torch.cuda.device_of(x):
@@ -185,6 +216,7 @@ def moments_fwd(
             shift,
             scale,
             bias,
+            residual,
             y,
             mean,
             mean_square,
@@ -193,8 +225,10 @@ def moments_fwd(
             HW,
             *x.stride(),
             *(y.stride() * 3)[:3],
+            *(x if residual is None else residual).stride(),
             NORMALIZE=scale is not None,
             RELU=relu,
+            RESIDUAL=residual is not None,
             WHOLE=grid[1] == 1,
             **meta,
         )
@@ -212,9 +246,15 @@ def moments_bwd(
     grad_y: Tensor | None,
     grad_mean: Tensor,
     grad_mean_square: Tensor,
+    y: Tensor | None = None,
+    grad_residual: Tensor | None = None,
 ) -> Tensor:
+    """The gradient by x; with the rectified result y, that by the residual is written to grad_residual.
+
+    y and grad_residual have the same strides.
+    """
     _, C, HW = x.shape
-    grid, meta = _launch(x)
+    grid, meta = _launch(x, y is not None)
     grad_x = torch.empty_like(x)
     upstream = x if grad_y is None else grad_y
     with torch.cuda.device_of(x):
@@ -226,16 +266,20 @@ def moments_bwd(
             upstream,
             grad_mean,
             grad_mean_square,
+            y,
             grad_x,
+            grad_residual,
             C,
             HW,
             *x.stride(),
             *upstream.stride(),
             *grad_x.stride(),
+            *(x if y is None else y).stride(),
             *grad_mean.stride(),
             *grad_mean_square.stride(),
             NORMALIZE=grad_y is not None,
             RELU=relu,
+            RESIDUAL=y is not None,
             **meta,
         )
     return grad_x

@@ -194,3 +194,29 @@ def test_batch_norm_without_statistics_is_named() -> None:
     bn.track_running_stats, bn.running_mean, bn.running_var = False, None, None
     with pytest.raises(InputError, match=r"bn\.0 .*track_running_stats"):
         Taps(network, ["bn.0"], moments=True)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet18_small"])
+def test_rounded_weights_give_the_bits_of_autocast(name: str) -> None:
+    """Autocast would round them at each call; weights that change in place are rounded in place."""
+    network, images = make(name)
+    results = []
+    for rounded in (False, True):
+        taps = Taps(network, all_layers(network, name), moments=True)
+        if rounded:
+            taps.round_weights()
+        with torch.no_grad():
+            for own, weight in zip(taps.network.parameters(), network.parameters(), strict=True):
+                own.copy_(1.5 * weight)
+        taps.update()
+        x = images.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            features = taps(x)
+        loss = features.logits.square().sum() + sum(mean.sum() for mean in features.pooled.values())
+        results.append((features.logits, features.embedding, torch.autograd.grad(loss, x)[0]))
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    kept = {
+        type(module): weight.dtype for module in taps.modules() for weight in module.parameters(recurse=False)
+    }
+    assert kept == {nn.Conv2d: torch.bfloat16, nn.Linear: torch.bfloat16, nn.BatchNorm2d: torch.float32}
+    assert {weight.dtype for weight in network.parameters()} == {torch.float32}

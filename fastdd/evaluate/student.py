@@ -207,7 +207,8 @@ def student_optimizer(config: SettledStudent, network: nn.Module) -> torch.optim
 
     groups = decay_groups(network, config.weight_decay, decays)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, config.peak_lr)
+        on_gpu = next(network.parameters()).is_cuda  # where one kernel reads and writes everything once
+        return torch.optim.AdamW(groups, config.peak_lr, fused=on_gpu or None)
     return torch.optim.SGD(groups, config.peak_lr, config.momentum)
 
 

@@ -60,10 +60,14 @@ def on_device(key: str, precision: Precision, device: torch.device) -> Precision
     return precision
 
 
+def is_bf16(device: torch.device, precision: Precision) -> bool:
+    """Whether networks compute in bf16; ``auto`` does where it is fast."""
+    return precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
+
+
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The autocast context of a precision; ``auto`` is bf16 where it is fast."""
-    enabled = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    """The autocast context of a precision."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16(device, precision))
 
 
 # -- the switches of torch --------------------------------------------------------------------------

@@ -221,6 +221,19 @@ class Taps(nn.Module):
             _end_blocks(network)
         self.network = network.eval()
 
+    def round_weights(self) -> None:
+        """Keep the weights of convolutions and linear layers in bfloat16, as autocast rounds them each time.
+
+        Under autocast the network gives the same bits as before, and only there does it still work.
+        """
+        rounded: dict[nn.Parameter, nn.Parameter] = {}
+        for module in self.modules():
+            if type(module) in (nn.Conv2d, nn.Linear):
+                for name, weight in list(module.named_parameters(recurse=False)):
+                    if weight not in rounded:
+                        rounded[weight] = nn.Parameter(weight.detach().bfloat16(), requires_grad=False)
+                    setattr(module, name, rounded[weight])
+
     def update(self) -> None:
         """Derive anew what was derived from the weights, after these were changed in place."""
         for module in self.modules():

@@ -15,7 +15,7 @@ from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
 from torch import Tensor, nn
 
 from fastdd.bank import Bank, Kept, Spread, build, merge, over_all
-from fastdd.config import Augment, BatchSize, Method, Recipe, Recover, Terms
+from fastdd.config import Augment, BatchSize, EarlyLate, Method, Recipe, Recover, Terms
 from fastdd.config import Bank as BankConfig
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
@@ -290,7 +290,7 @@ class Released:
                 assert module.running_mean is not None
                 assert module.running_var is not None
                 pairs[0] = (module.running_mean, module.running_var)
-        self.category = mean_of(categories)
+        self.category = mean_of(categories or [self.real])
         if config.swap:
             self.category = [[pairs[0], *[(var, mean) for mean, var in pairs[1:]]] for pairs in self.category]
         self.average: dict[tuple[int, int, int], Tensor] = {}
@@ -386,6 +386,29 @@ def test_the_memory_starts_at_zero_and_anew_for_each_unit(lab: Lab) -> None:
     fresh = term.targets(unit)[1]
     assert int(fresh.step) == 0
     assert not fresh.average.any()
+
+
+def test_the_memory_goes_on_where_a_round_begins(lab: Lab) -> None:
+    """DELT's images join in rounds; the average takes them in, and does not begin anew."""
+    config = Convolution(drop=0.0, momentum=0.8, real_batch="all")
+    delt = method(
+        "delt",
+        init="real",
+        steps=6,
+        lr=1e-9,
+        early_late=EarlyLate(rounds=3),
+        batch=BatchSize(classes=2, slots="all"),
+        augment=Augment(roll=(0, 0)),
+        terms=Terms(ce=None, conv=config),
+    )
+    unit = plan(CLASSES, IPC, delt.batch, 2 * IPC)[0]
+    assert unit.shape == (1, 2, IPC)
+    _, losses = lab.optimize(delt, Recover(log_every=1), unit)
+    released, images = Released(lab, config, []), lab.start(delt, unit).double().view(2, IPC, *SHAPE)
+    for step, entry in enumerate(losses):
+        active = images[:, : (step // 2 + 1) * IPC // 3].flatten(0, 1)
+        wanted = released(active, torch.ones(100, dtype=torch.bool)).item()
+        assert entry["bn"] + entry["conv"] == pytest.approx(wanted, rel=1e-5), step
 
 
 def test_a_step_with_memory_compiles_as_one_graph(lab: Lab) -> None:

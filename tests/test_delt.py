@@ -16,9 +16,9 @@ from fastdd.config import Augment, BatchSize, EarlyLate, Method, Recover, Terms
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
 from fastdd.recipes.resolve import resolve
-from fastdd.recover import Recovery, Unit, plan, recover, unfinished
+from fastdd.recover import Recovery, Unit, all_units, check_ensemble, plan, recover, unfinished
 from fastdd.recover.objective import draws
-from fastdd.recover.steps import active_slots, iterations, rounds_of, teachers_of_steps
+from fastdd.recover.steps import active_slots, iterations, rounds_of, teacher_weights, teachers_of_steps
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.run_folder import RunFolder
 from fastdd.teachers import Features, Teacher
@@ -92,6 +92,9 @@ class Seen:
         self.counts: list[int] = []
 
     def targets(self, unit: Unit) -> None:
+        return None
+
+    def continued(self, targets: None, before: None) -> None:
         return None
 
     def __call__(self, features: Features, images: Tensor, targets: None) -> dict[str, Tensor]:
@@ -216,18 +219,58 @@ def test_who_speaks_at_a_step() -> None:
     assert drawn != teachers_of_steps(two, unit, 3, SEED + 1)
     for pair in ([0, 1], [0, 2], [1, 2]):
         assert 160 < drawn.count(pair) < 240
-    with pytest.raises(InputError, match=r"method\.ensemble is 2, but there are 1 teachers"):
-        teachers_of_steps(two, unit, 1, SEED)
 
 
-def test_the_loss_is_the_mean_of_the_teachers_of_steps(lab: Lab) -> None:
+def test_a_slot_keeps_the_pair_of_its_number() -> None:
+    """The ten pairs of five teachers, in the order of CV-DD's script for 10 images a class."""
+    cvdd = method("cvdd", steps=3, batch=BatchSize(classes=2))
+    units = all_units(cvdd, 12, 4, 5, unit_images=100)
+    assert [unit.batches[0].slots for unit in units] == [(slot,) for slot in range(12)]
+    assert all(len(unit.batches) == 2 for unit in units)  # a slot's batches share a unit, two slots do not
+    pairs = [[0, 1], [0, 2], [0, 3], [0, 4], [1, 2], [1, 3], [1, 4], [2, 3], [2, 4], [3, 4]]
+    for unit, pair in zip(units, [*pairs, *pairs[:2]], strict=True):
+        assert teachers_of_steps(cvdd, unit, 5, SEED) == [pair] * 3
+    several = cvdd.model_copy(update={"batch": BatchSize(classes=2, slots=5)})
+    units = all_units(several, 12, 2, 5, unit_images=100)
+    found = {unit.batches[0].slots[0]: teachers_of_steps(several, unit, 5, SEED)[0] for unit in units}
+    assert found == {0: [0, 1], 5: [0, 2], 10: [0, 3]}
+
+
+def test_teachers_weigh_by_their_accuracies() -> None:
+    """The softmax of accuracies in percent over 5, golden values for CV-DD's numbers on CIFAR-100."""
+    prior = (64.0, 60.6, 51.6, 59.4, 56.4)
+    given = Method(steps=0, ensemble=2, ensemble_weights=prior)
+    assert teacher_weights(given, (0, 1), []) == pytest.approx([0.6637387, 0.3362613], abs=1e-7)
+    measured = given.model_copy(update={"ensemble_weights": "accuracy"})
+    accuracies = [number / 100 for number in prior]
+    assert teacher_weights(measured, (0, 2), accuracies) == pytest.approx([0.9227278, 0.0772722], abs=1e-7)
+    assert teacher_weights(given.model_copy(update={"ensemble_weights": "equal"}), (0, 2), []) is None
+    with pytest.raises(InputError, match="that of teacher 1 was not measured"):
+        teacher_weights(measured, (0, 1), [0.9, None])
+
+
+def test_an_ensemble_that_does_not_fit_the_teachers_is_refused() -> None:
+    with pytest.raises(InputError, match=r"arms\.a\.ensemble is 2, but it uses 1 teacher; lower it"):
+        check_ensemble("arms.a", Method(steps=0, ensemble=2), 1)
+    chosen = Method(steps=0, ensemble="all", ensemble_weights=(1.0, 2.0))
+    with pytest.raises(InputError, match=r"ensemble_weights has 2 numbers, but the arm uses 3 teachers"):
+        check_ensemble("arms.a", chosen, 3)
+    check_ensemble("arms.a", chosen, 2)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7])
+def test_the_loss_is_the_weighted_mean_of_the_teachers_of_steps(lab: Lab, share: float) -> None:
     """With two teachers Adam's first step follows the mean gradient's sign, and the log is the mean."""
+    weights = "equal" if share == 0.5 else (5 * math.log(0.7 / 0.3), 0.0)
     other = lab.double().float()
     with torch.no_grad():
         for weight in other.parameters():
             weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     second = type(lab.teacher)(other, lab.teacher.card)
-    chosen = method("sre2l", ensemble="all", steps=1, lr=1e-3, batch=BatchSize(classes=2), init="real")
+    batch = BatchSize(classes=2)
+    chosen = method(
+        "sre2l", ensemble="all", steps=1, lr=1e-3, batch=batch, init="real", ensemble_weights=weights
+    )
     unit = plan(CLASSES, IPC, chosen.batch, 1)[0]
 
     def run(*teachers: Teacher) -> tuple[Tensor, list[dict[str, float]]]:
@@ -245,7 +288,8 @@ def test_the_loss_is_the_mean_of_the_teachers_of_steps(lab: Lab) -> None:
     (both, mean), (_, one), (_, two) = run(lab.teacher, second), run(lab.teacher), run(second)
     for name in ("ce", "bn"):
         assert one[0][name] != pytest.approx(two[0][name], rel=0.01)
-        assert mean[0][name] == pytest.approx((one[0][name] + two[0][name]) / 2, rel=1e-5)
+        together = share * one[0][name] + (1 - share) * two[0][name]
+        assert mean[0][name] == pytest.approx(together, rel=1e-5)
     gradients = []
     for teacher in (lab.teacher, second):
         own = Recovery(chosen, Recover(), [teacher], [lab.bank], real_images=lab.real, shape=SHAPE, seed=SEED)
@@ -255,7 +299,7 @@ def test_the_loss_is_the_mean_of_the_teachers_of_steps(lab: Lab) -> None:
         gradients.append(torch.autograd.grad(torch.stack(list(values.values())).sum(), images)[0])
     start = lab.teacher.denormalize(lab.start(chosen, unit))
     std = torch.tensor(lab.teacher.card.std)[:, None, None]
-    wanted = (start - 1e-3 * std * (gradients[0] + gradients[1]).sign()).clamp(0, 1)
+    wanted = (start - 1e-3 * std * (share * gradients[0] + (1 - share) * gradients[1]).sign()).clamp(0, 1)
     assert float(((both - wanted).abs() > 1e-6).float().mean()) < 0.01  # where the sum is nearly 0
 
 
@@ -276,7 +320,11 @@ def test_declared_values(tmp_path: Path) -> None:
     assert arms["delt"].augment.roll == (0, 0)
     assert (arms["delt"].augment.curriculum, arms["delt"].augment.milestone) == ("cosine", 1.0)
     assert arms["delt"].early_late == EarlyLate(rounds=8)
-    assert arms["cv"].ensemble == 2
+    assert (arms["cv"].ensemble, arms["cv"].ensemble_per, arms["cv"].ensemble_weights) == (
+        2,
+        "slot",
+        "accuracy",
+    )
     assert (arms["rded"].init, arms["rded"].steps) == ("rded", 0)
     for name in ("delt", "infer", "rded", "sre2lpp", "cvdd"):
         assert METHODS[name].title(name) != name

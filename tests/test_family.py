@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, make_lab, method
+from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor, nn
 
 from fastdd.config import Augment, BatchSize, Method, Perturb, Recover, Terms
@@ -98,10 +98,12 @@ def test_an_image_of_its_own_is_the_image_alone(lab: Lab) -> None:
 # -- DWA -------------------------------------------------------------------------------------------
 
 
-def climbed(network: nn.Module, images: Tensor, labels: Tensor, steps: int, rho: float) -> dict[str, Tensor]:
-    """Definition, in float64: normalized ascent of all weights."""
+def climbed(
+    network: nn.Module, images: Tensor, labels: Tensor, steps: int, rho: float, *, done: int | None = None
+) -> dict[str, Tensor]:
+    """Definition, in float64: normalized ascent of all weights, all steps or as many as are done."""
     network = copy.deepcopy(network).double().eval().requires_grad_(True)
-    for _ in range(steps):
+    for _ in range(steps if done is None else done):
         loss = F.cross_entropy(network(images.double()), labels)
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         norm = sum(g.square().sum() for g in gradients) ** 0.5
@@ -147,6 +149,58 @@ def test_a_batch_climbs_on_from_the_batches_before_it_as_released(lab: Lab) -> N
     with recovery._perturbed(second):
         for own, exact in zip(recovery.taps[0].network.parameters(), network.parameters(), strict=True):
             torch.testing.assert_close(own, exact.detach(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+def test_the_released_first_step_gathers_the_gradients_of_the_ascents(lab: Lab, accumulate: bool) -> None:
+    """One step of gradient descent, in float64: nobody clears the images' gradient between the ascents."""
+    config = Perturb(steps=4, rho=0.05, accumulate=accumulate)
+    augment = Augment(scale=(0.5, 1.0), roll=(0, 2))
+    dwa = method("dwa", batch=BatchSize(classes=2), steps=1, init="real", perturb=config).model_copy(
+        update={"optimizer": "sgd", "momentum": 0.0, "lr": 0.01, "clip": False, "augment": augment}
+    )
+    unit = plan(CLASSES, IPC, dwa.batch, 1)[0]
+    got, _ = lab.recovery(dwa).optimize(unit, Silent())  # type: ignore[arg-type]
+    images = lab.start(dwa, unit).double().requires_grad_()
+    drawn = draws(augment, unit, 1, size=SHAPE[1:], seed=SEED)
+    assert drawn is not None
+    labels = torch.tensor([c for c, _ in unit.rows])
+    gathered = torch.zeros_like(images)
+    for done in range(4):
+        network = lab.double()
+        weights = climbed(
+            lab.teacher.network, resample(images.detach(), drawn[0]), labels, 4, 0.05, done=done
+        )
+        network.load_state_dict(weights, strict=False)
+        loss = F.cross_entropy(network(resample(images, drawn[0])), labels)
+        gathered = gathered + torch.autograd.grad(loss, images)[0]
+    weights = climbed(lab.teacher.network, resample(images.detach(), drawn[0]), labels, 4, 0.05)
+    network.load_state_dict(weights, strict=False)
+    shown = resample(images, drawn[0])
+    loss = F.cross_entropy(network(shown), labels) + 0.01 * released_statistics(network, shown, variance=11.0)
+    (own,) = torch.autograd.grad(loss, images)
+    wanted = images - 0.01 * (own + (gathered if accumulate else 0))
+    exact = lab.teacher.denormalize(wanted.detach().float().clamp(*lab.teacher.bounds(torch.device("cpu"))))
+    torch.testing.assert_close(got, exact, rtol=0, atol=1e-6)
+    assert float(gathered.norm() / own.norm()) > 0.1  # enough for the two to differ
+
+
+def released_statistics(network: nn.Module, images: Tensor, variance: float) -> Tensor:
+    """SRe2L's loss with DWA's factor of the variances, by hooks on all BatchNorms, the first times 10."""
+    found: list[Tensor] = []
+
+    def hook(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+        var, mean = torch.var_mean(inputs[0], (0, 2, 3), unbiased=False)
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        found.append(variance * (module.running_var - var).norm() + (module.running_mean - mean).norm())
+
+    bns = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    handles = [bn.register_forward_pre_hook(hook) for bn in bns]  # type: ignore[arg-type]
+    network(images)
+    for handle in handles:
+        handle.remove()
+    return 10 * found[0] + torch.stack(found[1:]).sum()
 
 
 def test_a_perturbed_teacher_belongs_to_one_batch(lab: Lab, tmp_path: Path) -> None:
@@ -200,7 +254,7 @@ def test_declared_values() -> None:
     cda, dwa, lpld = (method(name) for name in ("cda", "dwa", "lpld"))
     assert isinstance(cda, Method)
     assert (cda.augment.curriculum, cda.terms.bn and cda.terms.bn.weight, cda.lr) == ("cosine", 0.05, 0.4)
-    assert dwa.perturb == Perturb(steps=12, rho=0.015, restore=True)
+    assert dwa.perturb == Perturb(steps=12, rho=0.015, restore=True, accumulate=False)
     assert dwa.terms.bn is not None
     assert (dwa.init, dwa.terms.bn.variance, dwa.terms.bn.weight) == ("real", 11.0, 0.01)
     assert lpld.terms.bn is not None

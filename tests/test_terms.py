@@ -17,7 +17,7 @@ from fastdd.config import Bank as BankConfig
 from fastdd.config import BatchSize, Config, LayerKind, Recover, Terms, as_plain
 from fastdd.config.terms import TERMS, term_labels
 from fastdd.errors import InputError
-from fastdd.recover import Term, Unit, needs, plan
+from fastdd.recover import Needs, Term, Unit, needs, plan
 from fastdd.recover.objective import draws
 from fastdd.recover.terms.base import AnyTerm, Values
 from fastdd.recover.terms.batch_norm import BatchNorm
@@ -380,4 +380,22 @@ def test_a_bank_without_embeddings_is_refused_before_any_work(lab: Lab) -> None:
         needed.of_bank(BankConfig(embeddings=0))
     needed = needs(Terms(bn=BatchNorm(target="class")), lab.teacher.network)
     assert needed.of_bank(BankConfig()).class_bn == "true"
-    assert needed.of_bank(BankConfig(class_bn="running")).class_bn == "running"
+
+
+def test_lplds_class_statistics_are_those_of_the_bank_that_their_kind_needs(lab: Lab) -> None:
+    def needed(*targets: str) -> Needs:
+        terms = [Terms(bn=BatchNorm(target=target)) for target in targets]  # type: ignore[arg-type]
+        return Needs.together(needs(each, lab.teacher.network) for each in terms)
+
+    assert needed("global").of_bank(BankConfig()).class_bn == "none"
+    assert needed("class", "global").of_bank(BankConfig()).class_bn == "true"
+    assert needed("class_running").of_bank(BankConfig(class_bn="running")).class_bn == "running"
+    assert needed("class_running").of_bank(BankConfig()).class_bn == "running"
+    assert needed("global").of_bank(BankConfig(class_bn="running")).class_bn == "running"
+    with pytest.raises(
+        InputError, match=r"terms\.bn\.target is class in one arm and class_running in another"
+    ):
+        needed("class", "class_running")
+    expected = r"bank\.class_bn is running, but the arms' terms\.bn\.target takes true; .* to class_running"
+    with pytest.raises(InputError, match=expected):
+        needed("class").of_bank(BankConfig(class_bn="running"))

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import All, BelowOne, Border, Config, Count, Natural, Positive, Probability, Whole
+from .base import All, BelowOne, Border, Config, Count, Natural, NotNegative, Positive, Probability, Whole
 from .matching import Match
 from .terms import Terms
 
@@ -72,6 +72,9 @@ class Perturb(Config):
     restore: bool = True
     """true: every batch starts from the teacher's weights; false: it starts from where the batches before it
     in its slots have led, as in the released code"""
+    accumulate: bool = False
+    """true: the first gradient of the images also holds that of the cross-entropy of each ascent step, which
+    the released code never clears; false: it is that of the terms alone"""
 
 
 class RDED(Config):
@@ -182,7 +185,14 @@ class Method(Config):
     """null: the teacher's weights stay as they are"""
     ensemble: Count | Literal["first", "all", "round_robin"] = "first"
     """teachers whose mean loss a step minimizes. first: the run's own teacher; all: all of them; round_robin:
-    one a step, in turn; a number: so many, drawn anew for each step"""
+    one a step, in turn; a number: so many, by ``ensemble_per``"""
+    ensemble_per: Literal["step", "slot"] = "step"
+    """what so many teachers are chosen for, where ``ensemble`` is a number. step: they are drawn anew for
+    each step; slot: a batch's slots keep theirs, the first slots the first of all choices of so many
+    teachers, the next slots the next, and so on in a circle"""
+    ensemble_weights: Literal["equal", "accuracy"] | tuple[NotNegative, ...] = "equal"
+    """weights of the losses of a step's teachers. equal: their mean; accuracy: the softmax of the teachers'
+    test accuracies in percent over 5; numbers: the same of these, one for each teacher that the method uses"""
     committee: tuple[str, ...] | None = None
     """names of the recipe's further teachers that the method uses beside the run's own; null: all of them"""
     early_late: EarlyLate | None = None

@@ -2,7 +2,9 @@
 
 Before the first step of a batch the teacher's weights climb the cross-entropy of that batch by at most rho
 (recover/perturb.py). The norm of the variances has the factor 11. Images start from real ones. METHOD is the
-CIFAR scripts. The released code never restores the teacher's weights (``perturb.restore: false``).
+CIFAR scripts. Two things differ in the released code, and each is a switch: it never restores the teacher's
+weights (``perturb.restore: false``), and the images' first gradient also holds those of the K ascents
+(``perturb.accumulate: true``), which moves the first step by 0.3 of its length.
 """
 
 from ..config.sources import code, paper
@@ -17,7 +19,7 @@ METHOD = {
         "ce": {"weight": paper(1.0)},
         "bn": {"weight": code(0.01), "first": code(10.0), "variance": code(11.0)},
     },
-    "perturb": {"steps": paper(12), "rho": paper(0.015), "restore": paper(True)},
+    "perturb": {"steps": paper(12), "rho": paper(0.015), "restore": paper(True), "accumulate": paper(False)},
     "steps": code(1000),
     "lr": code(0.25),
     "betas": code([0.5, 0.9]),

@@ -2,8 +2,9 @@
 
 The statistics of a class's images are matched to those of its real images, which the bank holds. The released
 ones are running averages over mini-batches that hold about one image of a class, so they lack the variance
-between images (``bank.class_bn: running``). METHOD is the Tiny-ImageNet script, but with 1,000 instead of
-4,000 steps and without its limit of 100 images a batch; the paper has no set of 32-pixel images.
+between images (``bn.target: class_running``); the paper speaks of the statistics of the class, which is our
+default. METHOD is the Tiny-ImageNet script, but with 1,000 instead of 4,000 steps and without its limit of
+100 images a batch; the paper has no set of 32-pixel images.
 """
 
 from ..config.sources import code, ours, paper

@@ -24,7 +24,7 @@ from .matching.trajectory import TrajectorySignal
 from .objective import Signal
 from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slots
 from .stage import Recovery, recover, unfinished, units_of
-from .steps import teachers_used
+from .steps import check_ensemble, teachers_used
 from .terms.base import Context, Needs, Term, naming, needs, needs_by_key, register_term, remarks, tapped
 from .trial import own_terms
 
@@ -42,6 +42,7 @@ __all__ = [
     "Unit",
     "all_units",
     "check_capture",
+    "check_ensemble",
     "decoder",
     "forbids_capture",
     "load_images",

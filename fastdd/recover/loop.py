@@ -155,6 +155,7 @@ def optimize(
     bar: Bar,
     checkpoint: Checkpoint | None = None,
     capturer: Capturer | None = None,
+    first_gradient: Tensor | None = None,
 ) -> tuple[Tensor, Losses]:
     """Optimize the images of one unit.
 
@@ -169,6 +170,7 @@ def optimize(
         checkpoint: where the state inside the unit is kept; None: nowhere.
         capturer: records a step and repeats it, where ``signal`` is a TeacherSignal; None: each step is run
             as it is.
+        first_gradient: [N, C, H, W], added to the gradient of the images at the first step; None: nothing is.
 
     Returns:
         (images, losses): the last iterate, normalized and clipped to valid colors, and the log. A formation
@@ -193,7 +195,10 @@ def optimize(
                 continue
             if method.schedule == "cosine":
                 _set_lr(optimizer, cosine(method.lr, step, method.steps))
-            values = take(active, step)
+            if step == 0 and first_gradient is not None:
+                values = _take(signal, variable, optimizer, active, step, added=first_gradient)
+            else:
+                values = take(active, step)
             if step % config.log_every == 0 or step == method.steps - 1:
                 numbers = _read(values, step, unit)
                 losses.append({"step": step, **numbers})
@@ -209,11 +214,19 @@ def optimize(
 
 
 def _take(
-    signal: Signal, variable: Variable, optimizer: torch.optim.Optimizer, part: Round, step: int
+    signal: Signal,
+    variable: Variable,
+    optimizer: torch.optim.Optimizer,
+    part: Round,
+    step: int,
+    *,
+    added: Tensor | None = None,
 ) -> Values:
-    """One step: the gradient, the update and the clipping."""
+    """One step: the gradient, to which ``added`` is added, the update and the clipping."""
     optimizer.zero_grad()
     values = signal(variable, part, step)
+    if added is not None:
+        variable.images().backward(added)
     variable.step(optimizer)
     return values
 

@@ -40,7 +40,7 @@ from ..runtime.precision import autocast
 from ..runtime.seeds import generator
 from ..teachers import Taps
 from .plan import Unit
-from .steps import Round, teachers_of_steps
+from .steps import Round, teacher_weights, teachers_of_steps
 from .terms.base import AnyTerm, Shape, Values
 
 
@@ -77,9 +77,20 @@ class Objective:
     def device(self) -> torch.device:
         return next(self.taps.parameters()).device
 
-    def targets(self, unit: Unit) -> list[object]:
-        """The targets of each term for one unit."""
-        return [term.targets(unit) for term in self.terms]
+    def targets(self, unit: Unit, before: Sequence[object] | None = None) -> list[object]:
+        """The targets of each term for one unit.
+
+        Args:
+            before: those of the same unit with fewer active slots, in the round before (DELT); None: the
+                unit begins.
+        """
+        found = [term.targets(unit) for term in self.terms]
+        if before is None:
+            return found
+        return [
+            term.continued(targets, earlier)
+            for term, targets, earlier in zip(self.terms, found, before, strict=True)
+        ]
 
     def __call__(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
         """The values for images [N, C, H, W] after one step's augmentation (an entry of ``draws``)."""
@@ -210,6 +221,7 @@ class TeacherSignal(Signal):
         objectives: shape of units -> an objective for each teacher.
         size: (H, W) of an image.
         seed: the run's seed.
+        accuracies: test accuracy of each teacher, 0 to 1, for ``ensemble_weights``; None: not measured.
     """
 
     def __init__(
@@ -219,8 +231,10 @@ class TeacherSignal(Signal):
         *,
         size: tuple[int, int],
         seed: int,
+        accuracies: Sequence[float | None] = (),
     ) -> None:
         self.method, self.objectives, self.size, self.seed = method, objectives, size, seed
+        self.accuracies = accuracies
 
     def start(self, unit: Unit, steps: int) -> None:
         drawn = draws(self.method.augment, unit, steps, size=self.size, seed=self.seed)
@@ -228,6 +242,7 @@ class TeacherSignal(Signal):
         self.drawn = None if drawn is None else drawn.to(ensemble[0].device)
         self.active = teachers_of_steps(self.method, unit, len(ensemble), self.seed)
         self.part: Round | None = None
+        self.targets: list[list[object]] = []
 
     def __call__(self, variable: Variable, part: Round, step: int) -> Values:
         return self.gradient(variable, self.draw(part, step))
@@ -236,7 +251,10 @@ class TeacherSignal(Signal):
         """What one step draws; the targets are read anew where a round begins."""
         if part is not self.part:  # DELT's images join in rounds, and have targets of their own
             self.part, self.ensemble = part, self.objectives(part.unit.shape)
-            self.targets = [objective.targets(part.unit) for objective in self.ensemble]
+            self.targets = [
+                objective.targets(part.unit, self.targets[number] if self.targets else None)
+                for number, objective in enumerate(self.ensemble)
+            ]
             self.rows = None if part.rows is None else part.rows.to(self.ensemble[0].device)
         drawn = None if self.drawn is None else self.drawn[step]
         if drawn is not None and self.rows is not None and self.method.augment.per_image:
@@ -247,10 +265,13 @@ class TeacherSignal(Signal):
         """A step's gradient and values in the present round. What it launches depends on the teachers alone,
         so a capture can repeat it."""
         together: Values = {}
-        for number in drawn.teachers:
+        weights = teacher_weights(self.method, drawn.teachers, self.accuracies)
+        for place, number in enumerate(drawn.teachers):
             images = variable.images(self.rows)
             values = self.ensemble[number](images, drawn.augmentation, self.targets[number])
-            if len(drawn.teachers) > 1:
+            if weights is not None:
+                values = {name: weights[place] * value for name, value in values.items()}
+            elif len(drawn.teachers) > 1:
                 values = {name: value / len(drawn.teachers) for name, value in values.items()}
             torch.stack(list(values.values())).sum().backward()
             for name, value in values.items():

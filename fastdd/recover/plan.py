@@ -87,7 +87,9 @@ def _blocks(count: int, size: int) -> list[tuple[int, ...]]:
     return [tuple(range(start, min(start + size, count))) for start in range(0, count, size)]
 
 
-def plan(num_classes: int, ipc: int, batch: BatchSize, unit_images: int) -> list[Unit]:
+def plan(
+    num_classes: int, ipc: int, batch: BatchSize, unit_images: int, *, one_block: bool = False
+) -> list[Unit]:
     """All units of a distilled set: slot block after slot block, and in each, class block after class block.
 
     Args:
@@ -95,12 +97,14 @@ def plan(num_classes: int, ipc: int, batch: BatchSize, unit_images: int) -> list
         ipc: slots of each class.
         batch: classes and slots of a batch; the last batches are smaller where these do not divide the set.
         unit_images: largest number of images in a unit, which holds at least one batch.
+        one_block: whether all batches of a unit have the same slots.
     """
     classes = _blocks(num_classes, num_classes if batch.classes == "all" else batch.classes)
     slots = _blocks(ipc, ipc if batch.slots == "all" else batch.slots)
     batches = [ClassSlots(c, s) for s in slots for c in classes]
     units: list[Unit] = []
-    for (k, s), same in groupby(sorted(batches, key=lambda b: b.shape, reverse=True), key=lambda b: b.shape):
+    in_order = sorted(batches, key=lambda b: b.shape, reverse=True)
+    for ((k, s), _), same in groupby(in_order, key=lambda b: (b.shape, b.slots if one_block else None)):
         together, alike = max(1, unit_images // (k * s)), list(same)
         for start in range(0, len(alike), together):
             units.append(Unit(len(units), tuple(alike[start : start + together])))
@@ -139,7 +143,8 @@ def all_units(method: Method, ipc: int, classes: int, teachers: int, *, unit_ima
     if method.offset is None:
         # A perturbed teacher belongs to one batch, so its unit holds no other.
         slots = real_slots(method, ipc, classes, teachers)
-        return plan(classes, slots, method.batch, 1 if method.perturb else unit_images)
+        size, one_block = 1 if method.perturb else unit_images, method.ensemble_per == "slot"
+        return plan(classes, slots, method.batch, size, one_block=one_block)
     slots = first_slots(ipc, classes, teachers)
     found: list[Unit] = []
     for part in range(teachers + 1):

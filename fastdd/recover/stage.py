@@ -134,7 +134,13 @@ class Recovery:
     @cached_property
     def signal(self) -> Signal:
         """What moves the images: terms through teachers, matching, or both."""
-        terms: Signal = TeacherSignal(self.method, self.objective, size=self.shape[1:], seed=self.seed)
+        terms: Signal = TeacherSignal(
+            self.method,
+            self.objective,
+            size=self.shape[1:],
+            seed=self.seed,
+            accuracies=[teacher.card.accuracy for teacher in self.teachers],
+        )
         if self.matching is None or self.method.match is None:
             return terms
         matching, dire = self.matching(), self.method.terms.get("dire")
@@ -189,7 +195,7 @@ class Recovery:
         teacher, images = self.teachers[0], self.initial(unit.rows)
         if not iterations(self.method, unit):
             return teacher.denormalize(images if self.factor is None else collage(images, self.factor)), []
-        with self._perturbed(unit), float32_products(self._products):
+        with self._perturbed(unit) as first_gradient, float32_products(self._products):
             images, losses = optimize(
                 images,
                 unit,
@@ -200,6 +206,7 @@ class Recovery:
                 bar=bar,
                 checkpoint=checkpoint,
                 capturer=None if self.capturer is None else self.capturer(),
+                first_gradient=first_gradient,
             )
         return teacher.denormalize(images), losses
 
@@ -209,7 +216,7 @@ class Recovery:
         match = self.method.match
         return "fp32" if match is not None and match.gradients is not None else self.config.precision
 
-    def _perturbed(self, unit: Unit) -> AbstractContextManager[None]:
+    def _perturbed(self, unit: Unit) -> AbstractContextManager[Tensor | None]:
         config = self.method.perturb
         if config is None:
             return nullcontext()

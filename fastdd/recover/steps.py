@@ -6,23 +6,29 @@ and no statistic. One Adam and one cosine span all steps. A waiting image has ze
 but Adam counts its steps, so its first move is (1 - b1) / sqrt(1 - b2) = 1.58 times the learning rate. The
 work is (R + 1) / 2 R of that with all slots from the start, 0.5625 for R = 8.
 
-``method.ensemble`` says whether a step uses the first teacher, all of them, each in turn, or a few drawn ones
-(CV-DD).
+``method.ensemble`` says whether a step uses the first teacher, all of them, each in turn, or a few chosen
+ones. CV-DD chooses two for each slot and weighs their losses by
+
+    softmax(a / 5)        a: an accuracy of each of the two, in percent
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, groupby
+from itertools import accumulate, combinations, groupby
 
 import torch
 from torch import Tensor
 
 from ..config import Method
 from ..errors import InputError
+from ..runtime.console import counted
 from ..runtime.seeds import generator
 from .plan import ClassSlots, Unit
+
+TEMPERATURE = 5.0
+"""accuracy in percent by which one teacher weighs e times as much as another; CV-DD's released value"""
 
 
 @dataclass(frozen=True)
@@ -83,9 +89,6 @@ def teachers_of_steps(method: Method, unit: Unit, teachers: int, seed: int) -> l
     """The teachers of each step, as ascending 0-based numbers; a step's loss is the mean of their losses.
 
     A draw depends on the step alone, so it is the same for all units. An offset belongs to one teacher.
-
-    Raises:
-        InputError: ``method.ensemble`` asks for more teachers than there are.
     """
     if method.offset is not None:
         return [[unit.part - 1]] * method.steps
@@ -95,10 +98,63 @@ def teachers_of_steps(method: Method, unit: Unit, teachers: int, seed: int) -> l
         return [list(range(teachers))] * method.steps
     if method.ensemble == "round_robin":
         return [[step % teachers] for step in range(method.steps)]
-    if method.ensemble > teachers:
-        raise InputError(
-            f"method.ensemble is {method.ensemble}, but there are {teachers} teachers; "
-            f"lower it or add teachers"
-        )
+    if method.ensemble_per == "slot":
+        choices = list(combinations(range(teachers), method.ensemble))
+        size, first = method.batch.slots, unit.batches[0].slots[0]
+        return [list(choices[0 if size == "all" else first // size % len(choices)])] * method.steps
     order = torch.rand(method.steps, teachers, generator=generator(seed, "voters")).argsort(1)
     return order[:, : method.ensemble].sort(1).values.tolist()
+
+
+def check_ensemble(key: str, method: Method, teachers: int) -> None:
+    """Refuse a method that asks for more teachers, or has weights of others, than there are.
+
+    Args:
+        key: the recipe's key of the method, such as ``arms.cvdd``.
+        method: the method.
+        teachers: how many teachers it uses.
+
+    Raises:
+        InputError: it does.
+    """
+    there = counted(teachers, "teacher")
+    if not isinstance(method.ensemble, str) and method.ensemble > teachers:
+        raise InputError(
+            f"{key}.ensemble is {method.ensemble}, but it uses {there}; lower it, or add some to "
+            "committee"
+        )
+    weights = method.ensemble_weights
+    if not isinstance(weights, str) and method.ensemble != "first" and len(weights) != teachers:
+        raise InputError(
+            f"{key}.ensemble_weights has {counted(len(weights), 'number')}, but the arm uses {there}; give "
+            "one for each, or the word accuracy"
+        )
+
+
+def teacher_weights(
+    method: Method, teachers: Sequence[int], accuracies: Sequence[float | None]
+) -> list[float] | None:
+    """What the losses of a step's teachers weigh, in all 1; None: as much as one another.
+
+    Args:
+        method: gives the rule.
+        teachers: 0-based numbers of the step's teachers.
+        accuracies: test accuracy of each of the run's teachers, 0 to 1; None: not measured.
+
+    Raises:
+        InputError: the rule is accuracy, and one was not measured.
+    """
+    rule = method.ensemble_weights
+    if rule == "equal":
+        return None
+    percents: list[float] = []
+    for teacher in teachers:
+        if rule != "accuracy":
+            percents.append(rule[teacher])
+        elif (accuracy := accuracies[teacher]) is not None:
+            percents.append(100 * accuracy)
+        else:
+            raise InputError(
+                f"ensemble_weights is accuracy, but that of teacher {teacher} was not measured; give numbers"
+            )
+    return (torch.tensor(percents, dtype=torch.float64) / TEMPERATURE).softmax(0).tolist()

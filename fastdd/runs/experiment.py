@@ -156,6 +156,7 @@ def check(
         teacher.check(experiment.terms_of(number), out, fresh)
     check_matching(experiment.arms, real, units=units is not None)
     for arm, method in recipe.arms.items():
+        recover.check_ensemble(f"arms.{arm}", method, len(experiment.teachers_of(arm)))
         networks = [experiment.teachers[number].config.network for number in experiment.teachers_of(arm)]
         forbids = recover.forbids_capture(method, networks, device)
         recover.check_capture(arm, recipe.recover, forbids)

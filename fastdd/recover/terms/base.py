@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, Literal, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ Shape = tuple[int, int, int]
 """(batches, classes a batch, slots a batch) of a unit"""
 Values = dict[str, Tensor]
 """name -> weighted value, a scalar summed over the unit"""
+ClassBatchNorm = Literal["none", "true", "running"]
 C = TypeVar("C", bound=Config)
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Needs:
         pooled: layers whose spatial means the forward pass records.
         moments: layers, ``bn.<i>`` or ``conv.<i>``, the moments of whose inputs the forward pass records.
         gaussians: layers whose mean and covariance in each class the bank must hold.
-        class_batch_norm: whether the bank must hold the BatchNorm statistics of each class.
+        class_batch_norm: which BatchNorm statistics of each class the bank must hold, as ``bank.class_bn``.
         patch: side in pixels of the patches whose statistics both must hold; None: no patches are needed.
         embeddings: how many embeddings of real images of each class the bank must hold at least.
     """
@@ -47,7 +48,7 @@ class Needs:
     pooled: tuple[str, ...] = ()
     moments: tuple[str, ...] = ()
     gaussians: tuple[str, ...] = ()
-    class_batch_norm: bool = False
+    class_batch_norm: ClassBatchNorm = "none"
     patch: int | None = None
     embeddings: int = 0
 
@@ -56,9 +57,16 @@ class Needs:
         """The union of what several terms need.
 
         Raises:
-            InputError: they need patches of different sides, and a bank has one.
+            InputError: they need patches of different sides or class statistics of two kinds, and a bank has
+                one.
         """
         needs = list(needs)
+        kinds = sorted({each.class_batch_norm for each in needs} - {"none"})
+        if len(kinds) > 1:
+            raise InputError(
+                "a run has one bank, with class-wise BatchNorm statistics of one kind, but terms.bn.target "
+                "is class in one arm and class_running in another; give all one value"
+            )
         sides = {each.patch for each in needs if each.patch is not None}
         if len(sides) > 1:
             raise InputError(
@@ -69,7 +77,7 @@ class Needs:
             pooled=_distinct(each.pooled for each in needs),
             moments=_distinct(each.moments for each in needs),
             gaussians=_distinct(each.gaussians for each in needs),
-            class_batch_norm=any(each.class_batch_norm for each in needs),
+            class_batch_norm=kinds[0] if kinds else "none",
             patch=next(iter(sides), None),
             embeddings=max((each.embeddings for each in needs), default=0),
         )
@@ -91,7 +99,13 @@ class Needs:
                 f"a run has one bank, with patches of one side, but bank.patch is {config.patch} and the "
                 f"arms' terms need {self.patch}; give both one value"
             )
-        class_bn = "true" if self.class_batch_norm and config.class_bn == "none" else config.class_bn
+        class_bn = config.class_bn if self.class_batch_norm == "none" else self.class_batch_norm
+        if config.class_bn not in ("none", class_bn):
+            raise InputError(
+                f"bank.class_bn is {config.class_bn}, but the arms' terms.bn.target takes {class_bn}; leave "
+                f"bank.class_bn out, or set the target to "
+                f"{'class' if config.class_bn == 'true' else 'class_running'}"
+            )
         return config.model_copy(update={"class_bn": class_bn, "patch": self.patch or config.patch})
 
 
@@ -166,6 +180,13 @@ class Term(ABC, Generic[C, T]):
     @abstractmethod
     def targets(self, unit: Unit) -> T:
         """The targets of a unit's classes, on the teacher's device; all units have the same shapes."""
+
+    def continued(self, targets: T, before: T) -> T:
+        """The targets of a round (DELT), from those of its active images and those of the round before it.
+
+        A term that remembers its steps takes its memory over.
+        """
+        return targets
 
     @abstractmethod
     def __call__(self, features: Features, images: Tensor, targets: T) -> Values:

@@ -7,6 +7,7 @@ The sum is over the inputs of all BatchNorm2d layers, with plain (unsquared) nor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -18,10 +19,18 @@ from ...config import Config
 from ...config.base import NotNegative
 from ...teachers import Features, batch_norm_layers
 from ..plan import Unit
-from .base import Context, Needs, Term, Values, register_term
+from .base import ClassBatchNorm, Context, Needs, Term, Values, register_term
 
 Statistics = tuple[Tensor, Tensor]
 """mean and variance of the channels of all layers, each [D] or, of each class, [classes, D]"""
+
+
+CLASS_STATISTICS: Mapping[str, ClassBatchNorm] = {
+    "global": "none",
+    "class": "true",
+    "class_running": "running",
+}
+"""target -> the bank's statistics of each class that it takes, ``bank.class_bn``"""
 
 
 class BatchNorm(Config):
@@ -32,9 +41,10 @@ class BatchNorm(Config):
     """factor on the loss of the first layer"""
     variance: NotNegative = 1.0
     """factor on the norm of the variances (DWA: 11)"""
-    target: Literal["global", "class"] = "global"
+    target: Literal["global", "class", "class_running"] = "global"
     """global: the batch against the teacher's running statistics; class: the slots of each class against the
-    statistics of its real images (LPLD)"""
+    statistics of its real images; class_running: against running averages over them, as LPLD's released code
+    gathers them, which lack the variance between images"""
 
 
 class BatchNormTerm(Term[BatchNorm, Statistics | None]):
@@ -55,12 +65,12 @@ class BatchNormTerm(Term[BatchNorm, Statistics | None]):
         self.columns = layer_columns(widths).to(self.device) if self.device.type == "cuda" else None
         batches, classes, _ = context.shape
         # Class statistics span the slots of a class, global ones the whole batch.
-        self.groups = batches * classes if config.target == "class" else batches
+        self.groups = batches if config.target == "global" else batches * classes
 
     @classmethod
     def needs(cls, config: BatchNorm, network: nn.Module) -> Needs:
         layers = tuple(batch_norm_layers(network))
-        return Needs(moments=layers, class_batch_norm=config.target == "class")
+        return Needs(moments=layers, class_batch_norm=CLASS_STATISTICS[config.target])
 
     def targets(self, unit: Unit) -> Statistics | None:
         if self.config.target == "global":

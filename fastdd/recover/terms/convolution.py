@@ -11,7 +11,8 @@ dropped with probability ``drop``: it adds no loss and its average stays. Each b
 before the first. EDC adds the distance to the mean statistics of single images of the batch's classes.
 
 The running averages (``Memory``) are tensors among a unit's targets, updated in place inside the step, which
-still compiles as one graph. Each batch and each teacher has its own, which start anew with each unit. In the
+still compiles as one graph. Each batch and each teacher has its own, which start anew with each unit, and go
+on where a round of DELT begins. In the
 released code they continue from one batch to the next. We do not offer that, because units would have to wait
 for one another; with one batch in all, as for 10 images a class of CIFAR-10, both are the same. The released
 averages start at 0, because a test for the type int misses a float; ``start`` decides.
@@ -145,6 +146,10 @@ class ConvolutionTerm(Term[Convolution, Targets]):
             torch.zeros(1, dtype=torch.int64, device=self.device),
         )
         return self._category(unit) if self.config.category else None, memory
+
+    def continued(self, targets: Targets, before: Targets) -> Targets:
+        """The averages go on, and take in the images that join."""
+        return targets[0], before[1]
 
     def _chosen(self, c: int, slot: int) -> Tensor:
         teacher = self.context.bank.manifest["teacher"]

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor, nn
 
-from fastdd.config import Augment, BatchSize, EarlyLate, Method, Recover, Terms
+from fastdd.config import RDED, Augment, BatchSize, EarlyLate, Method, Recover, Terms
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
 from fastdd.recipes.resolve import resolve
@@ -314,9 +314,11 @@ def test_declared_values(tmp_path: Path) -> None:
     arms = resolved.recipe.arms
     for name in ("delt", "plus", "cv"):
         arm = arms[name]
-        assert (arm.init, arm.steps, arm.lr, arm.betas) == ("medium", 4000, 0.25, (0.5, 0.9))
+        init = "medium" if name == "delt" else "rded"
+        assert (arm.init, arm.steps, arm.lr, arm.betas) == (init, 4000, 0.25, (0.5, 0.9))
         assert arm.terms.bn == BatchNorm(weight=0.01, first=10.0)
         assert (arm.augment.scale, arm.augment.flip) == ((0.08, 1.0), 0.5)
+    assert arms["plus"].rded == arms["cv"].rded == RDED(images=500, rank="medium")
     assert arms["delt"].augment.roll == (0, 0)
     assert (arms["delt"].augment.curriculum, arms["delt"].augment.milestone) == ("cosine", 1.0)
     assert arms["delt"].early_late == EarlyLate(rounds=8)

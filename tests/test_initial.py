@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from fastdd.config import RDED, Data, Method, Teacher
 from fastdd.data import open_dataset
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
-from fastdd.recover import Chosen, decoder
+from fastdd.recover import Chosen, decoder, original_images
 from fastdd.recover.init import rded as mosaic
 from fastdd.recover.init.selection import confident, herding, kmeans, log_probability, medium
 from fastdd.runs.experiment import check
@@ -64,6 +65,7 @@ def chosen(lab: Lab, images: Tensor, tmp_path: Path) -> Callable[..., Chosen]:
             slots,
             names=names,
             decode=decode,
+            originals=lambda positions: list(images[positions]),
             teacher=lab.teacher,
             bank=lab.bank,
             size=(size, size),
@@ -240,17 +242,52 @@ def written_out(lab: Lab, images: Tensor, c: int, slots: int, config: RDED, fact
     return canvas
 
 
+@pytest.mark.parametrize("source", ["original", "center"])
 @pytest.mark.parametrize(("factor", "size", "slots"), [(1, 8, 3), (2, 8, 2), (2, 9, 1)])
 def test_mosaics_are_those_of_the_released_code(
-    chosen: Callable[..., Chosen], lab: Lab, images: Tensor, factor: int, size: int, slots: int
+    chosen: Callable[..., Chosen],
+    lab: Lab,
+    images: Tensor,
+    factor: int,
+    size: int,
+    slots: int,
+    source: Literal["original", "center"],
 ) -> None:
-    config = RDED(factor=factor, images=8, crops=3, area=(0.2, 1.0))
+    config = RDED(factor=factor, images=8, crops=3, area=(0.2, 1.0), source=source)
     rule = chosen("rded", slots, size=size, **config.model_dump())
-    larger = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    larger = images
+    if source == "center":
+        larger = images.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     for c in (1, 3):
         got = rule([(c, slot) for slot in range(slots)])
         wanted = written_out(lab, larger, c, slots, config, factor, size)
         assert float((got - wanted).abs().max()) <= 0.51  # rounded to levels
+
+
+def test_crops_are_cut_from_whole_images_of_any_size(chosen: Callable[..., Chosen], images: Tensor) -> None:
+    """Of images that are wider than what the run reads of them, crops lie outside of their center too."""
+
+    def wide(positions: Tensor) -> list[Tensor]:
+        return [F.pad(images[i], (6 + i % 3, 6)) for i in positions.tolist()]  # three widths, 20 to 22 pixels
+
+    rule = chosen("rded", 3, images=9, crops=4, area=(0.05, 0.3))
+    rule.mosaic = replace(rule.mosaic, originals=wide)
+    choice = rule.choice(1)
+    got = rule([(1, slot) for slot in range(3)])
+    for image, (i, _, _, _, top, left, height, width) in zip(got, choice.tolist(), strict=True):
+        window = wide(torch.tensor([i]))[0][:, top : top + height, left : left + width]
+        exact = tv.resize(window.double(), [8, 8], antialias=True)
+        assert float((image - exact).abs().max()) <= 0.51  # rounded to levels
+    centers = rule.mosaic.choose(1, torch.arange(9, 21), 9)[:, 5] + 0.0
+    assert bool((centers < 6).any())
+    assert bool((centers > 8).any())
+
+
+def test_patches_of_medium_loss_lie_around_the_median(chosen: Callable[..., Chosen], images: Tensor) -> None:
+    surest = chosen("rded", 9, images=9, crops=3, folder="surest").choice(3)
+    ranked = surest[:, 0].tolist()  # all nine images of the pool, by their best crop's loss
+    medium_first = chosen("rded", 9, images=9, crops=3, folder="medium", rank="medium").choice(3)
+    assert medium_first[:, 0].tolist() == [ranked[place] for place in (3, 2, 4, 1, 5, 0, 6, 7, 8)]
 
 
 def test_a_range_of_areas_that_falls() -> None:
@@ -334,7 +371,8 @@ def test_crops_of_photographs(test_data: Callable[[str], Path]) -> None:
     weights = test_data("teachers") / "cifar10jpeg_resnet20.safetensors"
     teacher = load_teacher(weights, Teacher(), train.classes, 3, device=cpu)
     decode = decoder(train, Data(), cpu)
-    rule = mosaic.Mosaic(RDED(images=60), teacher, decode, size=(32, 32), seed=SEED)
+    originals = original_images(train, Data(), cpu)
+    rule = mosaic.Mosaic(RDED(images=60), teacher, decode, originals, size=(32, 32), seed=SEED)
     positions = torch.arange(5000, 10000)
     choice = rule.choose(1, positions, 20)
     images = rule.cut(choice, 20, list(range(20)))

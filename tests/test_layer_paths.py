@@ -19,10 +19,11 @@ from fastdd.bank import build as build_bank
 from fastdd.config import Bank as BankConfig
 from fastdd.config import BatchSize, Terms
 from fastdd.errors import InputError
+from fastdd.models.build import build
 from fastdd.recover import needs, plan, tapped
 from fastdd.recover.terms.base import Context, build_terms
 from fastdd.recover.terms.gaussian import Gaussian
-from fastdd.teachers import Card, Taps, Teacher, layer_names, require_layers
+from fastdd.teachers import Card, Taps, Teacher, layer_names, mixed_layer_names, require_layers
 from fastdd.teachers.layer_names import channel_axes
 
 CLASSES = 3
@@ -119,11 +120,68 @@ def test_outputs_are_pooled_over_all_but_images_and_channels(name: str) -> None:
     torch.testing.assert_close(got.logits, network(images))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    ("network", "blocks"),
+    [
+        (partial(models.mobilenet_v2, num_classes=CLASSES, width_mult=0.25), 17),
+        (partial(models.mobilenet_v3_small, num_classes=CLASSES), 11),
+        (partial(models.shufflenet_v2_x0_5, num_classes=CLASSES), 16),
+        (partial(models.efficientnet_b0, num_classes=CLASSES), 16),
+        (partial(models.DenseNet, 4, (2, 2), 8, num_classes=CLASSES), 2),
+        (vgg, 5),
+        (partial(build, "convnet3", CLASSES), 3),
+        (partial(build, "convnet3_bn", CLASSES), 3),
+        (partial(build, "resnet20", CLASSES), 9),
+    ],
+    ids=[
+        "mobilenet",
+        "mobilenet v3",
+        "shufflenet",
+        "efficientnet",
+        "densenet",
+        "vgg",
+        "convnet",
+        "bn",
+        "resnet",
+    ],
+)
+def test_the_blocks_of_a_network_are_those_of_its_family(
+    network: Callable[[], nn.Module], blocks: int
+) -> None:
+    torch.manual_seed(0)
+    made = network().eval().requires_grad_(False)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    names = layer_names(made, "blocks")
+    assert list(names) == [f"blocks.{i}" for i in range(blocks)]
+    require_layers(network().eval().to("meta"), list(names), (3, 32, 32))
+    got, outputs = Taps(made, names)(images), hooked(made, list(names.values()), images)
+    for layer, path in names.items():
+        torch.testing.assert_close(got.pooled[layer], outputs[path].mean((2, 3)), msg=layer)
+    aligned = needs(Terms(gaussian=Gaussian(layers="blocks")), made).gaussians
+    assert aligned == tuple(names)[:-1]  # the embedding takes the place of the last
+
+
+def test_the_bank_keeps_kinds_of_layers_and_module_paths() -> None:
+    network = models.resnet18(num_classes=CLASSES)
+    names = mixed_layer_names(network, ["stages", "layer1.*", "layer1.0"])
+    assert names == [*(f"stages.{i}" for i in range(4)), "module.layer1.0", "module.layer1.1"]
+    with pytest.raises(InputError, match=r"'layer9' matches no module of ResNet; the nearest module paths"):
+        mixed_layer_names(network, ["stages", "layer9"])
+
+
+WITHOUT_BLOCKS = ("convnext", "swin", "vit")
+
+
+def test_an_error_lists_several_candidates() -> None:
+    with pytest.raises(InputError, match=r"layers=\['features\.\*'\] or layers=\['features\.\d+\.\*'\]"):
+        layer_names(made("mobilenet"), "stages")
+
+
+@pytest.mark.parametrize("name", WITHOUT_BLOCKS)
 def test_the_error_for_blocks_suggests_a_pattern_that_works(name: str) -> None:
     network = made(name)
     pattern = CASES[name].suggested
-    with pytest.raises(InputError, match="no residual blocks") as caught:
+    with pytest.raises(InputError, match="no residual, inverted residual or dense blocks") as caught:
         layer_names(network, "blocks")
     assert f"layers=['{pattern}']" in str(caught.value)
     names = layer_names(network, (pattern,))

@@ -174,8 +174,14 @@ imagenet1k-edc    init=rded
 imagenette-edc    lr=0.05 steps=50 conv.weight=0.01 conv.momentum=0 conv.patch=16 init=rded
 tiny-deda         steps=4000 augment.scale=[0.08,1] gaussian.gamma=50 covariance.lambda_var=0.2
 tiny-deda         covariance.lambda_cov=4
+cifar10-deda-paper lr=0.25 steps=1000 init=noise augment.roll=[0,4] gaussian.layers=stages batch.classes=1
+tiny-deda-paper   lr=0.1 steps=4000 augment.scale=[0.08,1] augment.roll=[-4,4] gaussian.gamma=50 bn=null
+imagenet1k-deda-paper lr=0.25 steps=4000 augment.roll=[0,32] covariance.lambda_var=0.2
 imagenet1k-delt   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,0] early_late.rounds=8 init=medium
 imagenet1k-rded   steps=0 init=rded rded.images=300 rded.crops=5
+cifar100-sre2lpp  init=rded rded.rank=medium rded.source=original
+cifar100-cvdd     ensemble=2 ensemble_per=slot ensemble_weights=accuracy
+cifar10-dwa       perturb.restore=true perturb.accumulate=false
 cifar100-sre2lpp  lr=0.25 steps=4000 bn.weight=0.01 augment.scale=[0.08,1] augment.flip=0.5 augment.roll=[0,4]
 imagenette-cvdd   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,32] batch.classes=10 ensemble=2
 cifar100-dire     lr=0.1 steps=1000 bn.weight=1 batch.classes=50 batch.slots=10 dire.r_cd=0.1 dire.r_cdm=0.1
@@ -341,7 +347,8 @@ def differences(name: str, ipc: int) -> dict[str, Any]:
     return {path: other.get(path) for path in {*base, *other} if base.get(path) != other.get(path)}
 
 
-KNOW_THE_IPC = {"gvbsm", "edc", "delt", "deda", "dm", "dc", "dsa", "datadam", "cafe", "mtt", "tesla", "idc"}
+KNOW_THE_IPC = {"gvbsm", "edc", "delt", "deda", "deda-paper", "dm", "dc", "dsa", "datadam", "cafe"}
+KNOW_THE_IPC |= {"mtt", "tesla", "idc"}
 KNOW_THE_IPC |= {"cvdd", "sre2lpp"}  # their students do
 
 

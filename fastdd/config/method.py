@@ -78,7 +78,7 @@ class Perturb(Config):
 
 
 class RDED(Config):
-    """RDED: initial images tiled from those crops of real images of which the teacher is surest."""
+    """RDED: initial images tiled from crops of real images that the teacher chooses."""
 
     factor: Count | Literal["auto"] = "auto"
     """crops along a side; auto: 2 for images of more than 64 pixels, else 1"""
@@ -88,6 +88,12 @@ class RDED(Config):
     """crops drawn from each real image; the one with the lowest loss is kept"""
     area: tuple[Probability, Probability] = (0.08, 1.0)
     """range of a crop's area, as a share of its image's"""
+    source: Literal["original", "center"] = "original"
+    """what crops are cut from. original: whole images as they are stored, as in the released code; center:
+    images as the run reads them, resized and cut to their center, at ``factor`` times the size"""
+    rank: Literal["surest", "medium"] = "surest"
+    """which of a class's crops are taken. surest: those with the lowest loss; medium: those nearest in rank
+    to the median loss (SRe2L++)"""
 
     @model_validator(mode="after")
     def _range_rises(self) -> RDED:
@@ -192,7 +198,7 @@ class Method(Config):
     teachers, the next slots the next, and so on in a circle"""
     ensemble_weights: Literal["equal", "accuracy"] | tuple[NotNegative, ...] = "equal"
     """weights of the losses of a step's teachers. equal: their mean; accuracy: the softmax of the teachers'
-    test accuracies in percent over 5; numbers: the same of these, one for each teacher that the method uses"""
+    test accuracies in percent over 5; numbers: the same of these, one for each teacher of the method"""
     committee: tuple[str, ...] | None = None
     """names of the recipe's further teachers that the method uses beside the run's own; null: all of them"""
     early_late: EarlyLate | None = None

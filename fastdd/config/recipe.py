@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from ..runtime.console import counted
-from .base import All, Config, Count, LayerKind, Natural, Positive, Precision, Seed, Side
+from .base import All, Config, Count, Natural, Positive, Precision, Seed, Side, Text
 from .controls import CONTROL, FULL
 from .data import Data, Teacher
 from .experts import Experts
@@ -31,8 +31,9 @@ class Bank(Config):
     """arithmetic of the forward pass; statistics are always float32"""
     compile: bool = False
     """compile the forward pass"""
-    layers: tuple[LayerKind, ...] = ()
-    """kinds of layers whose statistics are kept beside those that the arms' terms need"""
+    layers: tuple[Text, ...] = ()
+    """layers whose statistics are kept beside those that the arms' terms need: kinds (stages, blocks,
+    bn_inputs) and module paths, such as "features.*", with * for one part of a path and ** for any number"""
     form: Literal["full", "packed", "lowrank"] = "packed"
     """how a D x D covariance is stored. full: whole; packed: its lower triangle; lowrank: the leading
     eigenpairs, and the diagonal of the rest"""

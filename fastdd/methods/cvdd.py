@@ -4,8 +4,8 @@
 
 With 10 images a class and five teachers, slot s has the s-th of the ten pairs, in the order of the released
 script (``ensemble_per: slot``). With 50 it draws a pair for each slot, we go through all pairs again. Its a
-are accuracies, in percent, of students of images that were recovered through each teacher alone: for
-CIFAR-100 64, 60.6, 51.6, 59.4 and 56.4 in the order of our committee. Such numbers may be given as
+are given as numbers, for CIFAR-100 64, 60.6, 51.6, 59.4 and 56.4 in the order of our teachers; they seem to
+be accuracies of students of what each teacher alone recovers. Such numbers may be given as
 ``ensemble_weights``. The default are the test accuracies of the run's teachers, which are there for any
 committee (``ensemble_weights: accuracy``).
 

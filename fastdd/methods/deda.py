@@ -12,24 +12,22 @@ epsilon of the hinge (``covariance.eps``, VICReg's 1e-4). The paper gives neithe
 augmentation ("settings of prior works"). From noise at SRe2L's learning rate 0.25, high-frequency texture
 matches the pooled statistics, which do not contain the spatial variance, and students learn little. From real
 images with a small learning rate the statistics reach the class's and the images stay natural, so that is the
-default here. Crops and steps on larger images are SRe2L's. A single image has no covariance, so with one
-image a class only the mean is matched.
+default here; ``deda-paper`` has the paper's settings. Crops and steps on larger images are SRe2L's. A single
+image has no covariance, so with one image a class only the mean is matched.
 """
 
 from ..config.sources import code, ours, paper
 from .declaration import Declaration, Patch, register_method
 
-METHOD = {
-    "title": paper("DEDA"),
-    "init": ours("real"),
-    "batch": {"classes": paper(1), "slots": ours("all")},
-    "augment": {"scale": code(None), "flip": code(0.0), "roll": code([0, 4])},
-    "terms": {
+
+def terms(layers: str) -> Patch:
+    """The terms of eq. 9, on a kind of layers."""
+    return {
         "ce": {"weight": paper(1.0)},
         "gaussian": {
             "weight": paper(1.0),
             "gamma": paper(50.0),
-            "layers": ours("blocks"),
+            "layers": ours(layers),
             "cov_norm": paper("none"),
             "cov_unbiased": paper(False),
         },
@@ -39,7 +37,15 @@ METHOD = {
             "eps": ours(1e-4),
             "unbiased": paper(False),
         },
-    },
+    }
+
+
+METHOD = {
+    "title": paper("DEDA"),
+    "init": ours("real"),
+    "batch": {"classes": paper(1), "slots": ours("all")},
+    "augment": {"scale": code(None), "flip": code(0.0), "roll": code([0, 4])},
+    "terms": terms("blocks"),
     "steps": code(1000),
     "lr": ours(0.02),
     "betas": code([0.5, 0.9]),

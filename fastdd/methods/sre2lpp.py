@@ -1,7 +1,9 @@
-"""SRe2L++ (Cui et al., 2025): SRe2L from real images, with crops and flips at every size and 4,000 steps.
+"""SRe2L++ (Cui et al., 2025): SRe2L from real patches, with crops and flips at every size and 4,000 steps.
 
-The released code starts from patches of medium ease, we start from whole images of medium ease. The released
-batch is 100 classes, or all ten of CIFAR-10 and Imagenette.
+The released code starts from patches of medium ease, which are files without the program that cut them. Ours
+are RDED's crops, the best of each image, and of these the ones of medium loss (``rded.rank: medium``). With
+``init: medium`` it starts from whole images of medium ease. The released batch is 100 classes, or all ten of
+CIFAR-10 and Imagenette.
 """
 
 from ..config.sources import code, ours, paper
@@ -9,7 +11,8 @@ from .declaration import Declaration, Patch, register_method
 
 METHOD = {
     "title": paper("SRe2L++"),
-    "init": ours("medium"),
+    "init": code("rded"),
+    "rded": {"factor": ours("auto"), "images": ours(500), "crops": ours(5), "rank": code("medium")},
     "batch": {"classes": code(100), "slots": code(1)},
     "augment": {"scale": code([0.08, 1.0]), "flip": code(0.5), "roll": code([0, 4])},
     "terms": {"ce": {"weight": paper(1.0)}, "bn": {"weight": code(0.01), "first": code(10.0)}},

@@ -16,7 +16,7 @@ saving.py           writes them, on a GPU while the next one is optimized; disti
 
 from ..distilled.images import load_images, load_recovered, save_images
 from .capture import check_capture, forbids_capture
-from .init.initial import Chosen, decoder, repeated
+from .init.initial import Chosen, decoder, original_images, repeated
 from .matching.networks import matched_layers
 from .matching.real import RealImages
 from .matching.signal_of import match_signal
@@ -52,6 +52,7 @@ __all__ = [
     "naming",
     "needs",
     "needs_by_key",
+    "original_images",
     "own_terms",
     "plan",
     "real_slots",

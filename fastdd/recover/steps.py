@@ -120,8 +120,7 @@ def check_ensemble(key: str, method: Method, teachers: int) -> None:
     there = counted(teachers, "teacher")
     if not isinstance(method.ensemble, str) and method.ensemble > teachers:
         raise InputError(
-            f"{key}.ensemble is {method.ensemble}, but it uses {there}; lower it, or add some to "
-            "committee"
+            f"{key}.ensemble is {method.ensemble}, but it uses {there}; lower it, or add some to committee"
         )
     weights = method.ensemble_weights
     if not isinstance(weights, str) and method.ensemble != "first" and len(weights) != teachers:

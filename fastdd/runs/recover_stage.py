@@ -87,6 +87,7 @@ def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:
             slots,
             names=experiment.real.train.names,
             decode=recover.decoder(experiment.real.train, recipe.data, experiment.device),
+            originals=recover.original_images(experiment.real.train, recipe.data, experiment.device),
             teacher=run.teacher,
             bank=run.bank,
             size=experiment.real.shape[1:],

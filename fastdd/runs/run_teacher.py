@@ -94,8 +94,7 @@ class RunTeacher:
         bank = recover.Needs.together(needed.values()).of_bank(self.recipe.bank)
         layers = {key: (*each.pooled, *each.moments, *each.gaussians) for key, each in needed.items()}
         with recover.naming("bank.layers"):
-            kept = (teachers.layer_names(network, kind) for kind in bank.layers)
-            layers["bank.layers"] = tuple(chain.from_iterable(kept))
+            layers["bank.layers"] = tuple(teachers.mixed_layer_names(network, bank.layers))
         if bank.class_bn != "none":
             with recover.naming("bank.class_bn"):
                 layers["bank.class_bn"] = tuple(teachers.batch_norm_layers(network))

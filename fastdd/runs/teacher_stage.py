@@ -124,7 +124,7 @@ def _build_bank(run: Run, number: int, classes: range | None) -> None:
         recover.needs(terms, network) for terms in run.experiment.terms_of(number).values()
     )
     config = needed.of_bank(teacher.recipe.bank)
-    chosen = (name for kind in config.layers for name in teachers.layer_names(network, kind))
+    chosen = teachers.mixed_layer_names(network, config.layers)
     seed = derive(teacher.recipe.seed, "bank")
     kept = banks.Kept.of(network, config, {*needed.gaussians, *chosen}, seed=seed)
     with run.session.stage(f"bank{teacher.suffix}") as work:

@@ -10,7 +10,14 @@ networks themselves are in ``fastdd.models``; layer_names.py names their layers.
 from .card import Card, differences
 from .embedding import require_embedding, require_no_nan, require_taps
 from .initial_weights import initial_network
-from .layer_names import batch_norm_layers, hooked_layers, layer_names, require_layers, working_layers
+from .layer_names import (
+    batch_norm_layers,
+    hooked_layers,
+    layer_names,
+    mixed_layer_names,
+    require_layers,
+    working_layers,
+)
 from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
 from .passes import Passes, open_passes
 from .squeeze import Squeezed, save_squeezed, squeeze
@@ -36,6 +43,7 @@ __all__ = [
     "initial_network",
     "layer_names",
     "load_teacher",
+    "mixed_layer_names",
     "open_passes",
     "open_teacher",
     "require_embedding",

@@ -2,7 +2,7 @@
 
     bn.<i>         input of the i-th BatchNorm2d, in module order
     conv.<i>       input of the i-th Conv2d, in module order
-    blocks.<i>     output of the i-th residual block (torchvision's BasicBlock and Bottleneck), after its ReLU
+    blocks.<i>     output of the i-th block (see ``_blocks``)
     stages.<i>     output of the i-th stage (layer1, layer2, ...)
     module.<path>  output of the module at a path, such as module.features.3, for layers that a pattern chose
 
@@ -16,12 +16,15 @@ import copy
 import difflib
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
+from itertools import chain
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from fastdd_kernels import pooled_mean
 
+from ..config import LayerKind
 from ..errors import InputError
 
 MODULE = "module."
@@ -29,10 +32,24 @@ SIDES = (128, 192)
 """sides in pixels of two images; an axis whose length differs between them holds positions, not channels"""
 CHANNELS_FIRST = (nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 CHANNELS_LAST = (nn.LayerNorm, nn.Linear)
+BLOCKS = (
+    "BasicBlock",
+    "Bottleneck",
+    "DepthwiseSeparableConv",
+    "InvertedResidual",
+    "MBConv",
+    "FusedMBConv",
+    "DenseBlock",
+    "_DenseBlock",
+)
+"""names of the classes of blocks: of ResNets, timm's and torchvision's MobileNets, ShuffleNets and
+EfficientNets, and of DenseNets"""
+CANDIDATES = 4
+"""patterns of module paths that an error lists"""
 KINDS = {
     "bn_inputs": ("bn", "BatchNorm2d layers"),
     "conv_inputs": ("conv", "Conv2d layers"),
-    "blocks": ("blocks", "residual blocks"),
+    "blocks": ("blocks", "residual, inverted residual or dense blocks, nor convolutions with pooling"),
     "stages": ("stages", "stages layer1, layer2, ..."),
 }
 
@@ -51,23 +68,62 @@ def layer_names(network: nn.Module, layers: str | Sequence[str]) -> dict[str, st
     if not isinstance(layers, str):
         return _matching(network, layers)
     prefix, what = KINDS[layers]
-    found = [path for path, module in network.named_modules() if _is_of_kind(path, module, layers)]
+    found = _of_kind(network, layers)
     if not found:
         raise InputError(
-            f"{type(network).__name__} has no {what}; choose other layers, such as "
+            f"{type(network).__name__} has no {what}; choose module paths, such as "
             f"{working_layers(network)}, or another network"
         )
     return {f"{prefix}.{i}": path for i, path in enumerate(found)}
 
 
-def _is_of_kind(path: str, module: nn.Module, kind: str) -> bool:
+def mixed_layer_names(network: nn.Module, layers: Sequence[str]) -> list[str]:
+    """Layer names, each once, where ``layers`` holds kinds and patterns of module paths beside one another.
+
+    Raises:
+        InputError: the network has no such layers.
+    """
+    kinds = get_args(LayerKind)
+    found = (layer_names(network, each if each in kinds else (each,)) for each in layers)
+    return list(dict.fromkeys(chain.from_iterable(found)))
+
+
+def _of_kind(network: nn.Module, kind: str) -> list[str]:
+    """The paths of the modules of a kind, in the order of the network."""
+    modules = list(network.named_modules())
     if kind == "bn_inputs":
-        return isinstance(module, nn.BatchNorm2d)
+        return [path for path, module in modules if isinstance(module, nn.BatchNorm2d)]
     if kind == "conv_inputs":
-        return isinstance(module, nn.Conv2d)
+        return [path for path, module in modules if isinstance(module, nn.Conv2d)]
     if kind == "blocks":
-        return type(module).__name__ in ("BasicBlock", "Bottleneck")
-    return path.startswith("layer") and "." not in path
+        return _blocks(network)
+    return [path for path, _ in modules if path.startswith("layer") and "." not in path]
+
+
+def _blocks(network: nn.Module) -> list[str]:
+    """The paths of a network's blocks.
+
+    They are its residual, inverted residual or dense blocks, by the names that torchvision, timm and the
+    common small networks give their classes. In a network without such classes whose convolutions lie in a
+    sequence, as those of VGG and of the ConvNet do, they end at the poolings of that sequence.
+    """
+    modules = list(network.named_modules())
+    if named := [path for path, module in modules if type(module).__name__ in BLOCKS]:
+        return named
+    sequences = {
+        path.rpartition(".")[0]
+        for path, module in modules
+        if isinstance(module, nn.Conv2d) and isinstance(_parent(network, path), nn.Sequential)
+    }
+    return [
+        path
+        for path, module in modules
+        if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and path.rpartition(".")[0] in sequences
+    ]
+
+
+def _parent(network: nn.Module, path: str) -> nn.Module:
+    return network.get_submodule(path.rpartition(".")[0])
 
 
 def batch_norm_layers(network: nn.Module) -> list[str]:
@@ -113,7 +169,7 @@ def _matching(network: nn.Module, patterns: Sequence[str]) -> dict[str, str]:
             near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
             raise InputError(
                 f"{pattern!r} matches no module of {type(network).__name__}; the nearest module "
-                f"paths are {', '.join(near)}; a pattern that works is {_working_pattern(network)}"
+                f"paths are {', '.join(near)}; a pattern that works is {working_patterns(network)[0]!r}"
             )
         found |= matched
     return {f"{MODULE}{path}": path for path in paths if path in found}
@@ -128,15 +184,16 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 
 
 def working_layers(network: nn.Module) -> str:
-    """A choice of layers by module path that works for this network, such as ``layers=['features.*']``."""
-    return f"layers=[{_working_pattern(network)}]"
+    """Choices of layers by module path that work for a network, best first, such as
+    ``layers=['features.*']``."""
+    return " or ".join(f"layers=[{pattern!r}]" for pattern in working_patterns(network))
 
 
-def _working_pattern(network: nn.Module) -> str:
-    """A pattern for this network, in quotes: the children of its outermost sequence of layers.
+def working_patterns(network: nn.Module) -> list[str]:
+    """A few patterns for this network, each the children of a sequence of layers, the outermost first.
 
     A sequence that holds the last linear layer is the head and is left out. Of several sequences at one depth
-    the one with most weights is taken.
+    those with more weights come first.
     """
     linear = [path for path, module in network.named_modules() if isinstance(module, nn.Linear)][-1:]
     sequences = [
@@ -147,7 +204,7 @@ def _working_pattern(network: nn.Module) -> str:
         and len(module) > 1
         and not (linear and linear[0].startswith(f"{path}."))
     ]
-    return repr(f"{min(sequences)[2]}.*" if sequences else "*")
+    return [f"{path}.*" for *_, path in sorted(sequences)[:CANDIDATES]] or ["*"]
 
 
 # -- channels --------------------------------------------------------------------------------------

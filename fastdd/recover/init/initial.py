@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from torch import Tensor
 from ...bank import Bank
 from ...config import Data, Method
 from ...data import Dataset
+from ...data.loading.base_loader import decoding_threads
 from ...data.loading.loader import open_loader
 from ...errors import InputError
 from ...run_folder import damaged, read
@@ -32,7 +34,7 @@ from ...runtime.files import write_json
 from ...runtime.seeds import derive
 from ...teachers import Teacher
 from ..plan import Rows
-from .rded import Decode, Mosaic
+from .rded import Decode, Mosaic, Originals
 from .selection import SELECTIONS, select
 
 CHUNK = 256
@@ -65,6 +67,17 @@ def decoder(dataset: Dataset, data: Data, device: torch.device) -> Decode:
     return decode
 
 
+def original_images(dataset: Dataset, data: Data, device: torch.device) -> Originals:
+    """A function that reads images as they are stored, of whatever size."""
+
+    def read_all(positions: Tensor) -> list[Tensor]:
+        pixels = partial(dataset.reader.pixels, channels=data.channels)
+        with decoding_threads(dataset.reader.threads) as pool:
+            return [image.to(device) for image in pool.map(pixels, positions.tolist())]
+
+    return read_all
+
+
 @dataclass
 class Chosen:
     """(class, slot) rows -> uint8 images [N, C, H, W] by the rule ``method.init``.
@@ -73,7 +86,8 @@ class Chosen:
         method: the method; its ``init`` is one of SELECTIONS or rded.
         slots: number of slots of each class that need an image.
         names: names of all training images, in class order.
-        decode: reads training images.
+        decode: reads training images as the run does.
+        originals: reads them as they are stored.
         teacher: the teacher that ranks images or scores crops.
         bank: the bank of that teacher, which holds the embeddings.
         size: (H, W) of an image.
@@ -87,6 +101,7 @@ class Chosen:
     _: KW_ONLY
     names: Sequence[str]
     decode: Decode
+    originals: Originals
     teacher: Teacher
     bank: Bank
     size: tuple[int, int]
@@ -95,7 +110,9 @@ class Chosen:
     choices: dict[int, Tensor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.mosaic = Mosaic(self.method.rded, self.teacher, self.decode, size=self.size, seed=self.seed)
+        self.mosaic = Mosaic(
+            self.method.rded, self.teacher, self.decode, self.originals, size=self.size, seed=self.seed
+        )
 
     def __call__(self, rows: Rows) -> Tensor:
         if self.method.init == "rded":

@@ -1,12 +1,14 @@
-"""RDED: images tiled from the most realistic crops of real ones; nothing is optimized.
+"""RDED: images tiled from crops of real ones that the teacher chooses; nothing is optimized.
 
 From each of up to ``images`` images of a class, ``crops`` random squares are cut and resized to S / f. The
 teacher scores them by cross-entropy, padded to S with the mean color. The best crop of each image remains,
-and of these the ipc f^2 with the lowest loss; f x f of them tile an image of S x S.
+and of these the ipc f^2 with the lowest loss, or with ``rank: medium`` those nearest in rank to the median;
+f x f of them tile an image of S x S.
 
-``resample`` cuts the crops on the device, one crop each of many images in a call. Images are read at f times
-the size of the run, so that a crop is as sharp as one of the original. Only the choice is kept, a few numbers
-a slot; pixels are cut again when a slot is asked for. Cost: images x crops forward passes a class.
+Crops are cut from whole images as they are stored, or with ``source: center`` from what the run reads of
+them, at f times its size. ``resample`` cuts them on the device, one crop each of many images of a size in a
+call. Only the choice is kept, a few numbers a slot; pixels are cut again when a slot is asked for. Cost:
+images x crops forward passes a class.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from ...models.build import as_input
 from ...runtime.console import counted
 from ...runtime.seeds import generator
 from ...teachers import Teacher
+from .selection import medium
 
 CHUNK = 100
 """images scored together"""
@@ -35,6 +38,8 @@ ONE_CROP_SIDE = 64
 Decode = Callable[[Tensor, int], Tensor]
 """(positions [n] in the data set, multiple) -> uint8 [n, C, H, W] on the device, with H and W that multiple
 of the run's"""
+Originals = Callable[[Tensor], list[Tensor]]
+"""positions [n] in the data set -> n images uint8 [C, h, w] on the device, as they are stored"""
 
 
 def factor_of(config: RDED, size: tuple[int, int]) -> int:
@@ -60,7 +65,8 @@ class Mosaic:
     Attributes:
         config: number and area of the crops.
         teacher: the teacher that scores them.
-        decode: reads training images.
+        decode: reads training images as the run does.
+        originals: reads them as they are stored.
         size: (H, W) of the images that are made.
         seed: the run's seed, from which the choice of images and crops is derived.
     """
@@ -68,6 +74,7 @@ class Mosaic:
     config: RDED
     teacher: Teacher
     decode: Decode
+    originals: Originals
     _: KW_ONLY
     size: tuple[int, int]
     seed: int
@@ -106,15 +113,29 @@ class Mosaic:
             )
         draws, losses = [], []
         for part in pool.split(CHUNK):
-            images = self.decode(part, self.factor)
-            drawn = self._draw(len(part), images.shape[2], images.shape[3], random)
-            normal = self.teacher.normalize(images)
-            losses.append(torch.stack([self._loss(normal, rows, c) for rows in drawn.unbind(1)], dim=1))
-            draws.append(drawn)
+            images, crops = self._read(part), []
+            for same in images:
+                draws.append(self._draw(len(same), same.shape[2], same.shape[3], random))
+                normal = self.teacher.normalize(same)
+                each = [resample(normal, rows, self.crop_size) for rows in draws[-1].unbind(1)]
+                crops.append(torch.stack(each))
+            losses.append(torch.stack([self._loss(each, c) for each in torch.cat(crops, dim=1)], dim=1))
         loss, best = torch.cat(losses).min(1)
-        order = loss.sort(stable=True).indices[:wanted]
+        by_rank = self.config.rank == "medium"
+        order = medium(-loss, wanted) if by_rank else loss.sort(stable=True).indices[:wanted]
         rows = torch.cat(draws)[torch.arange(len(pool)), best]
         return torch.cat((pool[:, None], rows), dim=1)[order]
+
+    def _read(self, positions: Tensor) -> list[Tensor]:
+        """The images that crops are cut from, in order, as tensors uint8 [n, C, h, w] of one size each.
+
+        There is one tensor, or one an image where they differ in size.
+        """
+        if self.config.source == "center":
+            return [self.decode(positions, self.factor)]
+        images = self.originals(positions)
+        alike = len({image.shape for image in images}) == 1
+        return [torch.stack(images)] if alike else [image[None] for image in images]
 
     def _draw(self, count: int, height: int, width: int, random: torch.Generator) -> Tensor:
         """Rows of ``resample`` for random crops of ``count`` images, int64 [count, crops, 7]."""
@@ -124,9 +145,8 @@ class Mosaic:
         )
         return drawn.view(count, crops, -1)
 
-    def _loss(self, images: Tensor, rows: Tensor, c: int) -> Tensor:
-        """Cross-entropy [n] of one crop of each normalized image, on the CPU."""
-        crops = resample(images, rows, self.crop_size)
+    def _loss(self, crops: Tensor, c: int) -> Tensor:
+        """Cross-entropy [n] of normalized crops [n, C, s, s], on the CPU."""
         high, wide = self.size[0] - crops.shape[2], self.size[1] - crops.shape[3]
         padded = F.pad(crops, (wide // 2, wide - wide // 2, high // 2, high - high // 2))
         logits = self.teacher.network(as_input(padded, self.teacher.network)).float()
@@ -147,8 +167,10 @@ class Mosaic:
         """
         f, n = self.factor, len(wanted)
         ranks = (torch.arange(f * f)[:, None] * slots + torch.tensor(wanted)).flatten()
-        images = self.decode(choice[ranks, 0], f).float()
-        crops = resample(images, choice[ranks, 1:], self.crop_size).round().clamp(0, 255)
+        images = self._read(choice[ranks, 0])
+        rows = choice[ranks, 1:].split([len(same) for same in images])
+        cut = [resample(same.float(), own, self.crop_size) for same, own in zip(images, rows, strict=True)]
+        crops = torch.cat(cut).round().clamp(0, 255)
         tiles = crops.view(f, f, n, *crops.shape[1:])
         heights, widths = (_parts(side, f) for side in self.size)
         bands = [

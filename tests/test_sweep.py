@@ -294,3 +294,27 @@ def test_a_value_that_the_grid_sets_anyway_is_refused(recipe: str, tmp_path: Pat
     with pytest.raises(InputError, match=r"^--seeds 3 and student\.seeds=1 both set"):
         sweep(recipe, ["ipc=1,2"], tmp_path / "none", ["student.seeds=1"], seeds=3)
     assert grid("arms.deda.steps=1,2", overrides=["method.steps=3"]).runs  # SRe2L has the 3
+
+
+def test_later_runs_take_over_the_teacher_and_the_bank_of_the_first(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are copied where they are those that the run would make, and the run is what it is alone."""
+    out = tmp_path / "sweep"
+    sweep(recipe, ["ipc=1,2"], out)
+    said = capsys.readouterr().err
+    assert f"squeeze: the teacher is that of {out / 'ipc-1'}" in said
+    assert f"bank: the statistics are those of {out / 'ipc-1' / 'bank'}" in said
+    fastdd.run(recipe, tmp_path / "alone", ["ipc=2"])
+    assert results(out / "ipc-2") == results(tmp_path / "alone")
+
+
+def test_another_teacher_or_bank_is_not_taken_over(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep(recipe, ["teacher.lr=0.1,0.05"], tmp_path / "teachers")
+    assert "is that of" not in capsys.readouterr().err
+    sweep(recipe, ["bank.form=full,packed"], tmp_path / "banks")
+    said = capsys.readouterr().err
+    assert "the teacher is that of" in said
+    assert "the statistics are those of" not in said

@@ -15,6 +15,8 @@ disk.
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,12 +33,23 @@ from ..data.real_data import TrainingImages
 from ..errors import InputError
 from ..run_folder import read
 from ..runtime.distributed import barrier, is_main, rank, world_size
-from ..runtime.files import write_json
+from ..runtime.files import explained, temporary_name, write_json
 from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar, progress
 from ..teachers import Features, Teacher
 from .class_statistics import Kept, OpenClass
-from .store import PLAN, REMEDY, SCHEMA, ImageCounts, Plan, complete, is_whole, shards, write_shard
+from .store import (
+    PLAN,
+    REMEDY,
+    SCHEMA,
+    ImageCounts,
+    Plan,
+    complete,
+    is_whole,
+    read_manifest,
+    shards,
+    write_shard,
+)
 
 Forward = Callable[[Tensor], Features]
 """uint8 images [B, C, H, W] to their features"""
@@ -50,6 +63,7 @@ def build(
     *,
     fingerprint: str,
     classes: range | None = None,
+    earlier: Sequence[Path] = (),
 ) -> bool:
     """Build what the folder does not hold yet; the processes of torchrun share the classes.
 
@@ -60,6 +74,7 @@ def build(
         kept: which statistics are kept, and the taps of this teacher that give them.
         fingerprint: fingerprint of the teacher.
         classes: only these, for a job that is one of many; None: all.
+        earlier: folders of other banks; a finished one with the same content is copied.
 
     Returns:
         Whether the bank is whole now.
@@ -69,8 +84,12 @@ def build(
     """
     counts = torch.bincount(data.labels, minlength=len(teacher.card.classes)).tolist()
     if is_main():
-        _begin(folder, _plan(kept, teacher, data, counts=counts, fingerprint=fingerprint))
+        plan = _plan(kept, teacher, data, counts=counts, fingerprint=fingerprint)
+        if not _take_over(folder, plan, earlier):
+            _begin(folder, plan)
     barrier()
+    if is_whole(folder):
+        return True
     forward = _forward(kept, teacher)
     wanted = _unfinished(folder, _share(counts, classes or range(len(counts)), rank(), world_size()))
     total = sum(counts[c] for c in wanted)
@@ -103,6 +122,28 @@ def _plan(kept: Kept, teacher: Teacher, data: TrainingImages, *, counts: list[in
         "embeddings_per_class": kept.config.embeddings,
     }
     return cast(Plan, plan)  # the recipe's section has the keys that the type lists
+
+
+def _take_over(folder: Path, plan: Plan, earlier: Sequence[Path]) -> bool:
+    """Copy a finished bank that was built by the same plan to a folder in which none was begun.
+
+    Returns:
+        Whether there was one.
+    """
+    settings = {key: value for key, value in plan.items() if key != "shard_mb"}
+    for other in earlier:
+        if folder.exists() or not is_whole(other):
+            continue
+        manifest = read_manifest(other)
+        if json.dumps({key: manifest.get(key) for key in settings}) == json.dumps(settings):
+            copy = temporary_name(folder)
+            with explained(folder):
+                shutil.rmtree(copy, ignore_errors=True)
+                shutil.copytree(other, copy)
+                copy.replace(folder)
+            print(f"bank: the statistics are those of {other}", file=sys.stderr)
+            return True
+    return False
 
 
 def _begin(folder: Path, plan: Plan) -> None:

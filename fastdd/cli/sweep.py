@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 HELP = "run a recipe at every point of a grid of values; an interrupted sweep is continued"
 TEXT = (
     "Run a recipe at every point of a grid. Keys of the method make arms of one run, which share its "
-    "teacher, bank and control. Keys of the run, such as ipc, make runs in folders of their own, each with "
-    "its own teacher unless teacher.weights=FILE gives one. The first key goes across the figure."
+    "teacher, bank and control. Keys of the run, such as ipc, make runs in folders of their own; the teacher "
+    "and the bank of an earlier one are taken over where they are the same. The first key goes across the "
+    "figure."
 )
 
 

@@ -232,8 +232,8 @@ def _with_student_arms(tree: Tree, *, written: Collection[str], made: Collection
 
 
 def _is_of(arm: str, name: str, made: Collection[str]) -> bool:
-    """Whether an arm is the one that the recipe calls so, perhaps with additions."""
-    return arm == name or (name not in made and arm.startswith(f"{name}+"))
+    """Whether an arm is the one that the recipe calls so, perhaps with additions, or the control of one."""
+    return arm == name or (name not in made and arm.startswith((f"{name}+", f"{name}-as-")))
 
 
 def on_data_set(document: Document, name: str, overrides: Sequence[Override]) -> Document:

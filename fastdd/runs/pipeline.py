@@ -6,7 +6,7 @@ that was killed continues where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,9 +127,19 @@ STAGES = (
 
 @float32_products("fp32")  # whatever has no precision of its own in the recipe
 def run(
-    recipe: Recipe, out: Path, *, fresh: bool = False, until: str = "report", part: range | None = None
+    recipe: Recipe,
+    out: Path,
+    *,
+    fresh: bool = False,
+    until: str = "report",
+    part: range | None = None,
+    earlier: Sequence[Path] = (),
 ) -> RunResult:
-    """Run a recipe into a folder; the arguments and errors are those of ``fastdd.run``."""
+    """Run a recipe into a folder; the arguments and errors are those of ``fastdd.run``.
+
+    Args:
+        earlier: folders of finished runs of the same sweep, as ``Run`` has them.
+    """
     names = [stage.name for stage in STAGES]
     if until not in names:
         raise InputError(f"until must be one of {', '.join(names)}, got {until!r}")
@@ -137,10 +147,12 @@ def run(
     if part is not None and last.do_part is None:
         raise InputError(f"a part is one of the bank's classes or recover's units; until is {until!r}")
     with seeded(recipe.seed):
-        return _run(recipe, out, fresh=fresh, last=last, part=part)
+        return _run(recipe, out, fresh=fresh, last=last, part=part, earlier=tuple(map(RunFolder, earlier)))
 
 
-def _run(recipe: Recipe, out: Path, *, fresh: bool, last: Stage, part: range | None) -> RunResult:
+def _run(
+    recipe: Recipe, out: Path, *, fresh: bool, last: Stage, part: range | None, earlier: Sequence[RunFolder]
+) -> RunResult:
     """Check a recipe, and do its stages up to ``last``."""
     until = last.name
     shared = part is not None and not fresh  # who deletes the run must be alone in it
@@ -156,7 +168,7 @@ def _run(recipe: Recipe, out: Path, *, fresh: bool, last: Stage, part: range | N
         units=part if until == "recover" else None,
     )
     with at_work(out, command, shared=shared) if is_main() else nullcontext():
-        work = Run(experiment, begin(experiment, out, fresh=fresh, shared=shared))
+        work = Run(experiment, begin(experiment, out, fresh=fresh, shared=shared), earlier)
         for stage in STAGES[: STAGES.index(last) + 1]:
             if stage.alone and not is_main():
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,10 +27,13 @@ class Run:
     Attributes:
         experiment: recipe, device and real images.
         session: the open run folder.
+        earlier: folders of finished runs of the same sweep, whose teachers and banks are taken over where
+            they are what this run would make.
     """
 
     experiment: Experiment
     session: Session
+    earlier: Sequence[RunFolder] = ()
 
     @property
     def folder(self) -> RunFolder:

@@ -91,7 +91,7 @@ def sweep(
         for number, (run, place) in enumerate(zip(expanded.runs, folders, strict=True), 1):
             if run.folder and is_main():
                 print(f"sweep: run {number} of {len(folders)}, {run.folder}", file=sys.stderr)
-            run_pipeline(run.recipe, place)
+            run_pipeline(run.recipe, place, earlier=folders[: number - 1])
         if not is_main():
             return None
         results = _results(expanded, [read(RunFolder(place).metrics, Metrics) for place in folders])

@@ -14,9 +14,10 @@ from .. import bank as banks
 from .. import recover, teachers
 from ..data import Crop
 from ..errors import InputError
-from ..run_folder import Session
+from ..run_folder import Session, read_manifest, read_recipe
 from ..run_folder.session import Work
 from ..runtime.distributed import barrier, is_main
+from ..runtime.files import write_bytes
 from ..runtime.seeds import derive
 from ..teachers import Teacher
 from ..teachers.weights import tell
@@ -41,7 +42,7 @@ def squeeze(run: Run) -> None:
                 f"{path} is gone, the teacher from which the rest of this run was made; put it back, choose "
                 "another folder with --out, or start over with --fresh"
             )
-        if is_main() and not path.is_file():
+        if is_main() and not path.is_file() and not _take_over(run, teacher):
             with run.session.stage(f"squeeze{teacher.suffix}") as work:
                 if teacher.is_trained:
                     _train(teacher, run.session, work)
@@ -52,6 +53,27 @@ def squeeze(run: Run) -> None:
             run.folder.training_checkpoint(teacher.name).unlink(missing_ok=True)
         run.session.check_fingerprint(known, teachers.fingerprint(path))
         teacher.require_same_module(run.session)
+
+
+def _take_over(run: Run, teacher: RunTeacher) -> bool:
+    """Copy the teacher of an earlier run of the sweep, where it is the one that this run would make.
+
+    Returns:
+        Whether there was one.
+    """
+    now, recipe = run.session.manifest.fingerprints, run.experiment.recipe
+    for earlier in run.earlier:
+        other, then = read_recipe(earlier), read_manifest(earlier).fingerprints
+        config = {"": other.teacher, **other.committee}.get(teacher.name)
+        same = (config, other.data, other.seed) == (teacher.config, recipe.data, recipe.seed)
+        if not same or any(then.get(split) != now[split] for split in ("train", "test")):
+            continue
+        if (training := earlier.training(teacher.name)).is_file():
+            write_bytes(run.folder.training(teacher.name), training.read_bytes())
+        write_bytes(run.folder.teacher(teacher.name), earlier.teacher(teacher.name).read_bytes())
+        print(f"squeeze{teacher.suffix}: the teacher is that of {earlier}", file=sys.stderr)
+        return True
+    return False
 
 
 def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
@@ -136,4 +158,5 @@ def _build_bank(run: Run, number: int, classes: range | None) -> None:
             kept,
             fingerprint=teacher.fingerprint(run.session),
             classes=classes,
+            earlier=[folder.bank(teacher.name) for folder in run.earlier],
         )

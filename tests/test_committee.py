@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from safetensors import safe_open
 
 import fastdd
 from fastdd.bank import Bank
+from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.labels import MeanLogits
 from fastdd.runs.status import status
+from fastdd.runs.teacher_plan import rough
 
 RECIPE = """\
 ipc: 2
@@ -50,6 +53,48 @@ def test_each_teacher_has_weights_and_a_bank(run: Path) -> None:
     assert networks == ["resnet8", "resnet20"]
     prints = json.loads((run / "manifest.json").read_text())["fingerprints"]
     assert prints["teacher"] != prints["teacher-large"]
+
+
+def test_squeeze_says_which_teachers_it_trains_and_lists_what_there_is(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, given = tmp_path / "out", f"teacher.weights={run / 'teacher.safetensors'}"
+    command = ["squeeze", str(run.parent / "own.yaml"), given, "--out", str(out)]
+    assert main([*command, "--committee"]) == 0
+    shown = capsys.readouterr()
+    said = "squeeze: 1 of 2 teachers to be trained, about 1 s in all, without reading and testing:\n"
+    said += "  committee.large: resnet20, 1 epoch of 1,438 images, about "
+    assert re.sub(r"about \d+ s", "about 1 s", shown.err).startswith(said)
+    own, large = (out / f"teacher{suffix}.safetensors" for suffix in ("", "-large"))
+    assert re.search(rf"committee\.large +resnet20 +\d+\.\d +{re.escape(str(large))}", shown.out)
+    assert (
+        f"another recipe takes them with teacher.weights={own} committee.large.weights={large}" in shown.out
+    )
+    before = large.read_bytes()
+    assert main(command) == 0  # all are there: nothing is trained, and nothing listed
+    again = capsys.readouterr()
+    assert "to be trained" not in again.err
+    assert "another recipe" not in again.out
+    assert large.read_bytes() == before
+
+
+def test_the_rest_of_an_interrupted_training_is_told(tmp_path: Path) -> None:
+    from fastdd.models.build import build
+    from fastdd.teachers.checkpoint import Epoch, epochs_done, save
+
+    network, path = build("resnet8", 10, 1), tmp_path / "training.safetensors"
+    assert epochs_done(path) == 0
+    curve: list[Epoch] = [{"epoch": e, "lr": 0.1, "loss": 1.0, "accuracy": 0.5} for e in (1, 2)]
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    save(path, "owner", curve, network=network, optimizer=optimizer, average=None)
+    assert epochs_done(path) == 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.2, "1 s"), (89, "89 s"), (90, "2 min"), (7200, "2.0 h"), (40_000, "11 h")]
+)
+def test_estimates_in_words(seconds: float, text: str) -> None:
+    assert rough(seconds) == text
 
 
 def test_the_status_counts_every_teacher_and_unit(run: Path) -> None:

@@ -36,6 +36,13 @@ def add(commands: Commands) -> None:
     for name, text in STAGE_HELP.items():
         stage = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         run_arguments(stage)
+        if name == "squeeze":
+            stage.add_argument(
+                "--committee",
+                action="store_true",
+                help="then list the teachers, of which what is missing was trained, with the overrides that "
+                "give them to other recipes",
+            )
         if name in PARTS:
             stage.add_argument(
                 f"--{PARTS[name]}",
@@ -115,7 +122,28 @@ def run_stage(arguments: argparse.Namespace) -> None:
         print_result(result)
         refuse_diverged(result.metrics.diverged(), DIVERGED)
     else:
+        if getattr(arguments, "committee", False):
+            _print_teachers(result)
         print(f"{until} done: {result.path}{_next(arguments, result)}")
+
+
+def _print_teachers(result: RunResult) -> None:
+    """The teachers that the run uses, a row each, and the overrides with which another recipe takes them."""
+    from rich.table import Table
+
+    from ..run_folder import read_recipe
+    from ..teachers.weights import read_weights
+
+    recipe = read_recipe(result.folder)
+    rows, overrides = Table("teacher", "network", "accuracy %", "file", box=None, header_style="bold"), []
+    for name, config in {"": recipe.teacher, **recipe.committee}.items():
+        key, path = f"committee.{name}" if name else "teacher", result.folder.teacher(name)
+        card = read_weights(f"{key}.weights", path).card
+        accuracy = "-" if card is None or card.accuracy is None else f"{100 * card.accuracy:.1f}"
+        rows.add_row(key, config.network, accuracy, str(path))
+        overrides.append(f"{key}.weights={path}")
+    show_table(rows)
+    say(f"another recipe takes them with {shlex.join(overrides)}")
 
 
 def _next(arguments: argparse.Namespace, result: RunResult) -> str:

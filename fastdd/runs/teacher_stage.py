@@ -23,18 +23,21 @@ from ..teachers import Teacher
 from ..teachers.weights import tell
 from .run import Run
 from .run_teacher import RunTeacher
+from .teacher_plan import announcement, planned_trainings
 
 # -- squeeze -------------------------------------------------------------------------------------
 
 
 def squeeze(run: Run) -> None:
     """Put into the run folder the teachers that it lacks: given ones, or ones trained here by the main
-    process.
+    process. With a committee it is said beforehand which are to be trained, and about how long that takes.
 
     Raises:
         InputError: a teacher's accuracy is below ``minimum_accuracy``, it is not the one that the run began
             with, or the one that the run trained is gone.
     """
+    if is_main() and run.experiment.recipe.committee and (planned := planned_trainings(run)):
+        print(announcement(planned, len(run.experiment.teachers)), file=sys.stderr)
     for teacher in run.experiment.teachers:
         path, known = run.folder.teacher(teacher.name), f"teacher{teacher.suffix}"
         if teacher.is_trained and known in run.session.manifest.fingerprints and not path.is_file():

@@ -8,6 +8,7 @@ networks themselves are in ``fastdd.models``; layer_names.py names their layers.
 """
 
 from .card import Card, differences
+from .checkpoint import epochs_done
 from .embedding import require_embedding, require_no_nan, require_taps
 from .initial_weights import initial_network
 from .layer_names import (
@@ -38,6 +39,7 @@ __all__ = [
     "batch_norm_layers",
     "decay_groups",
     "differences",
+    "epochs_done",
     "fingerprint",
     "hooked_layers",
     "initial_network",

@@ -24,6 +24,7 @@ from .load import separate_tensors
 from .training import WeightAverage
 
 MOMENTUM = "momentum_buffer"  # torch.optim.SGD's name
+REMEDY = "delete it to train from the start"
 
 
 class Epoch(TypedDict):
@@ -50,6 +51,17 @@ class _State(TypedDict):
 def training_identity(*settings: JsonValue) -> str:
     """A hash of everything that a training depends on."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def epochs_done(path: Path) -> int:
+    """The epochs that the training of a checkpoint has finished; 0 where there is no file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    if not path.is_file():
+        return 0
+    return len(TensorFile(path, REMEDY).note(METADATA_KEY, _State)["curve"])
 
 
 def save(
@@ -103,7 +115,7 @@ def restore(
     if not path.is_file():
         return []
     groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, MOMENTUM: {}}
-    file = TensorFile(path, "delete it to train from the start")
+    file = TensorFile(path, REMEDY)
     state = file.note(METADATA_KEY, _State)
     if state["owner"] != owner:
         raise InputError(

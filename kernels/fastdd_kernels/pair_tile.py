@@ -69,8 +69,8 @@ def _squares(
     """d^2 [G, n, k], and the pairs that are at no distance; None if there are none.
 
     In float32 the product errs in proportion to <x, y>. Only near pairs, where that is most of the scale,
-    could miss the bound, and only a block that has one is computed in float64. On a GPU, where looking would
-    mean waiting, every block is.
+    could miss the bound, and only a group that has one is computed in float64. On a GPU, where looking would
+    mean waiting, every group is.
     """
     scale = x_square.unsqueeze(-1) + y_square.unsqueeze(-2)
     double = precision == "high" and x.dtype == torch.float32
@@ -79,11 +79,12 @@ def _squares(
     else:
         square = torch.sub(scale, multiply(x, y.mT, precision), alpha=2)
     if not x.is_cuda and square.numel():
-        nearest = float((square / scale).amin())
-        if nearest > (0.5 if double else 4 * torch.finfo(x.dtype).eps):  # false for NaN, and for two zeros
+        far = 0.5 if double else 4 * torch.finfo(x.dtype).eps
+        near = ~((square / scale).amin((1, 2)) > far)  # true for NaN, and for two zeros
+        if not near.any():
             return square, None
         if double:
-            square = torch.sub(scale, exact_product(x, y, precision), alpha=2)
+            square[near] = torch.sub(scale[near], exact_product(x[near], y[near], precision), alpha=2)
     return square, _coincident(square, scale)
 
 

@@ -28,7 +28,7 @@ from .autograd import Context
 from .dispatch import HAS_TRITON, uses_triton
 from .pair_tile import slope as slope_of_block
 from .pair_tile import torch_tile
-from .product import multiply
+from .product import add_product, multiply
 
 if HAS_TRITON:
     from .gpu.pairs import pair_tile
@@ -39,6 +39,12 @@ Options = tuple[str, bool, str]
 
 _CACHED = 1 << 20  # numbers of y worked on at a time: 4 MB of float32, which a CPU's cache holds
 _PAIRS = 1 << 22  # pairs alive at a time; a few temporaries of this many numbers
+_PAIRS_OF_A_CPU = 1 << 18  # pairs of several groups: the passes over them stay in a CPU's cache
+_ROWS, _COLUMNS = (
+    1 << 10,
+    1 << 11,
+)  # largest block of one group on a CPU: 8 MB, in one buffer used again and again
+_ALIGNED = 16  # columns of such a block come in whole lines of memory, or the product takes a fifth longer
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -64,19 +70,30 @@ def pair_sums_reference(
 def _blocks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice, slice]]:
     """Groups, rows of x and rows of y of each block, so that y fits the cache and the pairs fit in memory."""
     (G, n, D), m = x.shape, y.shape[1]
-    # A GPU is filled by large blocks, whatever its cache; the product of one group keeps to the cache itself,
-    # and needs fewer temporaries.
-    whole = x.is_cuda or G == 1
-    pairs = _PAIRS if x.is_cuda or G > 1 else 2 * _PAIRS
-    rows = min(n, pairs // 16)
-    columns = pairs // max(rows, 1)
-    columns = min(m, max(16, columns if whole else min(columns, _CACHED // max(D, 1))))
-    limit = _PAIRS // max(rows * columns, 1)
-    groups = max(1, limit if whole else min(limit, _CACHED // max(columns * D, 1)))
+    if x.is_cuda:  # filled by large blocks, whatever its cache
+        rows = min(n, _PAIRS // 16)
+        columns = min(m, max(16, _PAIRS // max(rows, 1)))
+        groups = max(1, _PAIRS // max(rows * columns, 1))
+    elif G == 1:  # one large product after the other
+        groups, rows = 1, min(n, _ROWS)
+        parts = -(-m // min(_COLUMNS, max(_ALIGNED, _PAIRS // max(rows, 1))))
+        columns = -(-m // max(parts * _ALIGNED, 1)) * _ALIGNED
+    else:
+        rows = min(n, _PAIRS // 16)
+        columns = min(m, max(16, min(_PAIRS // max(rows, 1), _CACHED // max(D, 1))))
+        groups = max(1, min(_PAIRS, _PAIRS_OF_A_CPU) // max(rows * columns, 1))
     for group in range(0, G, groups):
         for row in range(0, n, max(rows, 1)):
             for column in range(0, m, max(columns, 1)):
                 yield slice(group, group + groups), slice(row, row + rows), slice(column, column + columns)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor, precision: str) -> None:
+    """Add a b [G, n, D] to the total; that of one group needs no buffer."""
+    if len(a) == 1 and not a.is_cuda:
+        add_product(total[0], a[0], b[0], alpha=1, precision=precision)
+    else:
+        total.add_(multiply(a, b, precision))
 
 
 def _sweep(
@@ -114,7 +131,7 @@ def _sweep(
         sums[groups, rows].add_(total)
         if slope is not None:
             row_sum[groups, rows].add_(slope.sum(-1))
-            grad[groups, rows].add_(multiply(slope, other, precision))
+            _add_product(grad[groups, rows], slope, other, precision)
     if need_slope and kind == "distance":
         grad.neg_().addcmul_(x, row_sum.unsqueeze(-1))
     return sums, grad

@@ -10,7 +10,7 @@ from kernel_checks import EPS32, leaf, randn
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from fastdd_kernels import dispatch
+from fastdd_kernels import dispatch, pair_tile
 from fastdd_kernels import pairs as module
 from fastdd_kernels.pairs import Kind, pair_sums, pair_sums_reference
 
@@ -77,6 +77,33 @@ def test_blocks_cover_every_pair_once(
         part += 1
         assert part.numel() <= max(4096, 16 * 256)
     assert (seen == 1).all()
+
+
+def test_one_group_on_a_cpu_is_put_together_from_large_blocks() -> None:
+    x, y = leaf(randn(1, 1100, 3)), leaf(randn(1, 4100, 3, seed=1))
+    blocks = list(module._blocks(x, y))
+    assert len(blocks) == 2 * 3
+    assert all(columns.start % 16 == 0 for _, _, columns in blocks)
+    sums, truth = pair_sums(x, y), torch.cdist(x, y).sum(2)
+    torch.testing.assert_close(sums, truth, rtol=1e-12, atol=0)
+    for a, b in zip(gradients(sums, x, y), gradients(truth, x, y), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-10)
+
+
+def test_only_groups_with_near_pairs_take_a_product_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = randn(5, 4, 64, dtype=torch.float32), randn(5, 30, 64, seed=1, dtype=torch.float32)
+    x[3, 2] = y[3, 7] + 1e-4
+    exact, groups = pair_tile.exact_product, []
+
+    def counted(a: Tensor, b: Tensor, precision: str) -> Tensor:
+        groups.append(len(a))
+        return exact(a, b, precision)
+
+    monkeypatch.setattr(pair_tile, "exact_product", counted)
+    sums = pair_sums(x, y)
+    assert groups == [1]
+    truth = torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist").sum(2)
+    torch.testing.assert_close(sums.double(), truth, rtol=1e-5, atol=0)
 
 
 def test_near_pairs_are_exact_and_twins_coincide(device: torch.device) -> None:

@@ -56,6 +56,29 @@ def test_order_one_is_the_package(n: int, D: int) -> None:
     assert vendi_score(x).item() == pytest.approx(package.score_X(x.numpy()), rel=1e-10)
 
 
+@pytest.mark.parametrize("q", [1.0, 1.5, math.inf])
+@pytest.mark.parametrize(
+    ("n", "D", "rank"), [(300, 270, 1), (300, 270, 10), (260, 400, 260), (600, 256, 256)]
+)
+def test_large_kernels_of_float32_rows_are_within_the_stated_error(
+    q: float, n: int, D: int, rank: int
+) -> None:
+    x = (randn(n, rank) @ randn(rank, D, seed=1)).float()
+    x[-20:] *= 1e-25  # rows whose squares float32 does not hold
+    for rows in (x[:-20].contiguous(), x):
+        score = vendi_score(rows, q)
+        assert score.dtype == torch.float32
+        assert score.item() == pytest.approx(vendi_score(rows.double(), q).item(), rel=1e-4)
+
+
+def test_only_large_float32_rows_without_a_gradient_take_float32_eigenvalues() -> None:
+    large, narrow = randn(300, 260).float(), randn(300, 200).float()
+    for x in (large, narrow, large.double(), large.clone().requires_grad_()):
+        for q in (0.5, 1.0):
+            single = x is large and q == 1.0
+            assert module._eigenvalues(x, q).dtype == (torch.float32 if single else torch.float64)
+
+
 @pytest.mark.parametrize("q", [1.0, 2.0])
 @pytest.mark.parametrize(("n", "D"), [(6, 9), (9, 4)])
 def test_gradient(q: float, n: int, D: int) -> None:

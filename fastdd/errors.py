@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -17,9 +18,20 @@ class InputError(ValueError):
 
 @contextmanager
 def refusals_explained() -> Iterator[None]:
-    """Turn the system's refusal to open or write a file in a block into an InputError that names the file."""
+    """Turn the system's refusal to open or write a file in a block into an InputError that names the file.
+
+    Every command and every function of the API that reads or writes files runs inside.
+    """
     try:
         yield
+    except UnicodeEncodeError as error:
+        encoding = sys.getfilesystemencoding()
+        if error.encoding != encoding or encoding == "utf-8":
+            raise
+        letters = error.object[error.start : error.end]
+        raise InputError(
+            f"names of files are in {encoding} here, which lacks {letters!r}; start with PYTHONUTF8=1"
+        ) from error
     except OSError as error:
         if error.filename is None:
             raise

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import fastdd
 from fastdd.bank import Bank
 from fastdd.cli import main
+from fastdd.distilled.images import how_to_redo
 from fastdd.errors import InputError
 from fastdd.run_folder import RunFolder, TensorFile, read, reading
 from fastdd.runtime.files import write_tensors
@@ -234,6 +235,54 @@ def test_aliases_in_the_recipe_of_a_run_are_no_bomb(out: Path, capsys: pytest.Ca
     (out / "recipe.yaml").write_text("\n".join(["l0: &l0 [x]", *lists]))
     assert "recipe.yaml is damaged (it is not valid YAML: line 2" in refused(capsys, "status", out)
     assert "recipe.yaml is damaged" in refused(capsys, "run", out.parent / "tiny.yaml", "--out", out)
+
+
+def test_times_that_a_new_manifest_does_not_know_are_not_told(
+    out: Path, capsys: pytest.CaptureFixture[str], one_thread: None
+) -> None:
+    (out / "manifest.json").unlink()
+    assert main(["run", str(out.parent / "tiny.yaml"), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "seconds:" not in told
+    assert " 0.0 " not in told
+    assert main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "for all stages" not in page
+    assert "<h2>Time</h2>" not in page
+
+
+def test_a_folder_in_the_place_of_an_image_is_moved_away(
+    out: Path, capsys: pytest.CaptureFixture[str], one_thread: None
+) -> None:
+    image, again = (
+        RunFolder(out).image("deda", "3", 1, "png"),
+        ("run", out.parent / "tiny.yaml", "--out", out),
+    )
+    whole = image.read_bytes()
+    image.unlink()
+    image.mkdir()
+    text = refused(capsys, *again)
+    assert (
+        f"{image} is a folder, where an image belongs; move it away, then delete {out}/recover/deda/" in text
+    )
+    image.rmdir()
+    Path(text.split("delete ")[1].split(" and start")[0]).unlink()
+    assert main([str(word) for word in again]) == 0
+    assert image.read_bytes() == whole
+
+
+def test_an_image_whose_unit_is_not_finished_needs_no_deletion(
+    out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(out)
+    run.image("deda", "3", 1, "png").write_bytes(b"x")
+    for log in run.units("deda"):
+        log.unlink()
+    export = ("export", out, "--arm", "deda", "--to", "imagefolder", "--out", out.parent / "set")
+    assert "; start the same `fastdd run` command again, which makes it" in refused(capsys, *export)
+    run.data.write_bytes(b"")  # it tells which unit an image is of
+    text = how_to_redo(run.image("deda", "3", 1, "png"))
+    assert text.endswith(f"{run.data} is damaged (it is empty); {reading.DELETE}")
 
 
 def test_a_bank_of_another_teacher_is_deleted_and_not_the_run(out: Path) -> None:

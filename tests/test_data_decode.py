@@ -75,6 +75,47 @@ def test_sixteen_bits_are_rounded_to_eight() -> None:
     assert torch.equal(got[1].double(), torch.from_numpy(expected))
 
 
+def sixteen_bits(values: np.ndarray, color: int) -> bytearray:
+    """A PNG of 16-bit numbers [H, W, samples], which PIL does not write in color."""
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    return png(*values.shape[:2], rows, depth=16, color=color)
+
+
+@pytest.mark.parametrize(("color", "samples"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sixteen_bits_of_every_kind_are_rounded(color: int, samples: int, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, samples), dtype=np.uint16)
+    levels = torch.from_numpy(np.rint(values * 255.0 / 65535)).permute(2, 0, 1)
+    shown = levels[:1].expand(3, -1, -1) if samples < 3 else levels[:3]
+    if channels == 1:
+        shown = torch.tensordot(torch.tensor([0.299, 0.587, 0.114]).double(), shown, 1)[None]
+    got = decode(sixteen_bits(values, color), channels)
+    assert got.dtype == torch.uint8
+    assert float((got - shown).abs().max()) <= (1 if channels == 1 and samples > 2 else 0.5)
+
+
+@pytest.mark.parametrize("transparency", [3, bytes(range(256))])
+def test_transparency_of_a_palette_is_dropped_as_pil_drops_it(transparency: int | bytes) -> None:
+    data = encoded(smooth(), "PNG", "P", transparency=transparency)
+    assert torch.equal(decode(data, 3), by_pil(data, "RGB"))
+
+
+def test_of_several_pictures_in_a_jpeg_the_first_is_taken_as_pil_takes_it() -> None:
+    """Telephones add a second picture of depth or brightness."""
+    other = Image.fromarray(smooth()[::-1].copy())
+    data = encoded(smooth(), "MPO", save_all=True, append_images=[other])
+    assert torch.equal(decode(data, 3), by_pil(data, "RGB"))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "WEBP"])
+def test_animations_are_refused(kind: str) -> None:
+    frames = [Image.fromarray(smooth()[:, :: 1 - 2 * turned].copy()) for turned in (1, 0, 1)]
+    data = encoded(smooth(), kind, save_all=True, append_images=frames)
+    told = "is an animated PNG of 4 frames" if kind == "PNG" else "is neither a JPEG nor a PNG"
+    with pytest.raises(BadImage, match=told):
+        decode(data, 3)
+
+
 def test_exif_orientation_is_not_applied() -> None:
     exif = Image.Exif()
     exif[0x112] = 6  # turn by 90 degrees

@@ -48,8 +48,9 @@ def test_scores_of_a_runs_set(
     assert str(scores) in out
     assert str(students) in out
     found = content(scores)
-    assert (found["weight"], found["steps"], found["batch"]) == (0.5, 10, 20)
-    network = found["networks"]["resnet8"]
+    (network,) = found["scores"]
+    assert (network["network"], network["weight"]) == ("resnet8", 0.5)
+    assert (network["steps"], network["batch"]) == (10, 20)
     groups = network["accuracies"]
     assert {name: group["arm"] for name, group in groups.items()} == {
         "real_hard": "full",
@@ -93,7 +94,8 @@ def test_scores_of_a_runs_set(
     assert main(command) == 0
     assert scores.read_bytes() == before
     assert main([*command, "--weight", "1"]) == 0
-    weighed = content(scores)["networks"]["resnet8"]
+    first, weighed = content(scores)["scores"]
+    assert (first, weighed["weight"]) == (network, 1.0)  # those of another weight stay
     assert weighed["label_robust"]["score"] == pytest.approx(on_the_scale(gain))
     assert weighed["augmentation_robust"]["score"] == pytest.approx(on_the_scale(gain))
     monkeypatch.undo()
@@ -122,13 +124,12 @@ def test_a_folder_of_anybodys_by_epochs(
     changes = ["epochs=2", "test_every=1", "batch=8", "shuffle_patches=2", "lr=0.001"]
     assert main(["robust", str(bare), *given, *protocol, *changes]) == 0
     assert "each 6 steps of 8 images" in capsys.readouterr().out
-    assert content(tmp_path / "s.json")["steps"] == 6
+    (scores,) = content(tmp_path / "s.json")["scores"]
+    assert (scores["network"], scores["steps"]) == ("convnet1", 6)
     trained = content(tmp_path / "s-students.json")["students"]
     assert [entry["arm"] for entry in trained] == ["full", "bare", "bare", "random", "bare", "random"]
     assert {entry["curve"][-1][0] for entry in trained} == {6}
-    texts = [
-        group["text"] for group in content(tmp_path / "s.json")["networks"]["convnet1"]["accuracies"].values()
-    ]
+    texts = [group["text"] for group in scores["accuracies"].values()]
     assert "2 x 2 patches shuffled" in texts[2]
     for plain in texts[4:]:
         assert "patches" not in plain
@@ -140,6 +141,23 @@ def test_a_folder_of_anybodys_by_epochs(
             ),
             CPU,
         )
+
+
+def test_scores_of_other_networks_protocols_and_weights_stay_in_the_file(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "s.json"
+    command = ["robust", str(run), "--arm", "deda", "--seeds", "1", "--json", str(file)]
+    variants = (["steps=2"], ["steps=3"], ["steps=2", "--weight", "0"], ["steps=2", "--student", "convnet1"])
+    for number, variant in enumerate(variants, 1):
+        before = content(file)["scores"] if file.exists() else []
+        assert main([*command, *variant]) == 0
+        found = content(file)["scores"]
+        assert (found[:-1], len(found)) == (before, number)
+    monkeypatch.setattr("fastdd.evaluate.results_file.train_student", None)
+    whole = file.read_bytes()
+    assert main([*command, *variants[0]]) == 0
+    assert file.read_bytes() == whole
 
 
 def test_what_does_not_fit_is_said_before_the_first_student(

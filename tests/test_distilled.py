@@ -109,6 +109,16 @@ def test_numbered_folders_are_class_numbers(tmp_path: Path) -> None:
         distilled.classes_of(["ant", "bee", "cow"])
 
 
+def test_classes_of_which_a_set_has_no_images_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distilled = open_set(class_folders(tmp_path, ("cat", "emu")))
+    assert distilled.classes_of(["cat", "emu"]).tolist() == [0, 0, 1, 1]
+    assert "none of" not in capsys.readouterr().err
+    assert distilled.classes_of(["ant", "cat", "dog", "emu"]).tolist() == [1, 1, 3, 3]
+    assert "has images of 2 of the 4 real classes, none of 'ant', 'dog'" in capsys.readouterr().err
+
+
 def test_other_classes_are_shown(tmp_path: Path) -> None:
     distilled = open_set(class_folders(tmp_path, ("ant", "bee")))
     assert distilled.classes_of(["bee", "cow", "ant"]).tolist() == [2, 2, 0, 0]

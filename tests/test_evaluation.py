@@ -15,7 +15,7 @@ from torchvision.io import encode_png
 from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.evaluate.evaluation import EvaluationRequest, open_evaluation
-from fastdd.models.build import outline
+from fastdd.models.outline import outline
 from fastdd.models.student_names import students
 
 CPU = torch.device("cpu")

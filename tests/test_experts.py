@@ -67,7 +67,7 @@ def test_a_flat_network_computes_what_its_module_does() -> None:
 
 
 def test_networks_with_batch_norm_are_refused_because_weights_alone_do_not_say_what_they_compute() -> None:
-    with pytest.raises(InputError, match=r"networks.network: .* statistics .* convnet3"):
+    with pytest.raises(InputError, match=r"networks.network: .* statistics .* convnet"):
         FlatNetwork(build("resnet8", 3), "networks.network")
 
 

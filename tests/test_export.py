@@ -348,6 +348,42 @@ def test_every_export_is_read_as_the_set_that_it_is_of(run: Path, tmp_path: Path
     assert found.classes_of(["emu", "dog", "cat"]).tolist() == [2, 2, 2, 1, 1, 1, 0, 0, 0]
 
 
+@pytest.mark.parametrize("form", ["webdataset", "parquet", "hf", "imagefolder"])
+def test_soft_labels_go_along_with_an_export_of_an_export(run: Path, tmp_path: Path, form: str) -> None:
+    if form in ("parquet", "hf"):
+        pytest.importorskip("pyarrow")
+    first = export(open_set(run), form, tmp_path / "first", shard_mb=0.02)
+    again = export(open_set(first), "imagefolder", tmp_path / "again")
+    assert torch.equal(load_file(again / "labels.safetensors")["logits"], logits())
+    assert "the teacher's logits of each image" in (again / "README.md").read_text()
+
+
+def test_soft_labels_of_an_export_that_are_not_of_its_images_are_refused(run: Path, tmp_path: Path) -> None:
+    out = export(open_set(run), "imagefolder", tmp_path / "out")
+    (out / "train/cat/00000.png").unlink()
+    with pytest.raises(InputError, match=r"'logits' is \[9, 3\], expected \[8, n\].*export the set again"):
+        open_set(out)
+    write_tensors(out / "labels.safetensors", {"other": torch.zeros(3)})  # somebody else's file
+    assert open_set(out).logits is None
+    shards = export(open_set(run), "webdataset", tmp_path / "shards")
+    (shard,) = shards.glob("*.tar")
+    content = shard.read_bytes()
+    at = content.index(b"\x93NUMPY")
+    shard.write_bytes(content[:at] + b"X" + content[at + 1 :])
+    with pytest.raises(InputError, match=r"logits\.npy is no array .*export the set again"):
+        open_set(shards)
+
+
+def test_an_export_says_which_soft_labels_stay_behind(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "labels/deda.safetensors").unlink()
+    (run / "labels/deda").mkdir()
+    export(open_set(run), "imagefolder", tmp_path / "out")
+    assert "its soft labels are of augmented views" in capsys.readouterr().err
+    assert str(run / "labels/deda") not in (tmp_path / "out/README.md").read_text()
+
+
 @pytest.mark.parametrize("form", ["webdataset", "parquet"])
 def test_a_damaged_export_is_one_line(run: Path, tmp_path: Path, form: str) -> None:
     pytest.importorskip("pyarrow")

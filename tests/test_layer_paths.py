@@ -183,7 +183,7 @@ def test_the_error_for_blocks_suggests_a_pattern_that_works(name: str) -> None:
     pattern = CASES[name].suggested
     with pytest.raises(InputError, match="no residual, inverted residual or dense blocks") as caught:
         layer_names(network, "blocks")
-    assert f"layers=['{pattern}']" in str(caught.value)
+    assert f"such as ['{pattern}']" in str(caught.value)
     names = layer_names(network, (pattern,))
     assert len(names) > 1
     require_layers(made(name).to("meta"), list(names), (3, 32, 32))

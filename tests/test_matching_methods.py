@@ -10,7 +10,7 @@ import pytest
 import fastdd
 from fastdd.config import Match, Method
 from fastdd.errors import InputError
-from fastdd.models.student_names import network_for
+from fastdd.models.outline import network_for
 from fastdd.recipes.resolve import resolve
 from fastdd.recover.matching.features import layer_weights
 from fastdd.runs.experiment import check
@@ -257,18 +257,19 @@ def test_the_added_share_has_a_source() -> None:
 
 def test_convnet_is_the_network_whose_depth_fits_the_images() -> None:
     for side, name in ((8, "convnet1"), (32, "convnet3"), (64, "convnet4"), (128, "convnet5")):
-        assert network_for("key", "convnet", (3, side, side)) == name
+        assert network_for("key", "convnet", 10, (3, side, side)) == name
     for name in ("convnet3", "resnet18", "mine:network"):
-        assert network_for("key", name, (3, 32, 32)) == name
+        assert network_for("key", name, 10, (3, 32, 32)) == name
 
 
 @pytest.mark.parametrize(("shape", "fits"), [((3, 224, 224), 128), ((3, 64, 80), 64), ((1, 7, 7), 8)])
 def test_sizes_without_a_convnet_are_refused(shape: tuple[int, int, int], fits: int) -> None:
     with pytest.raises(InputError) as caught:
-        network_for("arms.dm.match.networks.network", "convnet", shape)
+        network_for("arms.dm.match.networks.network", "convnet", 10, shape, sizes=lambda side: True)
     assert str(caught.value) == (
         f"arms.dm.match.networks.network: there is no ConvNet for images of {shape[1]} x {shape[2]} pixels, "
-        f"only for sides of 8, 16, 32, 64, 128, 256; set data.size to {fits}, or name another network"
+        f"only for sides of 8, 16, 32, 64, 128, 256; set data.size to {fits}, or choose another network, "
+        "such as resnet20"
     )
 
 

@@ -77,6 +77,20 @@ def test_what_may_not_be_read_is_named(
     assert not (tmp_path / "out" / "teacher.safetensors").exists()
 
 
+def test_an_image_of_a_run_that_may_not_be_read_needs_its_permissions_alone(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    export = ("export", str(run), "--arm", "deda", "--to", "imagefolder", "--out", str(tmp_path / "set"))
+    again = ("run", str(finished.parent / "tiny.yaml"), "--out", str(run))
+    with closed(run / "images/deda/3/00001.png"):
+        for command in (("report", str(run)), export, again):
+            assert main(list(command)) == 2
+            line = capsys.readouterr().err.strip().splitlines()[-1]
+            assert "images/deda/3/00001.png exists and cannot be read (Permission denied); change its" in line
+            assert "delete" not in line
+
+
 # -- names of classes --------------------------------------------------------------------------------
 
 
@@ -102,7 +116,7 @@ def test_names_in_utf8_where_the_locale_has_none(
     pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     recipe, out = pets_recipe(renamed(pets, "café".encode())), tmp_path / "out"
-    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
     def said(*words: object, status: int = 2) -> str:
         process = subprocess.run(
@@ -122,4 +136,9 @@ def test_names_in_utf8_where_the_locale_has_none(
     assert "done" in said("status", out, status=0)
     assert "start with PYTHONUTF8=1" in said("data", "check", pets, status=1)
     assert "start with PYTHONUTF8=1" in said("report", out)
+    program = f"from fastdd.report import report\nreport({str(out)!r})"
+    process = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", timeout=120
+    )
+    assert process.stderr.splitlines()[-1].startswith("fastdd.errors.InputError: names of files are in ascii")
     assert "start with PYTHONUTF8=1" in said("export", out, "--to", "imagefolder", "--out", tmp_path / "set")

@@ -430,7 +430,7 @@ def test_committees_share_the_images_and_the_training() -> None:
 
 
 def test_the_networks_take_the_images() -> None:
-    from fastdd.models.build import outline
+    from fastdd.models.outline import outline
 
     wanted = {}
     for dataset, (classes, side) in DATASETS.items():

@@ -28,7 +28,8 @@ from fastdd.evaluate import (
 from fastdd.evaluate.batches import shuffle_patches, siamese_batch
 from fastdd.evaluate.randaugment import TABLES, randaugment
 from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
-from fastdd.models.build import build, network_builder, outline, to_device
+from fastdd.models.build import build, network_builder, to_device
+from fastdd.models.outline import outline
 from fastdd.protocols import SettledStudent, settle_student
 from fastdd.teachers import Card, Teacher
 from fastdd_kernels import siamese_augment, siamese_draws

@@ -17,7 +17,8 @@ from torchvision import models
 from fastdd.config import Teacher as TeacherConfig
 from fastdd.data import open_dataset
 from fastdd.errors import InputError
-from fastdd.models.build import build, outline
+from fastdd.models.build import build
+from fastdd.models.outline import outline
 from fastdd.runtime.files import write_tensors
 from fastdd.teachers import (
     Card,

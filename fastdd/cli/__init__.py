@@ -116,10 +116,6 @@ def _told(error: BaseException) -> str | None:
         return str(error)
     if _out_of_memory(error):
         return _MEMORY
-    encoding = sys.getfilesystemencoding()
-    if isinstance(error, UnicodeEncodeError) and error.encoding == encoding != "utf-8":
-        letters = error.object[error.start : error.end]
-        return f"names of files are in {encoding} here, which lacks {letters!r}; start with PYTHONUTF8=1"
     return None
 
 

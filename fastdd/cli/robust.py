@@ -54,8 +54,8 @@ def add(commands: Commands) -> None:
     robust.add_argument(
         "--json",
         metavar="FILE",
-        help="the file of scores (default: robust-HASH.json in SET); the students of X.json are in "
-        "X-students.json",
+        help="the file of scores, which keeps those of other weights and networks (default: "
+        "robust-HASH.json in SET); the students of X.json are in X-students.json",
     )
     robust.set_defaults(run=_robust)
 

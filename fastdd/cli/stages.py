@@ -188,10 +188,12 @@ def print_result(result: RunResult) -> None:
         say(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
     if metrics.full_set_left_out is not None:
         say(f"the whole training set is left out: {metrics.full_set_left_out}")
-    others = {
-        name: s for name, s in _seconds(result).items() if name in ("squeeze", "bank", "experts", "report")
-    }
-    say("seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in others.items()))
+    known = _seconds(result)
+    others = [
+        f"{name} {known[name]:.1f}" for name in ("squeeze", "bank", "experts", "report") if name in known
+    ]
+    if others:
+        say(f"seconds: {', '.join(others)}")
     page = result.folder.report
     say(
         f"open {page}"
@@ -237,7 +239,7 @@ def _print_arms(result: RunResult) -> None:
             f"{arm.coverage:.3f}",
             f"{arm.vendi:.2f}",
             f"{arm.cosine:.3f}",
-            f"{seconds.get(f'recover {name}', 0.0):.1f}",
+            _shown(seconds.get(f"recover {name}")),
             _training_seconds(result, name),
         )
     if (full := metrics.full_set) is not None:
@@ -251,7 +253,14 @@ def _training_seconds(result: RunResult, arm: str) -> str:
     from ..run_folder.results import stage_of
 
     stages = [stage_of("students", student, arm) for student in ("", *result.metrics.students)]
-    return f"{sum(_seconds(result).get(stage, 0.0) for stage in stages):.1f}"
+    seconds = _seconds(result)
+    known = [seconds[stage] for stage in stages if stage in seconds]
+    return _shown(sum(known) if known else None)
+
+
+def _shown(seconds: float | None) -> str:
+    """Seconds as a cell of the table; a manifest that was deleted and written again knows none."""
+    return "-" if seconds is None else f"{seconds:.1f}"
 
 
 def _accuracies(metrics: Metrics) -> dict[str, dict[str, str]]:

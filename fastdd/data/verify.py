@@ -37,7 +37,7 @@ def verify(data: bytes | bytearray) -> tuple[int, int]:
         (height, width) in pixels, as stored (EXIF orientation is not applied).
 
     Raises:
-        BadImage: neither JPEG nor PNG, empty, cut short, damaged, or more than MAX_PIXELS pixels.
+        BadImage: neither JPEG nor PNG, empty, cut short, damaged, animated, or more than MAX_PIXELS pixels.
     """
     if not data:
         raise BadImage("is empty (0 bytes)")
@@ -112,7 +112,12 @@ def _check_png(data: bytes | bytearray, height: int, width: int) -> None:
 
 
 def _pixel_stream(data: bytes | bytearray) -> bytes:
-    """The contents of the first run of IDAT chunks, the checksum of every chunk up to its end checked."""
+    """The contents of the first run of IDAT chunks; every chunk up to its end is checked.
+
+    Raises:
+        BadImage: a chunk is damaged, or says that the PNG is animated: decoders show one frame, and perhaps
+            none of the animation.
+    """
     view, at = memoryview(data), len(PNG_SIGNATURE)
     parts: list[memoryview] = []
     while at + 12 <= len(data):
@@ -124,6 +129,8 @@ def _pixel_stream(data: bytes | bytearray) -> bytes:
             break
         if zlib.crc32(view[at + 4 : end]) != int.from_bytes(view[end : end + 4]):
             raise BadImage(f"is a damaged PNG (checksum of {kind!r})")
+        if kind == b"acTL" and length >= 4 and (frames := int.from_bytes(view[at + 8 : at + 12])) > 1:
+            raise BadImage(f"is an animated PNG of {frames} frames; save the one that is meant as a PNG")
         if kind == b"IDAT":
             parts.append(view[at + 8 : end])
         at = end + 4

@@ -14,7 +14,7 @@ from pathlib import Path
 from ..config import RANDOM_REAL, Method, Recipe
 from ..errors import InputError
 from ..run_folder import Metrics, RunFolder, image_file
-from .images import how_to_redo
+from .images import unreadable
 from .runs import RunSource
 
 
@@ -35,10 +35,8 @@ def arm_fingerprint(run: RunFolder, arm: str, classes: Sequence[str], slots: int
     for file in _files(run.images(arm), classes, slots, method=method):
         try:
             content = file.read_bytes()
-        except FileNotFoundError as error:
-            raise InputError(f"{file} is missing; {how_to_redo(file)}") from error
         except OSError as error:
-            raise InputError(f"{file} cannot be read ({error.strerror}); {how_to_redo(file)}") from error
+            raise unreadable(file, error) from error
         digest.update(f"{file.parent.name}/{file.name} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()

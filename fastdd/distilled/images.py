@@ -135,7 +135,7 @@ def load_images(
         try:
             image = decode(bytearray(file.read_bytes()), channels)
         except OSError as error:
-            raise InputError(f"{file} cannot be read ({error.strerror}); {how_to_redo(file)}") from error
+            raise unreadable(file, error) from error
         except BadImage as error:
             raise InputError(f"{file} is damaged: it {error}; {how_to_redo(file)}") from error
         if images and image.shape != images[0].shape:
@@ -147,23 +147,49 @@ def load_images(
     return torch.stack(images), torch.arange(len(classes)).repeat_interleave(ipc)
 
 
+def unreadable(file: Path, error: OSError) -> InputError:
+    """The error of a run's image file that the system does not open, with the least that mends it."""
+    if isinstance(error, FileNotFoundError):
+        return InputError(f"{file} is missing; {how_to_redo(file)}")
+    if isinstance(error, PermissionError):
+        return InputError(
+            f"{file} exists and cannot be read ({error.strerror}); change its permissions, and those of its "
+            "folders, then start the same command again"
+        )
+    if file.is_dir():
+        return InputError(
+            f"{file} is a folder, where an image belongs; move it away, then {how_to_redo(file)}"
+        )
+    return InputError(f"{file} cannot be read ({error.strerror or error}); {how_to_redo(file)}")
+
+
 def how_to_redo(file: Path) -> str:
     """What to do so that a run makes one of its image files again, for messages.
 
     The smallest thing that a run makes again is a unit: its log marks it as finished.
     """
-    arm, run = file.parents[1].name, RunFolder(file.parents[3])
-    smallest = _unit_of(run, arm, file) or run.recovery(arm)
-    return f"delete {smallest} and start the same `fastdd run` command again, which makes that alone"
+    run, again = RunFolder(file.parents[3]), "start the same `fastdd run` command again"
+    try:
+        unit = _unit_of(run, file.parents[1].name, file)
+    except InputError as error:  # without that file the unit cannot be told
+        return f"first mend what tells how it is made again: {error}"
+    if unit is None:  # its unit is not finished, or its arm is no longer in the recipe
+        return f"{again}, which makes it"
+    return f"delete {unit} and {again}, which makes that alone"
 
 
 def _unit_of(run: RunFolder, arm: str, file: Path) -> Path | None:
-    """The log of the unit that made an image file; None: the run folder does not tell."""
-    try:
-        classes = read(run.data, list[DataSplit])[0].classes
-        formation = read_recipe(run).arms.get(arm, RANDOM_REAL).formation
-        slot = int(file.stem) * (1 if formation is None else formation.images)
-        row = (classes.index(file.parent.name), slot)
-        return next((log for log in run.units(arm) if row in read(log, UnitLog).rows), None)
-    except (InputError, ValueError):  # another file is damaged too
+    """The log of the finished unit that made an image file; None: there is none.
+
+    Raises:
+        InputError: a file that tells so is damaged.
+    """
+    if not file.stem.isdecimal():
         return None
+    classes = read(run.data, list[DataSplit])[0].classes
+    formation = read_recipe(run).arms.get(arm, RANDOM_REAL).formation
+    if file.parent.name not in classes:
+        return None
+    slot = int(file.stem) * (1 if formation is None else formation.images)
+    row = (classes.index(file.parent.name), slot)
+    return next((log for log in run.units(arm) if row in read(log, UnitLog).rows), None)

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from torch import Tensor
+
 from ..data.sources.base import Problem
 from ..data.sources.folder import read_part, two_levels
 from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Listing, arrange
 from ..errors import InputError
-from .exported import exported_files
+from .exported import exported_files, exported_logits
 
 RELEASED_FOLDER = re.compile(r"new(\d+)")
 RELEASED_FILE = re.compile(r"class(\d+)_id(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
@@ -37,6 +39,7 @@ class ImageFiles(NamedTuple):
         labels: place of each file's class among ``classes``.
         read: gives the encoded bytes of a file.
         numbered: whether this is the released layout, where a class is always meant by its number.
+        logits: soft labels that an export holds beside the images, float16 [N, classes]; None: it has none.
     """
 
     folder: Path
@@ -45,6 +48,7 @@ class ImageFiles(NamedTuple):
     labels: list[int]
     read: Callable[[Entry], bytearray]
     numbered: bool = False
+    logits: Tensor | None = None
 
 
 def list_image_files(folder: Path) -> ImageFiles:
@@ -55,8 +59,9 @@ def list_image_files(folder: Path) -> ImageFiles:
             named.
     """
     if (exported := exported_files(folder)) is not None:
-        return _arranged(folder, exported.listing, exported.read)
-    train = folder / "train"
+        found = _arranged(folder, exported.listing, exported.read)
+        return found._replace(logits=exported_logits(folder, exported, found.files))
+    train, top = folder / "train", folder
     if train.is_dir() and any(child.is_dir() for child in train.iterdir()):
         folder = train
     entries = [entry for entry in two_levels(folder, os.path.realpath(folder)) if not _is_no_image(entry)]
@@ -68,7 +73,8 @@ def list_image_files(folder: Path) -> ImageFiles:
         return read_part(f"{folder}/{entry.path}", 0, entry.size, None)
 
     if not released or listing.problems:
-        return _arranged(folder, listing, read)
+        found = _arranged(folder, listing, read)
+        return found._replace(logits=exported_logits(top, None, found.files)) if folder != top else found
     ordered = sorted(zip(numbers, listing.files, strict=True))
     files, keys = [entry for _, entry in ordered], [number for (number, _), _ in ordered]
     place = {number: i for i, number in enumerate(sorted(set(keys)))}

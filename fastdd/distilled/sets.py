@@ -20,11 +20,12 @@ from ..data.decode import decode, fit
 from ..data.loading.base_loader import decoding_threads
 from ..data.sources.tree import some
 from ..data.verify import BadImage
-from ..errors import InputError, suggestion
+from ..errors import InputError, refusals_explained, suggestion
 from ..runtime.console import counted
 from ..runtime.memory import processors, require_memory
 from ..runtime.progress import progress
 from .formation import unpack
+from .images import how_to_redo, unreadable
 from .layouts import ImageFiles, list_image_files
 from .runs import RunSource, arm_of, read_source, run_of
 
@@ -43,6 +44,8 @@ class DistilledSet:
         source: the run that the set comes from; None: the set is no run's.
         images_per_file: images in each file; more than one with a formation (formation.py).
         numbered: whether this is the released layout, where a class is always meant by its number.
+        logits: soft labels that an export holds beside its images, float16 [N, classes]; None: it holds none,
+            or the set is a run's.
     """
 
     images: Tensor
@@ -53,6 +56,7 @@ class DistilledSet:
     source: RunSource | None
     images_per_file: int = 1
     numbered: bool = False
+    logits: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -62,7 +66,7 @@ class DistilledSet:
 
         Classes are the same if their names are equal, or, where all names of this set are numbers, by number;
         in the released layout always by number. Where folders such as ``10`` could mean either, they are
-        taken as names, and stderr says so.
+        taken as names, and stderr says so. It also names the classes of which the set has no images.
 
         Args:
             real: class names of the real set; the distilled set may have fewer.
@@ -95,6 +99,12 @@ class DistilledSet:
         if len(set(order)) < len(order):
             raise InputError(
                 f"{str(self.path)!r}: two of the classes {some(self.classes)} are the same number"
+            )
+        if lacking := [name for c, name in enumerate(real) if c not in order]:
+            print(
+                f"{self.path}: has images of {len(order)} of the {len(real)} real classes, none of "
+                f"{some(lacking)}",
+                file=sys.stderr,
             )
         return torch.tensor(order, dtype=torch.int64)[self.labels]
 
@@ -130,6 +140,7 @@ def require_folder(path: Path) -> None:
         )
 
 
+@refusals_explained()
 def open_set(
     path: str | Path, arm: str | None = None, *, size: int | None = None, channels: int = 3
 ) -> DistilledSet:
@@ -168,10 +179,11 @@ def open_set(
         _require_whole(found, source)
     formation = source.method.formation if source is not None else None
     if source is None or formation is None:
-        images, per_file = _decoded(found, size, channels), 1
+        images, per_file = _decoded(found, size, channels, of_run=source is not None), 1
         ids = [entry.path for entry in found.files]
     else:
-        stored, per_file = _decoded(found, None, source.recipe.data.channels), formation.images
+        stored = _decoded(found, None, source.recipe.data.channels, of_run=True)
+        per_file = formation.images
         images = _in_channels(unpack(stored, formation), channels)
         if size is not None:
             images = torch.stack([fit(image, (size, size)) for image in images])
@@ -185,6 +197,7 @@ def open_set(
         source=source,
         images_per_file=per_file,
         numbered=found.numbered,
+        logits=found.logits,
     )
 
 
@@ -215,10 +228,10 @@ def _require_whole(found: ImageFiles, source: RunSource) -> None:
         )
 
 
-def _decoded(found: ImageFiles, size: int | None, channels: int) -> Tensor:
-    """Decode all files, to uint8 [N, channels, H, W]."""
+def _decoded(found: ImageFiles, size: int | None, channels: int, *, of_run: bool) -> Tensor:
+    """Decode all files, to uint8 [N, channels, H, W]; a run makes its own again where they are damaged."""
     files = found.files
-    shape = _pixels(found, 0, size, channels).shape
+    shape = _pixels(found, 0, size, channels, of_run=of_run).shape
     needed = len(files) * shape.numel()
     require_memory(
         needed, f"to hold {counted(len(files), 'image')} of {found.folder}", "ask for a smaller size"
@@ -226,12 +239,13 @@ def _decoded(found: ImageFiles, size: int | None, channels: int) -> Tensor:
     images = torch.empty((len(files), *shape), dtype=torch.uint8)
 
     def fill(number: int) -> None:
-        image = _pixels(found, number, size, channels)
+        image = _pixels(found, number, size, channels, of_run=of_run)
         if image.shape != shape:
             here, there = (f"{height} x {width}" for _, height, width in (image.shape, shape))
+            file = found.folder / files[number].path
             raise InputError(
-                f"images differ in size: {found.folder}/{files[number].path} is {here} pixels, others are "
-                f"{there}; ask for a size"
+                f"images differ in size: {file} is {here} pixels, others are {there}; "
+                + (how_to_redo(file) if of_run else "ask for a size")
             )
         images[number] = image
 
@@ -252,13 +266,16 @@ def _in_channels(images: Tensor, channels: int) -> Tensor:
     return images.expand(-1, channels, -1, -1).contiguous() if channels == 3 else rgb_to_grayscale(images)
 
 
-def _pixels(found: ImageFiles, number: int, size: int | None, channels: int) -> Tensor:
+def _pixels(found: ImageFiles, number: int, size: int | None, channels: int, *, of_run: bool) -> Tensor:
     """Decode one file, to uint8 [channels, h, w]."""
-    where = f"{found.folder}/{found.files[number].path}"
+    file = found.folder / found.files[number].path
     try:
         image = decode(found.read(found.files[number]), channels)
     except OSError as error:
-        raise InputError(f"{where} cannot be read ({error.strerror}); replace it or remove it") from error
+        if of_run:
+            raise unreadable(file, error) from error
+        raise InputError(f"{file} cannot be read ({error.strerror}); replace it or remove it") from error
     except BadImage as error:
-        raise InputError(f"{where} {error}; replace it or remove it") from error
+        remedy = how_to_redo(file) if of_run else "replace it or remove it"
+        raise InputError(f"{file} {error}; {remedy}") from error
     return image if size is None else fit(image, (size, size))

@@ -216,5 +216,5 @@ def check_batch_norm(
                 f"{name} has BatchNorm, whose statistics need several images, but with "
                 f"{key}.batch={config.batch} and {key}.accumulate={config.accumulate} a batch of this "
                 "set has a single one; choose a batch that leaves no single image over, or a student without "
-                "BatchNorm, such as convnet3"
+                "BatchNorm, such as convnet"
             )

@@ -32,7 +32,7 @@ from pydantic import ConfigDict, JsonValue, with_config
 from typing_extensions import TypedDict
 
 from ..config import CONTROL, FULL, Student
-from ..errors import InputError
+from ..errors import InputError, refusals_explained
 from ..protocols import SettledStudent, settle_student
 from ..run_folder import read
 from ..run_folder.accuracies import of_all
@@ -164,15 +164,28 @@ class NetworkScores:
     augmentation: AugmentationRobustScore | None
 
 
-@with_config(ConfigDict(extra="forbid"))
-class Content(TypedDict):
-    """The content of the file of scores; ``networks`` has the groups and scores of each network."""
+class Entry(TypedDict):
+    """The scores of students of one network, under one protocol, with one weight.
 
-    of: Identity
+    ``accuracies`` has the groups by the names of GROUPS; scores are null where students diverged.
+    """
+
+    network: str
+    protocol: str
     weight: float
     steps: int
     batch: int
-    networks: dict[str, JsonValue]
+    accuracies: dict[str, JsonValue]
+    label_robust: dict[str, float] | None
+    augmentation_robust: dict[str, float] | None
+
+
+@with_config(ConfigDict(extra="forbid"))
+class Content(TypedDict):
+    """The content of the file of scores, one entry for each network, protocol and weight."""
+
+    of: Identity
+    scores: list[Entry]
 
 
 @dataclass(frozen=True)
@@ -182,6 +195,7 @@ class DDRanking:
     Attributes:
         evaluation: the set, its controls, and the file of students.
         path: the file of scores.
+        kept: the scores that the file has.
         weight: w of both scores, in [0, 1].
         steps: optimization steps of every student.
         batch: images a batch, of every student.
@@ -189,17 +203,23 @@ class DDRanking:
 
     evaluation: Evaluation
     path: Path
+    kept: list[Entry]
     weight: float
     steps: int
     batch: int
 
     def run(self) -> dict[str, NetworkScores]:
-        """Train the students that the file lacks, and return scores by network; written after each
-        network."""
+        """Train the students that the file lacks, and return scores by network; written after each network.
+
+        Scores of other networks, protocols and weights stay in the file.
+        """
         found: dict[str, NetworkScores] = {}
+        kept = list(self.kept)
         for config in self.evaluation.configs:
-            found[config.network] = self._scores(config)
-            write_json(self.path, self._content(found))
+            scores = found[config.network] = self._scores(config)
+            _put(kept, self._entry(config.network, scores))
+            content: Content = {"of": self.evaluation.results.content["of"], "scores": kept}
+            write_json(self.path, content)
         return found
 
     def _scores(self, config: Student) -> NetworkScores:
@@ -236,33 +256,38 @@ class DDRanking:
         settled = learned.protocol(changed, classes)
         return StudentGroup(learned.name, settled, found["last"], diverged=found["diverged"])
 
-    def _content(self, found: dict[str, NetworkScores]) -> Content:
+    def _entry(self, network: str, scores: NetworkScores) -> Entry:
+        groups: dict[str, JsonValue] = {
+            name: {
+                "arm": group.arm,
+                "protocol": protocol_hash(group.config),
+                "text": protocol_text(group.config),
+                "last": list(group.accuracies),
+            }
+            for name, group in scores.groups.items()
+        }
         return {
-            "of": self.evaluation.results.content["of"],
+            "network": network,
+            "protocol": protocol_hash(scores.groups["synthetic"].config),
             "weight": self.weight,
             "steps": self.steps,
             "batch": self.batch,
-            "networks": {network: _network_content(scores) for network, scores in found.items()},
+            "accuracies": groups,
+            "label_robust": scores.label and scores.label._asdict(),
+            "augmentation_robust": scores.augmentation and scores.augmentation._asdict(),
         }
 
 
-def _network_content(scores: NetworkScores) -> dict[str, JsonValue]:
-    groups: dict[str, JsonValue] = {
-        name: {
-            "arm": group.arm,
-            "protocol": protocol_hash(group.config),
-            "text": protocol_text(group.config),
-            "last": list(group.accuracies),
-        }
-        for name, group in scores.groups.items()
-    }
-    return {
-        "accuracies": groups,
-        "label_robust": scores.label and scores.label._asdict(),
-        "augmentation_robust": scores.augmentation and scores.augmentation._asdict(),
-    }
+def _put(kept: list[Entry], entry: Entry) -> None:
+    """Put scores in the place of those of the same students and weight, or behind the others."""
+    for place, each in enumerate(kept):
+        if all(each[key] == entry[key] for key in ("network", "protocol", "weight")):
+            kept[place] = entry
+            return
+    kept.append(entry)
 
 
+@refusals_explained()
 def open_dd_ranking(request: EvaluationRequest, device: torch.device, weight: float = 0.5) -> DDRanking:
     """Open everything that the scores of a set need, and check it before the first student is trained.
 
@@ -293,15 +318,20 @@ def open_dd_ranking(request: EvaluationRequest, device: torch.device, weight: fl
         )
     results = evaluation.results
     path = given or results.path.with_name(f"robust-{results.path.name.removeprefix('evaluation-')}")
-    _check_file(path, results.content["of"])
+    kept = _kept(path, results.content["of"])
     classes = len(evaluation.teacher.card.classes)
     config = settle_student(evaluation.configs[0], len(evaluation.images), classes)
-    return DDRanking(evaluation, path, weight=weight, steps=config.training_steps, batch=config.batch)
+    return DDRanking(evaluation, path, kept, weight=weight, steps=config.training_steps, batch=config.batch)
 
 
-def _check_file(path: Path, identity: Identity) -> None:
-    """Refuse to write over a file that is something else, or scores of something else."""
+def _kept(path: Path, identity: Identity) -> list[Entry]:
+    """The scores that a file has; none where it is absent.
+
+    Raises:
+        InputError: it is something else, or has scores of another set.
+    """
     if not path.exists():
-        return
+        return []
     content = read(path, Content, "it has no DD-Ranking scores, or broken ones: give another --json")
     check_identity(path, content["of"], identity, what="has scores")
+    return content["scores"]

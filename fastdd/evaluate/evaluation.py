@@ -25,11 +25,11 @@ from ..data.open import check_recorded_root
 from ..data.real_data import RealData
 from ..distilled import DistilledSet, open_set, require_folder
 from ..distilled.runs import learned_lr, run_of
-from ..errors import InputError
+from ..errors import InputError, refusals_explained
 from ..labels import images_fingerprint
-from ..models.build import outline
 from ..models.doors import check_recorded_network
-from ..models.student_names import network_for, students
+from ..models.outline import network_for, outline
+from ..models.student_names import students
 from ..protocols import settle_student
 from ..recipes.resolve import named_network, resolve_student
 from ..run_folder import RunFolder
@@ -155,6 +155,7 @@ class Evaluation:
         return found
 
 
+@refusals_explained()
 def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluation:
     """Open everything that an evaluation needs, and check it before the first student is trained.
 
@@ -177,10 +178,10 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
     with seeded(seed):  # for libraries that draw from the global generators
         number, (channels, height, width) = len(teacher.card.classes), distilled.images.shape[1:]
         shape = (channels, height, width)
-        configs = _protocols(request, recipe, device, shape)
+        configs = _protocols(request, recipe, device, number, shape=shape)
         classes = distilled.classes_of(teacher.card.classes)
         for config in configs:
-            outline("--student", config.network, number, shape)
+            outline("--student", config.network, number, shape, others=("convnet", "resnet20"))
             settle_student(config, len(distilled), number)
         ipc = int(classes.bincount().max()) // distilled.images_per_file
         real = RealData(_real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed), device)
@@ -236,7 +237,12 @@ def _open_set(request: EvaluationRequest, card: teachers.Card) -> DistilledSet:
 
 
 def _protocols(
-    request: EvaluationRequest, recipe: Recipe | None, device: torch.device, shape: tuple[int, int, int]
+    request: EvaluationRequest,
+    recipe: Recipe | None,
+    device: torch.device,
+    classes: int,
+    *,
+    shape: tuple[int, int, int],
 ) -> list[Student]:
     """The protocol with each student's network; ``recipe`` is the run's, None for a set of no run."""
     seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
@@ -250,8 +256,8 @@ def _protocols(
     is_named = named_network(request.overrides)
     if not (request.students or is_named) and config.network == run.get("network"):
         check_recorded_network(config.network, f"the recipe of {request.path}", "--student")
-    own_network = network_for("student.network", config.network, shape)
-    networks = students(request.students, shape[1]) or [own_network]
+    names = students(request.students, shape[1]) or [config.network]
+    networks = [network_for("--student", name, classes, shape) for name in names]
     return [config.model_copy(update={"network": network}) for network in networks]
 
 

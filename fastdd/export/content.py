@@ -14,8 +14,10 @@ from pydantic import JsonValue
 from torch import Tensor
 from torchvision.io import encode_png
 
+from ..distilled import RunSource
 from ..distilled.fingerprint import require_same_set
 from ..distilled.sets import DistilledSet
+from ..errors import InputError
 from ..run_folder import TensorFile
 from ..runtime.progress import progress
 
@@ -50,13 +52,15 @@ class Content:
     Attributes:
         distilled: the set.
         names: class names that sort in the order of the labels: numbers are padded with zeros.
-        logits: the run's stored soft labels, one row an image, float16 [N, classes]; None where there are
-            none.
+        logits: the soft labels of a run or of the export that the set was read from, one row an image,
+            float16 [N, classes]; None where there are none.
+        left_behind: why soft labels that the run has are not written; None: it has none, or they are.
     """
 
     distilled: DistilledSet
     names: tuple[str, ...]
     logits: Tensor | None
+    left_behind: str | None = None
 
     def __len__(self) -> int:
         return len(self.distilled)
@@ -89,7 +93,9 @@ def gather(distilled: DistilledSet) -> Content:
     if (source := distilled.source) is not None:
         classes = source.splits[0].classes if source.splits is not None else distilled.classes
         require_same_set(source, classes, len(distilled) // len(classes))
-    return Content(distilled, _sortable(distilled.classes), _stored_logits(distilled))
+    logits = _stored_logits(distilled)
+    left_behind = _left_behind(source) if logits is None and source is not None else None
+    return Content(distilled, _sortable(distilled.classes), logits, left_behind)
 
 
 def _sortable(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,7 +109,12 @@ def _sortable(classes: tuple[str, ...]) -> tuple[str, ...]:
 def _stored_logits(distilled: DistilledSet) -> Tensor | None:
     """Logits of whole images; those of augmented views belong to no single image and stay with the run."""
     if distilled.source is None:
-        return None
+        if distilled.logits is not None and distilled.logits.shape[1] != len(distilled.classes):
+            raise InputError(
+                f"{distilled.path} has soft labels of {distilled.logits.shape[1]} classes, but images of "
+                f"{len(distilled.classes)}; export the set again"
+            )
+        return distilled.logits
     file = distilled.source.folder.labels(distilled.source.arm, per="image")
     if not file.is_file():
         return None
@@ -112,6 +123,17 @@ def _stored_logits(distilled: DistilledSet) -> Tensor | None:
         return None
     stored.require({"logits": (len(distilled), len(distilled.classes))})
     return stored.tensor("logits").to(torch.float16)
+
+
+def _left_behind(source: RunSource) -> str | None:
+    """Why the soft labels of a run are not written with its images; None: it has none."""
+    folder = source.folder.labels(source.arm, per="view")
+    if not folder.is_dir():
+        return None
+    return (
+        f"its soft labels are of augmented views, which belong to no single image; they stay in {folder} "
+        "(`fastdd labels export-fkd` writes them)"
+    )
 
 
 def metadata(sample: Sample) -> dict[str, JsonValue]:

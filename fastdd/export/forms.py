@@ -6,12 +6,13 @@ its own with an entry point of the group ``fastdd.exports``, whose value is a ``
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..distilled.sets import DistilledSet
-from ..errors import InputError
+from ..errors import InputError, refusals_explained
 from ..runtime.new_folders import new_folder
 from ..runtime.registry import Registry
 from .card import card
@@ -52,10 +53,12 @@ def register_export(name: str, form: Form) -> None:
     FORMS.register(name, form)
 
 
+@refusals_explained()
 def export(distilled: DistilledSet, form: str, out: str | Path, shard_mb: float = SHARD_MB) -> Path:
     """Write a set in another form, with a dataset card.
 
-    Soft labels go along where the run stored one row of logits for each image. The folder is written beside
+    Soft labels go along where there is one row of logits for each image, in the run or in the export that the
+    set was read from; stderr says where they stay behind. The folder is written beside
     its place and then renamed, so it is whole or absent. Cost: one PNG an image.
 
     Args:
@@ -79,6 +82,8 @@ def export(distilled: DistilledSet, form: str, out: str | Path, shard_mb: float 
     shard_bytes = int(shard_mb * 1e6)
     last = f"{len(content.shards(shard_bytes)) - 1:06d}"
     loading = chosen.loading.replace("PATH", out.name).replace("LAST", last)
+    if content.left_behind is not None:
+        print(f"{out}: {content.left_behind}", file=sys.stderr)
     with new_folder(out, distilled.images.numel()) as folder:
         chosen.write(content, folder, shard_bytes)
         text = card(content, chosen.text, files=chosen.files, loading=loading)

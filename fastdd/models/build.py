@@ -1,4 +1,4 @@
-"""Build a network by its name, look whether it takes a run's images, and bring it to a device.
+"""Build a network by its name, and bring it to a device.
 
 Convolutions are fast in channels-last, and so are BatchNorm and pooling; but torch's GroupNorm on a CPU reads
 channels-last slowly, so that a training step of convnet3 takes 2 to 3 times as long there as in contiguous
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,9 +23,8 @@ from .registry import NETWORKS, call_arguments
 
 _BUILT: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 """modules with parameters that are in use -> the name of the network whose builder returned them"""
-_OUTLINED: dict[tuple[str, int, int], tuple[Callable[..., object], str]] = {}
-"""(name, classes, channels) -> the builder that outline called and the structure that its network had."""
-BATCH = 2  # images that outline pushes through: BatchNorm in training mode refuses one
+OUTLINED: dict[tuple[str, int, int], tuple[Callable[..., object], str]] = {}
+"""(name, classes, channels) -> the builder that outline.py called and the structure that its network had"""
 
 
 def build(name: str, num_classes: int, channels: int = 3) -> nn.Module:
@@ -51,7 +49,7 @@ def network_builder(name: str, num_classes: int, channels: int = 3) -> Callable[
     Raises:
         InputError: there is no such network. What else build refuses is refused when the function is called.
     """
-    builder = _builder(name)
+    builder = builder_of(name)
     takes = call_arguments(name, builder)
     offered = {"num_classes": num_classes, "channels": channels}
 
@@ -69,7 +67,7 @@ def network_builder(name: str, num_classes: int, channels: int = 3) -> Callable[
             raise InputError(f"{name} returned a {type(network).__name__}, expected an nn.Module")
         _require_usable(name, network)
         _require_new(name, network)
-        outlined = _OUTLINED.get((name, num_classes, channels))
+        outlined = OUTLINED.get((name, num_classes, channels))
         if outlined is not None and outlined[0] is builder and outlined[1] != structure(network):
             raise InputError(
                 f"{name} returned a network of other layers or sizes than at its first call; let it return "
@@ -126,10 +124,16 @@ def _require_new(name: str, network: nn.Module) -> None:
     _BUILT.update((part, name) for _, part in own)
 
 
-def _builder(name: str) -> Callable[..., object]:
+def builder_of(name: str) -> Callable[..., object]:
+    """What builds the network of a name; the arguments and errors are those of build."""
     if name in NETWORKS:
         return NETWORKS[name].builder
     door, colon, rest = name.partition(":")
+    if meant := sorted(own for own in NETWORKS if NETWORKS[own].paper_name == name):
+        raise InputError(
+            f"{name!r} is a name of papers, and the size of the images decides which network it means; name "
+            f"one of {', '.join(meant)}"
+        )
     if not colon:
         raise InputError(
             f"unknown network {name!r}{suggestion(name, NETWORKS)}; networks of your own are named "
@@ -142,97 +146,6 @@ def auxiliary_tensors(name: str) -> tuple[str, ...]:
     """Prefixes of the tensors in a network's weights files that belong to auxiliary classifiers."""
     name = name.removeprefix("torchvision:")
     return NETWORKS[name].auxiliary if name in NETWORKS else ()
-
-
-def outline(
-    key: str, name: str, num_classes: int, shape: tuple[int, int, int], *, trains: bool = True
-) -> nn.Module:
-    """The network after it took two images, without memory for its weights where that is possible.
-
-    It tells before hours of work whether a network exists, takes the images, returns logits and, if it
-    trains, is built anew at each call. That takes milliseconds on torch's meta device, which has shapes and
-    no values. A network whose code needs values (such as ``if x.sum() > 0``) is built on the CPU and takes
-    two black images there.
-
-    Args:
-        key: the recipe's key that names the network, for messages.
-        shape: (C, H, W) of an image.
-        trains: the network will be trained, so it is tried in training mode too.
-
-    Returns:
-        The network in eval mode, on the meta device, or on the CPU if its code needs values.
-
-    Raises:
-        InputError: there is no such network, it cannot take such images, or it returns other things than
-            logits.
-    """
-    try:
-        with torch.random.fork_rng(devices=[]):
-            try:
-                network = _tried("meta", name, num_classes, shape, trains=trains)
-            except Exception:  # whatever code says that needs values; the pass on the CPU decides
-                network = _tried("cpu", name, num_classes, shape, trains=trains)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from error
-    return network.eval()
-
-
-def _tried(
-    device: Literal["meta", "cpu"], name: str, num_classes: int, shape: tuple[int, int, int], *, trains: bool
-) -> nn.Module:
-    """A network that took images in eval mode, and in training mode if it trains."""
-    door, colon, _ = name.partition(":")
-    # A function of the user's could return a network on the meta device itself, which a second call on the
-    # CPU shows.
-    again: Literal["meta", "cpu"] = "cpu" if colon and door not in ("timm", "torchvision") else device
-    _OUTLINED.pop((name, num_classes, shape[0]), None)
-    with torch.device(device):
-        network = _built_on(device, name, num_classes, shape[0])
-        _OUTLINED[name, num_classes, shape[0]] = (_builder(name), structure(network))
-        _built_on(again, name, num_classes, shape[0])  # refused unless it is a new network, built alike
-        network.to(device)
-        if trains and not any(parameter.requires_grad for parameter in network.parameters()):
-            raise InputError(f"{name} cannot be trained: none of its parameters requires a gradient")
-        for mode in (False, True)[: 1 + trains]:
-            network.train(mode)
-            try:
-                logits = network(torch.zeros(BATCH, *shape))
-            except Exception as error:  # a network may be anybody's code
-                raise InputError(
-                    f"{name} cannot take images of {shape[0]} x {shape[1]} x {shape[2]} ({reason(error)}); "
-                    "set data.size, or choose another network"
-                ) from error
-            _require_logits(logits, name, num_classes, "training" if mode else "eval")
-    return network
-
-
-def _built_on(device: Literal["meta", "cpu"], name: str, num_classes: int, channels: int) -> nn.Module:
-    """A new network, on the CPU if its code cannot build it on the meta device.
-
-    Raises:
-        InputError: build refuses it.
-    """
-    try:
-        with torch.device(device):
-            return build(name, num_classes, channels)
-    except InputError:
-        if device == "cpu":
-            raise
-        with torch.device("cpu"):  # RegNets compute their widths with tensors, which need values
-            return build(name, num_classes, channels)
-
-
-def _require_logits(logits: object, name: str, num_classes: int, mode: str) -> None:
-    if not isinstance(logits, Tensor):
-        raise InputError(
-            f"{name} returns a {type(logits).__name__} in {mode} mode, expected its logits alone, a tensor "
-            f"[N, {num_classes}]; wrap it in a module that returns those"
-        )
-    if logits.shape != (BATCH, num_classes) or not logits.is_floating_point():
-        raise InputError(
-            f"{name} returns {str(logits.dtype).removeprefix('torch.')} {list(logits.shape)} for {BATCH} "
-            f"images in {mode} mode, expected one logit a class: float [{BATCH}, {num_classes}]"
-        )
 
 
 def structure(network: nn.Module) -> str:

@@ -33,7 +33,7 @@ class FlatNetwork:
         if kept:
             raise InputError(
                 f"{key}: the network keeps statistics ({kept[0]}) beside its weights, but a trajectory is "
-                "made of weights alone; choose one without BatchNorm, such as convnet3"
+                "made of weights alone; choose one without BatchNorm, such as convnet"
             )
         self.network = network.eval()
         self._shapes = {name: parameter.shape for name, parameter in network.named_parameters()}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import InputError
 from .registry import NETWORKS
 
 PAPERS = (
@@ -52,28 +51,3 @@ def student(name: str, side: int) -> str:
         if network.paper_name == name and side in network.sides:
             return own_name
     return LARGE_IMAGES.get(name, name)
-
-
-def network_for(key: str, name: str, shape: tuple[int, int, int]) -> str:
-    """The network that a recipe means for its images: ``convnet`` is convnet3 for 32 pixels.
-
-    Names of networks, and all other names, mean themselves.
-
-    Args:
-        key: the recipe's key that holds the name, for the message.
-        name: the name.
-        shape: (C, H, W) of an image.
-
-    Raises:
-        InputError: the name is convnet, and there is none for images of this size.
-    """
-    _, height, width = shape
-    found = student(name, height) if name not in NETWORKS and height == width else name
-    if found == "convnet":
-        sides = [side for side in range(1, 257) if student(name, side) != name]
-        fitting = max((side for side in sides if side <= min(height, width)), default=min(sides))
-        raise InputError(
-            f"{key}: there is no ConvNet for images of {height} x {width} pixels, only for sides of "
-            f"{', '.join(map(str, sides))}; set data.size to {fitting}, or name another network"
-        )
-    return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import CONTROL
+from ..errors import refusals_explained
 from ..run_folder.accuracies import Fractions, diverged_text, of_all
 from ..runtime.files import write_text
 from . import figures, sweep_figure
@@ -20,6 +21,7 @@ from .sheets import Sheet, sheet
 from .templates import environment, signed
 
 
+@refusals_explained()
 def report(out: Path) -> Path:
     """Write the page of a finished run into its folder.
 

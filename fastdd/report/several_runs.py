@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from ..config import CONTROL
-from ..errors import InputError
+from ..errors import InputError, refusals_explained
 from ..run_folder import RunFolder, SweepResults, read
 from ..run_folder.accuracies import of_all
 from ..runtime.console import counted
@@ -26,6 +26,7 @@ from .sweep_figure import PANEL, SweepFigure, SweptRun, SweptSet, accuracy_by_ke
 from .templates import environment, signed
 
 
+@refusals_explained()
 def report_runs(folders: Sequence[Path], page: Path) -> Path:
     """Write one page of several finished runs.
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..config import Formation
 from ..distilled.formation import unpack
-from ..distilled.images import how_to_redo
+from ..distilled.images import how_to_redo, unreadable
 from ..errors import InputError
 
 LARGEST = 64
@@ -92,9 +92,9 @@ def _open(tile: Tile) -> Image.Image:
             if tile.formation is None:
                 return image.convert("RGB")
             return _unpacked(image, tile.formation, tile.place)
-    except FileNotFoundError as error:
-        raise InputError(f"{file} is missing; {how_to_redo(file)}") from error
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
+        if error.errno is not None:  # the system's, and not what PIL says of the content
+            raise unreadable(file, error) from error
         raise InputError(f"{file} is not a readable image ({error}); {how_to_redo(file)}") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,13 +12,25 @@ import torch
 from torch import nn
 
 from .. import evaluate, labels, recover
-from ..config import CONTROL, RANDOM_REAL, Bank, Experts, Method, Recipe, Recover, Student, Teacher, Terms
+from ..config import (
+    CONTROL,
+    RANDOM_REAL,
+    Bank,
+    Experts,
+    Method,
+    Networks,
+    Recipe,
+    Recover,
+    Student,
+    Teacher,
+    Terms,
+)
 from ..data.real_data import RealData
 from ..distilled.formation import check_formation
 from ..errors import InputError
 from ..evaluate.full_set import FullSet
-from ..models.build import outline, structure
-from ..models.student_names import network_for
+from ..models.build import structure
+from ..models.outline import network_for, outline
 from ..protocols import SettledStudent, settle_student
 from ..run_folder import check_folder
 from ..runtime.devices import device_of
@@ -25,9 +38,12 @@ from ..runtime.precision import on_device
 from .matching_checks import check_matching
 from .run_experts import RunExperts
 from .run_teacher import RunTeacher
+from .sizes import possible_sizes
 
 Section = TypeVar("Section", Teacher, Bank, Experts, Recover, Student)
 """a part of a recipe that has a precision"""
+Named = TypeVar("Named", Teacher, Student, Networks)
+"""a part of a recipe that names a network"""
 
 
 @dataclass(frozen=True)
@@ -150,7 +166,7 @@ def check(
     device = device_of(recipe.device)
     recipe = _with_precision(recipe, device)
     real = RealData(recipe, device)
-    recipe = _with_networks(recipe, real.shape)
+    recipe = _with_networks(recipe, real)
     experiment = Experiment(recipe, device, real)
     for number, teacher in enumerate(experiment.teachers):
         teacher.check(experiment.terms_of(number), out, fresh)
@@ -203,25 +219,33 @@ def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
     return recipe.model_copy(update=changed)
 
 
-def _with_networks(recipe: Recipe, shape: tuple[int, int, int]) -> Recipe:
+def _with_networks(recipe: Recipe, real: RealData) -> Recipe:
     """The recipe with what ``network: convnet`` means for its images, so that the run folder says it.
 
     Raises:
         InputError: there is no ConvNet for images of this shape.
     """
+    classes, sizes = len(real.classes), possible_sizes(real)
+
+    def named(key: str, section: Named, others: Sequence[str] = ("resnet20",)) -> Named:
+        name = network_for(f"{key}.network", section.network, classes, real.shape, sizes=sizes, others=others)
+        return section if name == section.network else section.model_copy(update={"network": name})
+
     arms = dict(recipe.arms)
     for arm, method in arms.items():
         if (match := method.match) is not None and match.kernel is None:
-            name = network_for(f"arms.{arm}.match.networks.network", match.networks.network, shape)
-            networks = match.networks.model_copy(update={"network": name})
-            meant = match.model_copy(update={"networks": networks})
-            arms[arm] = method.model_copy(update={"match": meant})
-    students = {"": recipe.student, **recipe.students}
-    for student, config in students.items():
-        name = network_for(f"{section_of(student)}.network", config.network, shape)
-        students[student] = config.model_copy(update={"network": name})
-    own = students.pop("")
-    return recipe.model_copy(update={"arms": arms, "student": own, "students": students})
+            others = ("resnet20",) if match.trajectory is None else ()  # which keeps statistics
+            networks = named(f"arms.{arm}.match.networks", match.networks, others)
+            changed = match.model_copy(update={"networks": networks})
+            arms[arm] = method.model_copy(update={"match": changed})
+    meant = {
+        "arms": arms,
+        "teacher": named("teacher", recipe.teacher),
+        "committee": {name: named(f"committee.{name}", each) for name, each in recipe.committee.items()},
+        "student": named("student", recipe.student),
+        "students": {name: named(section_of(name), each) for name, each in recipe.students.items()},
+    }
+    return recipe.model_copy(update=meant)
 
 
 def _check_students(experiment: Experiment) -> None:
@@ -252,7 +276,14 @@ def _check_enough_images(experiment: Experiment, arm: str) -> None:
 def _check_student(experiment: Experiment, student: str, labeller: nn.Module) -> None:
     """Refuse a student's network, batches and labels that do not go together; ``labeller`` is the teacher."""
     config, key, classes = experiment.students[student], section_of(student), len(experiment.classes)
-    network = outline(f"{key}.network", config.network, classes, experiment.real.shape).train()
+    network = outline(
+        f"{key}.network",
+        config.network,
+        classes,
+        experiment.real.shape,
+        sizes=possible_sizes(experiment.real),
+        others=("convnet", "resnet20"),
+    ).train()
     normalizing = {config.network: network}
     if config.teacher_mode == "train" and config.labels == "online":
         normalizing["the teacher in train mode"] = labeller

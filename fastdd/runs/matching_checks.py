@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from ..config import Match, Method
 from ..data.real_data import RealData
 from ..errors import InputError
-from ..models.build import outline
+from ..models.outline import outline
 from ..recover import matched_layers
 from ..runtime.console import counted
 from ..runtime.memory import require_memory
+from .sizes import possible_sizes
 
 
 def check_matching(arms: Mapping[str, Method], real: RealData, *, units: bool) -> None:
@@ -48,7 +49,9 @@ def _check_network(key: str, match: Match, real: RealData) -> None:
         key: the recipe's section ``match``.
     """
     name, own_key = match.networks.network, f"{key}.networks.network"
-    network = outline(own_key, name, len(real.classes), real.shape)
+    sizes = possible_sizes(real)
+    others = ("convnet",) if match.trajectory is not None else ("convnet", "resnet20")
+    network = outline(own_key, name, len(real.classes), real.shape, sizes=sizes, others=others)
     if match.trajectory is not None:
         return
     features = match.features
@@ -60,7 +63,7 @@ def _check_network(key: str, match: Match, real: RealData) -> None:
     if layers == 0:
         raise InputError(
             f"{key}.features.layers is relu, all ReLUs but the last, and {name} has one alone, so none would "
-            f"be matched; set {key}.features.layers to all, or data.size to 16 or more for a deeper network"
+            f"be matched; set {key}.features.layers to all, or choose a deeper network"
         )
     if isinstance(features.weights, tuple):
         _check_weights(f"{key}.features.weights", features.weights, name, layers)

@@ -13,8 +13,9 @@ from ..data import real_sample
 from ..data.real_data import RealData
 from ..errors import InputError
 from ..experts import ExpertBuffer, ExpertPlan, epochs_to_keep
-from ..models.build import build, outline, structure
+from ..models.build import build, structure
 from ..models.flat import FlatNetwork
+from ..models.outline import outline
 from ..run_folder import Session
 from ..runtime.memory import require_memory
 from ..runtime.seeds import derive

@@ -17,10 +17,12 @@ from ..config import Recipe, Terms
 from ..config import Teacher as TeacherConfig
 from ..data.real_data import RealData
 from ..errors import InputError
-from ..models.build import build, outline
+from ..models.build import build
 from ..models.doors import brings_weights
+from ..models.outline import outline
 from ..run_folder import RunFolder, Session
 from ..teachers import Card, Teacher
+from .sizes import possible_sizes
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,15 @@ class RunTeacher:
                 terms need.
         """
         key, name, shape = f"{self.key}.network", self.config.network, self.real.shape
-        network = outline(key, name, len(self.real.classes), shape, trains=self.is_trained)
+        network = outline(
+            key,
+            name,
+            len(self.real.classes),
+            shape,
+            trains=self.is_trained,
+            sizes=possible_sizes(self.real),
+            others=("resnet20",) if self.is_trained else (),
+        )
         teachers.require_embedding(key, name, network, shape)
         self._try(*self._check_layers(terms, network))
         is_there = RunFolder(out).teacher(self.name).is_file() and not fresh

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..bank import store
 from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe, Student
-from ..errors import InputError
+from ..errors import InputError, refusals_explained
 from ..experts import finished_experts
 from ..recover import all_units, teachers_used
 from ..run_folder import RunFolder, StudentResult, UnitPlan, read, read_manifest, read_recipe
@@ -38,6 +38,7 @@ class Progress:
         return f"{self.stage:<28} {state:<8} {self.done}/{total} {self.unit}{lost}"
 
 
+@refusals_explained()
 def status(folder: Path) -> list[Progress]:
     """The stages of a run in order. Images, statistics and weights are counted, not read.
 

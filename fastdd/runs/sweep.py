@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..config import CONTROL
 from ..config.naming import arm_titles
-from ..errors import InputError
+from ..errors import InputError, refusals_explained
 from ..recipes.grid import Grid, expand, parse_grid, whole_item
 from ..recipes.resolve import resolve
 from ..report import SweptRun, SweptSet, accuracy_by_key, report_runs, sweep_svg
@@ -28,6 +28,7 @@ from .experiment import check
 from .pipeline import run as run_pipeline
 
 
+@refusals_explained()
 def sweep(
     recipe: str,
     grid: Sequence[str] = (),

@@ -184,9 +184,8 @@ def _matches(parts: list[str], pattern: list[str]) -> bool:
 
 
 def working_layers(network: nn.Module) -> str:
-    """Choices of layers by module path that work for a network, best first, such as
-    ``layers=['features.*']``."""
-    return " or ".join(f"layers=[{pattern!r}]" for pattern in working_patterns(network))
+    """Choices of layers by module path that work for a network, best first, such as ``['features.*']``."""
+    return " or ".join(f"[{pattern!r}]" for pattern in working_patterns(network))
 
 
 def working_patterns(network: nn.Module) -> list[str]:

@@ -52,7 +52,7 @@ def compared_weights(config: GradientMatch, networks: RandomNetworks) -> list[Te
     if not found:
         raise InputError(
             f"match.gradients.convolutions_only: {networks.name} has no convolution; set it to false, or "
-            "choose a network such as convnet3"
+            "choose a network such as convnet"
         )
     return found
 

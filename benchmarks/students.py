@@ -41,7 +41,7 @@ from fastdd.evaluate import AugmentedBatches
 from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
 from fastdd.models.build import build, memory_format, to_device
 from fastdd.protocols import settle_student
-from fastdd.recipes.resolve import resolve_student
+from fastdd.recipes.students import resolve_student
 from fastdd.runtime.precision import autocast, has_fast_bf16
 from fastdd.teachers import Card, Teacher
 

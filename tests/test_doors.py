@@ -14,7 +14,7 @@ import fastdd
 from fastdd.config import Student
 from fastdd.errors import InputError
 from fastdd.protocols import PROTOCOLS
-from fastdd.recipes.resolve import resolve_student
+from fastdd.recipes.students import resolve_student
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_protocol_of_another_package_is_found_by_its_entry_point(tmp_path: Pat
         (info / "entry_points.txt").write_text(f"[fastdd.protocols]\nlab = their_lab:{entry}\n")
         program = (
             f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-            "from fastdd.recipes.resolve import resolve_student\n"
+            "from fastdd.recipes.students import resolve_student\n"
             "print(resolve_student({}, 'lab').epochs)"
         )
         return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

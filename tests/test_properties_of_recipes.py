@@ -24,7 +24,8 @@ from fastdd.config.validation import schema
 from fastdd.errors import InputError
 from fastdd.recipes.grid import expand, parse_grid
 from fastdd.recipes.presets import recipe_names
-from fastdd.recipes.resolve import resolve, resolve_student, table
+from fastdd.recipes.resolve import resolve, table
+from fastdd.recipes.students import resolve_student
 
 LONGEST_LINE = 4000
 """characters of a message; what was typed is shortened in it"""

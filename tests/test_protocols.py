@@ -19,7 +19,8 @@ from fastdd.errors import InputError
 from fastdd.evaluate import protocol_hash, protocol_text
 from fastdd.evaluate.student import learning_rate, learning_rate_factor
 from fastdd.protocols import PROTOCOLS, SettledStudent, settle_student
-from fastdd.recipes.resolve import resolve, resolve_student, table
+from fastdd.recipes.resolve import resolve, table
+from fastdd.recipes.students import resolve_student
 from fastdd.recover.loop import cosine
 
 

@@ -20,7 +20,8 @@ from fastdd.config.sources import Sourced, parse_recipe
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
 from fastdd.recipes.presets import recipe_names, single_names
-from fastdd.recipes.resolve import resolve, resolve_student, table
+from fastdd.recipes.resolve import resolve, table
+from fastdd.recipes.students import resolve_student
 
 OWN_OVER_SHARED = """\
 method: {steps: 11, lr: 0.3}

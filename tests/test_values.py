@@ -15,7 +15,7 @@ from fastdd.config import Config, Method, Student
 from fastdd.config.yaml_text import dump_yaml, load_yaml
 from fastdd.errors import InputError
 from fastdd.recipes.grid import expand, parse_grid
-from fastdd.recipes.resolve import resolve_student
+from fastdd.recipes.students import resolve_student
 
 TEXTS = (
     "run #1",

@@ -31,7 +31,7 @@ from ..models.doors import check_recorded_network
 from ..models.outline import network_for, outline
 from ..models.student_names import students
 from ..protocols import settle_student
-from ..recipes.resolve import named_network, resolve_student
+from ..recipes.students import named_network, resolve_student
 from ..run_folder import RunFolder
 from ..runtime.console import counted
 from ..runtime.precision import on_device

@@ -17,7 +17,7 @@ from ..config.naming import student_titles, value_text
 from ..config.yaml_text import dump_yaml
 from ..distilled import RunSource
 from ..protocols import PROTOCOLS
-from ..recipes.resolve import LENGTHS, resolve_student
+from ..recipes.students import LENGTHS, resolve_student
 from ..run_folder.accuracies import Fractions, diverged_text, of_all
 from ..version import __version__
 from .content import Content

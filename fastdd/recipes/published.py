@@ -11,6 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..config.origins import Tree, plain_values, with_origin
+from ..errors import InputError
+from .arms import of_arms
+from .presets import Document
+
 Numbers = Mapping[str, object]
 """what a paper prints for a data set: quantity -> (students ->) arm -> number, or images a class -> number"""
 
@@ -55,3 +60,61 @@ def images_a_class(node: Numbers) -> list[int]:
 
 def _by_images(node: Numbers) -> bool:
     return bool(node) and all(key.isdecimal() for key in node)
+
+
+def with_published(tree: Tree, document: Document, ipc: int) -> tuple[Tree, str]:
+    """The recipe's values with those of a paper's numbers that are of its data set and images a class.
+
+    Returns:
+        The tree, and what is to be said where the paper has no numbers for them.
+    """
+    printed = document.values.get("published")
+    if not isinstance(printed, dict) or not isinstance(by_set := printed.get("numbers"), dict):
+        return tree, ""  # none, or those that a saved recipe holds
+    if wrong := [name for name, each in by_set.items() if not isinstance(each, dict)]:
+        raise InputError(f"{document.origin}: published.numbers.{wrong[0]} must be a mapping of quantities")
+    chosen = numbers_at(by_set.get(str(document.dataset), {}), ipc)
+    note = ""
+    if not chosen:
+        there = ", ".join(
+            f"{dataset} at ipc {' '.join(map(str, images_a_class(each))) or 'any'}"
+            for dataset, each in by_set.items()
+        )
+        item = printed.get("item")
+        note = f"{item} has no numbers for {document.dataset} at ipc {ipc}; it has some for {there}"
+    rest = {key: value for key, value in printed.items() if key != "numbers"}
+    return {**tree, "published": with_origin(rest | chosen, document.origin)}, note
+
+
+def _compared(numbers: Mapping[str, object]) -> set[str]:
+    """The arms that a paper compares: by their students where it has accuracies, since measures of diversity
+    are printed without the images a class."""
+    accuracy = numbers.get("accuracy")
+    return arms_with_numbers(accuracy if isinstance(accuracy, Mapping) and accuracy else numbers)
+
+
+def printed_arms(document: Document, published: Tree) -> tuple[Document, str]:
+    """The recipe of a paper's table without the arms that the paper compares elsewhere, but not here.
+
+    Args:
+        published: the paper's numbers for the recipe's data set and images a class.
+
+    Returns:
+        The recipe, and what is to be said of the arms that were left out.
+    """
+    printed = document.values.get("published")
+    by_set = printed.get("numbers") if isinstance(printed, dict) else None
+    if not isinstance(by_set, dict):
+        return document, ""
+    here = _compared({key: plain_values(each) for key, each in published.items()})
+    if not here & document.arms.keys():
+        return document, ""
+    elsewhere = set[str]().union(*map(_compared, by_set.values()))
+    left = [arm for arm in document.arms if arm in elsewhere - here]
+    if not left:
+        return document, ""
+    note = (
+        f"left out, since the paper has no numbers for them here: {', '.join(left)}; --arms names arms to run"
+    )
+    kept = [arm for arm in document.arms if arm not in left]
+    return of_arms(document, kept), note

@@ -15,6 +15,7 @@ from torchvision.io import encode_png
 from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.evaluate.evaluation import EvaluationRequest, open_evaluation
+from fastdd.models.build import build
 from fastdd.models.outline import outline
 from fastdd.models.student_names import students
 
@@ -144,6 +145,47 @@ def test_students_by_the_papers_names() -> None:
     assert len(large) == 9  # no ConvNet leaves 4 x 4 pixels of 224
     assert [outline("x", name, 10, (3, 224, 224)) for name in large]
     assert students(["resnet20", "convnet"], 8) == ["resnet20", "convnet1"]
+
+
+TABLES = {  # paper -> side -> its students
+    "deda": {
+        32: "resnet50_small mobilenet_v2_small efficientnet_b0_small shufflenet_v2_x0_5_small vgg16_small",
+        64: "resnet50_small mobilenet_v2_small efficientnet_b0_small shufflenet_v2_x0_5_small vgg16_small",
+        224: "resnet18 resnet50 resnet101",
+    },
+    "dire": {
+        32: "resnet50_small resnet101_small vgg16_small mobilenet_v2_small vit_small32",
+        64: "vgg16_small vit_small64",
+        224: "mobilenet_v2 shufflenet_v2_x0_5",
+    },
+}
+
+
+@pytest.mark.parametrize("side", [32, 64, 224])
+def test_students_of_a_papers_table_train_a_step(side: int) -> None:
+    for paper, of_size in TABLES.items():
+        assert students([paper], side) == of_size[side].split()
+    names = students(["papers", "deda", "dire"], side)
+    assert len(set(names)) == len(names) == len(students(["papers"], side))
+    for name in names:
+        with torch.device("meta"):  # which has no values, so that large networks cost nothing
+            network, images = build(name, 10).train(), torch.zeros(2, 3, side, side)
+            loss = torch.nn.functional.cross_entropy(network(images), torch.zeros(2, dtype=torch.int64))
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in network.parameters()), name
+
+
+@pytest.mark.parametrize("name", ["vgg16_small", "vit_small32", "shufflenet_v2_x0_5_small"])
+def test_a_student_learns_two_images(name: str) -> None:
+    torch.manual_seed(0)
+    network, images, labels = build(name, 10).train(), torch.rand(2, 3, 32, 32), torch.tensor([1, 7])
+    optimizer, losses = torch.optim.AdamW(network.parameters(), 1e-3), []
+    for _ in range(2):
+        losses.append(torch.nn.functional.cross_entropy(network(images), labels))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[1] < losses[0]
 
 
 def test_overrides_of_a_set_are_written_as_those_of_a_recipe(run: Path) -> None:

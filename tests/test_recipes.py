@@ -431,6 +431,7 @@ def test_committees_share_the_images_and_the_training() -> None:
 
 def test_the_networks_take_the_images() -> None:
     from fastdd.models.outline import outline
+    from fastdd.models.student_names import student
 
     wanted = {}
     for dataset, (classes, side) in DATASETS.items():
@@ -438,6 +439,12 @@ def test_the_networks_take_the_images() -> None:
             recipe = fastdd.resolve(f"{dataset}-{method}")
             for teacher in (recipe.teacher, *recipe.committee.values()):
                 wanted[teacher.network, side] = classes
+    for item in paper_items():
+        recipe = fastdd.resolve(item)
+        classes, side = DATASETS[str(recipe.dataset)]
+        trained = (recipe.teacher, *recipe.committee.values(), recipe.student, *recipe.students.values())
+        for each in trained:
+            wanted[student(each.network, side), side] = classes
     for (network, side), classes in wanted.items():
         outline("teacher", network, classes, (3, side, side))
 

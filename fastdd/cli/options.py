@@ -23,7 +23,8 @@ def set_arguments(group: Options) -> None:
     group.add_argument(
         "--student",
         metavar="NETWORKS",
-        help="networks to train, such as resnet18,convnet; papers: those of the papers' tables",
+        help="networks to train, such as resnet18,convnet; papers: those of all cross-architecture tables; "
+        "deda, dire: those of one paper's table of images of this size",
     )
     group.add_argument(
         "--protocol",

@@ -23,6 +23,24 @@ PAPERS = (
     "vit",
 )
 """The students of the papers' cross-architecture tables, which ``papers`` stands for."""
+TABLES = {
+    "deda": {
+        range(1, 65): (
+            "resnet50",
+            "mobilenet_v2",
+            "efficientnet_b0",
+            "shufflenet_v2_x0_5",
+            "vgg16",
+        ),  # Table 3
+        range(65, 1025): ("resnet18", "resnet50", "resnet101"),  # Table 2
+    },
+    "dire": {
+        range(1, 33): ("resnet50", "resnet101", "vgg16", "mobilenet_v2", "vit"),  # Table 10
+        range(33, 65): ("vgg16", "vit"),  # Table 11
+        range(65, 1025): ("mobilenet_v2", "shufflenet_v2_x0_5"),  # Table 12
+    },
+}
+"""name of a paper -> sides of images in pixels -> the students of its table of such images"""
 LARGE_IMAGES = {"vit": "vit_b_16"}
 """What a name means where no network claims it for the size of the images."""
 
@@ -31,7 +49,8 @@ def students(names: Sequence[str], side: int) -> list[str]:
     """Names of networks for names of students, each once.
 
     Args:
-        names: names of students; ``papers`` stands for those of PAPERS that take images of this size.
+        names: names of students; ``papers`` stands for those of PAPERS that take images of this size,
+            ``deda`` and ``dire`` for those of that paper's table of such images.
         side: side of the images, in pixels.
     """
     found = []
@@ -39,6 +58,9 @@ def students(names: Sequence[str], side: int) -> list[str]:
         if name == "papers":
             meant = (student(each, side) for each in PAPERS)
             found += [network for network in meant if network in NETWORKS]
+        elif name in TABLES:
+            of_paper = next((each for sides, each in TABLES[name].items() if side in sides), ())
+            found += [student(each, side) for each in of_paper]
         else:
             found.append(student(name, side))
     return list(dict.fromkeys(found))

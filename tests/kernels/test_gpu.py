@@ -27,6 +27,7 @@ from fastdd_kernels import (
 )
 from fastdd_kernels.pairs import pair_sums
 from fastdd_kernels.product import Precision
+from fastdd_kernels.residual import residual_moments
 
 pytestmark = [
     pytest.mark.gpu,
@@ -67,18 +68,22 @@ def steps() -> dict[str, Callable[[Tensor], Tensor]]:
             + batch_norm_loss(x, ones, ones).sum()
         )
 
+    def residual(x: Tensor) -> Tensor:
+        return torch.stack([part.sum() for part in residual_moments(x, -x, ones, ones, ones)]).sum()
+
     return {
         "batch norm": batch_norm,
+        "residual": residual,
         "resample": lambda x: resample(x, draw).square().sum(),
         "gaussian": lambda x: (gaussian_alignment(x, row, covariance) + covariance_regularizer(x)).sum(),
         "dire": lambda x: dire_loss(x, real),
     }
 
 
-@pytest.mark.parametrize("name", ["batch norm", "resample", "gaussian", "dire"])
+@pytest.mark.parametrize("name", ["batch norm", "residual", "resample", "gaussian", "dire"])
 def test_captured_in_a_cuda_graph(name: str) -> None:
     step = steps()[name]
-    x = activation(4, 16, 8, 8) if name in ("batch norm", "resample") else randn(2, 10, 64)
+    x = activation(4, 16, 8, 8) if name in ("batch norm", "residual", "resample") else randn(2, 10, 64)
     x = leaf(x.float().cuda())
 
     def forward_backward() -> Tensor:
@@ -103,10 +108,10 @@ def test_captured_in_a_cuda_graph(name: str) -> None:
     torch.testing.assert_close(x.grad, gradient)
 
 
-@pytest.mark.parametrize("name", ["batch norm", "resample", "gaussian", "dire"])
+@pytest.mark.parametrize("name", ["batch norm", "residual", "resample", "gaussian", "dire"])
 def test_nothing_waits_for_the_gpu(name: str) -> None:
     step = steps()[name]
-    x = activation(4, 16, 8, 8) if name in ("batch norm", "resample") else randn(2, 10, 64)
+    x = activation(4, 16, 8, 8) if name in ("batch norm", "residual", "resample") else randn(2, 10, 64)
     x = leaf(x.float().cuda())
     step(x).backward()
     torch.cuda.set_sync_debug_mode("error")

@@ -9,7 +9,7 @@ import torch
 from kernel_checks import randn
 from torch import Tensor
 
-from fastdd_kernels import ClassGaussian, frozen_batch_norm, spatial_moments
+from fastdd_kernels import ClassGaussian, frozen_batch_norm, resample, spatial_moments
 from fastdd_kernels.pairs import pair_sums
 
 FAR = 2**29 + 64  # numbers from one row to the next: a stride is small, five rows of it are not
@@ -44,6 +44,13 @@ def test_images_channels_and_pixels(spread: Callable[[Tensor], Tensor]) -> None:
     view, plain = views[0]
     for a, b in zip(frozen_batch_norm(view, *[ones] * 4), frozen_batch_norm(plain, *[ones] * 4), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_resampled_images(spread: Callable[[Tensor], Tensor]) -> None:
+    rows, draw = randn(ROWS, 6, dtype=torch.float16), torch.tensor([[1, 0, 1, 0, 0, 2, 2]])
+    far = spread(rows)
+    for shape in ((ROWS, 1, 2, 3), (1, ROWS, 2, 3)):
+        torch.testing.assert_close(resample(far.view(shape), draw), resample(rows.view(shape), draw))
 
 
 def test_accumulate(spread: Callable[[Tensor], Tensor]) -> None:

@@ -101,12 +101,12 @@ def test_gradients(scale: tuple[float, float] | None, count: int, device: torch.
     assert torch.autograd.gradgradcheck(lambda x: resample(x, parameters, out), x, fast_mode=True)
 
 
-@pytest.mark.parametrize(("size", "out"), [*SIZES, ((20, 33), (19, 35))])
+@pytest.mark.parametrize(("size", "out"), [((4, 5), (7, 6)), ((9, 8), (3, 5)), ((12, 33), (10, 35))])
 def test_gradient_equals_torchvision_and_repeats_bitwise(
     size: tuple[int, int], out: tuple[int, int], device: torch.device
 ) -> None:
-    """Small crops of small images too, where a pixel counts in many rows; and several tiles of the kernel."""
-    parameters, upstream = draws(2, size, seed=3), images(2, out)
+    """Crops in which a pixel counts in many rows, rows in which many pixels count, and several tiles."""
+    parameters, upstream = draws(2, size, seed=3, scale=(0.2, 1.0)), images(2, out)
     x = images(2, size).requires_grad_()
     truth = torch.autograd.grad(torchvision_chain(x, parameters, out), x, upstream)[0]
     x = x.detach().to(device).requires_grad_()
@@ -129,7 +129,8 @@ def test_half_precision_is_computed_in_float32(autocast: bool, device: torch.dev
     assert y.dtype is torch.bfloat16
     assert full.dtype is torch.float32
     truth = torchvision_chain(x.double().cpu(), parameters, (16, 24))
-    torch.testing.assert_close(y.double().cpu(), truth, rtol=2**-8, atol=1e-6)
+    rounding = 2**-7 if dispatch.interpret_on_cpu else 2**-8  # Triton's interpreter cuts off
+    torch.testing.assert_close(y.double().cpu(), truth, rtol=rounding, atol=1e-6)
     torch.testing.assert_close(full.double().cpu(), truth, rtol=0, atol=1e-6)
 
 

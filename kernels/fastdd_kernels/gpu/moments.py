@@ -191,8 +191,8 @@ def tiles(channels: int, pixels: int, channels_last: bool, itemsize: int) -> dic
 def _launch(x: Tensor, residual: bool) -> tuple[tuple[int, int], dict[str, int | tl.dtype]]:
     N, C, HW = x.shape
     meta = tiles(C, HW, x.stride(1) == 1 and C > 1, x.element_size())
-    if residual:  # whose tiles are on their way too
-        meta["STAGES"] = 2
+    if residual:  # whose tiles are on their way too, and in registers
+        meta["BLOCK_S"] = min(meta["BLOCK_S"], _TILE // (2 * x.element_size() * meta["BLOCK_C"]))
     # Programs that run together read neighbouring blocks of channels, which share the pages of their pixels.
     grid = (triton.cdiv(C, meta["BLOCK_C"]) * N, triton.cdiv(HW, meta["SPAN"]))
     return grid, {**meta, "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 LARGEST = 1 << 14
 """pixels of a side up to which 32-bit integers hold the weights"""
-_PLANES = 8  # planes of a program at most, which share the work of finding the weights
+_PLANES = 4  # planes of a program at most, which share the work of finding the weights
 
 # -- kernels ---------------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ def resample_pass(x: Tensor, parameters: Tensor, out: Tensor, transposed: bool) 
     images, (height, width) = x.shape[0] // len(parameters), out.shape[2:]
     source, result = (out.shape[2:], x.shape[2:]) if transposed else (x.shape[2:], out.shape[2:])
     planes = min(triton.next_power_of_2(images * x.shape[1]), _PLANES)
-    block_y, block_x = 32 // planes, 32
+    block_y, block_x = min(32 // planes, 8), 32  # more rows a thread would spill
     tiles = triton.cdiv(height, block_y) * triton.cdiv(width, block_x)
     grid = (len(parameters) * triton.cdiv(images * x.shape[1], planes) * tiles,)
     crop = parameters.shape[1] == 7

@@ -9,7 +9,8 @@ be accuracies of students of what each teacher alone recovers. Such numbers may 
 ``ensemble_weights``. The default are the test accuracies of the run's teachers, which are there for any
 committee (``ensemble_weights: accuracy``).
 
-The further teachers are the released ones; of CIFAR-10 at a laptop's size, one CIFAR ResNet.
+The further teachers are the released ones; of CIFAR-10 at a laptop's size, one CIFAR ResNet. All teachers
+label, with equal weights; the released labels weigh them by softmax(a / 10).
 """
 
 from ..config.sources import code, ours
@@ -43,5 +44,6 @@ register_method(
         committee=COMMITTEE,
         protocol_on=sre2lpp.PROTOCOLS,
         student_at=sre2lpp.student_at,
+        labels={"teachers": code("all")},
     ),
 )

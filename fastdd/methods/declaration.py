@@ -51,7 +51,7 @@ class Declaration:
             as DATASET-METHOD; None: the data set's.
         protocol_on: data set -> protocol in place of ``protocol``.
         student_at: (data set, images a class) -> values of the students that differ from their protocol's.
-        labels: the section ``labels`` of recipes DATASET-METHOD.
+        labels: the section ``labels`` of recipes DATASET-METHOD that have a committee.
     """
 
     values: Patch

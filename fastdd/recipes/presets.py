@@ -18,6 +18,7 @@ from typing import cast
 from ..config.sources import parse_recipe
 from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS
+from ..methods.declaration import SAME_IMAGES
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def _composed(dataset: str, method: str) -> Document:
     description = f"{title} on {data_set(dataset, dataset)['description']}."
     declared = METHODS[base]
     values: dict[str, object] = {"description": description, "committee": declared.committee.get(dataset, {})}
-    if values["committee"] and declared.labels:
+    if values["committee"] and declared.labels and dataset not in SAME_IMAGES:
         values["labels"] = declared.labels
     return Document(
         f"recipe {dataset}-{method}", values, method={}, arms={arm: {"method": method}}, dataset=dataset

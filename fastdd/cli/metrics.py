@@ -44,7 +44,8 @@ def add(commands: Commands) -> None:
     metrics.add_argument(
         "--features",
         metavar="NETWORK",
-        help="compare features of another network, torchvision:NAME, in place of the teacher's",
+        help="compare features of another network, not the teacher's: torchvision:NAME with --weights, "
+        "or clip:FILE with weights of CLIP",
     )
     metrics.add_argument(
         "--weights",
@@ -164,12 +165,17 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
     from ..distilled.runs import run_of
     from ..errors import InputError
     from ..evaluate import network_features, teacher_features
+    from ..evaluate.clip import clip_features, is_clip
     from ..runtime.devices import device_of
 
     device = device_of(arguments.device)
     for option, given in (("--teacher", arguments.teacher), ("--teacher-network", arguments.teacher_network)):
         if arguments.features and given:
             raise InputError(f"{option} and --features are two networks; give one of them")
+    if arguments.features and is_clip(arguments.features):
+        if arguments.weights or arguments.random_weights:
+            raise InputError(f"--features {arguments.features} names its weights; leave out the other option")
+        return clip_features("--features", arguments.features, device)
     if arguments.features:
         weights = Path(arguments.weights) if arguments.weights else None
         return network_features(arguments.features, weights, device, random_weights=arguments.random_weights)

@@ -28,6 +28,8 @@ STAGE_HELP = {
 }
 DIVERGED = "lower their learning rate (student.lr), or warm up for longer (student.warmup)"
 """what to do where students diverged"""
+FEATURES = ("coverage, CLIP", "Vendi, CLIP", "cosine, CLIP")
+"""headings of the diversity in the features that ``metrics.features`` names"""
 PARTS = {"bank": "classes", "recover": "units"}
 
 
@@ -230,7 +232,9 @@ def _print_arms(result: RunResult) -> None:
 
     metrics, seconds = result.metrics, _seconds(result)
     accuracies = _accuracies_of_students(result) if metrics.students else _accuracies(metrics)
-    names = ("", *accuracies, f"coverage (k={metrics.k})", "Vendi", "cosine", "recover s", "students s")
+    others = FEATURES if any(arm.features is not None for arm in metrics.arms.values()) else ()
+    measured = (f"coverage (k={metrics.k})", "Vendi", "cosine", *others)
+    names = ("", *accuracies, *measured, "recover s", "students s")
     rows = Table(*names, box=None, header_style="bold")
     for name, arm in metrics.arms.items():
         rows.add_row(
@@ -239,13 +243,20 @@ def _print_arms(result: RunResult) -> None:
             f"{arm.coverage:.3f}",
             f"{arm.vendi:.2f}",
             f"{arm.cosine:.3f}",
+            *_features(arm),
             _shown(seconds.get(f"recover {name}")),
             _training_seconds(result, name),
         )
     if (full := metrics.full_set) is not None:
         reached = (column[FULL] for column in accuracies.values())
-        rows.add_row(full.title, *reached, *("-" * 4), _training_seconds(result, FULL))
+        rows.add_row(full.title, *reached, *("-" * (len(measured) + 1)), _training_seconds(result, FULL))
     show_table(rows)
+
+
+def _features(arm: ArmResult) -> list[str]:
+    """Diversity in other features than the teacher's; no cells where it was not measured."""
+    found = arm.features
+    return [] if found is None else [f"{found.coverage:.3f}", f"{found.vendi:.2f}", f"{found.cosine:.3f}"]
 
 
 def _training_seconds(result: RunResult, arm: str) -> str:

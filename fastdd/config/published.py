@@ -65,6 +65,8 @@ class Published(Config):
     """mean Vendi score of the classes"""
     seconds: ByArm = Field(default_factory=dict)
     """seconds of recover"""
+    features: dict[str, ByArm] = Field(default_factory=dict)
+    """``coverage``, ``cosine`` and ``vendi`` in the features that ``metrics.features`` names"""
     impact: dict[str, ByArm] = Field(default_factory=dict)
     """by ``coverage``, ``cosine`` or ``vendi``: the value's place between the least (0) and the most (1) of
     all arms that have one here"""

@@ -87,6 +87,19 @@ class Metrics(Config):
     full_set: bool | Literal["auto"] = "auto"
     """true: also train students on the whole real training set, for as many steps; auto: where its images fit
     into memory"""
+    features: str | None = None
+    """features in which coverage, Vendi score and cosine are measured beside the teacher's: clip:FILE or
+    clip-quickgelu:FILE, with weights of CLIP; null: none"""
+
+    @field_validator("features")
+    @classmethod
+    def _are_clips(cls, name: str | None) -> str | None:
+        if name is not None and not name.startswith(("clip:", "clip-quickgelu:")):
+            raise ValueError(
+                f"expected clip:FILE or clip-quickgelu:FILE, got {name!r}; `fastdd metrics RUN --features "
+                "NETWORK` takes other networks"
+            )
+        return name
 
 
 class Recipe(Config):

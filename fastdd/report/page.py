@@ -103,6 +103,21 @@ OTHER_COLUMNS = (
     Column("Recover", "s ↓", direction=-1, value=lambda arm: arm.seconds, format=",.1f"),
 )
 """columns beside those of accuracies"""
+FEATURE_COLUMNS = (
+    Column("Coverage, CLIP", "↑", direction=1, value=lambda arm: _feature(arm, "coverage"), format=".3f"),
+    Column("Vendi, CLIP", "↑", direction=1, value=lambda arm: _feature(arm, "vendi"), format=".2f"),
+    Column("Cosine, CLIP", "↓", direction=-1, value=lambda arm: _feature(arm, "cosine"), format=".3f"),
+)
+"""columns of the diversity in the features that ``metrics.features`` names"""
+
+
+def _feature(arm: FinishedArm, name: str) -> float | None:
+    return None if arm.result.features is None else float(getattr(arm.result.features, name))
+
+
+def _other_columns(run: FinishedRun) -> tuple[Column, ...]:
+    """The columns beside those of accuracies."""
+    return (*OTHER_COLUMNS, *(FEATURE_COLUMNS if run.recipe.metrics.features is not None else ()))
 
 
 def _columns(run: FinishedRun) -> tuple[Column, ...]:
@@ -110,9 +125,9 @@ def _columns(run: FinishedRun) -> tuple[Column, ...]:
     end."""
     if not run.metrics.students:
         last = _accuracy_column("Last", lambda arm: arm.result.last)
-        return (last, _accuracy_column("Best", lambda arm: arm.result.best), *OTHER_COLUMNS)
+        return (last, _accuracy_column("Best", lambda arm: arm.result.best), *_other_columns(run))
     accuracies = (_student_column(run, student, title) for student, title in run.students.items())
-    return (*accuracies, *OTHER_COLUMNS)
+    return (*accuracies, *_other_columns(run))
 
 
 def _student_column(run: FinishedRun, student: str, title: str) -> Column:
@@ -183,7 +198,7 @@ def _full_set_cells(run: FinishedRun) -> list[Cell]:
     if not full_set.students:
         accuracies.append(full_set.best)
     reached = [Cell(accuracy_text(each), scatter(each)) for each in accuracies]
-    return reached + [Cell("–")] * len(OTHER_COLUMNS)
+    return reached + [Cell("–")] * len(_other_columns(run))
 
 
 # -- the finding -------------------------------------------------------------------------------------

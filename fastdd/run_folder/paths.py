@@ -13,6 +13,7 @@
     students/ARM/seed_0.json         test accuracy of one student; full/ for the whole training set
     students/NAME/ARM/seed_0.json    the same of the further students of that name
     embeddings.safetensors           teacher embeddings of the real and distilled images
+    features.safetensors             the same in the features that metrics.features names
     metrics.json                     all results, the same bytes on every machine run
     report.html                      the page; in the folder of a sweep over ipc, that of all its runs
     sweep.json, sweep.svg            results and figure of a sweep that has this folder
@@ -84,6 +85,11 @@ class RunFolder:
     def embeddings(self) -> Path:
         """Teacher embeddings: ``real``, ``real_labels`` and one tensor an arm."""
         return self.path / "embeddings.safetensors"
+
+    @property
+    def features(self) -> Path:
+        """Features of another network than the teacher: ``real`` and one tensor an arm."""
+        return self.path / "features.safetensors"
 
     @property
     def report(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..config import Published
 from ..config.published import OWN, Number
@@ -59,10 +59,12 @@ class Measured:
     Attributes:
         accuracies: fractions of the students of each kind, by the kind's name in ``published``.
         values: ``coverage``, ``cosine``, ``vendi`` and ``seconds``; what was not measured is absent.
+        features: ``coverage``, ``cosine`` and ``vendi`` in other features than the teacher's, likewise.
     """
 
     accuracies: Mapping[str, Fractions]
     values: Mapping[str, float]
+    features: Mapping[str, float] = field(default_factory=dict)
 
 
 def compare(
@@ -98,10 +100,21 @@ def _accuracies(
 def _values(published: Published, arms: Mapping[str, Measured]) -> Iterator[PublishedRow]:
     for key, (name, digits) in VALUES.items():
         numbers: Mapping[str, Number] = getattr(published, key)
-        for arm, number in numbers.items():
-            if arm in arms:
-                value = arms[arm].values.get(key)
-                yield _row(arm, name, number, digits=digits, ours=None if value is None else [value])
+        values = {arm: each.values.get(key) for arm, each in arms.items()}
+        yield from _of_arms(name, numbers, values, digits=digits)
+        if key in published.features:
+            values = {arm: each.features.get(key) for arm, each in arms.items()}
+            yield from _of_arms(f"{name}, CLIP", published.features[key], values, digits=digits)
+
+
+def _of_arms(
+    name: str, numbers: Mapping[str, Number], values: Mapping[str, float | None], *, digits: int
+) -> Iterator[PublishedRow]:
+    """A row for each number of an arm that the run has."""
+    for arm, number in numbers.items():
+        if arm in values:
+            value = values[arm]
+            yield _row(arm, name, number, digits=digits, ours=None if value is None else [value])
 
 
 def _impacts(published: Published, arms: Mapping[str, Measured]) -> Iterator[PublishedRow]:

@@ -135,6 +135,14 @@ class StudentAccuracies(Record):
     """as in the students' files"""
 
 
+class FeatureDiversity(Record):
+    """The diversity of an arm's images in the features that ``metrics.features`` names."""
+
+    coverage: float
+    vendi: float
+    cosine: float
+
+
 class ArmResult(Record):
     """One arm's students and the diversity of its images; accuracies are fractions, one a student."""
 
@@ -160,6 +168,8 @@ class ArmResult(Record):
     """mean of the classes' mean cosine of pairs of images"""
     vendi_by_class: tuple[float, ...]
     cosine_by_class: tuple[float, ...]
+    features: FeatureDiversity | None = None
+    """the same measures in other features; absent: the recipe names none"""
     students: dict[str, StudentAccuracies] = Field(default_factory=dict)
     """the further students that learned from it, by name; absent: there are none"""
 

@@ -28,6 +28,7 @@ from ..config import (
 from ..data.real_data import RealData
 from ..distilled.formation import check_formation
 from ..errors import InputError
+from ..evaluate.clip import clip_features
 from ..evaluate.full_set import FullSet
 from ..models.build import structure
 from ..models.outline import network_for, outline
@@ -189,6 +190,8 @@ def check(
             f"metrics.nearest_k is {recipe.metrics.nearest_k}, expected less than the "
             f"{len(experiment.real.train)} real images"
         )
+    if recipe.metrics.features is not None:
+        clip_features("metrics.features", recipe.metrics.features, torch.device("cpu"))
     experiment.full_set_left_out()  # raises where it was asked for and does not fit
     check_folder(out, recipe, fresh=fresh)
     return experiment

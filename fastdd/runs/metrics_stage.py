@@ -19,6 +19,7 @@ from ..run_folder.published import Measured, compare
 from ..run_folder.results import DataResult, ProtocolResult, StudentAccuracies, TeacherResult
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
+from .feature_stage import feature_diversity
 from .label_stage import described_protocol
 from .run import Run
 from .student_stage import arm_accuracies, full_set_result, further_accuracies
@@ -93,7 +94,8 @@ def _measured(run: Run, arms: dict[str, ArmResult]) -> dict[str, Measured]:
             name or OWN: each.best if students[name].reported == "best" else each.last
             for name, each in kinds.items()
         }
-        found[arm] = Measured(accuracies, values)
+        features = {} if result.features is None else result.features.model_dump()
+        found[arm] = Measured(accuracies, values, features)
     return found
 
 
@@ -115,13 +117,14 @@ def _arms(run: Run) -> dict[str, ArmResult]:
     arms = {}
     with run.session.stage("metrics") as work:
         real = embeddings["real"].float()
-        radii = knn_radii(real, k)
+        radii, others = knn_radii(real, k), feature_diversity(run)
         for arm, method in run.experiment.arms.items():
             seen = run.experiment.seen(arm)
             truth = torch.arange(len(run.experiment.classes)).repeat_interleave(seen)
             diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, k=k)
             own = {"title": method.title, "seen": seen, "images": run.image_fingerprints[arm]}
             own |= {**arm_accuracies(run, arm), **asdict(diversity), **further_accuracies(run, arm)}
+            own |= {"features": others[arm]} if arm in others else {}
             arms[arm] = ArmResult.model_validate(own)
         work.images = len(real)
     return arms

@@ -132,6 +132,9 @@ def test_outputs_are_pooled_over_all_but_images_and_channels(name: str) -> None:
         (partial(build, "convnet3", CLASSES), 3),
         (partial(build, "convnet3_bn", CLASSES), 3),
         (partial(build, "resnet20", CLASSES), 9),
+        (partial(build, "wrn_16_2", CLASSES), 6),
+        (partial(build, "mobilenet_v2_half", CLASSES), 17),
+        (partial(build, "shufflenet_g2", CLASSES), 16),
     ],
     ids=[
         "mobilenet",
@@ -143,6 +146,9 @@ def test_outputs_are_pooled_over_all_but_images_and_channels(name: str) -> None:
         "convnet",
         "bn",
         "resnet",
+        "wrn",
+        "mobilenet half",
+        "shufflenet g2",
     ],
 )
 def test_the_blocks_of_a_network_are_those_of_its_family(

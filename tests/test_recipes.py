@@ -152,7 +152,7 @@ tiny-sre2l        batch.classes=100 batch.slots=1
 imagenet1k-sre2l  lr=0.25 steps=4000 augment.roll=[0,32] augment.scale=[0.08,1] bn.weight=0.01
 imagenet1k-sre2l  batch.classes=100
 imagenette-sre2l  lr=0.25 steps=4000 augment.roll=[0,32] augment.scale=[0.08,1] bn.weight=0.01
-tiny-cda          lr=0.4 steps=4000 augment.roll=[-4,4] bn.weight=0.05 augment.curriculum=cosine
+tiny-cda          lr=0.4 steps=4000 augment.roll=[0,4] bn.weight=0.05 augment.curriculum=cosine
 imagenet1k-cda    lr=0.25 steps=4000 augment.roll=[0,32] bn.weight=0.01 augment.milestone=1
 cifar10-dwa       lr=0.25 steps=1000 augment.roll=[0,4] bn.weight=0.01 bn.variance=11 perturb.steps=12
 tiny-dwa          lr=0.1 steps=2000 augment.roll=[0,4] bn.variance=11 batch.classes=200 perturb.steps=12

@@ -17,7 +17,7 @@ METHOD = {
         "curriculum": paper("cosine"),
         "milestone": code(1.0),
         "flip": code(0.5),
-        "roll": code([-4, 4]),
+        "roll": code([0, 4]),
     },
     "terms": {"ce": {"weight": paper(1.0)}, "bn": {"weight": code(0.05), "first": code(10.0)}},
     "steps": ours(1000),

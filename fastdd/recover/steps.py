@@ -14,6 +14,7 @@ ones. CV-DD chooses two for each slot and weighs their losses by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, combinations, groupby
@@ -156,4 +157,6 @@ def teacher_weights(
             raise InputError(
                 f"ensemble_weights is accuracy, but that of teacher {teacher} was not measured; give numbers"
             )
-    return (torch.tensor(percents, dtype=torch.float64) / TEMPERATURE).softmax(0).tolist()
+    # Without tensors, since a step that is captured computes this.
+    shares = [math.exp((percent - max(percents)) / TEMPERATURE) for percent in percents]
+    return [share / sum(shares) for share in shares]

@@ -41,9 +41,12 @@ BLOCKS = (
     "FusedMBConv",
     "DenseBlock",
     "_DenseBlock",
+    "WideBlock",
+    "InvertedBlock",
+    "ShuffleBlock",
 )
 """names of the classes of blocks: of ResNets, timm's and torchvision's MobileNets, ShuffleNets and
-EfficientNets, and of DenseNets"""
+EfficientNets, of DenseNets, and of the networks in models/"""
 CANDIDATES = 4
 """patterns of module paths that an error lists"""
 KINDS = {

@@ -1,0 +1,417 @@
+"""Released recover loops beside ours: ``python benchmarks/fidelity.py --sre2l PATH --dire PATH ...``.
+
+A PATH is a checkout of the authors' repository. Its loop is imported as it is and runs on the CPU for four
+steps, from the same start and with the same rolls, crops and flips as ours, through the same network of
+random weights. A row says how far apart the images in [0, 1] are, and how many numbers are as good as equal,
+
+    rel = ||ours - released|| / ||released||        equal: share of numbers within 1e-4
+
+Where a gradient is next to nothing, Adam makes a whole step of its rounding error, so some numbers differ.
+Stubs stand for what the loops ask of their surroundings: ``.cuda()``, wandb, files of initial images and
+embeddings, draws, and the saving of images. Loops of LPLD, G-VBSM and EDC are not here yet.
+
+    --sre2l PATH   VILA-Lab/SRe2L: SRe2L's CIFAR script, and CDA's Tiny-ImageNet script
+    --dire PATH    DIL-IITH/DiRe
+    --dwa PATH     AngusDujw/Diversity-Driven-Synthesis, against both values of ``perturb.accumulate``
+    --infer PATH   zhangxin-xd/UFC
+    --delt PATH    VILA-Lab/DELT
+    --rded PATH    LINs-lab/RDED: crops, choice and tiles, which we round to grey levels
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import io
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import NamedTuple, cast
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision import transforms
+
+from fastdd.bank import Bank
+from fastdd.config import Method, Recover
+from fastdd.models.build import build
+from fastdd.recipes.resolve import resolve
+from fastdd.recover import Recovery, Unit, all_units
+from fastdd.recover.init.rded import Mosaic
+from fastdd.recover.objective import draws
+from fastdd.runtime.progress import Bar
+from fastdd.runtime.seeds import generator
+from fastdd.teachers import Card, Teacher
+
+STEPS, SEED = 4, 1
+RELEASED_ADAM = {
+    "first_bn_multiplier": 10.0,
+    "verifier": False,
+    "store_best_images": True,
+    "iteration": STEPS,
+}
+"""arguments that most released scripts have"""
+
+# -- ours ------------------------------------------------------------------------------------------
+
+
+class Agreement(NamedTuple):
+    """How far two sets of images are apart: ``rel`` and ``equal``, as the top of the file says."""
+
+    rel: float
+    equal: float
+
+    @staticmethod
+    def of(ours: Tensor, released: Tensor) -> Agreement:
+        difference = ours - released
+        return Agreement(
+            float(difference.norm() / released.norm()), float((difference.abs() < 1e-4).float().mean())
+        )
+
+
+Found = Iterator[tuple[str, Agreement]]
+"""name of a loop, and its images beside ours"""
+
+
+class Silent:
+    """A progress bar that shows nothing."""
+
+    def advance(self, images: int, note: str = "") -> None:
+        pass
+
+
+class RealBank:
+    """Embeddings of a few real images of each class, all that DiRe reads of a bank."""
+
+    def __init__(self, embeddings: list[Tensor]) -> None:
+        self.rows = embeddings
+        self.manifest = {"embeddings": [len(rows) for rows in embeddings]}
+
+    def embeddings(self, c: int) -> Tensor:
+        return self.rows[c]
+
+
+def random_network(name: str, classes: int) -> nn.Module:
+    """A network with random weights and BatchNorm statistics."""
+    torch.manual_seed(SEED)
+    network = build(name, classes)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(cast("Tensor", module.running_var), 0.5, 2.0)
+            nn.init.normal_(cast("Tensor", module.running_mean), 0.0, 0.3)
+    return network.eval().requires_grad_(False)
+
+
+@dataclass
+class Ours:
+    """One unit of a recipe's arm through a random network.
+
+    Attributes:
+        recipe: name of the built-in recipe, whose arm and normalization are taken.
+        overrides: values that make it small, as ``key=value``.
+        name: name of the network.
+        shape: classes, images a class, side of an image in pixels.
+        bank: what its terms read of real images; None: nothing.
+    """
+
+    recipe: str
+    overrides: Sequence[str]
+    name: str
+    shape: tuple[int, int, int]
+    bank: RealBank | None = None
+    teacher: Teacher = field(init=False)
+    method: Method = field(init=False)
+
+    def __post_init__(self) -> None:
+        classes, ipc, _ = self.shape
+        given = [f"ipc={ipc}", f"method.steps={STEPS}", *self.overrides]
+        recipe = resolve(self.recipe, given).recipe
+        (self.method,) = recipe.arms.values()
+        mean, std = recipe.teacher.mean, recipe.teacher.std
+        names = tuple(map(str, range(classes)))
+        self.teacher = Teacher(self.network(), Card(self.name, names, 3, mean, std, accuracy=0.5))
+
+    @property
+    def unit(self) -> Unit:
+        """The last unit, which with offsets has one."""
+        classes, ipc, _ = self.shape
+        return all_units(self.method, ipc, classes, 1, unit_images=10**6)[-1]
+
+    @property
+    def recovery(self) -> Recovery:
+        side = self.shape[2]
+        real = torch.randint(0, 256, (len(self.unit.rows), 3, side, side), generator=generator(SEED, "real"))
+        return Recovery(
+            self.method,
+            Recover(compile=False),
+            [self.teacher],
+            [cast("Bank", self.bank)],
+            real_images=lambda rows: real[: len(rows)].to(torch.uint8),
+            shape=(3, side, side),
+            seed=SEED,
+        )
+
+    def network(self) -> nn.Module:
+        """A network like the teacher's, which a released loop may put hooks into."""
+        return random_network(self.name, self.shape[0])
+
+    def start(self) -> Tensor:
+        """Normalized initial images."""
+        return self.recovery.initial(self.unit.rows)
+
+    def rows(self) -> list[list[int]]:
+        """What augmentation draws at each step: flip, two rolls and, with a crop, its window."""
+        side = self.shape[2]
+        drawn = draws(self.method.augment, self.unit, STEPS, size=(side, side), seed=SEED)
+        assert drawn is not None
+        return drawn[:, 0].tolist()
+
+    def images(self) -> Tensor:
+        """The images after the last step, in [0, 1]."""
+        return self.recovery.optimize(self.unit, cast("Bar", Silent()))[0]
+
+    def beside(self, released: Tensor) -> Agreement:
+        """Ours beside the released ones."""
+        return Agreement.of(self.images(), released)
+
+
+# -- theirs ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def surroundings(rows: list[list[int]], start: Tensor, files: Callable[[str], Tensor]) -> Iterator[None]:
+    """Stand-ins for a GPU, for draws and for files, while a released loop runs.
+
+    Args:
+        rows: what the steps draw, as ``Ours.rows``.
+        start: what ``torch.randn`` returns.
+        files: what ``torch.load`` returns for a path.
+    """
+    rolls = iter([roll for _, down, right, *_ in rows for roll in (down, right)])
+    flips, windows = iter([row[0] for row in rows]), iter([row[3:] for row in rows])
+    to, zeros = Tensor.to, torch.zeros
+
+    def moved(tensor: Tensor, *where: object, **options: object) -> Tensor:
+        where = tuple("cpu" if str(each).startswith("cuda") else each for each in where)
+        return to(tensor, *where, **options)  # type: ignore[call-overload, no-any-return]
+
+    def flipped(module: nn.Module, images: Tensor) -> Tensor:
+        return images.flip(3) if next(flips) else images
+
+    replaced: list[tuple[object, str, object]] = [
+        (Tensor, "cuda", lambda tensor, *_: tensor),
+        (Tensor, "to", moved),
+        (nn.Module, "cuda", lambda module, *_: module),
+        (torch, "randn", lambda *_, **__: start.clone().requires_grad_()),
+        (torch, "zeros", lambda *size, **options: zeros(*size, **{**options, "device": "cpu"})),
+        (torch, "load", lambda path, **_: files(str(path))),
+        (random, "randint", lambda low, high: next(rolls)),
+        (transforms.RandomResizedCrop, "get_params", staticmethod(lambda *_, **__: tuple(next(windows)))),
+        (transforms.RandomHorizontalFlip, "forward", flipped),
+    ]
+    with ExitStack() as stack, redirect_stdout(io.StringIO()):
+        for holder, name, replacement in replaced:
+            stack.enter_context(mock.patch.object(holder, name, replacement))
+        yield
+
+
+def imported(file: Path, **stubs: object) -> ModuleType:
+    """A released file as a module; its imports of neighbours are looked up in its folder.
+
+    Args:
+        file: the file.
+        stubs: modules that it imports, by name, and what stands for them.
+    """
+    stand_ins = {"wandb": mock.MagicMock(), "tqdm": SimpleNamespace(tqdm=iter), **stubs}
+    spec = importlib.util.spec_from_file_location(f"released_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    path = [str(file.parent), str(file.parent.parent), *sys.path]
+    with mock.patch.dict(sys.modules, stand_ins), mock.patch.object(sys, "path", path):
+        for name in ("utils", "models"):  # the neighbours of other released files
+            sys.modules.pop(name, None)
+        spec.loader.exec_module(module)
+    return module
+
+
+def saved_by(module: ModuleType, name: str = "save_images") -> list[Tensor]:
+    """The list that a released loop puts its final images into, where it would save them."""
+    found: list[Tensor] = []
+    setattr(module, name, lambda args, images, *_: found.append(images.detach().clone()))
+    return found
+
+
+def arguments(ours: Ours, **more: object) -> SimpleNamespace:
+    """What a released loop reads of its command line, with the values of our arm."""
+    term = ours.method.terms.bn
+    common = {"lr": ours.method.lr, "r_bn": term.weight, "r_var": term.variance, "jitter": 4}
+    return SimpleNamespace(**{**RELEASED_ADAM, **common, **more})
+
+
+def no_files(path: str) -> Tensor:
+    raise FileNotFoundError(path)
+
+
+# -- methods ---------------------------------------------------------------------------------------
+
+
+def sre2l(folder: Path) -> Found:
+    ours = Ours("cifar100-sre2l", [], "resnet8", (100, 1, 32))
+    module = imported(folder / "SRe2L" / "*small_dataset" / "recover_cifar.py")
+    saved = saved_by(module)
+    with surroundings(ours.rows(), ours.start(), no_files):
+        module.get_images(arguments(ours, batch_size=100), ours.network(), None, 0)
+    yield "SRe2L", ours.beside(saved[0])
+
+
+def cda(folder: Path) -> Found:
+    ours = Ours("tiny-cda", ["method.batch.classes=200"], "resnet8", (200, 1, 64))
+    module = imported(folder / "CDA" / "recover_cda_tiny.py")
+    saved = saved_by(module)
+    given = arguments(ours, batch_size=200, milestone=1, easy2hard_mode="cosine")
+    with surroundings(ours.rows(), ours.start(), no_files):
+        module.get_images(given, ours.network(), None, 0)
+    yield "CDA", ours.beside(saved[0])
+
+
+def dire(folder: Path) -> Found:
+    classes, each, several = 5, 4, 20
+    real = [torch.rand(several, 512, generator=generator(SEED, "embeddings", c)) for c in range(100)]
+    small = [f"method.batch.classes={classes}", f"method.batch.slots={each}"]
+    constants = ["teacher.mean=[0.5071, 0.4867, 0.4408]", "teacher.std=[0.2675, 0.2565, 0.2761]"]
+    shape, bank = (classes, each, 32), RealBank(real)
+    ours = Ours("cifar100-dire", [*small, *constants], "resnet18_small", shape, bank)
+    module = imported(folder / "SRe2L" / "CIFAR100" / "recover_cifar_regularized.py")
+    saved, start, network = saved_by(module, "save_images_multiple"), ours.start(), ours.network()
+
+    def files(path: str) -> Tensor:
+        number = int(Path(path).stem.split("_")[-1])
+        return real[number] if "class" in path else start[number * each : (number + 1) * each]
+
+    network.avgpool.register_forward_hook(module.get_activation("avgpool"))  # type: ignore[operator, union-attr]
+    own = {"IPC": each, "start_class_id": 0, "ipc_start": 0, "init_path": "", "device": "cpu"}
+    own |= {"multiplier": 0.1, "r_cos": 1.0, "r_euc": 0.01}
+    with surroundings(ours.rows(), start, files):
+        module.get_images(arguments(ours, batch_size=classes, **own), network, None)
+    yield "DiRe", ours.beside(saved[0])
+
+
+def dwa(folder: Path) -> Found:
+    for accumulate in ("true", "false"):
+        more = [f"method.perturb.accumulate={accumulate}", "teacher.mean=[0.4914, 0.4822, 0.4465]"]
+        more.append("teacher.std=[0.2023, 0.1994, 0.2010]")
+        ours = Ours("cifar10-dwa", more, "resnet8", (10, 1, 32))
+        module = imported(folder / "distillation" / "distillation_cifar.py")
+        saved, start = saved_by(module), ours.start()
+        network = ours.network().requires_grad_(True)
+        given = arguments(ours, batch_size=100, dataset="cifar10", init_path="", rho=0.015, steps=12)
+        with surroundings(ours.rows(), start, lambda path, start=start: start):
+            module.get_images(given, network, None, 0)
+        yield f"DWA, perturb.accumulate {accumulate}", ours.beside(saved[0])
+
+
+def infer(folder: Path) -> Found:
+    constants = ["teacher.mean=[0.4914, 0.4822, 0.4465]", "teacher.std=[0.2023, 0.1994, 0.2010]"]
+    ours = Ours("cifar10-infer", constants, "resnet8", (10, 2, 32))
+    nets = {name: mock.MagicMock() for name in ("mobilenetv2", "efficientnet", "shufflenet")}
+    module = imported(folder / "ufc_generation" / "ufc_cifar.py", **nets)
+    saved, start = saved_by(module), ours.start()
+    given = arguments(ours, batch_size=10, num_class=10, dataset="cifar10", init_path="", ipc_init=1)
+    with surroundings(ours.rows(), start, lambda path: start):
+        module.get_images(given, [ours.network()], None, 1)
+    yield "INFER", ours.beside(saved[0])
+
+
+def delt(folder: Path) -> Found:
+    small = ["method.init=real", "method.early_late.rounds=2", "method.batch.classes=3"]
+    constants = ["teacher.mean=[0.4914, 0.4822, 0.4465]", "teacher.std=[0.2023, 0.1994, 0.2010]"]
+    ours = Ours("cifar10-delt", [*small, *constants], "resnet8", (3, 4, 32))
+    module = imported(folder / "recover" / "recover.py", models=mock.MagicMock())
+    saved, network = saved_by(module), ours.network()
+    own = {"dataset": "cifar10", "use_early_late": True, "round_iterations": STEPS // 2, "ipc": 4}
+    own |= {"min_iterations": STEPS, "round_lr_reset": False, "milestone": 1, "easy2hard_mode": "cosine"}
+    hooks = [module.BNFeatureHook(each) for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
+    targets = torch.tensor([c for c, _ in ours.unit.rows])
+    counts = torch.full((3,), STEPS)
+    with surroundings(ours.rows(), ours.start(), no_files):
+        given = arguments(ours, input_size=32, **own)
+        module.get_images(given, ours.start(), targets, network, hooks, counts, {})
+    yield "DELT", ours.beside(saved[0])
+
+
+def rded(folder: Path) -> Found:
+    """Crops of images of three sizes, the choice among them, and tiles of 2 x 2."""
+    images = [
+        torch.randint(0, 256, (3, 40 + 3 * (i % 3), 50), generator=generator(SEED, "real", i)).to(torch.uint8)
+        for i in range(20)
+    ]
+    ours = Ours(
+        "imagenette-rded",
+        ["method.steps=0", "method.rded.factor=2", "method.rded.images=15"],
+        "resnet8",
+        (10, 2, 32),
+    )
+    mosaic = Mosaic(
+        ours.method.rded,
+        ours.teacher,
+        decode=lambda positions, times: torch.empty(0),
+        originals=lambda positions: [images[i] for i in positions.tolist()],
+        size=(32, 32),
+        seed=SEED,
+    )
+    c, slots, config = 3, 2, ours.method.rded
+    with torch.no_grad():
+        made = mosaic.cut(mosaic.choose(c, torch.arange(20), slots), slots, [0, 1]).float() / 255
+    random_of_class = generator(SEED, "rded", c)
+    pool = torch.randperm(20, generator=random_of_class)[: config.images].tolist()
+    windows = [
+        window[3:]
+        for i in pool
+        for window in mosaic._draw(1, *images[i].shape[1:], random_of_class)[0].tolist()
+    ]
+    module = imported(folder / "synthesize" / "utils.py", argument=SimpleNamespace(args=None))
+    with surroundings([[0, 0, 0, *window] for window in windows], torch.empty(0), no_files):
+        cut = module.MultiRandomCrop(num_crop=config.crops, size=32, factor=2)
+        crops = torch.stack([module.normalize(cut(images[i].float() / 255)) for i in pool])
+        network, labels = ours.teacher.network, torch.full((len(pool),), c)
+        best = module.selector(slots * 4, network, crops, labels, 32, m=config.crops)
+        tiles = module.denormalize(module.mix_images(best, 32, 2, slots))
+    yield "RDED, rounded to grey levels", Agreement.of(made, tiles)
+
+
+METHODS: dict[str, tuple[Callable[[Path], Found], ...]] = {
+    "sre2l": (sre2l, cda),
+    "dire": (dire,),
+    "dwa": (dwa,),
+    "infer": (infer,),
+    "delt": (delt,),
+    "rded": (rded,),
+}
+
+
+def main() -> None:
+    """Run the loops whose checkouts are given."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    for name in METHODS:
+        parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"a checkout of {name}'s repository")
+    given = parser.parse_args()
+    np.random.seed(SEED)
+    chosen = [(name, getattr(given, name)) for name in METHODS if getattr(given, name) is not None]
+    if not chosen:
+        parser.error(f"give a checkout, such as --{next(iter(METHODS))} PATH")
+    print(f"{'loop, 4 steps':36} {'rel':>9} {'equal':>7}")
+    for name, folder in chosen:
+        for compare in METHODS[name]:
+            for loop, (rel, equal) in compare(folder):
+                print(f"{loop:36} {rel:9.1e} {equal:7.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -133,7 +133,7 @@ class Prepared:
     def device(self) -> torch.device:
         return self.objective.device
 
-    def targets(self, unit: Unit) -> list[Any]:
+    def targets(self, unit: Unit, before: Sequence[object] | None = None) -> list[Any]:
         return self.wanted
 
     def __call__(self, images: Tensor, drawn: Tensor | None, targets: list[Any]) -> Values:

@@ -58,3 +58,28 @@ def test_a_step_of_dm_has_the_gradient_of_the_released_one(tmp_path: Path) -> No
     assert figures["repeatable"]
     assert figures["cosine"] > 0.99  # bf16 where it is fast
     assert figures["released over ours"] > 0
+
+
+def test_works_are_timed_in_turns_and_networks_in_both_layouts(tmp_path: Path) -> None:
+    commands = {
+        "turns": ["moments_contiguous", "--providers", "plain", "--rounds", "2", "--seconds", "0.001"],
+        "layouts": ["--networks", "resnet8:8:2", "--rounds", "2", "--device", "cpu"],
+    }
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "FASTDD_BENCH_QUICK": "1",
+        "FASTDD_BENCH_DEVICE": "cpu",
+    }
+    found = {}
+    for name, arguments in commands.items():
+        result = tmp_path / f"{name}.json"
+        command = [sys.executable, f"benchmarks/{name}.py", *arguments, "--json", str(result)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found[name] = json.loads(result.read_text())["rows"]
+    (work,) = found["turns"]
+    assert work["provider"] == "plain"
+    assert work["over ours"] > 0
+    assert len(work["rounds"]) == 2
+    assert all(row["chosen"] == "channels-last" for row in found["layouts"])

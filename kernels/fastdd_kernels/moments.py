@@ -100,10 +100,14 @@ def _moments_bwd(x: Tensor, shift: Tensor, grad_mean: Tensor, grad_mean_square: 
     grad_x = torch.empty_like(x)
     slope = grad_mean_square[..., None] * (2 / x.shape[2])
     constant = grad_mean[..., None] / x.shape[2] - slope * shift[:, None]
+    direct = x.dtype == shift.dtype
     for block in _blocks(x):
-        grad = grad_x[block] if x.dtype == shift.dtype else None
-        grad = torch.mul(x[block], slope[block], out=grad).add_(constant[block])
-        if x.dtype != shift.dtype:
+        if direct and x.stride(1) == 1:
+            torch.addcmul(constant[block], x[block], slope[block], out=grad_x[block])
+            continue
+        # Where one number serves a whole plane, only operators of two tensors are vectorized.
+        grad = torch.mul(x[block], slope[block], out=grad_x[block] if direct else None).add_(constant[block])
+        if not direct:
             grad_x[block] = grad
     return grad_x
 

@@ -15,6 +15,7 @@ from fastdd.bank import Bank
 from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.labels import MeanLogits
+from fastdd.runs.experiment import check
 from fastdd.runs.status import status
 from fastdd.runs.teacher_plan import rough
 
@@ -204,3 +205,21 @@ def test_a_teacher_that_is_not_there_is_told(tmp_path: Path) -> None:
         InputError, match=r"arms\.infer\.committee: there is no further teacher 'larg'; committee: large"
     ):
         fastdd.resolve(str(tmp_path / "own.yaml"))
+
+
+def test_each_arm_is_labelled_by_its_own_teachers(tmp_path: Path) -> None:
+    """The control is labelled by those that label every arm which the same students learn from."""
+    third = "  third: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, pad: 1, flip: 0.0}\n"
+    large = RECIPE.split("committee: {")[1].split("\n")[0].removesuffix("}")
+    text = RECIPE.replace(f"committee: {{{large}}}\n", f"committee:\n{third}  {large}\n")
+    text = text.replace("{method: sre2l}", "{method: sre2l, committee: []}")
+    text = text.replace("{method: infer}", "{method: infer, committee: [large]}")
+    text += "students: {own: {network: resnet8, steps: 3}}\nstudent_arms: {own: [infer, gvbsm]}\n"
+    (tmp_path / "own.yaml").write_text(text + "labels: {teachers: all}\n")
+    experiment = check(fastdd.resolve(str(tmp_path / "own.yaml")), tmp_path / "out")
+    labelling = {arm: experiment.labelling(arm) for arm in ("sre2l", "gvbsm", "infer", "random", "full")}
+    assert labelling == {"sre2l": (0,), "gvbsm": (0, 1, 2), "infer": (0, 2), "random": (0,), "full": (0,)}
+    assert experiment.labelling("random", "own") == experiment.labelling("full", "own") == (0, 2)
+    (tmp_path / "own.yaml").write_text(text)
+    first = check(fastdd.resolve(str(tmp_path / "own.yaml")), tmp_path / "out")
+    assert first.labelling("gvbsm") == (0,)

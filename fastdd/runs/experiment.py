@@ -93,6 +93,26 @@ class Experiment:
         """The numbers, in ``teachers``, of those that an arm's method uses; the first is the run's own."""
         return recover.teachers_used(self.arms[arm], list(self.recipe.committee))
 
+    def labelling(self, arm: str, student: str = "") -> tuple[int, ...]:
+        """The numbers, in ``teachers``, of those that label an arm's images for students of a kind.
+
+        It is the run's own teacher or, with ``labels.teachers: all``, also the committee, or those of it that
+        the arm names. The control and the whole training set have the teachers that label every arm which the
+        students learn from.
+        """
+        if self.recipe.labels.teachers == "first":
+            return (0,)
+        arms = (
+            [arm]
+            if arm in self.recipe.arms
+            else [a for a in self.recipe.arms if self.recipe.learns(student, a)]
+        )
+        chosen = [self.recipe.arms[each].committee for each in arms]
+        everywhere = set(self.recipe.committee).intersection(
+            *(names for names in chosen if names is not None)
+        )
+        return (0, *(n for n, name in enumerate(self.recipe.committee, 1) if name in everywhere))
+
     def terms_of(self, teacher: int) -> dict[str, Terms]:
         """Arm -> its terms through teachers, for the arms that use a teacher, given by its number."""
         return {

@@ -85,7 +85,7 @@ def _is_labelled(run: Run, arm: str, student: str) -> bool:
 
 def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
     """Label an arm's uint8 images [N, C, H, W]; by view, as a student's protocol shows them."""
-    recipe, labelling = run.experiment.recipe, _labelling_teachers(run, arm)
+    recipe, labelling = run.experiment.recipe, _labelling_teachers(run, arm, student)
     path = run.folder.labels(arm, recipe.labels.per, student)
     if recipe.labels.per == "image":
         logits = labels.label_images(labelling, images, arm, recipe.labels.average)
@@ -102,16 +102,10 @@ def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
     labels.label_views(labelling, images, path, planned, name=arm)
 
 
-def _labelling_teachers(run: Run, arm: str) -> dict[str, Teacher]:
-    """The teachers that label an arm, by name: ``teacher``, and with ``labels.teachers=all`` also the
-    committee, or those of it that the arm names."""
-    labelling = {OWN: run.teacher}
-    if run.experiment.recipe.labels.teachers == "all":
-        chosen = run.experiment.arms[arm].committee
-        for teacher, loaded in zip(run.experiment.teachers[1:], run.teachers[1:], strict=True):
-            if chosen is None or teacher.name in chosen:
-                labelling[teacher.name] = loaded
-    return labelling
+def _labelling_teachers(run: Run, arm: str, student: str) -> dict[str, Teacher]:
+    """The teachers that label an arm for students of a kind, by name; the run's own is ``teacher``."""
+    numbers = run.experiment.labelling(arm, student)
+    return {run.experiment.teachers[number].name or OWN: run.teachers[number] for number in numbers}
 
 
 def _print_of(name: str) -> str:
@@ -173,14 +167,13 @@ def described_protocol(run: Run, student: str = "") -> tuple[str, str]:
     config, stored = run.experiment.protocol(CONTROL, student), run.experiment.recipe.labels
     text, digest = protocol_text(config), protocol_hash(config)
     if config.labels != "stored" or stored.per == "image":
-        if (
-            (count := len(run.experiment.teachers)) == 1
-            or stored.teachers == "first"
-            or config.labels == "hard"
-        ):
+        arms = [arm for arm in run.experiment.recipe.arms if run.experiment.recipe.learns(student, arm)]
+        counts = sorted({len(run.experiment.labelling(arm, student)) for arm in arms})
+        if counts[-1:] in ([], [1]) or config.labels == "hard":
             return text, digest
-        joined = f"{digest} {count} {stored.average}"
-        text = f"{text}, labels of {count} teachers ({stored.average})"
+        labelling = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        joined = f"{digest} {labelling} {stored.average}"
+        text = f"{text}, labels of {labelling} teachers ({stored.average})"
         return text, hashlib.sha256(joined.encode()).hexdigest()[:8]
     kept = ""
     if stored.keep != 1:

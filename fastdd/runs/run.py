@@ -50,15 +50,19 @@ class Run:
         """The teacher of the run: metrics use its embeddings, and it labels for students unless all do."""
         return self.teachers[0]
 
-    @cached_property
-    def labeller(self) -> Teacher:
-        """What labels the batches of students whose labels are not stored: the teacher of the run, or with
-        ``labels.teachers: all`` all of them as one network."""
-        config = self.experiment.recipe.labels
-        if config.teachers == "first" or len(self.teachers) == 1:
+    def labeller(self, arm: str, student: str = "") -> Teacher:
+        """What labels the batches of students whose labels are not stored: the teacher of the run, or several
+        as one network.
+
+        Args:
+            arm: what they learn from: an arm, the control, or the whole training set.
+            student: a name in the experiment's ``students``.
+        """
+        numbers = self.experiment.labelling(arm, student)
+        if len(numbers) == 1:
             return self.teacher
-        networks = (teacher.network for teacher in self.teachers)
-        return replace(self.teacher, network=MeanLogits(networks, config.average))
+        networks = (self.teachers[number].network for number in numbers)
+        return replace(self.teacher, network=MeanLogits(networks, self.experiment.recipe.labels.average))
 
     @cached_property
     def banks(self) -> list[Bank]:

@@ -135,7 +135,7 @@ def _train(run: Run, job: _Job, full: FullSet) -> None:
             bar.line(f"learning rate {config.peak_lr:g} ({source})")
         result = train_student(
             config,
-            run.labeller,
+            run.labeller(name, student),
             images,
             new_network=new_network,
             test=test,

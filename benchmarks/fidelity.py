@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -45,6 +46,12 @@ from fastdd.runtime.seeds import generator
 
 Found = Iterator[tuple[str, Agreement]]
 """name of a loop, and its images beside ours"""
+
+
+def given_start(start: Tensor, path: str) -> Tensor:
+    """The initial images, whatever file is asked for."""
+    return start
+
 
 # -- methods ---------------------------------------------------------------------------------------
 
@@ -82,7 +89,7 @@ def dire(folder: Path) -> Found:
         number = int(Path(path).stem.split("_")[-1])
         return real[number] if "class" in path else start[number * each : (number + 1) * each]
 
-    network.avgpool.register_forward_hook(module.get_activation("avgpool"))  # type: ignore[operator, union-attr]
+    network.avgpool.register_forward_hook(module.get_activation("avgpool"))  # type: ignore[union-attr]
     own = {"IPC": each, "start_class_id": 0, "ipc_start": 0, "init_path": "", "device": "cpu"}
     own |= {"multiplier": 0.1, "r_cos": 1.0, "r_euc": 0.01}
     with surroundings(ours.rows(), start, files):
@@ -99,7 +106,7 @@ def dwa(folder: Path) -> Found:
         saved, start = saved_by(module), ours.start()
         network = ours.network().requires_grad_(True)
         given = arguments(ours, batch_size=100, dataset="cifar10", init_path="", rho=0.015, steps=12)
-        with surroundings(ours.rows(), start, lambda path, start=start: start):
+        with surroundings(ours.rows(), start, partial(given_start, start)):
             module.get_images(given, network, None, 0)
         yield f"DWA, perturb.accumulate {accumulate}", ours.beside(saved[0])
 
@@ -111,7 +118,7 @@ def infer(folder: Path) -> Found:
     module = imported(folder / "ufc_generation" / "ufc_cifar.py", **nets)
     saved, start = saved_by(module), ours.start()
     given = arguments(ours, batch_size=10, num_class=10, dataset="cifar10", init_path="", ipc_init=1)
-    with surroundings(ours.rows(), start, lambda path: start):
+    with surroundings(ours.rows(), start, partial(given_start, start)):
         module.get_images(given, [ours.network()], None, 1)
     yield "INFER", ours.beside(saved[0])
 
@@ -161,7 +168,7 @@ def rded(folder: Path) -> Found:
     windows = [
         window[3:]
         for i in pool
-        for window in mosaic._draw(1, *images[i].shape[1:], random_of_class)[0].tolist()
+        for window in mosaic._draw(1, images[i].shape[1], images[i].shape[2], random_of_class)[0].tolist()
     ]
     module = imported(folder / "synthesize" / "utils.py", argument=SimpleNamespace(args=None))
     with surroundings([[0, 0, 0, *window] for window in windows], torch.empty(0), no_files):

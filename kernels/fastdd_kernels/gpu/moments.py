@@ -172,17 +172,20 @@ def _moments_bwd_kernel(
 # -- launchers: plain tensors in, plain tensors out ------------------------------------------------
 
 
-def tiles(channels: int, pixels: int, channels_last: bool, itemsize: int) -> dict[str, int]:
+def tiles(
+    channels: int, pixels: int, channels_last: bool, itemsize: int, *, residual: bool = False
+) -> dict[str, int]:
     """Tile of a program, the span of pixels it walks over, and how many tiles are on their way at a time."""
     # Rows that do not begin on 16 bytes are read number by number, each with an address in a register.
-    size = _TILE // itemsize if (channels if channels_last else pixels) % 16 == 0 else _TILE // 8
+    whole = _TILE // itemsize if (channels if channels_last else pixels) % 16 == 0 else _TILE // 8
+    size = whole // 2 if residual else whole  # a residual's numbers are in registers too
     longest = triton.next_power_of_2(pixels)
     if channels_last:
         # 64 channels of a pixel are a whole line of memory, or two; blocks of fewer would share one.
         block_c = min(triton.next_power_of_2(channels), 64)
-        block_s, span = min(longest, size // block_c), min(longest, size)
+        block_s, span = min(longest, size // block_c), min(longest, whole)
     else:
-        block_s, span = min(longest, size // 4), min(longest, _WALK * (size // 4))
+        block_s, span = min(longest, size // 4), min(longest, _WALK * (whole // 4))
         block_c = min(triton.next_power_of_2(channels), size // block_s, 128)
     # With these numbers of tiles on their way no target spills.
     return {"BLOCK_C": block_c, "BLOCK_S": block_s, "SPAN": span, "STAGES": 3 if itemsize == 2 else 2}
@@ -190,9 +193,7 @@ def tiles(channels: int, pixels: int, channels_last: bool, itemsize: int) -> dic
 
 def _launch(x: Tensor, residual: bool) -> tuple[tuple[int, int], dict[str, int | tl.dtype]]:
     N, C, HW = x.shape
-    meta = tiles(C, HW, x.stride(1) == 1 and C > 1, x.element_size())
-    if residual:  # whose tiles are on their way too, and in registers
-        meta["BLOCK_S"] = min(meta["BLOCK_S"], _TILE // (2 * x.element_size() * meta["BLOCK_C"]))
+    meta = tiles(C, HW, x.stride(1) == 1 and C > 1, x.element_size(), residual=residual)
     # Programs that run together read neighbouring blocks of channels, which share the pages of their pixels.
     grid = (triton.cdiv(C, meta["BLOCK_C"]) * N, triton.cdiv(HW, meta["SPAN"]))
     return grid, {**meta, "ACC": tl.float64 if x.dtype == torch.float64 else tl.float32}

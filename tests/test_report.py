@@ -25,6 +25,7 @@ from fastdd.config import as_plain
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.report import report
+from fastdd.report.all_classes import all_classes
 from fastdd.report.axis import linear_axis, log_axis
 from fastdd.report.embedding_map import embedding_map
 from fastdd.report.figures import _apart, accuracy_figure, loss_figure
@@ -311,6 +312,25 @@ def test_many_classes_show_the_first_twenty(tmp_path: Path) -> None:
     assert "the first 20 of 23 classes" in text
     assert "kind19" in text
     assert "kind20" not in text
+
+
+def test_many_classes_have_a_curve_of_all_of_them(tmp_path: Path) -> None:
+    """DiRe's Figure 2: an arm's cosines of all classes, in the order of the control's."""
+    names = tuple(f"class{n:02d}" for n in range(25))
+    run = read_run(make_run(tmp_path, classes=names))
+    figure = all_classes(run, lambda result: result.cosine_by_class, "Cosine")
+    assert [arm.key for arm, _ in figure.lines] == list(run.metrics.arms)
+    curves = [[float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", path)] for _, path in figure.lines]
+    control = run.arms[0].result.cosine_by_class
+    assert curves[0] == sorted(curves[0], reverse=True)  # y points down
+    order = sorted(range(25), key=lambda c: control[c])
+    other = run.arms[1].result.cosine_by_class
+    heights = [-other[c] for c in order]
+    assert np.corrcoef(curves[1], heights)[0, 1] > 0.99999
+    page = report(tmp_path).read_text()
+    assert "all 25 classes, by the control" in page
+    few = make_run(tmp_path / "few", classes=names[:20])
+    assert "classes, by the control" not in report(few).read_text()
 
 
 def test_same_folder_same_bytes(tmp_path: Path) -> None:

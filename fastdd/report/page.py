@@ -11,7 +11,7 @@ from ..config import CONTROL
 from ..errors import refusals_explained
 from ..run_folder.accuracies import Fractions, diverged_text, of_all
 from ..runtime.files import write_text
-from . import figures, sweep_figure
+from . import all_classes, figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .expert_figure import expert_figure
 from .figures import accuracy_figure, class_dots, in_percent, loss_figure, mean, spread, stage_rows
@@ -295,6 +295,16 @@ def _strips(run: FinishedRun) -> list[tuple[FinishedArm, Sheet]]:
     return [(arm, sheet([[run.image(arm, name, 0) for name in run.shown_classes]])) for arm in run.arms]
 
 
+def _all_classes(run: FinishedRun) -> list[all_classes.AllClasses]:
+    """Cosine and Vendi score of every class; nothing where the page names all classes anyway."""
+    if len(run.metrics.classes) <= len(run.shown_classes):
+        return []
+    return [
+        all_classes.all_classes(run, lambda result: result.cosine_by_class, "Cosine within the class ↓"),
+        all_classes.all_classes(run, lambda result: result.vendi_by_class, "Vendi score ↑"),
+    ]
+
+
 def _context(run: FinishedRun) -> dict[str, object]:
     """The names that the template uses."""
     stages, finding, columns = stage_rows(run.manifest.stages), find_best(run), _columns(run)
@@ -321,6 +331,8 @@ def _context(run: FinishedRun) -> dict[str, object]:
             class_dots(run, lambda result: result.cosine_by_class, "Cosine within the class ↓"),
             class_dots(run, lambda result: result.vendi_by_class, "Vendi score ↑"),
         ],
+        "all_classes": _all_classes(run),
+        "all_classes_geometry": all_classes.PANEL,
         "map": embedding_map(run),
         "map_size": (WIDTH, HEIGHT),
         "geometry": figures.PANEL,

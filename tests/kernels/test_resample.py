@@ -182,6 +182,15 @@ def test_the_kernel_reads_no_pixel_that_does_not_count(triton_device: torch.devi
     assert y.isfinite().all()
 
 
+def test_the_kernel_reads_nothing_outside_the_image(triton_device: torch.device) -> None:
+    """A crop that leaves the image, which no draw does, has zeros there and reads no other memory."""
+    rows = torch.full((2, 3, 13, 12), float("nan"), dtype=torch.float64, device=triton_device)
+    rows[:, :, 2:11] = images(2, (9, 12)).to(triton_device)
+    x = rows[:, :, 2:11]  # what lies before and after it is NaN
+    for top, height in ((-2, 9), (3, 8)):
+        assert resample(x, torch.tensor([[0, 0, 0, top, 0, height, 12]]), (9, 12)).isfinite().all()
+
+
 @pytest.mark.parametrize("columns", [3, 7])
 def test_compiles_once_for_all_draws(columns: int, device: torch.device) -> None:
     torch._dynamo.reset()

@@ -149,8 +149,11 @@ def _resample_fwd_kernel(
             line = tl.zeros((BLOCK_P, BLOCK_Y, BLOCK_X), ACC)
             for tap_x in range(TAPS_X):
                 weight_x = _triangle(x, first_x + tap_x, S_w, width)
-                at = _pixels(top + first_y + tap_y, left + first_x + tap_x, stride_xh, stride_xw)
-                counts = in_plane & (weight_y > 0)[None, :, None] & (weight_x > 0)[None, None, :]
+                from_y, from_x = top + first_y + tap_y, left + first_x + tap_x
+                at = _pixels(from_y, from_x, stride_xh, stride_xw)
+                there_y = (weight_y > 0) & (from_y >= 0) & (from_y < H)
+                there_x = (weight_x > 0) & (from_x >= 0) & (from_x < W)
+                counts = in_plane & there_y[None, :, None] & there_x[None, None, :]
                 value = tl.load(x_ptr + at, mask=counts, other=0.0).to(ACC)
                 line += value * _share(weight_x, total_x, ACC)[None, None, :]
             result += line * _share(weight_y, total_y, ACC)[None, :, None]

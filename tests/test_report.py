@@ -28,7 +28,7 @@ from fastdd.report import report
 from fastdd.report.all_classes import all_classes
 from fastdd.report.axis import linear_axis, log_axis
 from fastdd.report.embedding_map import embedding_map
-from fastdd.report.figures import _apart, accuracy_figure, loss_figure
+from fastdd.report.figures import accuracy_figure, apart, loss_figure
 from fastdd.report.finished_run import read_run
 from fastdd.report.reproduce import reproduction
 from fastdd.report.sheets import Tile, sheet
@@ -465,10 +465,10 @@ def test_log_axis_is_at_most_six_decades(values: list[float]) -> None:
 
 
 def test_labels_stand_apart_in_their_order() -> None:
-    moved = _apart([50.0, 10.0, 52.0, 51.0, 99.0], gap=10, low=0, high=100)
+    moved = apart([50.0, 10.0, 52.0, 51.0, 99.0], gap=10, low=0, high=100)
     assert sorted(range(5), key=moved.__getitem__) == [1, 0, 3, 2, 4]
     assert np.diff(sorted(moved)).min() >= 10 - 1e-9
-    assert max(_apart([98.0, 99.0], gap=10, low=0, high=100)) <= 100
+    assert max(apart([98.0, 99.0], gap=10, low=0, high=100)) <= 100
 
 
 def test_numbers_as_text() -> None:

@@ -127,6 +127,8 @@ def run_stage(arguments: argparse.Namespace) -> None:
         if getattr(arguments, "committee", False):
             _print_teachers(result)
         print(f"{until} done: {result.path}{_next(arguments, result)}")
+        if until == "squeeze" and result.folder.squeeze_page.is_file():
+            print(f"open {result.folder.squeeze_page}")
 
 
 def _print_teachers(result: RunResult) -> None:

@@ -85,6 +85,8 @@ class Teacher(Config):
     """arithmetic of squeeze; statistics and embeddings are always taken in fp32"""
     minimum_accuracy: Probability = 0.0
     """test accuracy below which squeeze fails: a bad teacher spoils everything after it"""
+    snapshots: tuple[Count, ...] = ()
+    """epochs, rising, after which squeeze keeps the embeddings of some real images for a figure"""
 
     @model_validator(mode="after")
     def _one_start(self) -> Teacher:
@@ -92,4 +94,14 @@ class Teacher(Config):
             raise ValueError("weights are used as they are and init is trained on: give one of the two")
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must be [low, high] with 0 < low <= high, got {list(self.scale)}")
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_that_come(self) -> Teacher:
+        kept = [epoch for epoch in sorted(set(self.snapshots)) if epoch <= self.epochs]
+        if kept != list(self.snapshots):
+            raise ValueError(
+                f"snapshots must be rising epochs of the {self.epochs} that the training has, such as "
+                f"{kept}, got {list(self.snapshots)}"
+            )
         return self

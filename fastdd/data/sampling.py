@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -45,6 +46,27 @@ def real_sample(dataset: Dataset, per_class: int, seed: int) -> Tensor:
         # A whole permutation whatever per_class is: this is what makes the samples nested.
         drawn.append(first + torch.randperm(count, generator=generator)[:per_class])
         first += count
+    return torch.cat(drawn)
+
+
+def sample_of_classes(dataset: Dataset, classes: int, per_class: int, seed: int) -> Tensor:
+    """Draw some classes, and real images of each without replacement.
+
+    Args:
+        dataset: the split to draw from.
+        classes: most classes that are drawn.
+        per_class: most images of a class; a class with fewer gives all of them.
+        seed: seed of the draw.
+
+    Returns:
+        int64 indices in class order, those of a class ascending.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    starts = [0, *accumulate(dataset.counts)]
+    drawn = []
+    for chosen in torch.randperm(len(dataset.classes), generator=generator)[:classes].sort().values.tolist():
+        order = torch.randperm(dataset.counts[chosen], generator=generator)
+        drawn.append(starts[chosen] + order[:per_class].sort().values)
     return torch.cat(drawn)
 
 

@@ -2,6 +2,7 @@
 
 from .page import report
 from .several_runs import report_runs, runs_of_sweep
+from .squeeze_page import report_squeeze
 from .sweep_figure import SweepFigure, SweptRun, SweptSet, accuracy_by_key, sweep_svg
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "accuracy_by_key",
     "report",
     "report_runs",
+    "report_squeeze",
     "runs_of_sweep",
     "sweep_svg",
 ]

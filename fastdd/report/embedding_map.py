@@ -60,15 +60,15 @@ def embedding_map(run: FinishedRun) -> EmbeddingMap:
     twins = _twins(control, np.repeat(classes, slots), run.embeddings["real"], labels)
     chosen = np.union1d(_stratified(labels, len(classes), REAL_POINTS), twins)
     parts = [run.embeddings["real"][chosen], *distilled]
-    method, points = _project(np.concatenate(parts).astype(np.float64))
-    real, *sets = np.split(_fit(points), np.cumsum([len(part) for part in parts])[:-1])
+    method, points = project(np.concatenate(parts).astype(np.float64))
+    real, *sets = np.split(fit(points), np.cumsum([len(part) for part in parts])[:-1])
     groups = [real[labels[chosen] == c] for c in classes]
     sets = [real[np.searchsorted(chosen, twins)], *sets]
     return EmbeddingMap(
         method,
         len(chosen),
-        ["".join(f"M{x:g} {y:g}h0" for x, y in map(_xy, group)) for group in groups],
-        _labels(groups, run.shown_classes),
+        [cloud(group) for group in groups],
+        class_labels(groups, run.shown_classes),
         [
             (arm, [(*_xy(p), i // slots) for i, p in enumerate(s)])
             for arm, s in zip(run.arms, sets, strict=True)
@@ -97,7 +97,12 @@ def _stratified(labels: np.ndarray, classes: int, most: int) -> np.ndarray:
     return np.concatenate([random.permutation(np.flatnonzero(labels == c))[:each] for c in range(classes)])
 
 
-def _project(points: np.ndarray) -> tuple[str, np.ndarray]:
+def cloud(points: np.ndarray) -> str:
+    """Points [n, 2] of a panel as an SVG path of dots."""
+    return "".join(f"M{x:g} {y:g}h0" for x, y in map(_xy, points))
+
+
+def project(points: np.ndarray) -> tuple[str, np.ndarray]:
     """Project embeddings [n, D] to two dimensions: (the method in words, points [n, 2])."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -115,7 +120,7 @@ def _project(points: np.ndarray) -> tuple[str, np.ndarray]:
         return f"t-SNE, perplexity {model.perplexity:g}", model.fit_transform(reduced.astype(np.float32))
 
 
-def _fit(points: np.ndarray) -> np.ndarray:
+def fit(points: np.ndarray) -> np.ndarray:
     """Points moved, and scaled alike in both directions, so that they fill the panel inside its margin."""
     low, high = points.min(0), points.max(0)
     room = np.array([WIDTH, HEIGHT]) - 2 * MARGIN
@@ -123,7 +128,7 @@ def _fit(points: np.ndarray) -> np.ndarray:
     return (points - (low + high) / 2) * scale * [1, -1] + np.array([WIDTH, HEIGHT]) / 2
 
 
-def _labels(groups: Sequence[np.ndarray], names: Sequence[str]) -> list[tuple[float, float, str]]:
+def class_labels(groups: Sequence[np.ndarray], names: Sequence[str]) -> list[tuple[float, float, str]]:
     """Class names above or below their clouds, cut to 14 letters; a name without room is left out."""
     placed: list[tuple[float, float, str]] = []
     for group, name in zip(groups, names, strict=True):

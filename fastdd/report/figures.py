@@ -235,14 +235,14 @@ def _lines(arm: FinishedArm, terms: Sequence[str], x: Axis, y: Axis) -> list[Los
         if path:
             lines.append((term, "".join(path)))
             ends.append(end)
-    labels = _apart(ends, LABEL_GAP, low=PANEL.top, high=PANEL.bottom)
+    labels = apart(ends, LABEL_GAP, low=PANEL.top, high=PANEL.bottom)
     return [
         LossLine(term, color=terms.index(term), path=path, label_y=round(label, 1))
         for (term, path), label in zip(lines, labels, strict=True)
     ]
 
 
-def _apart(positions: Sequence[float], gap: float, *, low: float, high: float) -> list[float]:
+def apart(positions: Sequence[float], gap: float, *, low: float, high: float) -> list[float]:
     """Positions in their order, at least ``gap`` apart, and inside low to high if they fit."""
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     moved = [positions[i] for i in order]

@@ -18,6 +18,7 @@ from .figures import accuracy_figure, class_dots, in_percent, loss_figure, mean,
 from .finished_run import FinishedArm, FinishedRun, read_run
 from .reproduce import reproduction
 from .sheets import Sheet, sheet
+from .snapshot_figure import snapshot_figures
 from .templates import environment, signed
 
 
@@ -327,6 +328,7 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "sweep_geometry": sweep_figure.PANEL,
         "losses": loss_figure(run),
         "experts": expert_figure(run.experts),
+        "snapshots": snapshot_figures(run.folder, run.recipe),
         "by_class": [
             class_dots(run, lambda result: result.cosine_by_class, "Cosine within the class ↓"),
             class_dots(run, lambda result: result.vendi_by_class, "Vendi score ↑"),

@@ -4,6 +4,8 @@
     manifest.json                    versions, machine, fingerprints, seconds of each stage
     data.json                        index of both splits: classes, counts, fingerprints
     teacher.safetensors              the teacher; squeeze.json says how it learned
+    snapshots.safetensors            embeddings of real images after the epochs in teacher.snapshots;
+                                     squeeze.html shows them
     bank/                            statistics of the real images (bank/store.py)
     experts/                         weights of networks after each epoch (experts/store.py), where an arm
                                      follows them
@@ -19,8 +21,9 @@
     sweep.json, sweep.svg            results and figure of a sweep that has this folder
     log.jsonl                        what happened when
 
-A teacher of the committee has its own files: teacher-NAME.safetensors, squeeze-NAME.json, bank-NAME/. With
-labels.per=view, further students whose labels are stored have their own in labels/NAME/ARM/.
+A teacher of the committee has its own files: teacher-NAME.safetensors, squeeze-NAME.json,
+snapshots-NAME.safetensors, bank-NAME/. With labels.per=view, further students whose labels are stored have
+their own in labels/NAME/ARM/.
 """
 
 from __future__ import annotations
@@ -125,6 +128,15 @@ class RunFolder:
         """How a teacher learned, epoch by epoch (results.TeacherTraining)."""
         return self.path / f"{_with_name('squeeze', teacher)}.json"
 
+    def snapshots(self, teacher: str = "") -> Path:
+        """Embeddings of real images after some epochs of a teacher's training (teachers/snapshots.py)."""
+        return self.path / f"{_with_name('snapshots', teacher)}.safetensors"
+
+    @property
+    def squeeze_page(self) -> Path:
+        """The page of the snapshots of all teachers."""
+        return self.path / "squeeze.html"
+
     def training_checkpoint(self, teacher: str = "") -> Path:
         """State of a teacher's training at the end of its last epoch; deleted when the teacher is written."""
         return self.path / f"{_with_name('squeeze', teacher)}.safetensors"
@@ -213,8 +225,23 @@ class RunFolder:
         """All files and folders that a run makes; the recipe is last, because it marks the folder as a
         run's."""
         teachers = ["", *committee]
-        kinds = (self.training_checkpoint, self.training, self.rejected_teacher, self.teacher, self.bank)
+        kinds = (
+            self.training_checkpoint,
+            self.training,
+            self.snapshots,
+            self.rejected_teacher,
+            self.teacher,
+            self.bank,
+        )
         found = [kind(teacher) for teacher in teachers for kind in kinds]
         found += [self.path / name for name in ("experts", "recover", "images", "labels", "students")]
-        found += [self.data, self.embeddings, self.metrics, self.report, self.sweep, self.sweep_figure]
+        found += [
+            self.squeeze_page,
+            self.data,
+            self.embeddings,
+            self.metrics,
+            self.report,
+            self.sweep,
+            self.sweep_figure,
+        ]
         return [*found, self.manifest, self.log, self.recipe]

@@ -93,6 +93,20 @@ def _evaluate(run: Run) -> None:
         write_metrics(run)
 
 
+def _squeeze_and_show(run: Run) -> None:
+    """Squeeze, and write the page of the snapshots where the recipe asks for some."""
+    squeeze(run)
+    kept = [run.folder.snapshots(each.name) for each in run.experiment.teachers if each.config.snapshots]
+    if not kept or not is_main():
+        return
+    from ..report import report_squeeze
+
+    page = run.folder.squeeze_page
+    newest = max(path.stat().st_mtime_ns for path in kept)
+    if not page.is_file() or page.stat().st_mtime_ns < newest:
+        report_squeeze(run.folder.path)
+
+
 def _report(run: Run) -> None:
     from ..report import report
 
@@ -105,7 +119,7 @@ def _report(run: Run) -> None:
 
 
 STAGES = (
-    Stage("squeeze", needs="real images", makes="teachers", do=squeeze),
+    Stage("squeeze", needs="real images", makes="teachers", do=squeeze, do_last=_squeeze_and_show),
     Stage("bank", needs="real images, teachers", makes="banks", do=build_banks, do_part=build_banks),
     Stage("experts", needs="real images", makes="experts, where an arm follows some", do=train_experts),
     Stage("recover", needs="teachers, banks, experts", makes="images", do=recover_arms, do_part=recover_arms),

@@ -69,6 +69,11 @@ class RunTeacher:
             InputError: weights that do not fit or would be deleted, or a network without the layers that the
                 terms need.
         """
+        if self.config.snapshots and not self.is_trained:
+            raise InputError(
+                f"{self.key}.snapshots {list(self.config.snapshots)} are kept while squeeze trains, but this "
+                f"teacher is given ({self.config.weights or self.config.network}); leave one of the two out"
+            )
         key, name, shape = f"{self.key}.network", self.config.network, self.real.shape
         network = outline(
             key,

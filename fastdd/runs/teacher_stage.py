@@ -34,7 +34,7 @@ def squeeze(run: Run) -> None:
 
     Raises:
         InputError: a teacher's accuracy is below ``minimum_accuracy``, it is not the one that the run began
-            with, or the one that the run trained is gone.
+            with, or the one that the run trained, or its snapshots, are gone.
     """
     if is_main() and run.experiment.recipe.committee and (planned := planned_trainings(run)):
         print(announcement(planned, len(run.experiment.teachers)), file=sys.stderr)
@@ -45,6 +45,9 @@ def squeeze(run: Run) -> None:
                 f"{path} is gone, the teacher from which the rest of this run was made; put it back, choose "
                 "another folder with --out, or start over with --fresh"
             )
+        snapshots = run.folder.snapshots(teacher.name)
+        if teacher.config.snapshots and path.is_file() and not snapshots.is_file():
+            raise InputError(f"{snapshots} is gone; {teachers.snapshots.REMEDY}")
         if is_main() and not path.is_file() and not _take_over(run, teacher):
             with run.session.stage(f"squeeze{teacher.suffix}") as work:
                 if teacher.is_trained:
@@ -59,7 +62,8 @@ def squeeze(run: Run) -> None:
 
 
 def _take_over(run: Run, teacher: RunTeacher) -> bool:
-    """Copy the teacher of an earlier run of the sweep, where it is the one that this run would make.
+    """Copy the teacher of an earlier run of the sweep with its curve and snapshots, where it is the one that
+    this run would make.
 
     Returns:
         Whether there was one.
@@ -71,6 +75,10 @@ def _take_over(run: Run, teacher: RunTeacher) -> bool:
         same = (config, other.data, other.seed) == (teacher.config, recipe.data, recipe.seed)
         if not same or any(then.get(split) != now[split] for split in ("train", "test")):
             continue
+        if teacher.config.snapshots:
+            if not (snapshots := earlier.snapshots(teacher.name)).is_file():
+                continue
+            write_bytes(run.folder.snapshots(teacher.name), snapshots.read_bytes())
         if (training := earlier.training(teacher.name)).is_file():
             write_bytes(run.folder.training(teacher.name), training.read_bytes())
         write_bytes(run.folder.teacher(teacher.name), earlier.teacher(teacher.name).read_bytes())
@@ -87,6 +95,7 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
         session.check_fingerprint(f"init{teacher.suffix}", teachers.fingerprint(Path(config.init)))
     crop = None if config.scale is None else Crop(config.scale, flip=config.flip)
     train = teachers.open_passes(real.train, real.data, config.batch, real.device, seed=seed, crop=crop)
+    watched = teachers.images_of_snapshots(real) if config.snapshots else None
     test = teachers.open_passes(real.test_set, real.data, teachers.EVALUATION_BATCH, real.device)
     squeezed = teachers.squeeze(
         config,
@@ -98,6 +107,7 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
         data=real.train.fingerprint,
         checkpoint=session.folder.training_checkpoint(teacher.name),
         key=teacher.key,
+        watched=watched,
     )
     work.images = squeezed.images
     teachers.save_squeezed(

@@ -1,10 +1,11 @@
 """Teachers: the networks whose statistics are matched.
 
 squeeze.py trains one: from which weights (initial_weights.py), on which images (passes.py), with which
-optimizer (optimizer.py), and with which state kept on disk between epochs (checkpoint.py). load.py reads and
-writes weights, and card.py describes what they expect, embedding.py what makes a network a teacher. taps.py
-returns the features of a trained network, patch_moments.py the moments of an activation in patches. The
-networks themselves are in ``fastdd.models``; layer_names.py names their layers.
+optimizer (optimizer.py), and with which state kept on disk between epochs (checkpoint.py). snapshots.py keeps
+embeddings while it trains. load.py reads and writes weights, and card.py describes what they expect,
+embedding.py what makes a network a teacher. taps.py returns the features of a trained network,
+patch_moments.py the moments of an activation in patches. The networks themselves are in ``fastdd.models``;
+layer_names.py names their layers.
 """
 
 from .card import Card, differences
@@ -21,6 +22,7 @@ from .layer_names import (
 )
 from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
 from .passes import Passes, open_passes
+from .snapshots import Snapshots, images_of_snapshots, read_snapshots
 from .squeeze import Squeezed, save_squeezed, squeeze
 from .taps import Features, Taps
 from .training import EVALUATION_BATCH, NotFiniteError, WeightAverage, accuracy, decay_groups
@@ -31,6 +33,7 @@ __all__ = [
     "Features",
     "NotFiniteError",
     "Passes",
+    "Snapshots",
     "Squeezed",
     "Taps",
     "Teacher",
@@ -42,12 +45,14 @@ __all__ = [
     "epochs_done",
     "fingerprint",
     "hooked_layers",
+    "images_of_snapshots",
     "initial_network",
     "layer_names",
     "load_teacher",
     "mixed_layer_names",
     "open_passes",
     "open_teacher",
+    "read_snapshots",
     "require_embedding",
     "require_layers",
     "require_no_nan",

@@ -1,14 +1,15 @@
 """The state of a squeeze on disk: one file, replaced whole after each epoch, so its parts belong together.
 
 The order of the images and their augmentation are functions of (seed, epoch), so the weights, their average,
-the momenta and the curve are the whole state. Cost: two to three times the size of the weights, written once
-an epoch.
+the momenta, the curve and the snapshots so far are the whole state. Cost: two to three times the size of the
+weights, and the snapshots, written once an epoch.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from .load import separate_tensors
 from .training import WeightAverage
 
 MOMENTUM = "momentum_buffer"  # torch.optim.SGD's name
+SNAPSHOT = "snapshot"
 REMEDY = "delete it to train from the start"
 
 
@@ -72,14 +74,17 @@ def save(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None,
+    snapshots: Mapping[int, torch.Tensor],
 ) -> None:
     """Write a checkpoint after ``len(curve)`` epochs.
 
     Args:
         owner: the training's identity, see training_identity.
         curve: one entry for each finished epoch.
+        snapshots: epoch -> the embeddings that were kept after it.
     """
     tensors = _weights(network, average)
+    tensors |= {f"{SNAPSHOT}/{epoch}": rows for epoch, rows in snapshots.items()}
     for name, parameter in network.named_parameters():
         if MOMENTUM in optimizer.state[parameter]:
             tensors[f"{MOMENTUM}/{name}"] = optimizer.state[parameter][MOMENTUM]
@@ -103,8 +108,14 @@ def restore(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None,
+    snapshots: dict[int, torch.Tensor],
+    asked: Sequence[int],
 ) -> list[Epoch]:
-    """Load a checkpoint into a network, its optimizer and its average.
+    """Load a checkpoint into a network, its optimizer, its average and its snapshots.
+
+    Args:
+        snapshots: epoch -> embeddings; those of the finished epochs are added.
+        asked: the epochs after which snapshots are kept.
 
     Returns:
         The curve so far; empty where there is no file.
@@ -114,7 +125,7 @@ def restore(
     """
     if not path.is_file():
         return []
-    groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, MOMENTUM: {}}
+    groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, MOMENTUM: {}, SNAPSHOT: {}}
     file = TensorFile(path, REMEDY)
     state = file.note(METADATA_KEY, _State)
     if state["owner"] != owner:
@@ -125,8 +136,10 @@ def restore(
     counters = {name for name, tensor in wanted.items() if not tensor.is_floating_point()}
     momenta = {f"{MOMENTUM}/{name}": value for name, value in network.named_parameters()}
     wanted |= {name: value for name, value in momenta.items() if name in file.shapes}
-    file.require({name: tuple(tensor.shape) for name, tensor in wanted.items()}, counters)
-    if unknown := file.shapes.keys() - wanted.keys():
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    shapes |= {f"{SNAPSHOT}/{epoch}": (-1, -1) for epoch in asked if epoch <= len(state["curve"])}
+    file.require(shapes, counters)
+    if unknown := file.shapes.keys() - shapes.keys():
         raise file.damaged(f"it holds an unknown tensor {min(unknown)!r}")
     for key, value in file.tensors().items():
         group, _, name = key.partition("/")
@@ -137,4 +150,5 @@ def restore(
     for name, parameter in network.named_parameters():
         if name in groups[MOMENTUM]:
             optimizer.state[parameter][MOMENTUM] = groups[MOMENTUM][name].to(parameter.device)
+    snapshots |= {int(epoch): rows for epoch, rows in groups[SNAPSHOT].items()}
     return state["curve"]

@@ -7,7 +7,7 @@ is kept at its end, so a training that was killed and continued ends with the sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,9 +31,10 @@ from .initial_weights import initial_network
 from .load import Teacher, fingerprint, save_teacher
 from .optimizer import learning_rate, sgd
 from .passes import Passes
+from .snapshots import Snapshots, embed_snapshot, save_snapshots
 from .training import NotFiniteError, WeightAverage, streamed_accuracy
 
-NOT_TRAINING = ("network", "weights", "mean", "std", "minimum_accuracy")
+NOT_TRAINING = ("network", "weights", "mean", "std", "minimum_accuracy", "snapshots")
 """Settings of a teacher that do not describe how it is trained."""
 
 
@@ -45,11 +46,13 @@ class Squeezed:
         teacher: the network with its card.
         curve: one entry an epoch.
         images: images seen by this call, which may have continued an earlier one.
+        snapshots: the snapshots that the configuration asks for; None: none are kept.
     """
 
     teacher: Teacher
     curve: list[Epoch]
     images: int
+    snapshots: Snapshots | None = None
 
 
 def squeeze(
@@ -63,6 +66,7 @@ def squeeze(
     data: str = "",
     checkpoint: Path | None = None,
     key: str = "teacher",
+    watched: tuple[Tensor, Snapshots] | None = None,
 ) -> Squeezed:
     """Train a teacher.
 
@@ -77,6 +81,8 @@ def squeeze(
         checkpoint: file that keeps the state at the end of every epoch, and from which training continues;
             the caller deletes it when the teacher is saved. None: nothing is kept.
         key: the recipe's section that describes the teacher, for messages.
+        watched: the images that ``config.snapshots`` are of, and their snapshots, to which those of this
+            training are added. None: none are kept.
 
     Raises:
         InputError: ``config.init`` or the checkpoint does not fit, or training diverges.
@@ -88,10 +94,22 @@ def squeeze(
     settings = _settings(config)
     run = _Training(config, Teacher(network, card), batches=len(train), seed=seed, device=device, key=key)
     inputs: list[JsonValue] = [config.network, list(classes), list(config.mean), list(config.std), seed, data]
+    asked: Sequence[int] = () if watched is None else config.snapshots
+    if asked:
+        inputs.append(list(asked))
     owner = training_identity(settings, *inputs, [C, H, W], len(train))
     curve: list[Epoch] = []
+    snapshots: dict[int, Tensor] = {}
     if checkpoint is not None:
-        curve = restore(checkpoint, owner, network=network, optimizer=run.optimizer, average=run.average)
+        curve = restore(
+            checkpoint,
+            owner,
+            network=network,
+            optimizer=run.optimizer,
+            average=run.average,
+            snapshots=snapshots,
+            asked=asked,
+        )
     images = (config.epochs - len(curve)) * len(train) * train.batch
     with progress("squeeze", images) as bar, float32_products(config.precision):
         for note in notes if not curve else [f"squeeze continues after epoch {len(curve)}"]:
@@ -105,10 +123,21 @@ def squeeze(
             rate = learning_rate(config, (epoch + 1) * len(train) - 1, config.epochs * len(train))
             curve.append({"epoch": epoch + 1, "lr": rate, "loss": loss, "accuracy": reached})
             bar.line(f"epoch {epoch + 1}/{config.epochs}: lr {rate:.3g}, loss {loss:.4f}, test {reached:.2%}")
+            if watched is not None and epoch + 1 in asked:
+                snapshots[epoch + 1] = embed_snapshot(replace(run.teacher, network=run.tested), watched[0])
             if checkpoint is not None:
-                save(checkpoint, owner, curve, network=network, optimizer=run.optimizer, average=run.average)
+                save(
+                    checkpoint,
+                    owner,
+                    curve,
+                    network=network,
+                    optimizer=run.optimizer,
+                    average=run.average,
+                    snapshots=snapshots,
+                )
     card = replace(card, accuracy=curve[-1]["accuracy"], training=settings)
-    return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, images)
+    kept = replace(watched[1], embeddings=snapshots) if watched is not None and snapshots else None
+    return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, images, kept)
 
 
 def _settings(config: TeacherConfig) -> dict[str, JsonValue]:
@@ -186,7 +215,8 @@ class _Training:
 def save_squeezed(
     run: RunFolder, squeezed: Squeezed, minimum: float, *, name: str = "", key: str = "teacher"
 ) -> Path:
-    """Write the curve as ``squeeze.json`` and the teacher as ``teacher.safetensors``.
+    """Write the curve as ``squeeze.json``, the snapshots, if any, as ``snapshots.safetensors``, and then the
+    teacher as ``teacher.safetensors``.
 
     Args:
         run: where to write.
@@ -211,6 +241,8 @@ def save_squeezed(
             f"{minimum:.1%}; train longer ({key}.epochs), or lower the bar; the weights are kept in "
             f"{rejected} ({key}.init trains them further)"
         )
+    if squeezed.snapshots is not None:
+        save_snapshots(run.snapshots(name), squeezed.snapshots)
     path = run.teacher(name)
     save_teacher(path, squeezed.teacher)
     return path

@@ -213,7 +213,8 @@ def test_a_sweep_of_an_item_makes_the_whole_of_it() -> None:
 def test_an_addition_by_its_name_is_as_released() -> None:
     """``method: dire`` in an arm is what the recipe DATASET-dire has."""
     arms = resolve("dire-table2").recipe.arms
-    assert arms["sre2l+dire"] == resolve("cifar10-dire").recipe.arms["sre2l+dire"]
+    alone = resolve("cifar10-dire").recipe.arms["sre2l+dire"]
+    assert arms["sre2l+dire"].model_copy(update={"committee": None}) == alone
     assert arms["sre2l+dire"].lr == 0.1
     assert arms["sre2l+dire"].title == "SRe2L + DiRe"
 

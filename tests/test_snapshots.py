@@ -150,7 +150,7 @@ def test_a_sweep_takes_the_snapshots_over_with_the_teacher(
 
 def test_a_teacher_of_the_committee_keeps_its_own_where_asked(tmp_path: Path) -> None:
     first = RECIPE.replace("epochs: 4", "epochs: 1").replace("[1, 2, 4]", "[]")
-    second = "{network: resnet8, mean: [0.3], std: [0.4], epochs: 1, pad: 1, snapshots: [1]}"
+    second = "{network: resnet8, mean: [0.305], std: [0.376], epochs: 1, pad: 1, snapshots: [1]}"
     (tmp_path / "s.yaml").write_text(f"{first}committee: {{second: {second}}}\n")
     run = RunFolder(tmp_path / "out")
     fastdd.run(tmp_path / "s.yaml", run.path, until="squeeze")

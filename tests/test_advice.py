@@ -56,7 +56,7 @@ def test_advice_on_a_network_that_does_not_take_the_images_works(
     if not (text := refusal(recipe, tmp_path / "out", given)):
         assert name != "alexnet"
         return
-    if "features" in text or "statistics" in text or "BatchNorm" in text or "layers" in text:
+    if "features" in text or "keeps statistics" in text or "BatchNorm" in text or "layers" in text:
         assert "networks" in key  # what is matched, and not the size
         return
     assert text.startswith(f"{key}: ")
@@ -64,6 +64,22 @@ def test_advice_on_a_network_that_does_not_take_the_images_works(
     assert found, text
     for override in found:
         assert not refusal(recipe, tmp_path / "out", [*given, override]), (text, override)
+
+
+@pytest.mark.parametrize("side", [8, 20, 32])
+def test_a_network_of_more_than_weights_is_refused_with_one_that_trajectories_take(
+    tmp_path: Path, side: int
+) -> None:
+    """Whether it takes the images or not."""
+    key = "arms.mtt.match.networks.network"
+    (tmp_path / "own.yaml").write_text(MATCHING_EXPERTS)
+    given = [f"data.size={side}", f"{key}=convnet2_bn"]
+    text = refusal(tmp_path / "own.yaml", tmp_path / "out", given)
+    assert f"{key}: convnet2_bn keeps statistics (" in text
+    assert "data.size" not in text
+    for override in advised(text):
+        assert not refusal(tmp_path / "own.yaml", tmp_path / "out", [*given, override]), (text, override)
+    assert (side == 20) == (not advised(text))  # there is no ConvNet for 20 pixels
 
 
 def test_no_size_is_advised_that_another_network_does_not_take(tmp_path: Path) -> None:

@@ -444,6 +444,8 @@ def test_banks_that_do_not_belong_together(
     made(tmp_path / "d", teacher, real_images(*pictures, BATCH, "d"), config(form="lowrank"))
     with pytest.raises(InputError, match="only with form full or packed"):
         merge([tmp_path / "b", tmp_path / "d"], tmp_path / "e")
+    assert not [path for path in tmp_path.iterdir() if path.name.strip("bad")]  # nothing was left behind
+    assert merge([tmp_path / "b"], tmp_path / "e")  # the corrected command works
     with pytest.raises(InputError, match="holds no bank"):
         merge([tmp_path / "a", tmp_path], tmp_path / "f")
 

@@ -62,6 +62,26 @@ def test_good_files_are_not_called_bad(root: Path) -> None:
     assert check(root) == check(root, quick=True) == []
 
 
+@pytest.mark.parametrize("before", [b"", bytes(9000)])
+def test_an_animated_png_is_found_quickly_too(root: Path, before: bytes) -> None:
+    """Wherever its animation is declared, such as behind a color profile."""
+    still = png(picture(3, 16, 16))
+    profile = _chunk(b"iCCP", before)
+    declared = profile + _chunk(b"acTL", struct.pack(">II", 4, 0))
+    write(root, "train/cat/animated.png", still[:33] + declared + still[33:])
+    write(root, "train/cat/still.png", still[:33] + profile + still[33:])
+    (found,) = check(root, quick=True)
+    assert found.where == "train/cat/animated.png"
+    assert "animated PNG of 4 frames" in found.what
+    assert [found] == check(root)
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    sum_of = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", sum_of)
+
+
 def test_one_pixel(root: Path) -> None:
     for name, content in (("x.png", png(picture(0, 1, 1))), ("y.jpg", jpeg(torch.full((3, 1, 1), 9).byte()))):
         write(root, f"train/cat/{name}", content)

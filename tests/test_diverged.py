@@ -22,7 +22,7 @@ from fastdd.cli.console import spread
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.evaluate import StudentAccuracy, train_student
-from fastdd.evaluate.dd_ranking import NetworkScores, StudentGroup, _network_content
+from fastdd.evaluate.dd_ranking import DDRanking, NetworkScores, StudentGroup
 from fastdd.experts import ExpertBuffer
 from fastdd.experts.store import expert_file
 from fastdd.export import export
@@ -255,7 +255,9 @@ def test_the_figure_of_a_sweep_leaves_out_sets_that_diverged() -> None:
 def test_scores_that_need_a_diverged_student_are_not_made() -> None:
     settled = settle_student(CONFIG, 20, 10)
     group = StudentGroup("set", settled, [None, 0.5], diverged=["set, resnet8, seed 0 diverged"])
-    content = _network_content(NetworkScores({"synthetic": group}, label=None, augmentation=None))
+    scores = NetworkScores({"synthetic": group}, label=None, augmentation=None)
+    ranking = DDRanking(None, Path("unused"), [], weight=0.5, steps=1, batch=1)  # type: ignore[arg-type]
+    content = ranking._entry("resnet8", scores)
     assert isinstance(content, dict)
     assert content["label_robust"] is None
     assert json.loads(json.dumps(content, allow_nan=False))["accuracies"]["synthetic"]["last"] == [None, 0.5]

@@ -3,6 +3,7 @@ layout."""
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -224,6 +225,26 @@ def test_out_and_in_again_is_the_same(images: Tensor, tmp_path: Path) -> None:
         assert seen.digest() == views.digest()
     with pytest.raises(InputError, match="is not empty"):
         export_fkd(labels, tmp_path / "fkd", indices=True)
+
+
+def test_an_export_is_whole_or_absent(
+    images: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels, written = made_labels(tmp_path / "l", images), []
+
+    def fail_late(path: Path, record: object) -> None:
+        written.append(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        if len(written) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastdd.labels.fkd.write_record", fail_late)
+        with pytest.raises(InputError, match=r"no space left for .*fkd"):
+            export_fkd(labels, tmp_path / "fkd")
+    assert [path.name for path in tmp_path.iterdir()] == ["l"]
+    assert export_fkd(labels, tmp_path / "fkd") == 9
 
 
 def test_what_the_layout_cannot_hold(images: Tensor, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -60,6 +61,30 @@ def test_the_tests_of_the_kernels_need_little() -> None:
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_files_and_functions_that_docstrings_name_exist() -> None:
+    """``loading/crops.py``, and ``models.outline`` or ``views.fkd_orders``, seen from the file or from the
+    package."""
+    absent, looked = [], 0
+    for file in sorted((ROOT / "fastdd").rglob("*.py")):
+        near = [file.parent, ROOT / "fastdd", ROOT / "kernels"]
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                continue
+            text = ast.get_docstring(node) or ""
+            for name in re.findall(r"(?<![\w./])((?:\w+/)*\w+\.py)\b", text):
+                looked += 1
+                if not any((folder / name).is_file() for folder in (*near, ROOT)):
+                    absent += [(str(file), name)] * (not list((ROOT / "fastdd").rglob(name)))
+            for folder, module, name in re.findall(r"(?<![\w./])([a-z_]+)\.([a-z_]+)\.(\w+)\b(?!/)", text):
+                source = ROOT / "fastdd" / folder / f"{module}.py"
+                if source.is_file():
+                    looked += 1
+                    defined = re.search(rf"^(?:def|class) {name}\b|^{name}\b", source.read_text(), re.M)
+                    absent += [(str(file), f"{folder}.{module}.{name}")] * (not defined)
+    assert not absent
+    assert looked > 100
 
 
 def test_where_tritons_interpreter_works() -> None:

@@ -99,6 +99,21 @@ def test_runs_that_are_no_series_are_refused(tmp_path: Path, capsys: pytest.Capt
     assert "--out goes with several runs" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("out", [None, "thesis.html"])
+def test_a_file_that_is_no_page_of_ours_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str | None
+) -> None:
+    runs = [str(make_run(tmp_path / name)) for name in ("one", "two")]
+    file = tmp_path / (out or "runs.html")
+    file.write_text("<!DOCTYPE html><title>My thesis</title>")
+    command = ["report", *runs, *(["--out", str(file)] if out else [])]
+    assert main(command) == 2
+    assert f"{file} exists and is no page of fastdd; name another file with --out" in capsys.readouterr().err
+    assert "My thesis" in file.read_text()
+    file.unlink()
+    assert main(command) == main(command) == 0  # a page of ours is written again
+
+
 def test_a_sweep_over_ipc_has_the_page(pets_recipe: object, pets: Path, tmp_path: Path) -> None:
     assert callable(pets_recipe)
     recipe = pets_recipe(pets)

@@ -247,6 +247,41 @@ def test_several_runs(recipe: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_grid_without_a_point_of_the_sweep_in_the_folder_is_refused(
+    recipe: str, tmp_path: Path, fresh: bool
+) -> None:
+    """It would replace sweep.json, and with it the results of that point."""
+    out, few = tmp_path / "out", ["arms.deda.steps=1", "metrics.full_set=false"]
+    assert sweep(recipe, ["ipc=1,2"], out, few, arms=["deda"]) is not None
+    before = content(out)
+    for texts in (["ipc=1"], ["ipc=2,3"], ["seed=0,1"]):
+        with pytest.raises(
+            InputError, match=r"has results of deda in ipc-\d, which would be lost: this grid"
+        ):
+            sweep(recipe, texts, out, few, arms=["deda"], fresh=fresh)
+    assert content(out) == before
+    more = sweep(recipe, ["ipc=1,2,3"], out, few, arms=["deda"])
+    assert more is not None
+    assert [run.at for run in more.runs] == [{"ipc": 1}, {"ipc": 2}, {"ipc": 3}]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("report.html", "is no page of fastdd"),
+        ("sweep.svg", "is no figure of a sweep"),
+        ("sweep.json", r"sweep\.json is damaged .* move it away, or choose another folder with --out"),
+    ],
+)
+def test_a_sweep_overwrites_nothing_of_others(recipe: str, tmp_path: Path, name: str, told: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=told):
+        sweep(recipe, ["ipc=1,2"], tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+    assert not list(tmp_path.glob("ipc-*"))
+
+
 def test_a_bad_run_is_refused_before_the_first_begins(recipe: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown network 'resnet9'"):
         sweep(recipe, ["student.network=resnet8,resnet9"], tmp_path / "out")

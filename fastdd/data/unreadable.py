@@ -1,9 +1,9 @@
 """The images that cannot be read, found by a decode of each, or quickly by a look at both ends of each file.
 
-The quick way reads a JPEG's or PNG's signature at the beginning, and a JPEG's end marker or a PNG's end chunk
-at the end. Good files may have bytes behind their end, so what looks wrong is decoded before it is called
-bad. The quick way does not find damage between the two ends. Cost: one decode of every image on all
-processors; the quick way, two small reads a file.
+The quick way reads a JPEG's signature or a PNG's chunks up to the pixels at the beginning, and a JPEG's end
+marker or a PNG's end chunk at the end. Good files may have bytes behind their end, so what looks wrong is
+decoded before it is called bad. The quick way does not find damage between the two ends. Cost: one decode of
+every image on all processors; the quick way, two small reads a file.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .verify import PNG_SIGNATURE, BadImage
 
 JPEG_SIGNATURE, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+HEAD = 4096  # bytes in which a PNG's first pixels are looked for: a color profile may stand before them
 TAIL = 16  # bytes in which a JPEG's end marker is looked for: writers pad
 CHUNK = 64  # files a task
 
@@ -81,13 +82,21 @@ def _fault(source: ImageFiles, entry: Entry, quick: bool) -> str:
 
 
 def _plausible(source: ImageFiles, entry: Entry) -> bool:
-    """Whether a file begins and ends as a JPEG or a PNG does."""
+    """Whether a file begins and ends as a JPEG or as a PNG of one picture does."""
     if entry.size <= TAIL:
         return False
-    head = source.read(entry, 0, len(PNG_SIGNATURE))
+    head = source.read(entry, 0, HEAD)
     tail = source.read(entry, entry.size - TAIL, TAIL)
     if len(tail) < TAIL:
         return False
     if head.startswith(JPEG_SIGNATURE):
         return JPEG_END in tail
-    return head == PNG_SIGNATURE and tail.endswith(PNG_END)
+    return head.startswith(PNG_SIGNATURE) and _is_still(head) and tail.endswith(PNG_END)
+
+
+def _is_still(head: bytes | bytearray) -> bool:
+    """Whether the beginning of a PNG shows that no animation (acTL) is declared before its pixels (IDAT)."""
+    at = len(PNG_SIGNATURE)
+    while (kind := bytes(head[at + 4 : at + 8])) not in (b"acTL", b"IDAT", b""):
+        at += 12 + int.from_bytes(head[at : at + 4])
+    return kind == b"IDAT"

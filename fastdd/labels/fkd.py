@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..runtime.console import counted
+from ..runtime.new_folders import new_folder
 from ..runtime.progress import progress
 from .encoding import Form
 from .fkd_files import Record, batch_path, list_batches, read_record, write_record
@@ -40,7 +41,7 @@ def export_fkd(labels: StoredLabels, folder: Path, indices: bool = False) -> int
 
     Args:
         labels: labels of views.
-        folder: a new or empty folder.
+        folder: an absent or empty folder; it is written whole or not at all.
         indices: also write the samples' positions in the set, as G-VBSM and EDC do; then any order of labels
             will do.
 
@@ -48,8 +49,6 @@ def export_fkd(labels: StoredLabels, folder: Path, indices: bool = False) -> int
         InputError: the layout cannot hold these labels, or the folder is not empty.
     """
     manifest, augmentation = labels.manifest, labels.manifest.augmentation
-    if folder.exists() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty; choose a new folder")
     if augmentation.order != "fkd" and not indices:
         raise InputError(
             f"labels {labels.folder} were made in an order of their own, which a released reader cannot "
@@ -62,14 +61,17 @@ def export_fkd(labels: StoredLabels, folder: Path, indices: bool = False) -> int
         )
     if manifest.choice != "first" and manifest.keep < 1:
         raise InputError("FKD numbers batches without gaps; label with labels.choice=first")
-    files = 0
-    with progress("export fkd", manifest.pool.labels) as bar:
+    files, count = 0, manifest.pool.labels
+    with (
+        new_folder(folder, count * (2 * manifest.classes + 25)) as written,
+        progress("export fkd", count) as bar,
+    ):
         for epoch in labels.epochs:
             whole = labels.views(epoch)
             for batch, group in enumerate(whole.groups.unique().tolist()):
                 views, logits = labels.get(epoch, whole.ids[whole.groups == group])
                 record = _to_record(views, logits, augmentation.size, indices=indices)
-                write_record(batch_path(folder, epoch, batch), record)
+                write_record(batch_path(written, epoch, batch), record)
                 files += 1
                 bar.advance(len(views))
     return files

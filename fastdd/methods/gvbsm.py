@@ -13,7 +13,7 @@ data set's, which serves all methods, and the others are squeezed as released.
 
 At 32 pixels three things differ from the released code. The real statistics are those of the images
 themselves, in the mean over all orders of the mini-batches, and not those of one pass over random crops
-(bank/image_statistics.py). The running averages do not continue from one batch to the next
+(bank/class_statistics.py). The running averages do not continue from one batch to the next
 (recover/terms/convolution.py). Grey levels are rounded.
 """
 

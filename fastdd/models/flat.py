@@ -29,12 +29,8 @@ class FlatNetwork:
     """
 
     def __init__(self, network: nn.Module, key: str = "network") -> None:
-        kept = [name for name, _ in network.named_buffers()]
-        if kept:
-            raise InputError(
-                f"{key}: the network keeps statistics ({kept[0]}) beside its weights, but a trajectory is "
-                "made of weights alone; choose one without BatchNorm, such as convnet"
-            )
+        if (more := more_than_weights(network)) is not None:
+            raise InputError(f"{key}: the network {more}, such as convnet")
         self.network = network.eval()
         self._shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
@@ -46,6 +42,15 @@ class FlatNetwork:
         return functional_call(
             self.network, {name: part.view(shape) for (name, shape), part in parts}, images
         )
+
+
+def more_than_weights(network: nn.Module) -> str | None:
+    """Why a network is no function of its weights alone, and what to do, for a message; None: it is one."""
+    kept = next((name for name, _ in network.named_buffers()), None)
+    return kept and (
+        f"keeps statistics ({kept}) beside its weights, but a trajectory is made of weights alone; choose "
+        "one without BatchNorm"
+    )
 
 
 def flattened(network: nn.Module) -> Tensor:

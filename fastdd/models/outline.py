@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..runtime.user_code import reason
 from .build import OUTLINED, build, builder_of, structure
+from .flat import more_than_weights
 from .registry import NETWORKS
 from .student_names import student
 
@@ -35,6 +36,7 @@ def outline(
     shape: tuple[int, int, int],
     *,
     trains: bool = True,
+    weights_alone: bool = False,
     sizes: Sizes | None = None,
     others: Sequence[str] = (),
 ) -> nn.Module:
@@ -48,6 +50,7 @@ def outline(
         key: the recipe's key that names the network, for messages.
         shape: (C, H, W) of an image.
         trains: the network will be trained, so it is tried in training mode too.
+        weights_alone: the network must be a function of its weights (flat.py), whatever images it takes.
         sizes: which other sizes the images could have; None: they cannot have another.
         others: names of networks that may be advised, the best first; ``convnet`` is the one for the images.
 
@@ -61,9 +64,12 @@ def outline(
     try:
         with torch.random.fork_rng(devices=[]):
             try:
-                network = _tried("meta", name, num_classes, shape, trains=trains)
+                network = _tried("meta", name, num_classes, shape, trains=trains, weights_alone=weights_alone)
             except Exception:  # whatever code says that needs values; the pass on the CPU decides
-                network = _tried("cpu", name, num_classes, shape, trains=trains)
+                network = _tried("cpu", name, num_classes, shape, trains=trains, weights_alone=weights_alone)
+    except _NotWeightsAloneError as error:
+        such_as = _such_as("", num_classes, shape, others)
+        raise InputError(f"{key}: {error}{such_as}") from error
     except _UnfitImagesError as error:
         advice = _advice(name, num_classes, shape, sizes=sizes, others=others)
         raise InputError(f"{key}: {error}; {advice}") from error
@@ -131,11 +137,21 @@ def _advice(
     )
     size = next(fitting, None)
     kind = "_bn" if name.endswith("_bn") else ""
+    network = "choose another network" + _such_as(kind, num_classes, shape, others)
+    return network if size is None else f"set data.size to {size}, or {network}"
+
+
+def _such_as(kind: str, num_classes: int, shape: tuple[int, int, int], others: Sequence[str]) -> str:
+    """ ", such as" the first of others that takes the images, ConvNets with a norm of a kind (``_bn`` or
+    none); empty where none does."""
     meant = [_meant(each, shape) for each in others]
     known = (f"{each}{kind}" if each.startswith("convnet") else each for each in meant)
     other = next((each for each in known if takes(each, num_classes, shape)), None)
-    network = "choose another network" + ("" if other is None else f", such as {other}")
-    return network if size is None else f"set data.size to {size}, or {network}"
+    return "" if other is None else f", such as {other}"
+
+
+class _NotWeightsAloneError(InputError):
+    """A network is no function of its weights alone; the message says why."""
 
 
 class _UnfitImagesError(InputError):
@@ -143,7 +159,13 @@ class _UnfitImagesError(InputError):
 
 
 def _tried(
-    device: Literal["meta", "cpu"], name: str, num_classes: int, shape: tuple[int, int, int], *, trains: bool
+    device: Literal["meta", "cpu"],
+    name: str,
+    num_classes: int,
+    shape: tuple[int, int, int],
+    *,
+    trains: bool,
+    weights_alone: bool = False,
 ) -> nn.Module:
     """A network that took images in eval mode, and in training mode if it trains."""
     door, colon, _ = name.partition(":")
@@ -155,6 +177,8 @@ def _tried(
         network = _built_on(device, name, num_classes, shape[0])
         OUTLINED[name, num_classes, shape[0]] = (builder_of(name), structure(network))
         _built_on(again, name, num_classes, shape[0])  # refused unless it is a new network, built alike
+        if weights_alone and (more := more_than_weights(network)) is not None:
+            raise _NotWeightsAloneError(f"{name} {more}")
         network.to(device)
         if trains and not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError(f"{name} cannot be trained: none of its parameters requires a gradient")

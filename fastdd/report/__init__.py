@@ -1,7 +1,7 @@
 """The report: one self-contained page, made from finished run folders alone, and the figure of a sweep."""
 
 from .page import report
-from .several_runs import report_runs, runs_of_sweep
+from .several_runs import report_runs, require_page, runs_of_sweep
 from .squeeze_page import report_squeeze
 from .sweep_figure import SweepFigure, SweptRun, SweptSet, accuracy_by_key, sweep_svg
 
@@ -13,6 +13,7 @@ __all__ = [
     "report",
     "report_runs",
     "report_squeeze",
+    "require_page",
     "runs_of_sweep",
     "sweep_svg",
 ]

@@ -25,6 +25,11 @@ from .sheets import Sheet, sheet
 from .sweep_figure import PANEL, SweepFigure, SweptRun, SweptSet, accuracy_by_key
 from .templates import environment, signed
 
+TITLE_END = "· fastdd</title>"
+"""how the title of every page ends, by which a page is known as one"""
+HEAD = 1 << 16
+"""bytes at the beginning of a page in which its title stands"""
+
 
 @refusals_explained()
 def report_runs(folders: Sequence[Path], page: Path) -> Path:
@@ -38,13 +43,31 @@ def report_runs(folders: Sequence[Path], page: Path) -> Path:
         ``page``. It is written whole or not at all.
 
     Raises:
-        InputError: a run is not finished or given twice, or they have other classes or students.
+        InputError: a run is not finished or given twice, they have other classes or students, or ``page`` is
+            there and no page of fastdd's.
     """
+    require_page(page)
     runs = sorted(map(read_run, folders), key=lambda run: run.metrics.ipc)
     _check(runs)
     series = Series(runs, _names(runs))
     write_text(page, environment().get_template("several_runs.html").render(_context(series, page)))
     return page
+
+
+def require_page(path: Path) -> None:
+    """Refuse a file that is no page of fastdd's, over which a page would be written.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not path.exists():
+        return
+    head = b""
+    if path.is_file():
+        with open(path, "rb") as file:
+            head = file.read(HEAD)
+    if TITLE_END.encode() not in head:
+        raise InputError(f"{path} exists and is no page of fastdd; name another file with --out")
 
 
 def runs_of_sweep(folder: Path) -> list[Path]:

@@ -50,9 +50,12 @@ def _check_network(key: str, match: Match, real: RealData) -> None:
     """
     name, own_key = match.networks.network, f"{key}.networks.network"
     sizes = possible_sizes(real)
-    others = ("convnet",) if match.trajectory is not None else ("convnet", "resnet20")
-    network = outline(own_key, name, len(real.classes), real.shape, sizes=sizes, others=others)
-    if match.trajectory is not None:
+    follows = match.trajectory is not None
+    others = ("convnet",) if follows else ("convnet", "resnet20")
+    network = outline(
+        own_key, name, len(real.classes), real.shape, weights_alone=follows, sizes=sizes, others=others
+    )
+    if follows:
         return
     features = match.features
     maps = features is not None and features.layers != "last"

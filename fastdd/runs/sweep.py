@@ -18,7 +18,7 @@ from ..config.naming import arm_titles
 from ..errors import InputError, refusals_explained
 from ..recipes.grid import Grid, expand, parse_grid, whole_item
 from ..recipes.resolve import resolve
-from ..report import SweptRun, SweptSet, accuracy_by_key, report_runs, sweep_svg
+from ..report import SweptRun, SweptSet, accuracy_by_key, report_runs, require_page, sweep_svg
 from ..run_folder import ArmResult, Metrics, RunFolder, SweepResults, delete_run, read, write
 from ..run_folder.results import SweepArm, SweepRun, SweepScores
 from ..runtime.distributed import barrier, is_main, say_once
@@ -57,7 +57,8 @@ def sweep(
         What sweep.json says; None in all processes of torchrun but the main one.
 
     Raises:
-        InputError: bad input; all runs are checked before anything is written or deleted.
+        InputError: bad input; all runs are checked before anything is written or deleted. Or the folder holds
+            results of a point that the grid has not, which would be lost.
     """
     axes = [parse_grid(text) for text in grid] or whole_item(recipe, overrides)
     first = [axis.overrides[0] for axis in axes]
@@ -71,18 +72,20 @@ def sweep(
                 raise InputError(f"--seeds {seeds} and {text} both set the number of students; leave one out")
     expanded = expand(recipe, axes, [*overrides, *counted], add, arms)
     folder = Path(out or f"runs/{expanded.runs[0].recipe.name}-sweep")
-    if expanded.runs[0].folder and RunFolder(folder).recipe.exists():
+    several = bool(expanded.runs[0].folder)
+    if several and RunFolder(folder).recipe.exists():
         raise InputError(
             f"{folder} is the folder of one run, but this sweep has several; choose another with --out"
         )
     folders = [folder / run.folder for run in expanded.runs]
+    if several and is_main():
+        _require_kept(RunFolder(folder), expanded)
     if is_main():
         for place in (folder, *folders):
             refuse_busy(place)
     for run, place in zip(expanded.runs, folders, strict=True):
         check(run.recipe, place, fresh=fresh)
     say_once(resolved.note)
-    several = bool(expanded.runs[0].folder)
     with at_work(folder, "sweep") if several and is_main() else nullcontext():
         if fresh and is_main():
             for place in folders:
@@ -103,6 +106,30 @@ def sweep(
             if len(folders) > 1 and len({run.recipe.ipc for run in expanded.runs}) == len(folders):
                 report_runs(folders, RunFolder(folder).report)
     return results
+
+
+def _require_kept(folder: RunFolder, grid: Grid) -> None:
+    """Refuse a folder whose files the sweep would replace, although they hold something else.
+
+    A grid may have more points than an earlier one in the same folder, and none less.
+
+    Raises:
+        InputError: sweep.json has a point that the grid has not; or a file is none of a sweep's.
+    """
+    remedy = "choose another folder with --out"
+    require_page(folder.report)
+    if not folder.sweep.exists():
+        if folder.sweep_figure.exists():
+            raise InputError(f"{folder.sweep_figure} exists and is no figure of a sweep; {remedy}")
+        return
+    earlier = read(folder.sweep, SweepResults, f"move it away, or {remedy}")
+    arms = {run.folder: run.recipe.arms.keys() for run in grid.runs}
+    for run in earlier.runs:
+        if lost := sorted(run.arms.keys() - arms.get(run.folder, ())):
+            raise InputError(
+                f"{folder.sweep} has results of {', '.join(lost)} in {run.folder}, which would be lost: this "
+                f"grid has no such point; give a grid with all points, or {remedy}"
+            )
 
 
 def _results(grid: Grid, metrics: Sequence[Metrics]) -> SweepResults:

@@ -22,7 +22,7 @@ def require_embedding(key: str, name: str, network: nn.Module, shape: tuple[int,
     Args:
         key: the recipe's key that names the network, for messages.
         name: name of the network.
-        network: the network as models.build.outline returns it, on the meta device or the CPU.
+        network: the network as models.outline returns it, on the meta device or the CPU.
         shape: (C, H, W) of an image.
 
     Raises:

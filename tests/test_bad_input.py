@@ -101,9 +101,8 @@ def test_networks_that_cannot_do_it(tiny: Path, tmp_path: Path) -> None:
     assert "student.network: vgg11_bn cannot take images of 3 x 8 x 8" in message(
         tiny, out, *color, "student.network=vgg11_bn"
     )
-    assert "VGG has no residual blocks" in message(
-        tiny, out, *color, "teacher.network=vgg11_bn", "data.size=32"
-    )
+    stages = ("method.terms.gaussian.layers=stages", "data.size=32")
+    assert "VGG has no stages layer1" in message(tiny, out, *color, "teacher.network=vgg11_bn", *stages)
     assert not out.exists()
 
 

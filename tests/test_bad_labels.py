@@ -215,7 +215,7 @@ def test_a_set_with_other_class_folders_or_images(
     assert "holds 1 image of class '3', others have 2, so it is not whole" in refused(capsys, *command)
     assert "deda/3/00001.png is missing; delete" in refused(capsys, *again)
     (images / "3" / "00001.png").write_bytes((images / "3" / "00000.png").read_bytes()[:60])
-    assert "deda/3/00001.png is a PNG cut short; replace it or remove it" in refused(capsys, *command)
+    assert "deda/3/00001.png is a PNG cut short; delete" in refused(capsys, *command)
     assert "deda/3/00001.png is damaged: it is a PNG cut short; delete" in refused(capsys, *again)
     shutil.rmtree(images / "3")
     assert "holds 0 images of class '3', others have 2, so it is not whole" in refused(capsys, *command)

@@ -87,7 +87,7 @@ def test_the_rest_of_an_interrupted_training_is_told(tmp_path: Path) -> None:
     assert epochs_done(path) == 0
     curve: list[Epoch] = [{"epoch": e, "lr": 0.1, "loss": 1.0, "accuracy": 0.5} for e in (1, 2)]
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    save(path, "owner", curve, network=network, optimizer=optimizer, average=None)
+    save(path, "owner", curve, network=network, optimizer=optimizer, average=None, snapshots={})
     assert epochs_done(path) == 2
 
 

@@ -85,7 +85,7 @@ def checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, *over
             "plain",
             ["arms.mine.terms.gaussian.layers=bn_inputs"],
             r"^arms\.mine\.terms\.gaussian\.layers: Net has one layer of the kind bn_inputs, and the last .*"
-            r"; choose module paths, such as layers=\['trunk\.\*'\]",
+            r"; choose module paths, such as \['trunk\.\*'\]",
         ),
         (
             "plain",

@@ -229,7 +229,7 @@ def test_a_recipe_without_them_is_saved_as_before(tiny: Path, tmp_path: Path) ->
 
 
 def test_each_has_its_own_protocol_over_the_data_sets_student(tmp_path: Path) -> None:
-    text = "dataset: cifar10\narms: {deda: {method: deda}}\nstudent: {lr: 0.5}\n"
+    text = "dataset: cifar10cpu\narms: {deda: {method: deda}}\nstudent: {lr: 0.5}\n"
     name = write(
         tmp_path, text + "students: {a: {protocol: sre2l-cifar, pad: 1}, b: {protocol: rded}, c: {}}"
     )
@@ -246,7 +246,7 @@ def test_each_has_its_own_protocol_over_the_data_sets_student(tmp_path: Path) ->
     assert (c.protocol, c.steps, c.seeds, c.precision) == ("house", 400, 7, "auto")
     origins = {row.path: row.origin for row in table(resolved)}
     assert origins["students.a.epochs"] == "protocol sre2l-cifar"
-    assert origins["students.a.precision"] == "data set cifar10"
+    assert origins["students.a.precision"] == "data set cifar10cpu"
     assert origins["students.c.seeds"] == "command line"
     assert origins["students.c.lr"] == "default"
 

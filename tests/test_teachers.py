@@ -93,9 +93,7 @@ def test_auxiliary_classifiers_of_a_file_are_left_out(tmp_path: Path) -> None:
 def test_outline_pushes_an_image_through() -> None:
     assert isinstance(outline("teacher.network", "resnet8", 10, (1, 8, 8)), nn.Module)
     for name in ("vgg11_bn", "vit_b_16"):
-        with pytest.raises(
-            InputError, match=rf"student\.network: {name} cannot take images of 3 x 8 x 8.*data\.size"
-        ):
+        with pytest.raises(InputError, match=rf"student\.network: {name} cannot take images of 3 x 8 x 8"):
             outline("student.network", name, 10, (3, 8, 8))
 
 

@@ -19,6 +19,7 @@ from fastdd.errors import InputError
 from fastdd.experts import ExpertBuffer, finished_experts
 from fastdd.models.build import build
 from fastdd.models.flat import FlatNetwork
+from fastdd.models.registry import NETWORKS
 from fastdd.recover import TrajectorySignal, Unit, plan
 from fastdd.recover.loop import Pixels
 from fastdd.recover.plan import UnitError
@@ -352,16 +353,19 @@ def test_experts_that_could_not_be_trained_are_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-def test_arms_that_follow_experts_of_two_networks_are_refused(recipe: str, tmp_path: Path) -> None:
+def test_arms_that_follow_experts_of_two_networks_are_refused(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(NETWORKS._things, "convnet1_again", NETWORKS["convnet1"])
     file = tmp_path / "two.yaml"
     arm = (
         RECIPE.split("arms:\n")[1]
         .split("experts:")[0]
         .replace("mtt:", "other:")
-        .replace("convnet1", "convnet1_bn")
+        .replace("convnet1", "convnet1_again")
     )
     file.write_text(RECIPE.replace("experts: {", arm + "experts: {"))
     with pytest.raises(
-        InputError, match=r"arms.mtt follows experts of convnet1 and arms.other of convnet1_bn"
+        InputError, match=r"arms.mtt follows experts of convnet1 and arms.other of convnet1_again"
     ):
         fastdd.run(str(file), tmp_path / "out")

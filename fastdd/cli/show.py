@@ -20,7 +20,6 @@ def _show(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     from ..recipes.resolve import resolve, table
-    from ..recover import remarks
     from ..runtime.distributed import say_once
 
     rows = Table("key", "value", "set by", "source", box=None, header_style="bold")
@@ -30,6 +29,9 @@ def _show(arguments: argparse.Namespace) -> None:
         rows.add_row(row.path, value, row.origin, row.source)
     show_table(rows)
     say_once(resolved.note)
+    # After the recipe has found all terms: a term of another package imports fastdd.recover itself.
+    from ..recover import remarks
+
     for arm, method in resolved.recipe.arms.items():
         for remark in remarks(method):
             say_once(f"arms.{arm}: {remark}")

@@ -94,7 +94,7 @@ def _logits_in_shards(shards: Shards) -> dict[tuple[int, str], np.ndarray]:
                 if not member.name.endswith(LOGITS):
                     continue
                 try:
-                    row = np.load(io.BytesIO(members.read(member)), allow_pickle=False)
+                    row = np.lib.format.read_array(io.BytesIO(members.read(member)), allow_pickle=False)
                 except (ValueError, OSError, EOFError, MemoryError) as error:
                     raise InputError(f"{path}: {member.name} is no array ({error}); {AGAIN}") from error
                 if row.dtype.kind != "f" or not np.isfinite(row).all():

@@ -150,8 +150,8 @@ def on_data_set(document: Document, name: str, overrides: Sequence[Override]) ->
         return document
     if document.dataset is None:
         raise InputError(
-            f"dataset={asked[-1]}: {document.origin} takes no data set, it says itself where its images are; "
-            "leave it out"
+            f"dataset={asked[-1][:60]}: {document.origin} takes no data set, it says itself where its images "
+            "are; leave it out"
         )
     dataset, _, method = name.partition("-")
     if dataset == document.dataset and f"{asked[-1]}-{method}" in recipe_names():

@@ -74,6 +74,9 @@ def test_a_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
     with_term = output(*show, "method.terms.l2.weight=0.5", path=tmp_path / "site")
     assert any(line.split()[:2] == ["arms.sre2l.terms.l2.weight", "0.5"] for line in with_term.splitlines())
     assert "terms.l2" not in output(*show)
+    # whatever a program imports first
+    first = "import fastdd.recover; from fastdd.config.terms import TERMS; print('l2' in TERMS)"
+    assert output("-c", first, path=tmp_path / "site").split() == ["True"]
 
 
 LAB = """\

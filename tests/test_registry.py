@@ -42,13 +42,13 @@ def declare(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str]) -> None:
     found = {"fastdd.things": group}
 
 
-def test_modules_come_first_by_name_then_entry_points_by_name(
+def test_modules_come_first_by_name_and_entry_points_by_name_at_the_first_lookup(
     package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declare(monkeypatch, ("z", "string:digits"), ("c", "string:hexdigits"))
     registry = things(package)
     registry.register("mine", "registered")
-    assert list(registry) == ["a", "b", "c", "z", "mine"]
+    assert list(registry) == ["a", "b", "mine", "c", "z"]
     assert len(registry) == 5
     assert "b" in registry
     assert "d" not in registry

@@ -38,7 +38,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, package: str, group: str) -> None:
         self.kind, self.package, self.group = kind, package, group
         self._things: dict[str, T] = {}
-        self._loaded = False
+        self._own_loaded = self._loaded = False
         self._fault: Exception | None = None
 
     def register(self, name: str, thing: T) -> None:
@@ -47,7 +47,7 @@ class Registry(Generic[T]):
         Raises:
             InputError: the name is taken, or is not made of letters, digits and ``_ . + -``.
         """
-        self._load()
+        self._load_own()
         if not isinstance(name, str) or not NAME.fullmatch(name):
             raise InputError(
                 f"{name!r} cannot name a {self.kind}; use letters, digits, '_', '.', '+' and '-'"
@@ -60,13 +60,27 @@ class Registry(Generic[T]):
     def _check(self, name: str, thing: T) -> None:
         """Refuse a thing that could not work; for registries whose things can be judged beforehand."""
 
-    def _load(self) -> None:
-        """Find the things of fastdd's own modules and of entry points, once; a failure stays a failure."""
+    def _load_own(self) -> None:
+        """Import fastdd's own modules, once, which register what they define; a failure stays a failure."""
         if self._fault is not None:
             raise self._fault
+        if self._own_loaded:
+            return
+        self._own_loaded = True
+        try:
+            package = import_module(self.package)
+            for module in sorted(iter_modules(package.__path__), key=lambda module: module.name):
+                import_module(f"{self.package}.{module.name}")
+        except Exception as error:
+            self._fault = error
+            raise
+
+    def _load(self) -> None:
+        """Find the things of fastdd's own modules and of entry points, once; a failure stays a failure."""
+        self._load_own()
         if self._loaded:
             return
-        self._loaded = True  # from here on the modules register what they define
+        self._loaded = True
         try:
             self._discover()
         except Exception as error:
@@ -74,15 +88,13 @@ class Registry(Generic[T]):
             raise
 
     def _discover(self) -> None:
-        """Import the modules by name, then load the entry points by name.
+        """Load the entry points by name, at the first lookup and not before: who registers may be a module
+        that is half imported, which the package of an entry point imports too.
 
         Raises:
             InputError: an entry point cannot be loaded, its name is taken, or it is no such thing; the
                 message names the distribution.
         """
-        package = import_module(self.package)
-        for module in sorted(iter_modules(package.__path__), key=lambda module: module.name):
-            import_module(f"{self.package}.{module.name}")
         for point in sorted(entry_points(group=self.group), key=lambda point: point.name):
             try:
                 self.register(point.name, point.load())

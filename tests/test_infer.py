@@ -170,6 +170,25 @@ def test_images_of_a_batch_share_their_offset(lab: Lab, committee: list[Teacher]
     assert float((moved[0] - moved[1]).abs().max()) > 1e-3  # another batch, another offset
 
 
+def test_each_slot_of_a_batch_has_its_own_offset(lab: Lab, committee: list[Teacher]) -> None:
+    alone = infer(terms=Terms(), augment=Augment(scale=None, flip=0.0, roll=(0, 0)))
+    together = alone.model_copy(update={"batch": BatchSize(classes="all", slots=2)})
+    found: dict[tuple[int, int], list[Tensor]] = {}
+    for chosen in (alone, together):  # without statistics and crops of the batch its slots do not matter
+        own = recovery(lab, committee, chosen)
+        for unit in all_units(chosen, IPC, CLASSES, teachers=2, unit_images=8):
+            images, _ = own.optimize(unit, BAR)
+            for row, image in zip(unit.rows, images, strict=True):
+                found.setdefault(row, []).append(image)
+    for both in found.values():
+        torch.testing.assert_close(*both, rtol=0, atol=1e-4)
+
+
+def test_the_additions_batch_does_not_merge_offsets() -> None:
+    arms = resolve("cifar100-infer", add=["dire"]).recipe.arms
+    assert arms["infer+dire"].batch == arms["infer-as-dire"].batch == BatchSize(classes="all", slots=10)
+
+
 def test_a_run_stores_untouched_images_and_one_copy_a_teacher(
     lab: Lab, committee: list[Teacher], tmp_path: Path
 ) -> None:

@@ -179,6 +179,12 @@ def test_presets_do_not_need_torch() -> None:
         (10, 200, 100),
         (1, 200, 100),
         (1, 5, 5),
+        (20, 10, 50),
+        (30, 10, 100),
+        (40, 100, 200),
+        (100, 10, 100),
+        (100, 1000, 200),
+        (100, 200, 100),
     ],
 )
 def test_rdeds_batch(ipc: int, classes: int, batch: int) -> None:
@@ -187,12 +193,12 @@ def test_rdeds_batch(ipc: int, classes: int, batch: int) -> None:
     assert config.training_steps == 300 * -(-ipc * classes // batch)
 
 
-def test_rdeds_batch_knows_three_numbers_of_images() -> None:
+def test_rdeds_batch_knows_some_numbers_of_images() -> None:
     with pytest.raises(
-        InputError, match=r"student.batch=by_ipc is known for 1, 10 and 50 .* set student.batch"
+        InputError, match=r"student.batch=by_ipc is known for 1, 10, 20, .* 100 images .* set student.batch"
     ):
-        settle_student(preset("rded"), 200, 10)
-    assert settle_student(preset("rded", batch=7), 200, 10).batch == 7
+        settle_student(preset("rded"), 250, 10)
+    assert settle_student(preset("rded", batch=7), 250, 10).batch == 7
 
 
 @pytest.mark.parametrize(

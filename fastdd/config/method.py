@@ -110,7 +110,7 @@ class EarlyLate(Config):
 
 
 class Offset(Config):
-    """INFER: the steps optimize an offset that a batch's real images share, one for each slot and teacher."""
+    """INFER: the steps optimize offsets of real images, one a slot and teacher that all classes share."""
 
     before_last_step: bool = True
     """true: images are kept with the offset that the last step started from, as in the released code; false:

@@ -58,7 +58,7 @@ class Student(Config):
     """number of passes over the set, ceil(N / batch) steps each, instead of `steps`; null: `steps` gives the
     length"""
     batch: Count | Literal["by_ipc"] = 100
-    """images a step; by_ipc: RDED's rule for 1, 10 and 50 images a class"""
+    """images a step; by_ipc: RDED's and DELT's rule for 1, 10, 20, 30, 40, 50 and 100 images a class"""
     accumulate: Count = 1
     """number of parts in which a batch goes forward and backward, each with its own BatchNorm statistics"""
 

@@ -10,6 +10,9 @@ steps.
 On CIFAR four teachers, squeezed alike, have offsets and label: a ResNet-18, a MobileNetV2, an EfficientNet-B0
 and a ShuffleNet with two groups. The second and third are torchvision's with the small-image stem; the
 released ones differ by some 1x1 convolutions (2.30 and 3.60 against 2.24 and 4.02 million parameters).
+
+DiRe's authors add their terms to INFER, but released no code of that. With ``--add dire`` a batch has several
+slots of every class, and each slot keeps its own offset.
 """
 
 from ..config.sources import code, ours, paper

@@ -1,7 +1,8 @@
 """Values of a protocol that depend on the set and on the network: batches, learning rates, lengths.
 
-batch: by_ipc     RDED's: 10, 50, 100 for 1, 10, 50 images a class, twice that with 100 or 1,000 classes; 100
-                  with 200 classes (Tiny-ImageNet); never more than the whole set
+batch: by_ipc     RDED's: 10, 50, 100 for 1, 10, 50 images a class; DELT's copy of the script
+                  adds 50 for 20, and 100 for 30, 40 and 100. Twice that with 100 or 1,000 classes; 100 with
+                  200 classes (Tiny-ImageNet); never more than the whole set
 lr: by_network    RDED's table; the released script trains a network that it lacks with a rate of 0
 lr: learned       the rate that came with the images (MTT), else 0.01, which the released code starts from
 """
@@ -18,7 +19,7 @@ from ..config.base import Positive
 from ..errors import InputError, suggestion
 from ..runtime.console import counted
 
-BATCHES = {1: 10, 10: 50, 50: 100}
+BATCHES = {1: 10, 10: 50, 20: 50, 30: 100, 40: 100, 50: 100, 100: 100}
 RATES = {
     "conv": 1e-3,
     "resnet": 1e-3,
@@ -102,7 +103,7 @@ def rded_batch(images: int, classes: int, key: str = "student") -> int:
     ipc = images / classes
     if ipc not in BATCHES:
         raise InputError(
-            f"{key}.batch=by_ipc is known for 1, 10 and 50 images a class, but the set has "
+            f"{key}.batch=by_ipc is known for {', '.join(map(str, BATCHES))} images a class, but the set has "
             f"{counted(images, 'image')} "
             f"of {counted(classes, 'class')}; set {key}.batch to a number, for example {key}.batch=50"
         )

@@ -1,7 +1,7 @@
 """The optimization loop: signals give the images their gradient, the optimizer moves them, they are clipped.
 
 What moves is a ``Variable``: the pixels of the images, or with formations their low frequencies alone or the
-tiles that are enlarged into them, or an offset that the images of a batch share (INFER). What moves it is a
+tiles that are enlarged into them, or an offset that the images of a slot share (INFER). What moves it is a
 ``Signal``: terms through frozen teachers (objective.py), or the matching of synthetic and real images
 (matching/). steps.py says which images and which teachers take part in a step.
 
@@ -100,20 +100,26 @@ class Zoomed(Pixels):
 
 
 class Offsets:
-    """INFER: real images plus an offset [C, H, W] for each batch of a unit, which starts at zero.
+    """INFER: real images plus an offset [C, H, W] for each slot of a unit's batches, which starts at zero.
 
-    As in the released code, the images are clipped only at the end: neither the offset nor what the teacher
-    sees is clipped. The released code also keeps the offset that the last step started from
-    (``before_last_step``).
+    The images of all classes in a slot share its offset. INFER's batch is one slot. A batch of several, as
+    with ``--add dire``, has an offset for each: one for all would move the images of a class alike, which
+    DiRe's terms compare. As in the released code, the images are clipped only at the end: neither the offset
+    nor what the teacher sees is clipped. The released code also keeps the offset that the last step started
+    from (``before_last_step``).
     """
 
     def __init__(self, images: Tensor, bounds: Bounds, unit: Unit, config: Offset) -> None:
         self.start, self.bounds, self.config = images, bounds, config
-        self.free = torch.zeros(len(unit.batches), *images.shape[1:], device=images.device).requires_grad_()
+        self.batches, self.classes, self.slots = unit.shape
+        offsets = self.batches * self.slots
+        self.free = torch.zeros(offsets, *images.shape[1:], device=images.device).requires_grad_()
         self.before = torch.zeros_like(self.free)
 
     def _moved(self, offset: Tensor) -> Tensor:
-        return self.start + offset.repeat_interleave(len(self.start) // len(offset), dim=0)
+        of_batches = offset.view(self.batches, 1, self.slots, *offset.shape[1:])
+        of_rows = of_batches.expand(-1, self.classes, *[-1] * offset.ndim)
+        return self.start + of_rows.reshape(self.start.shape)
 
     def images(self, rows: Tensor | None = None) -> Tensor:
         images = self._moved(self.free)

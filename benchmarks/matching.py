@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from fastdd.config import BatchSize, Match, Recover
 from fastdd.models.build import build
 from fastdd.recover import RealImages, match_signal, plan
-from fastdd.recover.loop import Pixels
 from fastdd.recover.matching.features import CHUNK
 from fastdd.recover.steps import Round
+from fastdd.recover.variables import Pixels
 from fastdd.runtime.seeds import derive
 from fastdd.teachers import Card, Teacher
 from fastdd_kernels import siamese_augment

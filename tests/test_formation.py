@@ -24,7 +24,7 @@ from fastdd.distilled import open_set
 from fastdd.distilled.formation import LowFrequencies, pack, plane_sizes, unpack
 from fastdd.distilled.images import load_recovered
 from fastdd.errors import InputError
-from fastdd.recover.loop import Formed
+from fastdd.recover.variables import Formed
 from fastdd.report.finished_run import read_run
 from fastdd.report.sheets import sheet
 

@@ -18,7 +18,7 @@ from fastdd.config import BatchSize, Match, Method, Recover, Siamese, Terms
 from fastdd.errors import InputError
 from fastdd.recover import RealImages, Signal, Unit, match_signal, plan
 from fastdd.recover.checkpoint import Checkpoint
-from fastdd.recover.loop import Losses, Pixels, optimize
+from fastdd.recover.loop import Losses, optimize
 from fastdd.recover.matching.features import FeatureSignal
 from fastdd.recover.matching.gradients import GradientSignal
 from fastdd.recover.matching.inner import StepNetwork
@@ -29,6 +29,7 @@ from fastdd.recover.plan import UnitError
 from fastdd.recover.shared import Shared
 from fastdd.recover.steps import Round
 from fastdd.recover.terms.dire import DiRe
+from fastdd.recover.variables import Pixels
 from fastdd_kernels import dire_terms, gradient_distance, siamese_augment
 
 COUNTS, IPC, SEED = (9, 12, 7, 10), 3, 5

@@ -21,9 +21,9 @@ from fastdd.models.build import build
 from fastdd.models.flat import FlatNetwork
 from fastdd.models.registry import NETWORKS
 from fastdd.recover import TrajectorySignal, Unit, plan
-from fastdd.recover.loop import Pixels
 from fastdd.recover.plan import UnitError
 from fastdd.recover.steps import Round
+from fastdd.recover.variables import Pixels
 from fastdd.runs.status import status
 from fastdd_kernels import siamese_augment
 

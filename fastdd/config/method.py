@@ -120,18 +120,20 @@ class Offset(Config):
 class Formation(Config):
     """Several images stored in the pixels of one (distilled/formation.py)."""
 
-    kind: Literal["frequencies", "zoom"] = "frequencies"
-    """frequencies: the low frequencies of each; zoom: each is a tile of the stored image, which is enlarged
-    (IDC)"""
+    kind: Literal["frequencies", "zoom", "cells"] = "frequencies"
+    """frequencies: the low frequencies of each; zoom (IDC) and cells (CIM): each is a tile of the stored
+    image, which is enlarged. The two cut sides that the tiles do not divide in different ways
+    (distilled/tiles.py). cells also puts what ``init`` ranks first into the first tiles of all stored images
+    of a class, what comes next into the second tiles, and so on"""
     images: Count = 4
-    """images in a stored one; students see this many times ``ipc`` images a class. zoom: a square number, 4
-    for 2 x 2 tiles"""
+    """images in a stored one; students see this many times ``ipc`` images a class. zoom, cells: a square
+    number, 4 for 2 x 2 tiles"""
     luma: Probability | None = None
     """frequencies: side of the block of frequencies kept of the brightness, as a share of the image's side;
-    null: 0.75. zoom: null"""
+    null: 0.75. zoom, cells: null"""
     chroma: Probability | None = None
     """frequencies: the same of the two color differences, which images of one channel do not have; null:
-    0.25. zoom: null"""
+    0.25. zoom, cells: null"""
 
     @property
     def shares(self) -> tuple[float, float]:
@@ -139,24 +141,29 @@ class Formation(Config):
         return 0.75 if self.luma is None else self.luma, 0.25 if self.chroma is None else self.chroma
 
     @property
+    def tiled(self) -> bool:
+        """Whether the images are tiles of a stored one."""
+        return self.kind != "frequencies"
+
+    @property
     def factor(self) -> int:
-        """zoom: tiles along a side of a stored image."""
+        """zoom, cells: tiles along a side of a stored image."""
         return math.isqrt(self.images)
 
     @model_validator(mode="after")
-    def _zoom_has_square_tiles(self) -> Formation:
-        if self.kind != "zoom":
+    def _tiles_form_a_square(self) -> Formation:
+        if not self.tiled:
             return self
         if self.factor**2 != self.images:
             raise ValueError(
-                f"kind zoom stores f x f images in one, got images {self.images}; set it to 4 or 9, or "
-                "another square number"
+                f"kind {self.kind} stores f x f images in one, got images {self.images}; set it to 4 or 9, "
+                "or another square number"
             )
         for key in ("luma", "chroma"):
             if (share := getattr(self, key)) is not None:
                 raise ValueError(
-                    f"kind zoom keeps no frequencies, got {key} {share}; leave luma and chroma out or set "
-                    "them to null"
+                    f"kind {self.kind} keeps no frequencies, got {key} {share}; leave luma and chroma out or "
+                    "set them to null"
                 )
         return self
 
@@ -220,6 +227,9 @@ class Method(Config):
     """decay rates of the first and second moment of Adam"""
     momentum: BelowOne = 0.5
     """momentum of SGD"""
+    decay: NotNegative = 0.0
+    """pull towards the images' start: before each step they lose this factor, times the learning rate, of
+    what they have moved (CIM: AdamW's weight decay of what is added to the start); 0: there is none"""
     clip: bool = True
     """true: images are clipped to valid colors after each step; false: at the end alone, as they are saved"""
 

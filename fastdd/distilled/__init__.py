@@ -5,7 +5,7 @@
 
 layouts.py lists the files of a set and the class of each, exported.py those of an export, runs.py finds the
 set of a run and what the run says of it, sets.py decodes the images, formation.py unpacks several images from
-one, zoom.py cuts those that are tiles, and images.py writes and reads the images of a run.
+one, tiles.py cuts those that are tiles, and images.py writes and reads the images of a run.
 """
 
 from .runs import RunSource, arms_of, channels_of

@@ -1,4 +1,4 @@
-"""Formations: a stored image that holds several images, as their low frequencies or as tiles (zoom.py).
+"""Formations: a stored image that holds several images, as their low frequencies or as tiles (tiles.py).
 
 Students see ``formation.images`` times as many images as the set stores. With the kind ``frequencies`` each
 channel x of an image, n x n pixels, is reduced to a plane of l x l pixels, from which it is enlarged again
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..config import Formation
 from ..errors import InputError
-from .zoom import tile_size, unpack_tiles
+from .tiles import tile_sides, unpack_tiles
 
 YCBCR = torch.tensor(
     [[0.299, 0.587, 0.114], [-0.299 / 1.772, -0.587 / 1.772, 0.5], [0.5, -0.587 / 1.402, -0.114 / 1.402]],
@@ -41,10 +41,10 @@ def check_formation(formation: Formation, shape: tuple[int, ...]) -> None:
     """Refuse a formation that stored images of shape [..., C, H, W] cannot hold.
 
     Raises:
-        InputError: see ``plane_sizes`` and ``zoom.tile_size``.
+        InputError: see ``plane_sizes`` and ``tiles.tile_sides``.
     """
-    if formation.kind == "zoom":
-        tile_size(formation.factor, (shape[-2], shape[-1]))
+    if formation.tiled:
+        tile_sides(formation, (shape[-2], shape[-1]))
     else:
         plane_sizes(formation, shape)
 
@@ -61,8 +61,8 @@ def unpack(stored: Tensor, formation: Formation) -> Tensor:
     Raises:
         InputError: see ``check_formation``.
     """
-    if formation.kind == "zoom":
-        return unpack_tiles(stored, formation.factor)
+    if formation.tiled:
+        return unpack_tiles(stored, formation)
     sizes = plane_sizes(formation, stored.shape)
     return torch.cat([_unpack(part, formation.images, sizes) for part in stored.split(CHUNK)])
 

@@ -65,7 +65,7 @@ def stored_files(
 
     Args:
         rows: (class, slot) of each image; with a formation all slots of a file, one after the other.
-        images: float [N, C, H, W] in [0, 1]; with a formation of kind zoom the stored images, fewer than
+        images: float [N, C, H, W] in [0, 1]; with a formation of tiles the stored images, fewer than
             the rows.
         method: the method, with its file format and formation.
 
@@ -75,7 +75,7 @@ def stored_files(
     levels = to_levels(images, method.save)
     if (formation := method.formation) is not None:
         rows = [(c, slot // formation.images) for c, slot in rows[:: formation.images]]
-        if formation.kind == "frequencies":
+        if not formation.tiled:
             levels = pack(images, formation)
     return rows, levels.cpu()
 

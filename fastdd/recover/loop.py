@@ -1,9 +1,8 @@
 """The optimization loop: signals give the images their gradient, the optimizer moves them, they are clipped.
 
-What moves is a ``Variable``: the pixels of the images, or with formations their low frequencies alone or the
-tiles that are enlarged into them, or an offset that the images of a slot share (INFER). What moves it is a
-``Signal``: terms through frozen teachers (objective.py), or the matching of synthetic and real images
-(matching/). steps.py says which images and which teachers take part in a step.
+What moves is a ``Variable`` (variables.py), such as the pixels of the images. What moves it is a ``Signal``:
+terms through frozen teachers (objective.py), or the matching of synthetic and real images (matching/).
+steps.py says which images and which teachers take part in a step.
 
 The random draws are functions of the seed, the step and the images. Inside the loop the host waits for the
 device only every ``log_every`` steps, to read the losses. The last iterate is kept.
@@ -18,9 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..config import Formation, Method, Offset, Recover
-from ..distilled.formation import LowFrequencies
-from ..distilled.zoom import collage, enlarged
+from ..config import Method, Recover
 from ..runtime.progress import Bar
 from .capture import CapturedSteps, Capturer, optimizer_for_capture
 from .checkpoint import Checkpoint
@@ -28,121 +25,10 @@ from .objective import Signal, TeacherSignal, Variable
 from .plan import Unit, UnitError
 from .steps import Round, rounds_of
 from .terms.base import Values
+from .variables import Bounds, variable_of
 
 Losses = list[dict[str, float]]
 """one entry every ``log_every`` steps: the step, and each weighted value as a mean over the unit's batches"""
-
-
-Bounds = tuple[Tensor, Tensor]
-"""normalized black and white, each [C, 1, 1]"""
-
-
-class Pixels:
-    """The images themselves, clipped after each step, or with ``clip=False`` at the end alone."""
-
-    def __init__(self, images: Tensor, bounds: Bounds, clip: bool = True) -> None:
-        self.free, self.bounds = images.contiguous(memory_format=torch.channels_last).requires_grad_(), bounds
-        self.clip = clip
-
-    def images(self, rows: Tensor | None = None) -> Tensor:
-        return self.free if rows is None else self.free[rows]
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.step()
-        if self.clip:
-            with torch.no_grad():
-                self.free.clamp_(*self.bounds)
-
-    def result(self) -> Tensor:
-        images = self.free.detach()
-        return images if self.clip else images.clamp(*self.bounds)
-
-
-class Formed(Pixels):
-    """Images reduced to the low frequencies that a formation stores, at the start and after each step."""
-
-    def __init__(self, images: Tensor, bounds: Bounds, formation: Formation, clip: bool = True) -> None:
-        super().__init__(images, bounds, clip)
-        self.low_frequencies = LowFrequencies(formation, images)
-        self._reduce()
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        super().step(optimizer)
-        self._reduce()
-
-    @torch.no_grad()
-    def _reduce(self) -> None:
-        black, white = self.bounds
-        shown = (self.free - black) / (white - black)
-        self.free.copy_(black + (white - black) * self.low_frequencies(shown))
-
-
-class Zoomed(Pixels):
-    """Tiles of stored images, which are enlarged into the images; the gradient passes the enlargement.
-
-    The stored images [N / factor^2, C, H, W] are what moves and what is clipped, and they are the result.
-
-    Args:
-        images: the images that the tiles start from; each is reduced to a tile by nearest sampling.
-        bounds: normalized black and white.
-        factor: tiles along a side.
-        clip: as for ``Pixels``.
-    """
-
-    def __init__(self, images: Tensor, bounds: Bounds, factor: int, clip: bool = True) -> None:
-        super().__init__(collage(images, factor), bounds, clip)
-        black, white = bounds
-        self.factor, self.grey = factor, black + 0.5 * (white - black)
-
-    def images(self, rows: Tensor | None = None) -> Tensor:
-        images = enlarged(self.free, self.factor, self.grey)
-        return images if rows is None else images[rows]
-
-
-class Offsets:
-    """INFER: real images plus an offset [C, H, W] for each slot of a unit's batches, which starts at zero.
-
-    The images of all classes in a slot share its offset. INFER's batch is one slot. A batch of several, as
-    with ``--add dire``, has an offset for each: one for all would move the images of a class alike, which
-    DiRe's terms compare. As in the released code, the images are clipped only at the end: neither the offset
-    nor what the teacher sees is clipped. The released code also keeps the offset that the last step started
-    from (``before_last_step``).
-    """
-
-    def __init__(self, images: Tensor, bounds: Bounds, unit: Unit, config: Offset) -> None:
-        self.start, self.bounds, self.config = images, bounds, config
-        self.batches, self.classes, self.slots = unit.shape
-        offsets = self.batches * self.slots
-        self.free = torch.zeros(offsets, *images.shape[1:], device=images.device).requires_grad_()
-        self.before = torch.zeros_like(self.free)
-
-    def _moved(self, offset: Tensor) -> Tensor:
-        of_batches = offset.view(self.batches, 1, self.slots, *offset.shape[1:])
-        of_rows = of_batches.expand(-1, self.classes, *[-1] * offset.ndim)
-        return self.start + of_rows.reshape(self.start.shape)
-
-    def images(self, rows: Tensor | None = None) -> Tensor:
-        images = self._moved(self.free)
-        return images if rows is None else images[rows]
-
-    def step(self, optimizer: torch.optim.Optimizer) -> None:
-        self.before.copy_(self.free.detach())
-        optimizer.step()
-
-    def result(self) -> Tensor:
-        offset = self.before if self.config.before_last_step else self.free.detach()
-        return self._moved(offset).clamp(*self.bounds)
-
-
-def _variable(images: Tensor, unit: Unit, method: Method, bounds: Bounds) -> Variable:
-    """The variable of a unit, which starts at normalized images [N, C, H, W]."""
-    if method.formation is not None:
-        if method.formation.kind == "zoom":
-            return Zoomed(images, bounds, method.formation.factor, method.clip)
-        return Formed(images, bounds, method.formation, method.clip)
-    if method.offset is not None:
-        return Offsets(images, bounds, unit, method.offset)
-    return Pixels(images, bounds, method.clip)
 
 
 def cosine(lr: float, step: int, steps: int) -> float:
@@ -180,12 +66,12 @@ def optimize(
 
     Returns:
         (images, losses): the last iterate, normalized and clipped to valid colors, and the log. A formation
-        of kind zoom gives the stored images, [N / formation.images, C, H, W].
+        of tiles gives the stored images, [N / formation.images, C, H, W].
 
     Raises:
         UnitError: a value or an image became NaN or infinite; the message names the step and the value.
     """
-    variable = _variable(images, unit, method, bounds)
+    variable = variable_of(images, unit, method, bounds)
     optimizer = _optimizer(method, variable.free, capturer)
     losses: Losses = []
     signal.start(unit, method.steps)

@@ -166,9 +166,15 @@ def augmented(images: Tensor, drawn: Tensor | None, pad: int) -> Tensor:
 
 
 class Variable(Protocol):
-    """The normalized images [N, C, H, W] of a unit as a function of ``free``, the tensor that moves."""
+    """The normalized images [N, C, H, W] of a unit as a function of ``free``, the tensor that moves.
+
+    Attributes:
+        free: what moves.
+        anchors: the images [N, C, H, W] that the unit starts from, before a formation cuts anything off.
+    """
 
     free: Tensor
+    anchors: Tensor
 
     def images(self, rows: Tensor | None = None) -> Tensor:
         """The images in these rows of the unit; None: all of them."""

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from ..bank import Bank
-from ..config import Method, Precision, Recover
+from ..config import Formation, Method, Precision, Recover
 from ..distilled.images import save_images, stored_files
-from ..distilled.zoom import collage
+from ..distilled.tiles import collage
 from ..errors import InputError
 from ..run_folder import RunFolder, UnitLog, UnitPlan, read, write
 from ..runtime.console import counted
@@ -36,7 +36,7 @@ from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
 from .capture import Capturer, CUDAGraphs, forbids_capture
 from .checkpoint import Checkpoint, identity
-from .loop import Losses, Zoomed, optimize
+from .loop import Losses, optimize
 from .matching.network_terms import NetworkDiRe, StepEmbeddings
 from .objective import Objective, Signal, TeacherSignal, draws
 from .perturb import Climb, perturbed
@@ -48,6 +48,7 @@ from .steps import iterations, rounds_of
 from .terms.base import Context, Shape, build_terms, tapped
 from .terms.dire import DiRe
 from .trial import try_terms
+from .variables import Tiled
 
 
 @dataclass
@@ -99,10 +100,10 @@ class Recovery:
         return next(self.taps[0].parameters()).device
 
     @property
-    def factor(self) -> int | None:
-        """Tiles along a side of a stored image; None: stored images have no tiles."""
+    def tiles(self) -> Formation | None:
+        """The formation whose tiles are what is stored; None: stored images have no tiles."""
         formation = self.method.formation
-        return None if formation is None or formation.kind != "zoom" else formation.factor
+        return formation if formation is not None and formation.tiled else None
 
     def decide_compile(self, units: Sequence[Unit]) -> None:
         """Replace ``compile: auto`` by a decision on all units of the arm; until then nothing is compiled."""
@@ -190,11 +191,11 @@ class Recovery:
     def optimize(self, unit: Unit, bar: Bar, checkpoint: Checkpoint | None = None) -> tuple[Tensor, Losses]:
         """Recover a unit: its images [N, C, H, W] in [0, 1], and the log of its losses.
 
-        A formation of kind zoom gives the stored images, [N / formation.images, C, H, W].
+        A formation of tiles gives the stored images, [N / formation.images, C, H, W].
         """
         teacher, images = self.teachers[0], self.initial(unit.rows)
         if not iterations(self.method, unit):
-            return teacher.denormalize(images if self.factor is None else collage(images, self.factor)), []
+            return teacher.denormalize(images if self.tiles is None else collage(images, self.tiles)), []
         with self._perturbed(unit) as first_gradient, float32_products(self._products):
             images, losses = optimize(
                 images,
@@ -227,9 +228,9 @@ class Recovery:
     def _climb(self, batch: ClassSlots) -> Climb:
         alone = Unit(0, (batch,))
         images = self.initial(alone.rows)
-        if self.factor is not None:
+        if self.tiles is not None:
             bounds = self.teachers[0].bounds(images.device)
-            images = Zoomed(images, bounds, self.factor).images().detach()
+            images = Tiled(images, bounds, self.tiles).images().detach()
         drawn = draws(self.method.augment, alone, self.method.steps, size=self.shape[1:], seed=self.seed)
         labels = torch.tensor([c for c, _ in alone.rows], device=self.device)
         return images, None if drawn is None else drawn[0].to(self.device), labels

@@ -71,7 +71,7 @@ class FinishedArm:
         method = self.method
         text = f"{method.init} start, {counted(method.steps, 'step')}, lr {method.lr:g}"
         if method.formation is not None:
-            how = "as tiles" if method.formation.kind == "zoom" else "in the pixels"
+            how = "as tiles" if method.formation.tiled else "in the pixels"
             text += f", {method.formation.images} images {how} of one"
         return text
 

@@ -1,4 +1,4 @@
-"""Formations of kind zoom: tiles, their enlargement and its gradient, units, kills, and a run."""
+"""Formations of tiles: tiles, their enlargement and its gradient, units, kills, and a run."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from fastdd.config import BatchSize, EarlyLate, Formation, Match, Method, Pertur
 from fastdd.distilled import open_set
 from fastdd.distilled.formation import unpack
 from fastdd.distilled.images import load_recovered, to_levels
-from fastdd.distilled.zoom import collage, enlarged, tile_size, unpack_tiles
+from fastdd.distilled.tiles import collage, enlarged, tile_sides, unpack_tiles
 from fastdd.errors import InputError
 from fastdd.recover import RealImages, plan, recover, unfinished
 from fastdd.recover.checkpoint import Checkpoint
-from fastdd.recover.loop import Zoomed
 from fastdd.recover.steps import Round
 from fastdd.recover.terms.cross_entropy import CrossEntropy
+from fastdd.recover.variables import Formed, Pixels, Tiled
 from fastdd.report.finished_run import read_run
 from fastdd.report.sheets import sheet
 from fastdd.run_folder import RunFolder
@@ -43,6 +43,8 @@ from fastdd_kernels import siamese_augment
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ZOOM = Formation(kind="zoom")
+CELLS = Formation(kind="cells")
+NINE = Formation(kind="zoom", images=9)
 SIZES = [(1, 3, 8, 8), (2, 3, 8, 8), (2, 3, 33, 33), (3, 1, 33, 30), (3, 3, 32, 32), (4, 1, 10, 7)]
 """tiles along a side, channels, height, width"""
 
@@ -59,6 +61,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Lab:
 
 def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def zoom(factor: int) -> Formation:
+    return Formation(kind="zoom", images=factor**2)
 
 
 def one_by_one(stored: Tensor, factor: int, grey: float) -> Tensor:
@@ -85,7 +91,7 @@ def one_by_one(stored: Tensor, factor: int, grey: float) -> Tensor:
 
 def test_two_by_two_tiles_by_hand() -> None:
     stored = torch.arange(16.0).view(1, 1, 4, 4)
-    found = enlarged(stored, 2, 0.5)
+    found = enlarged(stored, ZOOM, 0.5)
     assert found.shape == (4, 1, 4, 4)
     across, down = torch.tensor([0, 0.25, 0.75, 1]), torch.tensor([0, 1.0, 3, 4])[:, None]
     for place, corner in enumerate((0, 2, 8, 10)):
@@ -96,8 +102,8 @@ def test_two_by_two_tiles_by_hand() -> None:
 def test_tiles_are_enlarged_as_torch_does_it(factor: int, channels: int, height: int, width: int) -> None:
     stored, grey = random(3, channels, height, width).double(), torch.full((channels, 1, 1), 0.3).double()
     wanted = one_by_one(stored, factor, float(grey[0]))
-    torch.testing.assert_close(enlarged(stored, factor, grey), wanted, rtol=0, atol=1e-12)
-    single = enlarged(stored.float(), factor, grey.float())
+    torch.testing.assert_close(enlarged(stored, zoom(factor), grey), wanted, rtol=0, atol=1e-12)
+    single = enlarged(stored.float(), zoom(factor), grey.float())
     assert single.dtype == torch.float32
     torch.testing.assert_close(single.double(), wanted, rtol=0, atol=1e-6)
 
@@ -106,25 +112,27 @@ def test_tiles_are_enlarged_as_torch_does_it(factor: int, channels: int, height:
 def test_the_gradient_passes_the_enlargement(factor: int, channels: int, height: int, width: int) -> None:
     stored = random(2, channels, height, width).double().requires_grad_()
     weights = random(2 * factor**2, channels, height, width, seed=1).double()
-    (found,) = torch.autograd.grad((enlarged(stored, factor, 0.5) * weights).sum(), stored)
+    (found,) = torch.autograd.grad((enlarged(stored, zoom(factor), 0.5) * weights).sum(), stored)
     (wanted,) = torch.autograd.grad((one_by_one(stored, factor, 0.5) * weights).sum(), stored)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
 
 
 def test_an_image_depends_on_its_tile_alone_to_the_bit() -> None:
     stored = random(40, 3, 33, 33)
-    whole = enlarged(stored, 3, 0.5)
+    whole = enlarged(stored, NINE, 0.5)
     for first, count in ((0, 1), (7, 2), (3, 37)):
-        assert torch.equal(enlarged(stored[first : first + count], 3, 0.5), whole[9 * first :][: 9 * count])
+        assert torch.equal(
+            enlarged(stored[first : first + count], NINE, 0.5), whole[9 * first :][: 9 * count]
+        )
     changed = stored.clone()
     changed[5, :, 11:22, 22:] = 0
-    differs = (enlarged(changed, 3, 0.5) != whole).flatten(1).any(1)
+    differs = (enlarged(changed, NINE, 0.5) != whole).flatten(1).any(1)
     assert differs.nonzero().flatten().tolist() == [9 * 5 + 5]
 
 
 def test_what_is_read_is_exact_and_ties_go_up() -> None:
     (stored,) = torch.randint(0, 256, (1, 1, 1, 6, 5), generator=torch.Generator().manual_seed(1)).byte()
-    found, ties = unpack_tiles(stored, 3), 0
+    found, ties = unpack_tiles(stored, NINE), 0
 
     def color(y: int, x: int) -> Fraction:
         return Fraction(int(stored[0, 0, y, x])) if x < 5 else Fraction(255, 2)
@@ -148,26 +156,67 @@ def test_what_is_read_is_exact_and_ties_go_up() -> None:
 def test_a_collage_samples_the_nearest_pixels() -> None:
     images = torch.arange(64).view(4, 1, 4, 4).byte()
     rows = [[0, 2, 16, 18], [8, 10, 24, 26], [32, 34, 48, 50], [40, 42, 56, 58]]
-    assert collage(images, 2)[0, 0].tolist() == rows
+    assert collage(images, ZOOM)[0, 0].tolist() == rows
     images = random(18, 3, 32, 32)
-    found, sizes = collage(images, 3), (11, 11, 10)
+    found, sizes = collage(images, NINE), (11, 11, 10)
     for place in range(9):
         i, j = divmod(place, 3)
         tile = found[:, :, 11 * i : 11 * i + sizes[i], 11 * j : 11 * j + sizes[j]]
         assert torch.equal(tile, F.interpolate(images[place::9], (sizes[i], sizes[j])))
-    assert torch.equal(collage(images, 1), images)
+    assert torch.equal(collage(images, zoom(1)), images)
+
+
+def wave(*shape: int, a: float, b: float = 0.0) -> Tensor:
+    """sin(a i + b), i the place of each number, float64."""
+    return torch.sin(a * torch.arange(torch.Size(shape).numel(), dtype=torch.float64) + b).view(shape)
+
+
+def test_cells_have_the_golden_values() -> None:
+    mosaic = collage(wave(4, 1, 4, 4, a=0.31), CELLS)
+    digits = [[0, 0.5810352, -0.9695007, -0.6466507], [-0.1656042, 0.4382307, -0.9967018, -0.7640425]]
+    torch.testing.assert_close(mosaic[0, 0, [0, 3]], torch.tensor(digits).double(), rtol=0, atol=5e-8)
+    cells = enlarged(mosaic, CELLS, 0.5)
+    row = torch.tensor([0.3032410, 0.2183908, 0.0486902, -0.0361600]).double()
+    torch.testing.assert_close(cells[3, 0, 1], row, rtol=0, atol=5e-8)
+    assert float(cells.sum()) == pytest.approx(-1.6124488, abs=5e-8)
+    assert float(cells.square().sum()) == pytest.approx(18.8098154, abs=5e-8)
+
+
+@pytest.mark.parametrize("size", [(9, 8), (33, 32), (8, 8)])
+def test_the_first_cells_are_a_pixel_larger_where_the_side_is_not_divided(size: tuple[int, int]) -> None:
+    images, nine = random(18, 3, *size).double(), Formation(kind="cells", images=9)
+    sides = ([side // 3 + (k < side % 3) for k in range(3)] for side in size)
+    heights, widths = tile_sides(nine, size)
+    assert [heights, widths] == list(sides)
+    stored = collage(images, nine)
+    assert stored.shape == (2, 3, *size)
+    cells = [cell for band in stored.split(heights, 2) for cell in band.split(widths, 3)]
+    for place, cell in enumerate(cells):
+        assert torch.equal(cell, F.interpolate(images[place::9], cell.shape[2:]))
+    found = enlarged(stored, nine, 0.5)
+    for place, cell in enumerate(cells):
+        wanted = F.interpolate(cell, size, mode="bilinear", align_corners=False)
+        torch.testing.assert_close(found[place::9], wanted, rtol=0, atol=1e-12)
+    assert torch.equal(enlarged(stored[1:], nine, 0.5), found[9:])
+
+
+def test_cells_and_zoom_are_the_same_where_the_side_is_divided() -> None:
+    images = random(8, 3, 8, 6)
+    assert torch.equal(collage(images, CELLS), collage(images, ZOOM))
+    assert torch.equal(enlarged(images, CELLS, 0.5), enlarged(images, ZOOM, 0.5))
 
 
 def test_tiles_beyond_the_image_are_refused() -> None:
-    assert tile_size(3, (33, 32)) == (11, 11)
+    assert tile_sides(NINE, (33, 32)) == ([11, 11, 11], [11, 11, 10])
     with pytest.raises(InputError, match=r"images of 4 x 9 pixels into 3 x 3 tiles of 2 x 3, so the last"):
-        collage(random(9, 1, 4, 9), 3)
+        collage(random(9, 1, 4, 9), NINE)
 
 
 @pytest.mark.parametrize(
     ("keys", "text"),
     [
         ({"images": 5}, "kind zoom stores f x f images in one, got images 5; set it to 4 or 9"),
+        ({"kind": "cells", "images": 5}, "kind cells stores f x f images in one, got images 5; set it to 4"),
         ({"luma": 0.5}, "kind zoom keeps no frequencies, got luma 0.5; leave luma and chroma out"),
         ({"images": 9, "chroma": 0.25}, "kind zoom keeps no frequencies, got chroma 0.25"),
     ],
@@ -192,8 +241,8 @@ FEATURES = match(features={})
 def test_the_variable_is_what_is_stored() -> None:
     black, white = torch.tensor([[[-2.0]], [[-1.0]], [[0.0]]]), torch.tensor([[[2.0]], [[1.0]], [[3.0]]])
     images = black + (white - black) * random(8, 3, 9, 9)
-    variable = Zoomed(images, (black, white), 2)
-    assert torch.equal(variable.result(), collage(images, 2))
+    variable = Tiled(images, (black, white), ZOOM)
+    assert torch.equal(variable.result(), collage(images, ZOOM))
     shown = variable.images()
     assert shown.shape == images.shape
     torch.testing.assert_close(shown[3, :, -1, -1], torch.tensor([0.0, 0.0, 1.5]))  # grey beyond the image
@@ -202,26 +251,57 @@ def test_the_variable_is_what_is_stored() -> None:
     shown.sum().backward()
     variable.step(optimizer)
     assert torch.equal(variable.result(), black.expand(2, 3, 9, 9))
-    late = Zoomed(images, (black, white), 2, clip=False)
+    late = Tiled(images, (black, white), ZOOM, clip=False)
     late.images().sum().backward()
     late.step(torch.optim.SGD([late.free], lr=100.0))
     assert float(late.free.detach().min()) < -10
     assert torch.equal(late.result(), variable.result())
 
 
+@pytest.mark.parametrize("clip", [True, False])
+def test_decay_pulls_towards_the_start_as_adamw_pulls_what_was_added(clip: bool) -> None:
+    start, far = torch.full((1, 1, 1, 1), 0.4, dtype=torch.float64), torch.full((1, 1, 1), 9.0).double()
+    variable = Pixels(start, (-far, far), clip=clip, decay=0.01)
+    optimizer, found = torch.optim.Adam([variable.free], lr=0.01, betas=(0.9, 0.999)), list[float]()
+    for gradient in (0.3, -0.1, 0.2):
+        variable.free.grad = torch.full_like(start, gradient)
+        variable.step(optimizer)
+        found.append(float(variable.free.detach()))
+    assert found == pytest.approx([0.39, 0.385998815, 0.37996935], abs=5e-9)
+    assert torch.equal(variable.anchors, start)
+    added = Pixels(torch.zeros_like(start), variable.bounds, clip=clip, decay=0.01)
+    optimizer = torch.optim.Adam([added.free], lr=0.01, betas=(0.9, 0.999))
+    for _ in range(200):
+        added.free.grad = torch.full_like(start, 0.3)
+        added.step(optimizer)
+    assert float(added.free.detach()) == pytest.approx(-1.9802306, abs=5e-8)
+
+
+def test_a_formation_decays_towards_what_it_keeps_of_the_start() -> None:
+    images, bounds = random(4, 3, 8, 8), (torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    for variable in (Formed(images, bounds, Formation(), decay=0.5), Tiled(images, bounds, ZOOM, decay=0.5)):
+        start = variable.result().clone()
+        assert torch.equal(variable.anchors, images)
+        with torch.no_grad():
+            variable.free.mul_(0.5)
+        variable.free.grad = torch.zeros_like(variable.free)
+        variable.step(torch.optim.SGD([variable.free], lr=1.0))
+        torch.testing.assert_close(variable.result(), 0.75 * start)
+
+
 def test_the_gradient_of_dm_is_that_of_float64(real: RealImages) -> None:
     (unit,) = plan(4, 4, BatchSize(classes="all", slots="all"), 100)
     signal, images = signal_of(FEATURES, real), initial(real, unit)
-    variable = Zoomed(images, real.teacher.bounds(CPU), 2)
+    variable = Tiled(images, real.teacher.bounds(CPU), ZOOM)
     signal.start(unit, 9)
     signal(variable, Round(range(9), unit, None), 0)
     network = copy.deepcopy(signal.networks.network).double()  # type: ignore[attr-defined]
     kept: list[Tensor] = []
     (last,) = [module for module in network.modules() if isinstance(module, torch.nn.Linear)]
     last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
-    stored = collage(images, 2).double().requires_grad_()
+    stored = collage(images, ZOOM).double().requires_grad_()
     black, white = (each.double() for each in real.teacher.bounds(CPU))
-    shown = enlarged(stored, 2, (black + white) / 2)
+    shown = enlarged(stored, ZOOM, (black + white) / 2)
     total = torch.zeros((), dtype=torch.float64)
     for c in range(4):
         drawn, means = real.siamese(FEATURES.siamese, c, 0), []
@@ -250,7 +330,7 @@ def test_one_class_a_unit_gives_the_bytes_of_all_classes_at_once(real: RealImage
     assert torch.equal(sets[0], sets[1])
     assert torch.equal(sets[0], sets[2])
     (unit,) = plan(4, 4, BatchSize(classes="all", slots="all"), 1)
-    start = bytes_of(collage(initial(real, unit), 2), real)
+    start = bytes_of(collage(initial(real, unit), ZOOM), real)
     assert (sets[0] != start).flatten(1).any(1).all()
 
 
@@ -275,8 +355,8 @@ def test_a_tile_that_waits_for_its_round_stays(lab: Lab) -> None:
         how | {"steps": 4, "early_late": EarlyLate(rounds=2), "terms": Terms(ce=CrossEntropy())}
     )
     (unit,) = plan(2, 4, delt.batch, 100)
-    start = collage(lab.start(delt, unit), 2)
-    variable = Zoomed(lab.start(delt, unit), lab.teacher.bounds(CPU), 2)
+    start = collage(lab.start(delt, unit), ZOOM)
+    variable = Tiled(lab.start(delt, unit), lab.teacher.bounds(CPU), ZOOM)
     variable.images(torch.tensor([0, 1, 4, 5])).square().sum().backward()
     variable.step(torch.optim.Adam([variable.free], lr=0.1))
     moved = (variable.result() != start).flatten(2).any(1).view(2, 8, 8)
@@ -300,7 +380,9 @@ def test_without_steps_a_collage_of_real_images_is_stored(lab: Lab, tmp_path: Pa
         init="real", steps=0, batch=BatchSize(classes=1, slots="all"), formation=ZOOM, terms=Terms(ce=None)
     )
     stored = written(lab, start, tmp_path, 1)
-    wanted = torch.stack([collage(lab.real([(c, slot) for slot in range(4)]), 2)[0] for c in range(CLASSES)])
+    wanted = torch.stack(
+        [collage(lab.real([(c, slot) for slot in range(4)]), ZOOM)[0] for c in range(CLASSES)]
+    )
     assert torch.equal(stored, wanted)
     seen, labels = load_recovered(tmp_path / "images" / "arm", lab.bank.classes, 4, channels=3, method=start)
     assert torch.equal(seen, unpack(wanted, ZOOM))
@@ -313,7 +395,7 @@ def test_the_teacher_of_dwa_climbs_on_what_students_will_see(lab: Lab) -> None:
     (unit, *_) = plan(CLASSES, 4, dwa.batch, 1)
     recovery = lab.recovery(dwa)
     images, _, _ = recovery._climb(unit.batches[0])
-    variable = Zoomed(recovery.initial(unit.rows), lab.teacher.bounds(CPU), 2)
+    variable = Tiled(recovery.initial(unit.rows), lab.teacher.bounds(CPU), ZOOM)
     assert torch.equal(images, variable.images().detach())
 
 
@@ -344,7 +426,7 @@ def stored_of(run: Path, names: Sequence[str]) -> Tensor:
 
 def test_a_run_stores_tiles_and_everything_reads_them_enlarged(zoomed: Path, tmp_path: Path) -> None:
     names = [str(c) for c in range(10)]
-    wanted = unpack_tiles(stored_of(zoomed, names), 2)
+    wanted = unpack_tiles(stored_of(zoomed, names), ZOOM)
     found = open_set(zoomed, "dm", channels=1)
     assert torch.equal(found.images, wanted)
     assert found.ids[2:5] == ("0/00000.png#2", "0/00000.png#3", "0/00001.png#0")

@@ -100,7 +100,7 @@ def test_a_folder_of_anybodys(
     ]
     assert found[0]["protocol"] != found[3]["protocol"]
     out = capsys.readouterr().out
-    assert "full best %" in out
+    assert "full best on the test set %" in out
     assert "its authors report the best" in out
     with pytest.raises(InputError, match="another seed; give another --json"):
         open_evaluation(

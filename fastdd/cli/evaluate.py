@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ..errors import InputError, suggestion
 from ..runtime.console import counted
@@ -31,6 +31,7 @@ WITH_SET = (
     "teacher_network",
     "data",
     "resize",
+    "on",
     "arm",
     "seeds",
     "seed",
@@ -115,18 +116,22 @@ def _print(evaluation: Evaluation) -> None:
     from ..config import FULL
     from ..evaluate import protocol_hash, protocol_text
     from ..protocols import settle_student
+    from ..run_folder.accuracies import best_title
 
     accuracies, card = evaluation.run(), evaluation.teacher.card
-    columns = [f"{each.name} {which} %" for each in evaluation.sets for which in ("last", "best")]
+    real = evaluation.real
+    best = best_title(real.evaluated_on, evaluation.configs[0].reported)
+    told: list[tuple[str, Literal["last", "best"]]] = [("last", "last")]
+    if best is not None:
+        told.append((best, "best"))
+    columns = [f"{each.name} {title} %" for each in evaluation.sets for title, _ in told]
     rows = Table("student", "protocol", *columns, box=None, header_style="bold")
     settled_ones = [
         settle_student(config, len(evaluation.images), len(card.classes)) for config in evaluation.configs
     ]
     for config in settled_ones:
         found = [
-            accuracies[config.network][each.name][which]
-            for each in evaluation.sets
-            for which in ("last", "best")
+            accuracies[config.network][each.name][which] for each in evaluation.sets for _, which in told
         ]
         rows.add_row(config.network, protocol_hash(config), *map(spread, found))
     first = settled_ones[0]
@@ -140,6 +145,7 @@ def _print(evaluation: Evaluation) -> None:
         f"protocol {first.protocol}: {protocol_text(first)}; students a network: {first.seeds}; its authors "
         f"report the {first.reported}"
     )
+    say(f"students are tested on the {len(real.evaluation_set):,} {real.evaluated_on} images")
     if evaluation.full_left_out is None:
         say(f"{FULL}: {evaluation.full.title}; a reference, no contender")
     else:

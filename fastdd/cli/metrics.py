@@ -101,7 +101,7 @@ def _measure_set(
         arm: the arm of a run; None: the path tells which set is meant.
         file: where the scores are written too; None: nowhere.
     """
-    from ..data import open_dataset
+    from ..data import open_dataset, with_validation
     from ..data.open import check_recorded_root, split_named
     from ..distilled import open_set
     from ..errors import InputError
@@ -117,7 +117,10 @@ def _measure_set(
         check_recorded_root(root, "--real")
     follow_links = data is not None and arguments.real is None and data.follow_links
     kind = data.fingerprint if data is not None and arguments.real is None else "names"
-    real = open_dataset(root, split_named(arguments.split), kind, follow_links=follow_links)
+    split = split_named(arguments.split)
+    real = open_dataset(root, split, kind, follow_links=follow_links)
+    if split == "train" and arguments.real is None and data is not None and data.validation is not None:
+        real, _ = with_validation(real, data.validation, data.validation_seed)
     if distilled.source is not None and arguments.real is None and not distilled.source.manifest.skipped:
         distilled.source.require_unchanged(real.split, real.fingerprint, "--real")
     labels = distilled.classes_of(real.classes)

@@ -45,6 +45,12 @@ def set_arguments(group: Options) -> None:
         metavar="PIXELS",
         help="shorter side of the real images before their center is cut out",
     )
+    group.add_argument(
+        "--on",
+        choices=("validation", "test"),
+        help="images that students are tested on, of a run with data.validation (default: those of the run's "
+        "data.evaluate; the validation images for scores)",
+    )
     group.add_argument("--arm", metavar="NAME", help="the arm, where SET is a run with several")
     group.add_argument(
         "--seeds", type=int, metavar="N", help="students of each network (default: the protocol's number)"
@@ -103,6 +109,7 @@ def request_of(
         teacher_network=arguments.teacher_network,
         data=arguments.data,
         resize=arguments.resize,
+        on=arguments.on,
         arm=arguments.arm,
         seeds=arguments.seeds,
         seed=arguments.seed,

@@ -70,7 +70,9 @@ def _robust(arguments: argparse.Namespace) -> None:
         found = ranking.run()
         for network, scores in found.items():
             _print(ranking, network, scores)
+    real = ranking.evaluation.real
     say(f"\nweight {ranking.weight:g}; the scores: {ranking.path}")
+    say(f"students are tested on the {len(real.evaluation_set):,} {real.evaluated_on} images")
     say(f"every student: {ranking.evaluation.results.path}")
     groups = [group for scores in found.values() for group in scores.groups.values()]
     refuse_diverged([line for group in groups for line in group.diverged], "lower lr=, or warm up for longer")

@@ -16,6 +16,7 @@ from .options import Commands
 
 if TYPE_CHECKING:
     from ..run_folder import ArmResult, FullSetResult, Metrics
+    from ..run_folder.results import DataResult
     from ..runs.pipeline import RunResult
 
 STAGE_HELP = {
@@ -184,6 +185,7 @@ def print_result(result: RunResult) -> None:
     _print_arms(result)
     if metrics.published is not None:
         print_published(metrics)
+    say(evaluated_text(metrics.data))
     for name, protocol in {"": metrics.protocol, **metrics.students}.items():
         of = f" of {name}" if name else ""
         say(f"protocol{of} {protocol.hash}: {protocol.text}; {counted(protocol.seeds, 'seed')}")
@@ -203,6 +205,22 @@ def print_result(result: RunResult) -> None:
         f"open {page}"
         if page.is_file()
         else f"next, for the page: fastdd report {shlex.quote(str(result.path))}"
+    )
+
+
+def evaluated_text(data: DataResult) -> str:
+    """Which images students are tested on, and what is to be known of the others."""
+    if data.validation is None:
+        return f"students are tested on the {data.test:,} test images"
+    seen = f"; {' and '.join(data.seen_by)} may have been trained on them" if data.seen_by else ""
+    if data.evaluated_on == "test":
+        return (
+            f"students are tested on the {data.test:,} test images; the {data.validation:,} validation "
+            f"images are withheld from every set{seen}"
+        )
+    return (
+        f"students are tested on the {data.validation:,} validation images{seen}; nothing has looked at the "
+        f"{data.test:,} test images"
     )
 
 
@@ -233,7 +251,7 @@ def _print_arms(result: RunResult) -> None:
     from rich.table import Table
 
     metrics, seconds = result.metrics, _seconds(result)
-    accuracies = _accuracies_of_students(result) if metrics.students else _accuracies(metrics)
+    accuracies = _accuracies_of_students(result) if metrics.students else _accuracies(result)
     others = FEATURES if any(arm.features is not None for arm in metrics.arms.values()) else ()
     measured = (f"coverage (k={metrics.k})", "Vendi", "cosine", *others)
     names = ("", *accuracies, *measured, "recover s", "students s")
@@ -276,15 +294,20 @@ def _shown(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds:.1f}"
 
 
-def _accuracies(metrics: Metrics) -> dict[str, dict[str, str]]:
-    """Two columns of one protocol's accuracies, whose cells are by arm."""
+def _accuracies(result: RunResult) -> dict[str, dict[str, str]]:
+    """The columns of one protocol's accuracies, whose cells are by arm."""
+    from ..run_folder import read_recipe
+    from ..run_folder.accuracies import best_title
+
+    metrics = result.metrics
     sets: dict[str, ArmResult | FullSetResult] = dict(metrics.arms)
     if metrics.full_set is not None:
         sets[FULL] = metrics.full_set
-    return {
-        "last %": {name: spread(each.last) for name, each in sets.items()},
-        "best %": {name: spread(each.best) for name, each in sets.items()},
-    }
+    columns = {"last %": {name: spread(each.last) for name, each in sets.items()}}
+    best = best_title(metrics.data.evaluated_on, read_recipe(result.folder).student.reported)
+    if best is not None:
+        columns[f"{best} %"] = {name: spread(each.best) for name, each in sets.items()}
+    return columns
 
 
 def _accuracies_of_students(result: RunResult) -> dict[str, dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..runtime.console import counted
 from .console import refuse_diverged, say, show_table, spread
 from .options import Commands
-from .stages import DIVERGED, print_published, run_arguments
+from .stages import DIVERGED, evaluated_text, print_published, run_arguments
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -62,9 +62,9 @@ def _sweep(arguments: argparse.Namespace) -> None:
         _print(results, Path(arguments.out or f"runs/{results.recipe}-sweep"))
 
 
-def _scores(of: SweepScores | SweepArm) -> list[str]:
-    """Accuracies and diversity as cells of a table."""
-    accuracies = spread(of.last), spread(of.best)
+def _scores(of: SweepScores | SweepArm, best: str | None) -> list[str]:
+    """Accuracies and diversity as cells of a table; ``best`` is the heading of the best, where it is told."""
+    accuracies = [spread(of.last)] if best is None else [spread(of.last), spread(of.best)]
     return [*accuracies, f"{of.coverage:.3f}", f"{of.vendi:.2f}", f"{of.cosine:.3f}"]
 
 
@@ -74,23 +74,32 @@ def _print(results: SweepResults, path: Path) -> None:
 
     from ..config.naming import short_keys, value_text
     from ..run_folder import Metrics, RunFolder, read, read_recipe
+    from ..run_folder.accuracies import best_title
 
-    names = short_keys(results.keys)
-    rows = Table(
-        "", *names.values(), "last %", "best %", "coverage", "Vendi", "cosine", box=None, header_style="bold"
-    )
+    names, recipe = short_keys(results.keys), read_recipe(RunFolder(path / results.runs[0].folder))
+    best = best_title(results.evaluated_on, recipe.student.reported)
+    told = ["last %"] if best is None else ["last %", f"{best} %"]
+    rows = Table("", *names.values(), *told, "coverage", "Vendi", "cosine", box=None, header_style="bold")
 
     def values(at: Mapping[str, JsonValue]) -> list[str]:
         return [value_text(at[key]) if key in at else "" for key in names]
 
     for run in results.runs:
-        rows.add_row("random real images", *values(run.at), *_scores(run.control))
+        rows.add_row("random real images", *values(run.at), *_scores(run.control, best))
         for arm in run.arms.values():
-            rows.add_row(arm.title, *values(run.at | arm.at), *_scores(arm))
+            rows.add_row(arm.title, *values(run.at | arm.at), *_scores(arm, best))
     folder = RunFolder(path)
     show_table(rows)
-    if read_recipe(RunFolder(path / results.runs[0].folder)).students:
+    for winner in results.winners:
+        at = [f"{name} = {value_text(winner.at[key])}" for key, name in names.items() if key in winner.at]
+        say(
+            f"on the test images, read once: the best on validation at {counted(winner.ipc, 'image')} a "
+            f"class, {', '.join([winner.title, *at])}, {spread(winner.last)} %; random real images "
+            f"{spread(winner.control)} %"
+        )
+    if recipe.students:
         say("the table and the figure are of the section student; the pages show all students")
+    say(evaluated_text(read(RunFolder(path / results.runs[0].folder).metrics, Metrics).data))
     for run in results.runs:
         metrics = read(RunFolder(path / run.folder).metrics, Metrics)
         if metrics.published is not None and metrics.published.rows:

@@ -6,7 +6,20 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from .base import BelowOne, Border, Config, Count, NotNegative, Positive, Precision, Probability, Side, Text
+from .base import (
+    BelowOne,
+    Border,
+    Config,
+    Count,
+    NotNegative,
+    Positive,
+    Precision,
+    Probability,
+    Seed,
+    Share,
+    Side,
+    Text,
+)
 
 
 def _an_integer(channels: object) -> object:
@@ -35,6 +48,13 @@ class Data(Config):
     """what an unreadable image does. fail: the run stops and names it; skip: it is left out and listed"""
     fingerprint: Literal["names", "contents"] = "names"
     """what is hashed to notice changed data. names: file names and sizes; contents: every byte"""
+    validation: Share | None = None
+    """share of each class's training images, above 0 and below 1, that is withheld from every set and that
+    every choice looks at; null: none is withheld, and students are tested on the test images"""
+    validation_seed: Seed = 0
+    """seed of the choice of the validation images, so that runs of any `seed` have the same"""
+    evaluate: Literal["validation", "test"] = "validation"
+    """images that students are tested on where `validation` is set; without it they are the test images"""
 
 
 class Teacher(Config):

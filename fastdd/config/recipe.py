@@ -254,7 +254,7 @@ def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
     """The recipe as JSON-like values, as it is saved and compared.
 
     What most recipes lack is left out where it says nothing: ``dataset``, ``students``, ``student_arms``,
-    ``sweep`` and ``published``.
+    ``sweep``, ``published``, and the keys of ``data`` that are of the validation split.
     """
     absent = {
         "dataset": recipe.dataset is None,
@@ -263,4 +263,7 @@ def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
         "sweep": not recipe.sweep.points,
         "published": recipe.published is None,
     }
-    return recipe.model_dump(mode="json", exclude={name for name, is_absent in absent.items() if is_absent})
+    excluded: dict[str, bool | set[str]] = {name: True for name, is_absent in absent.items() if is_absent}
+    if recipe.data.validation is None:
+        excluded["data"] = {"validation", "validation_seed", "evaluate"}
+    return recipe.model_dump(mode="json", exclude=excluded)

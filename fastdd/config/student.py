@@ -142,7 +142,8 @@ class Student(Config):
     best_from: BelowOne = 0.0
     """part of the training before which there are no test passes"""
     reported: Literal["last", "best"] = "last"
-    """the accuracy of the two that the protocol's authors report; both are always told"""
+    """accuracy that the protocol's authors report. last: after the last step; best: the best of the test
+    passes, which is then told beside the last, although it looks at the test set"""
     precision: Precision = "fp32"
     compile: bool = False
     """true: teacher, student and loss are one compiled step"""

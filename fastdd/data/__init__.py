@@ -13,7 +13,7 @@ Where to look:
     loading/       loader.py reads a Dataset in batches, by two backends; resident.py keeps one in memory
     check.py       lists all problems; unreadable.py finds the images that cannot be read
     sampling.py    seeded choices of images
-    real_data.py   both splits as a recipe wants them
+    real_data.py   the splits as a recipe wants them
 """
 
 from .check import check
@@ -23,7 +23,7 @@ from .loading.crops import Crop
 from .loading.loader import open_loader
 from .loading.resident import Resident, resident
 from .open import open_dataset
-from .sampling import proportional_sample, real_sample
+from .sampling import proportional_sample, real_sample, with_validation
 from .sources.base import Layout, Problem, SplitImages
 from .unreadable import scan
 
@@ -45,4 +45,5 @@ __all__ = [
     "resident",
     "scan",
     "summary",
+    "with_validation",
 ]

@@ -8,9 +8,10 @@ over an archive). The pixels come from loading/.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -18,13 +19,16 @@ from torch import Tensor
 from ..errors import InputError
 from .sources.base import Fingerprint, FingerprintOf, ImageReader, Split
 
+SplitName = Split | Literal["validation"]
+"""what a data set's splits are called, with the one that is taken from the training images"""
+
 
 class DatasetSummary(TypedDict):
     """What a split holds, as data.json has it.
 
     Attributes:
         layout: kind of data set, in words.
-        split: "train" or "test".
+        split: "train", "validation" or "test".
         images: number of images.
         classes: class names in the order of the labels.
         counts: images of each class.
@@ -33,7 +37,7 @@ class DatasetSummary(TypedDict):
     """
 
     layout: str
-    split: Split
+    split: SplitName
     images: int
     classes: list[str]
     counts: list[int]
@@ -59,7 +63,7 @@ class Dataset:
     """One split; made by open_dataset.
 
     Args:
-        split: "train" or "test".
+        split: "train", "validation" or "test".
         counts: images of each class by its name, in sorted order.
         names: "CLASS/FILE" of each image, in class order.
         fingerprint: what tells versions of the split apart.
@@ -76,7 +80,7 @@ class Dataset:
 
     def __init__(
         self,
-        split: Split,
+        split: SplitName,
         counts: dict[str, int],
         names: Sequence[str],
         fingerprint: Fingerprint,
@@ -110,6 +114,22 @@ class Dataset:
         names = [self.names[index] for index in kept]
         fingerprint = Fingerprint(self.fingerprint, self.fingerprint_of)
         return Dataset(self.split, counts, names, fingerprint, reader=_Part(self.reader, kept))
+
+    def part(self, positions: Sequence[int], split: SplitName) -> Dataset:
+        """Some of the images as a split of its own, whose fingerprint tells which images they are.
+
+        Args:
+            positions: the images, ascending; a class may be left without any.
+            split: what the part is called.
+        """
+        chosen = Counter(self.labels[list(positions)].tolist())
+        counts = {name: chosen[label] for label, name in enumerate(self.classes)}
+        names = [self.names[index] for index in positions]
+        digest = hashlib.sha256(
+            "\n".join([self.fingerprint, split, *names]).encode("utf-8", "surrogateescape")
+        )
+        fingerprint = Fingerprint(digest.hexdigest(), self.fingerprint_of)
+        return Dataset(split, counts, names, fingerprint, reader=_Part(self.reader, positions))
 
 
 def summary(dataset: Dataset) -> DatasetSummary:

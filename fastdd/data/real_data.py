@@ -1,11 +1,11 @@
-"""The real images of a run: both splits, opened once, read in the sizes and ways that the recipe says."""
+"""The real images of a run: its splits, opened once, read in the sizes and ways that the recipe says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from .loading.batch import Batch, Loader
 from .loading.loader import open_loader
 from .loading.resident import resident
 from .open import open_dataset
-from .sampling import real_sample
+from .sampling import real_sample, with_validation
 from .sources.base import Split
 from .sources.torch_dataset import give_datasets
 from .sources.tree import some
@@ -41,15 +41,20 @@ def with_datasets(recipe: Recipe, data: tuple[object, object]) -> Recipe:
 
 
 class RealData:
-    """Both splits of the data set of a recipe.
+    """The splits of the data set of a recipe.
+
+    With ``data.validation`` a part of the training images is a split of its own. No set is made from it;
+    every choice looks at it, and so do students unless ``data.evaluate`` is ``test``.
 
     Args:
         config: the recipe.
         device: where decoded images live.
 
     Attributes:
-        train: training split. With ``data.on_error=skip`` it lacks the images that a scan found unreadable.
-        test_set: held-out split, likewise.
+        train: training split, without the validation images. With ``data.on_error=skip`` it lacks the images
+            that a scan found unreadable.
+        validation_set: the validation images; None: the recipe withholds none.
+        test_set: test split. With ``data.on_error=skip`` it lacks the unreadable ones, too.
         skipped: split -> what is wrong with each image that it lacks.
         chosen: the seeded choice of ``ipc`` training images a class: int64 positions in class order.
 
@@ -63,6 +68,10 @@ class RealData:
         self.train, self.test_set = self._open("train"), self._open("test")
         self._check_classes()
         self._check_sizes()
+        self.validation_set: Dataset | None = None
+        if self.data.validation is not None:
+            split = with_validation(self.train, self.data.validation, self.data.validation_seed)
+            self.train, self.validation_set = split
         self.chosen = self.choose(config.ipc)
 
     def _open(self, split: Split) -> Dataset:
@@ -150,10 +159,40 @@ class RealData:
         )
         return next(iter(loader)).images
 
+    @property
+    def splits(self) -> list[Dataset]:
+        """All splits: the training images, the validation images where there are some, the test images."""
+        return [split for split in (self.train, self.validation_set, self.test_set) if split is not None]
+
+    @property
+    def choice_set(self) -> Dataset:
+        """The images that choices look at: the validation images, or the test images where there are none."""
+        return self.test_set if self.validation_set is None else self.validation_set
+
+    @property
+    def evaluation_set(self) -> Dataset:
+        """The images that students are tested on."""
+        return self.test_set if self.data.evaluate == "test" else self.choice_set
+
+    @property
+    def evaluated_on(self) -> Literal["validation", "test"]:
+        """Which images students are tested on."""
+        return "test" if self.evaluation_set is self.test_set else "validation"
+
     @cached_property
+    def choice(self) -> tuple[Tensor, Tensor]:
+        """Images and labels that choices look at (see ``images``)."""
+        return self.evaluation if self.choice_set is self.evaluation_set else self.images(self.choice_set)
+
+    @cached_property
+    def evaluation(self) -> tuple[Tensor, Tensor]:
+        """Images and labels that students are tested on (see ``images``)."""
+        return self.images(self.evaluation_set)
+
+    @property
     def test(self) -> tuple[Tensor, Tensor]:
-        """Images and labels of the held-out split (see ``images``)."""
-        return self.images(self.test_set)
+        """Images and labels of the test split (see ``images``)."""
+        return self.evaluation if self.evaluation_set is self.test_set else self.images(self.test_set)
 
     @cached_property
     def chosen_images(self) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..runtime.console import counted
+from ..runtime.seeds import derive
 from .dataset import Dataset
 
 
@@ -90,3 +91,44 @@ def proportional_sample(dataset: Dataset, wanted: int, seed: int) -> Tensor:
         drawn.append(first + torch.randperm(count, generator=generator)[:share].sort().values)
         first += count
     return torch.cat(drawn)
+
+
+def with_validation(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Withhold a share of each class's images for choices.
+
+    A class of n images gives round(share n), and at least one of its images stays. Which ones depends on the
+    seed and on the class alone.
+
+    Args:
+        dataset: the training split.
+        share: above 0 and below 1.
+        seed: seed of the draw.
+
+    Returns:
+        The training split without them, and the split ``validation``.
+
+    Raises:
+        InputError: no class gives an image.
+    """
+    first = 0
+    taken: list[int] = []
+    for label, count in enumerate(dataset.counts):
+        order = torch.randperm(
+            count, generator=torch.Generator().manual_seed(derive(seed, "validation", label))
+        )
+        wanted = min(round(share * count), count - 1)
+        taken += (first + order[:wanted].sort().values).tolist()
+        first += count
+    if not taken:
+        most = max(dataset.counts)
+        raise InputError(
+            f"data.validation {share:g} takes no image: the largest class has {counted(most, 'image')}, of "
+            + (
+                f"which it takes round({share:g} x {most}) = 0; set it to {1 / most:.2g} or more, or to null"
+                if most > 1
+                else "which at least one stays; set it to null"
+            )
+        )
+    withheld = set(taken)
+    kept = [index for index in range(len(dataset)) if index not in withheld]
+    return dataset.part(kept, "train"), dataset.part(taken, "validation")

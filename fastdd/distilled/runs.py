@@ -21,7 +21,8 @@ class RunSource:
         recipe: the resolved recipe.
         manifest: versions, fingerprints and times.
         metrics: the results; None: the run has not come so far.
-        splits: the real training and test images; None: the run has not come so far.
+        splits: the real training images, those of the validation split where there is one, and the test
+            images; None: the run has not come so far.
     """
 
     folder: RunFolder
@@ -29,7 +30,7 @@ class RunSource:
     recipe: Recipe
     manifest: Manifest
     metrics: Metrics | None
-    splits: tuple[DataSplit, DataSplit] | None
+    splits: tuple[DataSplit, ...] | None
 
     @property
     def method(self) -> Method:
@@ -40,7 +41,7 @@ class RunSource:
         """Refuse real images of the run's recipe that are others than when the run was made.
 
         Args:
-            split: ``train`` or ``test``.
+            split: ``train``, ``validation`` or ``test``.
             fingerprint: that of the split now.
             option: the option with which other images are given.
 
@@ -69,7 +70,7 @@ def read_source(run: RunFolder, arm: str) -> RunSource:
         manifest=read_manifest(run),
         recipe=read_recipe(run),
         metrics=read(run.metrics, Metrics) if run.metrics.is_file() else None,
-        splits=read(run.data, tuple[DataSplit, DataSplit]) if run.data.is_file() else None,
+        splits=read(run.data, tuple[DataSplit, ...]) if run.data.is_file() else None,
     )
 
 

@@ -250,7 +250,7 @@ class DDRanking:
         learned = next(each for each in evaluation.sets if each.name == (name or evaluation.name))
         changed, classes = config.model_copy(update=changes), len(evaluation.teacher.card.classes)
         evaluation.results.train_missing(
-            [learned], [changed], evaluation.teacher, test=evaluation.real.test, seed=evaluation.seed
+            [learned], [changed], evaluation.teacher, test=evaluation.real.evaluation, seed=evaluation.seed
         )
         found = evaluation.results.accuracies(learned, changed, classes)
         settled = learned.protocol(changed, classes)
@@ -304,7 +304,8 @@ def open_dd_ranking(request: EvaluationRequest, device: torch.device, weight: fl
         raise InputError(f"--weight is {weight:g}, expected a fraction between 0 and 1, such as 0.5")
     given = request.json
     students = None if given is None else given.with_name(f"{given.stem}-students.json")
-    evaluation = open_evaluation(replace(request, control=True, full="auto", json=students), device)
+    request = replace(request, control=True, full="auto", json=students)
+    evaluation = open_evaluation(request, device, is_choice=True)
     if evaluation.full_left_out is not None:
         raise InputError(
             "DD-Ranking's scores need students of the whole real training set, but "

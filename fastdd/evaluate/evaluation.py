@@ -33,6 +33,7 @@ from ..models.student_names import students
 from ..protocols import settle_student
 from ..recipes.students import named_network, resolve_student
 from ..run_folder import RunFolder
+from ..run_folder.accuracies import EvaluatedOn
 from ..runtime.console import counted
 from ..runtime.precision import on_device
 from ..runtime.seeds import seeded
@@ -62,6 +63,8 @@ class EvaluationRequest:
         control: whether random real images are evaluated too.
         full: whether the whole real training set is, for as many steps; auto: where its images fit into
             memory.
+        on: split that students are tested on; None: the one that the run's ``data.evaluate`` names, which is
+            the test split where the run has no validation split.
         json: the results' file; None: evaluation-HASH.json beside the set.
     """
 
@@ -78,6 +81,7 @@ class EvaluationRequest:
     seed: int | None = None
     control: bool = True
     full: bool | Literal["auto"] = "auto"
+    on: EvaluatedOn | None = None
     json: Path | None = None
 
 
@@ -145,7 +149,7 @@ class Evaluation:
         classes = len(self.teacher.card.classes)
         with seeded(self.seed):
             self.results.train_missing(
-                self.sets, self.configs, self.teacher, test=self.real.test, seed=self.seed
+                self.sets, self.configs, self.teacher, test=self.real.evaluation, seed=self.seed
             )
         found: dict[str, dict[str, Accuracies]] = {}
         for config in self.configs:
@@ -156,12 +160,16 @@ class Evaluation:
 
 
 @refusals_explained()
-def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluation:
+def open_evaluation(
+    request: EvaluationRequest, device: torch.device, *, is_choice: bool = False
+) -> Evaluation:
     """Open everything that an evaluation needs, and check it before the first student is trained.
 
     Args:
         request: what is evaluated, and how.
         device: where students are trained.
+        is_choice: what is measured helps to choose, so that it is of the validation images, where the run has
+            some and the request names no split.
 
     Raises:
         InputError: something is missing or does not fit; the message says what, and what to do.
@@ -184,9 +192,13 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
             outline("--student", config.network, number, shape, others=("convnet", "resnet20"))
             settle_student(config, len(distilled), number)
         ipc = int(classes.bincount().max()) // distilled.images_per_file
-        real = RealData(_real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed), device)
+        real_recipe = _real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed)
+        if is_choice and request.on is None:
+            data = real_recipe.data.model_copy(update={"evaluate": "validation"})
+            real_recipe = real_recipe.model_copy(update={"data": data})
+        real = RealData(real_recipe, device)
         if distilled.source is not None and request.data is None:
-            for split in (real.train, real.test_set):
+            for split in real.splits:
                 distilled.source.require_unchanged(split.split, split.fingerprint, "--data")
         _check_real(real, distilled, teacher.card, teacher_path)
         full = FullSet(real, settle_student(configs[0], len(distilled), number), seed)
@@ -194,9 +206,11 @@ def open_evaluation(request: EvaluationRequest, device: torch.device) -> Evaluat
             "set": images_fingerprint(distilled.images),
             "teacher": teachers.fingerprint(teacher_path),
             "train": real.train.fingerprint,
-            "test": real.test_set.fingerprint,
+            "test": real.evaluation_set.fingerprint,
             "seed": seed,
         }
+        if real.evaluated_on == "validation":
+            identity["evaluated_on"] = "validation"
         return Evaluation(
             request=request,
             set=distilled,
@@ -285,6 +299,13 @@ def _real_recipe(
         changes["size"] = distilled.images.shape[2]
     if request.resize is not None:
         changes["resize"] = request.resize
+    if request.on == "validation" and data.validation is None:
+        raise InputError(
+            f"--on validation: {request.path} has no validation images, since "
+            + ("it is no run; leave it out" if run is None else "data.validation of its recipe is null")
+        )
+    if request.on is not None:
+        changes["evaluate"] = request.on
     return Recipe(
         name="evaluation",
         ipc=ipc,

@@ -31,13 +31,18 @@ from .student import train_student
 
 @with_config(ConfigDict(extra="forbid"))
 class Identity(TypedDict):
-    """What accuracies are of: fingerprints of the set, the teacher and the real splits, and the seed."""
+    """What accuracies are of: fingerprints of the set, the teacher and the real splits, and the seed.
+
+    ``test`` is the split that students are tested on; ``evaluated_on`` is there where it is the validation
+    images.
+    """
 
     set: str
     teacher: str
     train: str
     test: str
     seed: int
+    evaluated_on: NotRequired[str]
 
 
 class StudentEntry(TypedDict):

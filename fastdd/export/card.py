@@ -116,7 +116,7 @@ def _origins(source: RunSource, origin: str) -> dict[str, str]:
         "made with": f"fastdd {manifest.fastdd}, torch {manifest.versions.torch}",
     }
     if source.splits is not None:
-        train, _ = source.splits
+        train = source.splits[0]
         rows["distilled from"] = f"{origin}, {train.images:,} images of {train.split}"
         rows["its fingerprint"] = f"{train.fingerprint} (of {train.fingerprint_of})"
     return rows
@@ -146,7 +146,14 @@ def _results(source: RunSource | None) -> str:
         f"{protocols[student].text}."
         for student, title in titles.items()
     ]
-    text = " ".join([*texts, f"Coverage with k = {metrics.k}."])
+    data = metrics.data
+    tested = f"Students and teacher are tested on the {data.test:,} test images."
+    if data.validation is not None:
+        tested = (
+            f"Students are tested on the {data.evaluated:,} {data.evaluated_on} images; {data.validation:,} "
+            "of the training images were withheld for validation, on which the teacher is tested."
+        )
+    text = " ".join([*texts, tested, f"Coverage with k = {metrics.k}."])
     return "\n".join(["## Results", "", *rows, "", text])
 
 

@@ -180,7 +180,7 @@ def _values_at(resolved: Resolved, addresses: Iterable[Address]) -> Values:
         *outer, path = address
         node: JsonValue = plain
         for key in (*outer, *path.split(".")):
-            node = node[key] if isinstance(node, dict) else None
+            node = node.get(key) if isinstance(node, dict) else None  # a key that says nothing is absent
         values[_key(address)] = node
     return values
 

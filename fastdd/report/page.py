@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..config import CONTROL
 from ..errors import refusals_explained
-from ..run_folder.accuracies import Fractions, diverged_text, of_all
+from ..run_folder.accuracies import Fractions, best_title, diverged_text, of_all
 from ..runtime.files import write_text
 from . import all_classes, figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
@@ -122,13 +122,20 @@ def _other_columns(run: FinishedRun) -> tuple[Column, ...]:
 
 
 def _columns(run: FinishedRun) -> tuple[Column, ...]:
-    """One protocol's accuracies at the end and at the best test; of several protocols, each one's at the
-    end."""
+    """One protocol's accuracies at the end, and at the best test where that is told; of several protocols,
+    each one's at the end."""
     if not run.metrics.students:
-        last = _accuracy_column("Last", lambda arm: arm.result.last)
-        return (last, _accuracy_column("Best", lambda arm: arm.result.best), *_other_columns(run))
+        last, best = _accuracy_column("Last", lambda arm: arm.result.last), _best_title(run)
+        own = (last,) if best is None else (last, _accuracy_column(best, lambda arm: arm.result.best))
+        return (*own, *_other_columns(run))
     accuracies = (_student_column(run, student, title) for student, title in run.students.items())
     return (*accuracies, *_other_columns(run))
+
+
+def _best_title(run: FinishedRun) -> str | None:
+    """Heading of the best of all test passes; None: it is not told."""
+    title = best_title(run.metrics.data.evaluated_on, run.recipe.student.reported)
+    return None if title is None or run.metrics.students else title.capitalize()
 
 
 def _student_column(run: FinishedRun, student: str, title: str) -> Column:
@@ -196,7 +203,7 @@ def _full_set_cells(run: FinishedRun) -> list[Cell]:
     if full_set is None:
         return []
     accuracies = [full_set.last, *(each.last for each in full_set.students.values())]
-    if not full_set.students:
+    if _best_title(run) is not None:
         accuracies.append(full_set.best)
     reached = [Cell(accuracy_text(each), scatter(each)) for each in accuracies]
     return reached + [Cell("–")] * len(_other_columns(run))
@@ -318,6 +325,7 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "students": run.students,
         "protocols": {"": run.metrics.protocol, **run.metrics.students},
         "columns": columns,
+        "best_title": _best_title(run),
         "rows": _table(run.arms, columns, finding),
         "full_set": _full_set_cells(run),
         "strips": _strips(run),

@@ -85,6 +85,11 @@ def _check(runs: Sequence[FinishedRun]) -> None:
             raise InputError(f"{run.folder} is given twice; give each run once")
         if run.metrics.classes != first.metrics.classes:
             raise InputError(f"{first.folder} and {run.folder} have other classes; give runs of one data set")
+        if (split := run.metrics.data.evaluated_on) != (other := first.metrics.data.evaluated_on):
+            raise InputError(
+                f"students of {first.folder} were tested on the {other} images and those of {run.folder} on "
+                f"the {split} images; give runs with one data.evaluate"
+            )
         if run.students != first.students:
             ours, theirs = ("; ".join(each.students.values()) for each in (first, run))
             raise InputError(

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from ..config.naming import point_text, short_keys
-from ..run_folder.accuracies import Fractions, of_all
+from ..run_folder.accuracies import EvaluatedOn, Fractions, of_all
 from .axis import Axis, Geometry, linear_axis
 from .figures import mean, spread
 from .grid_axis import GridAxis, grid_axis
@@ -325,8 +325,13 @@ LEGEND = 18.0
 """height of a line of the legend in the file"""
 
 
-def sweep_svg(figure: SweepFigure) -> str:
-    """The figure as an SVG file: two panels a row, and the legend below them."""
+def sweep_svg(figure: SweepFigure, evaluated_on: EvaluatedOn = "test") -> str:
+    """The figure as an SVG file: two panels a row, and the legend below them.
+
+    Args:
+        figure: the figure.
+        evaluated_on: split that the accuracies are of.
+    """
     across, height = min(COLUMNS, len(figure.panels)), figure.height + HEADING
     places = [
         (panel, n % COLUMNS * PANEL.width, HEADING + n // COLUMNS * height)
@@ -338,6 +343,7 @@ def sweep_svg(figure: SweepFigure) -> str:
         .get_template("sweep_file.html")
         .render(
             figure=figure,
+            evaluated_on=evaluated_on,
             geometry=PANEL,
             places=places,
             legend=[(line, end + n * LEGEND) for n, line in enumerate(figure.legend)],

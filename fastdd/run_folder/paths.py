@@ -2,7 +2,7 @@
 
     recipe.yaml                      the resolved recipe, which makes the same run again
     manifest.json                    versions, machine, fingerprints, seconds of each stage
-    data.json                        index of both splits: classes, counts, fingerprints
+    data.json                        index of the splits: classes, counts, fingerprints
     teacher.safetensors              the teacher; squeeze.json says how it learned
     snapshots.safetensors            embeddings of real images after the epochs in teacher.snapshots;
                                      squeeze.html shows them
@@ -14,6 +14,8 @@
     labels/ARM.safetensors           soft labels of the images; with labels.per=view the folder labels/ARM/
     students/ARM/seed_0.json         test accuracy of one student; full/ for the whole training set
     students/NAME/ARM/seed_0.json    the same of the further students of that name
+    students-test/ARM/seed_0.json    accuracy on the test images of the winner and the control of a sweep that
+                                     ranks on validation images
     embeddings.safetensors           teacher embeddings of the real and distilled images
     features.safetensors             the same in the features that metrics.features names
     metrics.json                     all results, the same bytes on every machine run
@@ -76,7 +78,7 @@ class RunFolder:
 
     @property
     def data(self) -> Path:
-        """The index of both splits (a list of results.DataSplit)."""
+        """The index of the splits (a list of results.DataSplit)."""
         return self.path / "data.json"
 
     @property
@@ -215,6 +217,11 @@ class RunFolder:
         """Test accuracy of one student of an arm or of ``full`` (results.StudentResult)."""
         return self.path / "students" / student / arm / f"seed_{seed}.json"
 
+    def tested_student(self, arm: str, seed: int) -> Path:
+        """Accuracy on the test images of a student of a sweep's winner or of its control
+        (results.StudentResult)."""
+        return self.path / "students-test" / arm / f"seed_{seed}.json"
+
     # -- all of it -----------------------------------------------------------------------------
 
     def is_run(self) -> bool:
@@ -234,7 +241,10 @@ class RunFolder:
             self.bank,
         )
         found = [kind(teacher) for teacher in teachers for kind in kinds]
-        found += [self.path / name for name in ("experts", "recover", "images", "labels", "students")]
+        found += [
+            self.path / name
+            for name in ("experts", "recover", "images", "labels", "students", "students-test")
+        ]
         found += [
             self.squeeze_page,
             self.data,

@@ -16,6 +16,7 @@ from ..config.terms import TERMS
 from ..config.yaml_text import load_yaml
 from ..errors import InputError
 from ..runtime.files import write_json
+from .accuracies import EvaluatedOn
 from .paths import RunFolder
 from .published import PublishedResult
 from .reading import AGAIN, damaged, first_fault, read, read_text
@@ -69,8 +70,8 @@ class Manifest(Record):
     recipe_hash: str
     """first 12 hex digits of the resolved recipe's sha256"""
     fingerprints: dict[str, str]
-    """sha256 of the code, both splits (``train``, ``test``), teachers and their initial weights; and, as
-    ``labels ARM``, of the files of the images that an arm's soft labels are of"""
+    """sha256 of the code, the splits (``train``, ``validation``, ``test``), teachers and their initial
+    weights; and, as ``labels ARM``, of the files of the images that an arm's soft labels are of"""
     stages: dict[str, StageWork]
     """work by stage, such as ``bank`` or ``recover deda``"""
     full_set_left_out: str | None
@@ -100,6 +101,17 @@ class DataResult(Record):
     """images of the training split"""
     test: int
     """images of the test split"""
+    validation: int | None = None
+    """images of the validation split, which are no training images; absent: there is none"""
+    evaluated_on: EvaluatedOn = "test"
+    """split that students are tested on; absent: the test images"""
+    seen_by: tuple[str, ...] = ()
+    """given teachers that may have seen the validation images, such as ``teacher``; absent: none"""
+
+    @property
+    def evaluated(self) -> int:
+        """Number of images that students are tested on."""
+        return self.validation if self.evaluated_on == "validation" and self.validation else self.test
 
 
 class TeacherResult(Record):
@@ -107,7 +119,8 @@ class TeacherResult(Record):
 
     network: str
     accuracy: float | None
-    """top-1 test accuracy, a fraction; null: its card does not say it"""
+    """top-1 accuracy, a fraction, on the validation images where there are some, else on the test images;
+    null: its card does not say it"""
 
 
 class ProtocolResult(Record):
@@ -271,7 +284,7 @@ class DataSplit(Record):
     layout: str
     """how the images lie on the disk, in words"""
     split: str
-    """``train`` or ``test``"""
+    """``train``, ``validation`` or ``test``"""
     images: int
     classes: tuple[str, ...]
     """names in the order of the labels"""
@@ -356,6 +369,24 @@ class SweepArm(Record):
     cosine: float
 
 
+class SweepWinner(Record):
+    """The arm of a sweep with a validation split that is the best on the validation images, and what it and
+    the control of its run reach on the test images, which are read for them alone."""
+
+    folder: str
+    """folder of its run below the sweep's"""
+    arm: str
+    title: str
+    at: dict[str, JsonValue]
+    """its values of the grid's keys"""
+    ipc: int
+    """it is the best of all with as many images a class"""
+    last: tuple[float | None, ...]
+    """test accuracy after the last step, a fraction, of each of its students"""
+    control: tuple[float | None, ...]
+    """that of the control's students"""
+
+
 class SweepRun(Record):
     """One run of a sweep."""
 
@@ -375,6 +406,10 @@ class SweepResults(Record):
     keys: tuple[str, ...]
     """keys of the grid; the first goes across the figure"""
     runs: tuple[SweepRun, ...]
+    evaluated_on: EvaluatedOn = "test"
+    """split that the scores are of; absent: the test images"""
+    winners: tuple[SweepWinner, ...] = ()
+    """of runs with a validation split; absent: they have none"""
 
 
 # -- reading and writing -------------------------------------------------------------------------

@@ -39,4 +39,4 @@ def train_experts(run: Run) -> None:
 def _real_images(run: Run, experts: RunExperts) -> ExpertData:
     real, rows = run.experiment.real, experts.images()
     images, labels = run.training_images if rows is None else real.images(real.train, rows)
-    return ExpertData(images, labels, *real.test)
+    return ExpertData(images, labels, *real.choice)

@@ -53,7 +53,7 @@ def _is_current(run: Run, metrics: Metrics) -> bool:
 
 
 def _measure(run: Run) -> Metrics:
-    experiment, recipe, card = run.experiment, run.experiment.recipe, run.teacher.card
+    recipe, card = run.experiment.recipe, run.teacher.card
     arms = _arms(run)
     left_out = run.session.manifest.full_set_left_out
     metrics = Metrics(
@@ -62,9 +62,7 @@ def _measure(run: Run) -> Metrics:
         classes=card.classes,
         ipc=recipe.ipc,
         seed=recipe.seed,
-        data=DataResult(
-            root=recipe.data.root, train=len(experiment.real.train), test=len(experiment.real.test_set)
-        ),
+        data=_data(run),
         teacher=TeacherResult(network=card.network, accuracy=card.accuracy),
         protocol=_protocol(run),
         k=recipe.metrics.nearest_k,
@@ -79,6 +77,17 @@ def _measure(run: Run) -> Metrics:
     if recipe.published is not None:
         further["published"] = compare(recipe.published, _measured(run, arms), _networks(run))
     return metrics.model_copy(update=further)
+
+
+def _data(run: Run) -> DataResult:
+    real = run.experiment.real
+    data = DataResult(root=real.data.root, train=len(real.train), test=len(real.test_set))
+    if real.validation_set is None:
+        return data
+    teachers = zip(run.experiment.teachers, run.teachers, strict=True)
+    seen_by = tuple(each.key for each, loaded in teachers if each.may_know_validation(loaded.card))
+    split = {"validation": len(real.validation_set), "evaluated_on": real.evaluated_on}
+    return data.model_copy(update=split | ({"seen_by": seen_by} if seen_by else {}))
 
 
 def _measured(run: Run, arms: dict[str, ArmResult]) -> dict[str, Measured]:

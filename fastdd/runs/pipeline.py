@@ -16,11 +16,13 @@ from ..config import Recipe
 from ..data import summary
 from ..errors import InputError
 from ..run_folder import Manifest, Metrics, RunFolder, Session, open_run, read
+from ..run_folder.accuracies import Fractions
 from ..runtime.distributed import is_main
 from ..runtime.files import explained, write_json
 from ..runtime.lock import at_work, refuse_busy
 from ..runtime.precision import float32_products
 from ..runtime.seeds import seeded
+from . import student_stage
 from .experiment import Experiment, check, section_of
 from .expert_stage import train_experts
 from .label_stage import label_all_arms, label_arms
@@ -195,6 +197,21 @@ def _run(
     return RunResult(work.folder, work.session.manifest)
 
 
+@float32_products("fp32")
+def accuracies_on_test(recipe: Recipe, out: Path, arms: Sequence[str]) -> dict[str, Fractions]:
+    """Read the test images for some arms of a finished run with validation images (see student_stage).
+
+    Raises:
+        InputError: the run folder is in use, or is not of the recipe.
+    """
+    if is_main():
+        refuse_busy(out)
+    with seeded(recipe.seed):
+        experiment = check(recipe, out)
+        with at_work(out, "sweep") if is_main() else nullcontext():
+            return student_stage.accuracies_on_test(Run(experiment, begin(experiment, out)), arms)
+
+
 def begin(experiment: Experiment, out: Path, *, fresh: bool = False, shared: bool = False) -> Session:
     """Open the run folder of an experiment that was checked, and note there what its data is.
 
@@ -211,10 +228,10 @@ def begin(experiment: Experiment, out: Path, *, fresh: bool = False, shared: boo
     session = open_run(
         out, recipe, fresh=fresh, shared=shared, full_set_left_out=left_out, skipped=real.skipped
     )
-    session.check_fingerprint("train", real.train.fingerprint)
-    session.check_fingerprint("test", real.test_set.fingerprint)
+    for split in real.splits:
+        session.check_fingerprint(split.split, split.fingerprint)
     for student, digest in experiment.student_structures().items():
         session.check_fingerprint(f"{section_of(student)} network", digest)
     if is_main() and not session.folder.data.is_file():
-        write_json(session.folder.data, [summary(real.train), summary(real.test_set)])
+        write_json(session.folder.data, [summary(split) for split in real.splits])
     return session

@@ -151,6 +151,19 @@ class RunTeacher:
         module."""
         return self.config.weights is None and not brings_weights(self.config.network)
 
+    def may_know_validation(self, card: Card) -> bool:
+        """Whether the weights may have been trained on the validation images: they, or those that training
+        began with, are given, and do not say that they were trained without them.
+
+        Args:
+            card: the card of the teacher in the run folder.
+        """
+        if self.real.validation_set is None:
+            return False
+        return self.config.init is not None or (
+            not self.is_trained and card.data != self.real.train.fingerprint
+        )
+
     def given(self, device: torch.device | None = None) -> Teacher:
         """The teacher from its file of weights, or the module that was given.
 

@@ -7,6 +7,7 @@ name. Within a section those of the whole training set come last.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
@@ -17,6 +18,7 @@ from ..evaluate import train_student
 from ..evaluate.full_set import FullSet
 from ..models.build import network_builder
 from ..run_folder import FullSetResult, StudentResult, read, write
+from ..run_folder.accuracies import Fractions
 from ..run_folder.results import Curve, FullSetAccuracies, StudentAccuracies, stage_of
 from ..runtime.distributed import barrier, claims, is_main
 from ..runtime.progress import progress
@@ -76,6 +78,37 @@ def train_students(run: Run) -> None:
     barrier()
 
 
+def accuracies_on_test(run: Run, arms: Sequence[str]) -> dict[str, Fractions]:
+    """Train the students of the section ``student`` once more, and test them on the test images at the end.
+
+    They are the same students, since all their random draws are, and no test pass changes one.
+
+    Args:
+        arms: what was chosen by the validation images, and the control.
+
+    Returns:
+        Accuracy after the last step of each student, by arm.
+    """
+    barrier()  # the main process has finished what comes before
+    jobs = [_Job("", arm, seed) for arm, seed in product(arms, range(run.experiment.recipe.student.seeds))]
+    left = [job for job in jobs if not _is_tested(run, job)]
+    barrier()  # all processes have listed them before any is finished
+    for number in claims("tested students", len(left)):
+        _train(run, left[number], full=None, last_test=True)
+    barrier()
+    numbers = range(run.experiment.recipe.student.seeds)
+    return {
+        arm: [read(run.folder.tested_student(arm, seed), StudentResult).last for seed in numbers]
+        for arm in arms
+    }
+
+
+def _is_tested(run: Run, job: _Job) -> bool:
+    """Whether a student of the present images and labels has been tested on the test images."""
+    file = run.folder.tested_student(job.learned, job.seed)
+    return file.is_file() and read(file, StudentResult).learned_from == learned_from(run, job.learned)
+
+
 def _left(run: Run) -> list[_Job]:
     """The students that are to be trained; stderr says which are trained again, and which cannot be told."""
     left, changed, unknown = list[_Job](), list[str](), dict[str, Path]()
@@ -115,21 +148,31 @@ def _jobs(run: Run) -> list[_Job]:
     ]
 
 
-def _train(run: Run, job: _Job, full: FullSet) -> None:
-    """Train one student and write its accuracy."""
+def _train(run: Run, job: _Job, full: FullSet | None, *, last_test: bool = False) -> None:
+    """Train one student and write its accuracy.
+
+    Args:
+        full: the whole training set, for students of it.
+        last_test: test the student on the test images, at the end alone.
+    """
     student, name, seed = job
     identity = derive(run.experiment.recipe.seed, "student", seed)
-    if name == FULL:
+    if name == FULL and full is not None:
         config, soft_labels = full.config, None
         images, truth = full.images
     else:
         rate = learned_lr(run.folder, name) if run.experiment.students[student].lr == "learned" else None
         config, (images, truth) = run.experiment.protocol(name, student, rate), run.distilled(name)
         soft_labels = stored_labels(run, name, images, truth, seed=identity, student=student)
-    test, total = run.experiment.real.test, config.images_seen
+    file, stage, test = run.folder.student(name, seed, student), job.title, run.experiment.real.evaluation
+    if last_test:
+        config = config.model_copy(update={"evaluations": 1, "test_every": None, "best_from": 0.0})
+        file, stage = run.folder.tested_student(name, seed), f"test {job.title}"
+        test = run.experiment.real.test
+    total = config.images_seen
     new_network = network_builder(config.network, len(run.teacher.card.classes), images.shape[1])
     shown = f"{stage_of('student', student, name)} {seed}"
-    with run.session.stage(job.title) as work, progress(shown, total) as bar:
+    with run.session.stage(stage) as work, progress(shown, total) as bar:
         if config.lr == "learned":
             source = "none was learned" if config.learned_lr is None else "learned with the images"
             bar.line(f"learning rate {config.peak_lr:g} ({source})")
@@ -148,7 +191,7 @@ def _train(run: Run, job: _Job, full: FullSet) -> None:
     content = {"seed": seed, **result.content()}
     if name != FULL:
         content["learned_from"] = learned_from(run, name, student)
-    write(run.folder.student(name, seed, student), StudentResult.model_validate(content))
+    write(file, StudentResult.model_validate(content))
 
 
 def accuracies(run: Run, name: str, student: str = "") -> Accuracies:

@@ -2,8 +2,10 @@
 
 A grid over the methods alone is one run, in the sweep's folder itself; keys of the run itself give each run a
 folder of its own, such as ``ipc-10``. ``sweep.json`` holds all scores, ``sweep.svg`` is the figure; both are
-of the section ``student`` alone. Runs that differ in ``ipc`` have a page in common, ``report.html``. Every
-run continues where it stopped, so the same command finishes an interrupted sweep, with the same bytes.
+of the section ``student`` alone. With ``data.validation`` all scores are of the validation images; the best
+set of each number of images a class, and its control, are then read once on the test images. Runs that differ
+in ``ipc`` have a page in common, ``report.html``. Every run continues where it stopped, so the same command
+finishes an interrupted sweep, with the same bytes.
 """
 
 from __future__ import annotations
@@ -12,19 +14,22 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from statistics import fmean
 
 from ..config import CONTROL
 from ..config.naming import arm_titles
 from ..errors import InputError, refusals_explained
-from ..recipes.grid import Grid, expand, parse_grid, whole_item
+from ..recipes.grid import Grid, GridRun, expand, parse_grid, whole_item
 from ..recipes.resolve import resolve
 from ..report import SweptRun, SweptSet, accuracy_by_key, report_runs, require_page, sweep_svg
 from ..run_folder import ArmResult, Metrics, RunFolder, SweepResults, delete_run, read, write
-from ..run_folder.results import SweepArm, SweepRun, SweepScores
+from ..run_folder.accuracies import of_all
+from ..run_folder.results import SweepArm, SweepRun, SweepScores, SweepWinner
 from ..runtime.distributed import barrier, is_main, say_once
 from ..runtime.files import write_text
 from ..runtime.lock import at_work, refuse_busy
 from .experiment import check
+from .pipeline import accuracies_on_test
 from .pipeline import run as run_pipeline
 
 
@@ -71,6 +76,7 @@ def sweep(
             if any(path.startswith("student") and path.endswith(".seeds") for path in paths):
                 raise InputError(f"--seeds {seeds} and {text} both set the number of students; leave one out")
     expanded = expand(recipe, axes, [*overrides, *counted], add, arms)
+    _require_one_split(expanded)
     folder = Path(out or f"runs/{expanded.runs[0].recipe.name}-sweep")
     several = bool(expanded.runs[0].folder)
     if several and RunFolder(folder).recipe.exists():
@@ -96,12 +102,15 @@ def sweep(
             if run.folder and is_main():
                 print(f"sweep: run {number} of {len(folders)}, {run.folder}", file=sys.stderr)
             run_pipeline(run.recipe, place, earlier=folders[: number - 1])
+        barrier()  # the main process has written all results
+        results = _results(expanded, [read(RunFolder(place).metrics, Metrics) for place in folders])
+        if results.evaluated_on == "validation":
+            results = results.model_copy(update={"winners": _winners(expanded, results, folder=folder)})
         if not is_main():
             return None
-        results = _results(expanded, [read(RunFolder(place).metrics, Metrics) for place in folders])
         with nullcontext() if several else at_work(folder, "sweep"):
             write(RunFolder(folder).sweep, results)
-            figure = sweep_svg(accuracy_by_key(_swept(results), results.keys))
+            figure = sweep_svg(accuracy_by_key(_swept(results), results.keys), results.evaluated_on)
             write_text(RunFolder(folder).sweep_figure, figure)
             if len(folders) > 1 and len({run.recipe.ipc for run in expanded.runs}) == len(folders):
                 report_runs(folders, RunFolder(folder).report)
@@ -145,7 +154,55 @@ def _results(grid: Grid, metrics: Sequence[Metrics]) -> SweepResults:
         runs.append(
             SweepRun(folder=run.folder, at=run.at, protocol=measured.protocol, control=control, arms=arms)
         )
-    return SweepResults(recipe=grid.runs[0].recipe.name, keys=grid.keys, runs=tuple(runs))
+    results = SweepResults(recipe=grid.runs[0].recipe.name, keys=grid.keys, runs=tuple(runs))
+    validated = grid.runs[0].recipe.data.validation is not None
+    return results.model_copy(update={"evaluated_on": "validation"} if validated else {})
+
+
+def _winners(grid: Grid, results: SweepResults, *, folder: Path) -> tuple[SweepWinner, ...]:
+    """The best set by the validation images for each number of images a class, read on the test images with
+    the control of its run; sets of which students diverged are left out."""
+    ranked: dict[int, list[tuple[float, GridRun, str, SweepArm]]] = {}
+    for run, scored in zip(grid.runs, results.runs, strict=True):
+        for name, arm in scored.arms.items():
+            if (fractions := of_all(arm.last)) is not None:
+                ranked.setdefault(run.recipe.ipc, []).append((fmean(fractions), run, name, arm))
+    winners = []
+    for ipc, sets in ranked.items():
+        _, run, name, arm = max(sets, key=lambda each: each[0])
+        reached = accuracies_on_test(run.recipe, folder / run.folder, [CONTROL, name])
+        winner = SweepWinner(
+            folder=run.folder,
+            arm=name,
+            title=arm.title,
+            at=run.at | arm.at,
+            ipc=ipc,
+            last=tuple(reached[name]),
+            control=tuple(reached[CONTROL]),
+        )
+        winners.append(winner)
+    return tuple(winners)
+
+
+def _require_one_split(grid: Grid) -> None:
+    """Refuse a sweep that would choose by the test images although it has others, or rank on both.
+
+    Raises:
+        InputError: ``data.evaluate`` is test beside ``data.validation``, or some runs have validation images
+            and others none.
+    """
+    data = [run.recipe.data for run in grid.runs]
+    validated = [each for each in data if each.validation is not None]
+    if any(each.evaluate == "test" for each in validated):
+        raise InputError(
+            "data.evaluate=test would let a sweep choose by the test images; leave it out: the sweep ranks "
+            "on the validation images, and then reads the winner and its control on the test images once"
+        )
+    if validated and len(validated) < len(data):
+        raise InputError(
+            "some runs of the grid have data.validation and others not, so that their accuracies are of "
+            "other images; give all the same"
+        )
 
 
 def _scores(arm: ArmResult) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from .. import bank as banks
 from .. import recover, teachers
@@ -96,7 +97,8 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
     crop = None if config.scale is None else Crop(config.scale, flip=config.flip)
     train = teachers.open_passes(real.train, real.data, config.batch, real.device, seed=seed, crop=crop)
     watched = teachers.images_of_snapshots(real) if config.snapshots else None
-    test = teachers.open_passes(real.test_set, real.data, teachers.EVALUATION_BATCH, real.device)
+    test = teachers.open_passes(real.choice_set, real.data, teachers.EVALUATION_BATCH, real.device)
+    _tell_seen(teacher, teacher.config.init)
     squeezed = teachers.squeeze(
         config,
         real.classes,
@@ -105,6 +107,7 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
         seed=seed,
         device=real.device,
         data=real.train.fingerprint,
+        tested_on=_tested_on(teacher),
         checkpoint=session.folder.training_checkpoint(teacher.name),
         key=teacher.key,
         watched=watched,
@@ -115,6 +118,22 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
     )
 
 
+def _tested_on(teacher: RunTeacher) -> Literal["validation"] | None:
+    """What a teacher's card says of the images that its accuracy is of."""
+    return None if teacher.real.validation_set is None else "validation"
+
+
+def _tell_seen(teacher: RunTeacher, origin: str | None, data: str | None = None) -> None:
+    """Say that given weights may know the validation images; ``data`` is what their card says they saw."""
+    withheld = teacher.real.validation_set
+    if origin is not None and withheld is not None and data != teacher.real.train.fingerprint:
+        print(
+            f"{teacher.key}: {origin} may have been trained on the {len(withheld)} validation images, so "
+            "that accuracies on them may be too high for every set that it makes or labels",
+            file=sys.stderr,
+        )
+
+
 def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
     """Copy a given teacher, with its accuracy here on its card."""
     config, expected = teacher.config, teacher.expected_card
@@ -122,7 +141,8 @@ def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
     tell(f"{teacher.key}.weights", origin, given.notes)
     for text in teachers.differences(given.card, expected, ("size",)):
         print(f"squeeze: {origin} was {text}; its accuracy may suffer", file=sys.stderr)
-    images, truth = teacher.real.test
+    _tell_seen(teacher, origin, given.card.data)
+    images, truth = teacher.real.choice
     work.images = len(images)
     try:
         reached = teachers.accuracy(given.network, given.normalize, images, truth)
@@ -132,11 +152,13 @@ def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
         ) from error
     if reached < config.minimum_accuracy:
         raise InputError(
-            f"{teacher.key}: {origin} has {reached:.1%} test accuracy here, expected at least "
-            f"{teacher.key}.minimum_accuracy = {config.minimum_accuracy:.1%}; are the classes, "
-            "mean and std right?"
+            f"{teacher.key}: {origin} has {reached:.1%} {_tested_on(teacher) or 'test'} accuracy here, "
+            f"expected at least {teacher.key}.minimum_accuracy = {config.minimum_accuracy:.1%}; are the "
+            "classes, mean and std right?"
         )
-    card = replace(given.card, accuracy=reached, size=given.card.size or expected.size)
+    card = replace(
+        given.card, accuracy=reached, accuracy_on=_tested_on(teacher), size=given.card.size or expected.size
+    )
     teachers.save_teacher(path, Teacher(given.network, card))
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter, ValidationError
 
@@ -33,10 +33,12 @@ class Card:
         classes: class names, in the order of the logits.
         channels: channels of an image, 1 or 3.
         mean, std: constants that normalize images in [0, 1], one value a channel.
-        accuracy: top-1 accuracy on the test split in [0, 1]; None: not measured.
+        accuracy: top-1 accuracy in [0, 1] on the images of ``accuracy_on``; None: not measured.
         size: (H, W) in pixels of the images it was trained or tested on; None: unknown.
         data: fingerprint of the images it was trained on; None: unknown.
         training: the settings that squeeze trained it with; None: it was trained elsewhere.
+        accuracy_on: validation: the accuracy is of the images that ``data.validation`` withheld; None: it is
+            of the test split.
     """
 
     network: str
@@ -48,6 +50,11 @@ class Card:
     size: tuple[_Side, _Side] | None = None
     data: str | None = None
     training: dict[str, JsonValue] | None = None
+    accuracy_on: Literal["validation"] | None = None
+
+    def content(self) -> dict[str, object]:
+        """The fields as a file has them: ``accuracy_on`` only where it says something."""
+        return {name: value for name, value in vars(self).items() if name != "accuracy_on" or value}
 
 
 _CARD = TypeAdapter(Card)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -65,7 +65,9 @@ class Teacher:
 def save_teacher(path: Path, teacher: Teacher) -> None:
     """Write weights and card; the file is there whole or not at all."""
     write_tensors(
-        path, separate_tensors(teacher.network.state_dict()), {METADATA_KEY: json.dumps(asdict(teacher.card))}
+        path,
+        separate_tensors(teacher.network.state_dict()),
+        {METADATA_KEY: json.dumps(teacher.card.content())},
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,7 @@ def squeeze(
     seed: int,
     device: torch.device,
     data: str = "",
+    tested_on: Literal["validation"] | None = None,
     checkpoint: Path | None = None,
     key: str = "teacher",
     watched: tuple[Tensor, Snapshots] | None = None,
@@ -74,10 +76,11 @@ def squeeze(
         config: network, initial weights, normalization and training settings.
         classes: class names, in order.
         train: shuffled passes over the training images.
-        test: passes over the held-out images; the accuracy on them goes on the card.
+        test: passes over the images that it is tested on; the accuracy on them goes on the card.
         seed: seed of initial weights, dropout and augmentation; the order has the seed of ``train``.
         device: where to train, and where the passes deliver.
         data: fingerprint of the training images, for the card.
+        tested_on: whether ``test`` are validation images; None: they are the test split.
         checkpoint: file that keeps the state at the end of every epoch, and from which training continues;
             the caller deletes it when the teacher is saved. None: nothing is kept.
         key: the recipe's section that describes the teacher, for messages.
@@ -110,6 +113,7 @@ def squeeze(
             snapshots=snapshots,
             asked=asked,
         )
+    shown = tested_on or "test"
     images = (config.epochs - len(curve)) * len(train) * train.batch
     with progress("squeeze", images) as bar, float32_products(config.precision):
         for note in notes if not curve else [f"squeeze continues after epoch {len(curve)}"]:
@@ -122,7 +126,9 @@ def squeeze(
                 raise run.diverged(epoch, str(error)) from error
             rate = learning_rate(config, (epoch + 1) * len(train) - 1, config.epochs * len(train))
             curve.append({"epoch": epoch + 1, "lr": rate, "loss": loss, "accuracy": reached})
-            bar.line(f"epoch {epoch + 1}/{config.epochs}: lr {rate:.3g}, loss {loss:.4f}, test {reached:.2%}")
+            bar.line(
+                f"epoch {epoch + 1}/{config.epochs}: lr {rate:.3g}, loss {loss:.4f}, {shown} {reached:.2%}"
+            )
             if watched is not None and epoch + 1 in asked:
                 snapshots[epoch + 1] = embed_snapshot(replace(run.teacher, network=run.tested), watched[0])
             if checkpoint is not None:
@@ -135,7 +141,7 @@ def squeeze(
                     average=run.average,
                     snapshots=snapshots,
                 )
-    card = replace(card, accuracy=curve[-1]["accuracy"], training=settings)
+    card = replace(card, accuracy=curve[-1]["accuracy"], training=settings, accuracy_on=tested_on)
     kept = replace(watched[1], embeddings=snapshots) if watched is not None and snapshots else None
     return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, images, kept)
 
@@ -236,8 +242,9 @@ def save_squeezed(
     if reached < minimum:
         rejected = run.rejected_teacher(name)
         save_teacher(rejected, squeezed.teacher)
+        on = squeezed.teacher.card.accuracy_on or "test"
         raise InputError(
-            f"squeeze reached {reached:.1%} test accuracy, expected at least {key}.minimum_accuracy = "
+            f"squeeze reached {reached:.1%} {on} accuracy, expected at least {key}.minimum_accuracy = "
             f"{minimum:.1%}; train longer ({key}.epochs), or lower the bar; the weights are kept in "
             f"{rejected} ({key}.init trains them further)"
         )

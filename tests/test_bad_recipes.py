@@ -183,6 +183,7 @@ labels.per=batch -> labels.per: & got 'batch'
 labels.form=fp8 -> labels.form: & got 'fp8'
 labels.choice=last -> labels.choice: & got 'last'
 labels.replay=never -> labels.replay: & got 'never'
+labels.rest=all -> labels.rest: & got 'all'
 labels.views=none -> labels.views: & got 'none'
 labels.mix_per=epoch -> labels.mix_per: & got 'epoch'
 labels.order=fkd2 -> labels.order: & got 'fkd2'
@@ -290,6 +291,14 @@ student.loss=ce -> student.loss: & got 'ce'
 student.temperature=0 -> student.temperature: & got 0
 student.temperature=-4 -> student.temperature: & got -4
 student.hard_weight=-1 -> student.hard_weight: & got -1
+student.hard_part=0.1 -> student: hard_part is of loss cosine, got loss kl
+student.hard_smoothing=1 -> student.hard_smoothing: & got 1
+student.student_temperature=0 -> student.student_temperature: & got 0
+student.loss=mse student.student_temperature=1 -> student: student_temperature is of loss kl
+student.temperature_schedule={kind: linear} -> student.temperature_schedule.kind: & got 'linear'
+student.temperature_schedule.every=0 -> student.temperature_schedule.every: & got 0
+student.labels=hard student.label_stages=[[soft, 1]] -> student: label_stages takes soft labels in turn
+student.label_stages=[[soft, 0.5]] -> student: shares of label_stages must add up to 1, got 0.5
 student.randaugment=3 -> student.randaugment: & got 3
 student.randaugment={table: pil} -> student.randaugment.table: & got 'pil'
 student.randaugment.operations=0 -> student.randaugment.operations: & got 0

@@ -14,14 +14,14 @@ from galleries import pixels
 from torch import Tensor, nn
 
 from fastdd import labels
-from fastdd.config import Labels, RandAugment, Student
+from fastdd.config import Labels, RandAugment, Student, TemperatureSchedule
 from fastdd.data import open_dataset
 from fastdd.data.loading.augment import mix_batch
 from fastdd.distilled.runs import learned_lr
 from fastdd.errors import InputError
 from fastdd.evaluate import StudentAccuracy, diversity, embed, protocol_hash, protocol_text, train_student
+from fastdd.evaluate.loss import student_loss
 from fastdd.evaluate.results_file import TrainingSet
-from fastdd.evaluate.student import student_loss
 from fastdd.models.build import build, network_builder
 from fastdd.protocols import settle_student
 from fastdd.run_folder import RunFolder, UnitLog, write
@@ -246,9 +246,14 @@ OTHER: dict[str, Any] = {
     "labels": "stored",
     "teacher_mode": "train",
     "loss": "mse",
+    "label_stages": (("soft", 0.5), ("hard", 0.5)),
     "temperature": 5.0,
+    "temperature_schedule": TemperatureSchedule(),
+    "student_temperature": 1.0,
     "t_squared": True,
     "hard_weight": 0.1,
+    "hard_part": 0.1,
+    "hard_smoothing": 0.2,
     "randaugment": RandAugment(),
     "shuffle_patches": 2,
     "scale": (0.1, 1.0),
@@ -269,6 +274,7 @@ NAMES: dict[str, Any] = {"protocol": "x", "seeds": 5, "reported": "best", "compi
 """what a student learns does not depend on these"""
 QUIET = {
     "epochs",
+    "hard_part",
     "momentum",
     "milestones",
     "milestone_factor",

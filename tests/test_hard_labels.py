@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fastdd.config import Student
 from fastdd.errors import InputError
 from fastdd.evaluate import AugmentedBatches, protocol_hash, protocol_text, train_student
-from fastdd.evaluate.student import student_loss
+from fastdd.evaluate.loss import student_loss
 from fastdd.models.build import build, network_builder
 from fastdd.protocols import SettledStudent, settle_student
 from fastdd.teachers import Card, Teacher

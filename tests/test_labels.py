@@ -282,7 +282,7 @@ def test_a_recipe_says_what_is_labelled(images: Tensor) -> None:
         mode="train",
         parts=2,
     )
-    with pytest.raises(InputError, match=r"set labels.replay to draw or cycle"):
+    with pytest.raises(InputError, match=r"set labels.replay to once, draw or cycle"):
         made(Labels(keep=0.5), protocol)
     with pytest.raises(InputError, match="records crops, flips and mixing alone"):
         made(config, Student(shuffle_patches=2))

@@ -26,8 +26,9 @@ from fastdd.evaluate import (
     train_student,
 )
 from fastdd.evaluate.batches import shuffle_patches, siamese_batch
+from fastdd.evaluate.loss import add_gradient, student_loss
 from fastdd.evaluate.randaugment import TABLES, randaugment
-from fastdd.evaluate.student import add_gradient, student_loss, student_optimizer
+from fastdd.evaluate.student import student_optimizer
 from fastdd.models.build import build, network_builder, to_device
 from fastdd.models.outline import outline
 from fastdd.protocols import SettledStudent, settle_student

@@ -24,7 +24,7 @@ from .matching import (
 from .method import RDED, Augment, BatchSize, EarlyLate, Formation, Method, Offset, Perturb, Save
 from .published import Published
 from .recipe import Bank, Metrics, Recipe, Recover, as_plain
-from .student import RandAugment, Student
+from .student import RandAugment, Student, TemperatureSchedule
 from .sweep import Point, Sweep
 from .terms import Terms
 
@@ -68,6 +68,7 @@ __all__ = [
     "Student",
     "Sweep",
     "Teacher",
+    "TemperatureSchedule",
     "Terms",
     "TrajectoryMatch",
     "as_plain",

@@ -21,16 +21,21 @@ class Labels(Config):
     byte"""
     topk: Count = 10
     """number of classes that topk keeps"""
+    rest: Literal["spread", "none"] | None = None
+    """topk: what the other classes get. spread: the probability that is left at the student's temperature,
+    in equal shares, which is right at that temperature alone; none: nothing, so that the probabilities are
+    those of the kept classes alone (LPQLD's MR-k). null: none with student.temperature_schedule, else
+    spread"""
     epochs: Count | None = None
     """view: number of epochs that are labelled; null: as many as a student trains"""
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
     """view: share of the labelling batches that is kept (LPLD's pruning)"""
     choice: Literal["first", "random"] = "first"
     """which batches are kept: the first ones, as LPLD released, or a seeded choice"""
-    replay: Literal["shuffle", "cycle", "draw"] = "shuffle"
+    replay: Literal["shuffle", "cycle", "draw", "once"] = "shuffle"
     """what an epoch of training sees. shuffle: all samples of one labelled epoch, in a new order and in the
     student's batches; cycle: the kept batches in turn; draw: kept batches drawn with replacement, as LPLD
-    does"""
+    does; once: kept batches drawn without replacement, from anew when all are drawn, as LPQLD does"""
     views: Literal["seed", "stored"] = "seed"
     """seed: views are drawn again from the seed, and checked; stored: they are also written, for machines
     that draw other ones"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from .base import (
     BelowOne,
@@ -25,6 +25,28 @@ from .base import (
 HOUSE_STEPS = 400
 
 Operations = Annotated[tuple[SiameseOperation, ...], Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+LabelStage = Annotated[
+    tuple[Literal["soft", "hard"], Share],
+    BeforeValidator(lambda pair: tuple(pair) if isinstance(pair, list) else pair),
+]
+"""kind of labels of a stage, and the stage's share of the training"""
+LabelStages = Annotated[tuple[LabelStage, ...], Field(min_length=1)]
+
+
+class TemperatureSchedule(Config):
+    """How the temperature of the teacher's labels falls from `temperature` on (LPQLD's dynamic knowledge
+    reuse). e counts the steps or epochs, whichever `lr_interval` says, from 1 to E."""
+
+    kind: Literal["step", "cosine"] = "step"
+    """step: max(low, temperature factor^floor(e / (every E))); cosine: low + (temperature - low)
+    (1 + cos(pi e / E)) / 2"""
+    low: Positive = 2.0
+    """lowest temperature; at most `temperature`"""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    """step: the factor of each fall"""
+    every: Share = 0.1
+    """step: share of the training between two falls"""
 
 
 class RandAugment(Config):
@@ -97,15 +119,30 @@ class Student(Config):
     `loss`"""
     teacher_mode: Literal["eval", "train"] = "eval"
     """train: the teacher normalizes by batch statistics, as in the released CIFAR scripts"""
-    loss: Literal["kl", "mse"] = "kl"
+    label_stages: LabelStages | None = None
+    """stages with soft or hard labels, and their shares of the steps, such as [[soft, 0.25], [hard, 0.5],
+    [soft, 0.25]] (HALD); optimizer and schedule run through. A hard stage needs neither soft labels nor the
+    teacher. null: `labels` holds from start to end"""
+    loss: Literal["kl", "mse", "cosine"] = "kl"
     """kl: divergence of softmax(logits / temperature), mean over images; mse: mean over images and classes of
-    the squared difference of logits"""
+    the squared difference of logits; cosine (GIFT): 1 - the mean cosine of the logits with the teacher's, to
+    which `hard_part` may be added"""
     temperature: Positive = 30.0
     """T of kl"""
+    temperature_schedule: TemperatureSchedule | None = None
+    """kl: how T falls in the course of the training; null: it stays"""
+    student_temperature: Positive | None = None
+    """kl: T of the student's softmax alone, such as 1 (LPQLD); null: the teacher's"""
     t_squared: bool = False
-    """true: the divergence is multiplied by temperature^2"""
+    """true: the divergence is multiplied by T^2"""
     hard_weight: NotNegative = 0.0
     """weight of an added cross-entropy with the classes of the images, whatever was mixed in"""
+    hard_part: NotNegative = 0.0
+    """cosine: length of the smoothed classes, mixed as the images are, that are added to the teacher's logits
+    of length 1; GIFT has 0.1"""
+    hard_smoothing: BelowOne = 0.0
+    """share that hard labels give away: in a cross-entropy to all classes alike, in `hard_part` to all but
+    the own one"""
 
     # augmentation
     randaugment: RandAugment | None = None
@@ -171,3 +208,42 @@ class Student(Config):
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"milestones must rise, got {list(self.milestones)}")
         return self
+
+    @model_validator(mode="after")
+    def _loss_fits_labels(self) -> Student:
+        if self.label_stages is not None:
+            total = sum(share for _, share in self.label_stages)
+            if self.labels == "hard":
+                raise ValueError(
+                    "label_stages takes soft labels in turn with hard ones, but labels is hard; set labels "
+                    "to online or stored, or label_stages to null"
+                )
+            if abs(total - 1) > 1e-6:
+                raise ValueError(f"shares of label_stages must add up to 1, got {total:g}")
+        if self.loss != "kl":
+            for key in ("temperature_schedule", "student_temperature"):
+                if getattr(self, key) is not None:
+                    raise ValueError(
+                        f"{key} is of loss kl, and loss {self.loss} has no temperature; set {key} to null"
+                    )
+        if self.student_temperature is not None and self.t_squared:
+            raise ValueError(
+                "t_squared multiplies by the square of one temperature, but student_temperature is another; "
+                "leave one of them out"
+            )
+        schedule = self.temperature_schedule
+        if schedule is not None and schedule.low > self.temperature:
+            raise ValueError(
+                f"temperature_schedule falls from temperature to low, got {self.temperature:g} and "
+                f"{schedule.low:g}; set low to at most temperature"
+            )
+        if self.hard_part and self.loss != "cosine":
+            raise ValueError(
+                f"hard_part is of loss cosine, got loss {self.loss}; hard_weight adds a cross-entropy"
+            )
+        return self
+
+    @property
+    def mixes_classes(self) -> bool:
+        """Whether the loss of soft labels also takes the classes of the images, mixed as the images are."""
+        return self.loss == "cosine" and self.hard_part > 0 and self.labels != "hard"

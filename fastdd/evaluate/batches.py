@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Protocol
 
 import torch
@@ -41,17 +42,20 @@ class StudentBatch:
             shares of the classes in them, which sum to 1; None: the teacher is asked.
         hard_labels: int64 [B], classes of the images, whatever was mixed in; None: the loss does not use
             them.
+        class_shares: float [B, classes], the shares of the classes in the images, for a loss that takes them
+            beside soft labels; None: it does not.
     """
 
     images: Tensor
     targets: Tensor | None
     hard_labels: Tensor | None
+    class_shares: Tensor | None = None
 
     def parts(self, count: int) -> list[StudentBatch]:
         """Cut the batch into this many parts, or fewer where it is small."""
         if count == 1:
             return [self]
-        fields = (self.images, self.targets, self.hard_labels)
+        fields = (self.images, self.targets, self.hard_labels, self.class_shares)
         chunks = [[None] * count if tensor is None else tensor.chunk(count) for tensor in fields]
         return [StudentBatch(*part) for part in zip(*chunks, strict=False)]
 
@@ -111,18 +115,31 @@ class AugmentedBatches:
             index = rows.to(self.images.device)
             images = self._augmented(index)
             hard_labels = None if self.hard_labels is None else self.hard_labels[index]
-            targets = self._targets(index, hard_labels)
+            targets = None if self.soft_labels is None else self.soft_labels[index]
+            shares = self._class_shares(hard_labels)
+            # what is mixed as the images are, side by side
+            columns = [each for each in (targets, shares) if each is not None]
+            mixed = torch.cat(columns, dim=1) if columns else None
             images = siamese_batch(images, config, draw)
             # a number is drawn only where it decides, so that batches that are always mixed keep their draws
             if config.mix_probability == 1 or float(torch.rand((), generator=draw)) < config.mix_probability:
-                images, targets = mix_batch(images, targets, config.mix, alpha=config.mix_alpha, draw=draw)
-            yield StudentBatch(images, targets, hard_labels)
+                images, mixed = mix_batch(images, mixed, config.mix, alpha=config.mix_alpha, draw=draw)
+            if mixed is not None and shares is not None:
+                before = mixed.shape[1] - shares.shape[1]
+                targets, shares = mixed[:, :before] if before else None, mixed[:, before:]
+            else:
+                targets = mixed
+            if config.labels == "hard":
+                yield StudentBatch(images, shares, hard_labels)
+            else:
+                yield StudentBatch(images, targets, hard_labels, shares)
 
-    def _targets(self, index: Tensor, hard_labels: Tensor | None) -> Tensor | None:
-        """The targets of the images before they are mixed."""
-        if self.config.labels == "hard" and hard_labels is not None:
-            return F.one_hot(hard_labels, len(self.teacher.card.classes)).float()
-        return None if self.soft_labels is None else self.soft_labels[index]
+    def _class_shares(self, hard_labels: Tensor | None) -> Tensor | None:
+        """The shares of the classes in images that are not mixed yet; None: the loss does not take them."""
+        uses = self.config.labels == "hard" or self.config.mixes_classes
+        if hard_labels is None or not uses:
+            return None
+        return F.one_hot(hard_labels, len(self.teacher.card.classes)).float()
 
     def _order(self) -> Tensor:
         """The images of the next epoch: what earlier passes have left, and new passes."""
@@ -152,6 +169,39 @@ class AugmentedBatches:
         if config.pad_color == "black":
             return shift_and_flip(batch - self.black, config.pad, config.flip, draw) + self.black
         return shift_and_flip(batch, config.pad, config.flip, draw)
+
+
+class StagedBatches:
+    """Batches of ``label_stages`` (HALD), with soft and with hard labels in turn.
+
+    Both kinds go on where their last stage ended. In HALD's released code each soft stage begins a new pass
+    over its labels, and hard batches are mixed with themselves in reverse, by the share of the clipped box.
+
+    Args:
+        config: the protocol, with ``label_stages``.
+        soft: batches of the soft stages.
+        hard: batches of the hard stages; an epoch of the training has as many as one of ``soft``.
+    """
+
+    def __init__(self, config: SettledStudent, soft: StudentBatches, hard: StudentBatches) -> None:
+        self.config, self.kinds = config, (soft, hard)
+        self._soft, self._hard = endless(soft), endless(hard)
+
+    def __len__(self) -> int:
+        return len(self.kinds[0])
+
+    def smallest(self) -> int:
+        return min(kind.smallest() for kind in self.kinds)
+
+    def epoch(self, epoch: int) -> Iterator[StudentBatch]:
+        for step in range(epoch * len(self), (epoch + 1) * len(self)):
+            yield next(self._hard if self.config.in_hard_stage(step) else self._soft)
+
+
+def endless(source: StudentBatches) -> Iterator[StudentBatch]:
+    """The batches of one epoch after the other."""
+    for epoch in count():
+        yield from source.epoch(epoch)
 
 
 def shuffle_patches(images: Tensor, count: int, draw: torch.Generator) -> Tensor:

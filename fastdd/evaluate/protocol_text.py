@@ -120,16 +120,35 @@ def _augmentation(config: Student) -> str:
 def _labels(config: Student) -> str:
     if config.labels == "hard":
         return "hard labels" + ("" if config.mix == "none" else ", mixed as the images")
-    return f"{config.labels} labels of the teacher in {config.teacher_mode} mode"
+    stages = ""
+    if config.label_stages is not None:
+        stages = " in stages (" + ", ".join(f"{kind} {share:g}" for kind, share in config.label_stages) + ")"
+    return f"{config.labels} labels of the teacher in {config.teacher_mode} mode{stages}"
 
 
 def _loss(config: Student) -> str:
-    text = f"KL at T = {config.temperature:g}" + (" times T^2" if config.t_squared else "")
+    text = _divergence(config)
     if config.labels == "hard":
         text = "cross-entropy"
     elif config.loss == "mse":
         text = "MSE of logits"
-    return text + (f" + {config.hard_weight:g} CE" if config.hard_weight else "")
+    elif config.loss == "cosine":
+        text = "cosine of logits" + (f" + {config.hard_part:g} classes" if config.hard_part else "")
+    text += f" + {config.hard_weight:g} CE" if config.hard_weight else ""
+    return text + (f", classes smoothed by {config.hard_smoothing:g}" if config.hard_smoothing else "")
+
+
+def _divergence(config: Student) -> str:
+    text, schedule = f"KL at T = {config.temperature:g}", config.temperature_schedule
+    if schedule is not None:
+        text += f" falling to {schedule.low:g} "
+        if schedule.kind == "step":
+            text += f"(x{schedule.factor:g} every {schedule.every:g})"
+        else:
+            text += "(cosine)"
+    if config.student_temperature is not None:
+        text += f", the student's {config.student_temperature:g}"
+    return text + (" times T^2" if config.t_squared else "")
 
 
 def protocol_record(config: Student) -> ProtocolRecord:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..labels import Replay, StoredLabels, render_views
+from ..labels import Replay, StoredLabels, Views, render_views
 from ..protocols import SettledStudent
 from ..teachers import Teacher
 from .batches import KEPT_BYTES, StudentBatch, smallest_batch
@@ -37,6 +38,7 @@ class ReplayedBatches:
         replay: Replay = "shuffle",
     ) -> None:
         self.stored, self.hard_labels, self.seed, self.replay = stored, hard_labels, seed, replay
+        self.mixes_classes = config.mixes_classes
         self.batch = config.batch if replay == "shuffle" else stored.manifest.augmentation.batch
         keep = 4 * images.numel() <= KEPT_BYTES
         self.images = teacher.normalize(images) if keep else images
@@ -54,4 +56,17 @@ class ReplayedBatches:
             views, logits = self.stored.get(labelled, ids)
             hard_labels = None if self.hard_labels is None else self.hard_labels[ids.to(device)]
             images = render_views(self.images, views, self.normalize)
-            yield StudentBatch(images, logits.to(device), hard_labels)
+            shares = self._class_shares(views)
+            yield StudentBatch(images, logits.to(device), hard_labels, shares)
+
+    def _class_shares(self, views: Views) -> Tensor | None:
+        """The shares of the classes in views, float32 [B, classes]; None: the loss does not take them."""
+        if self.hard_labels is None or not self.mixes_classes:
+            return None
+        device, classes = self.hard_labels.device, self.stored.manifest.classes
+        own = F.one_hot(self.hard_labels[views.ids.to(device)], classes).float()
+        if views.partners is None or views.ratios is None:
+            return own
+        others = F.one_hot(self.hard_labels[views.partners.to(device)], classes).float()
+        ratio = views.ratios.float().to(device)[:, None]
+        return ratio * own + (1 - ratio) * others

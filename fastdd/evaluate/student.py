@@ -1,13 +1,10 @@
 """Students: networks that learn a distilled set. Their test accuracy is what the set is worth.
 
 By default a fresh network learns the teacher's soft labels (Hinton et al., 2015) of mixed, augmented images
-with
-
-    loss = KL(softmax(teacher / T) || softmax(student / T)),  mean over the batch, no factor T^2,
-
-AdamW and a cosine learning rate. Every set, the random real control included, gets the same protocol, and the
-protocol's hash is printed beside the accuracies. Teacher, student and loss are one function of a batch, which
-may be compiled. The learning rate of a protocol with peak lr, after a part p of the training:
+by their divergence (loss.py), with AdamW and a cosine learning rate. Every set, the random real control
+included, gets the same protocol, and the protocol's hash is printed beside the accuracies. Teacher, student
+and loss are one function of a batch, which may be compiled. The learning rate of a protocol with peak lr,
+after a part p of the training:
 
     cosine      lr (1 + cos(pi p / s)) / 2       s: stretch; with s = 2 it ends at lr / 2
     cos2        the same up to p = 5/6, then (1 - p) times its value at 5/6, which is a line down to 0
@@ -21,11 +18,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Student
@@ -37,7 +33,8 @@ from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar
 from ..runtime.seeds import derive
 from ..teachers import NotFiniteError, Teacher, WeightAverage, accuracy, decay_groups
-from .batches import AugmentedBatches, StudentBatch, StudentBatches, check_batch_norm
+from .batches import AugmentedBatches, StagedBatches, StudentBatch, StudentBatches, check_batch_norm, endless
+from .loss import add_gradient, scheduled_temperature, student_loss
 
 LOSSES_READ = 500
 """steps after which the losses are read, if no test of the student comes first"""
@@ -111,6 +108,12 @@ def train_student(
         )
     else:
         source = soft_labels
+    hard_stage = config.model_copy(update={"labels": "hard"})
+    if config.label_stages is not None:
+        hard = AugmentedBatches(
+            hard_stage, teacher, images, seed=derive(seed, "hard stages"), hard_labels=hard_labels
+        )
+        source = StagedBatches(config, soft=source, hard=hard)
     normalizing = {config.network: network}
     if config.labels != "hard":
         normalizing["the teacher in train mode"] = labeller
@@ -123,14 +126,21 @@ def train_student(
     curve: list[tuple[int, float]] = []
     unread: list[Tensor] = []  # losses, which are read now and then, so that the host does not wait each step
     with float32_products(config.precision):
-        for step, batch in enumerate(_endless(source)):
+        for step, batch in enumerate(endless(source)):
             rate = learning_rate(config, step, steps, len(source))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             if _restarts_momentum(config, step, steps, len(source)):
                 optimizer.state.clear()
             optimizer.zero_grad()
-            loss = add_gradient(loss_of, network, labeller, batch, config=config)
+            loss = add_gradient(
+                loss_of,
+                network,
+                labeller,
+                batch,
+                config=hard_stage if config.in_hard_stage(step) else config,
+                temperature=_temperature(config, step, steps, batches=len(source), device=device),
+            )
             optimizer.step()
             if average is not None:
                 average.update(network, step)
@@ -184,12 +194,18 @@ def _check_soft_labels(
 def _needed_hard_labels(config: Student, labels: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
     """The classes of the images where the loss uses them, else None; ``shape`` is (images, classes)."""
     images, classes = shape
-    hard_only = config.labels == "hard"
-    if not hard_only and not config.hard_weight:
+    users = {
+        "labels=hard": (config.labels == "hard", "online"),
+        "label_stages": (config.label_stages is not None, "null"),
+        f"hard_weight {config.hard_weight:g}": (config.hard_weight > 0, "0"),
+        f"hard_part {config.hard_part:g}": (config.mixes_classes, "0"),
+    }
+    used = [(what, without) for what, (uses, without) in users.items() if uses]
+    if not used:
         return None
     if labels is None:
-        what, other = ("labels=hard", "online") if hard_only else (f"hard_weight {config.hard_weight:g}", "0")
-        raise InputError(f"student.{what} needs the classes of the images; give them, or set it to {other}")
+        what, without = used[0]
+        raise InputError(f"student.{what} needs the classes of the images; give them, or set it to {without}")
     if len(labels) != images or int(labels.max()) >= classes:
         raise InputError(
             f"{len(labels)} classes up to {int(labels.max())} do not fit {counted(images, 'image')} of the "
@@ -237,6 +253,16 @@ def learning_rate_factor(config: Student, done: float, total: float) -> float:
     return _cosine(done, total, config.stretch)
 
 
+def _temperature(
+    config: Student, step: int, steps: int, *, batches: int, device: torch.device
+) -> Tensor | None:
+    """T of a step as a scalar tensor; None: it has no schedule. An epoch has ``batches`` steps."""
+    if config.temperature_schedule is None:
+        return None
+    value = scheduled_temperature(config, *_done_of_total(config, step, steps, batches))
+    return torch.full((), value, device=device)
+
+
 def _milestones_passed(config: Student, done: float, total: float) -> int:
     """How many milestones lie at or before ``done`` of ``total`` steps or epochs after the warm-up."""
     return sum(done >= part * total - 1e-9 * total for part in config.milestones)
@@ -282,67 +308,6 @@ def _refuse_bad_labels(labeller: nn.Module, batch: StudentBatch, step: int) -> N
             f"the soft labels of {bad} of {len(targets)} images are not finite at step {step + 1} of a "
             "student; look for a teacher that is damaged or does not fit the images"
         )
-
-
-def _endless(source: StudentBatches) -> Iterator[StudentBatch]:
-    epoch = 0
-    while True:
-        yield from source.epoch(epoch)
-        epoch += 1
-
-
-def add_gradient(
-    loss_of: Callable[..., Tensor],
-    network: nn.Module,
-    labeller: nn.Module,
-    batch: StudentBatch,
-    *,
-    config: Student,
-) -> Tensor:
-    """Add the gradient of a batch's loss (``student_loss``, perhaps compiled) to the parameters'; returns the
-    loss.
-
-    The batch goes forward and backward in ``config.accumulate`` parts.
-    """
-    parts, total = batch.parts(config.accumulate), torch.zeros((), device=batch.images.device)
-    for part in parts:
-        loss = loss_of(
-            network, labeller, part.images, part.targets, config=config, hard_labels=part.hard_labels
-        )
-        if len(parts) > 1:
-            loss = loss * (len(part.images) / len(batch.images))
-        loss.backward()
-        total += loss.detach()
-    return total
-
-
-def student_loss(
-    network: nn.Module,
-    labeller: nn.Module,
-    images: Tensor,
-    targets: Tensor | None,
-    *,
-    config: Student,
-    hard_labels: Tensor | None = None,
-) -> Tensor:
-    """The loss of a batch (as in StudentBatch), a float32 scalar; ``labeller`` is the teacher's network."""
-    with autocast(images.device, config.precision):
-        if targets is None:
-            with torch.no_grad():
-                targets = labeller(as_input(images, labeller))
-        out = network(as_input(images, network))
-    out, targets = out.float(), targets.float()
-    T = config.temperature
-    if config.labels == "hard":
-        loss = F.cross_entropy(out, targets)
-    elif config.loss == "kl":
-        loss = F.kl_div(F.log_softmax(out / T, 1), F.softmax(targets / T, 1), reduction="batchmean")
-        loss = loss * T**2 if config.t_squared else loss
-    else:
-        loss = F.mse_loss(out, targets)
-    if config.hard_weight and hard_labels is not None:
-        loss = loss + config.hard_weight * F.cross_entropy(out, hard_labels)
-    return loss
 
 
 def _test(network: nn.Module, teacher: Teacher, test: tuple[Tensor, Tensor], config: Student) -> float:

@@ -12,13 +12,13 @@ epoch, cropped, flipped and mixed. For labels of views:
     fkd.py, fkd_files.py    read and write the released FKD layout
 """
 
-from .encoding import Form, bytes_per_label, decode, encode
+from .encoding import Form, Rest, bytes_per_label, decode, encode
 from .fkd import export_fkd, import_fkd
 from .labelling import MeanLogits, average_logits, label_views
 from .manifest import Averaging, LabelManifest, images_fingerprint
 from .per_image import ImageLabels, label_images, load_labels, read_labels, save_labels
 from .per_view import Replay, StoredLabels, is_whole
-from .plan import check_views, plan_labels
+from .plan import check_views, label_epochs, plan_labels, rest_of, warning_of
 from .pruning import LabelPool
 from .render import mix_views, render_views, render_views_with_pil
 from .views import Augmentation, Views, draw_views
@@ -32,6 +32,7 @@ __all__ = [
     "LabelPool",
     "MeanLogits",
     "Replay",
+    "Rest",
     "StoredLabels",
     "Views",
     "average_logits",
@@ -44,6 +45,7 @@ __all__ = [
     "images_fingerprint",
     "import_fkd",
     "is_whole",
+    "label_epochs",
     "label_images",
     "label_views",
     "load_labels",
@@ -52,5 +54,7 @@ __all__ = [
     "read_labels",
     "render_views",
     "render_views_with_pil",
+    "rest_of",
     "save_labels",
+    "warning_of",
 ]

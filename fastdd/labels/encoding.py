@@ -3,14 +3,16 @@
     form         what is stored                                            bytes a label
     fp16, bf16   C values                                                  2 C
     topk         k values in fp16, k indices of i bytes, one value r       k (2 + i) + 2
+                 without r (``rest: none``)                                k (2 + i)
     int8, int4   levels q with z ~ low + scale q; low and scale in fp16    C + 4 and ceil(C / 2) + 4
 
 An index takes i = 1 byte up to 256 classes, 2 up to 32,768, else 4. The released FKD layout takes 2 C + 25
 bytes a label, with its view.
 
 topk gives every class but the k largest the logit r = T (logsumexp_rest(z / T) - log(C - k)): at temperature
-T the k classes keep their probabilities, and what is left is spread evenly over the others. int8 and int4
-round low down and scale up to fp16, so a decoded logit is at most scale / 2 away.
+T the k classes keep their probabilities, and what is left is spread evenly over the others. Without r they
+have fp16's lowest number, so that softmax(z / T) is that of the k alone at any T up to 500 (LPQLD's MR-k).
+int8 and int4 round low down and scale up to fp16, so a decoded logit is at most scale / 2 away.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ from torch import Tensor
 from ..errors import InputError
 
 Form = Literal["fp16", "bf16", "topk", "int8", "int4"]
+Rest = Literal["spread", "none"]
+"""what topk gives the classes that it does not keep"""
+NOTHING = torch.finfo(torch.float16).min
+"""logit of a class without probability"""
 FLOATS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 LEVELS = {"int8": 255, "int4": 15}
 INDICES = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32))
@@ -31,23 +37,24 @@ Encoded = dict[str, Tensor]
 """tensors by name, as a file holds them; their first dimension is the labels"""
 
 
-def bytes_per_label(form: Form, classes: int, k: int = 10) -> int:
+def bytes_per_label(form: Form, classes: int, k: int = 10, rest: Rest = "spread") -> int:
     """How many bytes a label takes, without its view."""
     if form in FLOATS:
         return 2 * classes
     if form == "topk":
         kept = min(k, classes)
-        return kept * (2 + _index_dtype(classes).itemsize) + 2
+        return kept * (2 + _index_dtype(classes).itemsize) + (2 if rest == "spread" else 0)
     return (classes if form == "int8" else -(-classes // 2)) + 4
 
 
-def shapes(form: Form, labels: int, classes: int, k: int = 10) -> dict[str, list[int]]:
+def shapes(form: Form, labels: int, classes: int, k: int = 10, rest: Rest = "spread") -> dict[str, list[int]]:
     """Shapes of the tensors that ``encode`` gives, by name."""
     if form in FLOATS:
         return {"logits": [labels, classes]}
     if form == "topk":
         kept = min(k, classes)
-        return {"values": [labels, kept], "index": [labels, kept], "rest": [labels]}
+        found = {"values": [labels, kept], "index": [labels, kept]}
+        return found | {"rest": [labels]} if rest == "spread" else found
     return {
         "levels": [labels, classes if form == "int8" else -(-classes // 2)],
         "low": [labels],
@@ -55,7 +62,9 @@ def shapes(form: Form, labels: int, classes: int, k: int = 10) -> dict[str, list
     }
 
 
-def encode(logits: Tensor, form: Form, k: int = 10, temperature: float = 1.0) -> Encoded:
+def encode(
+    logits: Tensor, form: Form, k: int = 10, temperature: float = 1.0, *, rest: Rest = "spread"
+) -> Encoded:
     """Encode logits.
 
     Args:
@@ -63,6 +72,7 @@ def encode(logits: Tensor, form: Form, k: int = 10, temperature: float = 1.0) ->
         form: what is stored; see this module's table.
         k: number of classes that topk keeps.
         temperature: T of topk.
+        rest: what topk gives the classes that it does not keep.
 
     Raises:
         InputError: a logit is not finite, or too large for the form.
@@ -74,6 +84,8 @@ def encode(logits: Tensor, form: Form, k: int = 10, temperature: float = 1.0) ->
         encoded = {"logits": logits.to(FLOATS[form])}
     elif form == "topk":
         encoded = _encode_topk(logits, k, temperature)
+        if rest == "none":
+            del encoded["rest"]
     else:
         encoded = _encode_levels(logits, LEVELS[form])
     if not all(tensor.isfinite().all() for tensor in encoded.values() if tensor.is_floating_point()):
@@ -89,8 +101,9 @@ def decode(encoded: Encoded, form: Form, classes: int) -> Tensor:
     if form in FLOATS:
         return encoded["logits"].float()
     if form == "topk":
-        logits = encoded["rest"].float()[:, None].repeat(1, classes)
-        return logits.scatter_(1, encoded["index"].long(), encoded["values"].float())
+        index = encoded["index"].long()
+        rest = encoded["rest"].float() if "rest" in encoded else torch.full((len(index),), NOTHING)
+        return rest[:, None].repeat(1, classes).scatter_(1, index, encoded["values"].float())
     levels = encoded["levels"]
     if form == "int4":
         levels = torch.stack((levels & 15, levels >> 4), dim=2).flatten(1)[:, :classes]

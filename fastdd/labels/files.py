@@ -58,7 +58,7 @@ class LabelWriter:
     def add(self, views: Views, logits: Tensor) -> None:
         """Add the labels of an epoch: logits float [n, classes] of its n kept views."""
         manifest = self.manifest
-        tensors = encode(logits, manifest.form, manifest.k, manifest.temperature)
+        tensors = encode(logits, manifest.form, manifest.k, manifest.temperature, rest=manifest.rest)
         if manifest.views == "stored":
             tensors |= pack_views(views)
         self._waiting.append(tensors)
@@ -88,7 +88,7 @@ class LabelFile:
         self._labels = [name for name in names if name not in self._views]
         is_noted = METADATA_KEY in self._file.metadata
         self._digests = self._file.note(METADATA_KEY, _Digests)["views"] if is_noted else []
-        self._check_content(shapes(manifest.form, sum(counts), manifest.classes, manifest.k))
+        self._check_content(shapes(manifest.form, sum(counts), manifest.classes, manifest.k, manifest.rest))
 
     def labels(self, epoch: int, rows: Tensor) -> Encoded:
         """The encoded labels at some rows of an epoch."""

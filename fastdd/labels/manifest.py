@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,13 +14,16 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..run_folder.reading import damaged, first_fault, read
-from .encoding import Form, bytes_per_label
+from .encoding import Form, Rest, bytes_per_label
 from .pruning import Choice, LabelPool
 from .view_records import BYTES
 from .views import Augmentation, Views, draw_views
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
+LATER = {"rest"}
+"""values that files have only where they are not the default, so that those of earlier versions stay the
+same"""
 Averaging = Literal["mean", "norm"]
 """how several teachers' logits become one label (labelling.py)"""
 FILE_BYTES = 1 << 16
@@ -46,7 +49,8 @@ class LabelManifest:
         views: "seed", views are drawn again; "stored", they are in the files.
         form: how logits are stored (encoding.py).
         k: number of classes that topk keeps.
-        temperature: temperature at which topk keeps probabilities.
+        rest: what topk gives the other classes.
+        temperature: temperature at which topk keeps probabilities, where the rest is spread.
         mode: "eval" or "train", the teachers' mode; "unknown" of imported labels.
         parts: number of parts of a batch that a teacher sees one by one.
         average: how several teachers' logits become one label.
@@ -67,6 +71,7 @@ class LabelManifest:
     views: str = "seed"
     form: Form = "fp16"
     k: Annotated[int, Field(ge=1)] = 10
+    rest: Rest = "spread"
     temperature: float = 1.0
     mode: str = "eval"
     parts: int = 1
@@ -88,7 +93,7 @@ class LabelManifest:
     @property
     def bytes(self) -> int:
         """How many bytes all labels take on disk, without the files' headers."""
-        each = bytes_per_label(self.form, self.classes, self.k)
+        each = bytes_per_label(self.form, self.classes, self.k, self.rest)
         return self.pool.labels * (each + (BYTES if self.views == "stored" else 0))
 
     @cached_property
@@ -111,8 +116,10 @@ def images_fingerprint(images: Tensor) -> str:
 
 
 def manifest_content(manifest: LabelManifest) -> dict[str, JsonValue]:
-    """The content of manifest.json."""
-    content: dict[str, JsonValue] = json.loads(json.dumps({"schema": SCHEMA, **asdict(manifest)}))
+    """The content of manifest.json, which lacks the values in LATER that are the default."""
+    defaults = {field.name: field.default for field in fields(manifest)}
+    values = {name: v for name, v in asdict(manifest).items() if name not in LATER or v != defaults[name]}
+    content: dict[str, JsonValue] = json.loads(json.dumps({"schema": SCHEMA, **values}))
     return content
 
 

@@ -31,7 +31,7 @@ from .views import Views
 
 REMEMBERED = 16
 """number of epochs whose views are kept in memory"""
-Replay = Literal["shuffle", "cycle", "draw"]
+Replay = Literal["shuffle", "cycle", "draw", "once"]
 """which labelled samples an epoch of training sees; see config.Labels.replay"""
 
 
@@ -195,14 +195,15 @@ class StoredLabels:
             if pool.labels != len(self.epochs) * self.manifest.samples:
                 raise InputError(
                     f"labels {self.folder} hold parts of epochs (keep {self.manifest.keep:g}); set "
-                    "labels.replay to draw or cycle"
+                    "labels.replay to once, draw or cycle"
                 )
             order = torch.randperm(self.manifest.samples, generator=generator(seed, "order", epoch))
             labelled = self.epochs[epoch % len(self.epochs)]
             for ids in order.split(batch or self.manifest.augmentation.batch):
                 yield labelled, ids
             return
-        for labelled, group in pool.draw(seed, epoch) if replay == "draw" else pool.cycle(epoch):
+        drawn = {"draw": pool.draw, "once": pool.once}
+        for labelled, group in drawn[replay](seed, epoch) if replay in drawn else pool.cycle(epoch):
             views = self.views(labelled)
             yield labelled, views.ids[views.groups == group]
 

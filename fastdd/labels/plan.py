@@ -9,6 +9,7 @@ from torch import Tensor
 from ..config import Labels, Student
 from ..errors import InputError
 from ..protocols import SettledStudent
+from .encoding import Rest
 from .manifest import LabelManifest, images_fingerprint
 from .views import Augmentation
 
@@ -22,8 +23,8 @@ def check_views(config: Labels, student: Student, key: str = "student") -> None:
         key: the recipe's section that holds the protocol, for messages.
 
     Raises:
-        InputError: the protocol augments in a way that views do not record, or pruning asks for another
-            replay.
+        InputError: the protocol augments in a way that views do not record, pruning asks for another replay,
+            or the loss for all classes.
     """
     black = bool(student.pad) and student.pad_color == "black"
     siamese = student.siamese or student.siamese_always
@@ -39,9 +40,37 @@ def check_views(config: Labels, student: Student, key: str = "student") -> None:
         )
     if config.keep < 1 and config.replay == "shuffle":
         raise InputError(
-            f"labels.keep {config.keep:g} leaves parts of epochs; set labels.replay to draw or cycle, got "
-            "shuffle"
+            f"labels.keep {config.keep:g} leaves parts of epochs; set labels.replay to once, draw or cycle, "
+            "got shuffle"
         )
+    if config.form == "topk" and rest_of(config, student) == "none" and student.loss != "kl":
+        raise InputError(
+            f"labels.rest none gives the classes beyond labels.topk no probability, but {key}.loss "
+            f"{student.loss} takes logits; set labels.rest=spread, or another labels.form"
+        )
+
+
+def rest_of(config: Labels, student: Student) -> Rest:
+    """What topk gives the classes that it does not keep: ``rest``, or what suits the protocol."""
+    if config.rest is not None:
+        return config.rest
+    return "spread" if student.temperature_schedule is None else "none"
+
+
+def warning_of(config: Labels, student: Student) -> str:
+    """What whoever stores these labels should know; empty: nothing."""
+    if config.form == "topk" and config.rest == "spread" and student.temperature_schedule is not None:
+        return (
+            f"labels.rest spread is right at temperature {student.temperature:g} alone, and "
+            "temperature_schedule changes it; labels.rest=none is right at every one"
+        )
+    return ""
+
+
+def label_epochs(config: Labels, student: SettledStudent) -> int:
+    """How many epochs are labelled, before pruning: as many as students learn soft labels."""
+    steps_an_epoch = math.ceil(student.images / student.batch)
+    return config.epochs or math.ceil(student.soft_steps / steps_an_epoch)
 
 
 def plan_labels(
@@ -78,14 +107,12 @@ def plan_labels(
         batch=config.batch or student.batch,
         order=config.order,
     )
-    steps_an_epoch = math.ceil(len(images) / student.batch)
-    passes = student.epochs or math.ceil(student.training_steps / steps_an_epoch)
     return LabelManifest(
         images=images_fingerprint(images),
         teachers=teachers,
         classes=classes,
         samples=len(images),
-        epochs=config.epochs or passes,
+        epochs=label_epochs(config, student),
         augmentation=augmentation,
         seed=seed,
         keep=config.keep,
@@ -93,6 +120,7 @@ def plan_labels(
         views=config.views,
         form=config.form,
         k=config.topk,
+        rest=rest_of(config, student),
         temperature=student.temperature,
         mode=student.teacher_mode,
         parts=config.parts,

@@ -4,7 +4,8 @@ Of E epochs of B batches, floor(keep E B) batches are kept: the first ones as re
 seeded choice among all (``random``). A last batch that is short counts only where nothing is pruned.
 
 An epoch of training sees B of the kept batches: drawn uniformly with replacement (``draw``, LPLD's; the batch
-before a short one takes its place), or in turn (``cycle``, which without pruning is epoch after epoch).
+before a short one takes its place), drawn without replacement from a pool that is filled again when it is
+empty (``once``, LPQLD's), or in turn (``cycle``, which without pruning is epoch after epoch).
 """
 
 from __future__ import annotations
@@ -98,6 +99,15 @@ class LabelPool:
         drawn = torch.randint(len(kept), (B,), generator=generator(seed, "draw", epoch)).tolist()
         short = B - 1 if self.samples % self.batch else -1
         return [kept[max(0, i - 1)] if kept[i][1] == short and B > 1 else kept[i] for i in drawn]
+
+    def once(self, seed: int, epoch: int) -> list[tuple[int, int]]:
+        """Draw an epoch of training without replacement, from where the epoch before ended; each pass over
+        the kept batches has an order of its own."""
+        kept, B = self.kept, self.candidates
+        passes = range(epoch * B // len(kept), ((epoch + 1) * B - 1) // len(kept) + 1)
+        orders = [torch.randperm(len(kept), generator=generator(seed, "once", each)) for each in passes]
+        start = epoch * B - passes[0] * len(kept)
+        return [kept[i] for i in torch.cat(orders)[start : start + B].tolist()]
 
     def cycle(self, epoch: int) -> list[tuple[int, int]]:
         """Take an epoch of training from the kept batches in turn, from where the epoch before ended."""

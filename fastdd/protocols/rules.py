@@ -10,6 +10,8 @@ lr: learned       the rate that came with the images (MTT), else 0.01, which the
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from itertools import accumulate, pairwise
 from typing import Literal
 
 from pydantic import Field
@@ -54,6 +56,28 @@ class SettledStudent(Student):
     """optimization steps: ``steps``, or those of ``epochs`` passes over the set; not hashed either"""
     peak_lr: Positive = Field(exclude=True)
     """peak learning rate of this set's students: ``lr``, or the learned one; not hashed either"""
+
+    @property
+    def _stage_ends(self) -> list[int]:
+        """The number of steps after which each of ``label_stages`` ends."""
+        shares = accumulate(share for _, share in self.label_stages or ())
+        return [round(share * self.training_steps) for share in shares]
+
+    @property
+    def soft_steps(self) -> int:
+        """How many steps are not in a hard stage of ``label_stages``."""
+        if self.label_stages is None:
+            return self.training_steps
+        starts = [0, *self._stage_ends]
+        stages = zip(self.label_stages, pairwise(starts), strict=True)
+        return sum(end - start for (kind, _), (start, end) in stages if kind == "soft")
+
+    def in_hard_stage(self, step: int) -> bool:
+        """Whether a step, counted from 0, is in a hard stage of ``label_stages``."""
+        if self.label_stages is None:
+            return False
+        place = bisect_right(self._stage_ends, step)
+        return self.label_stages[min(place, len(self.label_stages) - 1)][0] == "hard"
 
     @property
     def images_seen(self) -> int:

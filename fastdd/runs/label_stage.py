@@ -18,7 +18,7 @@ from itertools import product
 from torch import Tensor
 
 from .. import labels, teachers
-from ..config import CONTROL
+from ..config import CONTROL, Labels, Student
 from ..distilled.fingerprint import labels_key
 from ..evaluate import ReplayedBatches, StudentBatches, protocol_hash, protocol_text
 from ..labels.manifest import MANIFEST
@@ -26,12 +26,18 @@ from ..run_folder.results import stage_of
 from ..teachers import Teacher
 from .run import Run
 
+LATER = {"rest"}
+"""values of section ``labels`` that are hashed only where they differ from their default, so that hashes
+stay"""
 OWN = "teacher"
 """name of the run's own teacher among those that label"""
 
 
 def label_arms(run: Run) -> None:
     """Store the soft labels that students read and the run folder lacks."""
+    for student in _readers(run):
+        if warning := labels.warning_of(run.experiment.recipe.labels, run.experiment.students[student]):
+            print(f"label: {warning}", file=sys.stderr)
     _label_arms(run, _readers(run))
 
 
@@ -143,7 +149,7 @@ def stored_labels(
         images,
         stored,
         seed=seed,
-        hard_labels=truth if config.hard_weight else None,
+        hard_labels=truth if config.hard_weight or config.mixes_classes else None,
         replay=recipe.labels.replay,
     )
 
@@ -178,6 +184,15 @@ def described_protocol(run: Run, student: str = "") -> tuple[str, str]:
     kept = ""
     if stored.keep != 1:
         kept = f", {stored.keep:.0%} of the batches ({stored.choice}, {stored.replay})"
-    joined = digest + json.dumps(stored.model_dump(mode="json"), sort_keys=True)
-    text = f"{text}, labels by view in {stored.form}{kept}"
+    unset = {name for name in LATER if getattr(stored, name) == Labels.model_fields[name].default}
+    joined = digest + json.dumps(stored.model_dump(mode="json", exclude=unset), sort_keys=True)
+    text = f"{text}, labels by view in {_form_text(stored, config)}{kept}"
     return text, hashlib.sha256(joined.encode()).hexdigest()[:8]
+
+
+def _form_text(stored: Labels, student: Student) -> str:
+    """How logits are stored, in words."""
+    if stored.form != "topk":
+        return stored.form
+    rest = labels.rest_of(stored, student)
+    return "topk" if rest == "spread" else "topk without a rest"

@@ -294,11 +294,12 @@ def test_a_column_that_prints_alike_has_no_best(run: Path) -> None:
 @pytest.mark.parametrize(
     ("scores", "sentence"),
     [
-        ([0.9, 0.91, 0.92], "The best set, DEDA <&> mine, is 9.0 points above random real images."),
-        ([0.80, 0.84, 0.85], "is level with random real images within the scatter of the seeds."),
+        ([0.9, 0.91, 0.92], "The best set, DEDA <&> mine, is 9.0 ± 3.6 points above random real images."),
+        ([0.80, 0.84, 0.85], "is not distinguishable from random real images (+1.0 ± 3.6 points)."),
         (
-            [0.75, 0.75, 0.75],
-            "No distilled set reaches random real images: the best, DEDA <&> mine, is 7.0 points below.",
+            [0.75, 0.75, 0.78],
+            "No distilled set reaches random real images: the best, DEDA <&> mine, is 6.0 ± 3.6 points below "
+            "random real images.",
         ),
     ],
 )

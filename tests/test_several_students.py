@@ -181,7 +181,7 @@ def test_the_page_tells_network_labels_and_the_best_of_all(tmp_path: Path) -> No
     )
     table = page.source[page.source.index("<tbody>") : page.source.index("</tbody>")]
     bold = re.findall(r'<b>([0-9.]+)</b>(?: <small>.*?</small>)? <span class="gain">([^<]*)', table)
-    assert bold == [("95.0", "+10.0"), ("91.0", "+9.0")]
+    assert bold == [("95.0", "+10.0"), ("91.0", "+9.0 ± 2.5")]
     marked = re.findall(
         r'([0-9.]+)(?:</b>)? <span class="gain">[^<]*</span> <span class="mark">([^<]*)', table
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import statistics
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..config import CONTROL, FULL
@@ -16,6 +16,7 @@ from .options import Commands
 
 if TYPE_CHECKING:
     from ..run_folder import ArmResult, FullSetResult, Metrics
+    from ..run_folder.accuracies import Fractions
     from ..run_folder.results import DataResult
     from ..runs.pipeline import RunResult
 
@@ -183,6 +184,7 @@ def print_result(result: RunResult) -> None:
         f"{metrics.teacher.network}{reached}"
     )
     _print_arms(result)
+    _say_certainty(result)
     if metrics.published is not None:
         print_published(metrics)
     say(evaluated_text(metrics.data))
@@ -303,7 +305,7 @@ def _accuracies(result: RunResult) -> dict[str, dict[str, str]]:
     sets: dict[str, ArmResult | FullSetResult] = dict(metrics.arms)
     if metrics.full_set is not None:
         sets[FULL] = metrics.full_set
-    columns = {"last %": {name: spread(each.last) for name, each in sets.items()}}
+    columns = {"last %": _with_differences(metrics.last())}
     best = best_title(metrics.data.evaluated_on, read_recipe(result.folder).student.reported)
     if best is not None:
         columns[f"{best} %"] = {name: spread(each.best) for name, each in sets.items()}
@@ -314,17 +316,37 @@ def _accuracies_of_students(result: RunResult) -> dict[str, dict[str, str]]:
     """A column a student: the accuracy after the last step, and its difference from the same student's
     control."""
     from ..run_folder import read_recipe
-    from ..run_folder.accuracies import of_all
 
     columns: dict[str, dict[str, str]] = {}
     recipe = read_recipe(result.folder)
     for student, title in student_titles({"": recipe.student, **recipe.students}).items():
-        last = result.metrics.last(student)
-        control, cells = of_all(last[CONTROL]), {}
-        for name, accuracies in last.items():
-            cells[name], fractions = spread(accuracies), of_all(accuracies)
-            if name != CONTROL and control is not None and fractions is not None:
-                gain = statistics.mean(fractions) - statistics.mean(control)
-                cells[name] += f" ({100 * gain:+.1f})"
-        columns[f"{student or 'student'} last %\n({title})"] = cells
+        columns[f"{student or 'student'} last %\n({title})"] = _with_differences(result.metrics.last(student))
     return columns
+
+
+def _with_differences(last: Mapping[str, Fractions]) -> dict[str, str]:
+    """Accuracies by arm, and in parentheses how far they are above the control's."""
+    from ..run_folder.comparison import difference, difference_text
+
+    cells = {}
+    for name, accuracies in last.items():
+        found = None if name == CONTROL else difference(accuracies, last[CONTROL])
+        cells[name] = spread(accuracies) + ("" if found is None else f" ({difference_text(found)})")
+    return cells
+
+
+def _say_certainty(result: RunResult) -> None:
+    """What the differences in the table mean, and how many seeds intervals as narrow as wanted take."""
+    from ..run_folder import read_recipe
+    from ..run_folder.comparison import more_seeds
+
+    known, wanted = result.metrics.differences(), read_recipe(result.folder).metrics.interval
+    if not known:
+        return
+    if all(each.interval is None for each in known):
+        say("in parentheses: points above random real images; one seed says nothing of how certain they are")
+        return
+    level = "; ≈: not distinguishable" if any(not each.distinguishable for each in known) else ""
+    say(f"in parentheses: points above random real images of the same seeds ± half the 95 % interval{level}")
+    if (seeds := more_seeds(known, wanted / 100)) is not None:
+        say(f"intervals of ± {wanted:g} points take about {seeds} seeds (student.seeds={seeds})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -87,6 +87,9 @@ class Metrics(Config):
     full_set: bool | Literal["auto"] = "auto"
     """true: also train students on the whole real training set, for as many steps; auto: where its images fit
     into memory"""
+    interval: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """half width, in percentage points, that is wanted of the 95 % intervals of differences from the control;
+    the number of seeds that this takes is suggested"""
     features: str | None = None
     """features in which coverage, Vendi score and cosine are measured beside the teacher's: clip:FILE or
     clip-quickgelu:FILE, with weights of CLIP; null: none"""

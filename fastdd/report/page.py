@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,16 +9,17 @@ from pathlib import Path
 from ..config import CONTROL
 from ..errors import refusals_explained
 from ..run_folder.accuracies import Fractions, best_title, diverged_text, of_all
+from ..run_folder.comparison import Difference, difference, difference_text, more_seeds
 from ..runtime.files import write_text
 from . import all_classes, figures, sweep_figure
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .expert_figure import expert_figure
-from .figures import accuracy_figure, class_dots, in_percent, loss_figure, mean, spread, stage_rows
+from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
 from .finished_run import FinishedArm, FinishedRun, read_run
 from .reproduce import reproduction
 from .sheets import Sheet, sheet
 from .snapshot_figure import snapshot_figures
-from .templates import environment, signed
+from .templates import environment
 
 
 @refusals_explained()
@@ -56,6 +56,7 @@ class Column:
         format: format of the value.
         fractions: the accuracies of the seeds, whose mean the value is; it has none where a student diverged.
             None: the value is no mean.
+        gains: whether the difference from the control is told.
         student: the kind of students that it is of; None: the run has one kind, or the value is of none.
     """
 
@@ -65,6 +66,7 @@ class Column:
     value: Callable[[FinishedArm], float | None]
     format: str
     fractions: Callable[[FinishedArm], Fractions] | None = None
+    gains: bool = False
     student: str | None = None
 
 
@@ -76,7 +78,8 @@ class Cell:
         text: the value.
         after: ± and the standard deviation over seeds; empty where there are not several.
         best: whether the value is the best of its column.
-        gain: percentage points above the control of the same students; empty: not told here.
+        gain: percentage points above the control of the same students, with the 95 % interval; empty: not
+            told here.
         mark: what the value is among all students, in words; empty: nothing special.
     """
 
@@ -88,13 +91,19 @@ class Cell:
 
 
 def _accuracy_column(
-    name: str, fractions: Callable[[FinishedArm], Fractions], student: str | None = None
+    name: str,
+    fractions: Callable[[FinishedArm], Fractions],
+    *,
+    gains: bool = False,
+    student: str | None = None,
 ) -> Column:
     def value(arm: FinishedArm) -> float | None:
         known = of_all(fractions(arm))
         return 100 * mean(known) if known else None
 
-    return Column(name, "% ↑", direction=1, value=value, format=".1f", fractions=fractions, student=student)
+    return Column(
+        name, "% ↑", direction=1, value=value, format=".1f", fractions=fractions, gains=gains, student=student
+    )
 
 
 OTHER_COLUMNS = (
@@ -125,7 +134,7 @@ def _columns(run: FinishedRun) -> tuple[Column, ...]:
     """One protocol's accuracies at the end, and at the best test where that is told; of several protocols,
     each one's at the end."""
     if not run.metrics.students:
-        last, best = _accuracy_column("Last", lambda arm: arm.result.last), _best_title(run)
+        last, best = _accuracy_column("Last", lambda arm: arm.result.last, gains=True), _best_title(run)
         own = (last,) if best is None else (last, _accuracy_column(best, lambda arm: arm.result.best))
         return (*own, *_other_columns(run))
     accuracies = (_student_column(run, student, title) for student, title in run.students.items())
@@ -140,7 +149,7 @@ def _best_title(run: FinishedRun) -> str | None:
 
 def _student_column(run: FinishedRun, student: str, title: str) -> Column:
     last = run.metrics.last(student)
-    return _accuracy_column(title, lambda arm: last.get(arm.key, ()), student)
+    return _accuracy_column(title, lambda arm: last.get(arm.key, ()), gains=True, student=student)
 
 
 def _table(
@@ -163,7 +172,7 @@ def _cells(arms: Sequence[FinishedArm], column: Column, finding: Finding | None)
     best = max(known)[1] if len({text for _, text in known}) > 1 else None
     after = [scatter(each) for each in measured]
     cells = [Cell(text, more, text == best) for text, more in zip(texts, after, strict=True)]
-    if column.student is None:
+    if not column.gains:
         return cells
     return [
         replace(cell, gain=_gain(arm, arms[0], column), mark=_mark(arm, column, finding))
@@ -172,13 +181,16 @@ def _cells(arms: Sequence[FinishedArm], column: Column, finding: Finding | None)
 
 
 def _gain(arm: FinishedArm, control: FinishedArm, column: Column) -> str:
-    value, reference = column.value(arm), column.value(control)
-    return "" if arm.control or value is None or reference is None else signed(value - reference)
+    if arm.control or column.fractions is None:
+        return ""
+    found = difference(column.fractions(arm), column.fractions(control))
+    return "" if found is None else difference_text(found).replace("-", "−")
 
 
 def _mark(arm: FinishedArm, column: Column, finding: Finding | None) -> str:
-    """Whether a value is the best of all distilled sets, or of the controls, whatever the students."""
-    if finding is None:
+    """Whether a value is the best of all distilled sets, or of the controls, whatever the students; of one
+    kind of students nothing."""
+    if finding is None or column.student is None:
         return ""
     if arm.control:
         return "best random" if column.student == finding.random_student else ""
@@ -221,8 +233,8 @@ class Finding:
         student: name of its kind of students, in ``run.students``.
         value: its accuracy in percent.
         control: that of the control with the same students.
-        gain: percentage points above that control.
-        clear: whether the gain exceeds the scatter of the seeds.
+        difference: that from the control, seed by seed; its interval allows for the choice of the best.
+        compared: sets and students of which it is the best.
         random_student: name of the students that learn most from random real images.
         random_value: their accuracy in percent.
     """
@@ -231,8 +243,8 @@ class Finding:
     student: str
     value: float
     control: float
-    gain: float
-    clear: bool
+    difference: Difference
+    compared: int
     random_student: str
     random_value: float
 
@@ -248,26 +260,33 @@ def find_best(run: FinishedRun) -> Finding | None:
         last = run.metrics.last(name)
         if (fractions := of_all(last[CONTROL])) is None:
             continue
-        controls[name] = in_percent(fractions)
+        controls[name] = fractions
         for arm in run.arms[1:]:
             if fractions := of_all(last.get(arm.key, ())):
-                sets.append((in_percent(fractions), name, arm))
+                sets.append((fractions, name, arm))
     if not sets:
         return None
     scores, student, best = max(sets, key=lambda each: mean(each[0]))
     control = controls[student]
-    gain = mean(scores) - mean(control)
+    found = difference(scores, control, comparisons=len(sets))
+    assert found is not None  # no student diverged
     random_student = max(controls, key=lambda name: mean(controls[name]))
     return Finding(
         arm=best,
         student=student,
-        value=mean(scores),
-        control=mean(control),
-        gain=gain,
-        clear=abs(gain) > math.hypot(spread(scores), spread(control)),
+        value=100 * mean(scores),
+        control=100 * mean(control),
+        difference=found,
+        compared=len(sets),
         random_student=random_student,
-        random_value=mean(controls[random_student]),
+        random_value=100 * mean(controls[random_student]),
     )
+
+
+def _seeds_wanted(run: FinishedRun) -> int | None:
+    """Seeds that make the intervals of the differences as narrow as wanted; None: they are so, or one seed
+    does not tell."""
+    return more_seeds(run.metrics.differences(), run.recipe.metrics.interval / 100)
 
 
 def _sweep(run: FinishedRun) -> sweep_figure.SweepFigure | None:
@@ -322,6 +341,7 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "metrics": run.metrics,
         "manifest": run.manifest,
         "finding": finding,
+        "seeds_wanted": _seeds_wanted(run),
         "students": run.students,
         "protocols": {"": run.metrics.protocol, **run.metrics.students},
         "columns": columns,

@@ -15,15 +15,14 @@ from pydantic import JsonValue
 from ..config import CONTROL
 from ..errors import InputError, refusals_explained
 from ..run_folder import RunFolder, SweepResults, read
-from ..run_folder.accuracies import of_all
+from ..run_folder.comparison import difference, difference_text
 from ..runtime.console import counted
 from ..runtime.files import write_text
-from .figures import mean
 from .finished_run import FinishedRun, read_run
 from .page import Cell, Finding, accuracy_text, find_best, scatter
 from .sheets import Sheet, sheet
 from .sweep_figure import PANEL, SweepFigure, SweptRun, SweptSet, accuracy_by_key
-from .templates import environment, signed
+from .templates import environment
 
 TITLE_END = "· fastdd</title>"
 """how the title of every page ends, by which a page is known as one"""
@@ -224,9 +223,8 @@ def _cell(run: FinishedRun, finding: Finding | None, key: str, student: str) -> 
     best_random = (
         finding is not None and len(run.students) > 1 and (key, student) == (CONTROL, finding.random_student)
     )
-    gain, fractions, control = "", of_all(last[key]), of_all(last[CONTROL])
-    if key != CONTROL and fractions is not None and control is not None:
-        gain = signed(100 * (mean(fractions) - mean(control)))
+    found = None if key == CONTROL else difference(last[key], last[CONTROL])
+    gain = "" if found is None else difference_text(found).replace("-", "−")
     mark = "best random" if best_random else ""
     return Cell(accuracy_text(last[key]), scatter(last[key]), best=best, gain=gain, mark=mark)
 

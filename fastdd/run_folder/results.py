@@ -17,6 +17,7 @@ from ..config.yaml_text import load_yaml
 from ..errors import InputError
 from ..runtime.files import write_json
 from .accuracies import EvaluatedOn
+from .comparison import Difference
 from .paths import RunFolder
 from .published import PublishedResult
 from .reading import AGAIN, damaged, first_fault, read, read_text
@@ -146,6 +147,9 @@ class StudentAccuracies(Record):
     """how each student diverged, null for one that did not; absent: none did"""
     learned_from: str | None = None
     """as in the students' files"""
+    above_control: Difference | None = None
+    """difference of ``last`` from that of the control's students, seed by seed; absent: this is the control,
+    a student diverged, or an earlier version wrote the file"""
 
 
 class FeatureDiversity(Record):
@@ -173,6 +177,9 @@ class ArmResult(Record):
     """how each student diverged, null for one that did not; absent: none did"""
     learned_from: str | None = None
     """as in the students' files"""
+    above_control: Difference | None = None
+    """difference of ``last`` from that of the control's students, seed by seed; absent: this is the control,
+    a student diverged, or an earlier version wrote the file"""
     coverage: float
     """share of the real images that have a distilled one within their k nearest neighbours' distance"""
     vendi: float
@@ -252,6 +259,13 @@ class Metrics(Record):
             student: a name in ``students``; empty for the recipe's section ``student``.
         """
         return {name: each.last for name, each in self._of(student).items()}
+
+    def differences(self) -> list[Difference]:
+        """Differences from the control of all arms, with all kinds of students."""
+        found = []
+        for arm in self.arms.values():
+            found += [arm.above_control, *(students.above_control for students in arm.students.values())]
+        return [each for each in found if each is not None]
 
     def diverged(self) -> list[str]:
         """A line for each set of which students diverged, such as ``deda: 1 of 3 students: seed 2 diverged at

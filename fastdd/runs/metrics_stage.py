@@ -12,9 +12,11 @@ from torch import Tensor
 from fastdd_kernels import knn_radii
 
 from .. import evaluate
+from ..config import CONTROL
 from ..config.published import OWN
 from ..errors import InputError
 from ..run_folder import ArmResult, Metrics, TensorFile, read, write
+from ..run_folder.comparison import difference
 from ..run_folder.published import Measured, compare
 from ..run_folder.results import DataResult, ProtocolResult, StudentAccuracies, TeacherResult
 from ..runtime.files import write_tensors
@@ -136,7 +138,22 @@ def _arms(run: Run) -> dict[str, ArmResult]:
             own |= {"features": others[arm]} if arm in others else {}
             arms[arm] = ArmResult.model_validate(own)
         work.images = len(real)
-    return arms
+    return {arm: _with_differences(arm, result, arms[CONTROL]) for arm, result in arms.items()}
+
+
+def _with_differences(arm: str, result: ArmResult, control: ArmResult) -> ArmResult:
+    """The result of an arm, with how far its students are from the control's; the control as it is."""
+    if arm == CONTROL:
+        return result
+    own: dict[str, object] = {}
+    if (found := difference(result.last, control.last)) is not None:
+        own["above_control"] = found
+    further = {}
+    for name, students in result.students.items():
+        reference = control.students.get(name)
+        found = None if reference is None else difference(students.last, reference.last)
+        further[name] = students if found is None else students.model_copy(update={"above_control": found})
+    return result.model_copy(update=own | ({"students": further} if further else {}))
 
 
 def _embeddings(run: Run) -> dict[str, Tensor]:

@@ -1,0 +1,101 @@
+"""Whether students of one set reach more than those of another: paired differences and their certainty.
+
+Students of one seed have the same initial weights and the same random numbers whatever they learn, so the
+difference of two sets is the mean of the differences seed by seed:
+
+    d_s = a_s - b_s,    mean(d) +- t(1 - .05 / (2 m), S - 1) std(d) / sqrt(S)
+
+for S seeds, with the quantile t of Student's distribution and m comparisons of which one is picked
+(Bonferroni; m = 1 for an interval that stands for itself). It speaks of other students of the same images:
+whether another run of the method would give images as good is told by runs with other seeds alone.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from .accuracies import Fractions, of_all
+from .record import Record
+
+CONFIDENCE = 0.95
+"""confidence of every interval"""
+MOST_SEEDS = 1000
+"""largest number of seeds that is suggested"""
+
+
+class Difference(Record):
+    """Mean difference of the students of two sets, seed by seed."""
+
+    mean: float
+    """a fraction; above 0: the first set is better"""
+    deviation: float | None
+    """sample standard deviation of the differences, a fraction; null: of one seed"""
+    interval: float | None
+    """half the width of the 95 % confidence interval, a fraction; null: one seed tells none"""
+    seeds: int
+    """students of each set"""
+
+    @property
+    def distinguishable(self) -> bool:
+        """Whether the interval leaves 0 out; never so with one seed."""
+        return self.interval is not None and abs(self.mean) > self.interval
+
+
+def difference(ours: Fractions, others: Fractions, comparisons: int = 1) -> Difference | None:
+    """Compare the students of two sets.
+
+    Args:
+        ours: accuracies of the one, by seed.
+        others: those of the other; seeds that one of them lacks are left out.
+        comparisons: how many such differences were looked at to pick this one.
+
+    Returns:
+        None where a student diverged, or there is none.
+    """
+    first, second = of_all(ours), of_all(others)
+    if not first or not second:
+        return None
+    each = [a - b for a, b in zip(first, second, strict=False)]
+    if len(each) == 1:
+        return Difference(mean=each[0], deviation=None, interval=None, seeds=1)
+    deviation = statistics.stdev(each)
+    interval = _quantile(len(each), comparisons) * deviation / math.sqrt(len(each))
+    return Difference(mean=statistics.mean(each), deviation=deviation, interval=interval, seeds=len(each))
+
+
+def more_seeds(differences: Sequence[Difference], half_width: float) -> int | None:
+    """The smallest number of seeds with which intervals are expected to be as narrow as wanted.
+
+    Args:
+        differences: what was found so far; their pooled standard deviation is taken.
+        half_width: wanted half width, a fraction.
+
+    Returns:
+        At most ``MOST_SEEDS``; None where there are as many already, or no difference has a standard
+        deviation.
+    """
+    known = [each for each in differences if each.deviation is not None]
+    if not known:
+        return None
+    freedom = sum(each.seeds - 1 for each in known)
+    variance = sum((each.seeds - 1) * (each.deviation or 0.0) ** 2 for each in known) / freedom
+    enough = (n for n in range(2, MOST_SEEDS) if _quantile(n, 1) * math.sqrt(variance / n) <= half_width)
+    seeds = next(enough, MOST_SEEDS)
+    return seeds if seeds > max(each.seeds for each in known) else None
+
+
+def difference_text(found: Difference) -> str:
+    """Points with their interval, such as ``+3.1 ± 0.8``; ``≈`` leads where they are not distinguishable from
+    0, and one seed has no interval."""
+    text = f"{100 * found.mean:+.1f}"
+    if found.interval is None:
+        return text
+    return f"{'' if found.distinguishable else '≈ '}{text} ± {100 * found.interval:.1f}"
+
+
+def _quantile(seeds: int, comparisons: int) -> float:
+    from scipy.special import stdtrit
+
+    return float(stdtrit(seeds - 1, 1 - (1 - CONFIDENCE) / (2 * comparisons)))

@@ -1,0 +1,61 @@
+"""Differences between the students of two sets: their intervals, and what is said of them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from fastdd.run_folder.comparison import Difference, difference, difference_text, more_seeds
+
+T_2 = 4.302652729911275
+"""the 97.5 % quantile of Student's distribution with two degrees of freedom"""
+
+
+def test_an_interval_is_that_of_paired_differences() -> None:
+    found = difference([0.50, 0.60, 0.70], [0.45, 0.52, 0.66])
+    assert found is not None
+    each = [0.05, 0.08, 0.04]
+    mean = sum(each) / 3
+    deviation = math.sqrt(sum((d - mean) ** 2 for d in each) / 2)
+    assert found.mean == pytest.approx(mean)
+    assert found.deviation == pytest.approx(deviation)
+    assert found.interval == pytest.approx(T_2 * deviation / math.sqrt(3), rel=1e-6)
+    assert found.distinguishable
+    assert difference_text(found) == "+5.7 ± 5.2"
+
+
+def test_the_best_of_many_has_a_wider_interval() -> None:
+    ours, control = [0.50, 0.60, 0.70], [0.45, 0.52, 0.66]
+    one, many = difference(ours, control), difference(ours, control, comparisons=5)
+    assert one is not None
+    assert many is not None
+    # t(0.995, 2) = 9.924843
+    assert many.interval == pytest.approx((one.interval or 0) * 9.924843200918293 / T_2, rel=1e-6)
+    assert not many.distinguishable
+    assert difference_text(many).startswith("≈ +5.7 ± ")
+
+
+def test_one_seed_has_no_interval_and_distinguishes_nothing() -> None:
+    found = difference([0.5], [0.4])
+    assert found is not None
+    assert found.interval is None
+    assert not found.distinguishable
+    assert difference_text(found) == "+10.0"
+    assert more_seeds([found], 0.01) is None
+
+
+def test_students_that_diverged_leave_no_difference() -> None:
+    assert difference([0.5, None], [0.4, 0.4]) is None
+    assert difference([0.5, 0.5], [None, 0.4]) is None
+    assert difference([], []) is None
+
+
+@pytest.mark.parametrize(
+    ("deviation", "half_width", "seeds"),
+    [(0.01, 0.01, 7), (0.01, 0.03, None), (0.02, 0.01, 18), (1.0, 0.0001, 1000)],
+)
+def test_the_seeds_for_an_interval(deviation: float, half_width: float, seeds: int | None) -> None:
+    # t(0.975, 6) / sqrt(7) = 0.925 and t(0.975, 5) / sqrt(6) = 1.049; t(0.975, 17) / sqrt(18) = 0.497
+    found = Difference(mean=0.0, deviation=deviation, interval=0.0, seeds=3)
+    assert more_seeds([found, found], half_width) == seeds

@@ -25,9 +25,17 @@ from fastdd.config import RDED, Data, Method, Teacher
 from fastdd.data import open_dataset
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
-from fastdd.recover import Chosen, decoder, original_images
+from fastdd.recover import Chosen, RealPool, decoder, original_images
 from fastdd.recover.init import rded as mosaic
-from fastdd.recover.init.selection import confident, herding, kmeans, log_probability, medium
+from fastdd.recover.init.selection import (
+    confident,
+    herding,
+    kcenter,
+    kmeans,
+    log_probability,
+    medium,
+    moderate,
+)
 from fastdd.runs.experiment import check
 from fastdd.runs.pipeline import begin, run
 from fastdd.runs.run import Run
@@ -63,11 +71,10 @@ def chosen(lab: Lab, images: Tensor, tmp_path: Path) -> Callable[..., Chosen]:
         return Chosen(
             rule,
             slots,
-            names=names,
+            pool=RealPool(lab.bank, names),
             decode=decode,
             originals=lambda positions: list(images[positions]),
             teacher=lab.teacher,
-            bank=lab.bank,
             size=(size, size),
             seed=SEED,
             folder=tmp_path / folder,
@@ -154,7 +161,22 @@ def test_one_image_a_class_is_nearest_to_the_mean(lab: Lab) -> None:
 # -- rows ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("init", ["confident", "medium", "kmeans", "herding", "rded"])
+def test_coresets_have_the_values_that_their_definitions_give() -> None:
+    """Golden values of five points; DeepCore's herding takes the largest value and so 3, 1, 4."""
+    x = torch.tensor([[0, 0], [1, 0], [0, 2], [3, 1], [1, 1]], dtype=torch.float64)
+    assert herding(x, 3).tolist() == [4, 1, 2]
+    assert kcenter(x, 3, first=0).tolist() == [0, 3, 2]
+    assert kcenter(x, 3, first=4).tolist() == [4, 3, 0]
+    assert moderate(x, 5).tolist() == [0, 2, 1, 3, 4]
+
+
+def test_coresets_of_equal_images_are_distinct() -> None:
+    x = torch.zeros(4, 2, dtype=torch.float64)
+    assert kcenter(x, 4, first=2).tolist() == [2, 0, 1, 3]
+    assert moderate(x, 3).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("init", ["confident", "medium", "kmeans", "herding", "kcenter", "moderate", "rded"])
 def test_a_slot_starts_from_the_same_image_in_any_company(chosen: Callable[..., Chosen], init: str) -> None:
     rows = [(c, slot) for slot in range(3) for c in range(CLASSES)]
     together = chosen(init)(rows)
@@ -190,8 +212,9 @@ def test_too_many_slots_or_too_few_embeddings(chosen: Callable[..., Chosen]) -> 
     ):
         chosen("medium", 8)([(2, 0)])
     few = chosen("kmeans")
-    few.bank = Bank(few.bank.path)
-    few.bank.manifest["embeddings"][0] = 5
+    assert isinstance(few.pool, RealPool)
+    few.pool = replace(few.pool, bank=Bank(few.pool.bank.path))
+    few.pool.bank.manifest["embeddings"][0] = 5
     with pytest.raises(
         InputError, match=r"holds 5 embeddings of the 9 images of 'ant'.*bank\.embeddings=all"
     ):
@@ -199,10 +222,11 @@ def test_too_many_slots_or_too_few_embeddings(chosen: Callable[..., Chosen]) -> 
 
 
 def test_images_that_the_bank_could_not_read_are_left_out(chosen: Callable[..., Chosen]) -> None:
-    rule = chosen("medium")
-    rule.bank = Bank(rule.bank.path)
-    rule.bank.manifest["skipped"] = {"1/0": "damaged", "1/11": "damaged"}
-    assert rule.readable(1).tolist() == list(range(FIRST[1] + 1, FIRST[1] + 11))
+    pool = chosen("medium").pool
+    assert isinstance(pool, RealPool)
+    pool = replace(pool, bank=Bank(pool.bank.path))
+    pool.bank.manifest["skipped"] = {"1/0": "damaged", "1/11": "damaged"}
+    assert pool.positions(1).tolist() == list(range(FIRST[1] + 1, FIRST[1] + 11))
 
 
 # -- RDED ------------------------------------------------------------------------------------------

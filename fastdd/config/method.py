@@ -7,9 +7,38 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from .base import All, BelowOne, Border, Config, Count, Natural, NotNegative, Positive, Probability, Whole
+from .base import (
+    All,
+    BelowOne,
+    Border,
+    Config,
+    Count,
+    Natural,
+    NotNegative,
+    Positive,
+    Probability,
+    Text,
+    Whole,
+)
 from .matching import Match
 from .terms import Terms
+
+Init = Literal[
+    "noise",
+    "real",
+    "random",
+    "first",
+    "confident",
+    "medium",
+    "kmeans",
+    "herding",
+    "kcenter",
+    "moderate",
+    "rded",
+]
+"""what images start from; all but noise and real are chosen by recover/init/"""
+BY_EMBEDDING = ("confident", "medium", "kmeans", "herding", "kcenter", "moderate")
+"""rules that look at the embeddings of all images of a class"""
 
 
 class BatchSize(Config):
@@ -184,9 +213,14 @@ class Method(Config):
 
     title: str = ""
     """name in figures; empty: the arm's name"""
-    init: Literal["noise", "real", "confident", "medium", "kmeans", "herding", "rded"] = "noise"
-    """what images start from. noise: N(0, 1); real: a random choice of real images; confident, medium, kmeans
-    and herding: real images chosen by recover/init/selection.py; rded: tiles of crops of real images"""
+    init: Init = "noise"
+    """what images start from. noise: N(0, 1); real: a random choice of real images; confident, medium,
+    kmeans, herding, kcenter and moderate: real images chosen by recover/init/selection.py; rded: tiles of
+    crops of real images; random, first: a seeded choice of ``candidates``, or the first of them by name.
+    PATH: short for init random with candidates PATH"""
+    candidates: Text | None = None
+    """folder, archive or Parquet file of labelled images, such as a generator's, from which ``init`` chooses
+    in place of the real ones; null: there are none"""
     rded: RDED = RDED()
     batch: BatchSize = BatchSize()
     augment: Augment = Augment()
@@ -233,6 +267,20 @@ class Method(Config):
     clip: bool = True
     """true: images are clipped to valid colors after each step; false: at the end alone, as they are saved"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_path_means_candidates(cls, values: object) -> object:
+        """Take ``init: PATH`` for a random choice of the images there."""
+        init = values.get("init") if isinstance(values, dict) else None
+        if not isinstance(values, dict) or not isinstance(init, str) or not {"/", "\\", "."} & set(init):
+            return values
+        if values.get("candidates") is not None:
+            raise ValueError(
+                f"init {init} and candidates {values['candidates']} both name images; set init to the rule "
+                "by which they are chosen, such as random or kmeans"
+            )
+        return {**values, "init": "random", "candidates": init}
+
     @property
     def teacher_terms(self) -> Terms:
         """The terms that go through teachers: all, unless they go through the matching's own network."""
@@ -248,6 +296,20 @@ class Method(Config):
         if self.perturb is not None and self.augment.pad:
             raise ValueError(
                 f"perturb climbs on images without padding, got augment.pad {self.augment.pad}; set it to 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _candidates_have_a_rule(self) -> Method:
+        if self.candidates is None and self.init in ("random", "first"):
+            raise ValueError(
+                f"init {self.init} chooses among candidates, of which there are none; give candidates, or "
+                "set init to real"
+            )
+        if self.candidates is not None and self.init in ("noise", "real"):
+            raise ValueError(
+                f"candidates are images to start from, but init is {self.init}; set init to random, first, "
+                "kmeans or another rule"
             )
         return self
 

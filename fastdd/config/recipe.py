@@ -13,7 +13,7 @@ from .controls import CONTROL, FULL
 from .data import Data, Teacher
 from .experts import Experts
 from .labels import Labels
-from .method import Method
+from .method import BY_EMBEDDING, Method
 from .published import Published
 from .student import Student
 from .sweep import Sweep
@@ -223,7 +223,8 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _ranked_images_have_embeddings(self) -> Recipe:
         for name, arm in self.arms.items():
-            if arm.init in ("confident", "medium", "kmeans", "herding") and self.bank.embeddings != "all":
+            ranks = arm.init in BY_EMBEDDING and arm.candidates is None
+            if ranks and self.bank.embeddings != "all":
                 raise ValueError(
                     f"arms.{name}.init {arm.init} ranks all real images by their embeddings; set "
                     f"bank.embeddings to all, got {self.bank.embeddings}"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
 from typing import Literal, TypedDict
 
 import torch
@@ -19,8 +20,9 @@ from torch import Tensor
 from ..errors import InputError
 from .sources.base import Fingerprint, FingerprintOf, ImageReader, Split
 
-SplitName = Split | Literal["validation"]
-"""what a data set's splits are called, with the one that is taken from the training images"""
+SplitName = Split | Literal["validation", "candidates"]
+"""what a data set's splits are called, with the one that is taken from the training images, and images from
+elsewhere under its classes"""
 
 
 class DatasetSummary(TypedDict):
@@ -130,6 +132,24 @@ class Dataset:
         )
         fingerprint = Fingerprint(digest.hexdigest(), self.fingerprint_of)
         return Dataset(split, counts, names, fingerprint, reader=_Part(self.reader, positions))
+
+    def under(self, own: Mapping[str, str], classes: Sequence[str]) -> Dataset:
+        """The same images under other class names in another order; classes that are not named are left out.
+
+        Args:
+            own: new name -> the name that a class has here.
+            classes: the new names in the order of the labels.
+        """
+        number = {name: label for label, name in enumerate(self.classes)}
+        starts = [0, *accumulate(self.counts)]
+        kept: list[int] = []
+        for name in classes:
+            label = number[own[name]]
+            kept += range(starts[label], starts[label + 1])
+        counts = {name: self.counts[number[own[name]]] for name in classes}
+        names = [self.names[index] for index in kept]
+        fingerprint = Fingerprint(self.fingerprint, self.fingerprint_of)
+        return Dataset(self.split, counts, names, fingerprint, reader=_Part(self.reader, kept))
 
 
 def summary(dataset: Dataset) -> DatasetSummary:

@@ -11,7 +11,6 @@ before new101. Cost: one ``stat`` a file.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..data.sources.base import Problem
-from ..data.sources.folder import read_part, two_levels
+from ..data.sources.folder import link_boundary, read_part, two_levels
 from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Listing, arrange
 from ..errors import InputError
 from .exported import exported_files, exported_logits
@@ -64,7 +63,7 @@ def list_image_files(folder: Path) -> ImageFiles:
     train, top = folder / "train", folder
     if train.is_dir() and any(child.is_dir() for child in train.iterdir()):
         folder = train
-    entries = [entry for entry in two_levels(folder, os.path.realpath(folder)) if not _is_no_image(entry)]
+    entries = [entry for entry in two_levels(folder, link_boundary(folder)) if not _is_no_image(entry)]
     listing = arrange(folder.name, entries, None, [])
     released = bool(listing.counts) and all(RELEASED_FOLDER.fullmatch(name) for name in listing.counts)
     numbers = _released_numbers(listing) if released else []

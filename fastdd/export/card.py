@@ -26,7 +26,7 @@ LICENCE = (
     "The images derive from {source}: its licence and terms of use, such as a restriction to research, go "
     "for them too. Check them before you share or use this set."
 )
-PATHS = ("root", "weights", "init")
+PATHS = ("root", "weights", "init", "candidates")
 """keys of a recipe whose values may name a file"""
 
 

@@ -17,6 +17,7 @@ saving.py           writes them, on a GPU while the next one is optimized; disti
 from ..distilled.images import load_images, load_recovered, save_images
 from .capture import check_capture, forbids_capture
 from .init.initial import Chosen, decoder, original_images, repeated
+from .init.pools import CandidatePool, Pool, RealPool
 from .matching.networks import matched_layers
 from .matching.real import RealImages
 from .matching.signal_of import match_signal
@@ -29,11 +30,14 @@ from .terms.base import Context, Needs, Term, naming, needs, needs_by_key, regis
 from .trial import own_terms
 
 __all__ = [
+    "CandidatePool",
     "Chosen",
     "ClassSlots",
     "Context",
     "Needs",
+    "Pool",
     "RealImages",
+    "RealPool",
     "Recovery",
     "Rows",
     "Signal",

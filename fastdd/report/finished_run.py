@@ -69,7 +69,10 @@ class FinishedArm:
         if self.control:
             return ""
         method = self.method
-        text = f"{method.init} start, {counted(method.steps, 'step')}, lr {method.lr:g}"
+        start = f"{method.init} start"
+        if method.candidates is not None:
+            start = f"{method.init} of {Path(method.candidates).name}"
+        text = f"{start}, {counted(method.steps, 'step')}, lr {method.lr:g}"
         if method.formation is not None:
             how = "as tiles" if method.formation.tiled else "in the pixels"
             text += f", {method.formation.images} images {how} of one"

@@ -25,7 +25,9 @@ from ..config import (
     Teacher,
     Terms,
 )
+from ..data.dataset import Dataset
 from ..data.real_data import RealData
+from ..distilled.candidates import open_candidates
 from ..distilled.formation import check_formation
 from ..errors import InputError
 from ..evaluate.clip import clip_features
@@ -34,6 +36,7 @@ from ..models.build import structure
 from ..models.outline import network_for, outline
 from ..protocols import SettledStudent, settle_student
 from ..run_folder import check_folder
+from ..runtime.console import counted
 from ..runtime.devices import device_of
 from ..runtime.precision import on_device
 from .matching_checks import check_matching
@@ -88,6 +91,21 @@ class Experiment:
     def experts(self) -> RunExperts | None:
         """The experts that arms follow; None where no arm matches trajectories."""
         return RunExperts.of(self.recipe, self.real)
+
+    @cached_property
+    def candidates(self) -> dict[str, Dataset]:
+        """Arm -> the images from elsewhere that it starts from, for the arms that have some.
+
+        Raises:
+            InputError: they cannot be used.
+        """
+        return {
+            arm: open_candidates(
+                method.candidates, self.classes, self.recipe.data, key=f"arms.{arm}.candidates"
+            )
+            for arm, method in self.recipe.arms.items()
+            if method.candidates is not None
+        }
 
     def teachers_of(self, arm: str) -> tuple[int, ...]:
         """The numbers, in ``teachers``, of those that an arm's method uses; the first is the run's own."""
@@ -199,6 +217,8 @@ def check(
         recover.check_capture(arm, recipe.recover, forbids)
     if experiment.experts is not None:
         experiment.experts.check(out, fresh)
+    for arm in experiment.candidates:
+        _check_candidates(experiment, arm, out, fresh=fresh)
     _check_students(experiment)
     number = len(experiment.classes)
     if classes is not None and not 0 <= classes.start < classes.stop <= number:
@@ -215,6 +235,31 @@ def check(
     experiment.full_set_left_out()  # raises where it was asked for and does not fit
     check_folder(out, recipe, fresh=fresh)
     return experiment
+
+
+def _check_candidates(experiment: Experiment, arm: str, out: Path, *, fresh: bool) -> None:
+    """Refuse images from elsewhere that are too few, of another size, or would be deleted."""
+    method, found, real = experiment.arms[arm], experiment.candidates[arm], experiment.real
+    key, path = f"arms.{arm}.candidates", method.candidates
+    assert path is not None  # it has candidates
+    if fresh and out.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
+        raise InputError(f"{key} {path} lies in {out}, which --fresh would delete; move it")
+    used, number = len(experiment.teachers_of(arm)), len(experiment.classes)
+    wanted = recover.real_slots(method, experiment.recipe.ipc, number, used)
+    if wanted > (fewest := min(found.counts)):
+        name = found.classes[found.counts.index(fewest)]
+        raise InputError(
+            f"{key}: {path} has {counted(fewest, 'image')} of class {name!r}, but the arm starts from "
+            f"{wanted} of each; add images, or lower ipc"
+        )
+    if real.data.size is None:
+        shape = tuple(found.reader.pixels(0, real.data.channels).shape)
+        if shape != real.shape:
+            theirs, ours = (" x ".join(map(str, each[1:])) for each in (shape, real.shape))
+            raise InputError(
+                f"{key}: images of {path} have {theirs} pixels and the real ones {ours}; set data.size, to "
+                "which both are resized"
+            )
 
 
 def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
@@ -287,6 +332,8 @@ def _check_students(experiment: Experiment) -> None:
 def _check_enough_images(experiment: Experiment, arm: str) -> None:
     """Refuse a formation that takes more real images of a class to start from than there are."""
     wanted, ipc, counts = experiment.seen(arm), experiment.recipe.ipc, experiment.real.train.counts
+    if experiment.arms[arm].candidates is not None:
+        return  # which _check_candidates counts
     if wanted > (fewest := min(counts)):
         most = fewest * ipc // wanted
         raise InputError(

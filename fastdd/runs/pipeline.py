@@ -230,6 +230,8 @@ def begin(experiment: Experiment, out: Path, *, fresh: bool = False, shared: boo
     )
     for split in real.splits:
         session.check_fingerprint(split.split, split.fingerprint)
+    for arm, candidates in experiment.candidates.items():
+        session.check_fingerprint(f"set of candidates of {arm}", candidates.fingerprint)
     for student, digest in experiment.student_structures().items():
         session.check_fingerprint(f"{section_of(student)} network", digest)
     if is_main() and not session.folder.data.is_file():

@@ -7,7 +7,7 @@ from functools import cache, partial
 
 from torch import Tensor
 
-from .. import recover
+from .. import evaluate, recover
 from ..recover import Rows
 from ..runtime.distributed import say_once
 from .matching_checks import smaller_classes
@@ -82,14 +82,18 @@ def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:
     slots = recover.real_slots(method, recipe.ipc, len(experiment.classes), used)
     images_of = _real_images(run, slots)
     if method.init not in ("noise", "real"):
+        source = experiment.candidates.get(arm, experiment.real.train)
+        decode = recover.decoder(source, recipe.data, experiment.device)
+        pool: recover.Pool = recover.RealPool(run.bank, source.names)
+        if arm in experiment.candidates:
+            pool = recover.CandidatePool(source, decode, partial(evaluate.embed, run.teacher))
         images_of = recover.Chosen(
             method,
             slots,
-            names=experiment.real.train.names,
-            decode=recover.decoder(experiment.real.train, recipe.data, experiment.device),
-            originals=recover.original_images(experiment.real.train, recipe.data, experiment.device),
+            pool=pool,
+            decode=decode,
+            originals=recover.original_images(source, recipe.data, experiment.device),
             teacher=run.teacher,
-            bank=run.bank,
             size=experiment.real.shape[1:],
             seed=recipe.seed,
             folder=run.folder.initial(arm),

@@ -1,28 +1,27 @@
-"""Initial images that a rule chooses: real images by rank or cluster, or RDED's mosaics of crops.
+"""Initial images that a rule chooses: real images or candidates by rank or cluster, or RDED's mosaics.
 
 (stage.py draws noise, and data/real_data.py the random choice of real images.) A rule chooses once for each
 class of a run and its choice is written, so that every process and a resumed run start a slot from the same
 image:
 
-    recover/<arm>/initial/<class>.json   a row for each slot or crop: position in the training set, and a
-    crop's window
+    recover/<arm>/initial/<class>.json   a row for each slot or crop: position in the training set or among
+    the candidates, and a crop's window
 
-Ranks and clusters come from the embeddings in the bank and from the logits that the teacher's last layer
-makes of them, so only the chosen images are read. RDED also reads the images whose crops it scores.
+Ranks and clusters come from embeddings, which the bank has of real images, and from the logits that the
+teacher's last layer makes of them, so only the chosen real images are read. RDED also reads the images whose
+crops it scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...bank import Bank
 from ...config import Data, Method
 from ...data import Dataset
 from ...data.loading.base_loader import decoding_threads
@@ -34,8 +33,9 @@ from ...runtime.files import write_json
 from ...runtime.seeds import derive
 from ...teachers import Teacher
 from ..plan import Rows
+from .pools import Pool
 from .rded import Decode, Mosaic, Originals
-from .selection import SELECTIONS, select
+from .selection import NEEDING_EMBEDDINGS, select
 
 CHUNK = 256
 """images decoded together"""
@@ -83,13 +83,12 @@ class Chosen:
     """(class, slot) rows -> uint8 images [N, C, H, W] by the rule ``method.init``.
 
     Attributes:
-        method: the method; its ``init`` is one of SELECTIONS or rded.
+        method: the method; its ``init`` is a rule of selection.py or rded.
         slots: number of slots of each class that need an image.
-        names: names of all training images, in class order.
-        decode: reads training images as the run does.
+        pool: what the rule chooses from.
+        decode: reads images of the pool as the run does.
         originals: reads them as they are stored.
         teacher: the teacher that ranks images or scores crops.
-        bank: the bank of that teacher, which holds the embeddings.
         size: (H, W) of an image.
         seed: the run's seed.
         folder: folder that choices are written to and read from.
@@ -99,11 +98,10 @@ class Chosen:
     method: Method
     slots: int
     _: KW_ONLY
-    names: Sequence[str]
+    pool: Pool
     decode: Decode
     originals: Originals
     teacher: Teacher
-    bank: Bank
     size: tuple[int, int]
     seed: int
     folder: Path
@@ -147,7 +145,7 @@ class Chosen:
         """The choice of a class that a file holds, as ``choice`` gives it."""
         is_cut = self.method.init == "rded"
         rows, columns = (self.slots * self.mosaic.factor**2, 8) if is_cut else (self.slots, 1)
-        choice, known = read(path, list[list[int]]), set(self.readable(c).tolist())
+        choice, known = read(path, list[list[int]]), set(self.pool.positions(c).tolist())
         if len(choice) != rows or any(
             len(row) != columns or row[0] not in known or not 0 <= min(row) <= max(row) < LARGEST
             for row in choice
@@ -156,35 +154,20 @@ class Chosen:
         return torch.tensor(choice)
 
     def _choose(self, c: int) -> Tensor:
-        positions = self.readable(c)
-        if self.method.init == "rded":
+        positions, kind = self.pool.positions(c), self.method.init
+        if kind == "rded":
             return self.mosaic.choose(c, positions, self.slots)
-        kind, name = self.method.init, self.bank.classes[c]
-        assert kind in SELECTIONS
-        kept = self.bank.manifest["embeddings"][c]
-        if kept != len(positions):
+        if self.slots > len(positions):
             raise InputError(
-                f"init {kind} ranks all images of a class, but the bank {self.bank.path} holds {kept} "
-                f"embeddings of the {len(positions)} images of {name!r}; build it with bank.embeddings=all"
+                f"init {kind} needs {counted(self.slots, 'image')} of class "
+                f"{self.teacher.card.classes[c]!r}, which has {len(positions)}; lower ipc"
             )
-        if self.slots > kept:
-            raise InputError(
-                f"init {kind} needs {counted(self.slots, 'image')} of class {name!r}, which has {kept}; "
-                "lower ipc"
-            )
+        embeddings = self.pool.embeddings(c, kind) if kind in NEEDING_EMBEDDINGS else None
         seed = derive(self.seed, kind, c)
         ranked = select(
-            kind, self.bank.embeddings(c), c, network=self.teacher.network, count=self.slots, seed=seed
+            kind, len(positions), embeddings, c, network=self.teacher.network, count=self.slots, seed=seed
         )
         return positions[ranked][:, None]
-
-    def readable(self, c: int) -> Tensor:
-        """Positions in the training set of a class's images, without those that the bank could not read."""
-        ends = [0, *accumulate(self.bank.manifest["images"])]
-        skipped = set(self.bank.manifest["skipped"])
-        return torch.tensor(
-            [i for i in range(ends[c], ends[c + 1]) if not skipped or self.names[i] not in skipped]
-        )
 
 
 def repeated(rows_of: Callable[[Rows], Tensor], slots: int) -> Callable[[Rows], Tensor]:

@@ -1,47 +1,77 @@
-"""Which real images of a class its slots start from: a ranking of the class's images, best first.
+"""Which images of a class its slots start from: a ranking of the class's images, best first.
 
     confident   images with the highest teacher probability of their class
     medium      images nearest in rank to the median of that probability (DELT, SRe2L++)
     kmeans      images nearest to the centers of k-means, largest cluster first
     herding     one image after another, so that the mean of the chosen stays nearest to the mean of the class
+                (Welling, 2009)
+    kcenter     one image after another, each the farthest from those chosen; the first is drawn (Sener and
+                Savarese, 2018)
+    moderate    images whose distance from the mean of the class is nearest to the median of these distances
+                (Xia et al., 2023)
+    random      a seeded draw, which begins with that of fewer images
+    first       the first in the data set
 
 Ties go to the image that comes first in the data set. Cost for a class of n images with D numbers each: n log
-n for the first two, n x count x D for the others, never n x n.
+n for ranks, n x count x D for k-means, herding and kcenter, never n x n.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-Selection = Literal["confident", "medium", "kmeans", "herding"]
-SELECTIONS: tuple[str, ...] = get_args(Selection)
+from ...config.method import BY_EMBEDDING
+
+NEEDING_EMBEDDINGS: tuple[str, ...] = BY_EMBEDDING
+"""rules that look at embeddings"""
 
 
-def select(kind: str, embeddings: Tensor, label: int, *, network: nn.Module, count: int, seed: int) -> Tensor:
+def select(
+    kind: str,
+    images: int,
+    embeddings: Tensor | None,
+    label: int,
+    *,
+    network: nn.Module,
+    count: int,
+    seed: int,
+) -> Tensor:
     """The best images of a class.
 
     Args:
-        kind: one of SELECTIONS.
-        embeddings: embeddings [n, D] of all images of the class.
+        kind: the rule.
+        images: number n of images of the class.
+        embeddings: their embeddings [n, D]; None: the rule needs none.
         label: number of the class.
         network: the teacher; its last linear layer turns embeddings into logits.
         count: number of images wanted, 1 to n.
-        seed: seed of k-means.
+        seed: seed of random draws, of k-means and of the first image of kcenter.
 
     Returns:
         int64 [count], distinct positions among the n images, best first.
     """
+    if embeddings is None:
+        order = torch.arange(images)
+        return (permutation(images, seed) if kind == "random" else order)[:count]
     x = embeddings.double()
     if kind == "kmeans":
         return kmeans(x, count, seed)
     if kind == "herding":
         return herding(x, count)
+    if kind == "kcenter":
+        return kcenter(x, count, int(permutation(images, seed)[0]))
+    if kind == "moderate":
+        return moderate(x, count)
     score = log_probability(x, label, network)
     return confident(score, count) if kind == "confident" else medium(score, count)
+
+
+def permutation(count: int, seed: int) -> Tensor:
+    """The numbers below ``count`` in a random order, int64."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
 def log_probability(embeddings: Tensor, label: int, network: nn.Module) -> Tensor:
@@ -95,3 +125,21 @@ def herding(x: Tensor, count: int) -> Tensor:
         taken[chosen[-1]] = True
         total = total + x[chosen[-1]]
     return torch.tensor(chosen)
+
+
+def kcenter(x: Tensor, count: int, first: int) -> Tensor:
+    """A greedy choice from x [n, D] that begins with one image: each further one is the farthest from all
+    chosen ones, by its distance to the nearest of them."""
+    chosen, nearest = [first], (x - x[first]).square().sum(1)
+    while len(chosen) < count:
+        nearest[chosen] = -1.0  # taken, also where all others lie on chosen ones
+        chosen.append(int(nearest.argmax()))
+        nearest = nearest.minimum((x - x[chosen[-1]]).square().sum(1))
+    return torch.tensor(chosen)
+
+
+def moderate(x: Tensor, count: int) -> Tensor:
+    """The images of x [n, D] whose distance from the mean of x is nearest to the median distance, nearest
+    first; the median of an even number is the mean of the two in the middle."""
+    distance = (x - x.mean(0)).square().sum(1).sqrt()
+    return (distance - distance.quantile(0.5)).abs().sort(stable=True).indices[:count]

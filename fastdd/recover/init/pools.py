@@ -1,0 +1,90 @@
+"""What a rule chooses from: the real images, whose embeddings the bank has, or candidates from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ...bank import Bank
+from ...data import Dataset
+from ...errors import InputError
+from .rded import Decode
+
+CHUNK = 256
+"""candidates embedded together"""
+
+
+class Pool(Protocol):
+    """Images by class, which a rule ranks."""
+
+    def positions(self, c: int) -> Tensor:
+        """Positions [n] in their data set of a class's images, int64, ascending."""
+
+    def embeddings(self, c: int, kind: str) -> Tensor:
+        """The teacher's embeddings [n, D] of these images; ``kind`` is the rule, for messages."""
+
+
+@dataclass(frozen=True)
+class RealPool:
+    """The real images of a run.
+
+    Attributes:
+        bank: the bank of the teacher, which holds their embeddings.
+        names: names of all training images, in class order.
+    """
+
+    bank: Bank
+    names: Sequence[str]
+
+    def positions(self, c: int) -> Tensor:
+        """Positions in the training set of a class's images, without those that the bank could not read."""
+        ends = [0, *accumulate(self.bank.manifest["images"])]
+        skipped = set(self.bank.manifest["skipped"])
+        return torch.tensor(
+            [i for i in range(ends[c], ends[c + 1]) if not skipped or self.names[i] not in skipped]
+        )
+
+    def embeddings(self, c: int, kind: str) -> Tensor:
+        """The embeddings that the bank has.
+
+        Raises:
+            InputError: the bank lacks some.
+        """
+        kept, images = self.bank.manifest["embeddings"][c], len(self.positions(c))
+        if kept != images:
+            raise InputError(
+                f"init {kind} ranks all images of a class, but the bank {self.bank.path} holds {kept} "
+                f"embeddings of the {images} images of {self.bank.classes[c]!r}; build it with "
+                "bank.embeddings=all"
+            )
+        return self.bank.embeddings(c)
+
+
+@dataclass(frozen=True)
+class CandidatePool:
+    """Labelled images from elsewhere, which the teacher embeds when a rule asks.
+
+    Attributes:
+        dataset: the images under the classes of the run.
+        decode: reads them as the run reads real images.
+        embed: uint8 images [n, C, H, W] -> the teacher's embeddings [n, D].
+    """
+
+    dataset: Dataset
+    decode: Decode
+    embed: Callable[[Tensor], Tensor]
+
+    def positions(self, c: int) -> Tensor:
+        """Positions among the candidates of a class's images."""
+        first = sum(self.dataset.counts[:c])
+        return torch.arange(first, first + self.dataset.counts[c])
+
+    def embeddings(self, c: int, kind: str) -> Tensor:
+        """The teacher's embeddings of all candidates of a class, on the CPU."""
+        parts = self.positions(c).split(CHUNK)
+        return torch.cat([self.embed(self.decode(part, 1)).float().cpu() for part in parts])

@@ -184,6 +184,9 @@ labels.form=fp8 -> labels.form: & got 'fp8'
 labels.choice=last -> labels.choice: & got 'last'
 labels.replay=never -> labels.replay: & got 'never'
 labels.rest=all -> labels.rest: & got 'all'
+labels.form=pq -> labels: form pq is made of the labels of many views
+labels.per=view labels.form=lowrank labels.keep=0.5 -> labels: form lowrank wants all views of each image
+labels.codes=0 -> labels.codes: & got 0
 labels.views=none -> labels.views: & got 'none'
 labels.mix_per=epoch -> labels.mix_per: & got 'epoch'
 labels.order=fkd2 -> labels.order: & got 'fkd2'

@@ -43,11 +43,23 @@ def add(commands: Commands) -> None:
     into.add_argument(
         "--form",
         default="fp16",
-        choices=("fp16", "bf16", "topk", "int8", "int4"),
+        choices=("fp16", "bf16", "topk", "int8", "int4", "lowrank", "pq"),
         help="how logits are stored (default: fp16)",
     )
     into.add_argument(
         "--k", type=int, default=10, metavar="K", help="classes that --form topk keeps (default: 10)"
+    )
+    into.add_argument(
+        "--rest",
+        default="spread",
+        choices=("spread", "none"),
+        help="probability of the classes that --form topk leaves out (default: spread)",
+    )
+    into.add_argument(
+        "--rank", type=int, default=2, metavar="R", help="directions an image of --form lowrank (default: 2)"
+    )
+    into.add_argument(
+        "--codes", type=int, default=8, metavar="M", help="bytes a label of --form pq (default: 8)"
     )
     into.add_argument(
         "--temperature",
@@ -101,16 +113,19 @@ def _of_images(path: Path) -> Rows:
 def _of_views(path: Path) -> Rows:
     """What is to be said of a folder with labels of views."""
     from ..labels import StoredLabels
+    from ..labels.whole_set import CENTERS
 
     labels = StoredLabels.open(path)
     manifest, how = labels.manifest, labels.manifest.augmentation
     count, size = manifest.pool.labels, labels.bytes
     fkd = manifest.epochs * manifest.samples * (2 * manifest.classes + 25)
-    form = (
-        f"{manifest.form}, k {manifest.k} at T {manifest.temperature:g}"
-        if manifest.form == "topk"
-        else manifest.form
-    )
+    details = {
+        "topk": f", k {manifest.k} "
+        + ("without a rest" if manifest.rest == "none" else f"at T {manifest.temperature:g}"),
+        "lowrank": f" {manifest.rank}",
+        "pq": f", {counted(manifest.codes, 'code')} of {counted(CENTERS, 'center')}",
+    }
+    form = manifest.form + details.get(manifest.form, "")
     cut = (
         f"pad {how.pad} px"
         if how.scale is None
@@ -173,6 +188,9 @@ def _import(arguments: argparse.Namespace) -> None:
             permutations=arguments.permutations,
             form=arguments.form,
             k=arguments.k,
+            rest=arguments.rest,
             temperature=arguments.temperature,
+            rank=arguments.rank,
+            codes=arguments.codes,
         )
     print(f"{arguments.out}: {counted(labels.manifest.pool.labels, 'label')}, {labels.bytes / 1e6:.2f} MB")

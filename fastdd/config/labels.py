@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .base import Config, Count
 
@@ -16,9 +16,10 @@ class Labels(Config):
     per: Literal["image", "view"] = "image"
     """image: one label of each image as it is; view (FKD): one label of each sample in each epoch as a
     student sees it, cropped, flipped and mixed"""
-    form: Literal["fp16", "bf16", "topk", "int8", "int4"] = "fp16"
+    form: Literal["fp16", "bf16", "topk", "int8", "int4", "lowrank", "pq"] = "fp16"
     """view: how logits are stored; 2 bytes a class, the k largest and one number for the rest, 1 or 1/2
-    byte"""
+    byte; lowrank: of each image's views their mean and the `rank` directions in which they differ most; pq:
+    a product quantizer, `codes` bytes a label"""
     topk: Count = 10
     """number of classes that topk keeps"""
     rest: Literal["spread", "none"] | None = None
@@ -26,6 +27,10 @@ class Labels(Config):
     in equal shares, which is right at that temperature alone; none: nothing, so that the probabilities are
     those of the kept classes alone (LPQLD's MR-k). null: none with student.temperature_schedule, else
     spread"""
+    rank: Count = 2
+    """number of directions that lowrank keeps of an image's views; less than there are views"""
+    codes: Count = 8
+    """pq: number of runs into which the classes are cut, a byte each; at most one a class"""
     epochs: Count | None = None
     """view: number of epochs that are labelled; null: as many as a student trains"""
     keep: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -53,3 +58,17 @@ class Labels(Config):
     """how several teachers' logits are averaged; norm: after scaling them to one Frobenius norm (G-VBSM)"""
     parts: Count = 1
     """number of parts of a batch that a teacher sees one by one, which matters in train mode; CV-DD has 2"""
+
+    @model_validator(mode="after")
+    def _form_has_its_views(self) -> Labels:
+        if self.form in ("lowrank", "pq") and self.per == "image":
+            raise ValueError(
+                f"form {self.form} is made of the labels of many views, but labels are one an image; set per "
+                "to view"
+            )
+        if self.form == "lowrank" and self.keep < 1:
+            raise ValueError(
+                f"form lowrank wants all views of each image, but keep is {self.keep:g}; set keep to 1 or "
+                "another form"
+            )
+        return self

@@ -6,7 +6,7 @@ epoch, cropped, flipped and mixed. For labels of views:
     plan.py          takes what is to be labelled from a recipe
     views.py         draws views; render.py turns them into pixels
     labelling.py     asks one or several teachers
-    encoding.py      writes logits in few bytes
+    encoding.py      writes logits in few bytes; whole_set.py in fewer, where labels share something
     pruning.py       says which labelling batches are kept, and which of them an epoch of training sees
     manifest.py, files.py, view_records.py, per_view.py    keep labels on disk and read them
     fkd.py, fkd_files.py    read and write the released FKD layout
@@ -18,7 +18,7 @@ from .labelling import MeanLogits, average_logits, label_views
 from .manifest import Averaging, LabelManifest, images_fingerprint
 from .per_image import ImageLabels, label_images, load_labels, read_labels, save_labels
 from .per_view import Replay, StoredLabels, is_whole
-from .plan import check_views, label_epochs, plan_labels, rest_of, warning_of
+from .plan import check_form, check_views, label_epochs, plan_labels, rest_of, warning_of
 from .pruning import LabelPool
 from .render import mix_views, render_views, render_views_with_pil
 from .views import Augmentation, Views, draw_views
@@ -37,6 +37,7 @@ __all__ = [
     "Views",
     "average_logits",
     "bytes_per_label",
+    "check_form",
     "check_views",
     "decode",
     "draw_views",

@@ -5,6 +5,7 @@
     topk         k values in fp16, k indices of i bytes, one value r       k (2 + i) + 2
                  without r (``rest: none``)                                k (2 + i)
     int8, int4   levels q with z ~ low + scale q; low and scale in fp16    C + 4 and ceil(C / 2) + 4
+    lowrank, pq  what is shared by an image's views, or by the set (whole_set.py)
 
 An index takes i = 1 byte up to 256 classes, 2 up to 32,768, else 4. The released FKD layout takes 2 C + 25
 bytes a label, with its view.
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from ..errors import InputError
 
-Form = Literal["fp16", "bf16", "topk", "int8", "int4"]
+Form = Literal["fp16", "bf16", "topk", "int8", "int4", "lowrank", "pq"]
 Rest = Literal["spread", "none"]
 """what topk gives the classes that it does not keep"""
 NOTHING = torch.finfo(torch.float16).min
@@ -38,7 +39,7 @@ Encoded = dict[str, Tensor]
 
 
 def bytes_per_label(form: Form, classes: int, k: int = 10, rest: Rest = "spread") -> int:
-    """How many bytes a label takes, without its view."""
+    """How many bytes a label takes, without its view; not of lowrank and pq (LabelManifest.bytes)."""
     if form in FLOATS:
         return 2 * classes
     if form == "topk":
@@ -69,7 +70,7 @@ def encode(
 
     Args:
         logits: float [B, C].
-        form: what is stored; see this module's table.
+        form: what is stored; see this module's table; not lowrank and pq.
         k: number of classes that topk keeps.
         temperature: T of topk.
         rest: what topk gives the classes that it does not keep.

@@ -3,11 +3,16 @@
 epochs-00000-00003.safetensors    the tensors of the form, a row a label, in labelling order (encoding.py)
     view/...                      the views, where they are not drawn again from the seed (view_records.py)
     metadata                      for each epoch the first digits of the sha256 of its views
+
+Forms that need all labels before the first is written (whole_set.py) are one file with all epochs. Until it
+is there the labels lie in fp16 in the folder exact/, which is then deleted; so labelling can be continued.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
@@ -17,14 +22,20 @@ from typing_extensions import TypedDict
 
 from ..run_folder import TensorFile
 from ..runtime.files import write_tensors
-from .encoding import Encoded, encode, shapes
+from ..runtime.seeds import generator
+from .encoding import Encoded, encode
 from .manifest import LabelManifest
 from .view_records import FLIP, flip_bytes, pack_views
 from .views import Views
+from .whole_set import SAMPLE, SHARED, WHOLE_SET, encode_low_rank, find_codebook, quantize
 
 METADATA_KEY = "fastdd"
 """the key under which a safetensors file's metadata hold ours"""
 REMEDY = "delete it and start the same command again"
+EXACT = "exact"
+"""folder of the labels in fp16, until those that need all of them are written"""
+CHUNK = 1 << 26
+"""logits in memory while those of an image's views are put together"""
 DIGITS = 16
 """hexadecimal digits kept of a sha256: enough to tell other views, few beside a short epoch's labels"""
 
@@ -44,20 +55,27 @@ class LabelWriter:
     """Writes labels that are added epoch by epoch; a file appears with the last of its epochs.
 
     Attributes:
-        missing_epochs: the epochs that are to be added, in this order.
+        missing_epochs: the epochs that are to be added, in this order; then ``finish`` is to be called.
     """
 
     def __init__(self, folder: Path, manifest: LabelManifest) -> None:
         self.folder, self.manifest = folder, manifest
+        self._exact: LabelWriter | None = None
         missing_files = [epochs for epochs in manifest.files if not label_path(folder, epochs).is_file()]
         self.missing_epochs = [epoch for epochs in missing_files for epoch in epochs]
         self._ends = {epochs[-1]: epochs for epochs in missing_files}
         self._waiting: list[Encoded] = []
         self._digests: list[str] = []
+        if manifest.form in WHOLE_SET and missing_files:
+            self._exact = LabelWriter(folder / EXACT, manifest.exact)
+            self.missing_epochs = self._exact.missing_epochs
 
     def add(self, views: Views, logits: Tensor) -> None:
         """Add the labels of an epoch: logits float [n, classes] of its n kept views."""
         manifest = self.manifest
+        if self._exact is not None:
+            self._exact.add(views, logits)
+            return
         tensors = encode(logits, manifest.form, manifest.k, manifest.temperature, rest=manifest.rest)
         if manifest.views == "stored":
             tensors |= pack_views(views)
@@ -68,6 +86,21 @@ class LabelWriter:
             metadata = {METADATA_KEY: json.dumps({"views": self._digests})}
             write_tensors(label_path(self.folder, self._ends[views.epoch]), joined, metadata)
             self._waiting, self._digests = [], []
+
+    def finish(self) -> None:
+        """Write what needs the labels of all epochs, once they are added."""
+        if self._exact is None:
+            return
+        manifest, exact = self.manifest, ExactLabels(self.folder / EXACT, self._exact.manifest)
+        if manifest.form == "lowrank":
+            tensors = exact.low_rank(manifest.rank)
+        else:
+            tensors = exact.quantized(manifest.codes)
+        metadata = {METADATA_KEY: json.dumps({"views": exact.digests()})}
+        write_tensors(
+            label_path(self.folder, manifest.pool.labelled), tensors | exact.packed_views(), metadata
+        )
+        shutil.rmtree(self.folder / EXACT)
 
 
 class LabelFile:
@@ -88,12 +121,22 @@ class LabelFile:
         self._labels = [name for name in names if name not in self._views]
         is_noted = METADATA_KEY in self._file.metadata
         self._digests = self._file.note(METADATA_KEY, _Digests)["views"] if is_noted else []
-        self._check_content(shapes(manifest.form, sum(counts), manifest.classes, manifest.k, manifest.rest))
+        self._check_content(manifest.shapes(sum(counts)))
+        self._shared = {
+            name: self._file.tensor(name, finite=False) for name in self._labels if name in SHARED
+        }
 
-    def labels(self, epoch: int, rows: Tensor) -> Encoded:
-        """The encoded labels at some rows of an epoch."""
-        place = self._starts[self.epochs.index(epoch)] + rows
-        return {name: self._file.tensor(name, finite=False)[place] for name in self._labels}
+    def labels(self, epoch: int, rows: Tensor, ids: Tensor) -> Encoded:
+        """The encoded labels at some rows of an epoch, of the samples ``ids``, and what they share."""
+        at = self.epochs.index(epoch)
+        found = {}
+        for name in self._labels:
+            if name in self._shared:
+                found[name] = self._shared[name] if name == "codebook" else self._shared[name][ids]
+            else:
+                start, stop = self._starts[at : at + 2]
+                found[name] = self._file.rows(name, start, stop, finite=False)[rows]
+        return found
 
     def views(self, epoch: int) -> dict[str, Tensor]:
         """The packed views of an epoch (view_records.py)."""
@@ -116,6 +159,67 @@ class LabelFile:
             raise self._file.damaged(
                 f"it holds {held}, expected {_listed(wanted)} and which views they are of"
             )
+
+
+class ExactLabels:
+    """All labels in fp16, of which those that need the whole set are made.
+
+    Args:
+        folder: the folder exact/, complete.
+        manifest: the manifest of these labels (LabelManifest.exact).
+    """
+
+    def __init__(self, folder: Path, manifest: LabelManifest) -> None:
+        self.manifest = manifest
+        files = [LabelFile(folder, manifest, epochs) for epochs in manifest.files]
+        self._epochs = [(file, epoch) for file in files for epoch in file.epochs]
+
+    def digests(self) -> list[str]:
+        """The digest of the views of each labelled epoch."""
+        return [file.digest(epoch) for file, epoch in self._epochs]
+
+    def packed_views(self) -> dict[str, Tensor]:
+        """The packed views of all labelled epochs (view_records.py); empty where they are drawn again."""
+        packed = [file.views(epoch) for file, epoch in self._epochs]
+        return {name: torch.cat([each[name] for each in packed]) for name in packed[0]}
+
+    def logits(self) -> Iterator[Tensor]:
+        """The logits of each labelled epoch, float16 [labels, classes], in labelling order."""
+        for file, epoch in self._epochs:
+            rows = torch.arange(len(self.manifest.pool.rows(epoch)))
+            yield file.labels(epoch, rows, rows)["logits"]
+
+    def samples(self) -> list[Tensor]:
+        """The samples of each labelled epoch, int64, in labelling order."""
+        if self.manifest.views == "stored":
+            return [file.views(epoch)["view/id"].long() for file, epoch in self._epochs]
+        return [self.manifest.draw(epoch).ids for _, epoch in self._epochs]
+
+    def low_rank(self, rank: int) -> Encoded:
+        """The tensors of form lowrank; ``rank`` is the number of directions of an image."""
+        N, C, samples = self.manifest.samples, self.manifest.classes, self.samples()
+        places = [ids.argsort() for ids in samples]
+        parts: list[Encoded] = []
+        for ids in torch.arange(N).split(max(1, CHUNK // (C * len(samples)))):
+            logits = [part[place[ids]] for part, place in zip(self.logits(), places, strict=True)]
+            parts.append(encode_low_rank(torch.stack(logits, dim=1), rank))
+        joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        by_epoch = joined["coefficients"].unbind(1)
+        rows = [each[ids] for each, ids in zip(by_epoch, samples, strict=True)]
+        return {**joined, "coefficients": torch.cat(rows)}
+
+    def quantized(self, codes: int) -> Encoded:
+        """The tensors of form pq; its centers are those of a seeded choice of labels."""
+        count, seed = self.manifest.pool.labels, self.manifest.seed
+        chosen = torch.zeros(count, dtype=torch.bool)
+        chosen[torch.randperm(count, generator=generator(seed, "codebook"))[:SAMPLE]] = True
+        kept, start = [], 0
+        for logits in self.logits():
+            kept.append(logits[chosen[start : start + len(logits)]])
+            start += len(logits)
+        codebook = find_codebook(torch.cat(kept), codes, seed)
+        parts = [quantize(logits, codebook, codes) for logits in self.logits()]
+        return {"codes": torch.cat(parts), "codebook": codebook}
 
 
 def _listed(shapes: dict[str, list[int]]) -> str:

@@ -16,15 +16,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..config import Labels
+from ..config.validation import validated
 from ..errors import InputError
 from ..runtime.console import counted
 from ..runtime.new_folders import new_folder
 from ..runtime.progress import progress
-from .encoding import Form
+from .encoding import Form, Rest
 from .fkd_files import Record, batch_path, list_batches, read_record, write_record
 from .labelling import check_finite
 from .manifest import LabelManifest, images_fingerprint
 from .per_view import StoredLabels, begin_labels
+from .plan import check_form
 from .views import FKD_PERMUTATIONS, Augmentation, Views, fkd_orders, mix_in
 
 NEAR = 1e-2
@@ -104,7 +107,10 @@ def import_fkd(
     permutations: int = FKD_PERMUTATIONS,
     form: Form = "fp16",
     k: int = 10,
+    rest: Rest = "spread",
     temperature: float = 20.0,
+    rank: int = 2,
+    codes: int = 8,
 ) -> StoredLabels:
     """Read a folder of FKD files into stored labels; an import that was killed continues.
 
@@ -116,7 +122,7 @@ def import_fkd(
         truth: int64 [N], the class of each image; labels that do not fit it better than chance are refused.
             None: they are not compared.
         permutations: how many permutations the sampler drew an epoch; see views.fkd_orders.
-        form, k, temperature: how logits are stored; see encoding.encode.
+        form, k, rest, temperature, rank, codes: how logits are stored; see encoding.py and whole_set.py.
 
     Raises:
         InputError: files are missing or damaged, hold more than tensors and numbers, or are of other images,
@@ -134,6 +140,12 @@ def import_fkd(
     first = read_record(batch_path(source, 0, 0))
     batch, pruned = len(first.flips), _is_pruned(source, counts, len(first.flips), samples)
     keep = sum(counts) / (len(counts) * (samples // batch)) if pruned else 1.0
+    if form == "lowrank" and pruned:
+        raise InputError(
+            f"{source} labels some views of each image, but form lowrank wants all; give another form"
+        )
+    asked = {"per": "view", "form": form, "rank": rank, "codes": codes}
+    check_form(validated(Labels, asked, "the imported labels"), len(counts), classes)
     mix: Literal["none", "mixup", "cutmix"] = "none"
     if first.partners is not None:
         mix = "mixup" if first.box is None else "cutmix"
@@ -148,7 +160,10 @@ def import_fkd(
         views="stored",
         form=form,
         k=k,
+        rest=rest,
         temperature=temperature,
+        rank=rank,
+        codes=codes,
         mode="unknown",
         source="fkd",
     )
@@ -167,6 +182,7 @@ def import_fkd(
                 _check_order(source, truth, views, logits)
             writer.add(views, logits)
             bar.advance(len(views))
+        writer.finish()
     return StoredLabels.open(folder, manifest.images, manifest.classes)
 
 

@@ -66,6 +66,7 @@ def label_views(
                     logits.append(_label(networks, pixels, batch, manifest))
                     bar.advance(len(batch))
             writer.add(views, torch.cat(logits))
+        writer.finish()
     return StoredLabels.open(folder, manifest.images, manifest.classes)
 
 

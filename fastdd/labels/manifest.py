@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,14 +14,15 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..run_folder.reading import damaged, first_fault, read
-from .encoding import Form, Rest, bytes_per_label
+from .encoding import Form, Rest, bytes_per_label, shapes
 from .pruning import Choice, LabelPool
 from .view_records import BYTES
 from .views import Augmentation, Views, draw_views
+from .whole_set import CENTERS, WHOLE_SET
 
 SCHEMA = 2
 MANIFEST = "manifest.json"
-LATER = {"rest"}
+LATER = {"rest", "rank", "codes"}
 """values that files have only where they are not the default, so that those of earlier versions stay the
 same"""
 Averaging = Literal["mean", "norm"]
@@ -51,6 +52,8 @@ class LabelManifest:
         k: number of classes that topk keeps.
         rest: what topk gives the other classes.
         temperature: temperature at which topk keeps probabilities, where the rest is spread.
+        rank: number of directions that lowrank keeps of an image's views.
+        codes: number of runs of classes that pq has, a byte each.
         mode: "eval" or "train", the teachers' mode; "unknown" of imported labels.
         parts: number of parts of a batch that a teacher sees one by one.
         average: how several teachers' logits become one label.
@@ -73,6 +76,8 @@ class LabelManifest:
     k: Annotated[int, Field(ge=1)] = 10
     rest: Rest = "spread"
     temperature: float = 1.0
+    rank: Annotated[int, Field(ge=1)] = 2
+    codes: Annotated[int, Field(ge=1)] = 8
     mode: str = "eval"
     parts: int = 1
     average: Averaging = "mean"
@@ -93,13 +98,35 @@ class LabelManifest:
     @property
     def bytes(self) -> int:
         """How many bytes all labels take on disk, without the files' headers."""
-        each = bytes_per_label(self.form, self.classes, self.k, self.rest)
-        return self.pool.labels * (each + (BYTES if self.views == "stored" else 0))
+        labels, C = self.pool.labels, self.classes
+        views = BYTES * labels if self.views == "stored" else 0
+        if self.form == "lowrank":
+            return views + 2 * (labels * self.rank + self.samples * C * (1 + self.rank))
+        if self.form == "pq":
+            return views + labels * self.codes + 2 * CENTERS * C
+        return views + labels * bytes_per_label(self.form, C, self.k, self.rest)
+
+    @property
+    def exact(self) -> LabelManifest:
+        """The same labels in fp16, of which lowrank and pq are made."""
+        return replace(self, form="fp16")
+
+    def shapes(self, labels: int) -> dict[str, list[int]]:
+        """Shapes of the tensors of a file with this many labels, by name."""
+        C = self.classes
+        if self.form == "lowrank":
+            shared = {"mean": [self.samples, C], "basis": [self.samples, self.rank, C]}
+            return {"coefficients": [labels, self.rank], **shared}
+        if self.form == "pq":
+            return {"codes": [labels, self.codes], "codebook": [CENTERS, C]}
+        return shapes(self.form, labels, C, self.k, self.rest)
 
     @cached_property
     def files(self) -> list[list[int]]:
-        """The labelled epochs of each file, in order."""
+        """The labelled epochs of each file, in order; all in one where labels share tensors."""
         labelled = self.pool.labelled
+        if self.form in WHOLE_SET:
+            return [labelled]
         each = max(1, -(-FILE_BYTES * len(labelled) // self.bytes))
         return [labelled[start : start + each] for start in range(0, len(labelled), each)]
 

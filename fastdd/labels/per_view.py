@@ -28,6 +28,7 @@ from .files import DIGITS, LabelFile, LabelWriter, label_path
 from .manifest import MANIFEST, LabelManifest, manifest_content, read_manifest
 from .view_records import unpack_views
 from .views import Views
+from .whole_set import WHOLE_SET, decode_whole_set
 
 REMEMBERED = 16
 """number of epochs whose views are kept in memory"""
@@ -50,7 +51,8 @@ def begin_labels(folder: Path, manifest: LabelManifest) -> LabelWriter:
             "these"
         )
     writer = LabelWriter(folder, manifest)
-    needed = manifest.bytes * len(writer.missing_epochs) // len(manifest.pool.labelled)
+    written = manifest.bytes + (manifest.exact.bytes if manifest.form in WHOLE_SET else 0)
+    needed = written * len(writer.missing_epochs) // len(manifest.pool.labelled)
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
@@ -160,7 +162,11 @@ class StoredLabels:
         views = self.views(epoch)
         rows = views.find(ids)
         file = self._file(epoch)
-        logits = decode(file.labels(epoch, rows), self.manifest.form, self.manifest.classes)
+        encoded = file.labels(epoch, rows, ids)
+        if self.manifest.form in WHOLE_SET:
+            logits = decode_whole_set(encoded, self.manifest.classes)
+        else:
+            logits = decode(encoded, self.manifest.form, self.manifest.classes)
         bad = ~logits.isfinite().all(1)
         if bad.any():
             raise InputError(

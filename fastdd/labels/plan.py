@@ -9,6 +9,7 @@ from torch import Tensor
 from ..config import Labels, Student
 from ..errors import InputError
 from ..protocols import SettledStudent
+from ..runtime.console import counted
 from .encoding import Rest
 from .manifest import LabelManifest, images_fingerprint
 from .views import Augmentation
@@ -47,6 +48,24 @@ def check_views(config: Labels, student: Student, key: str = "student") -> None:
         raise InputError(
             f"labels.rest none gives the classes beyond labels.topk no probability, but {key}.loss "
             f"{student.loss} takes logits; set labels.rest=spread, or another labels.form"
+        )
+
+
+def check_form(config: Labels, epochs: int, classes: int) -> None:
+    """Refuse a form that this many labelled epochs and classes do not have room for.
+
+    Raises:
+        InputError: lowrank would have as many directions as views, or pq more runs than classes.
+    """
+    if config.form == "lowrank" and config.rank >= min(epochs, classes):
+        raise InputError(
+            f"labels.form lowrank wants more views and classes than labels.rank, got rank {config.rank} for "
+            f"{counted(epochs, 'epoch')} of {counted(classes, 'class')}; set a smaller rank, or another form"
+        )
+    if config.form == "pq" and config.codes > classes:
+        raise InputError(
+            f"labels.codes {config.codes} cuts {counted(classes, 'class')} into more runs than there are; "
+            f"set it to {classes} or less"
         )
 
 
@@ -93,9 +112,10 @@ def plan_labels(
         seed: seed of the views and of the pool's random choice.
 
     Raises:
-        InputError: as check_views.
+        InputError: as check_views and check_form.
     """
     check_views(config, student)
+    check_form(config, label_epochs(config, student), classes)
     augmentation = Augmentation(
         (images.shape[2], images.shape[3]),
         scale=student.scale,
@@ -121,6 +141,8 @@ def plan_labels(
         form=config.form,
         k=config.topk,
         rest=rest_of(config, student),
+        rank=config.rank,
+        codes=config.codes,
         temperature=student.temperature,
         mode=student.teacher_mode,
         parts=config.parts,

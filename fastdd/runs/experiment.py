@@ -362,4 +362,8 @@ def _check_student(experiment: Experiment, student: str, labeller: nn.Module) ->
         smallest = evaluate.smallest_batch(experiment.seen(arm) * classes, settled.batch)
         evaluate.check_batch_norm(settled, normalizing, smallest, key)
     if config.labels == "stored" and experiment.recipe.labels.per == "view":
-        labels.check_views(experiment.recipe.labels, config, key)
+        stored = experiment.recipe.labels
+        labels.check_views(stored, config, key)
+        for arm in experiment.arms:
+            epochs = labels.label_epochs(stored, experiment.protocol(arm, student))
+            labels.check_form(stored, epochs, classes)

@@ -26,7 +26,7 @@ from ..run_folder.results import stage_of
 from ..teachers import Teacher
 from .run import Run
 
-LATER = {"rest"}
+LATER = {"rest", "rank", "codes"}
 """values of section ``labels`` that are hashed only where they differ from their default, so that hashes
 stay"""
 OWN = "teacher"
@@ -193,6 +193,7 @@ def described_protocol(run: Run, student: str = "") -> tuple[str, str]:
 def _form_text(stored: Labels, student: Student) -> str:
     """How logits are stored, in words."""
     if stored.form != "topk":
-        return stored.form
+        shared = {"lowrank": f" {stored.rank}", "pq": f" of {stored.codes} codes"}
+        return stored.form + shared.get(stored.form, "")
     rest = labels.rest_of(stored, student)
     return "topk" if rest == "spread" else "topk without a rest"

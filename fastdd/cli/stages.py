@@ -185,6 +185,7 @@ def print_result(result: RunResult) -> None:
     )
     _print_arms(result)
     _say_certainty(result)
+    _print_bytes(result)
     if metrics.published is not None:
         print_published(metrics)
     say(evaluated_text(metrics.data))
@@ -333,6 +334,33 @@ def _with_differences(last: Mapping[str, Fractions]) -> dict[str, str]:
         found = None if name == CONTROL else difference(accuracies, last[CONTROL])
         cells[name] = spread(accuracies) + ("" if found is None else f" ({difference_text(found)})")
     return cells
+
+
+def _print_bytes(result: RunResult) -> None:
+    """A row for each arm: bytes that each kind of students reads, and what the set took to make."""
+    from rich.table import Table
+
+    from ..run_folder.shipped import bytes_text
+
+    metrics, stages = result.metrics, result.manifest.stages
+    kinds = ("", *metrics.students)
+    headings = [f"{student or 'student'} reads" for student in kinds]
+    rows = Table("", "images seen", "images", *headings, "iterations", box=None, header_style="bold")
+    for name, arm in metrics.arms.items():
+        if arm.shipped is None:  # measured by an earlier version
+            return
+        further = (arm.students.get(student) for student in metrics.students)
+        found = [arm.shipped, *(None if each is None else each.shipped for each in further)]
+        texts = [
+            "-"
+            if each is None
+            else f"{bytes_text(each.total)}{', labels' * (each.labels > 0)}{', teacher' * (each.teacher > 0)}"
+            for each in found
+        ]
+        work = stages.get(f"recover {name}")
+        made = "-" if work is None or name == CONTROL else f"{work.images:,}"
+        rows.add_row(arm.title, str(arm.seen), bytes_text(arm.shipped.images), *texts, made)
+    show_table(rows)
 
 
 def _say_certainty(result: RunResult) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import statistics
+from collections.abc import Mapping
 from pathlib import PurePath
 
 from pydantic import JsonValue
@@ -19,6 +20,7 @@ from ..distilled import RunSource
 from ..protocols import PROTOCOLS
 from ..recipes.students import LENGTHS, resolve_student
 from ..run_folder.accuracies import Fractions, diverged_text, of_all
+from ..run_folder.shipped import bytes_text
 from ..version import __version__
 from .content import Content
 
@@ -115,10 +117,38 @@ def _origins(source: RunSource, origin: str) -> dict[str, str]:
         ),
         "made with": f"fastdd {manifest.fastdd}, torch {manifest.versions.torch}",
     }
+    rows |= _costs(source, titles)
     if source.splits is not None:
         train = source.splits[0]
         rows["distilled from"] = f"{origin}, {train.images:,} images of {train.split}"
         rows["its fingerprint"] = f"{train.fingerprint} (of {train.fingerprint_of})"
+    return rows
+
+
+def _costs(source: RunSource, titles: Mapping[str, str]) -> dict[str, str]:
+    """Bytes that each kind of students reads, and what the images took to make, where the run says so.
+
+    Args:
+        titles: network and labels of each kind of students, by name.
+    """
+    rows: dict[str, str] = {}
+    result = None if source.metrics is None else source.metrics.arms.get(source.arm)
+    kinds = (
+        {}
+        if result is None
+        else {"": result.shipped} | {student: each.shipped for student, each in result.students.items()}
+    )
+    for student, found in kinds.items():
+        if found is not None:
+            parts = {"images": found.images, "labels": found.labels, "teacher": found.teacher}
+            texts = [f"{name} {bytes_text(count)}" for name, count in parts.items() if count]
+            labelled = f"; teachers label {found.forwards:,} images for a student" if found.forwards else ""
+            rows[f"read by {titles[student]}"] = f"{bytes_text(found.total)}: {', '.join(texts)}{labelled}"
+    work = source.manifest.stages.get(f"recover {source.arm}")
+    if work is not None and source.arm != CONTROL:
+        machine = source.manifest.machine
+        where = machine.cpu if machine.device == "cpu" else machine.device
+        rows["made in"] = f"{work.images:,} iterations of an image, {work.seconds:,.0f} s on {where}"
     return rows
 
 

@@ -12,6 +12,8 @@ from ..run_folder.accuracies import Fractions, best_title, diverged_text, of_all
 from ..run_folder.comparison import Difference, difference, difference_text, more_seeds
 from ..runtime.files import write_text
 from . import all_classes, figures, sweep_figure
+from .bytes_figure import PANEL as BYTES_PANEL
+from .bytes_figure import bytes_figure, bytes_rows
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .expert_figure import expert_figure
 from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
@@ -352,6 +354,10 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "sheets": _sheets(run),
         "accuracy": accuracy_figure(run, student),
         "accuracies": {name: accuracy_figure(run, name) for name in run.students},
+        "unlike_seen": [arm for arm in run.arms if arm.result.seen != run.metrics.ipc],
+        "bytes_rows": bytes_rows(run),
+        "bytes_figure": bytes_figure([run]),
+        "bytes_geometry": BYTES_PANEL,
         "sweep": _sweep(run),
         "sweep_geometry": sweep_figure.PANEL,
         "losses": loss_figure(run),

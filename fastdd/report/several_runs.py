@@ -18,6 +18,8 @@ from ..run_folder import RunFolder, SweepResults, read
 from ..run_folder.comparison import difference, difference_text
 from ..runtime.console import counted
 from ..runtime.files import write_text
+from .bytes_figure import PANEL as BYTES_PANEL
+from .bytes_figure import bytes_figure
 from .finished_run import FinishedRun, read_run
 from .page import Cell, Finding, accuracy_text, find_best, scatter
 from .sheets import Sheet, sheet
@@ -167,6 +169,8 @@ def _context(series: Series, page: Path) -> dict[str, object]:
         "findings": list(zip(series.columns, runs, findings, strict=True)),
         "figure": _figure(series),
         "geometry": PANEL,
+        "bytes_figure": bytes_figure(runs),
+        "bytes_geometry": BYTES_PANEL,
         "rows": _rows(runs, findings),
         "protocols": _protocols(series),
         "strips": _strips(runs[0]),

@@ -22,6 +22,7 @@ from .paths import RunFolder
 from .published import PublishedResult
 from .reading import AGAIN, damaged, first_fault, read, read_text
 from .record import Record
+from .shipped import Shipped
 
 FORMAT = 2
 """Number of the run folder's format, noted in the manifest. It rises when folders of earlier versions of
@@ -150,6 +151,8 @@ class StudentAccuracies(Record):
     above_control: Difference | None = None
     """difference of ``last`` from that of the control's students, seed by seed; absent: this is the control,
     a student diverged, or an earlier version wrote the file"""
+    shipped: Shipped | None = None
+    """bytes that these students read; absent: an earlier version wrote the file"""
 
 
 class FeatureDiversity(Record):
@@ -180,6 +183,8 @@ class ArmResult(Record):
     above_control: Difference | None = None
     """difference of ``last`` from that of the control's students, seed by seed; absent: this is the control,
     a student diverged, or an earlier version wrote the file"""
+    shipped: Shipped | None = None
+    """bytes that these students read; absent: an earlier version wrote the file"""
     coverage: float
     """share of the real images that have a distilled one within their k nearest neighbours' distance"""
     vendi: float

@@ -24,6 +24,7 @@ from ..runtime.progress import progress
 from .feature_stage import feature_diversity
 from .label_stage import described_protocol
 from .run import Run
+from .shipping import shipped
 from .student_stage import arm_accuracies, full_set_result, further_accuracies
 
 IMAGES = "images"
@@ -136,6 +137,7 @@ def _arms(run: Run) -> dict[str, ArmResult]:
             own = {"title": method.title, "seen": seen, "images": run.image_fingerprints[arm]}
             own |= {**arm_accuracies(run, arm), **asdict(diversity), **further_accuracies(run, arm)}
             own |= {"features": others[arm]} if arm in others else {}
+            own["shipped"] = shipped(run, arm)
             arms[arm] = ArmResult.model_validate(own)
         work.images = len(real)
     return {arm: _with_differences(arm, result, arms[CONTROL]) for arm, result in arms.items()}

@@ -25,6 +25,7 @@ from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from .label_stage import learned_from, stored_labels
 from .run import Run
+from .shipping import shipped
 
 
 class Accuracies(TypedDict):
@@ -226,7 +227,10 @@ def further_accuracies(run: Run, arm: str) -> dict[str, dict[str, StudentAccurac
     """``students``: the further students of an arm by name; nothing where it has none."""
     recipe = run.experiment.recipe
     names = [name for name in recipe.students if recipe.learns(name, arm)]
-    found = {name: StudentAccuracies(**arm_accuracies(run, arm, name)) for name in names}
+    found = {
+        name: StudentAccuracies(**arm_accuracies(run, arm, name), shipped=shipped(run, arm, name))
+        for name in names
+    }
     return {"students": found} if found else {}
 
 

@@ -1,0 +1,210 @@
+"""What students read of each set, in bytes, and what they reach with it: a table, and accuracy against bytes.
+
+A set is worth its bytes where it lies above the control's curve: random real images that cost as much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ..run_folder.accuracies import Fractions, of_all
+from ..run_folder.shipped import Shipped, bytes_text
+from .axis import Axis, Geometry, linear_axis, log_axis
+from .figures import mean, spread
+from .finished_run import FinishedArm, FinishedRun
+
+PANEL = Geometry(width=440.0, height=262.0, left=46.0, right=432.0, top=10.0, bottom=222.0)
+
+
+@dataclass(frozen=True)
+class BytesCell:
+    """What students of a kind read of a set.
+
+    Attributes:
+        total: bytes in words; ``–``: they do not learn from it.
+        parts: what of them are labels and weights, and how many images are labelled, in words.
+    """
+
+    total: str
+    parts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BytesRow:
+    """A set.
+
+    Attributes:
+        arm: the set.
+        images: bytes of its images in words.
+        cells: one for each kind of students.
+        iterations: iterations of its images, summed over them; None: not known, or nothing was optimized.
+    """
+
+    arm: FinishedArm
+    images: str
+    cells: list[BytesCell]
+    iterations: int | None
+
+
+@dataclass(frozen=True)
+class BytesKey:
+    """An arm of the legend; arms of several runs with one title share color and marker.
+
+    Attributes:
+        label: its title.
+        index: its place among all arms, 0 for the control.
+        control: whether it is the control.
+    """
+
+    label: str
+    index: int
+    control: bool
+
+
+@dataclass(frozen=True)
+class BytesMark:
+    """A set in panel coordinates: its bytes across, and its mean and one standard deviation upright."""
+
+    arm: BytesKey
+    x: float
+    y: float
+    high: float
+    low: float
+    text: str
+
+
+@dataclass(frozen=True)
+class BytesPanel:
+    """One kind of students.
+
+    Attributes:
+        title: network and labels of the students.
+        marks: the sets.
+        control: SVG path through the controls, by bytes.
+    """
+
+    title: str
+    marks: list[BytesMark]
+    control: str
+
+
+@dataclass(frozen=True)
+class BytesFigure:
+    """Accuracy against bytes: a panel for each kind of students, on the same axes.
+
+    Attributes:
+        panels: at least one.
+        legend: the arms.
+        x_ticks, y_ticks: (position, text) of each tick; bytes are in MB.
+    """
+
+    panels: list[BytesPanel]
+    legend: list[BytesKey]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+
+
+def bytes_rows(run: FinishedRun) -> list[BytesRow]:
+    """What each kind of students reads of each arm; empty where the run's version did not measure it."""
+    rows = []
+    for arm in run.arms:
+        if arm.result.shipped is None:
+            return []
+        work = run.manifest.stages.get(f"recover {arm.key}")
+        iterations = None if work is None or arm.control or not arm.method.steps else work.images
+        cells = [_cell(_shipped(arm, student)) for student in run.students]
+        rows.append(BytesRow(arm, bytes_text(arm.result.shipped.images), cells, iterations))
+    return rows
+
+
+def _cell(found: Shipped | None) -> BytesCell:
+    if found is None:
+        return BytesCell("–")
+    parts = {"labels": found.labels, "teacher": found.teacher}
+    texts = [f"{name} {bytes_text(count)}" for name, count in parts.items() if count]
+    if found.forwards:
+        texts.append(f"{found.forwards:,} labelled")
+    return BytesCell(bytes_text(found.total), tuple(texts))
+
+
+def bytes_figure(runs: Sequence[FinishedRun]) -> BytesFigure | None:
+    """Accuracy against bytes of all sets of runs with the same kinds of students; None where there is none.
+
+    Sets of which students diverged have no mark.
+    """
+    titles = runs[0].students
+    arms = {arm.label: arm.control for run in runs for arm in run.arms}
+    keys = {label: BytesKey(label, n, control) for n, (label, control) in enumerate(arms.items())}
+    points = {student: [p for run in runs for p in _points(run, student)] for student in titles}
+    known = [point for each in points.values() for point in each]
+    if not known:
+        return None
+    x = log_axis([point.megabytes for point in known])
+    y = linear_axis([end for point in known for end in (point.low, point.high)])
+    panels = [_panel(titles[student], each, keys, x=x, y=y) for student, each in points.items() if each]
+    return BytesFigure(
+        panels,
+        legend=list(keys.values()),
+        x_ticks=[(round(PANEL.x(place), 1), text) for place, text in x.ticks],
+        y_ticks=[(round(PANEL.y(place), 1), text) for place, text in y.ticks],
+    )
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A set: its arm's title, megabytes, and its accuracy in percent with one standard deviation about it."""
+
+    label: str
+    megabytes: float
+    low: float
+    high: float
+    text: str
+
+
+def _points(run: FinishedRun, student: str) -> list[_Point]:
+    last = run.metrics.last(student)
+    return [
+        _point(arm, found, fractions, run.metrics.ipc)
+        for arm in run.arms
+        if (found := _shipped(arm, student)) is not None
+        and (fractions := of_all(last.get(arm.key, ()))) is not None
+        and fractions
+    ]
+
+
+def _point(arm: FinishedArm, found: Shipped, fractions: Fractions, ipc: int) -> _Point:
+    values = [100 * value for value in fractions if value is not None]
+    middle, deviation = mean(values), spread(values)
+    text = f"{arm.label}, {ipc} a class, {bytes_text(found.total)}: {middle:.1f} %"
+    return _Point(arm.label, found.total / 1e6, low=middle - deviation, high=middle + deviation, text=text)
+
+
+def _shipped(arm: FinishedArm, student: str) -> Shipped | None:
+    if not student:
+        return arm.result.shipped
+    further = arm.result.students.get(student)
+    return None if further is None else further.shipped
+
+
+def _panel(
+    title: str, points: Sequence[_Point], keys: Mapping[str, BytesKey], *, x: Axis, y: Axis
+) -> BytesPanel:
+    marks = [
+        BytesMark(
+            keys[point.label],
+            round(PANEL.x(x(point.megabytes)), 1),
+            round(PANEL.y(y((point.low + point.high) / 2)), 1),
+            high=round(PANEL.y(y(point.high)), 1),
+            low=round(PANEL.y(y(point.low)), 1),
+            text=point.text,
+        )
+        for point in points
+    ]
+    controls = sorted((mark for mark in marks if mark.arm.control), key=lambda mark: mark.x)
+    path = ""
+    if len(controls) == 1:  # one size of the control tells its height alone
+        path = f"M{PANEL.left} {controls[0].y}H{PANEL.right}"
+    elif controls:
+        path = "M" + "L".join(f"{mark.x} {mark.y}" for mark in controls)
+    return BytesPanel(title, marks, path)

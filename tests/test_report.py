@@ -7,6 +7,7 @@ import io
 import json
 import math
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -237,7 +238,14 @@ def test_a_run_is_made_again_by_a_command_that_works(tmp_path: Path) -> None:
     digits = fastdd.resolve("digits")
     assert reproduction(digits).command == "fastdd run digits --out again"
     changed = fastdd.resolve("digits", ["student.steps=20"])
-    assert reproduction(changed).command == "fastdd run recipe.yaml --out again"
+    assert reproduction(changed).command == "fastdd run digits student.steps=20 --out again"
+    one = fastdd.resolve("cifar10cpu-deda", ["data.root=my images.tar", "ipc=20", "method.lr=0.3"])
+    command = "fastdd run cifar10cpu-deda ipc=20 'data.root=my images.tar' arms.deda.lr=0.3 --out again"
+    assert reproduction(one).command == command
+    again = fastdd.resolve("cifar10cpu-deda", shlex.split(command)[3:-2])
+    assert again == one
+    added = fastdd.resolve("digits", add=["dire"])
+    assert reproduction(added).command == "fastdd run recipe.yaml --out again"
     run = RunFolder(tmp_path)
     write_recipe(run, as_plain(changed))
     assert fastdd.resolve(str(run.recipe)) == changed

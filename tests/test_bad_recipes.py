@@ -25,11 +25,13 @@ data.rooot=x -> unknown key 'data.rooot'
 method.gama=1 -> unknown key 'method.gama'
 arms.dedaa.steps=3 -> arms.dedaa.steps: unknown arm 'dedaa' (did you mean 'deda'?)
 arms.deda.stepz=3 -> unknown key 'arms.deda.stepz'
+arms.deda.committee=second -> arms.deda.committee: input should be a list in brackets, got 'second'
+method.committee=[third] -> arms.deda.committee: there is no further teacher 'third'; committee: second
 arms.deda=3 -> 'arms.deda' is a section
 arms=3 -> 'arms' is a section
 arms.=3 -> 'arms.' is a section
 committee.second.lrr=1 -> unknown key 'committee.second.lrr'
-committee.third.lr=1 -> committee.third.lr: unknown committee 'third'
+committee.third.lr=1 -> committee.third.lr: unknown further teacher 'third'
 students.another.lr=1 -> students.another.lr: unknown student 'another' (did you mean
 students.other=3 -> 'students.other' is a section
 students.other.lrr=0.1 -> unknown key 'students.other.lrr'
@@ -46,7 +48,11 @@ IPC=3 -> unknown key 'IPC'
 method.terms.cee.weight=1 -> unknown key 'method.terms.cee.weight'
 method.terms.ce.wait=1 -> unknown key 'method.terms.ce.wait'
 method.match.gradient.metric=rows -> unknown key 'method.match.gradient.metric'
-sweep.keys=[a] -> unknown key 'sweep.keys'
+sweep.keys=[a] -> 'sweep.keys' is of the section sweep, which no override changes
+sweep=a -> 'sweep' is of the section sweep, which no override changes
+student_arms={other: [deda]} -> 'student_arms' is of the section student_arms, & write it in a .yaml file
+student_arms.other=[deda] -> 'student_arms.other' is of the section student_arms
+published.coverage.deda=1 -> 'published.coverage.deda' is of the section published
 __class__=3 -> unknown key '__class__'
 ключ=3 -> unknown key 'ключ'
 ipc -> override 'ipc' must look like key=value, for example ipc=10
@@ -78,6 +84,9 @@ data.channels=true -> data.channels: & got True
 data.channels=three -> data.channels: & got 'three'
 teacher.epochs=0 -> teacher.epochs: & got 0
 teacher.batch=0 -> teacher.batch: & got 0
+teacher.snapshots=1 -> teacher.snapshots: input should be a list in brackets, got 1
+teacher.snapshots=[9] -> teacher: snapshots must be rising epochs of the 1 & such as [1], got [9]
+metrics.features=clip: -> metrics.features: expected clip:FILE & got 'clip:'
 teacher.lr=0 -> teacher.lr: & got 0
 teacher.lr=-0.1 -> teacher.lr: & got -0.1
 teacher.lr=nan -> teacher.lr: & got 'nan'
@@ -396,6 +405,34 @@ FILES = {
     ),
     "a protocol that is a number": ("arms: {a: {}}\nstudent: {protocol: 3}", "3"),
     "a source without its value": ("arms: {a: {lr: !paper }}", "lr"),
+    "a student's arms without a list": (
+        "arms: {a: {}}\nstudents: {b: {}}\nstudent_arms: {b: a}",
+        "student_arms.b: input should be a list in brackets, got 'a'",
+    ),
+    "lists of a student's arms": (
+        "arms: {a: {}}\nstudents: {b: {}}\nstudent_arms: {b: [[a]]}",
+        "student_arms.b.0: input should be a valid string, got ['a']",
+    ),
+    "a student of no arm": (
+        "arms: {a: {}}\nstudents: {b: {}}\nstudent_arms: {b: []}",
+        "student_arms.b names no arm; leave that student out instead",
+    ),
+    "a teacher of an arm twice": (
+        "arms: {a: {committee: [b, b]}}\ncommittee: {b: {}}",
+        "arms.a.committee has 'b' twice; give each teacher once",
+    ),
+    "a teacher of an arm that is not there": (
+        "arms: {a: {committee: [c]}}\ncommittee: {b: {}}",
+        "arms.a.committee: there is no further teacher 'c'; committee: b",
+    ),
+    "published numbers of an unknown kind": (
+        "arms: {a: {}}\npublished: {item: x, features: {accuracy: {a: 3}}}",
+        "published.features.accuracy: input should be 'coverage', 'cosine' or 'vendi'",
+    ),
+    "published numbers that are a number": (
+        "arms: {a: {}}\npublished: 3",
+        "published: input should be a section, such as {key: value}, got 3",
+    ),
     "an unknown tag": ("arms: {a: {lr: !guess 3}}", "!guess"),
 }
 """what a recipe file holds, and a part of the message"""

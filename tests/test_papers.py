@@ -13,7 +13,7 @@ from fastdd.__main__ import main
 from fastdd.config import Published
 from fastdd.config.published import Number
 from fastdd.errors import InputError
-from fastdd.recipes.grid import whole_item
+from fastdd.recipes.grid import expand, whole_item
 from fastdd.recipes.presets import item_title, paper_items, read
 from fastdd.recipes.published import images_a_class, numbers_at
 from fastdd.recipes.resolve import resolve
@@ -187,6 +187,34 @@ def test_arms_are_chosen_by_name() -> None:
     assert "cda+dire" in added.arms
 
 
+def test_arms_may_be_named_in_several_options(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "cifar10-table", "--arms", "deda", "--arms", "sre2l, "]) == 0
+    assert {"arms.deda.steps", "arms.sre2l.steps"} <= set(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("text", ["", ",", " "])
+def test_no_arms_are_not_all_arms(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["show", "cifar10-table", "--arms", text])
+    assert "names no arm; give some, for example sre2l,deda" in capsys.readouterr().err
+
+
+def test_tables_and_figures_that_are_no_recipe_say_why() -> None:
+    for name, reason in {
+        "dire-table1": "notation",
+        "deda-figure2": "draws",
+        "deda-figure3": "figure3a",
+    }.items():
+        with pytest.raises(InputError, match=f"{name} is no recipe: .*{reason}"):
+            resolve(name)
+        assert name not in paper_items()
+
+
+def test_an_item_of_one_column_is_no_sweep() -> None:
+    with pytest.raises(InputError, match="the whole of dire-table17 is one run: `fastdd run dire-table17`"):
+        expand("dire-table17", whole_item("dire-table17"))
+
+
 def test_a_recipe_goes_to_another_data_set() -> None:
     recipe = resolve("cifar10-methods", ["dataset=cifar100"], arms=["sre2l"]).recipe
     assert (recipe.dataset, recipe.data.root) == ("cifar100", "cifar-100-python")
@@ -202,6 +230,11 @@ def test_what_a_paper_has_no_numbers_for_is_said() -> None:
     resolved = resolve("dire-table2", ["dataset=tiny", "ipc=50"])
     assert "has no numbers for tiny at ipc 50; it has some for cifar10 at ipc 10 50 100" in resolved.note
     assert "numbers" not in resolve("dire-table2").note
+
+
+def test_features_that_a_paper_has_and_the_run_lacks_are_said() -> None:
+    assert "which metrics.features=clip:FILE measures" in resolve("dire-table16").note
+    assert "clip:" not in resolve("dire-table16", ["metrics.features=clip:weights.pt"]).note
 
 
 def test_a_sweep_of_an_item_makes_the_whole_of_it() -> None:

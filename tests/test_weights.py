@@ -166,6 +166,7 @@ class Trap:
         ({"a": Trap()}, r"no file of plain weights \(it names print\)"),
         (b"", r"no file of plain weights \(it is damaged or torch\.save did not write it\)"),
         (b"x" * 99, r"no file of plain weights \(it is damaged or torch\.save did not write it\)"),
+        (b"root:x:0", r"no file of plain weights \(it is damaged or torch\.save did not write it\)"),
         (b"PK\x03\x04half", r"no file of plain weights \(PytorchStreamReader failed"),
         (b"\x10\0\0\0\0\0\0\0{half", r"no whole safetensors file"),
     ],

@@ -86,6 +86,7 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--arms",
+        action="extend",
         metavar="NAMES",
         type=_names,
         default=[],
@@ -94,7 +95,10 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no arm; give some, for example sre2l,deda")
+    return names
 
 
 def _range(text: str) -> range:

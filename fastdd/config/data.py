@@ -120,6 +120,7 @@ class Teacher(Config):
     def _epochs_that_come(self) -> Teacher:
         kept = [epoch for epoch in sorted(set(self.snapshots)) if epoch <= self.epochs]
         if kept != list(self.snapshots):
+            kept = kept or [self.epochs]
             raise ValueError(
                 f"snapshots must be rising epochs of the {self.epochs} that the training has, such as "
                 f"{kept}, got {list(self.snapshots)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -46,6 +46,7 @@ Printed = Annotated[
 ]
 ByArm = dict[str, Printed]
 """number of each arm, by its name in the recipe"""
+Diversity = Literal["coverage", "cosine", "vendi"]
 
 
 class Published(Config):
@@ -65,8 +66,8 @@ class Published(Config):
     """mean Vendi score of the classes"""
     seconds: ByArm = Field(default_factory=dict)
     """seconds of recover"""
-    features: dict[str, ByArm] = Field(default_factory=dict)
+    features: dict[Diversity, ByArm] = Field(default_factory=dict)
     """``coverage``, ``cosine`` and ``vendi`` in the features that ``metrics.features`` names"""
-    impact: dict[str, ByArm] = Field(default_factory=dict)
+    impact: dict[Diversity, ByArm] = Field(default_factory=dict)
     """by ``coverage``, ``cosine`` or ``vendi``: the value's place between the least (0) and the most (1) of
     all arms that have one here"""

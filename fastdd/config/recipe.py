@@ -97,7 +97,7 @@ class Metrics(Config):
     @field_validator("features")
     @classmethod
     def _are_clips(cls, name: str | None) -> str | None:
-        if name is not None and not name.startswith(("clip:", "clip-quickgelu:")):
+        if name is not None and not re.match("clip(-quickgelu)?:.", name):
             raise ValueError(
                 f"expected clip:FILE or clip-quickgelu:FILE, got {name!r}; `fastdd metrics RUN --features "
                 "NETWORK` takes other networks"
@@ -191,6 +191,8 @@ class Recipe(Config):
     def _arms_use_teachers_that_are_there(self) -> Recipe:
         for arm, method in self.arms.items():
             for name in method.committee or ():
+                if (method.committee or ()).count(name) > 1:
+                    raise ValueError(f"arms.{arm}.committee has {name!r} twice; give each teacher once")
                 if name not in self.committee:
                     raise ValueError(
                         f"arms.{arm}.committee: there is no further teacher {name!r}; committee: "
@@ -213,6 +215,8 @@ class Recipe(Config):
                     f"student_arms.{name} names no further student; students: "
                     f"{', '.join(self.students) or 'none'}"
                 )
+            if not arms:
+                raise ValueError(f"student_arms.{name} names no arm; leave that student out instead")
             for arm in arms:
                 if arm not in self.arms:
                     raise ValueError(

@@ -17,10 +17,19 @@ from .terms import Terms, vocabulary
 
 NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher, "students": Student}
 """sections of a recipe that hold configurations by name, and the type of those"""
+FILE_ALONE = ("student_arms", "published", "sweep")
+"""sections of a recipe that no override changes"""
 LONGEST = 120
 """characters of a value in a message"""
 TYPES = ("bool", "int", "float", "str", "constrained-int", "constrained-float")
 """pydantic's names for the types in ``Count | Literal["all"]``, which follow the keys in a location"""
+
+WORDS = {
+    "tuple_type": "Input should be a list in brackets",
+    "dict_type": "Input should be a section, such as {key: value}",
+    "model_type": "Input should be a section, such as {key: value}",
+}
+"""pydantic's name for an error -> how it is put in the words of YAML"""
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -75,10 +84,11 @@ def schema(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, obje
     """The dotted path and the type of each value of a configuration that ``key=value`` may name.
 
     Sections have paths too. A recipe's ``arms``, ``committee`` and ``students`` hold names of the user's, and
-    ``student_arms``, ``sweep`` and ``published`` are for files alone; their paths are left out.
+    those of FILE_ALONE are for files alone; their paths are left out.
     """
+    named = NAMED if "arms" in model.model_fields else ()  # an arm's own ``committee`` is a value
     for name, field in model.model_fields.items():
-        if name in (*NAMED, "student_arms", "sweep", "published"):
+        if name in named or name in FILE_ALONE:
             continue
         yield prefix + name, field.annotation
         inner = _model_in(field.annotation)
@@ -135,7 +145,7 @@ def _keys(location: Sequence[int | str]) -> list[str]:
 
 def _sentence(path: str, items: Sequence[ErrorDetails]) -> str:
     """What is wrong at a path; there is one item for each type that the value may have."""
-    first, *others = (item["msg"].removeprefix("Value error, ") for item in items)
+    first, *others = (WORDS.get(item["type"], item["msg"].removeprefix("Value error, ")) for item in items)
     message = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
     given = "" if items[0]["type"] == "value_error" else f", got {_shown(items[0]['input'])}"
     if any(_wants_text(item) for item in items) and isinstance(items[0]["input"], bool | int | float):

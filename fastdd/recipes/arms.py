@@ -42,7 +42,7 @@ def with_student_arms(tree: Tree, *, written: Collection[str], made: Collection[
     students, kept = dict(section(tree, "students")), {}
     for student, leaf in section(tree, "student_arms").items():
         names = leaf.value if isinstance(leaf, Leaf) else None
-        if not isinstance(names, list) or not all(name in written for name in names):
+        if not isinstance(names, list) or not names or not all(name in list(written) for name in names):
             kept[student] = leaf  # for validation to refuse
             continue
         left = [arm for arm in made if any(_is_of(arm, str(name), made) for name in names)]

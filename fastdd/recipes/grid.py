@@ -21,7 +21,7 @@ from ..config.naming import arm_titles, folder_name, point_text, short_keys, val
 from ..config.validation import validated
 from ..errors import InputError
 from .overrides import Address, parse_overrides, value_of
-from .presets import read
+from .presets import paper_items, read
 from .published import images_a_class
 from .resolve import Resolved, on_data_set, resolve
 
@@ -126,7 +126,10 @@ def expand(
     """
     points = math.prod(len(axis.values) for axis in axes)
     if not axes:
-        raise InputError(f"a sweep needs a grid, {EXAMPLE}")
+        whole = (
+            f"the whole of {recipe} is one run: `fastdd run {recipe}`; " if recipe in paper_items() else ""
+        )
+        raise InputError(f"{whole}a sweep needs a grid, {EXAMPLE}")
     if points > MAX_POINTS:
         raise InputError(f"the grid has {points} points, at most {MAX_POINTS} are allowed; give fewer values")
     first = resolve(recipe, [*overrides, *(axis.overrides[0] for axis in axes)], add, arms)

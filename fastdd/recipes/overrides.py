@@ -17,7 +17,7 @@ from pydantic import BaseModel, JsonValue
 from ..config import Method
 from ..config.base import alternatives
 from ..config.origins import Tree, merge, nested, section, with_origin
-from ..config.validation import NAMED, schema
+from ..config.validation import FILE_ALONE, NAMED, schema
 from ..config.yaml_text import load_yaml, scalar
 from ..errors import InputError, suggestion
 
@@ -115,6 +115,10 @@ def _addresses(model: type[BaseModel], tree: Tree, key: str) -> tuple[Address, .
     head, _, rest = key.partition(".")
     if head in NAMED and head in model.model_fields:
         return (_named(tree, head, rest, key),)
+    if head in FILE_ALONE and head in model.model_fields:
+        raise InputError(
+            f"{key!r} is of the section {head}, which no override changes; write it in a .yaml file"
+        )
     of_method = _paths(Method) if "arms" in model.model_fields else []
     of_arms = [f"method.{path}" for path in of_method]
     if head == "method" and of_method:
@@ -144,7 +148,7 @@ def _named(tree: Tree, head: str, rest: str, key: str) -> Address:
             f"{head}.{which}.{value}; write whole sections in a .yaml file"
         )
     if name not in names:
-        what = head.removesuffix("s")
+        what = "further teacher" if head == "committee" else head.removesuffix("s")
         listed = ", ".join(names) or f"the recipe has none, write a section `{head}` in a .yaml file"
         raise InputError(f"{key}: unknown {what} {name!r}{suggestion(name, names)}; {head}: {listed}")
     return head, name, _completed(inner, _paths(NAMED[head]), key)

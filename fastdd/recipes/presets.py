@@ -20,6 +20,13 @@ from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS
 from ..methods.declaration import SAME_IMAGES
 
+NO_RECIPES = {
+    "deda-figure2": "the figure draws DEDA's method; `fastdd recipes` lists the others",
+    "deda-figure3": "its three panels are deda-figure3a (gamma), deda-figure3b and deda-figure3c",
+    "dire-table1": "the table lists DiRe's notation; `fastdd recipes` lists the others",
+}
+"""tables and figures of the papers that are no recipe: what is to be said of them"""
+
 
 @dataclass(frozen=True)
 class Document:
@@ -136,6 +143,8 @@ def read(name: str) -> Document:
         return _composed(dataset, method)
     if name.endswith((".yaml", ".yml")):
         return _document(_file(name), name)
+    if name in NO_RECIPES:
+        raise InputError(f"{name} is no recipe: {NO_RECIPES[name]}")
     if name in dataset_names():
         raise InputError(f"{name!r} is a data set; say with which method, for example {name}-deda")
     raise InputError(

@@ -80,8 +80,8 @@ def with_published(tree: Tree, document: Document, ipc: int) -> tuple[Tree, str]
             f"{dataset} at ipc {' '.join(map(str, images_a_class(each))) or 'any'}"
             for dataset, each in by_set.items()
         )
-        item = printed.get("item")
-        note = f"{item} has no numbers for {document.dataset} at ipc {ipc}; it has some for {there}"
+        item, images = printed.get("item"), document.dataset or "images of no known data set"
+        note = f"{item} has no numbers for {images} at ipc {ipc}; it has some for {there or 'none'}"
     rest = {key: value for key, value in printed.items() if key != "numbers"}
     return {**tree, "published": with_origin(rest | chosen, document.origin)}, note
 

@@ -114,7 +114,13 @@ def resolve(
         addresses.append(found)
     tree = with_one_length(tree, list(chain(*addresses)))
     recipe = validated(Recipe, plain_values(tree), origin)
-    notes = "\n".join(text for text in (note, unprinted) if text)
+    unmeasured = ""
+    if recipe.published is not None and recipe.published.features and recipe.metrics.features is None:
+        unmeasured = (
+            f"{recipe.published.item} has numbers in CLIP's features too, which metrics.features=clip:FILE "
+            "measures; without it they stand in no table"
+        )
+    notes = "\n".join(text for text in (note, unprinted, unmeasured) if text)
     return Resolved(recipe, dict(leaves(tree)), tuple(addresses), notes)
 
 

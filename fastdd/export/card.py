@@ -222,14 +222,14 @@ def _settings(source: RunSource | None) -> str:
     del recipe["arms"]
     method = source.recipe.arms.get(source.arm)
     recipe["method"] = "random real images" if method is None else method.model_dump(mode="json")
-    text = dump_yaml(_without_folders(recipe))
+    text = dump_yaml(without_folders(recipe))
     return f"## Settings\n\n```yaml\n{text}```"
 
 
-def _without_folders(node: JsonValue, key: str = "") -> JsonValue:
+def without_folders(node: JsonValue, key: str = "") -> JsonValue:
     """A recipe, or a part of it under a key, in which each path is cut to its last name."""
     if isinstance(node, dict):
-        return {name: _without_folders(value, name) for name, value in node.items()}
+        return {name: without_folders(value, name) for name, value in node.items()}
     return PurePath(node).name if isinstance(node, str) and key in PATHS else node
 
 

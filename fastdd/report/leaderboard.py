@@ -1,0 +1,277 @@
+"""The leaderboard: every set of given results in one table, beside the control that it was measured with.
+
+A row is a set and a kind of students. Rows compare where data set, images a class and protocol are the same,
+so they are grouped by those, and within a group the rank is by the difference from random real images. Sets
+that a difference does not tell from the control are said to be so; nothing is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePath
+
+from pydantic import ValidationError
+
+from ..config import CONTROL, FULL, as_plain
+from ..config.yaml_text import dump_yaml
+from ..errors import InputError, refusals_explained, suggestion
+from ..export.card import without_folders
+from ..run_folder import Manifest, Metrics, RunFolder, read, read_recipe
+from ..run_folder.accuracies import of_all
+from ..run_folder.comparison import Difference, difference, difference_text
+from ..run_folder.reading import first_fault
+from ..run_folder.results import ArmResult, FullSetResult, ProtocolResult
+from ..run_folder.shipped import bytes_text
+from ..runtime.files import write_json, write_text
+from .figures import mean, spread
+from .templates import environment
+
+PAGE, ROWS = "index.html", "leaderboard.json"
+KEYS = {"recipe", "ipc", "protocol", "arms"}
+"""keys by which a JSON file is known as a run's results"""
+REGIMES = {"hard labels": "hard", "stored labels": "fixed", "online labels": "online"}
+"""what a protocol's line says of labels -> the regime: classes alone, labels stored beforehand, or a teacher
+that labels every view"""
+LARGEST = 64 << 20
+"""bytes; a larger JSON file is not looked into"""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of results.
+
+    Attributes:
+        number: its place on the page, from 1.
+        name: its path as it was found, for people.
+        metrics: the results.
+        recipe: the resolved recipe beside it, in which paths are cut to their last name, or empty.
+        iterations: arm -> iterations of its images, summed over them, where the run's manifest is beside it.
+    """
+
+    number: int
+    name: str
+    metrics: Metrics
+    recipe: str
+    iterations: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A set and a kind of students.
+
+    Attributes:
+        data: name of the data set.
+        tested_on: its images that the students are tested on.
+        ipc: images a class as stored.
+        seen: images a class that students see; None: the whole training set.
+        regime: where labels come from; ``?`` where the protocol's line does not say.
+        student: the students' network.
+        title: the set.
+        role: ``control``, ``reference`` (the whole training set) or empty.
+        accuracy, deviation: mean and sample standard deviation in percent; None where a student diverged, or
+            there is one.
+        seeds: number of students.
+        gain: difference from the control in percentage points, and half its 95 % interval; None likewise.
+        interval: see ``gain``.
+        told: the difference in words.
+        distinguishable: whether the interval leaves 0 out.
+        bytes: what students read; None: an earlier version measured it.
+        forwards: images that teachers label for one student; None likewise.
+        iterations: iterations of its images, summed over them; None: not known.
+        protocol: hash of the protocol; rows compare only where it is the same.
+        source: number of its source.
+    """
+
+    data: str
+    tested_on: str
+    ipc: int
+    seen: int | None
+    regime: str
+    student: str
+    title: str
+    role: str
+    accuracy: float | None
+    deviation: float | None
+    seeds: int
+    gain: float | None
+    interval: float | None
+    told: str
+    distinguishable: bool
+    bytes: int | None
+    forwards: int | None
+    iterations: int | None
+    protocol: str
+    source: int
+
+    @property
+    def bytes_told(self) -> str:
+        """Bytes in words."""
+        return "–" if self.bytes is None else bytes_text(self.bytes)
+
+
+@refusals_explained()
+def leaderboard(paths: Sequence[str | Path], out: str | Path) -> Path:
+    """Write the page of many results, and its rows as JSON.
+
+    Args:
+        paths: run folders, files of results (metrics.json under any name), or folders in which they lie, at
+            any depth.
+        out: a folder that is absent, empty, or a leaderboard's.
+
+    Returns:
+        The page, ``index.html``; ``leaderboard.json`` lies beside it. Both are written whole or not at all.
+
+    Raises:
+        InputError: a path is not there or holds no results, a file of results cannot be read, or
+            ``out`` holds something else.
+    """
+    folder = Path(out)
+    _require_own(folder)
+    sources = _sources(paths)
+    rows = [row for source in sources for row in rows_of(source)]
+    groups = _grouped(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / ROWS, [asdict(row) for group in groups for row in group])
+    protocols = {p.hash: p.text for source in sources for p in _protocols(source.metrics).values()}
+    choices = {
+        name: sorted({getattr(row, name) for row in rows}) for name in ("data", "ipc", "regime", "student")
+    }
+    context = {"groups": groups, "sources": sources, "protocols": protocols, "choices": choices, "rows": rows}
+    write_text(folder / PAGE, environment().get_template("leaderboard.html").render(context))
+    return folder / PAGE
+
+
+def _require_own(folder: Path) -> None:
+    if folder.is_dir():
+        if all(entry.name in (PAGE, ROWS) for entry in folder.iterdir()):
+            return
+    elif not folder.exists():
+        return
+    raise InputError(f"{folder} holds other files than a leaderboard's; name a new folder with --out")
+
+
+# -- results ----------------------------------------------------------------------------------------
+
+
+def _sources(paths: Sequence[str | Path]) -> list[Source]:
+    """All results, each file once."""
+    files: dict[Path, str] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            near = suggestion(path.name, [entry.name for entry in path.parent.glob("*")])
+            raise InputError(f"{path} does not exist{near}; give run folders, or folders or files of results")
+        found = [path] if path.is_file() else sorted(path.rglob("*.json"))
+        results = [file for file in found if _is_results(file)]
+        if not results:
+            raise InputError(f"{path} holds no results (metrics.json); give folders of finished runs")
+        files |= {file.resolve(): str(file) for file in results if file.resolve() not in files}
+    return [_source(number, Path(name)) for number, name in enumerate(files.values(), 1)]
+
+
+def _is_results(file: Path) -> bool:
+    """Whether a JSON file is a run's results; a metrics.json is, whatever it holds."""
+    if file.name == RunFolder(file.parent).metrics.name:
+        return True
+    if not file.is_file() or file.stat().st_size > LARGEST:
+        return False
+    try:
+        content = json.loads(file.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(content, dict) and content.keys() >= KEYS
+
+
+def _source(number: int, file: Path) -> Source:
+    run = RunFolder(file.parent)
+    metrics, recipe, iterations = _metrics(file), "", dict[str, int]()
+    if run.metrics == file and run.is_run():
+        recipe = dump_yaml(without_folders(as_plain(read_recipe(run))))
+        stages = read(run.manifest, Manifest).stages
+        iterations = {
+            arm: stages[f"recover {arm}"].images for arm in metrics.arms if f"recover {arm}" in stages
+        }
+        iterations.pop(CONTROL, None)
+    return Source(number, str(file.parent if run.metrics == file else file), metrics, recipe, iterations)
+
+
+def _metrics(file: Path) -> Metrics:
+    try:
+        return Metrics.model_validate_json(file.read_bytes())
+    except ValidationError as error:
+        raise InputError(
+            f"{file} cannot be read as results of this version of fastdd ({first_fault(error)}); leave it "
+            "out, or measure again what it is of"
+        ) from error
+
+
+def _protocols(metrics: Metrics) -> dict[str, ProtocolResult]:
+    return {"": metrics.protocol, **metrics.students}
+
+
+def data_name(root: str) -> str:
+    """Name of a data set from its path: its last part without endings, such as ``cifar10``."""
+    return PurePath(root).name.partition(".")[0] or root
+
+
+def rows_of(source: Source) -> Iterator[Row]:
+    """The rows of a file of results: each kind of students, and each set that it learned from."""
+    metrics = source.metrics
+    sets: dict[str, ArmResult | FullSetResult] = dict(metrics.arms)
+    if metrics.full_set is not None:
+        sets[FULL] = metrics.full_set
+    for student, protocol in _protocols(metrics).items():
+        last = metrics.last(student)
+        for name, fractions in last.items():
+            found = None if name == CONTROL else difference(fractions, last[CONTROL])
+            yield _row(source, student, protocol, name, sets[name], found)
+
+
+def _row(
+    source: Source,
+    student: str,
+    protocol: ProtocolResult,
+    name: str,
+    of: ArmResult | FullSetResult,
+    found: Difference | None,
+) -> Row:
+    accuracies = source.metrics.last(student)[name]
+    fractions = of_all(accuracies)
+    arm = of if isinstance(of, ArmResult) else None
+    kind = arm if arm is None or not student else arm.students.get(student)
+    shipped = None if kind is None else kind.shipped
+    return Row(
+        data=data_name(source.metrics.data.root),
+        tested_on=source.metrics.data.evaluated_on,
+        ipc=source.metrics.ipc,
+        seen=None if arm is None else arm.seen,
+        regime=next((short for words, short in REGIMES.items() if words in protocol.text), "?"),
+        student=protocol.text.partition(",")[0],
+        title=of.title,
+        role="control" if name == CONTROL else "reference" if arm is None else "",
+        accuracy=100 * mean(fractions) if fractions else None,
+        deviation=100 * spread(fractions) if fractions and len(fractions) > 1 else None,
+        seeds=len(accuracies),
+        gain=None if found is None else 100 * found.mean,
+        interval=None if found is None or found.interval is None else 100 * found.interval,
+        told="" if found is None else difference_text(found).replace("-", "−"),
+        distinguishable=found is not None and found.distinguishable,
+        bytes=None if shipped is None else shipped.total,
+        forwards=None if shipped is None else shipped.forwards,
+        iterations=source.iterations.get(name),
+        protocol=protocol.hash,
+        source=source.number,
+    )
+
+
+def _grouped(rows: Iterable[Row]) -> list[list[Row]]:
+    """Rows that compare: one data set, images a class and protocol; the best difference from the control
+    first, then the control, the whole training set and what has no difference."""
+    groups: dict[tuple[str, str, int, str, str, str], list[Row]] = {}
+    for row in rows:
+        key = (row.data, row.tested_on, row.ipc, row.regime, row.student, row.protocol)
+        groups.setdefault(key, []).append(row)
+    for group in groups.values():
+        group.sort(key=lambda row: (row.role == "reference", row.gain is None, -(row.gain or 0.0)))
+    return [groups[key] for key in sorted(groups)]

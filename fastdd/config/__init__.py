@@ -21,7 +21,7 @@ from .matching import (
     Siamese,
     TrajectoryMatch,
 )
-from .method import RDED, Augment, BatchSize, EarlyLate, Formation, Method, Offset, Perturb, Save
+from .method import RDED, Augment, BatchSize, EarlyLate, Formation, Method, Offset, Perturb, Residual, Save
 from .published import Published
 from .recipe import Bank, Metrics, Recipe, Recover, as_plain
 from .student import RandAugment, Student, TemperatureSchedule
@@ -63,6 +63,7 @@ __all__ = [
     "RandAugment",
     "Recipe",
     "Recover",
+    "Residual",
     "Save",
     "Siamese",
     "Student",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate, pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -17,6 +18,7 @@ from .base import (
     NotNegative,
     Positive,
     Probability,
+    Side,
     Text,
     Whole,
 )
@@ -146,6 +148,22 @@ class Offset(Config):
     with the offset after it"""
 
 
+class Residual(Config):
+    """FADRM: after each stage but the last, the images are blended with real ones (recover/stages.py)."""
+
+    stages: Count = 4
+    """number of stages that the steps are divided into"""
+    alpha: Probability = 0.5
+    """share of the optimized image in a blend; the real image has the rest"""
+    reset: bool = True
+    """true: the optimizer's moments are 0 again after each blend, as in the released code; false: they go
+    on"""
+    anchor: Literal["initial", "nearest", "unused"] = "initial"
+    """real image that a slot is blended with. initial: the one that it started from; nearest: the one of its
+    class that is nearest to what the image is by then, in the teacher's embeddings; unused: likewise, without
+    those that another slot of the class started from, or another slot of the batch was blended with"""
+
+
 class Formation(Config):
     """Several images stored in the pixels of one (distilled/formation.py)."""
 
@@ -248,6 +266,16 @@ class Method(Config):
     """null: the steps optimize the images themselves"""
     formation: Formation | None = None
     """null: a stored image holds one image"""
+    residual: Residual | None = None
+    """null: images are never blended with real ones"""
+    sizes: Annotated[tuple[Side, ...], Field(min_length=1)] | None = None
+    """side of the images in pixels in each stage, in the last that of the data; null: always that of the
+    data"""
+    budgets: tuple[Count, ...] | Literal["equal"] = "equal"
+    """lengths of the stages in proportion to each other, such as [1, 1, 2]; equal: all have as many steps"""
+    antialias: bool = False
+    """true: images that ``sizes`` makes smaller are smoothed before; false: they are not, as in the released
+    code"""
     save: Save = Save()
     steps: Natural = 1000
     """steps on the images; 0: the initial images are kept"""
@@ -280,6 +308,18 @@ class Method(Config):
                 "by which they are chosen, such as random or kmeans"
             )
         return {**values, "init": "random", "candidates": init}
+
+    @property
+    def stages(self) -> int:
+        """The number of stages that the steps are divided into, by ``residual`` or ``sizes``; else 1."""
+        if self.residual is not None:
+            return self.residual.stages
+        return 1 if self.sizes is None else len(self.sizes)
+
+    @property
+    def changes_size(self) -> bool:
+        """Whether the images of two stages differ in size."""
+        return self.sizes is not None and len(set(self.sizes)) > 1
 
     @property
     def teacher_terms(self) -> Terms:
@@ -326,6 +366,76 @@ class Method(Config):
             )
         if self.offset is not None and (self.early_late is not None or self.perturb is not None):
             raise ValueError("offset excludes early_late and perturb; set both to null")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_of_one_length(self) -> Method:
+        if self.residual is None and self.sizes is None:
+            for key, default in (("budgets", "equal"), ("antialias", False)):
+                if getattr(self, key) != default:
+                    raise ValueError(f"{key} is for stages, but residual and sizes are null; set one of them")
+            return self
+        if self.sizes is not None and len(self.sizes) != self.stages:
+            raise ValueError(
+                f"sizes has {len(self.sizes)} numbers, but residual.stages is {self.stages}; give one for "
+                "each stage"
+            )
+        if not isinstance(self.budgets, str) and len(self.budgets) != self.stages:
+            raise ValueError(
+                f"budgets has {len(self.budgets)} numbers, but there are {self.stages} stages; give one for "
+                "each, or the word equal"
+            )
+        if self.steps and any(start == stop for start, stop in pairwise(self.stage_ends)):
+            raise ValueError(
+                f"steps is {self.steps}, which leaves one of the {self.stages} stages without a step; raise "
+                "steps, or set residual and sizes to null"
+            )
+        return self
+
+    @property
+    def stage_ends(self) -> list[int]:
+        """0, then the number of steps that are done at the end of each stage: floor(T i / R) where all stages
+        are as long."""
+        parts = [1] * self.stages if isinstance(self.budgets, str) else self.budgets
+        return [self.steps * part // sum(parts) for part in accumulate(parts, initial=0)]
+
+    @model_validator(mode="after")
+    def _stages_go_with_the_rest(self) -> Method:
+        for key, value in (("residual", self.residual), ("sizes", self.sizes)):
+            for other in ("offset", "early_late") if value is not None else ():
+                if getattr(self, other) is not None:
+                    raise ValueError(f"{key} excludes {other}; set one of them to null")
+        if self.sizes is not None:
+            for other in ("formation", "match"):
+                if getattr(self, other) is not None:
+                    raise ValueError(f"sizes excludes {other}, which has one size; set one of them to null")
+            if self.decay:
+                raise ValueError(
+                    f"sizes excludes decay, got {self.decay:g}, which pulls to a start of one size; set "
+                    "decay to 0, or sizes to null"
+                )
+            if self.perturb is not None and not self.perturb.restore:
+                raise ValueError(
+                    "sizes excludes perturb.restore false, whose teacher climbs through batches of one size; "
+                    "set restore to true, or sizes to null"
+                )
+        if self.residual is None:
+            return self
+        if self.changes_size and not self.residual.reset:
+            raise ValueError(
+                "residual.reset is false, but moments of one size are none of another; set it to true, or "
+                "give sizes that are all the same"
+            )
+        if self.residual.anchor == "initial" and self.init == "noise":
+            raise ValueError(
+                "residual blends images with the real ones that they started from, but init is noise; set "
+                "init to real or a selection, or residual.anchor to nearest"
+            )
+        if self.residual.anchor != "initial" and self.match is not None:
+            raise ValueError(
+                f"residual.anchor {self.residual.anchor} compares embeddings of a teacher, which match has "
+                "none of; set it to initial"
+            )
         return self
 
     @model_validator(mode="after")

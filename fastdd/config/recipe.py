@@ -233,6 +233,12 @@ class Recipe(Config):
                     f"arms.{name}.init {arm.init} ranks all real images by their embeddings; set "
                     f"bank.embeddings to all, got {self.bank.embeddings}"
                 )
+            anchor = "initial" if arm.residual is None else arm.residual.anchor
+            if anchor != "initial" and self.bank.embeddings != "all":
+                raise ValueError(
+                    f"arms.{name}.residual.anchor {anchor} compares with the embeddings of all real images; "
+                    f"set bank.embeddings to all, got {self.bank.embeddings}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -3,6 +3,8 @@
 plan.py             cuts the work into units
 init/initial.py     chooses what images start from
 steps.py            says which images and which teachers take part in a step
+stages.py           divides the steps into stages, at whose start images are resized or blended with real ones
+anchors.py          chooses real images anew for a blend
 trial.py            tries the terms of the user's own once, before any arm is recovered
 objective.py        is what a step minimizes: the terms (terms/) of augmented images
 matching/           is the other thing that a step can minimize: the matching of synthetic and real images
@@ -15,6 +17,7 @@ saving.py           writes them, on a GPU while the next one is optimized; disti
 """
 
 from ..distilled.images import load_images, load_recovered, save_images
+from .anchors import NearestImages
 from .capture import check_capture, forbids_capture
 from .init.initial import Chosen, decoder, original_images, repeated
 from .init.pools import CandidatePool, Pool, RealPool
@@ -25,6 +28,7 @@ from .matching.trajectory import TrajectorySignal
 from .objective import Signal
 from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slots
 from .stage import Recovery, recover, unfinished, units_of
+from .stages import check_stages, share_of_work
 from .steps import check_ensemble, teachers_used
 from .terms.base import Context, Needs, Term, naming, needs, needs_by_key, register_term, remarks, tapped
 from .trial import own_terms
@@ -34,6 +38,7 @@ __all__ = [
     "Chosen",
     "ClassSlots",
     "Context",
+    "NearestImages",
     "Needs",
     "Pool",
     "RealImages",
@@ -47,6 +52,7 @@ __all__ = [
     "all_units",
     "check_capture",
     "check_ensemble",
+    "check_stages",
     "decoder",
     "forbids_capture",
     "load_images",
@@ -66,6 +72,7 @@ __all__ = [
     "repeated",
     "save_images",
     "seen_slots",
+    "share_of_work",
     "tapped",
     "teachers_used",
     "unfinished",

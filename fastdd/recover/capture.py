@@ -3,8 +3,9 @@
 A step of ResNet-18 launches some 400 kernels, which takes a host longer than a GPU needs for the images of a
 small unit. A graph holds the addresses that its kernels read and write, so whatever changes from step to step
 lies in tensors that stay where they are: the images, the optimizer's moments and count, the learning rate,
-and the step's augmentation. A graph belongs to one unit, one round of it (DELT) and one set of teachers. The
-first step of that kind runs as it is, and so makes all that is made once; the second is captured.
+and the step's augmentation. A graph belongs to one unit, one round of it (DELT), one size of its images
+(FADRM) and one set of teachers. The first step of that kind runs as it is, and so makes all that is made
+once; the second is captured.
 
     step 0    warm-up on a side stream
     step 1    capture on that stream, then replay
@@ -108,19 +109,20 @@ class CapturedSteps:
     ) -> None:
         self.signal, self.variable, self.optimizer, self.capturer = signal, variable, optimizer, capturer
         self.part: Round | None = None
-        self.recordings: dict[Sequence[int], _Recording | None] = {}
+        self.recordings: dict[tuple[torch.Size, Sequence[int]], _Recording | None] = {}
 
     def __call__(self, part: Round, step: int) -> Values:
         if part is not self.part:  # DELT's earlier rounds never return
             self.part, self.recordings = part, {}
         drawn = self.signal.draw(part, step)
-        if drawn.teachers not in self.recordings:
-            self.recordings[drawn.teachers] = None
+        kind = self.variable.free.shape, drawn.teachers
+        if kind not in self.recordings:
+            self.recordings[kind] = None
             return self.capturer.warm_up(lambda: self._work(drawn))
-        recording = self.recordings[drawn.teachers]
+        recording = self.recordings[kind]
         if recording is not None:
             return recording(drawn)
-        recording = self.recordings[drawn.teachers] = self._captured(drawn)
+        recording = self.recordings[kind] = self._captured(drawn)
         return recording.values
 
     def _work(self, drawn: Draw) -> Values:

@@ -2,7 +2,8 @@
 
 What moves is a ``Variable`` (variables.py), such as the pixels of the images. What moves it is a ``Signal``:
 terms through frozen teachers (objective.py), or the matching of synthetic and real images (matching/).
-steps.py says which images and which teachers take part in a step.
+steps.py says which images and which teachers take part in a step, and stages.py where images change their
+size or are blended with real ones.
 
 The random draws are functions of the seed, the step and the images. Inside the loop the host waits for the
 device only every ``log_every`` steps, to read the losses. The last iterate is kept.
@@ -23,12 +24,15 @@ from .capture import CapturedSteps, Capturer, optimizer_for_capture
 from .checkpoint import Checkpoint
 from .objective import Signal, TeacherSignal, Variable
 from .plan import Unit, UnitError
+from .stages import Stage, resized, size_of, stages_of
 from .steps import Round, rounds_of
 from .terms.base import Values
-from .variables import Bounds, variable_of
+from .variables import Bounds, Pixels, variable_of
 
 Losses = list[dict[str, float]]
 """one entry every ``log_every`` steps: the step, and each weighted value as a mean over the unit's batches"""
+RealImages = Callable[[Tensor], Tensor]
+"""images of a unit -> the normalized real images [N, C, H, W], of the data's size, to blend them with"""
 
 
 def cosine(lr: float, step: int, steps: int) -> float:
@@ -48,6 +52,7 @@ def optimize(
     checkpoint: Checkpoint | None = None,
     capturer: Capturer | None = None,
     first_gradient: Tensor | None = None,
+    real: RealImages | None = None,
 ) -> tuple[Tensor, Losses]:
     """Optimize the images of one unit.
 
@@ -63,6 +68,7 @@ def optimize(
         capturer: records a step and repeats it, where ``signal`` is a TeacherSignal; None: each step is run
             as it is.
         first_gradient: [N, C, H, W], added to the gradient of the images at the first step; None: nothing is.
+        real: chooses the real images of a blend anew; None: they are ``images``.
 
     Returns:
         (images, losses): the last iterate, normalized and clipped to valid colors, and the log. A formation
@@ -73,6 +79,7 @@ def optimize(
     """
     variable = variable_of(images, unit, method, bounds)
     optimizer = _optimizer(method, variable.free, capturer)
+    stages = {stage.steps.start: stage for stage in stages_of(method)} if method.stages > 1 else {}
     losses: Losses = []
     signal.start(unit, method.steps)
     done = 0 if checkpoint is None else checkpoint.restore(variable.free, optimizer, signal, losses)
@@ -85,6 +92,9 @@ def optimize(
             if step < done:
                 bar.advance(len(active.unit.rows))
                 continue
+            if step in stages:
+                assert isinstance(variable, Pixels)  # the recipe has no stages of anything else
+                _begin(stages[step], variable, optimizer, method=method, real=real)
             if method.schedule == "cosine":
                 _set_lr(optimizer, cosine(method.lr, step, method.steps))
             if step == 0 and first_gradient is not None:
@@ -103,6 +113,34 @@ def optimize(
             f"images of unit {unit.index} are not finite after step {method.steps - 1}; lower method.lr"
         )
     return variable.result(), losses
+
+
+def _begin(
+    stage: Stage,
+    variable: Pixels,
+    optimizer: torch.optim.Optimizer,
+    *,
+    method: Method,
+    real: RealImages | None,
+) -> None:
+    """Begin a stage: resize the images, blend them with real ones unless it is the first, and let the
+    optimizer start anew."""
+    size, residual = stage.size(size_of(variable.anchors)), method.residual
+    chosen = None
+    if residual is not None and stage.number:
+        chosen = variable.anchors if real is None else real(variable.images().detach())
+    variable.resize(size, antialias=method.antialias)
+    if residual is not None and chosen is not None:
+        variable.blend(resized(chosen, size, antialias=method.antialias), residual.alpha)
+    if residual is None or residual.reset:
+        _renew(optimizer, variable.free)
+
+
+def _renew(optimizer: torch.optim.Optimizer, free: Tensor) -> None:
+    """Let an optimizer move a tensor as a new one does; what it keeps of that tensor stays in its place."""
+    optimizer.param_groups[0]["params"] = [free]
+    for kept in optimizer.state[free].values():
+        kept.zero_()
 
 
 def _take(

@@ -40,6 +40,7 @@ from ..runtime.precision import autocast
 from ..runtime.seeds import generator
 from ..teachers import Taps
 from .plan import Unit
+from .stages import sizes_of_steps
 from .steps import Round, teacher_weights, teachers_of_steps
 from .terms.base import AnyTerm, Shape, Values
 
@@ -53,7 +54,7 @@ class Objective:
         taps: the frozen teacher with taps.
         config: gives the precision, and whether to compile.
         pad: pixels by which images are padded on each side before they are cropped.
-        step: the computation, compiled if ``config.compile`` is true.
+        steps: (H, W) of the images -> the computation, compiled if ``config.compile`` is true.
         memory_format: layout in which images enter the teacher.
     """
 
@@ -61,17 +62,11 @@ class Objective:
     taps: Taps
     config: Recover
     pad: int = 0
-    step: Callable[..., Values] = field(init=False)
+    steps: dict[tuple[int, ...], Callable[..., Values]] = field(init=False, default_factory=dict)
     memory_format: torch.memory_format = field(init=False)
 
     def __post_init__(self) -> None:
         self.memory_format = memory_format(self.taps, next(self.taps.parameters()).device)
-        self.step = self._plain
-        if self.config.compile is True:
-            # torch.compile keeps few graphs for each code object, so each objective gets a code object of its
-            # own.
-            own = FunctionType(Objective._plain.__code__.replace(), globals())
-            self.step = torch.compile(MethodType(own, self), fullgraph=True, dynamic=False)
 
     @property
     def device(self) -> torch.device:
@@ -94,7 +89,16 @@ class Objective:
 
     def __call__(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
         """The values for images [N, C, H, W] after one step's augmentation (an entry of ``draws``)."""
-        return self.step(images, draws, targets)
+        size = tuple(images.shape[2:])
+        if size not in self.steps:
+            self.steps[size] = self._compiled() if self.config.compile is True else self._plain
+        return self.steps[size](images, draws, targets)
+
+    def _compiled(self) -> Callable[..., Values]:
+        # torch.compile keeps few graphs for each code object, so each size of each objective gets a code
+        # object of its own.
+        own = FunctionType(Objective._plain.__code__.replace(), globals())
+        return torch.compile(MethodType(own, self), fullgraph=True, dynamic=False)
 
     def _plain(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
         images = augmented(images, draws, self.pad)
@@ -225,7 +229,7 @@ class TeacherSignal(Signal):
     Args:
         method: gives the augmentation, and which teachers take part.
         objectives: shape of units -> an objective for each teacher.
-        size: (H, W) of an image.
+        size: (H, W) of the data's images.
         seed: the run's seed.
         accuracies: test accuracy of each teacher, 0 to 1, for ``ensemble_weights``; None: not measured.
     """
@@ -243,9 +247,16 @@ class TeacherSignal(Signal):
         self.accuracies = accuracies
 
     def start(self, unit: Unit, steps: int) -> None:
-        drawn = draws(self.method.augment, unit, steps, size=self.size, seed=self.seed)
         ensemble = self.objectives(unit.shape)
-        self.drawn = None if drawn is None else drawn.to(ensemble[0].device)
+        sizes = sizes_of_steps(self.method, self.size)
+        self.drawn: list[Tensor | None] = [None] * steps
+        for size in set(sizes):
+            drawn = draws(self.method.augment, unit, steps, size=size, seed=self.seed)
+            if drawn is not None:
+                drawn = drawn.to(ensemble[0].device)
+                for step in range(steps):
+                    if sizes[step] == size:
+                        self.drawn[step] = drawn[step]
         self.active = teachers_of_steps(self.method, unit, len(ensemble), self.seed)
         self.part: Round | None = None
         self.targets: list[list[object]] = []
@@ -262,7 +273,7 @@ class TeacherSignal(Signal):
                 for number, objective in enumerate(self.ensemble)
             ]
             self.rows = None if part.rows is None else part.rows.to(self.ensemble[0].device)
-        drawn = None if self.drawn is None else self.drawn[step]
+        drawn = self.drawn[step]
         if drawn is not None and self.rows is not None and self.method.augment.per_image:
             drawn = drawn[self.rows]
         return Draw(tuple(self.active[step]), drawn)

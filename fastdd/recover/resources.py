@@ -7,8 +7,9 @@ for each of its numbers. On a CPU a unit of 100 images is as fast as a larger on
 Compiling costs a minute or more for each shape of unit and then saves time on every image. Measured on two
 AVX2 cores with all statistics on, a compiled step takes 0.7 of the plain step's time, about a millisecond
 less for each megabyte that an image's forward pass keeps. So the work is measured in bytes: images x steps x
-bytes kept. It is counted over the whole arm, so that neither the number of processes nor a resumed run
-changes the decision. GPUs were not measured, so ``auto`` compiles nothing there.
+bytes kept, for each shape of unit and size of its images. It is counted over the whole arm, so that neither
+the number of processes nor a resumed run changes the decision. GPUs were not measured, so ``auto`` compiles
+nothing there.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..runtime.memory import free_device_memory, memory_budget
 from ..runtime.precision import autocast
 from ..teachers import Taps
 from .plan import Unit
+from .stages import share_of_work, sizes_of_steps
 from .steps import iterations, rounds_of
 
 GPU_SHARE = 0.7
@@ -112,5 +114,7 @@ def compiles(
     if device.type != "cpu" or not has_compiler():
         return False
     shapes = {part.unit.shape for unit in units for part in rounds_of(method, unit)}
-    work = sum(iterations(method, unit) for unit in units) / max(1, len(shapes))
+    graphs = len(shapes) * len(set(sizes_of_steps(method, shape[1:])))
+    images = share_of_work(method, shape[1:]) * sum(iterations(method, unit) for unit in units)
+    work = images / max(1, graphs)
     return work * bytes_per_image(taps[0], shape, config.precision) > BYTES_WORTH_COMPILING * len(taps)

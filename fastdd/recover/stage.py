@@ -27,6 +27,7 @@ from ..config import Formation, Method, Precision, Recover
 from ..distilled.images import save_images, stored_files
 from ..distilled.tiles import collage
 from ..errors import InputError
+from ..models.build import as_input
 from ..run_folder import RunFolder, UnitLog, UnitPlan, read, write
 from ..runtime.console import counted
 from ..runtime.distributed import barrier, claims, is_main, say_once
@@ -34,6 +35,7 @@ from ..runtime.precision import float32_products, is_bf16
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
+from .anchors import NearestImages
 from .capture import Capturer, CUDAGraphs, forbids_capture
 from .checkpoint import Checkpoint, identity
 from .loop import Losses, optimize
@@ -44,6 +46,7 @@ from .plan import ClassSlots, Rows, Unit, UnitError, all_units
 from .resources import STATE_BYTES, bytes_per_image, compiles, images_that_fit
 from .saving import UnitWriter, encoding_threads
 from .shared import Shared
+from .stages import largest_size, resized, sizes_of_steps
 from .steps import iterations, rounds_of
 from .terms.base import Context, Shape, build_terms, tapped
 from .terms.dire import DiRe
@@ -65,6 +68,8 @@ class Recovery:
         shape: (C, H, W) of an image.
         seed: the run's seed, from which all draws are derived.
         matching: builds the signal that matches synthetic and real images; None: the method has none.
+        nearest: builds what chooses the real images anew that a unit is blended with; None: each slot keeps
+            the one that it started from.
         taps: each teacher, frozen, with taps for the method's terms.
         objectives: shape of units -> an objective for each teacher; ``objective`` fills it.
         forbids_capture: what forbids that steps are captured; None: nothing does.
@@ -80,6 +85,7 @@ class Recovery:
     shape: tuple[int, int, int]
     seed: int
     matching: Callable[[], Signal] | None = None
+    nearest: Callable[[Unit], NearestImages] | None = None
     taps: list[Taps] = field(init=False)
     objectives: dict[Shape, list[Objective]] = field(init=False, default_factory=dict)
     forbids_capture: str | None = field(init=False)
@@ -113,9 +119,10 @@ class Recovery:
     def images_that_fit(self, num_classes: int, ipc: int) -> int:
         """Images a unit, where ``recover.unit_images`` is auto, for the memory that is free now."""
         units = all_units(self.method, ipc, num_classes, len(self.teachers), unit_images=1)
-        # A step passes one teacher after another.
-        kept = max(bytes_per_image(taps, self.shape, self.config.precision) for taps in self.taps)
-        each = 2 * kept + STATE_BYTES * math.prod(self.shape)
+        # A step passes one teacher after another, and the images of one stage may be larger than the others'.
+        shape = (self.shape[0], *largest_size(self.method, self.shape[1:]))
+        kept = max(bytes_per_image(taps, shape, self.config.precision) for taps in self.taps)
+        each = 2 * kept + STATE_BYTES * math.prod(shape)
         return images_that_fit(self.device, each, sum(len(unit.rows) for unit in units))
 
     def objective(self, shape: Shape) -> list[Objective]:
@@ -170,7 +177,9 @@ class Recovery:
         unit = all_units(self.method, ipc, num_classes, len(self.teachers), unit_images=1)[-1]
         active = rounds_of(self.method, unit)[0].unit
         for context in self._contexts(active.shape):
-            try_terms(self.method.teacher_terms, context, active, self.config, self.shape)
+            for size in sorted({self.shape[1:], *sizes_of_steps(self.method, self.shape[1:])}):
+                shape = (self.shape[0], *size)
+                try_terms(self.method.teacher_terms, context, active, self.config, shape)
 
     def _contexts(self, shape: Shape) -> list[Context]:
         """What the terms are built for, for each teacher."""
@@ -208,8 +217,23 @@ class Recovery:
                 checkpoint=checkpoint,
                 capturer=None if self.capturer is None else self.capturer(),
                 first_gradient=first_gradient,
+                real=None if self.nearest is None else partial(self._nearest, unit, self.nearest(unit)),
             )
         return teacher.denormalize(images), losses
+
+    def _nearest(self, unit: Unit, nearest: NearestImages, images: Tensor) -> Tensor:
+        """The real images, normalized [N, C, H, W], that are nearest to a unit's images."""
+        size = len(unit.rows) // len(unit.batches)
+        # Batch by batch, so that rounding does not depend on the units.
+        parts = resized(images, self.shape[1:], antialias=self.method.antialias).split(size)
+        with torch.no_grad():
+            found = [self._embedder(as_input(part, self._embedder)).embedding for part in parts]
+        return self.teachers[0].normalize(nearest(torch.cat(found))).to(self.device)
+
+    @cached_property
+    def _embedder(self) -> Taps:
+        """The run's own teacher, of which embeddings alone are recorded."""
+        return Taps(self.teachers[0].network)
 
     @property
     def _products(self) -> Precision:
@@ -231,7 +255,9 @@ class Recovery:
         if self.tiles is not None:
             bounds = self.teachers[0].bounds(images.device)
             images = Tiled(images, bounds, self.tiles).images().detach()
-        drawn = draws(self.method.augment, alone, self.method.steps, size=self.shape[1:], seed=self.seed)
+        size = sizes_of_steps(self.method, self.shape[1:])[0]
+        images = resized(images, size, antialias=self.method.antialias)
+        drawn = draws(self.method.augment, alone, self.method.steps, size=size, seed=self.seed)
         labels = torch.tensor([c for c, _ in alone.rows], device=self.device)
         return images, None if drawn is None else drawn[0].to(self.device), labels
 

@@ -19,6 +19,7 @@ from ..distilled.formation import LowFrequencies
 from ..distilled.tiles import collage, enlarged
 from .objective import Variable
 from .plan import Unit
+from .stages import Size, resized, size_of
 
 Bounds = tuple[Tensor, Tensor]
 """normalized black and white, each [C, 1, 1]"""
@@ -32,17 +33,20 @@ class Pixels:
         bounds: normalized black and white.
         clip: whether images are clipped to valid colors after each step.
         decay: factor of the pull towards the start; 0: there is none.
+
+    Attributes:
+        free: what moves, at the size of the present stage.
+        of_size: ``free`` of each size so far, which captured steps need where it is.
     """
 
     def __init__(self, images: Tensor, bounds: Bounds, clip: bool = True, decay: float = 0.0) -> None:
         self.anchors, self.bounds, self.clip, self.decay = images, bounds, clip, decay
-        self._begin(images)
-
-    def _begin(self, free: Tensor) -> None:
-        """Let ``free`` move, from here."""
-        self.free = free.clone().contiguous(memory_format=torch.channels_last).requires_grad_()
+        self.free = (
+            self._stored(images).clone().contiguous(memory_format=torch.channels_last).requires_grad_()
+        )
         self._project()
         self.start = self.free.detach().clone() if self.decay else None
+        self.of_size = {size_of(self.free): self.free}
 
     def _project(self) -> None:
         """Reduce what moves to what can be stored, at the start and after each step."""
@@ -59,6 +63,28 @@ class Pixels:
         if self.clip:
             self.free.clamp_(*self.bounds)
         self._project()
+
+    @torch.no_grad()
+    def resize(self, size: Size, *, antialias: bool) -> None:
+        """Go on with the images at a size, (H, W) in pixels; those of a formation keep theirs."""
+        if size == size_of(self.free):
+            return
+        images = resized(self.free.detach(), size, antialias=antialias)
+        if size in self.of_size:
+            self.free = self.of_size[size].copy_(images)
+        else:
+            self.free = images.contiguous(memory_format=torch.channels_last).requires_grad_()
+            self.of_size[size] = self.free
+
+    @torch.no_grad()
+    def blend(self, real: Tensor, alpha: float) -> None:
+        """Give what moves the share ``alpha``, and real images [N, C, H, W] of its size the rest."""
+        self.free.mul_(alpha).add_(self._stored(real), alpha=1 - alpha)
+        self._project()
+
+    def _stored(self, images: Tensor) -> Tensor:
+        """What moves, where the images are these."""
+        return images
 
     def result(self) -> Tensor:
         images = self.free.detach()
@@ -95,8 +121,8 @@ class Tiled(Pixels):
         self.formation, self.grey = formation, black + 0.5 * (white - black)
         super().__init__(images, bounds, clip, decay)
 
-    def _begin(self, free: Tensor) -> None:
-        super()._begin(collage(free, self.formation))
+    def _stored(self, images: Tensor) -> Tensor:
+        return collage(images, self.formation)
 
     def images(self, rows: Tensor | None = None) -> Tensor:
         images = enlarged(self.free, self.formation, self.grey)

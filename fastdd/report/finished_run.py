@@ -73,6 +73,10 @@ class FinishedArm:
         if method.candidates is not None:
             start = f"{method.init} of {Path(method.candidates).name}"
         text = f"{start}, {counted(method.steps, 'step')}, lr {method.lr:g}"
+        if method.residual is not None:
+            text += f", blended with real images {counted(method.residual.stages - 1, 'time')}"
+        if method.sizes is not None:
+            text += f", at {', '.join(map(str, method.sizes))} pixels"
         if method.formation is not None:
             how = "as tiles" if method.formation.tiled else "in the pixels"
             text += f", {method.formation.images} images {how} of one"

@@ -213,6 +213,7 @@ def check(
     for arm, method in recipe.arms.items():
         recover.check_ensemble(f"arms.{arm}", method, len(experiment.teachers_of(arm)))
         networks = [experiment.teachers[number].config.network for number in experiment.teachers_of(arm)]
+        recover.check_stages(f"arms.{arm}", method, networks, len(experiment.classes), real.shape)
         forbids = recover.forbids_capture(method, networks, device)
         recover.check_capture(arm, recipe.recover, forbids)
     if experiment.experts is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache, partial
 
+import torch
 from torch import Tensor
 
 from .. import evaluate, recover
-from ..recover import Rows
+from ..recover import NearestImages, Rows, Unit
 from ..runtime.distributed import say_once
 from .matching_checks import smaller_classes
 from .run import Run
@@ -52,7 +53,34 @@ def _recovery(run: Run, arm: str) -> recover.Recovery:
         shape=experiment.real.shape,
         seed=recipe.seed,
         matching=None if experiment.arms[arm].match is None else partial(_matching, run, arm),
+        nearest=_nearest_images(run, arm),
     )
+
+
+def _nearest_images(run: Run, arm: str) -> Callable[[Unit], NearestImages] | None:
+    """What chooses the real images of an arm's blends anew; None: each slot keeps the one it started from."""
+    experiment, recipe, method = run.experiment, run.experiment.recipe, run.experiment.arms[arm]
+    if method.residual is None or method.residual.anchor == "initial":
+        return None
+    train = experiment.real.train
+    return partial(
+        NearestImages,
+        pool=recover.RealPool(run.bank, train.names),
+        decode=recover.decoder(train, recipe.data, experiment.device),
+        starts=_starts(run, arm) if method.residual.anchor == "unused" else None,
+    )
+
+
+def _starts(run: Run, arm: str) -> Callable[[int], Tensor]:
+    """Class -> positions in the training set of what its slots start from, int64 [k, slots]; k may be 0."""
+    experiment, method = run.experiment, run.experiment.arms[arm]
+    slots = _slots(run, arm)
+    if method.init == "noise" or method.candidates is not None:
+        return lambda _: torch.empty(0, slots, dtype=torch.int64)
+    if method.init == "real":
+        positions = experiment.real.choose(slots).view(-1, 1, slots)
+        return lambda c: positions[c]
+    return _chosen(run, arm).starts
 
 
 def _matching(run: Run, arm: str) -> recover.Signal:
@@ -77,28 +105,38 @@ def _matching(run: Run, arm: str) -> recover.Signal:
 
 def _initial_images(run: Run, arm: str) -> Callable[[Rows], Tensor]:
     """What an arm's images start from: rows -> uint8 images [N, C, H, W]. Noise is drawn elsewhere."""
-    experiment, recipe, method = run.experiment, run.experiment.recipe, run.experiment.arms[arm]
-    used = len(experiment.teachers_of(arm))
-    slots = recover.real_slots(method, recipe.ipc, len(experiment.classes), used)
-    images_of = _real_images(run, slots)
-    if method.init not in ("noise", "real"):
-        source = experiment.candidates.get(arm, experiment.real.train)
-        decode = recover.decoder(source, recipe.data, experiment.device)
-        pool: recover.Pool = recover.RealPool(run.bank, source.names)
-        if arm in experiment.candidates:
-            pool = recover.CandidatePool(source, decode, partial(evaluate.embed, run.teacher))
-        images_of = recover.Chosen(
-            method,
-            slots,
-            pool=pool,
-            decode=decode,
-            originals=recover.original_images(source, recipe.data, experiment.device),
-            teacher=run.teacher,
-            size=experiment.real.shape[1:],
-            seed=recipe.seed,
-            folder=run.folder.initial(arm),
-        )
+    method, slots = run.experiment.arms[arm], _slots(run, arm)
+    random = method.init in ("noise", "real")
+    images_of = _real_images(run, slots) if random else _chosen(run, arm)
     return images_of if method.offset is None else recover.repeated(images_of, slots)
+
+
+def _slots(run: Run, arm: str) -> int:
+    """Initial images a class of an arm."""
+    experiment = run.experiment
+    used = len(experiment.teachers_of(arm))
+    return recover.real_slots(experiment.arms[arm], experiment.recipe.ipc, len(experiment.classes), used)
+
+
+def _chosen(run: Run, arm: str) -> recover.Chosen:
+    """The initial images of an arm whose method has a rule that chooses them."""
+    experiment, recipe = run.experiment, run.experiment.recipe
+    source = experiment.candidates.get(arm, experiment.real.train)
+    decode = recover.decoder(source, recipe.data, experiment.device)
+    pool: recover.Pool = recover.RealPool(run.bank, source.names)
+    if arm in experiment.candidates:
+        pool = recover.CandidatePool(source, decode, partial(evaluate.embed, run.teacher))
+    return recover.Chosen(
+        experiment.arms[arm],
+        _slots(run, arm),
+        pool=pool,
+        decode=decode,
+        originals=recover.original_images(source, recipe.data, experiment.device),
+        teacher=run.teacher,
+        size=experiment.real.shape[1:],
+        seed=recipe.seed,
+        folder=run.folder.initial(arm),
+    )
 
 
 def _real_images(run: Run, slots: int) -> Callable[[Rows], Tensor]:

@@ -162,12 +162,17 @@ class Chosen:
                 f"init {kind} needs {counted(self.slots, 'image')} of class "
                 f"{self.teacher.card.classes[c]!r}, which has {len(positions)}; lower ipc"
             )
-        embeddings = self.pool.embeddings(c, kind) if kind in NEEDING_EMBEDDINGS else None
+        embeddings = self.pool.embeddings(c, f"init {kind}") if kind in NEEDING_EMBEDDINGS else None
         seed = derive(self.seed, kind, c)
         ranked = select(
             kind, len(positions), embeddings, c, network=self.teacher.network, count=self.slots, seed=seed
         )
         return positions[ranked][:, None]
+
+    def starts(self, c: int) -> Tensor:
+        """Positions in the pool's data set of the images that a class's slots start from, int64 [k, slots]; a
+        mosaic of RDED has k crops."""
+        return self.choice(c)[:, 0].view(-1, self.slots)
 
 
 def repeated(rows_of: Callable[[Rows], Tensor], slots: int) -> Callable[[Rows], Tensor]:

@@ -25,8 +25,8 @@ class Pool(Protocol):
     def positions(self, c: int) -> Tensor:
         """Positions [n] in their data set of a class's images, int64, ascending."""
 
-    def embeddings(self, c: int, kind: str) -> Tensor:
-        """The teacher's embeddings [n, D] of these images; ``kind`` is the rule, for messages."""
+    def embeddings(self, c: int, who: str) -> Tensor:
+        """The teacher's embeddings [n, D] of these images; ``who`` ranks them, for messages."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RealPool:
             [i for i in range(ends[c], ends[c + 1]) if not skipped or self.names[i] not in skipped]
         )
 
-    def embeddings(self, c: int, kind: str) -> Tensor:
+    def embeddings(self, c: int, who: str) -> Tensor:
         """The embeddings that the bank has.
 
         Raises:
@@ -58,7 +58,7 @@ class RealPool:
         kept, images = self.bank.manifest["embeddings"][c], len(self.positions(c))
         if kept != images:
             raise InputError(
-                f"init {kind} ranks all images of a class, but the bank {self.bank.path} holds {kept} "
+                f"{who} ranks all images of a class, but the bank {self.bank.path} holds {kept} "
                 f"embeddings of the {images} images of {self.bank.classes[c]!r}; build it with "
                 "bank.embeddings=all"
             )
@@ -84,7 +84,7 @@ class CandidatePool:
         first = sum(self.dataset.counts[:c])
         return torch.arange(first, first + self.dataset.counts[c])
 
-    def embeddings(self, c: int, kind: str) -> Tensor:
+    def embeddings(self, c: int, who: str) -> Tensor:
         """The teacher's embeddings of all candidates of a class, on the CPU."""
         parts = self.positions(c).split(CHUNK)
         return torch.cat([self.embed(self.decode(part, 1)).float().cpu() for part in parts])

@@ -145,6 +145,7 @@ class Term(ABC, Generic[C, T]):
             of their names; the rounding of all images depends on it.
         excludes: name of a term that cannot be combined with it -> the reason.
         waits: whether the host waits for the GPU in its call; a step that waits cannot be a CUDA graph.
+        one_size: whether its targets hold for images of one size alone, which excludes ``method.sizes``.
     """
 
     configuration: ClassVar[type[Config]]
@@ -152,6 +153,7 @@ class Term(ABC, Generic[C, T]):
     position: ClassVar[int] = 100
     excludes: ClassVar[Mapping[str, str]] = {}
     waits: ClassVar[bool] = False
+    one_size: ClassVar[bool] = False
 
     def __init__(self, config: C, context: Context) -> None:
         self.config, self.context, self.shape = config, context, context.shape

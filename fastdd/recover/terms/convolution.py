@@ -95,6 +95,7 @@ class ConvolutionTerm(Term[Convolution, Targets]):
     labels: ClassVar = {"bn": "BatchNorm statistics", "conv": "convolution statistics"}
     position = 50
     excludes: ClassVar = {"bn": "conv matches the BatchNorm layers too"}
+    one_size = True
 
     def __init__(self, config: Convolution, context: Context) -> None:
         super().__init__(config, context)

@@ -1,0 +1,137 @@
+"""Stages of the steps: each has its size of the images and begins with a blend with real images (FADRM).
+
+FADRM (Cui et al., NeurIPS 2025) divides T steps into R stages. Where stage r + 1 begins, the images x that
+stage r left and real images P, one for each slot, give what it starts from:
+
+    x <- alpha B(x) + (1 - alpha) B(P)        B: bilinear to the side s_(r+1) of the stage, not antialiased
+
+The optimizer then starts anew, and the learning rate goes on over all steps. No blend follows the last stage.
+With alpha = 1/2 and R = 4 images that do not move would be 7/8 real at the start of the last stage.
+
+P are the images that the slots started from or, as RETA proposes (2602.24144), chosen anew at each blend
+(anchors.py). A step at side s takes (s / S)^2 of the multiplications of a step at side S, since teachers are
+convolutions up to their pooling; targets of terms remain those of images of side S. The draws of a step are
+made of the same random numbers at any size, so methods that differ in their sizes alone see about the same
+crops. A roll is in pixels at any size, as released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..config import Method
+from ..errors import InputError
+from ..models.outline import SIDES, takes
+from .terms.base import term_class
+
+Size = tuple[int, int]
+"""(H, W) in pixels"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Consecutive steps at one size of the images.
+
+    Attributes:
+        number: 0 for the first.
+        steps: 0-based numbers of the steps.
+        side: side of the images in pixels; None: the size of the data.
+    """
+
+    number: int
+    steps: range
+    side: int | None
+
+    def size(self, full: Size) -> Size:
+        """(H, W) of the images, where those of the data have (H, W) ``full``."""
+        return full if self.side is None else (self.side, self.side)
+
+
+def stages_of(method: Method) -> list[Stage]:
+    """The stages of a method in order; a method without any has one."""
+    ends = method.stage_ends
+    sides = [None] * method.stages if method.sizes is None else method.sizes
+    return [Stage(r, range(ends[r], ends[r + 1]), side) for r, side in enumerate(sides)]
+
+
+def sizes_of_steps(method: Method, full: Size) -> list[Size]:
+    """(H, W) of the images at each step.
+
+    Args:
+        full: (H, W) of the data's images.
+    """
+    return [stage.size(full) for stage in stages_of(method) for _ in stage.steps]
+
+
+def largest_size(method: Method, full: Size) -> Size:
+    """(H, W) of the images in the stage where they are largest."""
+    return max(stage.size(full) for stage in stages_of(method))
+
+
+def share_of_work(method: Method, full: Size) -> float:
+    """Multiplications of all steps, as a share of those of as many steps at full size."""
+    if not method.steps:
+        return 1.0
+    height, width = full
+    return sum(h * w for h, w in sizes_of_steps(method, full)) / (method.steps * height * width)
+
+
+def size_of(images: Tensor) -> Size:
+    """(H, W) of images [N, C, H, W]."""
+    return images.shape[2], images.shape[3]
+
+
+def resized(images: Tensor, size: Size, *, antialias: bool = False) -> Tensor:
+    """Images [N, C, H, W] at another size, bilinear without aligned corners; of that size they stay the same.
+
+    Args:
+        antialias: whether images are smoothed before they are made smaller.
+    """
+    if size_of(images) == size:
+        return images
+    return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def check_stages(
+    key: str, method: Method, networks: Sequence[str], num_classes: int, shape: tuple[int, int, int]
+) -> None:
+    """Refuse sizes that do not end at that of the data, or that a term or a teacher cannot take.
+
+    Args:
+        key: the recipe's key of the method, such as ``arms.fadrm``.
+        networks: names of the networks of its teachers.
+        num_classes: classes of the data.
+        shape: (C, H, W) of the data's images.
+
+    Raises:
+        InputError: the first size or term that does not fit.
+    """
+    if method.sizes is None:
+        return
+    channels, height, width = shape
+    if height != width or method.sizes[-1] != height:
+        raise InputError(
+            f"{key}.sizes ends with {method.sizes[-1]}, but the images are {height} x {width} pixels; "
+            + (f"let it end with {height}" if height == width else "set sizes to null, which is for squares")
+        )
+    if not method.changes_size:
+        return
+    for name in method.terms:
+        if term_class(name).one_size:
+            raise InputError(
+                f"{key}.sizes changes the size of the images, but terms.{name} is for images of one size; "
+                "set one of them to null"
+            )
+    for network in dict.fromkeys(networks):
+        for side in sorted(set(method.sizes)):
+            if takes(network, num_classes, (channels, side, side)):
+                continue
+            fits = [s for s in SIDES if side < s <= height and takes(network, num_classes, (channels, s, s))]
+            raise InputError(
+                f"{key}.sizes has {side}, but the teacher {network} cannot take images of "
+                f"{side} x {side} pixels; give sizes of {fits[0] if fits else height} or more"
+            )

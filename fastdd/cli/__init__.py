@@ -15,6 +15,7 @@ from ..errors import InputError, refusals_explained
 from ..runtime.console import print_all_letters
 from ..version import __version__
 from . import (
+    check,
     data,
     evaluate,
     export,
@@ -40,6 +41,7 @@ COMMANDS = (
     evaluate,
     robust,
     metrics,
+    check,
     recipes,
     show,
     data,

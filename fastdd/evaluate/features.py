@@ -7,6 +7,7 @@ images are streamed.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -69,14 +70,20 @@ class Extractor:
             ) from error
 
     def of_dataset(
-        self, dataset: Dataset, size: tuple[int, int], resize: int | None = None, on_error: OnError = "fail"
+        self,
+        dataset: Dataset,
+        size: tuple[int, int],
+        resize: int | None = None,
+        on_error: OnError = "fail",
+        *,
+        indices: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Embed a data set in class order: float32 [N, D] and labels int64 [N], on the network's device.
 
         Args:
             dataset: the data set.
             size: (H, W) of the images in pixels.
-            resize, on_error: as for open_loader.
+            resize, on_error, indices: as for open_loader.
 
         Raises:
             InputError: an image cannot be read, or the network cannot take images of this size.
@@ -89,9 +96,10 @@ class Extractor:
             self.channels,
             resize=resize,
             on_error=on_error,
+            indices=indices,
             backend="torchvision",
         )
-        with progress(f"embed {dataset.split}", len(dataset)) as bar:
+        with progress(f"embed {dataset.split}", len(dataset if indices is None else indices)) as bar:
             for batch in batches:
                 if len(batch.images):
                     rows.append(self(batch.images))

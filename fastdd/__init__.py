@@ -120,11 +120,11 @@ def run(
             require_known_root(data_root(str(recipe), overrides))  # before torch is imported
         found = resolve_all(str(recipe), overrides, add, arms)
         say_once(found.note)
-        resolved = found.recipe
+        resolved, reduced = found.recipe, found.reduced
     elif overrides or add or arms:
         raise InputError("overrides, add and arms need a recipe by name or file; a Recipe object is complete")
     else:
-        resolved = recipe
+        resolved, reduced = recipe, {}
     from .runs.given_networks import with_given_networks
     from .runs.pipeline import run as run_pipeline
 
@@ -134,7 +134,7 @@ def run(
         resolved = with_datasets(resolved, data)
     resolved = with_given_networks(resolved, teacher, student)
     folder = Path(out or f"runs/{resolved.name}")
-    return run_pipeline(resolved, folder, fresh=fresh, until=until, part=part)
+    return run_pipeline(resolved, folder, fresh=fresh, until=until, part=part, reduced=reduced)
 
 
 def register_method(name: str, declaration: Declaration | Patch) -> None:

@@ -141,9 +141,11 @@ def test_ours_beside_theirs() -> None:
     assert len(rows) == len(compared.rows) == 9
 
 
-def test_a_run_shows_a_papers_numbers_and_their_difference(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_run_shows_a_papers_numbers_and_their_difference_and_reduced_arms(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    less = "2 of the method's 1,000 steps"
+    monkeypatch.setattr("fastdd.recipes.resolve.reduced_arms", lambda *_: {"sre2l": less})
     recipe = tmp_path / "trial.yaml"
     recipe.write_text(
         TRIAL
@@ -168,6 +170,12 @@ published:
     page = (out / "report.html").read_text()
     assert "&lt;Paper&gt; &amp; Co., Table 1" in page
     assert "Beside the paper" in page
+    assert metrics["arms"]["sre2l"]["reduced"] == less
+    assert "reduced" not in metrics["arms"]["random"]
+    assert "SRe2L (reduced)" in shown
+    assert f"reduced, no results of their methods: SRe2L: {less}" in shown
+    assert f"reduced: {less.replace(chr(39), '&#39;')}" in page
+    assert "no result of the method" in page
     # the saved recipe says the same again
     assert (
         resolve(str(out / "recipe.yaml")).recipe.published

@@ -140,7 +140,7 @@ def test_a_recipe_without_a_sweep_is_saved_as_before() -> None:
         (["method.steps=1,few"], r"arms\.deda\.steps: input should be a valid integer.*'few'"),
         (["ipc=1,0"], "ipc: input should be greater than or equal to 1, got 0"),
         (["lr=1"], "'lr' is ambiguous"),
-        (["sweep.keys=a"], "unknown key 'sweep.keys'"),
+        (["sweep.keys=a"], "'sweep.keys' is of the section sweep, which no override changes"),
         (
             [f"method.steps={','.join(map(str, range(40)))}", f"seed={','.join(map(str, range(26)))}"],
             "the grid has 1040 points, at most 1000",

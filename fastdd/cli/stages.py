@@ -32,6 +32,8 @@ DIVERGED = "lower their learning rate (student.lr), or warm up for longer (stude
 """what to do where students diverged"""
 FEATURES = ("coverage, CLIP", "Vendi, CLIP", "cosine, CLIP")
 """headings of the diversity in the features that ``metrics.features`` names"""
+REDUCED = "reduced"
+"""mark of an arm that has less than its method declares"""
 PARTS = {"bank": "classes", "recover": "units"}
 
 
@@ -196,6 +198,12 @@ def print_result(result: RunResult) -> None:
     for name, protocol in {"": metrics.protocol, **metrics.students}.items():
         of = f" of {name}" if name else ""
         say(f"protocol{of} {protocol.hash}: {protocol.text}; {counted(protocol.seeds, 'seed')}")
+    by_text: dict[str, list[str]] = {}
+    for arm in metrics.arms.values():
+        if arm.reduced is not None:
+            by_text.setdefault(arm.reduced, []).append(arm.title)
+    for text, titles in by_text.items():
+        say(f"{REDUCED}, no results of their methods: {', '.join(titles)}: {text}")
     counts = [(arm.title, arm.seen) for arm in metrics.arms.values()]
     if unlike := [f"{title} {count}" for title, count in counts if count != metrics.ipc]:
         say(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
@@ -265,7 +273,7 @@ def _print_arms(result: RunResult) -> None:
     rows = Table(*names, box=None, header_style="bold")
     for name, arm in metrics.arms.items():
         rows.add_row(
-            arm.title,
+            arm.title if arm.reduced is None else f"{arm.title} ({REDUCED})",
             *(column.get(name, "-") for column in accuracies.values()),
             f"{arm.coverage:.3f}",
             f"{arm.vendi:.2f}",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import TypeAlias, cast
 
@@ -56,11 +56,13 @@ class GridRun:
         folder: name of its folder in the sweep's folder; empty where the sweep is one run.
         at: values of the keys of the run, such as ``ipc``, that the grid varies.
         recipe: the whole recipe, with an arm for each point of the method's keys.
+        reduced: what its arms have less of than their methods declare, by arm.
     """
 
     folder: str
     at: Values
     recipe: Recipe
+    reduced: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ def expand(
         folder = folder_name(at, short_keys(at))
         if any(run.folder == folder for run in runs):
             raise InputError(f"the grid has {folder} twice; give each value once")
-        runs.append(GridRun(folder, at, _joined(recipe, resolved, len(given))))
+        joined, reduced = _joined(recipe, resolved, len(given))
+        runs.append(GridRun(folder, at, joined, reduced))
     return Grid(_keys(addresses), tuple(runs))
 
 
@@ -218,8 +221,9 @@ def _require_effect(
             raise InputError(f"{text} has no effect, since --grid {axis.key} sets it; leave one of them out")
 
 
-def _joined(name: str, points: Sequence[Resolved], given: int) -> Recipe:
-    """One recipe with the arms of all points, in the recipe's order of arms.
+def _joined(name: str, points: Sequence[Resolved], given: int) -> tuple[Recipe, dict[str, str]]:
+    """One recipe with the arms of all points, in the recipe's order of arms, and what they have less of than
+    their methods.
 
     Args:
         name: the recipe that is swept, for messages.
@@ -230,6 +234,7 @@ def _joined(name: str, points: Sequence[Resolved], given: int) -> Recipe:
     names = short_keys(keys)
     arms: dict[str, dict[str, Method]] = {arm: {} for arm in points[0].recipe.arms}
     places: dict[str, Point] = {}
+    reduced: dict[str, str] = {}
     for resolved in points:
         titles = arm_titles(resolved.recipe.arms)
         addresses = [address for found in resolved.addresses[given:] for address in found]
@@ -242,8 +247,10 @@ def _joined(name: str, points: Sequence[Resolved], given: int) -> Recipe:
                 made = method.model_copy(update={"title": f"{titles[arm]}, {point_text(at, names)}"})
             if arms[arm].setdefault(key, made) != made:
                 raise InputError(f"two points of the grid would both be called {key}; sweep them one by one")
+            if arm in resolved.reduced:
+                reduced[key] = resolved.reduced[arm]
     methods = {key: method for made in arms.values() for key, method in made.items()}
     plain = as_plain(points[0].recipe)
     plain["arms"] = {key: method.model_dump(mode="json") for key, method in methods.items()}
     plain["sweep"] = Sweep(keys=keys, points=places).model_dump(mode="json")
-    return validated(Recipe, plain, f"the sweep of {name}")
+    return validated(Recipe, plain, f"the sweep of {name}"), reduced

@@ -14,8 +14,8 @@ overrides.py says how a key may be written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from .arms import add_to_all, arm_values, of_arms, with_declared_committees, wit
 from .overrides import Address, Override, parse_overrides, set_value, texts_of, values_outside_arms
 from .presets import Document, data_set, read, recipe_names
 from .published import printed_arms, with_published
+from .reduced import reduced_arms
 from .students import protocol_of_methods, student_over, with_one_length, with_protocol, with_students
 
 
@@ -42,12 +43,14 @@ class Resolved:
         addresses: for each override, the addresses of the values that it set.
         note: lines on the students' protocol and on a paper's numbers that whoever runs the recipe should
             know; empty: there are none.
+        reduced: what arms have less of than their methods declare, see ``reduced_arms``.
     """
 
     recipe: Recipe
     leaves: dict[str, Leaf]
     addresses: tuple[tuple[Address, ...], ...] = ()
     note: str = ""
+    reduced: Mapping[str, str] = field(default_factory=dict)
 
 
 class Row(NamedTuple):
@@ -121,7 +124,8 @@ def resolve(
             "measures; without it they stand in no table"
         )
     notes = "\n".join(text for text in (note, unprinted, unmeasured) if text)
-    return Resolved(recipe, dict(leaves(tree)), tuple(addresses), notes)
+    reduced = reduced_arms(recipe, document)
+    return Resolved(recipe, dict(leaves(tree)), tuple(addresses), notes, reduced)
 
 
 def table(resolved: Resolved) -> list[Row]:

@@ -169,6 +169,9 @@ class ArmResult(Record):
     title: str
     seen: int
     """images a class that students see"""
+    reduced: str | None = None
+    """what the arm has less of than its method declares, so that it is no result of the method, such as ``400
+    of the method's 4,000 steps``; absent: nothing, or the method declares nothing for these images"""
     images: str | None = None
     """fingerprint of the files of its images; absent: an earlier version measured it"""
     last: tuple[float | None, ...]

@@ -137,6 +137,7 @@ def _arms(run: Run) -> dict[str, ArmResult]:
             own = {"title": method.title, "seen": seen, "images": run.image_fingerprints[arm]}
             own |= {**arm_accuracies(run, arm), **asdict(diversity), **further_accuracies(run, arm)}
             own |= {"features": others[arm]} if arm in others else {}
+            own |= {"reduced": run.reduced[arm]} if arm in run.reduced else {}
             own["shipped"] = shipped(run, arm)
             arms[arm] = ArmResult.model_validate(own)
         work.images = len(real)

@@ -6,7 +6,7 @@ that was killed continues where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,11 +150,13 @@ def run(
     until: str = "report",
     part: range | None = None,
     earlier: Sequence[Path] = (),
+    reduced: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Run a recipe into a folder; the arguments and errors are those of ``fastdd.run``.
 
     Args:
         earlier: folders of finished runs of the same sweep, as ``Run`` has them.
+        reduced: what arms have less of than their methods, as ``Run`` has it; None: nothing is known.
     """
     names = [stage.name for stage in STAGES]
     if until not in names:
@@ -163,11 +165,26 @@ def run(
     if part is not None and last.do_part is None:
         raise InputError(f"a part is one of the bank's classes or recover's units; until is {until!r}")
     with seeded(recipe.seed):
-        return _run(recipe, out, fresh=fresh, last=last, part=part, earlier=tuple(map(RunFolder, earlier)))
+        return _run(
+            recipe,
+            out,
+            fresh=fresh,
+            last=last,
+            part=part,
+            earlier=tuple(map(RunFolder, earlier)),
+            reduced=reduced or {},
+        )
 
 
 def _run(
-    recipe: Recipe, out: Path, *, fresh: bool, last: Stage, part: range | None, earlier: Sequence[RunFolder]
+    recipe: Recipe,
+    out: Path,
+    *,
+    fresh: bool,
+    last: Stage,
+    part: range | None,
+    earlier: Sequence[RunFolder],
+    reduced: Mapping[str, str],
 ) -> RunResult:
     """Check a recipe, and do its stages up to ``last``."""
     until = last.name
@@ -184,7 +201,7 @@ def _run(
         units=part if until == "recover" else None,
     )
     with at_work(out, command, shared=shared) if is_main() else nullcontext():
-        work = Run(experiment, begin(experiment, out, fresh=fresh, shared=shared), earlier)
+        work = Run(experiment, begin(experiment, out, fresh=fresh, shared=shared), earlier, reduced)
         for stage in STAGES[: STAGES.index(last) + 1]:
             if stage.alone and not is_main():
                 continue

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from torch import Tensor
@@ -29,11 +29,13 @@ class Run:
         session: the open run folder.
         earlier: folders of finished runs of the same sweep, whose teachers and banks are taken over where
             they are what this run would make.
+        reduced: what arms have less of than their methods declare, such as steps, by arm.
     """
 
     experiment: Experiment
     session: Session
     earlier: Sequence[RunFolder] = ()
+    reduced: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> RunFolder:

@@ -101,7 +101,7 @@ def sweep(
         for number, (run, place) in enumerate(zip(expanded.runs, folders, strict=True), 1):
             if run.folder and is_main():
                 print(f"sweep: run {number} of {len(folders)}, {run.folder}", file=sys.stderr)
-            run_pipeline(run.recipe, place, earlier=folders[: number - 1])
+            run_pipeline(run.recipe, place, earlier=folders[: number - 1], reduced=run.reduced)
         barrier()  # the main process has written all results
         results = _results(expanded, [read(RunFolder(place).metrics, Metrics) for place in folders])
         if results.evaluated_on == "validation":

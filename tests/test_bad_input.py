@@ -152,7 +152,8 @@ def test_a_folder_of_another_recipe(finished: Path, tmp_path: Path) -> None:
     (out / "notes.txt").write_text("mine")
     fastdd.run(tiny, out, ["ipc=3"], fresh=True, until="squeeze")
     assert yaml.safe_load((out / "recipe.yaml").read_text())["ipc"] == 3
-    made = {"recipe.yaml", "manifest.json", "log.jsonl", "data.json", "squeeze.json", "teacher.safetensors"}
+    made = {"recipe.yaml", "manifest.json", "log.jsonl", "data.json", "squeeze.json"}
+    made |= {"teacher.safetensors", "scores.safetensors"}
     assert set(content(out)) == {*made, "notes.txt"}
 
 

@@ -59,6 +59,7 @@ def test_the_run_folder(finished: Path) -> None:
         "teacher.safetensors",
         "data.json",
         "squeeze.json",
+        "scores.safetensors",
         "embeddings.safetensors",
         "bank/manifest.json",
         "bank/classes-00000-00009.safetensors",

@@ -65,7 +65,14 @@ def held(count: int, seed: int | None = 0, batch: int = 50) -> passes.ResidentPa
 def train(config: TeacherConfig, count: int, seed: int = 3, checkpoint: Path | None = None) -> Squeezed:
     test = held(count, None)
     return squeeze(
-        config, CLASSES, held(count, batch=config.batch), test, seed=seed, device=CPU, checkpoint=checkpoint
+        config,
+        CLASSES,
+        held(count, batch=config.batch),
+        test,
+        seed=seed,
+        device=CPU,
+        checkpoint=checkpoint,
+        scored=count,
     )
 
 
@@ -218,7 +225,9 @@ def test_a_bad_teacher_is_refused_and_kept(tmp_path: Path) -> None:
 # -- passes ---------------------------------------------------------------------------------------
 
 
-def both(monkeypatch: pytest.MonkeyPatch, pets: Path, **options: Any) -> list[list[tuple[Tensor, Tensor]]]:
+def both(
+    monkeypatch: pytest.MonkeyPatch, pets: Path, **options: Any
+) -> list[list[tuple[Tensor, Tensor, Tensor]]]:
     """Two epochs from memory, and decoded."""
     found = []
     for budget, kind in ((10**9, passes.ResidentPasses), (0, passes.DecodedPasses)):
@@ -236,10 +245,11 @@ def test_memory_does_not_change_the_batches(
     pets: Path, monkeypatch: pytest.MonkeyPatch, seed: int | None
 ) -> None:
     one, two = both(monkeypatch, pets, seed=seed)
-    assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(one, two, strict=True))
+    for a, b in zip(one, two, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     count = 16 if seed is None else 15  # full batches only, where they are shuffled
     whole = pixels(open_dataset(str(pets), "train"), (6, 6))
-    seen = torch.cat([labels for _, labels in two])
+    seen = torch.cat([labels for _, labels, _ in two])
     assert len(seen) == 2 * count
     if seed is None:
         assert seen.tolist() == 2 * (8 * [0] + 8 * [1])
@@ -252,7 +262,7 @@ def test_windows_are_cut_anew_each_epoch(pets: Path) -> None:
     data, size = open_dataset(str(pets), "train"), Data()
     opened = open_passes(data, size, 4, CPU, seed=1, crop=Crop((0.2, 0.5)))
     assert isinstance(opened, passes.DecodedPasses)
-    first, second, again = (torch.cat([x.flatten(1) for x, _ in opened.epoch(e)]) for e in (0, 1, 0))
+    first, second, again = (torch.cat([x.flatten(1) for x, *_ in opened.epoch(e)]) for e in (0, 1, 0))
     assert torch.equal(first, again)
     assert not torch.equal(first.sort(0)[0], second.sort(0)[0])
 
@@ -330,7 +340,7 @@ class Stopping(passes.ResidentPasses):
 
     last = 0
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         for index, batch in enumerate(super().epoch(epoch)):
             if (epoch, index) == (self.last, 2):
                 raise Stopped
@@ -344,12 +354,16 @@ def test_a_stopped_training_ends_the_same(tmp_path: Path, ema: float) -> None:
     stopping, test = Stopping(held(300).images, 50, 0), held(300, None)
     for stopping.last in (0, 1, 3):
         with pytest.raises(Stopped):
-            squeeze(config, CLASSES, stopping, test, seed=3, device=CPU, checkpoint=path)
+            squeeze(config, CLASSES, stopping, test, seed=3, device=CPU, checkpoint=path, scored=300)
         assert path.is_file() == (stopping.last > 0)
     found = train(config, 300, checkpoint=path)
     assert found.images == 300
     assert found.curve == expected.curve
     assert same(found.teacher.network, expected.teacher.network)
+    assert found.scores is not None
+    assert expected.scores is not None
+    for name, noted in expected.scores.fields.items():
+        assert torch.equal(found.scores.fields[name], noted), name
     finished = train(config, 300, checkpoint=path)
     assert finished.images == 0
     assert same(finished.teacher.network, expected.teacher.network)

@@ -26,6 +26,7 @@ from . import (
     recipes,
     report,
     robust,
+    score,
     show,
     stages,
     status,
@@ -34,6 +35,7 @@ from . import (
 
 COMMANDS = (
     stages,
+    score,
     sweep,
     status,
     report,

@@ -21,7 +21,20 @@ from .matching import (
     Siamese,
     TrajectoryMatch,
 )
-from .method import RDED, Augment, BatchSize, EarlyLate, Formation, Method, Offset, Perturb, Residual, Save
+from .method import (
+    BY_EMBEDDING,
+    BY_SCORE,
+    RDED,
+    Augment,
+    BatchSize,
+    EarlyLate,
+    Formation,
+    Method,
+    Offset,
+    Perturb,
+    Residual,
+    Save,
+)
 from .published import Published
 from .recipe import Bank, Metrics, Recipe, Recover, as_plain
 from .student import RandAugment, Student, TemperatureSchedule
@@ -29,6 +42,8 @@ from .sweep import Point, Sweep
 from .terms import Terms
 
 __all__ = [
+    "BY_EMBEDDING",
+    "BY_SCORE",
     "CONTROL",
     "FULL",
     "RANDOM_REAL",

@@ -105,6 +105,9 @@ class Teacher(Config):
     """arithmetic of squeeze; statistics and embeddings are always taken in fp32"""
     minimum_accuracy: Probability = 0.0
     """test accuracy below which squeeze fails: a bad teacher spoils everything after it"""
+    scores: Text | None = None
+    """file of `fastdd score`, or scores.safetensors of a run that trained a teacher, for arms that rank real
+    images by how hard they were to learn; null: what this run's squeeze notes"""
     snapshots: tuple[Count, ...] = ()
     """epochs, rising, after which squeeze keeps the embeddings of some real images for a figure"""
 

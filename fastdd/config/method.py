@@ -36,11 +36,18 @@ Init = Literal[
     "herding",
     "kcenter",
     "moderate",
+    "grand",
+    "el2n",
+    "forgetting",
+    "aum",
+    "ccs",
     "rded",
 ]
 """what images start from; all but noise and real are chosen by recover/init/"""
-BY_EMBEDDING = ("confident", "medium", "kmeans", "herding", "kcenter", "moderate")
+BY_EMBEDDING = ("confident", "medium", "kmeans", "herding", "kcenter", "moderate", "grand")
 """rules that look at the embeddings of all images of a class"""
+BY_SCORE = ("el2n", "forgetting", "aum", "ccs")
+"""rules that look at how hard each image was to learn (teachers/image_scores.py)"""
 
 
 class BatchSize(Config):
@@ -233,9 +240,10 @@ class Method(Config):
     """name in figures; empty: the arm's name"""
     init: Init = "noise"
     """what images start from. noise: N(0, 1); real: a random choice of real images; confident, medium,
-    kmeans, herding, kcenter and moderate: real images chosen by recover/init/selection.py; rded: tiles of
-    crops of real images; random, first: a seeded choice of ``candidates``, or the first of them by name.
-    PATH: short for init random with candidates PATH"""
+    kmeans, herding, kcenter, moderate, grand, el2n, forgetting, aum and ccs: real images chosen by
+    recover/init/selection.py, the last four by scores of a training (``fastdd score``); rded: tiles of crops
+    of real images; random, first: a seeded choice of ``candidates``, or the first of them by name. PATH:
+    short for init random with candidates PATH"""
     candidates: Text | None = None
     """folder, archive or Parquet file of labelled images, such as a generator's, from which ``init`` chooses
     in place of the real ones; null: there are none"""
@@ -345,6 +353,11 @@ class Method(Config):
             raise ValueError(
                 f"init {self.init} chooses among candidates, of which there are none; give candidates, or "
                 "set init to real"
+            )
+        if self.candidates is not None and self.init in BY_SCORE:
+            raise ValueError(
+                f"init {self.init} ranks by scores of a training, which candidates have not; set init to "
+                "kmeans or another rule"
             )
         if self.candidates is not None and self.init in ("noise", "real"):
             raise ValueError(

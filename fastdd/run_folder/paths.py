@@ -6,6 +6,7 @@
     teacher.safetensors              the teacher; squeeze.json says how it learned
     snapshots.safetensors            embeddings of real images after the epochs in teacher.snapshots;
                                      squeeze.html shows them
+    scores.safetensors               how hard each real image was while squeeze trained the teacher
     bank/                            statistics of the real images (bank/store.py)
     experts/                         weights of networks after each epoch (experts/store.py), where an arm
                                      follows them
@@ -135,6 +136,11 @@ class RunFolder:
         return self.path / f"{_with_name('snapshots', teacher)}.safetensors"
 
     @property
+    def scores(self) -> Path:
+        """How hard each training image was for the run's own teacher (teachers/image_scores.py)."""
+        return self.path / "scores.safetensors"
+
+    @property
     def squeeze_page(self) -> Path:
         """The page of the snapshots of all teachers."""
         return self.path / "squeeze.html"
@@ -247,6 +253,7 @@ class RunFolder:
         ]
         found += [
             self.squeeze_page,
+            self.scores,
             self.data,
             self.embeddings,
             self.metrics,

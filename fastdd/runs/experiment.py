@@ -13,6 +13,7 @@ from torch import nn
 
 from .. import evaluate, labels, recover
 from ..config import (
+    BY_SCORE,
     CONTROL,
     RANDOM_REAL,
     Bank,
@@ -35,10 +36,11 @@ from ..evaluate.full_set import FullSet
 from ..models.build import structure
 from ..models.outline import network_for, outline
 from ..protocols import SettledStudent, settle_student
-from ..run_folder import check_folder
+from ..run_folder import RunFolder, check_folder
 from ..runtime.console import counted
 from ..runtime.devices import device_of
 from ..runtime.precision import on_device
+from ..teachers import ImageScores, read_scores
 from .matching_checks import check_matching
 from .run_experts import RunExperts
 from .run_teacher import RunTeacher
@@ -106,6 +108,18 @@ class Experiment:
             for arm, method in self.recipe.arms.items()
             if method.candidates is not None
         }
+
+    def scores(self, run: RunFolder) -> ImageScores:
+        """How hard each training image was to learn: the scores that the recipe names, else those that
+        squeeze noted in the run folder.
+
+        Raises:
+            InputError: there are none, or they are of other images.
+        """
+        given, train = self.recipe.teacher.scores, self.real.train
+        remedy = f"make them with `fastdd score {self.recipe.name}` and give teacher.scores=FILE"
+        path = run.scores if given is None else Path(given)
+        return read_scores(path, len(train), train.fingerprint, remedy)
 
     def teachers_of(self, arm: str) -> tuple[int, ...]:
         """The numbers, in ``teachers``, of those that an arm's method uses; the first is the run's own."""
@@ -218,6 +232,7 @@ def check(
         recover.check_capture(arm, recipe.recover, forbids)
     if experiment.experts is not None:
         experiment.experts.check(out, fresh)
+    _check_scores(experiment, out, fresh=fresh)
     for arm in experiment.candidates:
         _check_candidates(experiment, arm, out, fresh=fresh)
     _check_students(experiment)
@@ -236,6 +251,22 @@ def check(
     experiment.full_set_left_out()  # raises where it was asked for and does not fit
     check_folder(out, recipe, fresh=fresh)
     return experiment
+
+
+def _check_scores(experiment: Experiment, out: Path, *, fresh: bool) -> None:
+    """Refuse arms that rank by scores where there will be none."""
+    recipe = experiment.recipe
+    ranked = [arm for arm, method in recipe.arms.items() if method.init in BY_SCORE]
+    if not ranked:
+        return
+    if recipe.teacher.scores is not None:
+        experiment.scores(RunFolder(out))  # raises where they do not fit
+    elif not experiment.teachers[0].is_trained:
+        raise InputError(
+            f"arms.{ranked[0]}.init {recipe.arms[ranked[0]].init} ranks real images by how hard they were in "
+            f"a training, but the teacher is given; make scores with `fastdd score {recipe.name}`, with the "
+            "overrides of this run, and give teacher.scores=FILE"
+        )
 
 
 def _check_candidates(experiment: Experiment, arm: str, out: Path, *, fresh: bool) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import evaluate, recover
+from ..config import BY_SCORE
 from ..recover import NearestImages, Rows, Unit
 from ..runtime.distributed import say_once
 from .matching_checks import smaller_classes
@@ -123,7 +124,8 @@ def _chosen(run: Run, arm: str) -> recover.Chosen:
     experiment, recipe = run.experiment, run.experiment.recipe
     source = experiment.candidates.get(arm, experiment.real.train)
     decode = recover.decoder(source, recipe.data, experiment.device)
-    pool: recover.Pool = recover.RealPool(run.bank, source.names)
+    by_score = experiment.arms[arm].init in BY_SCORE
+    pool: recover.Pool = recover.RealPool(run.bank, source.names, run.scores if by_score else None)
     if arm in experiment.candidates:
         pool = recover.CandidatePool(source, decode, partial(evaluate.embed, run.teacher))
     return recover.Chosen(

@@ -14,7 +14,7 @@ from ..distilled.images import load_recovered
 from ..experts import ExpertBuffer
 from ..labels import MeanLogits
 from ..run_folder import RunFolder, Session
-from ..teachers import Teacher
+from ..teachers import ImageScores, Teacher
 from .experiment import Experiment
 
 
@@ -75,6 +75,15 @@ class Run:
     def bank(self) -> Bank:
         """The bank of the teacher of the run."""
         return self.banks[0]
+
+    @cached_property
+    def scores(self) -> ImageScores:
+        """How hard each training image was to learn, which some rules of ``init`` rank by.
+
+        Raises:
+            InputError: there are no scores, or they are of other images.
+        """
+        return self.experiment.scores(self.folder)
 
     @cached_property
     def training_images(self) -> tuple[Tensor, Tensor]:

@@ -80,6 +80,8 @@ def _take_over(run: Run, teacher: RunTeacher) -> bool:
             if not (snapshots := earlier.snapshots(teacher.name)).is_file():
                 continue
             write_bytes(run.folder.snapshots(teacher.name), snapshots.read_bytes())
+        if not teacher.name and earlier.scores.is_file():
+            write_bytes(run.folder.scores, earlier.scores.read_bytes())
         if (training := earlier.training(teacher.name)).is_file():
             write_bytes(run.folder.training(teacher.name), training.read_bytes())
         write_bytes(run.folder.teacher(teacher.name), earlier.teacher(teacher.name).read_bytes())
@@ -111,6 +113,7 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
         checkpoint=session.folder.training_checkpoint(teacher.name),
         key=teacher.key,
         watched=watched,
+        scored=None if teacher.name else len(real.train),
     )
     work.images = squeezed.images
     teachers.save_squeezed(

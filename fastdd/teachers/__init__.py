@@ -2,15 +2,16 @@
 
 squeeze.py trains one: from which weights (initial_weights.py), on which images (passes.py), with which
 optimizer (optimizer.py), and with which state kept on disk between epochs (checkpoint.py). snapshots.py keeps
-embeddings while it trains. load.py reads and writes weights, and card.py describes what they expect,
-embedding.py what makes a network a teacher. taps.py returns the features of a trained network,
-patch_moments.py the moments of an activation in patches. The networks themselves are in ``fastdd.models``;
-layer_names.py names their layers.
+embeddings while it trains, image_scores.py how hard each image is. load.py reads and writes weights, and
+card.py describes what they expect, embedding.py what makes a network a teacher. taps.py returns the features
+of a trained network, patch_moments.py the moments of an activation in patches. The networks themselves are in
+``fastdd.models``; layer_names.py names their layers.
 """
 
 from .card import Card, differences
 from .checkpoint import epochs_done
 from .embedding import require_embedding, require_no_nan, require_taps
+from .image_scores import ImageScores, read_scores, save_scores
 from .initial_weights import initial_network
 from .layer_names import (
     batch_norm_layers,
@@ -31,6 +32,7 @@ __all__ = [
     "EVALUATION_BATCH",
     "Card",
     "Features",
+    "ImageScores",
     "NotFiniteError",
     "Passes",
     "Snapshots",
@@ -52,11 +54,13 @@ __all__ = [
     "mixed_layer_names",
     "open_passes",
     "open_teacher",
+    "read_scores",
     "read_snapshots",
     "require_embedding",
     "require_layers",
     "require_no_nan",
     "require_taps",
+    "save_scores",
     "save_squeezed",
     "save_teacher",
     "squeeze",

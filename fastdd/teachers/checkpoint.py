@@ -21,11 +21,13 @@ from ..errors import InputError
 from ..run_folder import TensorFile
 from ..runtime.files import write_tensors
 from .card import METADATA_KEY
+from .image_scores import ImageScores
 from .load import separate_tensors
 from .training import WeightAverage
 
 MOMENTUM = "momentum_buffer"  # torch.optim.SGD's name
 SNAPSHOT = "snapshot"
+SCORES = "scores"
 REMEDY = "delete it to train from the start"
 
 
@@ -75,6 +77,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     average: WeightAverage | None,
     snapshots: Mapping[int, torch.Tensor],
+    scores: ImageScores | None = None,
 ) -> None:
     """Write a checkpoint after ``len(curve)`` epochs.
 
@@ -82,9 +85,12 @@ def save(
         owner: the training's identity, see training_identity.
         curve: one entry for each finished epoch.
         snapshots: epoch -> the embeddings that were kept after it.
+        scores: what was noted of the training images; None: nothing is.
     """
     tensors = _weights(network, average)
     tensors |= {f"{SNAPSHOT}/{epoch}": rows for epoch, rows in snapshots.items()}
+    if scores is not None:
+        tensors |= {f"{SCORES}/{name}": values for name, values in scores.stored().items()}
     for name, parameter in network.named_parameters():
         if MOMENTUM in optimizer.state[parameter]:
             tensors[f"{MOMENTUM}/{name}"] = optimizer.state[parameter][MOMENTUM]
@@ -110,12 +116,14 @@ def restore(
     average: WeightAverage | None,
     snapshots: dict[int, torch.Tensor],
     asked: Sequence[int],
+    scores: ImageScores | None = None,
 ) -> list[Epoch]:
     """Load a checkpoint into a network, its optimizer, its average and its snapshots.
 
     Args:
         snapshots: epoch -> embeddings; those of the finished epochs are added.
         asked: the epochs after which snapshots are kept.
+        scores: takes over what was noted of the training images; None: nothing is.
 
     Returns:
         The curve so far; empty where there is no file.
@@ -125,7 +133,9 @@ def restore(
     """
     if not path.is_file():
         return []
-    groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, MOMENTUM: {}, SNAPSHOT: {}}
+    groups: dict[str, dict[str, torch.Tensor]] = {
+        name: {} for name in ("network", "average", MOMENTUM, SNAPSHOT, SCORES)
+    }
     file = TensorFile(path, REMEDY)
     state = file.note(METADATA_KEY, _State)
     if state["owner"] != owner:
@@ -138,6 +148,10 @@ def restore(
     wanted |= {name: value for name, value in momenta.items() if name in file.shapes}
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     shapes |= {f"{SNAPSHOT}/{epoch}": (-1, -1) for epoch in asked if epoch <= len(state["curve"])}
+    if scores is not None:
+        noted = scores.stored()
+        shapes |= {f"{SCORES}/{name}": tuple(values.shape) for name, values in noted.items()}
+        counters |= {f"{SCORES}/{name}" for name, values in noted.items() if not values.is_floating_point()}
     file.require(shapes, counters)
     if unknown := file.shapes.keys() - shapes.keys():
         raise file.damaged(f"it holds an unknown tensor {min(unknown)!r}")
@@ -150,5 +164,7 @@ def restore(
     for name, parameter in network.named_parameters():
         if name in groups[MOMENTUM]:
             optimizer.state[parameter][MOMENTUM] = groups[MOMENTUM][name].to(parameter.device)
+    if scores is not None:
+        scores.load(groups[SCORES])
     snapshots |= {int(epoch): rows for epoch, rows in groups[SNAPSHOT].items()}
     return state["curve"]

@@ -29,11 +29,12 @@ class Passes(Protocol):
     def __len__(self) -> int:
         """Batches in a pass."""
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """One pass, a function of the epoch alone.
 
         Yields:
-            uint8 images [B, C, H, W] and int64 labels [B], on the device.
+            uint8 images [B, C, H, W] and int64 labels [B] on the device, and int64 positions [B] in the split
+            on the CPU.
         """
 
 
@@ -59,12 +60,12 @@ class ResidentPasses:
     def __len__(self) -> int:
         return len(self.images) // self.batch if self.seed is not None else -(-len(self.images) // self.batch)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         shuffled = self.seed is not None
         for batch in self.images.batches(
             self.batch, epoch=epoch if shuffled else None, seed=self.seed or 0, drop_last=shuffled
         ):
-            yield batch.images, batch.labels
+            yield batch.images, batch.labels, batch.indices
 
 
 class DecodedPasses:
@@ -82,11 +83,11 @@ class DecodedPasses:
     def __len__(self) -> int:
         return -(-len(self.loader) // self.batch)
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         self.loader.load_state_dict({**self.loader.state_dict(), "epoch": epoch, "position": 0})
         for batch in self.loader:
             if len(batch.indices):
-                yield batch.images, batch.labels
+                yield batch.images, batch.labels, batch.indices
 
 
 def open_passes(

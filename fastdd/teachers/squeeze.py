@@ -28,6 +28,7 @@ from ..runtime.progress import Bar, progress
 from ..runtime.seeds import derive, generator
 from .card import Card
 from .checkpoint import Epoch, restore, save, training_identity
+from .image_scores import ImageScores, save_scores
 from .initial_weights import initial_network
 from .load import Teacher, fingerprint, save_teacher
 from .optimizer import learning_rate, sgd
@@ -35,7 +36,7 @@ from .passes import Passes
 from .snapshots import Snapshots, embed_snapshot, save_snapshots
 from .training import NotFiniteError, WeightAverage, streamed_accuracy
 
-NOT_TRAINING = ("network", "weights", "mean", "std", "minimum_accuracy", "snapshots")
+NOT_TRAINING = ("network", "weights", "mean", "std", "minimum_accuracy", "snapshots", "scores")
 """Settings of a teacher that do not describe how it is trained."""
 
 
@@ -48,12 +49,14 @@ class Squeezed:
         curve: one entry an epoch.
         images: images seen by this call, which may have continued an earlier one.
         snapshots: the snapshots that the configuration asks for; None: none are kept.
+        scores: how hard each training image was.
     """
 
     teacher: Teacher
     curve: list[Epoch]
     images: int
     snapshots: Snapshots | None = None
+    scores: ImageScores | None = None
 
 
 def squeeze(
@@ -69,6 +72,7 @@ def squeeze(
     checkpoint: Path | None = None,
     key: str = "teacher",
     watched: tuple[Tensor, Snapshots] | None = None,
+    scored: int | None = None,
 ) -> Squeezed:
     """Train a teacher.
 
@@ -86,6 +90,7 @@ def squeeze(
         key: the recipe's section that describes the teacher, for messages.
         watched: the images that ``config.snapshots`` are of, and their snapshots, to which those of this
             training are added. None: none are kept.
+        scored: number of training images, of which it is noted how hard each is; None: nothing is noted.
 
     Raises:
         InputError: ``config.init`` or the checkpoint does not fit, or training diverges.
@@ -100,6 +105,9 @@ def squeeze(
     asked: Sequence[int] = () if watched is None else config.snapshots
     if asked:
         inputs.append(list(asked))
+    scores = None if scored is None else ImageScores(scored, device)
+    if scores is not None:
+        inputs.append("scores")
     owner = training_identity(settings, *inputs, [C, H, W], len(train))
     curve: list[Epoch] = []
     snapshots: dict[int, Tensor] = {}
@@ -112,16 +120,18 @@ def squeeze(
             average=run.average,
             snapshots=snapshots,
             asked=asked,
+            scores=scores,
         )
     shown = tested_on or "test"
-    images = (config.epochs - len(curve)) * len(train) * train.batch
-    with progress("squeeze", images) as bar, float32_products(config.precision):
+    total = (config.epochs - len(curve)) * len(train) * train.batch
+    with progress("squeeze", total) as bar, float32_products(config.precision):
         for note in notes if not curve else [f"squeeze continues after epoch {len(curve)}"]:
             bar.line(note)
         for epoch in range(len(curve), config.epochs):
-            loss = run.epoch(epoch, train.epoch(epoch), bar)
+            loss = run.epoch(epoch, train.epoch(epoch), bar, scores)
             try:
-                reached = streamed_accuracy(run.tested.eval(), run.teacher.normalize, test.epoch(0))
+                pairs = ((images, labels) for images, labels, _ in test.epoch(0))
+                reached = streamed_accuracy(run.tested.eval(), run.teacher.normalize, pairs)
             except NotFiniteError as error:
                 raise run.diverged(epoch, str(error)) from error
             rate = learning_rate(config, (epoch + 1) * len(train) - 1, config.epochs * len(train))
@@ -140,10 +150,11 @@ def squeeze(
                     optimizer=run.optimizer,
                     average=run.average,
                     snapshots=snapshots,
+                    scores=scores,
                 )
     card = replace(card, accuracy=curve[-1]["accuracy"], training=settings, accuracy_on=tested_on)
     kept = replace(watched[1], embeddings=snapshots) if watched is not None and snapshots else None
-    return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, images, kept)
+    return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, total, kept, scores)
 
 
 def _settings(config: TeacherConfig) -> dict[str, JsonValue]:
@@ -178,8 +189,14 @@ class _Training:
         """The network that is tested and kept: the average where there is one."""
         return self.network if self.average is None else self.average.network
 
-    def epoch(self, epoch: int, batches: Iterator[tuple[Tensor, Tensor]], bar: Bar) -> float:
-        """Train on one pass and return the mean loss.
+    def epoch(
+        self,
+        epoch: int,
+        batches: Iterator[tuple[Tensor, Tensor, Tensor]],
+        bar: Bar,
+        scores: ImageScores | None = None,
+    ) -> float:
+        """Train on one pass, note in ``scores`` how hard its images are, and return the mean loss.
 
         Raises:
             InputError: the mean loss is not finite.
@@ -188,7 +205,7 @@ class _Training:
         torch.manual_seed(derive(self.seed, "dropout", epoch))
         self.network.train()
         losses = []
-        for step, (images, labels) in enumerate(batches, epoch * self.batches):
+        for step, (images, labels, positions) in enumerate(batches, epoch * self.batches):
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(config, step, config.epochs * self.batches)
             batch = self.teacher.normalize(images)
@@ -197,6 +214,8 @@ class _Training:
             with autocast(self.device, config.precision):
                 logits = self.network(as_input(batch, self.network))
             loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+            if scores is not None:
+                scores.add(epoch, logits.detach(), labels, positions)
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
@@ -221,8 +240,8 @@ class _Training:
 def save_squeezed(
     run: RunFolder, squeezed: Squeezed, minimum: float, *, name: str = "", key: str = "teacher"
 ) -> Path:
-    """Write the curve as ``squeeze.json``, the snapshots, if any, as ``snapshots.safetensors``, and then the
-    teacher as ``teacher.safetensors``.
+    """Write the curve as ``squeeze.json``, the snapshots, if any, as ``snapshots.safetensors``, the scores of
+    images, if any, as ``scores.safetensors``, and then the teacher as ``teacher.safetensors``.
 
     Args:
         run: where to write.
@@ -248,6 +267,8 @@ def save_squeezed(
             f"{minimum:.1%}; train longer ({key}.epochs), or lower the bar; the weights are kept in "
             f"{rejected} ({key}.init trains them further)"
         )
+    if squeezed.scores is not None:
+        save_scores(run.scores, squeezed.scores, squeezed.teacher.card.data or "")
     if squeezed.snapshots is not None:
         save_snapshots(run.snapshots(name), squeezed.snapshots)
     path = run.teacher(name)

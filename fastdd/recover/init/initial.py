@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...config import Data, Method
+from ...config import BY_EMBEDDING, BY_SCORE, Data, Method
 from ...data import Dataset
 from ...data.loading.base_loader import decoding_threads
 from ...data.loading.loader import open_loader
@@ -35,7 +35,7 @@ from ...teachers import Teacher
 from ..plan import Rows
 from .pools import Pool
 from .rded import Decode, Mosaic, Originals
-from .selection import NEEDING_EMBEDDINGS, select
+from .selection import select
 
 CHUNK = 256
 """images decoded together"""
@@ -162,10 +162,18 @@ class Chosen:
                 f"init {kind} needs {counted(self.slots, 'image')} of class "
                 f"{self.teacher.card.classes[c]!r}, which has {len(positions)}; lower ipc"
             )
-        embeddings = self.pool.embeddings(c, f"init {kind}") if kind in NEEDING_EMBEDDINGS else None
+        embeddings = self.pool.embeddings(c, f"init {kind}") if kind in BY_EMBEDDING else None
+        scores = self.pool.scores(c, kind) if kind in BY_SCORE else None
         seed = derive(self.seed, kind, c)
         ranked = select(
-            kind, len(positions), embeddings, c, network=self.teacher.network, count=self.slots, seed=seed
+            kind,
+            len(positions),
+            c,
+            embeddings=embeddings,
+            scores=scores,
+            network=self.teacher.network,
+            count=self.slots,
+            seed=seed,
         )
         return positions[ranked][:, None]
 

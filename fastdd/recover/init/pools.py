@@ -13,6 +13,7 @@ from torch import Tensor
 from ...bank import Bank
 from ...data import Dataset
 from ...errors import InputError
+from ...teachers import ImageScores
 from .rded import Decode
 
 CHUNK = 256
@@ -28,6 +29,9 @@ class Pool(Protocol):
     def embeddings(self, c: int, who: str) -> Tensor:
         """The teacher's embeddings [n, D] of these images; ``who`` ranks them, for messages."""
 
+    def scores(self, c: int, kind: str) -> Tensor:
+        """How hard these images were to learn, by a rule of BY_SCORE: float32 [n], larger is harder."""
+
 
 @dataclass(frozen=True)
 class RealPool:
@@ -36,10 +40,12 @@ class RealPool:
     Attributes:
         bank: the bank of the teacher, which holds their embeddings.
         names: names of all training images, in class order.
+        noted: what a training has noted of all training images; None: no rule ranks by it.
     """
 
     bank: Bank
     names: Sequence[str]
+    noted: ImageScores | None = None
 
     def positions(self, c: int) -> Tensor:
         """Positions in the training set of a class's images, without those that the bank could not read."""
@@ -63,6 +69,13 @@ class RealPool:
                 "bank.embeddings=all"
             )
         return self.bank.embeddings(c)
+
+    def scores(self, c: int, kind: str) -> Tensor:
+        """What the rule takes of the notes: the mean error, minus the mean margin, or how often forgotten."""
+        assert self.noted is not None  # the caller reads them for these rules
+        of_all = {"el2n": self.noted.error, "forgetting": self.noted.forgetting}
+        hardness = of_all[kind]() if kind in of_all else -self.noted.margin()
+        return hardness[self.positions(c)]
 
 
 @dataclass(frozen=True)
@@ -88,3 +101,7 @@ class CandidatePool:
         """The teacher's embeddings of all candidates of a class, on the CPU."""
         parts = self.positions(c).split(CHUNK)
         return torch.cat([self.embed(self.decode(part, 1)).float().cpu() for part in parts])
+
+    def scores(self, c: int, kind: str) -> Tensor:
+        """No training has noted anything of candidates, so the recipe refuses such rules for them."""
+        raise AssertionError(kind)

@@ -9,6 +9,17 @@
                 Savarese, 2018)
     moderate    images whose distance from the mean of the class is nearest to the median of these distances
                 (Xia et al., 2023)
+    grand       images with the largest gradient of the cross-entropy with respect to the last layer of the
+                teacher, |p - o| sqrt(1 + |h|^2) for the embedding h and the one-hot o of the class: GraNd
+                (Paul et al., 2021), of the trained network as in DeepCore
+    el2n        images with the largest mean of |p - o| over the first epochs of a training (EL2N, Paul et
+                al., 2021)
+    forgetting  images that were forgotten most often; one that was never learned counts as forgotten without
+                end, as in the paper and unlike in released code (Toneva et al., 2019)
+    aum         images with the lowest mean margin p_y - max of the others over a training (Pleiss et al.,
+                2020)
+    ccs         without the 30 % of lowest margin, images from all ranges of the margin alike (Zheng et al.,
+                2023)
     random      a seeded draw, which begins with that of fewer images
     first       the first in the data set
 
@@ -23,18 +34,19 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ...config.method import BY_EMBEDDING
-
-NEEDING_EMBEDDINGS: tuple[str, ...] = BY_EMBEDDING
-"""rules that look at embeddings"""
+LEFT_OUT = 0.3
+"""ccs: share of a class's images that is left out as too hard, CCS's for CIFAR-10 at high pruning rates"""
+STRATA = 50
+"""ccs: ranges of equal width"""
 
 
 def select(
     kind: str,
     images: int,
-    embeddings: Tensor | None,
     label: int,
     *,
+    embeddings: Tensor | None,
+    scores: Tensor | None,
     network: nn.Module,
     count: int,
     seed: int,
@@ -44,15 +56,18 @@ def select(
     Args:
         kind: the rule.
         images: number n of images of the class.
-        embeddings: their embeddings [n, D]; None: the rule needs none.
         label: number of the class.
+        embeddings: their embeddings [n, D]; None: the rule needs none.
+        scores: how hard each was to learn, [n], larger is harder; None: the rule needs none.
         network: the teacher; its last linear layer turns embeddings into logits.
         count: number of images wanted, 1 to n.
-        seed: seed of random draws, of k-means and of the first image of kcenter.
+        seed: seed of random draws, of k-means, of ccs and of the first image of kcenter.
 
     Returns:
         int64 [count], distinct positions among the n images, best first.
     """
+    if scores is not None:
+        return ccs(-scores.double(), count, seed) if kind == "ccs" else confident(scores, count)
     if embeddings is None:
         order = torch.arange(images)
         return (permutation(images, seed) if kind == "random" else order)[:count]
@@ -65,6 +80,8 @@ def select(
         return kcenter(x, count, int(permutation(images, seed)[0]))
     if kind == "moderate":
         return moderate(x, count)
+    if kind == "grand":
+        return confident(grand(x, logits_of(x, network), label), count)
     score = log_probability(x, label, network)
     return confident(score, count) if kind == "confident" else medium(score, count)
 
@@ -76,10 +93,14 @@ def permutation(count: int, seed: int) -> Tensor:
 
 def log_probability(embeddings: Tensor, label: int, network: nn.Module) -> Tensor:
     """Log-probability [n] of the class, float64; many probabilities themselves would round to 1."""
+    return logits_of(embeddings, network).log_softmax(1)[:, label]
+
+
+def logits_of(embeddings: Tensor, network: nn.Module) -> Tensor:
+    """What the network's last linear layer makes of embeddings [n, D]: float64 [n, classes]."""
     head = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     bias = None if head.bias is None else head.bias.double().cpu()
-    logits = nn.functional.linear(embeddings.double(), head.weight.double().cpu(), bias)
-    return logits.log_softmax(1)[:, label]
+    return nn.functional.linear(embeddings.double(), head.weight.double().cpu(), bias)
 
 
 def confident(score: Tensor, count: int) -> Tensor:
@@ -143,3 +164,46 @@ def moderate(x: Tensor, count: int) -> Tensor:
     first; the median of an even number is the mean of the two in the middle."""
     distance = (x - x.mean(0)).square().sum(1).sqrt()
     return (distance - distance.quantile(0.5)).abs().sort(stable=True).indices[:count]
+
+
+def grand(embeddings: Tensor, logits: Tensor, label: int) -> Tensor:
+    """Norm [n] of the gradient of each image's cross-entropy with respect to weights and bias of the last
+    layer, from embeddings [n, D] and logits [n, classes]."""
+    p = logits.softmax(1)
+    p[:, label] -= 1
+    return p.norm(dim=1) * (1 + embeddings.square().sum(1)).sqrt()
+
+
+def ccs(margin: Tensor, count: int, seed: int) -> Tensor:
+    """Coverage-centric choice: of the images without those of lowest margin [n], as many of each stratum.
+
+    As many hard images stay as ``count`` needs. Those of a stratum are drawn; the strata follow by margin.
+    """
+    n = len(margin)
+    kept = margin.sort(stable=True).indices[min(int(LEFT_OUT * n), n - count) :]
+    stratum = strata(margin[kept], STRATA)
+    wanted = budgets(stratum.bincount(minlength=STRATA).tolist(), count)
+    order = kept[permutation(len(kept), seed)]
+    drawn = stratum[permutation(len(kept), seed)]
+    return torch.cat([order[drawn == number][:budget] for number, budget in enumerate(wanted)])
+
+
+def strata(values: Tensor, count: int) -> Tensor:
+    """The stratum [n] of each value, of ``count`` of equal width from the least to the largest value.
+
+    The largest value is in the last one, whatever its sign; released code widens the range by a factor, which
+    for a negative largest value leaves it out.
+    """
+    low, high = values.min(), values.max()
+    if low == high:
+        return torch.zeros(len(values), dtype=torch.int64)
+    return ((values - low) / (high - low) * count).long().clamp(max=count - 1)
+
+
+def budgets(sizes: list[int], count: int) -> list[int]:
+    """How many of ``count`` images each stratum gives: from the smallest one up, its share of what is left or
+    all that it has."""
+    found = [0] * len(sizes)
+    for done, number in enumerate(sorted(range(len(sizes)), key=lambda each: sizes[each])):
+        found[number] = min(sizes[number], (count - sum(found)) // (len(sizes) - done))
+    return found

@@ -182,6 +182,8 @@ def _next(arguments: argparse.Namespace, result: RunResult) -> str:
 
 def print_result(result: RunResult) -> None:
     """Print a finished run: a row an arm, the protocol, and what was left out."""
+    from ..run_folder import read_recipe
+
     metrics = result.metrics
     accuracy = metrics.teacher.accuracy
     reached = "" if accuracy is None else f" {100 * accuracy:.1f} %"
@@ -192,10 +194,12 @@ def print_result(result: RunResult) -> None:
     _print_arms(result)
     _say_certainty(result)
     _print_bytes(result)
+    _print_label_rates(result)
     if metrics.published is not None:
         print_published(metrics)
     say(evaluated_text(metrics.data))
-    for name, protocol in {"": metrics.protocol, **metrics.students}.items():
+    for name in read_recipe(result.folder).shown_students:
+        protocol = metrics.students.get(name, metrics.protocol)
         of = f" of {name}" if name else ""
         say(f"protocol{of} {protocol.hash}: {protocol.text}; {counted(protocol.seeds, 'seed')}")
     by_text: dict[str, list[str]] = {}
@@ -265,8 +269,11 @@ def _print_arms(result: RunResult) -> None:
     """A row for each arm, and one for the whole training set."""
     from rich.table import Table
 
+    from ..run_folder import read_recipe
+
     metrics, seconds = result.metrics, _seconds(result)
-    accuracies = _accuracies_of_students(result) if metrics.students else _accuracies(result)
+    several = len(read_recipe(result.folder).shown_students) > 1
+    accuracies = _accuracies_of_students(result) if several else _accuracies(result)
     others = FEATURES if any(arm.features is not None for arm in metrics.arms.values()) else ()
     measured = (f"coverage (k={metrics.k})", "Vendi", "cosine", *others)
     names = ("", *accuracies, *measured, "recover s", "students s")
@@ -332,7 +339,7 @@ def _accuracies_of_students(result: RunResult) -> dict[str, dict[str, str]]:
 
     columns: dict[str, dict[str, str]] = {}
     recipe = read_recipe(result.folder)
-    for student, title in student_titles({"": recipe.student, **recipe.students}).items():
+    for student, title in student_titles(recipe.shown_students).items():
         columns[f"{student or 'student'} last %\n({title})"] = _with_differences(result.metrics.last(student))
     return columns
 
@@ -352,16 +359,17 @@ def _print_bytes(result: RunResult) -> None:
     """A row for each arm: bytes that each kind of students reads, and what the set took to make."""
     from rich.table import Table
 
+    from ..run_folder import read_recipe
     from ..run_folder.shipped import bytes_text
 
     metrics, stages = result.metrics, result.manifest.stages
-    kinds = ("", *metrics.students)
-    headings = [f"{student or 'student'} reads" for student in kinds]
+    further_kinds = [name for name in read_recipe(result.folder).shown_students if name]
+    headings = [f"{student or 'student'} reads" for student in ("", *further_kinds)]
     rows = Table("", "images seen", "images", *headings, "iterations", box=None, header_style="bold")
     for name, arm in metrics.arms.items():
         if arm.shipped is None:  # measured by an earlier version
             return
-        further = (arm.students.get(student) for student in metrics.students)
+        further = (arm.students.get(student) for student in further_kinds)
         found = [arm.shipped, *(None if each is None else each.shipped for each in further)]
         texts = [
             "-"
@@ -372,6 +380,31 @@ def _print_bytes(result: RunResult) -> None:
         work = stages.get(f"recover {name}")
         made = "-" if work is None or name == CONTROL else f"{work.images:,}"
         rows.add_row(arm.title, str(arm.seen), bytes_text(arm.shipped.images), *texts, made)
+    show_table(rows)
+
+
+def _print_label_rates(result: RunResult) -> None:
+    """A row for each way in which labels are stored, where there are several: bytes and accuracies."""
+    from rich.table import Table
+
+    from ..config.naming import label_words
+    from ..run_folder import read_recipe
+    from ..run_folder.shipped import bytes_text
+
+    metrics, recipe = result.metrics, read_recipe(result.folder)
+    if not recipe.student_labels:
+        return
+    headings = [f"{arm.title} {what}" for arm in metrics.arms.values() for what in ("labels", "last %")]
+    rows = Table("", *headings, "protocol", box=None, header_style="bold")
+    for name, labels in recipe.student_labels.items():
+        cells = []
+        for arm in metrics.arms.values():
+            found = arm.students.get(name)
+            stored = None if found is None else found.shipped
+            cells.append("-" if stored is None else bytes_text(stored.labels))
+            cells.append("-" if found is None else spread(found.last))
+        words = label_words(labels, recipe.students[name])
+        rows.add_row(f"{name}: {words}", *cells, metrics.students[name].hash)
     show_table(rows)
 
 

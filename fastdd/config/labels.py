@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from .base import Config, Count
+from .student import Student
 
 
 class Labels(Config):
@@ -72,3 +73,10 @@ class Labels(Config):
                 "another form"
             )
         return self
+
+
+def rest_of(labels: Labels, student: Student) -> Literal["spread", "none"]:
+    """What topk gives the classes that it does not keep: ``rest``, or what suits the protocol."""
+    if labels.rest is not None:
+        return labels.rest
+    return "spread" if student.temperature_schedule is None else "none"

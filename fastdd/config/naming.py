@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 
 from pydantic import JsonValue
 
+from .labels import Labels, rest_of
 from .method import Method
 from .student import Student
 
@@ -36,6 +37,26 @@ def student_titles(students: Mapping[str, Student]) -> dict[str, str]:
         name: f"{title} ({name or 'student'})" if all_titles.count(title) > 1 else title
         for name, title in titles.items()
     }
+
+
+def label_words(labels: Labels, student: Student) -> str:
+    """How the labels of views are stored and learned, such as ``top 3 without a rest, T falls``."""
+    words = {
+        "topk": f"top {labels.topk}" + ("" if rest_of(labels, student) == "spread" else " without a rest"),
+        "lowrank": f"mean + rank {labels.rank}",
+        "pq": f"{labels.codes} codes",
+    }
+    parts = [words.get(labels.form, labels.form)]
+    if labels.keep < 1:
+        parts.append(f"{100 * labels.keep:g} % kept")
+    if student.temperature_schedule is not None:
+        parts.append("T falls")
+    if student.student_temperature is not None:
+        parts.append(f"the student's T {student.student_temperature:g}")
+    if student.label_stages is not None:
+        soft = sum(share for kind, share in student.label_stages if kind == "soft")
+        parts.append(f"{100 * soft:g} % of the steps soft")
+    return ", ".join(parts)
 
 
 def short_keys(keys: Collection[str]) -> dict[str, str]:

@@ -136,6 +136,9 @@ class Recipe(Config):
     student_arms: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     """arms that a further student learns from beside the control and the whole training set, by the student's
     name, for example {infer: [infer, infer+dire]}; a student without an entry learns from all arms"""
+    student_labels: dict[str, Labels] = Field(default_factory=dict)
+    """how the labels of a further student are stored, by the student's name, over the section `labels`, for
+    example {small: {form: int4}}; table and page then tell the bytes of labels beside the accuracies"""
     metrics: Metrics = Metrics()
     sweep: Sweep = Sweep()
     """the arms that lie on a grid, and where; written by `fastdd sweep`"""
@@ -149,6 +152,17 @@ class Recipe(Config):
             student: a name in ``students``; empty for the section ``student``, which learns from all.
         """
         return arm not in self.arms or arm in self.student_arms.get(student, self.arms)
+
+    @property
+    def shown_students(self) -> dict[str, Student]:
+        """The kinds of students by name, those of the section ``student`` under an empty one, without those
+        of ``student_labels``, which stand in a table of their own."""
+        further = {name: each for name, each in self.students.items() if name not in self.student_labels}
+        return {"": self.student, **further}
+
+    def labels_of(self, student: str) -> Labels:
+        """How the labels of a kind of students are stored; empty for the section ``student``."""
+        return self.student_labels.get(student, self.labels)
 
     @field_validator("student_arms", mode="before")
     @classmethod
@@ -222,6 +236,17 @@ class Recipe(Config):
                     raise ValueError(
                         f"student_arms.{name}: there is no arm {arm!r}; arms: {', '.join(self.arms)}"
                     )
+        for name, labels in self.student_labels.items():
+            if name not in self.students or self.students[name].labels != "stored":
+                raise ValueError(
+                    f"student_labels.{name} is of no further student whose labels are stored; students: "
+                    f"{', '.join(self.students) or 'none'}"
+                )
+            if labels.per != "view" or self.labels.per != "view":
+                raise ValueError(
+                    f"student_labels.{name} needs labels of views; set labels.per to view, got "
+                    f"{self.labels.per}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -268,12 +293,13 @@ def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
     """The recipe as JSON-like values, as it is saved and compared.
 
     What most recipes lack is left out where it says nothing: ``dataset``, ``students``, ``student_arms``,
-    ``sweep``, ``published``, and the keys of ``data`` that are of the validation split.
+    ``student_labels``, ``sweep``, ``published``, and the keys of ``data`` that are of the validation split.
     """
     absent = {
         "dataset": recipe.dataset is None,
         "students": not recipe.students,
         "student_arms": not recipe.student_arms,
+        "student_labels": not recipe.student_labels,
         "sweep": not recipe.sweep.points,
         "published": recipe.published is None,
     }

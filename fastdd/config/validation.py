@@ -17,7 +17,7 @@ from .terms import Terms, vocabulary
 
 NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher, "students": Student}
 """sections of a recipe that hold configurations by name, and the type of those"""
-FILE_ALONE = ("student_arms", "published", "sweep")
+FILE_ALONE = ("student_arms", "student_labels", "published", "sweep")
 """sections of a recipe that no override changes"""
 LONGEST = 120
 """characters of a value in a message"""

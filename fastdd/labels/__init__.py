@@ -18,7 +18,7 @@ from .labelling import MeanLogits, average_logits, label_views
 from .manifest import Averaging, LabelManifest, images_fingerprint
 from .per_image import ImageLabels, label_images, load_labels, read_labels, save_labels
 from .per_view import Replay, StoredLabels, is_whole
-from .plan import check_form, check_views, label_epochs, plan_labels, rest_of, warning_of
+from .plan import check_form, check_views, label_epochs, plan_labels, warning_of
 from .pruning import LabelPool
 from .render import mix_views, render_views, render_views_with_pil
 from .views import Augmentation, Views, draw_views
@@ -55,7 +55,6 @@ __all__ = [
     "read_labels",
     "render_views",
     "render_views_with_pil",
-    "rest_of",
     "save_labels",
     "warning_of",
 ]

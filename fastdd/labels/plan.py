@@ -7,10 +7,10 @@ import math
 from torch import Tensor
 
 from ..config import Labels, Student
+from ..config.labels import rest_of
 from ..errors import InputError
 from ..protocols import SettledStudent
 from ..runtime.console import counted
-from .encoding import Rest
 from .manifest import LabelManifest, images_fingerprint
 from .views import Augmentation
 
@@ -67,13 +67,6 @@ def check_form(config: Labels, epochs: int, classes: int) -> None:
             f"labels.codes {config.codes} cuts {counted(classes, 'class')} into more runs than there are; "
             f"set it to {classes} or less"
         )
-
-
-def rest_of(config: Labels, student: Student) -> Rest:
-    """What topk gives the classes that it does not keep: ``rest``, or what suits the protocol."""
-    if config.rest is not None:
-        return config.rest
-    return "spread" if student.temperature_schedule is None else "none"
 
 
 def warning_of(config: Labels, student: Student) -> str:

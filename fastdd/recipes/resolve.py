@@ -31,7 +31,14 @@ from .overrides import Address, Override, parse_overrides, set_value, texts_of, 
 from .presets import Document, data_set, read, recipe_names
 from .published import printed_arms, with_published
 from .reduced import reduced_arms
-from .students import protocol_of_methods, student_over, with_one_length, with_protocol, with_students
+from .students import (
+    protocol_of_methods,
+    student_over,
+    with_one_length,
+    with_protocol,
+    with_student_labels,
+    with_students,
+)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def resolve(
     for override in given:
         tree, found = set_value(Recipe, tree, override)
         addresses.append(found)
-    tree = with_one_length(tree, list(chain(*addresses)))
+    tree = with_student_labels(with_one_length(tree, list(chain(*addresses))))
     recipe = validated(Recipe, plain_values(tree), origin)
     unmeasured = ""
     if recipe.published is not None and recipe.published.features and recipe.metrics.features is None:

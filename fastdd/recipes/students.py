@@ -124,6 +124,17 @@ def with_students(base: Tree, tree: Tree, overrides: Sequence[Override]) -> Tree
     return {**tree, "students": students} if students else tree
 
 
+def with_student_labels(tree: Tree) -> Tree:
+    """The recipe's values with the labels of each further student laid over the section ``labels``."""
+    if not (own := section(tree, "student_labels")):
+        return tree
+    labels = section(tree, "labels")
+    whole: Tree = {}
+    for name, each in own.items():
+        whole[name] = merge(labels, each) if isinstance(each, dict) else each
+    return {**tree, "student_labels": whole}
+
+
 def _protocol_over(student: Tree, named: JsonValue) -> Tree:
     """A data set's section ``student`` with a protocol over it; beneath it where the data set names it.
 

@@ -64,7 +64,8 @@ class BytesKey:
 
 @dataclass(frozen=True)
 class BytesMark:
-    """A set in panel coordinates: its bytes across, and its mean and one standard deviation upright."""
+    """A set in panel coordinates: its bytes across, and its mean and one standard deviation upright; the
+    number of its row in a table beside, or nothing."""
 
     arm: BytesKey
     x: float
@@ -72,6 +73,7 @@ class BytesMark:
     high: float
     low: float
     text: str
+    number: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe
-from ..config.naming import student_titles
+from ..config.naming import label_words, student_titles
 from ..distilled.fingerprint import require_same_images
 from ..errors import InputError
 from ..experts import ExpertBuffer
@@ -111,8 +111,14 @@ class FinishedRun:
     @property
     def students(self) -> dict[str, str]:
         """Network and labels of each kind of students by name; those of the section ``student`` are first,
-        under an empty name."""
-        return student_titles({"": self.recipe.student, **self.recipe.students})
+        under an empty name. Kinds that only store their labels otherwise are in ``label_rates``."""
+        return student_titles(self.recipe.shown_students)
+
+    @property
+    def label_rates(self) -> dict[str, str]:
+        """How each kind of students of ``student_labels`` has its labels stored, in words, by name."""
+        recipe = self.recipe
+        return {name: label_words(own, recipe.students[name]) for name, own in recipe.student_labels.items()}
 
     @property
     def shown_classes(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .expert_figure import expert_figure
 from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
 from .finished_run import FinishedArm, FinishedRun, read_run
+from .label_figure import label_figure, label_rows
 from .reproduce import reproduction
 from .sheets import Sheet, sheet
 from .snapshot_figure import snapshot_figures
@@ -135,7 +136,7 @@ def _other_columns(run: FinishedRun) -> tuple[Column, ...]:
 def _columns(run: FinishedRun) -> tuple[Column, ...]:
     """One protocol's accuracies at the end, and at the best test where that is told; of several protocols,
     each one's at the end."""
-    if not run.metrics.students:
+    if len(run.students) == 1:
         last, best = _accuracy_column("Last", lambda arm: arm.result.last, gains=True), _best_title(run)
         own = (last,) if best is None else (last, _accuracy_column(best, lambda arm: arm.result.best))
         return (*own, *_other_columns(run))
@@ -146,7 +147,7 @@ def _columns(run: FinishedRun) -> tuple[Column, ...]:
 def _best_title(run: FinishedRun) -> str | None:
     """Heading of the best of all test passes; None: it is not told."""
     title = best_title(run.metrics.data.evaluated_on, run.recipe.student.reported)
-    return None if title is None or run.metrics.students else title.capitalize()
+    return None if title is None or len(run.students) > 1 else title.capitalize()
 
 
 def _student_column(run: FinishedRun, student: str, title: str) -> Column:
@@ -216,7 +217,8 @@ def _full_set_cells(run: FinishedRun) -> list[Cell]:
     full_set = run.metrics.full_set
     if full_set is None:
         return []
-    accuracies = [full_set.last, *(each.last for each in full_set.students.values())]
+    further = (full_set.students[name] for name in run.students if name)
+    accuracies = [full_set.last, *(each.last for each in further)]
     if _best_title(run) is not None:
         accuracies.append(full_set.best)
     reached = [Cell(accuracy_text(each), scatter(each)) for each in accuracies]
@@ -345,7 +347,9 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "finding": finding,
         "seeds_wanted": _seeds_wanted(run),
         "students": run.students,
-        "protocols": {"": run.metrics.protocol, **run.metrics.students},
+        "protocols": {name: run.metrics.students.get(name, run.metrics.protocol) for name in run.students},
+        "label_rows": label_rows(run),
+        "label_figure": label_figure(run),
         "columns": columns,
         "best_title": _best_title(run),
         "rows": _table(run.arms, columns, finding),

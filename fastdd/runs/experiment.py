@@ -394,7 +394,7 @@ def _check_student(experiment: Experiment, student: str, labeller: nn.Module) ->
         smallest = evaluate.smallest_batch(experiment.seen(arm) * classes, settled.batch)
         evaluate.check_batch_norm(settled, normalizing, smallest, key)
     if config.labels == "stored" and experiment.recipe.labels.per == "view":
-        stored = experiment.recipe.labels
+        stored = experiment.recipe.labels_of(student)
         labels.check_views(stored, config, key)
         for arm in experiment.arms:
             epochs = labels.label_epochs(stored, experiment.protocol(arm, student))

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .. import labels, teachers
 from ..config import CONTROL, Labels, Student
+from ..config.labels import rest_of
 from ..distilled.fingerprint import labels_key
 from ..evaluate import ReplayedBatches, StudentBatches, protocol_hash, protocol_text
 from ..labels.manifest import MANIFEST
@@ -36,7 +37,9 @@ OWN = "teacher"
 def label_arms(run: Run) -> None:
     """Store the soft labels that students read and the run folder lacks."""
     for student in _readers(run):
-        if warning := labels.warning_of(run.experiment.recipe.labels, run.experiment.students[student]):
+        if warning := labels.warning_of(
+            run.experiment.recipe.labels_of(student), run.experiment.students[student]
+        ):
             print(f"label: {warning}", file=sys.stderr)
     _label_arms(run, _readers(run))
 
@@ -98,7 +101,7 @@ def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
         labels.save_labels(path, logits, images)
         return
     planned = labels.plan_labels(
-        recipe.labels,
+        recipe.labels_of(student),
         run.experiment.protocol(arm, student),
         images,
         classes=len(run.experiment.classes),
@@ -150,7 +153,7 @@ def stored_labels(
         stored,
         seed=seed,
         hard_labels=truth if config.hard_weight or config.mixes_classes else None,
-        replay=recipe.labels.replay,
+        replay=recipe.labels_of(student).replay,
     )
 
 
@@ -170,7 +173,7 @@ def learned_from(run: Run, arm: str, student: str = "") -> str:
 def described_protocol(run: Run, student: str = "") -> tuple[str, str]:
     """A student's protocol on the control in a line, and its hash; both include how labels by view are
     stored, and whether several teachers label."""
-    config, stored = run.experiment.protocol(CONTROL, student), run.experiment.recipe.labels
+    config, stored = run.experiment.protocol(CONTROL, student), run.experiment.recipe.labels_of(student)
     text, digest = protocol_text(config), protocol_hash(config)
     if config.labels != "stored" or stored.per == "image":
         arms = [arm for arm in run.experiment.recipe.arms if run.experiment.recipe.learns(student, arm)]
@@ -195,5 +198,5 @@ def _form_text(stored: Labels, student: Student) -> str:
     if stored.form != "topk":
         shared = {"lowrank": f" {stored.rank}", "pq": f" of {stored.codes} codes"}
         return stored.form + shared.get(stored.form, "")
-    rest = labels.rest_of(stored, student)
+    rest = rest_of(stored, student)
     return "topk" if rest == "spread" else "topk without a rest"

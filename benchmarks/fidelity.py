@@ -7,12 +7,14 @@ random weights. A row says how far apart the images in [0, 1] are, and how many 
     rel = ||ours - released|| / ||released||        equal: share of numbers within 1e-4
 
 Where a gradient is next to nothing, Adam makes a whole step of its rounding error, so some numbers differ.
-Loops of LPLD, G-VBSM and EDC are not among them.
+Loops of G-VBSM and EDC are not among them.
 
     --sre2l PATH   VILA-Lab/SRe2L: SRe2L's CIFAR script, and CDA's Tiny-ImageNet script
     --dire PATH    DIL-IITH/DiRe
     --dwa PATH     AngusDujw/Diversity-Driven-Synthesis, against both values of ``perturb.accumulate``
     --infer PATH   zhangxin-xd/UFC
+    --lpld PATH    he-y/soft-label-pruning-for-dataset-distillation: its Tiny-ImageNet script; the statistics
+                   of classes are drawn, the same for both
     --delt PATH    VILA-Lab/DELT
     --rded PATH    LINs-lab/RDED: crops, choice and tiles, which we round to grey levels
 """
@@ -31,11 +33,14 @@ from fidelity_sides import (
     SEED,
     STEPS,
     Agreement,
+    ClassBank,
+    ClassNorm,
     Ours,
     RealBank,
     arguments,
     imported,
     no_files,
+    random_network,
     saved_by,
     surroundings,
 )
@@ -123,6 +128,22 @@ def infer(folder: Path) -> Found:
     yield "INFER", ours.beside(saved[0])
 
 
+def lpld(folder: Path) -> Found:
+    """One class of three; both sides are given the same statistics of classes."""
+    classes, each, name = 3, 4, "resnet8"
+    bank = ClassBank(random_network(name, classes), classes)
+    given = ["method.batch.slots=4", "method.terms.bn.target=class_running"]
+    ours = Ours("tiny-lpld", given, name, (classes, each, 64), bank, unit_images=1)
+    module = imported(folder / "recover" / "data_synthesis_tiny_class.py")
+    saved, network = saved_by(module, "custom_save_images"), ours.network()
+    ClassNorm.put_into(network, bank)
+    own = {"batch_size": each, "bn_hook_type": "class_stats_training", "store_last_images": True}
+    ((c, _), *_) = ours.unit.rows
+    with surroundings(ours.rows(), ours.start(), no_files):
+        module.get_images(arguments(ours, **own), network, None, each, c)
+    yield "LPLD", ours.beside(saved[0])
+
+
 def delt(folder: Path) -> Found:
     small = ["method.init=real", "method.early_late.rounds=2", "method.batch.classes=3"]
     constants = ["teacher.mean=[0.4914, 0.4822, 0.4465]", "teacher.std=[0.2023, 0.1994, 0.2010]"]
@@ -185,6 +206,7 @@ METHODS: dict[str, tuple[Callable[[Path], Found], ...]] = {
     "dire": (dire,),
     "dwa": (dwa,),
     "infer": (infer,),
+    "lpld": (lpld,),
     "delt": (delt,),
     "rded": (rded,),
 }

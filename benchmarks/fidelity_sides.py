@@ -76,6 +76,26 @@ class RealBank:
         return self.rows[c]
 
 
+class ClassBank:
+    """BatchNorm statistics of each class, all that LPLD reads of a bank.
+
+    Attributes:
+        layers: name of a BatchNorm's module -> (mean, variance), each [classes, D]; in the bank the first is
+            ``bn.0``.
+    """
+
+    def __init__(self, network: nn.Module, classes: int) -> None:
+        self.layers: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, module in network.named_modules():
+            if isinstance(module, nn.BatchNorm2d):
+                draw, size = generator(SEED, "class statistics", name), (classes, module.num_features)
+                self.layers[name] = torch.randn(size, generator=draw), 0.5 + torch.rand(size, generator=draw)
+
+    def class_batch_norm(self, layer: str, groups: list[int]) -> tuple[Tensor, Tensor]:
+        mean, variance = list(self.layers.values())[int(layer.removeprefix("bn."))]
+        return mean[groups], variance[groups]
+
+
 def random_network(name: str, classes: int) -> nn.Module:
     """A network with random weights and BatchNorm statistics."""
     torch.manual_seed(SEED)
@@ -97,13 +117,15 @@ class Ours:
         name: name of the network.
         shape: classes, images a class, side of an image in pixels.
         bank: what its terms read of real images; None: nothing.
+        unit_images: most images of a unit; 1: a unit is one batch.
     """
 
     recipe: str
     overrides: Sequence[str]
     name: str
     shape: tuple[int, int, int]
-    bank: RealBank | None = None
+    bank: RealBank | ClassBank | None = None
+    unit_images: int = 10**6
     teacher: Teacher = field(init=False)
     method: Method = field(init=False)
 
@@ -120,7 +142,7 @@ class Ours:
     def unit(self) -> Unit:
         """The last unit, which with offsets has one."""
         classes, ipc, _ = self.shape
-        return all_units(self.method, ipc, classes, 1, unit_images=10**6)[-1]
+        return all_units(self.method, ipc, classes, 1, unit_images=self.unit_images)[-1]
 
     @property
     def recovery(self) -> Recovery:
@@ -158,6 +180,23 @@ class Ours:
     def beside(self, released: Tensor) -> Agreement:
         """Ours beside the released ones."""
         return Agreement.of(self.images(), released)
+
+
+class ClassNorm(nn.BatchNorm2d):
+    """A BatchNorm as LPLD's networks have it: it holds statistics of classes, and hooks get its input in a
+    pair."""
+
+    @staticmethod
+    def put_into(network: nn.Module, bank: ClassBank) -> None:
+        """Make every BatchNorm of a network one of these."""
+        for name, (mean, variance) in bank.layers.items():
+            norm = network.get_submodule(name)
+            norm.__class__ = ClassNorm
+            norm.class_running_mean, norm.class_running_var = mean, variance
+            norm.register_forward_pre_hook(lambda _, given: ((given[0], None),))
+
+    def forward(self, pair: tuple[Tensor, None]) -> Tensor:  # type: ignore[override]
+        return super().forward(pair[0])
 
 
 # -- theirs ----------------------------------------------------------------------------------------
@@ -200,6 +239,11 @@ def surroundings(rows: list[list[int]], start: Tensor, files: Callable[[str], Te
         yield
 
 
+def counted_steps(steps: int, **_: object) -> range:
+    """tqdm's ``trange``, without a bar."""
+    return range(steps)
+
+
 def imported(file: Path, **stubs: object) -> ModuleType:
     """A released file as a module; its imports of neighbours are looked up in its folder.
 
@@ -207,7 +251,7 @@ def imported(file: Path, **stubs: object) -> ModuleType:
         file: the file.
         stubs: modules that it imports, by name, and what stands for them.
     """
-    stand_ins = {"wandb": mock.MagicMock(), "tqdm": SimpleNamespace(tqdm=iter), **stubs}
+    stand_ins = {"wandb": mock.MagicMock(), "tqdm": SimpleNamespace(tqdm=iter, trange=counted_steps), **stubs}
     spec = importlib.util.spec_from_file_location(f"released_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None

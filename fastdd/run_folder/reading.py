@@ -137,7 +137,8 @@ class TensorFile:
         require_readable(path, remedy)
         try:
             self._file = safe_open(str(path), framework="pt")
-            headers = {name: self._file.get_slice(name) for name in self._file.keys()}  # noqa: SIM118 (no mapping)
+            names = self._file.keys()
+            headers = {name: self._file.get_slice(name) for name in names}
             self.shapes = {name: tuple(header.get_shape()) for name, header in headers.items()}
             self.integers = {
                 name for name, header in headers.items() if header.get_dtype().startswith(INTEGERS)

@@ -42,7 +42,10 @@ from .results import (
     write,
 )
 
-SECTIONS = {*"name description ipc seed device data teacher arms recover student metrics".split()}  # noqa: SIM905
+SECTIONS = {
+    *("name", "description", "ipc", "seed", "device"),
+    *("data", "teacher", "arms", "recover", "student", "metrics"),
+}
 """Sections of every resolved recipe; a recipe.yaml that lacks one was written by a person, not by a run."""
 
 

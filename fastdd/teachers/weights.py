@@ -118,7 +118,8 @@ def read_weights(key: str, path: Path) -> Weights:
 def _read_safetensors(key: str, path: Path) -> Weights:
     try:
         with safe_open(str(path), framework="pt") as file:
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open is no mapping)
+            names = file.keys()
+            state = {name: file.get_tensor(name) for name in names}
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise InputError(f"{key}: {path} is no whole safetensors file ({error}); copy it again") from error

@@ -35,8 +35,9 @@ from .autograd import Context
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
-COLUMNS = tuple(
-    "brightness saturation contrast down right flip scale_y scale_x angle top left bottom after".split()  # noqa: SIM905
+COLUMNS = (
+    *("brightness", "saturation", "contrast", "down", "right", "flip"),
+    *("scale_y", "scale_x", "angle", "top", "left", "bottom", "after"),
 )
 """Columns of a row of parameters: see :func:`siamese_draws`."""
 IDENTITY = (0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0)

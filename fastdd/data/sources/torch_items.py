@@ -195,7 +195,8 @@ def known_labels(dataset: object, length: int) -> list[int] | None:
         length: how many there must be.
     """
     if isinstance(dataset, Subset):
-        whole = known_labels(dataset.dataset, len(dataset.dataset))  # type: ignore[arg-type]  # it has numbers
+        outer = dataset.dataset
+        whole = known_labels(outer, len(outer))  # type: ignore[arg-type]  # it has numbers
         return None if whole is None else [whole[index] for index in dataset.indices]
     targets = getattr(dataset, "targets", None)
     if getattr(dataset, "target_transform", None) is not None or not isinstance(targets, Iterable):

@@ -19,16 +19,18 @@ from .version import __version__
 wait_briefly()  # torch may be imported from here on
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from .config import Recipe
     from .data.sources.base import DatasetFunction, Layout
+    from .evaluate.loaded_set import LoadedSet
     from .methods import Declaration, Patch
     from .recover import Term
     from .runs.pipeline import RunResult
 
 __all__ = [
     "__version__",
+    "load",
     "register_method",
     "register_network",
     "register_protocol",
@@ -135,6 +137,39 @@ def run(
     resolved = with_given_networks(resolved, teacher, student)
     folder = Path(out or f"runs/{resolved.name}")
     return run_pipeline(resolved, folder, fresh=fresh, until=until, part=part, reduced=reduced)
+
+
+def load(
+    path: str | Path,
+    arm: str | None = None,
+    *,
+    size: int | None = None,
+    channels: int | None = None,
+    soft: bool = False,
+    transform: Callable[[Tensor], object] | None = None,
+) -> LoadedSet:
+    """Read a distilled set as a torch Dataset, for a training loop of one's own.
+
+    Args:
+        path: a run's folder, what ``fastdd export`` wrote, or images in folders by class, the released
+            layout's among them.
+        arm: the arm of a run with several.
+        size: side in pixels to which images are resized; None: they keep their size.
+        channels: 3 for RGB, 1 for luminance; None: as the run's students see them, else 3.
+        soft: whether items also have the teacher's logits of the image, float32 [classes].
+        transform: makes of a uint8 image [C, H, W] what an item has; None: it stays as it is.
+
+    Returns:
+        A Dataset of (image, class), also with ``images``, ``labels``, ``classes``, ``logits``, ``normalize``
+        and ``views(epoch)``, which replays the views that a run's students saw with their stored labels.
+
+    Raises:
+        fastdd.errors.InputError: there is no set, an image cannot be read, or soft labels are asked for and
+        there are none.
+    """
+    from .evaluate.loaded_set import load as load_set
+
+    return load_set(path, arm, size=size, channels=channels, soft=soft, transform=transform)
 
 
 def register_method(name: str, declaration: Declaration | Patch) -> None:

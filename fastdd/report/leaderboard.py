@@ -167,7 +167,7 @@ def _sources(paths: Sequence[str | Path]) -> list[Source]:
         if not results:
             raise InputError(f"{path} holds no results (metrics.json); give folders of finished runs")
         files |= {file.resolve(): str(file) for file in results if file.resolve() not in files}
-    return [_source(number, Path(name)) for number, name in enumerate(files.values(), 1)]
+    return [source_of(Path(name), number) for number, name in enumerate(files.values(), 1)]
 
 
 def _is_results(file: Path) -> bool:
@@ -183,7 +183,12 @@ def _is_results(file: Path) -> bool:
     return isinstance(content, dict) and content.keys() >= KEYS
 
 
-def _source(number: int, file: Path) -> Source:
+def source_of(file: Path, number: int = 1) -> Source:
+    """A file of results and what lies beside it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     run = RunFolder(file.parent)
     metrics, recipe, iterations = _metrics(file), "", dict[str, int]()
     if run.metrics == file and run.is_run():

@@ -326,6 +326,11 @@ def _strips(run: FinishedRun) -> list[tuple[FinishedArm, Sheet]]:
     return [(arm, sheet([[run.image(arm, name, 0) for name in run.shown_classes]])) for arm in run.arms]
 
 
+def strips_of(out: Path) -> list[tuple[str, str]]:
+    """For each arm of a finished run, its name and the data URI of the first image of each class."""
+    return [(arm.key, picture.uri) for arm, picture in _strips(read_run(out))]
+
+
 def _all_classes(run: FinishedRun) -> list[all_classes.AllClasses]:
     """Cosine and Vendi score of every class; nothing where the page names all classes anyway."""
     if len(run.metrics.classes) <= len(run.shown_classes):

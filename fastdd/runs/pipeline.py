@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from ..config import Recipe
 from ..data import summary
 from ..errors import InputError
-from ..run_folder import Manifest, Metrics, RunFolder, Session, open_run, read
+from ..run_folder import RunFolder, Session, open_run
 from ..run_folder.accuracies import Fractions
 from ..runtime.distributed import is_main
 from ..runtime.files import explained, write_json
@@ -28,40 +27,10 @@ from .expert_stage import train_experts
 from .label_stage import label_all_arms, label_arms
 from .metrics_stage import write_metrics
 from .recover_stage import recover_arms
+from .result import RunResult
 from .run import Run
 from .student_stage import train_students
 from .teacher_stage import build_banks, squeeze
-
-
-@dataclass(frozen=True, repr=False)
-class RunResult:
-    """A run and what its folder says.
-
-    Attributes:
-        folder: its files.
-        manifest: where it comes from, and what it cost.
-    """
-
-    folder: RunFolder
-    manifest: Manifest
-
-    def __repr__(self) -> str:
-        return f"RunResult({str(self.path)!r})"
-
-    @property
-    def path(self) -> Path:
-        """The run folder."""
-        return self.folder.path
-
-    @cached_property
-    def metrics(self) -> Metrics:
-        """All results, such as ``metrics.arms["deda"].last``.
-
-        Raises:
-            InputError: the run has not come to its results; it was told to stop before.
-        """
-        return read(self.folder.metrics, Metrics)
-
 
 # -- the stages ----------------------------------------------------------------------------------
 

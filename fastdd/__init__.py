@@ -9,7 +9,9 @@ The losses and statistics alone are in ``fastdd_kernels``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, refusals_explained
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "__version__",
     "load",
+    "losses",
     "register_method",
     "register_network",
     "register_protocol",
@@ -39,6 +42,12 @@ __all__ = [
     "resolve",
     "run",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name == "losses":  # it imports torch, so it is imported when it is asked for
+        return import_module(".losses", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def resolve(

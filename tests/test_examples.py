@@ -153,3 +153,11 @@ def test_own_networks_teach_and_learn() -> None:
     assert list(rows) == ["teacher", "random", "deda"]
     assert float(rows["teacher"]) > 0.8
     assert all(min(ast.literal_eval(rows[arm])) > 0.2 for arm in ("random", "deda"))
+
+
+@pytest.mark.slow
+def test_a_network_of_timm_is_trained_on_stored_views(tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    lines = output(EXAMPLES / "train_my_network.py", folder=tmp_path).splitlines()
+    assert any(line.startswith("LoadedSet(100 images of 10 classes, 1 x 8 x 8") for line in lines)
+    assert float(lines[-1].split(" ")[0]) > 40

@@ -1,15 +1,7 @@
-"""The loss of a batch of students, and the temperature of a step.
+"""The loss of a batch of students under a protocol, and the temperature of a step.
 
-With logits s of the student and z of the teacher, T of the teacher's softmax and t of the student's (the same
-unless ``student_temperature`` says otherwise), the mean over the images of
-
-    kl        sum_c p_c log(p_c / q_c),  p = softmax(z / T), q = softmax(s / t);  times T^2 with ``t_squared``
-    mse       mean_c (s_c - z_c)^2
-    cosine    1 - cos(s, u),  u = z / |z| + g y / |y|   (GIFT, Shang et al., 2025; the released code's form)
-    hard      cross-entropy with the mixed classes, of which ``hard_smoothing`` is spread over all classes
-
-g is ``hard_part``, and y the mixed classes, of which ``hard_smoothing`` is spread over the other classes. The
-gradient of kl is (q - p) / t. In a hard stage of ``label_stages`` (HALD) the loss is that of hard labels.
+Of soft labels it is ``fastdd.losses.distillation``. Of hard labels, and in a hard stage of ``label_stages``
+(HALD), it is the cross-entropy with the mixed classes, of which ``hard_smoothing`` is spread over all.
 """
 
 from __future__ import annotations
@@ -22,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import Student
+from ..losses import distillation
 from ..models.build import as_input
 from ..runtime.precision import autocast
 from .batches import StudentBatch
@@ -101,29 +94,22 @@ def student_loss(
             with torch.no_grad():
                 targets = labeller(as_input(images, labeller))
         out = network(as_input(images, network))
-    out, targets = out.float(), targets.float()
     if config.labels == "hard":
-        loss = F.cross_entropy(out, targets, label_smoothing=config.hard_smoothing)
-    elif config.loss == "kl":
-        T = config.temperature if temperature is None else temperature
-        own = T if config.student_temperature is None else config.student_temperature
-        loss = F.kl_div(F.log_softmax(out / own, 1), F.softmax(targets / T, 1), reduction="batchmean")
-        loss = loss * T**2 if config.t_squared else loss
-    elif config.loss == "cosine":
-        loss = 1 - F.cosine_similarity(out, _direction(targets, class_shares, config), dim=1).mean()
-    else:
-        loss = F.mse_loss(out, targets)
-    if config.hard_weight and hard_labels is not None:
-        smoothing = config.hard_smoothing
-        loss = loss + config.hard_weight * F.cross_entropy(out, hard_labels, label_smoothing=smoothing)
-    return loss
-
-
-def _direction(logits: Tensor, shares: Tensor | None, config: Student) -> Tensor:
-    """u of GIFT, float [B, C], from the teacher's logits and the shares of the classes in the images."""
-    direction = F.normalize(logits, dim=1)
-    if not config.hard_part or shares is None:
-        return direction
-    others = max(1, shares.shape[1] - 1)
-    smoothed = shares * (1 - config.hard_smoothing) + (1 - shares) * (config.hard_smoothing / others)
-    return direction + config.hard_part * F.normalize(smoothed, dim=1)
+        out, smoothing = out.float(), config.hard_smoothing
+        loss = F.cross_entropy(out, targets.float(), label_smoothing=smoothing)
+        if not config.hard_weight or hard_labels is None:
+            return loss
+        return loss + config.hard_weight * F.cross_entropy(out, hard_labels, label_smoothing=smoothing)
+    return distillation(
+        out,
+        targets,
+        loss=config.loss,
+        temperature=config.temperature if temperature is None else temperature,
+        student_temperature=config.student_temperature,
+        t_squared=config.t_squared,
+        hard_weight=config.hard_weight,
+        hard_labels=hard_labels,
+        hard_smoothing=config.hard_smoothing,
+        hard_part=config.hard_part,
+        class_shares=class_shares,
+    )

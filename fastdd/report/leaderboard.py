@@ -68,7 +68,8 @@ class Row:
         seen: images a class that students see; None: the whole training set.
         regime: where labels come from; ``?`` where the protocol's line does not say.
         student: the students' network.
-        title: the set.
+        arm: name of the set in its recipe; ``full`` is the whole training set.
+        title: its title.
         role: ``control``, ``reference`` (the whole training set) or empty.
         accuracy, deviation: mean and sample standard deviation in percent; None where a student diverged, or
             there is one.
@@ -90,6 +91,7 @@ class Row:
     seen: int | None
     regime: str
     student: str
+    arm: str
     title: str
     role: str
     accuracy: float | None
@@ -253,6 +255,7 @@ def _row(
         seen=None if arm is None else arm.seen,
         regime=next((short for words, short in REGIMES.items() if words in protocol.text), "?"),
         student=protocol.text.partition(",")[0],
+        arm=name,
         title=of.title,
         role="control" if name == CONTROL else "reference" if arm is None else "",
         accuracy=100 * mean(fractions) if fractions else None,

@@ -17,7 +17,18 @@ from graphs import Operators, Watched
 from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab, method
 from torch import Tensor
 
-from fastdd.config import Augment, BatchSize, EarlyLate, Formation, Match, Method, Perturb, Recover, Terms
+from fastdd.config import (
+    Augment,
+    BatchSize,
+    EarlyLate,
+    Formation,
+    Match,
+    Method,
+    Perturb,
+    Recover,
+    Residual,
+    Terms,
+)
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, loop
@@ -80,6 +91,10 @@ CASES: dict[str, Callable[[], Method]] = {
     "constant rate, clipped at the end": lambda: tiny("sre2l", schedule="constant", clip=False),
     "no augmentation": lambda: tiny("sre2l", augment=Augment()),
     "zoom": lambda: tiny("sre2l", slots=4, formation=Formation(kind="zoom", images=4)),
+    "residual": lambda: tiny("sre2lpp", residual=Residual(stages=2), steps=8),
+    "residual on deda, without a reset": lambda: tiny("deda", residual=Residual(stages=2, reset=False)),
+    "sizes": lambda: tiny("sre2lpp", residual=Residual(), sizes=(4, 8, 4, 8), steps=12),
+    "fadrm+": lambda: tiny("fadrmplus", sizes=(4, 4, 8, 8), steps=24),
     "frequencies": lambda: tiny("sre2l", slots=2, formation=Formation(kind="frequencies", images=2)),
 }
 
@@ -94,6 +109,7 @@ ON_A_FAKE_GPU = [
     "delt with a draw an image",
     "zoom",
     "frequencies",
+    "sizes",
 ]
 """cases that together launch all that a step can launch"""
 LOOKS = {"deda with bn and dire", "dire", "dire as released"}
@@ -180,6 +196,15 @@ def test_each_round_and_each_set_of_teachers_has_a_graph(lab: Lab) -> None:
     assert graphs.log == ["warm up", "capture", "replay", "replay"] * 2
 
 
+def test_stages_of_a_size_share_a_graph(lab: Lab) -> None:
+    graphs = Operators()
+    recovered(recovery_of(lab, CASES["residual"]()), graphs)
+    assert graphs.log == ["warm up", "capture"] + ["replay"] * 6
+    graphs = Operators()
+    recovered(recovery_of(lab, CASES["sizes"]()), graphs)
+    assert graphs.log == ["warm up", "capture", "replay"] * 2 + ["replay"] * 6
+
+
 def test_the_learning_rate_falls_in_replays(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the rate of the capture kept, the images would be others."""
     chosen = CASES["sre2l"]()
@@ -234,7 +259,7 @@ class KilledGraphs(Operators):
         return values, counted
 
 
-@pytest.mark.parametrize("case", ["sre2l", "sgd", "turns", "delt"])
+@pytest.mark.parametrize("case", ["sre2l", "sgd", "turns", "delt", "residual"])
 def test_a_captured_unit_resumes_with_the_same_bytes(lab: Lab, tmp_path: Path, case: str) -> None:
     chosen, config = CASES[case](), Recover(log_every=1, checkpoint_every=1)
     images, losses = recovered(recovery_of(lab, chosen, config), Operators())

@@ -75,8 +75,11 @@ def test_the_tables_compare_what_the_single_recipes_make() -> None:
         assert fastdd.resolve(name).arms[arm] == arms[arm]
     arms = fastdd.resolve("cifar10-methods").arms
     alone = {name: fastdd.resolve(f"cifar10-{name}").arms[name] for name in METHODS if name != "custom"}
-    # The matching family has a table of its own.
-    through_teachers = {name: method for name, method in alone.items() if method.match is None}
+    # The matching family has a table of its own, and what came after that table was measured is in neither.
+    later = ("fadrm", "fadrmplus")
+    through_teachers = {
+        name: method for name, method in alone.items() if method.match is None and name not in later
+    }
     for name, method in through_teachers.items():
         assert arms[name] == method.model_copy(update={"steps": min(method.steps, 400)})
     with_dire = {f"{name}+dire" for name in through_teachers.keys() - {"rded", "deda-paper"}}

@@ -13,8 +13,10 @@ import yaml
 import fastdd
 from fastdd.cli import main
 from fastdd.config import Method, Recipe, Terms, as_plain
+from fastdd.config.sources import code
 from fastdd.errors import InputError
 from fastdd.methods import METHODS
+from fastdd.protocols import preset
 from fastdd.recipes.presets import dataset_names, method_names, paper_items, recipe_names, single_names
 from fastdd.recipes.resolve import resolve, table
 
@@ -183,6 +185,15 @@ cifar100-sre2lpp  init=rded rded.rank=medium rded.source=original
 cifar100-cvdd     ensemble=2 ensemble_per=slot ensemble_weights=accuracy
 cifar10-dwa       perturb.restore=true perturb.accumulate=false
 cifar100-sre2lpp  lr=0.25 steps=4000 bn.weight=0.01 augment.scale=[0.08,1] augment.flip=0.5 augment.roll=[0,4]
+cifar100-fadrm    lr=0.25 steps=2000 residual.stages=4 residual.alpha=0.5 residual.reset=true sizes=null
+cifar100-fadrm    init=rded rded.rank=medium batch.classes=100 bn.weight=0.01 save.rounding=truncate
+cifar100-fadrmplus lr=0.25 steps=2000 residual.stages=4 ensemble=round_robin augment.roll=[0,4]
+tiny-fadrm        lr=0.01 steps=1000 residual.stages=2 residual.alpha=0.5 bn.weight=0.01
+tiny-fadrmplus    lr=0.25 steps=2000 residual.stages=4 bn.weight=0.01
+imagenette-fadrm  lr=0.05 steps=2000 sizes=[200,224,200,224] augment.roll=[0,32] batch.classes=10
+imagenette-fadrmplus lr=0.25 sizes=[200,224,200,224] ensemble=round_robin batch.classes=10
+imagenet1k-fadrm  lr=0.25 steps=2000 sizes=[200,224,200,224] augment.roll=[0,32] batch.classes=100
+cifar10-fadrm     lr=0.25 steps=2000 residual.stages=4 residual.anchor=initial sizes=null budgets=equal
 imagenette-cvdd   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,32] batch.classes=10 ensemble=2
 cifar100-dire     lr=0.1 steps=1000 bn.weight=1 batch.classes=50 batch.slots=10 dire.r_cd=0.1 dire.r_cdm=0.1
 cifar100-dire     dire.r_edm=0.001 dire.weight=1 dire.reading=code
@@ -222,6 +233,8 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "delt": "delt-small",
         "sre2lpp": "cvdd",
         "cvdd": "cvdd",
+        "fadrm": "fadrm-cifar10",
+        "fadrmplus": "fadrm-cifar10",
     },
     "cifar100": {
         "": "sre2l-cifar",
@@ -234,6 +247,8 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "delt": "delt-small",
         "sre2lpp": "cvdd",
         "cvdd": "cvdd",
+        "fadrm": "fadrm-cifar100",
+        "fadrmplus": "fadrm-cifar100",
     },
     "tiny": {
         "": "sre2l-tiny",
@@ -246,6 +261,8 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "delt": "delt-small",
         "sre2lpp": "cvdd",
         "cvdd": "cvdd",
+        "fadrm": "fadrm-tiny",
+        "fadrmplus": "fadrm-tiny",
     },
     "imagenet1k": {
         "": "sre2l-imagenet",
@@ -258,6 +275,8 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "delt": "delt",
         "sre2lpp": "cvdd-imagenet",
         "cvdd": "cvdd-imagenet",
+        "fadrm": "fadrm-imagenet",
+        "fadrmplus": "fadrm-imagenet",
     },
     "imagenette": {
         "": "sre2l-imagenet",
@@ -266,6 +285,8 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "delt": "delt",
         "sre2lpp": "cvdd-imagenet",
         "cvdd": "cvdd-imagenet",
+        "fadrm": "fadrm-imagenette",
+        "fadrmplus": "fadrm-imagenette",
     },
     "cifar10cpu": {"": "house"},
 }
@@ -321,6 +342,39 @@ def test_the_stretch_of_committee_voting_depends_on_the_images_a_class() -> None
     assert of("cifar10-cvdd", 10) == (1.0, 1e-3)
 
 
+def test_the_rates_of_fadrm_depend_on_the_set_and_the_images_a_class() -> None:
+    def of(name: str, ipc: int) -> tuple[object, float, str]:
+        found = resolve(name, [f"ipc={ipc}"])
+        student = found.recipe.student
+        return student.lr, student.stretch, found.leaves["student.protocol"].source
+
+    assert [of("cifar100-fadrm", ipc)[:2] for ipc in (1, 10, 50)] == [(5e-4, 2), (1e-3, 2), (1e-3, 1)]
+    assert [of("imagenette-fadrmplus", ipc)[:2] for ipc in (1, 10, 50)] == [(5e-4, 2), (5e-4, 1), (5e-4, 2)]
+    assert of("imagenet1k-fadrmplus", 50) == (1e-3, 1, "code")
+    assert of("imagenet1k-fadrmplus", 40) == (1e-3, 1, "ours")
+    assert [of("cifar10-fadrm", ipc) for ipc in (1, 10)] == [(5e-4, 2, "ours"), (1e-3, 2, "ours")]
+    assert preset("fadrm-imagenette-resnet101-ipc50")["lr"] == code(1e-3)
+    assert preset("fadrm-imagewoof-resnet50")["lr"] == code(5e-3)
+    modes = [fastdd.resolve(f"tiny-{method}").student.teacher_mode for method in ("fadrm", "fadrmplus")]
+    assert modes == ["eval", "train"]
+    batch = fastdd.resolve("imagenette-fadrm").student
+    assert (batch.batch, batch.accumulate, batch.epochs) == (10, 2, 300)
+    assert fastdd.resolve("cifar100-fadrm").student.epochs == 1000
+
+
+def test_fadrmplus_has_the_released_teachers_in_their_order() -> None:
+    def committee(name: str) -> list[str]:
+        return [network.removesuffix("_small") for network in fastdd.resolve(name).committee]
+
+    assert committee("cifar100-fadrmplus") == ["densenet121", "shufflenet_v2_x0_5", "mobilenet_v2"]
+    assert committee("tiny-fadrmplus") == ["shufflenet_v2_x0_5", "densenet121", "mobilenet_v2"]
+    assert committee("imagenet1k-fadrmplus") == ["densenet121", "shufflenet_v2_x1_0", "mobilenet_v2"]
+    assert committee("cifar10cpu-fadrmplus") == ["resnet32"]
+    one = fastdd.resolve("tiny-fadrmplus", ["ipc=1"]).arms["fadrmplus"]
+    assert one.committee == ("shufflenet_v2_x0_5_small", "mobilenet_v2_small")
+    assert fastdd.resolve("cifar10-fadrmplus").labels.teachers == "all"
+
+
 def test_the_recipes_for_a_laptop_are_those_of_small_networks_and_the_short_protocol() -> None:
     for name in ("table", "methods", "best", "teacher", "matching-1", "matching-10"):
         recipe = fastdd.resolve(f"cifar10-{name}")
@@ -349,7 +403,7 @@ def differences(name: str, ipc: int) -> dict[str, Any]:
 
 KNOW_THE_IPC = {"gvbsm", "edc", "delt", "deda", "deda-paper", "dm", "dc", "dsa", "datadam", "cafe"}
 KNOW_THE_IPC |= {"mtt", "tesla", "idc"}
-KNOW_THE_IPC |= {"cvdd", "sre2lpp"}  # their students do
+KNOW_THE_IPC |= {"cvdd", "sre2lpp", "fadrm", "fadrmplus"}  # their students do
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
@@ -398,14 +452,14 @@ def test_committees_share_the_images_and_the_training() -> None:
     for dataset in DATASETS:
         for method in NAMES:
             recipe = fastdd.resolve(f"{dataset}-{method}")
-            several = method in ("gvbsm", "edc", "infer", "cvdd") and (
-                dataset != "cifar10cpu" or method == "cvdd"
+            several = method in ("gvbsm", "edc", "infer", "cvdd", "fadrmplus") and (
+                dataset != "cifar10cpu" or method in ("cvdd", "fadrmplus")
             )
             assert bool(recipe.committee) == several
             for name, member in recipe.committee.items():
                 assert name == member.network != recipe.teacher.network
                 assert (member.mean, member.flip) == (recipe.teacher.mean, recipe.teacher.flip)
-                if method in ("infer", "cvdd"):
+                if method in ("infer", "cvdd", "fadrmplus"):
                     assert member.epochs == recipe.teacher.epochs
     assert list(fastdd.resolve("cifar10cpu-cvdd").committee) == ["resnet32"]
     five = ["convnet3", "mobilenet_v2_half", "wrn_16_2", "shufflenet_v2_x0_5_small"]  # with the ResNet-18

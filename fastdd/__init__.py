@@ -34,6 +34,7 @@ __all__ = [
     "__version__",
     "load",
     "losses",
+    "metrics",
     "register_method",
     "register_network",
     "register_protocol",
@@ -45,8 +46,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name == "losses":  # it imports torch, so it is imported when it is asked for
-        return import_module(".losses", __name__)
+    if name in ("losses", "metrics"):  # they import torch, so they are imported when they are asked for
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

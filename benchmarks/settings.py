@@ -133,11 +133,17 @@ class Prepared:
     def device(self) -> torch.device:
         return self.objective.device
 
+    @property
+    def paired(self) -> bool:
+        return self.objective.paired
+
     def targets(self, unit: Unit, before: Sequence[object] | None = None) -> list[Any]:
         return self.wanted
 
-    def __call__(self, images: Tensor, drawn: Tensor | None, targets: list[Any]) -> Values:
-        return self.objective(images, drawn, targets)
+    def __call__(
+        self, images: Tensor, drawn: Tensor | None, targets: list[Any], anchors: Tensor | None = None
+    ) -> Values:
+        return self.objective(images, drawn, targets, anchors)
 
 
 class OurStep:

@@ -534,14 +534,15 @@ def test_one_image_a_class_has_no_spectrum(lab: Lab) -> None:
 def test_padded_crop_flip_and_roll_move_pixels_batch_by_batch() -> None:
     unit = plan(4, 3, BatchSize(classes=2, slots="all"), 100)[0]
     images = torch.randn(12, 3, 9, 7, generator=torch.Generator().manual_seed(0))
-    drawn = draws(Augment(pad=2, flip=0.5, roll=(0, 7)), unit, 200, size=(9, 7), seed=SEED)
+    augment = Augment(pad=2, flip=0.5, roll=(0, 7))
+    drawn = draws(augment, unit, 200, size=(9, 7), seed=SEED)
     assert drawn is not None
     for column in (3, 4):
         assert drawn[..., column].unique().tolist() == [0, 1, 2, 3, 4]
     assert drawn[..., 5:].unique(dim=1).view(-1, 2).unique(dim=0).tolist() == [[9, 7]]
     assert not torch.equal(drawn[:, 0], drawn[:, 1])
     for step in range(8):
-        moved = augmented(images, drawn[step], 2)
+        moved = augmented(images, drawn[step], augment)
         for part, whole, (flip, down, right, top, left, *_) in zip(
             moved.chunk(2), images.chunk(2), drawn[step].tolist(), strict=True
         ):

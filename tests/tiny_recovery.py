@@ -77,14 +77,19 @@ class Lab:
         """After the first step's augmentation."""
         parameters = draws(method.augment, unit, 1, size=SHAPE[1:], seed=SEED)
         return self.taps(method.terms)(
-            augmented(images, parameters if parameters is None else parameters[0], method.augment.pad)
+            augmented(images, parameters if parameters is None else parameters[0], method.augment)
         )
 
     def values(self, method: Method, unit: Unit, images: Tensor) -> dict[str, Tensor]:
         """The terms of the first step."""
         (objective,) = self.recovery(method).objective(unit.shape)
         drawn = draws(method.augment, unit, 1, size=SHAPE[1:], seed=SEED)
-        return objective(images, None if drawn is None else drawn[0], objective.targets(unit))
+        return objective(
+            images,
+            None if drawn is None else drawn[0],
+            objective.targets(unit),
+            self.start(method, unit) if objective.paired else None,
+        )
 
     def gradients(self, method: Method, unit_images: int) -> dict[tuple[int, int], Tensor]:
         """(class, slot) -> gradient of the first step's loss to the initial image."""

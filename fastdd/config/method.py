@@ -23,7 +23,7 @@ from .base import (
     Whole,
 )
 from .matching import Match
-from .terms import Terms
+from .terms import TERMS, Terms
 
 Init = Literal[
     "noise",
@@ -80,6 +80,9 @@ class Augment(Config):
     pad: Border = 0
     """pixels of the mean color added on each side before a random crop of the image's size; 0: no such
     crop"""
+    cutout: BelowOne = 0.0
+    """side of a rectangle of the mean color around any pixel, as a share of the image's, after all else;
+    0: there is none"""
     roll: tuple[Whole, Whole] = (0, 4)
     """range in pixels of a cyclic shift, both ends included, drawn for each axis"""
 
@@ -341,10 +344,11 @@ class Method(Config):
             raise ValueError(
                 "terms are all null: give at least one, or set steps to 0 to keep the initial images"
             )
-        if self.perturb is not None and self.augment.pad:
-            raise ValueError(
-                f"perturb climbs on images without padding, got augment.pad {self.augment.pad}; set it to 0"
-            )
+        for key, what in (("pad", "padding"), ("cutout", "cutout")):
+            if self.perturb is not None and (given := getattr(self.augment, key)):
+                raise ValueError(
+                    f"perturb climbs on images without {what}, got augment.{key} {given}; set it to 0"
+                )
         return self
 
     @model_validator(mode="after")
@@ -448,6 +452,29 @@ class Method(Config):
             raise ValueError(
                 f"residual.anchor {self.residual.anchor} compares embeddings of a teacher, which match has "
                 "none of; set it to initial"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _starts_that_are_kept(self) -> Method:
+        if self.decay and self.offset is not None:
+            raise ValueError(
+                f"decay pulls images to their start, which an offset leaves as it is; set decay to 0, got "
+                f"{self.decay}, or offset to null"
+            )
+        if not (paired := [name for name in self.terms if TERMS[name].paired]) or not self.steps:
+            return self
+        if self.init == "noise":
+            raise ValueError(
+                f"terms.{paired[0]} compares images with the real ones that they start from, but init is "
+                "noise; set init to real or a selection"
+            )
+        alone = len(paired) == len(self.terms) and self.match is None
+        stays = self.residual is None or self.residual.anchor == "initial"
+        if alone and stays and self.formation is None:
+            raise ValueError(
+                f"terms.{paired[0]} alone moves nothing, since images start as what it compares them with; "
+                "give a formation or a second term"
             )
         return self
 

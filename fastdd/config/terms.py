@@ -29,6 +29,7 @@ class DeclaredTerm(Protocol):
     labels: Mapping[str, str]
     position: int
     excludes: Mapping[str, str]
+    paired: bool
 
     def beside(self, config: Config, terms: Mapping[str, Config]) -> Config:
         """The configuration among the other terms."""

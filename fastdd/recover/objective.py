@@ -38,9 +38,9 @@ from ..config import Augment, Method, Recover
 from ..models.build import memory_format
 from ..runtime.precision import autocast
 from ..runtime.seeds import generator
-from ..teachers import Taps
+from ..teachers import Features, Taps
 from .plan import Unit
-from .stages import sizes_of_steps
+from .stages import resized, size_of, sizes_of_steps
 from .steps import Round, teacher_weights, teachers_of_steps
 from .terms.base import AnyTerm, Shape, Values
 
@@ -53,19 +53,22 @@ class Objective:
         terms: the terms, in the order in which they are added up.
         taps: the frozen teacher with taps.
         config: gives the precision, and whether to compile.
-        pad: pixels by which images are padded on each side before they are cropped.
+        augment: says how draws are applied to images.
         steps: (H, W) of the images -> the computation, compiled if ``config.compile`` is true.
         memory_format: layout in which images enter the teacher.
+        paired: whether a term compares images with those that they started from.
     """
 
     terms: Sequence[AnyTerm]
     taps: Taps
     config: Recover
-    pad: int = 0
+    augment: Augment = field(default_factory=Augment)
     steps: dict[tuple[int, ...], Callable[..., Values]] = field(init=False, default_factory=dict)
     memory_format: torch.memory_format = field(init=False)
+    paired: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        self.paired = any(term.paired for term in self.terms)
         self.memory_format = memory_format(self.taps, next(self.taps.parameters()).device)
 
     @property
@@ -87,12 +90,21 @@ class Objective:
             for term, targets, earlier in zip(self.terms, found, before, strict=True)
         ]
 
-    def __call__(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
-        """The values for images [N, C, H, W] after one step's augmentation (an entry of ``draws``)."""
+    def __call__(
+        self, images: Tensor, draws: Tensor | None, targets: list[object], anchors: Tensor | None = None
+    ) -> Values:
+        """The values of one step.
+
+        Args:
+            images: [N, C, H, W].
+            draws: the step's augmentation, an entry of ``draws``; None: there is none.
+            targets: what ``targets`` returned.
+            anchors: the images that these started from, in the same order, for paired terms.
+        """
         size = tuple(images.shape[2:])
         if size not in self.steps:
             self.steps[size] = self._compiled() if self.config.compile is True else self._plain
-        return self.steps[size](images, draws, targets)
+        return self.steps[size](images, draws, targets, anchors)
 
     def _compiled(self) -> Callable[..., Values]:
         # torch.compile keeps few graphs for each code object, so each size of each objective gets a code
@@ -100,14 +112,25 @@ class Objective:
         own = FunctionType(Objective._plain.__code__.replace(), globals())
         return torch.compile(MethodType(own, self), fullgraph=True, dynamic=False)
 
-    def _plain(self, images: Tensor, draws: Tensor | None, targets: list[object]) -> Values:
-        images = augmented(images, draws, self.pad)
-        with autocast(images.device, self.config.precision):
-            features = self.taps(images.contiguous(memory_format=self.memory_format))
+    def _plain(
+        self, images: Tensor, draws: Tensor | None, targets: list[object], anchors: Tensor | None
+    ) -> Values:
+        images = augmented(images, draws, self.augment)
+        features = self._features(images)
+        if anchors is not None:
+            with torch.no_grad():
+                started_from = self._features(augmented(anchors, draws, self.augment))
+            features = features._replace(anchors=started_from)
         values: Values = {}
         for term, wanted in zip(self.terms, targets, strict=True):
             values |= term(features, images, wanted)
         return values
+
+    def _features(self, images: Tensor) -> Features:
+        """The teacher's features of augmented images."""
+        with autocast(images.device, self.config.precision):
+            features: Features = self.taps(images.contiguous(memory_format=self.memory_format))
+        return features
 
 
 def smallest_scale(config: Augment, steps: int) -> Tensor:
@@ -128,7 +151,9 @@ def smallest_scale(config: Augment, steps: int) -> Tensor:
 
 
 def draws(config: Augment, unit: Unit, steps: int, *, size: tuple[int, int], seed: int) -> Tensor | None:
-    """The augmentation of every step as rows of ``resample``, [steps, batches or images, k].
+    """The augmentation of every step, [steps, batches or images, k].
+
+    It is rows of ``resample``, with the top left corner of the rectangle behind them where there is cutout.
 
     Args:
         config: the ranges that are drawn from.
@@ -138,9 +163,10 @@ def draws(config: Augment, unit: Unit, steps: int, *, size: tuple[int, int], see
         seed: the run's seed.
 
     Returns:
-        The rows, or None if there is no augmentation.
+        The draws, int64, or None if there is no augmentation.
     """
-    if config.scale is None and config.pad == 0 and config.flip == 0 and config.roll == (0, 0):
+    crops = config.scale is not None or config.pad
+    if not (crops or config.flip or config.cutout or config.roll != (0, 0)):
         return None
     owners = unit.rows if config.per_image else [(batch.classes[0], batch.slots[0]) for batch in unit.batches]
     (low, high), scale = config.roll, config.scale
@@ -155,15 +181,47 @@ def draws(config: Augment, unit: Unit, steps: int, *, size: tuple[int, int], see
         if config.pad:
             start = torch.randint(2 * config.pad + 1, (steps, 2), generator=random)
             parameters = torch.cat((parameters, start, torch.tensor([size]).expand(steps, 2)), dim=1)
+        if config.cutout:
+            corners = [_corners(steps, side, _hole(config, side), random) for side in size]
+            parameters = torch.cat((parameters, *corners), dim=1)
         drawn.append(parameters)
     return torch.stack(drawn, dim=1)
 
 
-def augmented(images: Tensor, drawn: Tensor | None, pad: int) -> Tensor:
-    """Images [N, C, H, W], padded by ``pad`` pixels of the mean color, 0, and resampled as drawn."""
+def _hole(config: Augment, side: int) -> int:
+    """Pixels that cutout's rectangle has along a side of so many."""
+    return int(config.cutout * side + 0.5)
+
+
+def _corners(steps: int, side: int, length: int, random: torch.Generator) -> Tensor:
+    """First pixel [steps, 1] of ``length`` pixels around any one of a side; it may lie before the side, and
+    the last one behind it (as in DSA's code)."""
+    return torch.randint(side + 1 - length % 2, (steps, 1), generator=random) - length // 2
+
+
+def augmented(images: Tensor, drawn: Tensor | None, config: Augment) -> Tensor:
+    """Images [N, C, H, W] after a step's augmentation, an entry of ``draws``.
+
+    They are padded by the mean color, 0, and resampled; then the cutout's rectangle becomes 0.
+    """
     if drawn is None:
         return images
-    return resample(F.pad(images, (pad,) * 4) if pad else images, drawn, (images.shape[2], images.shape[3]))
+    size, pad = (images.shape[2], images.shape[3]), config.pad
+    padded = F.pad(images, (pad,) * 4) if pad else images
+    if not config.cutout:
+        return resample(padded, drawn, size)
+    images, corners = resample(padded, drawn[:, :-2], size), drawn[:, -2:]
+    rows, columns = (
+        _inside(corners[:, axis : axis + 1], _hole(config, side), side) for axis, side in enumerate(size)
+    )
+    holes = (rows[:, :, None] & columns[:, None, :])[:, None, None]
+    return images.unflatten(0, (len(holes), -1)).masked_fill(holes, 0).flatten(0, 1)
+
+
+def _inside(first: Tensor, length: int, side: int) -> Tensor:
+    """Which pixels of a side are among the ``length`` ones from the first [G, 1] on, bool [G, side]."""
+    pixels = torch.arange(side, device=first.device)
+    return (first <= pixels) & (pixels < first + length)
 
 
 # -- signals: what moves the images -----------------------------------------------------------------
@@ -220,7 +278,7 @@ class Draw(NamedTuple):
     teachers: tuple[int, ...]
     """0-based numbers of the teachers that take part"""
     augmentation: Tensor | None
-    """int64 rows of ``resample``, [batches or images, k]; None: no augmentation"""
+    """int64 [batches or images, k], an entry of ``draws``; None: no augmentation"""
 
 
 class TeacherSignal(Signal):
@@ -285,7 +343,9 @@ class TeacherSignal(Signal):
         weights = teacher_weights(self.method, drawn.teachers, self.accuracies)
         for place, number in enumerate(drawn.teachers):
             images = variable.images(self.rows)
-            values = self.ensemble[number](images, drawn.augmentation, self.targets[number])
+            objective = self.ensemble[number]
+            anchors = self._anchors(variable, images) if objective.paired else None
+            values = objective(images, drawn.augmentation, self.targets[number], anchors)
             if weights is not None:
                 values = {name: weights[place] * value for name, value in values.items()}
             elif len(drawn.teachers) > 1:
@@ -294,3 +354,8 @@ class TeacherSignal(Signal):
             for name, value in values.items():
                 together[name] = together[name] + value.detach() if name in together else value.detach()
         return together
+
+    def _anchors(self, variable: Variable, images: Tensor) -> Tensor:
+        """What the images of the present round started from, at their present size."""
+        anchors = variable.anchors if self.rows is None else variable.anchors[self.rows]
+        return resized(anchors, size_of(images), antialias=self.method.antialias)

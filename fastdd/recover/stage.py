@@ -133,7 +133,7 @@ class Recovery:
                     build_terms(self.method.teacher_terms, context),
                     context.taps,
                     self.config,
-                    self.method.augment.pad,
+                    self.method.augment,
                 )
                 for context in self._contexts(shape)
             ]

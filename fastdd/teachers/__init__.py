@@ -19,6 +19,7 @@ from .layer_names import (
     layer_names,
     mixed_layer_names,
     require_layers,
+    single_layers,
     working_layers,
 )
 from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
@@ -63,6 +64,7 @@ __all__ = [
     "save_scores",
     "save_squeezed",
     "save_teacher",
+    "single_layers",
     "squeeze",
     "working_layers",
 ]

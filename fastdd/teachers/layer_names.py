@@ -91,6 +91,12 @@ def mixed_layer_names(network: nn.Module, layers: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(chain.from_iterable(found)))
 
 
+def single_layers(network: nn.Module) -> dict[str, str]:
+    """Layer name -> module path of all blocks and stages that a network has; empty: it has neither."""
+    kinds = ("blocks", "stages")
+    return {f"{kind}.{i}": path for kind in kinds for i, path in enumerate(_of_kind(network, kind))}
+
+
 def _of_kind(network: nn.Module, kind: str) -> list[str]:
     """The paths of the modules of a kind, in the order of the network."""
     modules = list(network.named_modules())

@@ -9,6 +9,7 @@ records its moments also does the work of the ReLU module behind it (fused_relu.
     blocks.<i>, stages.<i>  spatial mean of the output
     module.<path>           mean of the output over all axes but images and channels
 
+The output of a block or stage may also be recorded with all its pixels, and a pass may end there.
 layer_names.py says which layer each name means.
 """
 
@@ -27,6 +28,7 @@ from ..errors import InputError
 from .fused_relu import rectified
 from .layer_names import MODULE, channel_axes, layer_paths, pooled
 from .patch_moments import Moments, image_moments
+from .prefix import prefix
 from .residual import Block, known_block, shortcut
 
 
@@ -34,9 +36,9 @@ class Features(NamedTuple):
     """What a forward pass of N images returns; all statistics are float32."""
 
     logits: Tensor
-    """logits [N, classes]"""
+    """logits [N, classes]; [N, 0] where the pass ended before"""
     embedding: Tensor
-    """input [N, D] of the last linear layer"""
+    """input [N, D] of the last linear layer; [N, 0] where the pass ended before"""
     pooled: dict[str, Tensor]
     """layer name -> spatial mean [N, channels], of a BatchNorm's input or another layer's output; none of
     convolutions"""
@@ -45,6 +47,10 @@ class Features(NamedTuple):
     running_mean for BatchNorms, which have them only if ``Taps`` was made with ``moments``"""
     patches: dict[str, Moments]
     """convolution name -> (mean, mean square) of its input in patches, each [N, patches]"""
+    maps: dict[str, Tensor]
+    """layer name -> its output [N, channels, h, w], in the dtype in which it was computed"""
+    anchors: Features | None = None
+    """the same of the images that these started from, equally augmented, where a term compares with them"""
 
 
 class _Record:
@@ -54,6 +60,7 @@ class _Record:
         self.pooled: dict[str, Tensor] = {}
         self.moments: dict[str, Moments] = {}
         self.patches: dict[str, Moments] = {}
+        self.maps: dict[str, Tensor] = {}
         self.embedding: Tensor | None = None
         self.positive: Tensor | None = None
         """output of a BatchNorm that has already done its ReLU's work; None once that ReLU has passed it
@@ -138,6 +145,17 @@ class _PooledTap(nn.Module):
         return y
 
 
+class _MapTap(nn.Module):
+    def __init__(self, module: nn.Module, name: str, record: _Record) -> None:
+        super().__init__()
+        self.module, self.name, self.record = module, name, record
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.module(x)
+        self.record.maps[self.name] = y
+        return y
+
+
 class _ModuleTap(nn.Module):
     """Records the mean of a module's output over all axes but images and channels."""
 
@@ -169,6 +187,9 @@ class Taps(nn.Module):
         layers: names of the layers whose statistics are recorded (see layer_names.py).
         moments: whether the moments of the BatchNorm layers among them are recorded.
         patch: side in pixels of the patches of the convolutions' inputs.
+        maps: names of blocks and stages whose outputs are recorded with all pixels.
+        end: name of the layer, among these, behind which nothing is needed; the pass ends there where the
+            network can be cut (prefix.py). None: it goes to the logits.
 
     Attributes:
         layers: the names, sorted by kind and then in the order of the network.
@@ -180,13 +201,20 @@ class Taps(nn.Module):
     """
 
     def __init__(
-        self, network: nn.Module, layers: Collection[str] = (), moments: bool = False, patch: int = 4
+        self,
+        network: nn.Module,
+        layers: Collection[str] = (),
+        moments: bool = False,
+        patch: int = 4,
+        *,
+        maps: Collection[str] = (),
+        end: str | None = None,
     ) -> None:
         super().__init__()
         network = copy.deepcopy(network).eval().requires_grad_(False)
         self.record = _Record()
         self.running: dict[str, tuple[Tensor, Tensor]] = {}
-        paths = layer_paths(network, layers)
+        paths = layer_paths(network, {*layers, *maps})
         self.layers = [name for name in paths if name in set(layers)]
         chosen = [path for name, path in paths.items() if name.startswith(MODULE)]
         axes = channel_axes(network, chosen) if chosen else {}
@@ -200,12 +228,16 @@ class Taps(nn.Module):
             _replace(network, path, _ReLUTap(relu, self.record))
         head = cast("nn.Linear", network.get_submodule(linear[-1]))
         _replace(network, linear[-1], _EmbeddingTap(head, self.record))
-        # The innermost come first, because wrapping a module changes the paths inside it. Of two taps at one
-        # path, that of ``module.<path>`` comes last and so wraps the other.
-        for name in sorted(layers, key=lambda name: (-paths[name].count("."), name.startswith(MODULE))):
+        # The innermost come first, because wrapping a module changes the paths inside it. Of several taps at
+        # one path, that of ``module.<path>`` comes after the others, and that of a map last.
+        taps = [*((name, False) for name in layers), *((name, True) for name in maps)]
+        taps.sort(key=lambda tap: (-paths[tap[0]].count("."), tap[1], tap[0].startswith(MODULE)))
+        for name, is_map in taps:
             path = paths[name]
             module = network.get_submodule(path)
-            if name.startswith(MODULE):
+            if is_map:
+                _replace(network, path, _MapTap(module, name, self.record))
+            elif name.startswith(MODULE):
                 _replace(network, path, _ModuleTap(module, path, self.record, axes[path]))
             elif isinstance(module, nn.BatchNorm2d):
                 if module.running_mean is None:
@@ -220,6 +252,7 @@ class Taps(nn.Module):
         if uses_triton(head.weight):
             _end_blocks(network)
         self.network = network.eval()
+        self.beginning = None if end is None else prefix(self.network, paths[end])
 
     def round_weights(self) -> None:
         """Keep the weights of convolutions and linear layers in bfloat16, as autocast rounds them each time.
@@ -241,16 +274,21 @@ class Taps(nn.Module):
                 module.frozen.update(module.bn)
 
     def forward(self, x: Tensor) -> Features:
-        self.record.pooled, self.record.moments, self.record.patches = {}, {}, {}
-        logits = self.network(x)
         record = self.record
+        record.pooled, record.moments, record.patches, record.maps = {}, {}, {}, {}
+        if self.beginning is None:
+            logits = self.network(x).float()
+        else:
+            self.beginning(x)
+            logits = record.embedding = x.new_empty(len(x), 0)
         assert record.embedding is not None  # the wrapper of the last linear layer has just set it
         return Features(
-            logits.float(),
+            logits,
             record.embedding,
             pooled=record.pooled,
             moments=record.moments,
             patches=record.patches,
+            maps=record.maps,
         )
 
 

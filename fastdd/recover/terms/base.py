@@ -43,6 +43,9 @@ class Needs:
         class_batch_norm: which BatchNorm statistics of each class the bank must hold, as ``bank.class_bn``.
         patch: side in pixels of the patches whose statistics both must hold; None: no patches are needed.
         embeddings: how many embeddings of real images of each class the bank must hold at least.
+        maps: layers, ``blocks.<i>`` or ``stages.<i>``, whose outputs the forward pass records pixel by pixel.
+        end: the layer, among ``pooled`` and ``maps``, behind which the term reads nothing; None: it may read
+            logits, embedding or any other layer.
     """
 
     pooled: tuple[str, ...] = ()
@@ -51,6 +54,8 @@ class Needs:
     class_batch_norm: ClassBatchNorm = "none"
     patch: int | None = None
     embeddings: int = 0
+    maps: tuple[str, ...] = ()
+    end: str | None = None
 
     @staticmethod
     def together(needs: Iterable[Needs]) -> Needs:
@@ -73,6 +78,7 @@ class Needs:
                 f"a run has one bank, with patches of one side, got {sorted(sides)}; "
                 f"give all terms.conv.patch one value"
             )
+        ends = {each.end for each in needs}
         return Needs(
             pooled=_distinct(each.pooled for each in needs),
             moments=_distinct(each.moments for each in needs),
@@ -80,6 +86,8 @@ class Needs:
             class_batch_norm=kinds[0] if kinds else "none",
             patch=next(iter(sides), None),
             embeddings=max((each.embeddings for each in needs), default=0),
+            maps=_distinct(each.maps for each in needs),
+            end=ends.pop() if len(ends) == 1 else None,
         )
 
     def of_bank(self, config: BankConfig) -> BankConfig:
@@ -146,6 +154,8 @@ class Term(ABC, Generic[C, T]):
         excludes: name of a term that cannot be combined with it -> the reason.
         waits: whether the host waits for the GPU in its call; a step that waits cannot be a CUDA graph.
         one_size: whether its targets hold for images of one size alone, which excludes ``method.sizes``.
+        paired: whether it compares images with those that they started from, whose features, after the same
+            augmentation and without a gradient, are then ``features.anchors``.
     """
 
     configuration: ClassVar[type[Config]]
@@ -154,6 +164,7 @@ class Term(ABC, Generic[C, T]):
     excludes: ClassVar[Mapping[str, str]] = {}
     waits: ClassVar[bool] = False
     one_size: ClassVar[bool] = False
+    paired: ClassVar[bool] = False
 
     def __init__(self, config: C, context: Context) -> None:
         self.config, self.context, self.shape = config, context, context.shape
@@ -239,7 +250,8 @@ def needs_by_key(terms: Terms, network: nn.Module, section: str = "terms") -> di
     """
     found = {}
     for name, config in terms.items():
-        key = f"{section}.{name}.layers" if "layers" in type(config).model_fields else f"{section}.{name}"
+        decides = {"layers", "layer"} & type(config).model_fields.keys()
+        key = ".".join([section, name, *decides])
         with naming(key):
             found[key] = term_class(name).needs(config, network)
     return found
@@ -258,7 +270,14 @@ def tapped(terms: Terms, network: nn.Module) -> Taps:
     """The network, frozen, with taps for everything that the terms need."""
     needed = needs(terms, network)
     layers = (*needed.moments, *needed.pooled)
-    return Taps(network, layers, moments=bool(needed.moments), patch=needed.patch or 1)
+    return Taps(
+        network,
+        layers,
+        moments=bool(needed.moments),
+        patch=needed.patch or 1,
+        maps=needed.maps,
+        end=needed.end,
+    )
 
 
 def remarks(method: Method) -> list[str]:

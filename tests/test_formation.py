@@ -200,7 +200,7 @@ def test_all_readers_see_the_same_images(formed: Path, tmp_path: Path) -> None:
     assert torch.equal(known.images, images)
     assert torch.equal(known.labels, labels)
     assert known.ids[:3] == ("0/00000.png#0", "0/00000.png#1", "0/00001.png#0")
-    assert open_set(formed, "random", channels=1).images_per_file == 1
+    assert open_set(formed, "random", channels=1).storage.per_file == 1
     assert (
         main(
             ["export", str(formed), "--arm", "deda", "--to", "imagefolder", "--out", str(tmp_path / "folder")]

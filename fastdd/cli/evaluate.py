@@ -126,8 +126,10 @@ def _print(evaluation: Evaluation) -> None:
         told.append((best, "best"))
     columns = [f"{each.name} {title} %" for each in evaluation.sets for title, _ in told]
     rows = Table("student", "protocol", *columns, box=None, header_style="bold")
+    per_file = evaluation.set.storage.per_file
     settled_ones = [
-        settle_student(config, len(evaluation.images), len(card.classes)) for config in evaluation.configs
+        settle_student(config, len(evaluation.images), len(card.classes), per_file=per_file)
+        for config in evaluation.configs
     ]
     for config in settled_ones:
         found = [

@@ -250,6 +250,9 @@ class Method(Config):
     candidates: Text | None = None
     """folder, archive or Parquet file of labelled images, such as a generator's, from which ``init`` chooses
     in place of the real ones; null: there are none"""
+    init_first: Count | All = "all"
+    """images of each class, the first ones of the data set, from which a selection such as confident chooses
+    (CIM); all: all of them"""
     rded: RDED = RDED()
     batch: BatchSize = BatchSize()
     augment: Augment = Augment()
@@ -452,6 +455,15 @@ class Method(Config):
             raise ValueError(
                 f"residual.anchor {self.residual.anchor} compares embeddings of a teacher, which match has "
                 "none of; set it to initial"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _first_images_are_chosen_from(self) -> Method:
+        if self.init_first != "all" and self.init in ("noise", "real", "rded"):
+            raise ValueError(
+                f"init_first limits what a selection such as confident chooses from, but init is {self.init}"
+                "; set init_first to all"
             )
         return self
 

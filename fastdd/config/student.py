@@ -79,8 +79,12 @@ class Student(Config):
     epochs: Count | None = None
     """number of passes over the set, ceil(N / batch) steps each, instead of `steps`; null: `steps` gives the
     length"""
-    batch: Count | Literal["by_ipc"] = 100
-    """images a step; by_ipc: RDED's and DELT's rule for 1, 10, 20, 30, 40, 50 and 100 images a class"""
+    per_epoch: Literal["seen", "stored"] = "seen"
+    """what a pass over a set with a formation goes through. seen: all images that students see; stored: the
+    stored images, of each of which a student sees one image, drawn anew in each pass (CIM)"""
+    batch: Count | Literal["by_ipc", "by_images"] = 100
+    """images a step; by_ipc: RDED's and DELT's rule for 1, 10, 20, 30, 40, 50 and 100 images a class;
+    by_images: CIM's and GIFT's, 10, 50, 100 or 200 for up to 10, 500, 20,000 or more images a pass"""
     accumulate: Count = 1
     """number of parts in which a batch goes forward and backward, each with its own BatchNorm statistics"""
 
@@ -145,6 +149,9 @@ class Student(Config):
     the own one"""
 
     # augmentation
+    whole: BelowOne = 0.0
+    """probability that a student sees a whole stored image of tiles in place of one of them (CIM); sets
+    without such a formation have no tiles"""
     randaugment: RandAugment | None = None
     """null: no RandAugment"""
     shuffle_patches: Count = 1
@@ -207,6 +214,11 @@ class Student(Config):
             )
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"milestones must rise, got {list(self.milestones)}")
+        if self.whole and self.labels == "stored":
+            raise ValueError(
+                f"whole shows stored images of several tiles, which have no stored labels, got "
+                f"{self.whole:g}; set labels to online or hard, or whole to 0"
+            )
         return self
 
     @model_validator(mode="after")

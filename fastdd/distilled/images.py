@@ -7,19 +7,47 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torchvision.io import encode_jpeg, encode_png
 
-from ..config import RANDOM_REAL, Method, Save
+from ..config import RANDOM_REAL, Formation, Method, Save
 from ..data.decode import decode
 from ..data.verify import BadImage
 from ..errors import InputError
 from ..run_folder import DataSplit, RunFolder, UnitLog, image_file, read, read_recipe
 from ..runtime.files import write_bytes
 from .formation import pack, unpack
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How the images of a set lie in its files.
+
+    Attributes:
+        per_file: images in each file, which follow each other; more than one with a formation.
+        mosaics: uint8 [N / per_file, C, H, W], the files as they are stored; None: images are no tiles of
+            them.
+    """
+
+    per_file: int = 1
+    mosaics: Tensor | None = None
+
+    @classmethod
+    def of(cls, stored: Tensor, formation: Formation) -> Storage:
+        """The storage of a set with a formation; ``stored`` is uint8 [M, C, H, W]."""
+        return cls(formation.images, stored if formation.tiled else None)
+
+    def on(self, device: torch.device) -> Storage:
+        """The same on a device."""
+        return replace(self, mosaics=None if self.mosaics is None else self.mosaics.to(device))
+
+
+ONE_A_FILE = Storage()
+"""the storage of a set without a formation"""
 
 
 def to_levels(images: Tensor, config: Save) -> Tensor:
@@ -82,7 +110,7 @@ def stored_files(
 
 def load_recovered(
     folder: Path, classes: Sequence[str], slots: int, *, channels: int, method: Method
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Storage]:
     """The images that students see of an arm, which are unpacked where the method has a formation.
 
     Args:
@@ -93,16 +121,18 @@ def load_recovered(
         method: the method, with its file format and formation.
 
     Returns:
-        Images, uint8 [K * slots, C, H, W] in the order of classes and slots, and their labels, int64.
+        Images, uint8 [K * slots, C, H, W] in the order of classes and slots, their labels, int64, and how
+        they are stored.
 
     Raises:
         InputError: see ``load_images``.
     """
     if (formation := method.formation) is None:
-        return load_images(folder, classes, slots, channels=channels, config=method.save)
+        return *load_images(folder, classes, slots, channels=channels, config=method.save), ONE_A_FILE
     files = slots // formation.images
     stored, _ = load_images(folder, classes, files, channels=channels, config=method.save)
-    return unpack(stored, formation), torch.arange(len(classes)).repeat_interleave(slots)
+    labels = torch.arange(len(classes)).repeat_interleave(slots)
+    return unpack(stored, formation), labels, Storage.of(stored, formation)
 
 
 def load_images(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from ..runtime.console import counted
 from ..runtime.memory import processors, require_memory
 from ..runtime.progress import progress
 from .formation import unpack
-from .images import how_to_redo, unreadable
+from .images import ONE_A_FILE, Storage, how_to_redo, unreadable
 from .layouts import ImageFiles, list_image_files
 from .runs import RunSource, arm_of, read_source, run_of
 
@@ -42,7 +42,7 @@ class DistilledSet:
             3/00001.png#2.
         path: the folder that holds the class folders.
         source: the run that the set comes from; None: the set is no run's.
-        images_per_file: images in each file; more than one with a formation (formation.py).
+        storage: how they lie in files; several in one with a formation (formation.py).
         numbered: whether this is the released layout, where a class is always meant by its number.
         logits: soft labels that an export holds beside its images, float16 [N, classes]; None: it holds none,
             or the set is a run's.
@@ -54,7 +54,7 @@ class DistilledSet:
     ids: tuple[str, ...]
     path: Path
     source: RunSource | None
-    images_per_file: int = 1
+    storage: Storage = ONE_A_FILE
     numbered: bool = False
     logits: Tensor | None = None
 
@@ -179,23 +179,23 @@ def open_set(
         _require_whole(found, source)
     formation = source.method.formation if source is not None else None
     if source is None or formation is None:
-        images, per_file = _decoded(found, size, channels, of_run=source is not None), 1
+        images, storage = _decoded(found, size, channels, of_run=source is not None), ONE_A_FILE
         ids = [entry.path for entry in found.files]
     else:
         stored = _decoded(found, None, source.recipe.data.channels, of_run=True)
-        per_file = formation.images
-        images = _in_channels(unpack(stored, formation), channels)
-        if size is not None:
-            images = torch.stack([fit(image, (size, size)) for image in images])
-        ids = [f"{entry.path}#{place}" for entry in found.files for place in range(per_file)]
+        images, storage = unpack(stored, formation), Storage.of(stored, formation)
+        images = _shown(images, size, channels)
+        if storage.mosaics is not None:
+            storage = replace(storage, mosaics=_shown(storage.mosaics, size, channels))
+        ids = [f"{entry.path}#{place}" for entry in found.files for place in range(formation.images)]
     return DistilledSet(
         images,
-        torch.tensor(found.labels).repeat_interleave(per_file),
+        torch.tensor(found.labels).repeat_interleave(storage.per_file),
         classes=found.classes,
         ids=tuple(ids),
         path=found.folder,
         source=source,
-        images_per_file=per_file,
+        storage=storage,
         numbered=found.numbered,
         logits=found.logits,
     )
@@ -257,6 +257,12 @@ def _decoded(found: ImageFiles, size: int | None, channels: int, *, of_run: bool
     finally:
         pool.shutdown(cancel_futures=True)
     return images
+
+
+def _shown(images: Tensor, size: int | None, channels: int) -> Tensor:
+    """Images [N, C, H, W] of a run in other channels, and where ``size`` is given at that size."""
+    images = _in_channels(images, channels)
+    return images if size is None else torch.stack([fit(image, (size, size)) for image in images])
 
 
 def _in_channels(images: Tensor, channels: int) -> Tensor:

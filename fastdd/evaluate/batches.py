@@ -22,6 +22,7 @@ from fastdd_kernels import resample, resample_parameters, siamese_augment
 
 from ..config import Student
 from ..data.loading.augment import mix_batch, shift_and_flip, siamese_rows
+from ..distilled.images import ONE_A_FILE, Storage
 from ..errors import InputError
 from ..protocols import SettledStudent
 from ..runtime.seeds import generator
@@ -84,6 +85,7 @@ class AugmentedBatches:
         seed: seed of order, augmentation and mixing.
         soft_labels: stored logits [N, classes], one label an image; None: targets are the teacher's.
         hard_labels: int64 [N], classes of the images, for protocols whose loss uses them.
+        storage: how the images lie in files, on the same device.
     """
 
     def __init__(
@@ -95,8 +97,9 @@ class AugmentedBatches:
         seed: int,
         soft_labels: Tensor | None = None,
         hard_labels: Tensor | None = None,
+        storage: Storage = ONE_A_FILE,
     ) -> None:
-        self.config, self.teacher, self.images = config, teacher, images
+        self.config, self.teacher, self.images, self.storage = config, teacher, images, storage
         self.soft_labels, self.hard_labels, self.draw = soft_labels, hard_labels, generator(seed, "batches")
         keep = config.randaugment is None and 4 * images.numel() <= KEPT_BYTES
         self.normalized = teacher.normalize(images) if keep else None
@@ -143,18 +146,35 @@ class AugmentedBatches:
 
     def _order(self) -> Tensor:
         """The images of the next epoch: what earlier passes have left, and new passes."""
+        of_each = self.storage.per_file if self.config.per_epoch == "stored" else 1
         while len(self.waiting) < self.config.images:
-            self.waiting = torch.cat([self.waiting, torch.randperm(len(self.images), generator=self.draw)])
+            order = torch.randperm(len(self.images) // of_each, generator=self.draw)
+            self.waiting = torch.cat([self.waiting, order])
         rows, self.waiting = self.waiting[: self.config.images], self.waiting[self.config.images :]
-        return rows
+        if of_each == 1:
+            return rows
+        return of_each * rows + torch.randint(of_each, rows.shape, generator=self.draw)
+
+    def _mosaics(self, index: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Which images of a batch a student sees as the whole file that holds them, bool [B], and these
+        files, uint8; None: it sees no files."""
+        if not self.config.whole or self.storage.mosaics is None:
+            return None
+        chosen = torch.rand(len(index), generator=self.draw) < self.config.whole
+        chosen = chosen.to(index.device)
+        return chosen, self.storage.mosaics[index[chosen] // self.storage.per_file]
 
     def _augmented(self, index: Tensor) -> Tensor:
         """The images at some positions, normalized and augmented, but not mixed."""
-        config, draw = self.config, self.draw
+        config, draw, mosaics = self.config, self.draw, self._mosaics(index)
         if self.normalized is not None:
             batch = self.normalized[index]
+            if mosaics is not None:
+                batch[mosaics[0]] = self.teacher.normalize(mosaics[1])
         else:
             levels = self.images[index]
+            if mosaics is not None:
+                levels[mosaics[0]] = mosaics[1]
             if config.randaugment is not None:
                 levels = randaugment(levels, config.randaugment, draw)
             batch = self.teacher.normalize(levels)

@@ -321,7 +321,8 @@ def open_dd_ranking(request: EvaluationRequest, device: torch.device, weight: fl
     path = given or results.path.with_name(f"robust-{results.path.name.removeprefix('evaluation-')}")
     kept = _kept(path, results.content["of"])
     classes = len(evaluation.teacher.card.classes)
-    config = settle_student(evaluation.configs[0], len(evaluation.images), classes)
+    per_file = evaluation.set.storage.per_file
+    config = settle_student(evaluation.configs[0], len(evaluation.images), classes, per_file=per_file)
     return DDRanking(evaluation, path, kept, weight=weight, steps=config.training_steps, batch=config.batch)
 
 

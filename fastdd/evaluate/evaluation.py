@@ -127,17 +127,18 @@ class Evaluation:
         """The set, the control and the whole training set, in the order of the table."""
         source = self.set.source
         rate = None if source is None else learned_lr(source.folder, source.arm)
-        sets = [TrainingSet(self.name, self.images, self.classes, learned_lr=rate)]
+        storage = self.set.storage.on(self.images.device)
+        sets = [TrainingSet(self.name, self.images, self.classes, learned_lr=rate, storage=storage)]
         if self.request.control and self.name != CONTROL:
             sets.append(self._control())
         if self.full_left_out is None:
-            sets.append(TrainingSet(FULL, *self.full.images, epoch_images=len(self.images)))
+            sets.append(TrainingSet(FULL, *self.full.images, epoch_images=self.full.config.images))
         return sets
 
     def _control(self) -> TrainingSet:
         """As many random real images of each class as the set has files."""
         images_of_class = self.classes.bincount(minlength=len(self.teacher.card.classes))
-        counts = (images_of_class // self.set.images_per_file).tolist()
+        counts = (images_of_class // self.set.storage.per_file).tolist()
         most = max(counts)  # real.chosen_images has this many of each class
         rows = torch.cat([c * most + torch.arange(count) for c, count in enumerate(counts)])
         classes = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
@@ -190,8 +191,8 @@ def open_evaluation(
         classes = distilled.classes_of(teacher.card.classes)
         for config in configs:
             outline("--student", config.network, number, shape, others=("convnet", "resnet20"))
-            settle_student(config, len(distilled), number)
-        ipc = int(classes.bincount().max()) // distilled.images_per_file
+            settle_student(config, len(distilled), number, per_file=distilled.storage.per_file)
+        ipc = int(classes.bincount().max()) // distilled.storage.per_file
         real_recipe = _real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed)
         if is_choice and request.on is None:
             data = real_recipe.data.model_copy(update={"evaluate": "validation"})
@@ -201,7 +202,8 @@ def open_evaluation(
             for split in real.splits:
                 distilled.source.require_unchanged(split.split, split.fingerprint, "--data")
         _check_real(real, distilled, teacher.card, teacher_path)
-        full = FullSet(real, settle_student(configs[0], len(distilled), number), seed)
+        settled = settle_student(configs[0], len(distilled), number, per_file=distilled.storage.per_file)
+        full = FullSet(real, settled, seed)
         identity: Identity = {
             "set": images_fingerprint(distilled.images),
             "teacher": teachers.fingerprint(teacher_path),

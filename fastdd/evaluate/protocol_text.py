@@ -57,6 +57,7 @@ def protocol_text(config: Student) -> str:
         length = f"{counted(config.epochs, 'epoch')} in batches of {config.batch}"
     else:
         length = f"{counted(config.steps or 0, 'step')} of {counted(config.batch, 'image')}"
+    length += " of the stored images" if config.per_epoch == "stored" else ""
     parts = [
         config.network,
         length + (f" in {counted(config.accumulate, 'part')}" if config.accumulate > 1 else ""),
@@ -93,7 +94,7 @@ def _schedule(config: Student) -> str:
 
 
 def _augmentation(config: Student) -> str:
-    texts = []
+    texts = [f"whole stored images at {config.whole:g}"] if config.whole else []
     if config.randaugment is not None:
         values = config.randaugment
         texts.append(

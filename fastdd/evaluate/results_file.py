@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from ..config import Student
+from ..distilled.images import ONE_A_FILE, Storage
 from ..errors import InputError
 from ..labels import label_images
 from ..models.build import network_builder
@@ -93,6 +94,7 @@ class TrainingSet:
         epoch_images: number of images an epoch, for the whole real training set: that of the distilled set,
             with online labels in place of stored ones. None: all images, with the protocol's labels.
         learned_lr: learning rate that was learned with the images, for ``lr: learned``; None: none was.
+        storage: how the images lie in files, on their device.
     """
 
     name: str
@@ -100,12 +102,13 @@ class TrainingSet:
     classes: Tensor
     epoch_images: int | None = None
     learned_lr: float | None = None
+    storage: Storage = ONE_A_FILE
 
     def protocol(self, config: Student, classes: int) -> SettledStudent:
         """The protocol of its students, in numbers, for a teacher of this many classes."""
         images = len(self.images) if self.epoch_images is None else self.epoch_images
         rate = self.learned_lr if config.lr == "learned" else None
-        settled = settle_student(config, images, classes, learned_lr=rate)
+        settled = settle_student(config, images, classes, learned_lr=rate, per_file=self.storage.per_file)
         online = self.epoch_images is not None and settled.labels == "stored"
         return settled.model_copy(update={"labels": "online"}) if online else settled
 
@@ -173,6 +176,7 @@ class ResultsFile:
                     bar=bar,
                     soft_labels=soft_labels,
                     hard_labels=each.classes,
+                    storage=each.storage,
                 )
                 entry = {"arm": each.name, "network": config.network, "protocol": digest, "seed": number}
                 self.content["protocols"][digest] = protocol_record(config)

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import Student
+from ..distilled.images import ONE_A_FILE, Storage
 from ..errors import InputError
 from ..models.build import as_input, to_device
 from ..protocols import SettledStudent
@@ -73,6 +74,7 @@ def train_student(
     bar: Bar,
     soft_labels: Tensor | StudentBatches | None = None,
     hard_labels: Tensor | None = None,
+    storage: Storage = ONE_A_FILE,
 ) -> StudentAccuracy:
     """Train and test one student. One that diverges is trained no further, and has no accuracy.
 
@@ -87,6 +89,7 @@ def train_student(
         soft_labels: stored labels: logits [N, classes], one label an image, or batches that have theirs;
             None: the teacher labels every batch.
         hard_labels: int64 [N], classes of the images, for protocols with hard labels or ``hard_weight``.
+        storage: how the images lie in files, on their device.
 
     Raises:
         InputError: labels do not fit or are not finite, or a network with BatchNorm would see batches of one
@@ -104,14 +107,25 @@ def train_student(
     source: StudentBatches
     if soft_labels is None or isinstance(soft_labels, Tensor):
         source = AugmentedBatches(
-            config, teacher, images, seed=seed, soft_labels=soft_labels, hard_labels=hard_labels
+            config,
+            teacher,
+            images,
+            seed=seed,
+            soft_labels=soft_labels,
+            hard_labels=hard_labels,
+            storage=storage,
         )
     else:
         source = soft_labels
     hard_stage = config.model_copy(update={"labels": "hard"})
     if config.label_stages is not None:
         hard = AugmentedBatches(
-            hard_stage, teacher, images, seed=derive(seed, "hard stages"), hard_labels=hard_labels
+            hard_stage,
+            teacher,
+            images,
+            seed=derive(seed, "hard stages"),
+            hard_labels=hard_labels,
+            storage=storage,
         )
         source = StagedBatches(config, soft=source, hard=hard)
     normalizing = {config.network: network}

@@ -81,7 +81,7 @@ def _overview(content: Content, form: str, origin: str) -> str:
     """The table at the top of the card."""
     distilled, source = content.distilled, content.distilled.source
     channels, height, width = distilled.images.shape[1:]
-    images, per_file = f"{len(content):,} of {len(content.names):,} classes", distilled.images_per_file
+    images, per_file = f"{len(content):,} of {len(content.names):,} classes", distilled.storage.per_file
     if per_file > 1:
         images += f", unpacked; the run stores {per_file} in the pixels of one"
     if content.logits is not None:

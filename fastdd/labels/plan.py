@@ -34,6 +34,11 @@ def check_views(config: Labels, student: Student, key: str = "student") -> None:
             f"labels.per view records crops, flips and mixing alone, but {key} has randaugment, "
             f"shuffle_patches, siamese or black padding; set {key}.labels=online, or leave those out"
         )
+    if student.whole or student.per_epoch == "stored":
+        raise InputError(
+            f"labels.per view labels each image that students see once a pass, but {key} has per_epoch "
+            f"stored or whole; set {key}.labels=online, or leave those out"
+        )
     if student.mix != "none" and student.mix_probability < 1:
         raise InputError(
             f"labels.per view mixes every batch, but {key}.mix_probability is {student.mix_probability:g}; "

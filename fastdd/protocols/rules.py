@@ -3,6 +3,8 @@
 batch: by_ipc     RDED's: 10, 50, 100 for 1, 10, 50 images a class; DELT's copy of the script
                   adds 50 for 20, and 100 for 30, 40 and 100. Twice that with 100 or 1,000 classes; 100 with
                   200 classes (Tiny-ImageNet); never more than the whole set
+batch: by_images  CIM's and GIFT's: 10, 50, 100 or 200 for up to 10, 500, 20,000 or more images a pass; never
+                  more than there are
 lr: by_network    RDED's table; the released script trains a network that it lacks with a rate of 0
 lr: learned       the rate that came with the images (MTT), else 0.01, which the released code starts from
 """
@@ -22,6 +24,10 @@ from ..errors import InputError, suggestion
 from ..runtime.console import counted
 
 BATCHES = {1: 10, 10: 50, 20: 50, 30: 100, 40: 100, 50: 100, 100: 100}
+LARGEST_SETS = {10: 10, 500: 50, 20_000: 100}
+"""most images of a pass -> images a batch"""
+LARGEST_BATCH = 200
+"""images a batch where a pass has still more"""
 RATES = {
     "conv": 1e-3,
     "resnet": 1e-3,
@@ -86,7 +92,13 @@ class SettledStudent(Student):
 
 
 def settle_student(
-    config: Student, images: int, classes: int, key: str = "student", *, learned_lr: float | None = None
+    config: Student,
+    images: int,
+    classes: int,
+    key: str = "student",
+    *,
+    learned_lr: float | None = None,
+    per_file: int = 1,
 ) -> SettledStudent:
     """Put numbers in place of the values of a protocol that depend on the set and on the network.
 
@@ -96,6 +108,7 @@ def settle_student(
         classes: number of classes in the set.
         key: the recipe's section that holds the protocol, for messages.
         learned_lr: learning rate that was learned with the images; None: there is none.
+        per_file: images that a file of the set stores; more than one with a formation.
 
     Raises:
         InputError: a rule says nothing of this many images a class, or of this network, or the learned rate
@@ -106,7 +119,13 @@ def settle_student(
             f"{key}.lr=learned, but the learning rate learned with the images is {learned_lr:g}, expected a "
             f"positive number; set {key}.lr to a number, for example {key}.lr=0.01"
         )
-    batch = rded_batch(images, classes, key) if config.batch == "by_ipc" else config.batch
+    if config.per_epoch == "stored":
+        images //= per_file
+    batch = config.batch
+    if batch == "by_ipc":
+        batch = rded_batch(images, classes, key)
+    elif batch == "by_images":
+        batch = batch_by_images(images)
     lr = rded_rate(config.network, key) if config.lr == "by_network" else config.lr
     steps = config.steps if config.epochs is None else config.epochs * math.ceil(images / batch)
     if learned_lr is None and isinstance(config, SettledStudent):
@@ -116,6 +135,12 @@ def settle_student(
     if learned_lr is not None:
         numbers["learned_lr"] = learned_lr
     return SettledStudent.model_validate({**dict(config), **numbers})
+
+
+def batch_by_images(images: int) -> int:
+    """CIM's and GIFT's batch for a pass of so many images."""
+    batches = (batch for most, batch in LARGEST_SETS.items() if images <= most)
+    return min(images, next(batches, LARGEST_BATCH))
 
 
 def rded_batch(images: int, classes: int, key: str = "student") -> int:

@@ -20,7 +20,7 @@ from ..distilled.images import load_images, load_recovered, save_images
 from .anchors import NearestImages
 from .capture import check_capture, forbids_capture
 from .init.initial import Chosen, decoder, original_images, repeated
-from .init.pools import CandidatePool, Pool, RealPool
+from .init.pools import CandidatePool, FirstImages, Pool, RealPool
 from .matching.networks import matched_layers
 from .matching.real import RealImages
 from .matching.signal_of import match_signal
@@ -38,6 +38,7 @@ __all__ = [
     "Chosen",
     "ClassSlots",
     "Context",
+    "FirstImages",
     "NearestImages",
     "Needs",
     "Pool",

@@ -164,7 +164,15 @@ class Experiment:
             learned_lr: learning rate that was learned with the images, for ``lr: learned``.
         """
         classes, config, key = len(self.classes), self.students[student], section_of(student)
-        return settle_student(config, self.seen(arm) * classes, classes, key, learned_lr=learned_lr)
+        formation = self.arms[arm].formation
+        return settle_student(
+            config,
+            self.seen(arm) * classes,
+            classes,
+            key,
+            learned_lr=learned_lr,
+            per_file=1 if formation is None else formation.images,
+        )
 
     def student_structures(self) -> dict[str, str]:
         """Student -> a hash of how its network is built, for those that code which is not fastdd's builds."""
@@ -355,6 +363,7 @@ def _check_students(experiment: Experiment) -> None:
         if method.formation is not None:
             check_formation(method.formation, real.shape)
             _check_enough_images(experiment, arm)
+        _check_first_images(experiment, arm)
     classes = len(experiment.classes)
     labeller = outline("teacher.network", teacher.network, classes, real.shape, trains=False).train()
     for student in experiment.students:
@@ -375,6 +384,18 @@ def _check_enough_images(experiment: Experiment, arm: str) -> None:
         )
 
 
+def _check_first_images(experiment: Experiment, arm: str) -> None:
+    """Refuse a selection among fewer images of a class than it has to choose."""
+    method, ipc = experiment.arms[arm], experiment.recipe.ipc
+    teachers = len(experiment.teachers_of(arm))
+    wanted = recover.real_slots(method, ipc, len(experiment.classes), teachers)
+    if method.init_first != "all" and wanted > method.init_first:
+        raise InputError(
+            f"arms.{arm}.init_first is {method.init_first}, but {wanted} real images of a class are chosen "
+            f"for ipc {ipc}; set it to {wanted} or more, or to all"
+        )
+
+
 def _check_student(experiment: Experiment, student: str, labeller: nn.Module) -> None:
     """Refuse a student's network, batches and labels that do not go together; ``labeller`` is the teacher."""
     config, key, classes = experiment.students[student], section_of(student), len(experiment.classes)
@@ -391,7 +412,7 @@ def _check_student(experiment: Experiment, student: str, labeller: nn.Module) ->
         normalizing["the teacher in train mode"] = labeller
     for arm in experiment.arms:
         settled = experiment.protocol(arm, student)
-        smallest = evaluate.smallest_batch(experiment.seen(arm) * classes, settled.batch)
+        smallest = evaluate.smallest_batch(settled.images, settled.batch)
         evaluate.check_batch_norm(settled, normalizing, smallest, key)
     if config.labels == "stored" and experiment.recipe.labels.per == "view":
         stored = experiment.recipe.labels_of(student)

@@ -128,6 +128,8 @@ def _chosen(run: Run, arm: str) -> recover.Chosen:
     pool: recover.Pool = recover.RealPool(run.bank, source.names, run.scores if by_score else None)
     if arm in experiment.candidates:
         pool = recover.CandidatePool(source, decode, partial(evaluate.embed, run.teacher))
+    if (first := experiment.arms[arm].init_first) != "all":
+        pool = recover.FirstImages(pool, first)
     return recover.Chosen(
         experiment.arms[arm],
         _slots(run, arm),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..bank import Bank
 from ..distilled.fingerprint import arm_fingerprint
-from ..distilled.images import load_recovered
+from ..distilled.images import Storage, load_recovered
 from ..experts import ExpertBuffer
 from ..labels import MeanLogits
 from ..run_folder import RunFolder, Session
@@ -112,20 +112,27 @@ class Run:
         }
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
-        """An arm's distilled images.
+        """An arm's distilled images and their classes; see ``stored``."""
+        images, labels, _ = self.stored(arm)
+        return images, labels
+
+    def stored(self, arm: str) -> tuple[Tensor, Tensor, Storage]:
+        """An arm's distilled images, and how they are stored.
 
         Returns:
-            uint8 images [N, C, H, W] and int64 classes [N] in class order, on the device.
+            uint8 images [N, C, H, W] and int64 classes [N] in class order, on the device, and how they lie in
+            files.
 
         Raises:
             InputError: an image is missing or damaged.
         """
         experiment = self.experiment
-        images, labels = load_recovered(
+        images, labels, storage = load_recovered(
             self.folder.images(arm),
             experiment.classes,
             experiment.seen(arm),
             channels=experiment.recipe.data.channels,
             method=experiment.arms[arm],
         )
-        return images.to(experiment.device), labels.to(experiment.device)
+        device = experiment.device
+        return images.to(device), labels.to(device), storage.on(device)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
 from ..config import FULL
+from ..distilled.images import ONE_A_FILE
 from ..distilled.runs import learned_lr
 from ..evaluate import train_student
 from ..evaluate.full_set import FullSet
@@ -161,9 +162,10 @@ def _train(run: Run, job: _Job, full: FullSet | None, *, last_test: bool = False
     if name == FULL and full is not None:
         config, soft_labels = full.config, None
         images, truth = full.images
+        storage = ONE_A_FILE
     else:
         rate = learned_lr(run.folder, name) if run.experiment.students[student].lr == "learned" else None
-        config, (images, truth) = run.experiment.protocol(name, student, rate), run.distilled(name)
+        config, (images, truth, storage) = run.experiment.protocol(name, student, rate), run.stored(name)
         soft_labels = stored_labels(run, name, images, truth, seed=identity, student=student)
     file, stage, test = run.folder.student(name, seed, student), job.title, run.experiment.real.evaluation
     if last_test:
@@ -187,6 +189,7 @@ def _train(run: Run, job: _Job, full: FullSet | None, *, last_test: bool = False
             bar=bar,
             soft_labels=soft_labels,
             hard_labels=truth,
+            storage=storage,
         )
         work.images = total
     content = {"seed": seed, **result.content()}

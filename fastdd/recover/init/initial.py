@@ -35,7 +35,7 @@ from ...teachers import Teacher
 from ..plan import Rows
 from .pools import Pool
 from .rded import Decode, Mosaic, Originals
-from .selection import select
+from .selection import ranks_of_cells, select
 
 CHUNK = 256
 """images decoded together"""
@@ -175,6 +175,9 @@ class Chosen:
             count=self.slots,
             seed=seed,
         )
+        formation = self.method.formation
+        if formation is not None and formation.kind == "cells":
+            ranked = ranked[ranks_of_cells(self.slots, formation.images)]
         return positions[ranked][:, None]
 
     def starts(self, c: int) -> Tensor:

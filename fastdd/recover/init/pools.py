@@ -105,3 +105,25 @@ class CandidatePool:
     def scores(self, c: int, kind: str) -> Tensor:
         """No training has noted anything of candidates, so the recipe refuses such rules for them."""
         raise AssertionError(kind)
+
+
+@dataclass(frozen=True)
+class FirstImages:
+    """The first images of each class of another pool, as CIM chooses from.
+
+    Attributes:
+        pool: the other pool.
+        count: how many of a class; fewer where it has fewer.
+    """
+
+    pool: Pool
+    count: int
+
+    def positions(self, c: int) -> Tensor:
+        return self.pool.positions(c)[: self.count]
+
+    def embeddings(self, c: int, who: str) -> Tensor:
+        return self.pool.embeddings(c, who)[: self.count]
+
+    def scores(self, c: int, kind: str) -> Tensor:
+        return self.pool.scores(c, kind)[: self.count]

@@ -91,6 +91,15 @@ def permutation(count: int, seed: int) -> Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
 
 
+def ranks_of_cells(slots: int, cells: int) -> Tensor:
+    """The rank [slots] of the image in each slot of a class, for a formation of cells (CIM).
+
+    The best images take the first cells of all stored images, the next ones the second cells, and so on: slot
+    n ``cells`` + k, cell k of the stored image n of M, has the rank k M + n.
+    """
+    return torch.arange(slots).view(cells, -1).T.flatten()
+
+
 def log_probability(embeddings: Tensor, label: int, network: nn.Module) -> Tensor:
     """Log-probability [n] of the class, float64; many probabilities themselves would round to 1."""
     return logits_of(embeddings, network).log_softmax(1)[:, label]

@@ -196,7 +196,9 @@ def test_all_readers_see_the_same_images(formed: Path, tmp_path: Path) -> None:
     known = open_set(formed, "deda", channels=1)
     method = Method(formation=Formation(images=2, luma=0.625), batch=BatchSize(slots="all"), steps=0)
     names, count = [str(c) for c in range(10)], len(known) // 10
-    images, labels = load_recovered(formed / "images" / "deda", names, count, channels=1, method=method)
+    folder = formed / "images" / "deda"
+    images, labels, storage = load_recovered(folder, names, count, channels=1, method=method)
+    assert (storage.per_file, storage.mosaics) == (2, None)
     assert torch.equal(known.images, images)
     assert torch.equal(known.labels, labels)
     assert known.ids[:3] == ("0/00000.png#0", "0/00000.png#1", "0/00001.png#0")

@@ -123,7 +123,7 @@ def test_the_term_is_that_of_float64(lab: Lab, layer: str, of: Any, distance: Di
         network(augmented(images, drawn[0], method.augment))
     rows = [each.mean((2, 3)) if of == "mean" and path else each.flatten(1) for each in seen]
     wanted = 0.7 * pair_distances(rows[0], rows[1], distance).sum()
-    assert float(value.detach()) == pytest.approx(float(wanted), rel=1e-4)
+    assert float(value.detach()) == pytest.approx(float(wanted.detach()), rel=1e-4)
     (gradient_wanted,) = torch.autograd.grad(wanted, exact)
     error = (gradient.double() - gradient_wanted).norm() / gradient_wanted.norm()
     assert error < (

@@ -384,7 +384,11 @@ def test_without_steps_a_collage_of_real_images_is_stored(lab: Lab, tmp_path: Pa
         [collage(lab.real([(c, slot) for slot in range(4)]), ZOOM)[0] for c in range(CLASSES)]
     )
     assert torch.equal(stored, wanted)
-    seen, labels = load_recovered(tmp_path / "images" / "arm", lab.bank.classes, 4, channels=3, method=start)
+    folder = tmp_path / "images" / "arm"
+    seen, labels, storage = load_recovered(folder, lab.bank.classes, 4, channels=3, method=start)
+    assert storage.per_file == 4
+    assert storage.mosaics is not None
+    assert torch.equal(storage.mosaics, wanted)
     assert torch.equal(seen, unpack(wanted, ZOOM))
     assert labels.tolist() == [c for c in range(CLASSES) for _ in range(4)]
 

@@ -322,7 +322,7 @@ def test_bad_keys(tiny: Path, override: str, expected: list[str]) -> None:
         ("student.flip=1.5", ["student.flip", "1.5"]),
         ("method.gaussian.layers=foo", ["gaussian.layers: expected", "bn_inputs", "'foo'"]),
         ("method.batch.slots=0", ["batch.slots: ", "greater than or equal to 1 or 'all'", "got 0"]),
-        ("student.batch=few", ["student.batch: ", "valid integer", "or 'by_ipc', got 'few'"]),
+        ("student.batch=few", ["student.batch: ", "valid integer", "'by_ipc' or 'by_images', got 'few'"]),
         ("recover.compile=maybe", ["recover.compile: ", "boolean", "or 'auto', got 'maybe'"]),
         ("method.betas=[0.5, 1.0]", ["betas", "less than 1", "1.0"]),
         ("method.roll=[4, 0]", ["augment", "low <= high", "[4, 0]"]),

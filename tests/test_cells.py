@@ -203,6 +203,7 @@ def test_a_run_stores_mosaics_and_everything_reads_their_cells(mosaics: Path, tm
             choice = json.loads((mosaics / "recover" / arm / "initial" / f"{c:05d}.json").read_text())
             assert len(choice) == 8
             assert len({position for (position,) in choice}) == 8
+            assert max(choice)[0] - min(choice)[0] < 9  # of the first nine images of the class
     assert not torch.equal(stored_of(mosaics, "cim", names), stored_of(mosaics, "start", names))
     losses = json.loads((mosaics / "recover" / "cim" / "unit_00000.json").read_text())["losses"]
     assert losses[-1]["pairs"] < losses[0]["pairs"]

@@ -17,8 +17,8 @@ pixels.
 The released code optimizes what is added to a mosaic in colors from 0 to 1, with AdamW at a rate of 0.01 and
 a decay of 0.01. For normalized images the rate is divided by the standard deviation, 0.201 on average for
 CIFAR and 0.226 for the others, and the decay multiplied, so that a step decays as much. The released set is
-float32 and not clipped; here it is clipped and rounded as all images are, and the run tells by how much. The
-released code calls its optimization nowhere: the call is commented out.
+float32 and not clipped; here it is clipped and rounded at the end, as all images are. The released code calls
+its optimization nowhere: the call is commented out.
 """
 
 from ..config.sources import code, ours, paper

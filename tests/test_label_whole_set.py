@@ -25,6 +25,7 @@ from fastdd.labels import (
     export_fkd,
     images_fingerprint,
     import_fkd,
+    is_whole,
     label_views,
     plan_labels,
 )
@@ -227,6 +228,10 @@ def test_labelling_that_was_killed_continues(
     (name,) = whole.manifest.files
     assert label_path(tmp_path / "l", name).read_bytes() == label_path(tmp_path / "whole", name).read_bytes()
     assert not (tmp_path / "l" / EXACT).exists()
+    (tmp_path / "l" / EXACT).mkdir()  # as after a kill between the file and its end
+    assert not is_whole(tmp_path / "l")
+    labelled(teacher, images, tmp_path / "l", **how)
+    assert is_whole(tmp_path / "l")
 
 
 @pytest.mark.parametrize("form", ["lowrank", "pq"])

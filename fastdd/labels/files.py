@@ -89,7 +89,8 @@ class LabelWriter:
 
     def finish(self) -> None:
         """Write what needs the labels of all epochs, once they are added."""
-        if self._exact is None:
+        if self._exact is None:  # after a kill the folder may outlive the file that was made of it
+            shutil.rmtree(self.folder / EXACT, ignore_errors=True)
             return
         manifest, exact = self.manifest, ExactLabels(self.folder / EXACT, self._exact.manifest)
         if manifest.form == "lowrank":

@@ -24,7 +24,7 @@ from ..runtime.console import counted
 from ..runtime.files import write_json
 from ..runtime.seeds import generator
 from .encoding import decode
-from .files import DIGITS, LabelFile, LabelWriter, label_path
+from .files import DIGITS, EXACT, LabelFile, LabelWriter, label_path
 from .manifest import MANIFEST, LabelManifest, manifest_content, read_manifest
 from .view_records import unpack_views
 from .views import Views
@@ -66,9 +66,11 @@ def begin_labels(folder: Path, manifest: LabelManifest) -> LabelWriter:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a folder holds finished labels; only its manifest is read."""
+    """Whether a folder holds finished labels and nothing else; only its manifest is read."""
     manifest = read_manifest(folder)
-    return manifest is not None and all(label_path(folder, epochs).is_file() for epochs in manifest.files)
+    if manifest is None or (folder / EXACT).is_dir():
+        return False
+    return all(label_path(folder, epochs).is_file() for epochs in manifest.files)
 
 
 class StoredLabels:

@@ -170,6 +170,7 @@ data.root= -> data.root: & got ''
 data.backend=pil -> data.backend: & got 'pil'
 data.on_error=ignore -> data.on_error: & got 'ignore'
 data.fingerprint=md5 -> data.fingerprint: & got 'md5'
+committee.second.scores=x -> committee.second.scores says nothing: arms rank by teacher.scores alone
 data.validation=0 -> data.validation: & got 0
 data.validation=1 -> data.validation: & got 1
 data.validation=-0.1 -> data.validation: & got -0.1

@@ -271,6 +271,8 @@ class Recipe(Config):
         for name, teacher in self.committee.items():
             if not name.replace("_", "").isalnum():
                 raise ValueError(f"committee: {name!r} becomes a file name; use letters, digits and '_'")
+            if teacher.scores is not None:
+                raise ValueError(f"committee.{name}.scores says nothing: arms rank by teacher.scores alone")
             if (teacher.mean, teacher.std) != (self.teacher.mean, self.teacher.std):
                 raise ValueError(
                     f"committee.{name} has another mean or std than teacher; all see the same images, so use "

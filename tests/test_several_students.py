@@ -201,7 +201,7 @@ def test_a_set_is_evaluated_under_the_protocol_of_any_of_them(
     )
     evaluation = open_evaluation(request, torch.device("cpu"))
     assert [(config.network, config.labels) for config in evaluation.configs] == [("resnet8", "online")]
-    found = evaluation.run()["resnet8"]
+    found = evaluation.run()[0]
     metrics = fastdd.run(folder.parent / "two.yaml", folder).metrics
     assert found["deda"]["last"][:1] == pytest.approx(metrics.last("resnet-soft")["deda"], abs=0.02)
 

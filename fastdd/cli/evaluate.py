@@ -114,6 +114,7 @@ def _print(evaluation: Evaluation) -> None:
     from rich.table import Table
 
     from ..config import FULL
+    from ..config.regimes import regime_of
     from ..evaluate import protocol_hash, protocol_text
     from ..protocols import settle_student
     from ..run_folder.accuracies import best_title
@@ -125,35 +126,37 @@ def _print(evaluation: Evaluation) -> None:
     if best is not None:
         told.append((best, "best"))
     columns = [f"{each.name} {title} %" for each in evaluation.sets for title, _ in told]
-    rows = Table("student", "protocol", *columns, box=None, header_style="bold")
+    regimes = ("regime",) if evaluation.request.regimes else ()
+    rows = Table("student", *regimes, "protocol", *columns, box=None, header_style="bold")
     per_file = evaluation.set.storage.per_file
     settled_ones = [
         settle_student(config, len(evaluation.images), len(card.classes), per_file=per_file)
         for config in evaluation.configs
     ]
-    for config in settled_ones:
-        found = [
-            accuracies[config.network][each.name][which] for each in evaluation.sets for _, which in told
-        ]
-        rows.add_row(config.network, protocol_hash(config), *map(spread, found))
-    first = settled_ones[0]
+    for config, of_sets in zip(settled_ones, accuracies, strict=True):
+        found = [of_sets[each.name][which] for each in evaluation.sets for _, which in told]
+        regime = [regime_of(config)] if regimes else []
+        rows.add_row(config.network, *regime, protocol_hash(config), *map(spread, found))
     reached = f" {100 * card.accuracy:.1f} % on the full real set" if card.accuracy is not None else ""
     say(
         f"\n{evaluation.set.path}: {counted(len(evaluation.images), 'image')}; teacher "
         f"{card.network}{reached}"
     )
     show_table(rows)
-    say(
-        f"protocol {first.protocol}: {protocol_text(first)}; students a network: {first.seeds}; its authors "
-        f"report the {first.reported}"
-    )
+    for config in settled_ones[: max(1, len(evaluation.request.regimes))]:
+        say(
+            f"protocol {config.protocol}: {protocol_text(config)}; students a network: {config.seeds}; its "
+            f"authors report the {config.reported}"
+        )
     say(f"students are tested on the {len(real.evaluation_set):,} {real.evaluated_on} images")
     if evaluation.full_left_out is None:
-        say(f"{FULL}: {evaluation.full.title}; a reference, no contender")
+        stored = any(config.labels == "stored" for config in settled_ones[1:])
+        online = ", with online labels in place of stored ones" if stored else ""
+        say(f"{FULL}: {evaluation.full.title}; a reference, no contender{online}")
     else:
         say(f"the whole training set is left out: {evaluation.full_left_out}")
     say(f"every student: {evaluation.results.path}")
-    found_of = [of_set for sets in accuracies.values() for of_set in sets.values()]
+    found_of = [of_set for of_sets in accuracies for of_set in of_sets.values()]
     refuse_diverged(
         [line for of_set in found_of for line in of_set["diverged"]], "lower lr=, or warm up for longer"
     )

@@ -18,6 +18,24 @@ Options: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
 """a parser, or a group of its options"""
 
 
+def regimes_argument(group: Options, default: str | None = None) -> None:
+    """Add the option that names the regimes."""
+    group.add_argument(
+        "--regimes",
+        metavar="NAMES",
+        default=default,
+        help="train students of each kind with these labels, all else being equal, such as "
+        "hard,fixed,online: the classes of the images, stored soft labels, a teacher that labels every view "
+        "(default: " + ("those three)" if default else "the labels of the students' protocol)"),
+    )
+
+
+def overrides_of(arguments: argparse.Namespace) -> list[str]:
+    """The overrides of a command that takes a recipe, with what ``--regimes`` says."""
+    regimes = [] if arguments.regimes is None else [f"regimes={arguments.regimes}"]
+    return [*arguments.overrides, *regimes]
+
+
 def set_arguments(group: Options) -> None:
     """Add the options that say how a set is evaluated."""
     group.add_argument(
@@ -98,11 +116,14 @@ def request_of(
         control: also evaluate random real images.
         full: also evaluate the whole real training set; auto: where its images fit into memory.
     """
+    from ..config.regimes import read_regimes
     from ..evaluate.evaluation import EvaluationRequest
 
+    regimes = getattr(arguments, "regimes", None)
     return EvaluationRequest(
         Path(path),
         students=[name for name in (arguments.student or "").split(",") if name],
+        regimes=[] if regimes is None else read_regimes(regimes, "--regimes"),
         protocol=arguments.protocol,
         overrides=arguments.overrides,
         teacher=Path(arguments.teacher) if arguments.teacher else None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .console import show_table
-from .options import Commands
+from .options import Commands, overrides_of
 from .stages import recipe_arguments
 
 
@@ -23,7 +23,7 @@ def _show(arguments: argparse.Namespace) -> None:
     from ..runtime.distributed import say_once
 
     rows = Table("key", "value", "set by", "source", box=None, header_style="bold")
-    resolved = resolve(arguments.recipe, arguments.overrides, arguments.add, arguments.arms)
+    resolved = resolve(arguments.recipe, overrides_of(arguments), arguments.add, arguments.arms)
     for row in table(resolved):
         value = "null" if row.value is None else str(row.value)
         rows.add_row(row.path, value, row.origin, row.source)

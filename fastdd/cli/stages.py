@@ -12,7 +12,7 @@ from ..config.naming import student_titles
 from ..runtime.console import counted
 from ..runtime.distributed import is_main
 from .console import refuse_diverged, say, show_table, spread, with_deviation
-from .options import Commands
+from .options import Commands, overrides_of, regimes_argument
 
 if TYPE_CHECKING:
     from ..run_folder import ArmResult, FullSetResult, Metrics
@@ -94,6 +94,7 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="keep these arms of the recipe alone, for example sre2l,deda (default: all)",
     )
+    regimes_argument(parser)
 
 
 def _names(text: str) -> list[str]:
@@ -119,7 +120,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
     result = fastdd.run(
         arguments.recipe,
         arguments.out,
-        arguments.overrides,
+        overrides_of(arguments),
         arguments.add,
         arms=arguments.arms,
         fresh=arguments.fresh,
@@ -173,7 +174,9 @@ def _next(arguments: argparse.Namespace, result: RunResult) -> str:
     added = [text for name in arguments.add for text in ("--add", name)]
     arms = ["--arms", ",".join(arguments.arms)] if arguments.arms else []
     out = [] if arguments.out is None else ["--out", arguments.out]
-    command = shlex.join(["fastdd", following, arguments.recipe, *arguments.overrides, *added, *arms, *out])
+    command = shlex.join(
+        ["fastdd", following, arguments.recipe, *overrides_of(arguments), *added, *arms, *out]
+    )
     part: range | None = getattr(arguments, "part", None)
     if part is None:
         return f"; next: {command}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
 from .console import refuse_diverged, say, show_table, spread
-from .options import Commands
+from .options import Commands, overrides_of
 from .stages import DIVERGED, evaluated_text, print_published, run_arguments
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
         arguments.recipe,
         arguments.grid,
         arguments.out,
-        arguments.overrides,
+        overrides_of(arguments),
         add=arguments.add,
         arms=arguments.arms,
         seeds=arguments.seeds,

@@ -236,11 +236,28 @@ class Save(Config):
     """how values become whole grey levels; released code truncates"""
 
 
+class Given(Config):
+    """A finished set, whose images the arm takes as they are (`fastdd judge`)."""
+
+    path: Text
+    """folder of the set, in any layout that `fastdd evaluate` reads"""
+    arm: Text | None = None
+    """the arm, of a run; null: the set is no run's"""
+    fingerprint: Text
+    """sha256 of the images that are taken, with their classes and soft labels; another set in the folder's
+    place is refused"""
+    labels: bool = False
+    """true: the set has a soft label of each image, which students with stored labels learn; false: the
+    teacher makes them"""
+
+
 class Method(Config):
     """What recover optimizes: initial images, batches, augmentation, terms and schedule."""
 
     title: str = ""
     """name in figures; empty: the arm's name"""
+    given: Given | None = None
+    """a finished set that is taken in place of one that is made; null: images are made"""
     init: Init = "noise"
     """what images start from. noise: N(0, 1); real: a random choice of real images; confident, medium,
     kmeans, herding, kcenter, moderate, grand, el2n, forgetting, aum and ccs: real images chosen by
@@ -370,6 +387,15 @@ class Method(Config):
             raise ValueError(
                 f"candidates are images to start from, but init is {self.init}; set init to random, first, "
                 "kmeans or another rule"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _given_images_stay(self) -> Method:
+        if self.given is not None and (self.steps or self.match is not None or self.offset is not None):
+            raise ValueError(
+                "given takes the images of a finished set as they are; set steps to 0, and match and offset "
+                "to null"
             )
         return self
 

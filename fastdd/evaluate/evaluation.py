@@ -12,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from .. import teachers
 from ..config import CONTROL, FULL, Data, Recipe, Student
 from ..config import Teacher as TeacherConfig
+from ..config.regimes import Regime, in_regime
 from ..data.open import check_recorded_root
 from ..data.real_data import RealData
 from ..distilled import DistilledSet, open_set, require_folder
@@ -50,6 +52,8 @@ class EvaluationRequest:
     Attributes:
         path: the set: a run's folder, or a folder of class folders.
         students: names of networks (models/student_names.py); empty: the protocol's network.
+        regimes: regimes in which students of each network are trained (config/regimes.py); empty: that of
+            the protocol alone.
         protocol: name of the run's further students, whose protocol it is then, or of a preset; None: the
             protocol of the run's section ``student``, or the house's.
         overrides: ``key=value`` texts of the protocol.
@@ -70,6 +74,7 @@ class EvaluationRequest:
 
     path: Path
     students: Sequence[str] = ()
+    regimes: Sequence[Regime] = ()
     protocol: str | None = None
     overrides: Sequence[str] = ()
     teacher: Path | None = None
@@ -95,7 +100,7 @@ class Evaluation:
         images: its images, uint8 [N, C, H, W], on the device where students are trained.
         classes: their classes, int64 [N], in the teacher's order, on the same device.
         teacher: the network that labels.
-        configs: the protocol, once with each student's network.
+        configs: the protocol, once with each student's network in each regime.
         real: the real images.
         seed: seed of the control and the students.
         full: the whole real training set.
@@ -145,19 +150,17 @@ class Evaluation:
         device = self.images.device
         return TrainingSet(CONTROL, self.real.chosen_images[rows.to(device)], classes.to(device))
 
-    def run(self) -> dict[str, dict[str, Accuracies]]:
-        """Train the students that the file lacks, and return the accuracies by network and set."""
+    def run(self) -> list[dict[str, Accuracies]]:
+        """Train the students that the file lacks; the accuracies by set, for each of ``configs``."""
         classes = len(self.teacher.card.classes)
         with seeded(self.seed):
             self.results.train_missing(
                 self.sets, self.configs, self.teacher, test=self.real.evaluation, seed=self.seed
             )
-        found: dict[str, dict[str, Accuracies]] = {}
-        for config in self.configs:
-            found[config.network] = {
-                each.name: self.results.accuracies(each, config, classes) for each in self.sets
-            }
-        return found
+        return [
+            {each.name: self.results.accuracies(each, config, classes) for each in self.sets}
+            for config in self.configs
+        ]
 
 
 @refusals_explained()
@@ -260,7 +263,8 @@ def _protocols(
     *,
     shape: tuple[int, int, int],
 ) -> list[Student]:
-    """The protocol with each student's network; ``recipe`` is the run's, None for a set of no run."""
+    """The protocol with each student's network in each regime; ``recipe`` is the run's, None for a set of no
+    run."""
     seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
     further = recipe.students.get(request.protocol or "") if recipe is not None else None
     own = further or (recipe.student if recipe is not None else None)
@@ -274,7 +278,10 @@ def _protocols(
         check_recorded_network(config.network, f"the recipe of {request.path}", "--student")
     names = students(request.students, shape[1]) or [config.network]
     networks = [network_for("--student", name, classes, shape) for name in names]
-    return [config.model_copy(update={"network": network}) for network in networks]
+    found = [config.model_copy(update={"network": network}) for network in networks]
+    if not request.regimes:
+        return found
+    return [in_regime(each, regime) for each, regime in product(found, request.regimes)]
 
 
 def _real_recipe(

@@ -39,6 +39,7 @@ class Document:
         arms: one section for each arm, by name.
         dataset: name of the data set that the recipe takes; None where it takes none.
         grid: key -> values of the sweep that makes the whole of a paper's item; empty: none is named.
+        regimes: regimes in which all kinds of students are trained; None: each has its own labels alone.
     """
 
     origin: str
@@ -47,6 +48,7 @@ class Document:
     arms: dict[str, object]
     dataset: object = None
     grid: dict[str, object] = field(default_factory=dict)
+    regimes: object = None
 
 
 def method_names() -> list[str]:
@@ -188,7 +190,7 @@ def _document(text: str, origin: str) -> Document:
     """The recipe that a YAML text holds."""
     values = dict(_parsed(text, origin))
     method, arms, dataset = values.pop("method", {}), values.pop("arms", None), values.pop("dataset", None)
-    grid = values.pop("grid", {})
+    grid, regimes = values.pop("grid", {}), values.pop("regimes", None)
     if not isinstance(arms, dict):
         raise _no_arms(origin)
     if not isinstance(method, dict):
@@ -198,7 +200,7 @@ def _document(text: str, origin: str) -> Document:
             f"{origin}: the section `grid` must map keys to lists of values, such as {{ipc: [1, 10]}}, got "
             f"{grid!r}"
         )
-    return Document(origin, values, method, arms=arms, dataset=dataset, grid=grid)
+    return Document(origin, values, method, arms=arms, dataset=dataset, grid=grid, regimes=regimes)
 
 
 def _composed(dataset: str, method: str) -> Document:

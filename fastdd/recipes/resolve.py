@@ -4,7 +4,8 @@ Each of these is laid over the ones before it:
 
     run     the types' defaults, the data set, the student's protocol, the recipe, key=value
             (each of the further students has its own protocol, over the data set's student; where nobody
-            names one, the protocol that the methods of all arms declare)
+            names one, the protocol that the methods of all arms declare; with ``regimes`` each kind of
+            students is then there once in every regime)
     arm     the types' defaults, the method, what it declares for the data set and the images a class, its
             additions, the recipe's section ``method`` (for every arm), the arm's own section, --add,
             key=value
@@ -24,6 +25,7 @@ from pydantic import JsonValue
 
 from ..config import Config, Count, Recipe, as_plain
 from ..config.origins import Leaf, Tree, leaves, merge, plain_values, section, tree_of, value_at
+from ..config.regimes import Regime, read_regimes
 from ..config.validation import validated
 from ..errors import InputError
 from .arms import add_to_all, arm_values, of_arms, with_declared_committees, with_student_arms
@@ -36,9 +38,13 @@ from .students import (
     student_over,
     with_one_length,
     with_protocol,
+    with_regimes,
     with_student_labels,
     with_students,
 )
+
+REGIMES = "regimes"
+"""key of a recipe that is no value of it, but says how its students are multiplied"""
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,8 @@ def resolve(
     Raises:
         InputError: an unknown recipe, key or method, or a value of the wrong type or out of range.
     """
-    given = parse_overrides(overrides)
+    texts = parse_overrides(overrides)
+    given = [override for override in texts if override.key != REGIMES]
     add = texts_of("add", add, "dire")
     whole = read(name)
     document = on_data_set(of_arms(whole, texts_of("arms", arms, "deda")), name, given)
@@ -118,11 +125,14 @@ def resolve(
     below = with_protocol(base, tree, asked)
     student = student_over(section(below, "student"), section(tree, "student"))
     tree = merge(below, tree) | ({"student": student} if student else {}) | {"arms": made}
-    addresses = []
-    for override in given:
-        tree, found = set_value(Recipe, tree, override)
+    addresses: list[tuple[Address, ...]] = []
+    for override in texts:
+        found: tuple[Address, ...] = ()
+        if override in given:
+            tree, found = set_value(Recipe, tree, override)
         addresses.append(found)
     tree = with_student_labels(with_one_length(tree, list(chain(*addresses))))
+    tree = with_regimes(tree, _regimes(document, texts))
     recipe = validated(Recipe, plain_values(tree), origin)
     unmeasured = ""
     if recipe.published is not None and recipe.published.features and recipe.metrics.features is None:
@@ -133,6 +143,13 @@ def resolve(
     notes = "\n".join(text for text in (note, unprinted, unmeasured) if text)
     reduced = reduced_arms(recipe, document)
     return Resolved(recipe, dict(leaves(tree)), tuple(addresses), notes, reduced)
+
+
+def _regimes(document: Document, overrides: Sequence[Override]) -> list[Regime]:
+    """The regimes that an override or the recipe asks for; empty: none does."""
+    asked = [override.text for override in overrides if override.key == REGIMES]
+    given, origin = (asked[-1], REGIMES) if asked else (document.regimes, f"{document.origin}: {REGIMES}")
+    return [] if given is None else read_regimes(given, origin)
 
 
 def table(resolved: Resolved) -> list[Row]:

@@ -9,6 +9,7 @@ from pydantic import JsonValue
 
 from ..config import Config, Student
 from ..config.origins import Leaf, Tree, merge, nested, plain_values, section, tree_of, value_at, with_origin
+from ..config.regimes import OF_LABELS, REGIMES, Regime
 from ..config.sources import Sourced
 from ..config.validation import validated
 from ..errors import InputError
@@ -174,6 +175,43 @@ def with_one_length(tree: Tree, addresses: Sequence[Address]) -> Tree:
         ):
             tree = merge(tree, nested([*outer, other], Leaf(None, leaf.origin, leaf.source)))
     return tree
+
+
+def with_regimes(tree: Tree, regimes: Sequence[Regime]) -> Tree:
+    """The recipe's values with each kind of students once in every regime.
+
+    The regime of a kind, or else the first that is asked for, keeps the kind's name, so that a paper's
+    numbers stay beside it; the others are called ``REGIME`` or ``NAME-REGIME``.
+
+    Args:
+        regimes: the regimes; empty: students stay as they are.
+
+    Raises:
+        InputError: the recipe has students of such a name already.
+    """
+    if not regimes:
+        return tree
+    further, arms = section(tree, "students"), dict(section(tree, "student_arms"))
+    kinds = {"": section(tree, "student")}
+    kinds |= {name: kind for name, kind in further.items() if isinstance(kind, dict)}
+    found = dict(further)  # what is no section is left for validation to refuse
+    for name, kind in kinds.items():
+        labels = value_at(kind, "labels") or Student.model_fields["labels"].default
+        own = OF_LABELS.get(str(labels), regimes[0])
+        keeps = own if own in regimes else regimes[0]
+        for regime in (keeps, *(each for each in regimes if each != keeps)):
+            called = name if regime == keeps else f"{name}-{regime}" if name else regime
+            if regime != keeps and called in kinds:
+                raise InputError(
+                    f"regimes: students.{called} is there already, but {name or 'student'} takes that name "
+                    f"in regime {regime}; name it otherwise"
+                )
+            changed = {} if regime == own else tree_of(dict(REGIMES[regime]), f"regime {regime}")
+            found[called] = merge(kind, changed)
+            if name in arms:
+                arms[called] = arms[name]
+    student = found.pop("")
+    return {**tree, "student": student, "students": found} | ({"student_arms": arms} if arms else {})
 
 
 def _leaf_at(tree: Tree, keys: Sequence[str]) -> Leaf:

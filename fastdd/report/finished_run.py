@@ -10,6 +10,7 @@ import numpy as np
 
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe
 from ..config.naming import label_words, student_titles
+from ..config.regimes import regime_of
 from ..distilled.fingerprint import require_same_images
 from ..errors import InputError
 from ..experts import ExpertBuffer
@@ -69,6 +70,8 @@ class FinishedArm:
         if self.control:
             return ""
         method = self.method
+        if method.given is not None:
+            return "a finished set, taken as it is"
         start = f"{method.init} start"
         if method.candidates is not None:
             start = f"{method.init} of {Path(method.candidates).name}"
@@ -119,6 +122,16 @@ class FinishedRun:
         """How each kind of students of ``student_labels`` has its labels stored, in words, by name."""
         recipe = self.recipe
         return {name: label_words(own, recipe.students[name]) for name, own in recipe.student_labels.items()}
+
+    @property
+    def judged(self) -> bool:
+        """Whether all sets are finished ones that were given (`fastdd judge`)."""
+        return bool(self.recipe.arms) and all(arm.given is not None for arm in self.recipe.arms.values())
+
+    @property
+    def regimes(self) -> int:
+        """In how many regimes students learn."""
+        return len({regime_of(each) for each in (self.recipe.student, *self.recipe.students.values())})
 
     @property
     def shown_classes(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from .reproduce import reproduction
 from .sheets import Sheet, sheet
 from .snapshot_figure import snapshot_figures
 from .templates import environment
+from .verdicts import verdicts
 
 
 @refusals_explained()
@@ -349,6 +350,7 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "run": run,
         "metrics": run.metrics,
         "manifest": run.manifest,
+        "verdicts": verdicts(run.metrics) if run.judged or run.regimes > 1 else [],
         "finding": finding,
         "seeds_wanted": _seeds_wanted(run),
         "students": run.students,

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import Field, JsonValue, ValidationError
 
 from ..config import FULL, Recipe
+from ..config.regimes import Regime
 from ..config.terms import TERMS
 from ..config.yaml_text import load_yaml
 from ..errors import InputError
@@ -134,6 +135,10 @@ class ProtocolResult(Record):
     """eight hex digits; accuracies compare only where these are equal"""
     seeds: int
     """students an arm"""
+    network: str | None = None
+    """the students' network; absent: an earlier version measured"""
+    regime: Regime | None = None
+    """where their labels come from (config/regimes.py); absent: an earlier version measured"""
 
 
 class StudentAccuracies(Record):

@@ -41,6 +41,7 @@ from ..runtime.console import counted
 from ..runtime.devices import device_of
 from ..runtime.precision import on_device
 from ..teachers import ImageScores, read_scores
+from .given_sets import check_given
 from .matching_checks import check_matching
 from .run_experts import RunExperts
 from .run_teacher import RunTeacher
@@ -229,6 +230,7 @@ def check(
     real = RealData(recipe, device)
     recipe = _with_networks(recipe, real)
     experiment = Experiment(recipe, device, real)
+    check_given(recipe, real, out, fresh=fresh)
     for number, teacher in enumerate(experiment.teachers):
         teacher.check(experiment.terms_of(number), out, fresh)
     check_matching(experiment.arms, real, units=units is not None)

@@ -25,6 +25,7 @@ from ..evaluate import ReplayedBatches, StudentBatches, protocol_hash, protocol_
 from ..labels.manifest import MANIFEST
 from ..run_folder.results import stage_of
 from ..teachers import Teacher
+from .given_stage import given_labels
 from .run import Run
 
 LATER = {"rest", "rank", "codes"}
@@ -97,7 +98,9 @@ def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
     recipe, labelling = run.experiment.recipe, _labelling_teachers(run, arm, student)
     path = run.folder.labels(arm, recipe.labels.per, student)
     if recipe.labels.per == "image":
-        logits = labels.label_images(labelling, images, arm, recipe.labels.average)
+        logits = given_labels(run, arm)
+        if logits is None:
+            logits = labels.label_images(labelling, images, arm, recipe.labels.average)
         labels.save_labels(path, logits, images)
         return
     planned = labels.plan_labels(

@@ -14,6 +14,7 @@ from fastdd_kernels import knn_radii
 from .. import evaluate
 from ..config import CONTROL
 from ..config.published import OWN
+from ..config.regimes import regime_of
 from ..errors import InputError
 from ..run_folder import ArmResult, Metrics, TensorFile, read, write
 from ..run_folder.comparison import difference
@@ -120,7 +121,10 @@ def _networks(run: Run) -> dict[str, str]:
 
 def _protocol(run: Run, student: str = "") -> ProtocolResult:
     text, digest = described_protocol(run, student)
-    return ProtocolResult(text=text, hash=digest, seeds=run.experiment.students[student].seeds)
+    config = run.experiment.students[student]
+    return ProtocolResult(
+        text=text, hash=digest, seeds=config.seeds, network=config.network, regime=regime_of(config)
+    )
 
 
 def _arms(run: Run) -> dict[str, ArmResult]:

@@ -12,6 +12,7 @@ from .. import evaluate, recover
 from ..config import BY_SCORE
 from ..recover import NearestImages, Rows, Unit
 from ..runtime.distributed import say_once
+from .given_stage import take_given
 from .matching_checks import smaller_classes
 from .run import Run
 
@@ -32,6 +33,9 @@ def recover_arms(run: Run, units: range | None = None) -> None:
 
 def recover_arm(run: Run, arm: str, units: range | None = None) -> None:
     """Recover what the run folder lacks of one arm's images; see recover_arms."""
+    if (given := run.experiment.arms[arm].given) is not None:
+        take_given(run, arm, given)
+        return
     recipe, classes = run.experiment.recipe, run.experiment.classes
     recovery = _recovery(run, arm)
     left = recover.unfinished(arm, recovery, run.folder, num_classes=len(classes), ipc=recipe.ipc, part=units)

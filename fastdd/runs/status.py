@@ -92,6 +92,8 @@ def _bank(folder: Path) -> tuple[int, int | None]:
 
 def _units(run: RunFolder, recipe: Recipe, arm: str, method: Method, classes: int | None) -> int | None:
     """How many units an arm has; None where that is not known yet."""
+    if method.given is not None:
+        return 1
     size = recipe.recover.unit_images
     if run.plan(arm).is_file():
         size = read(run.plan(arm), UnitPlan).unit_images

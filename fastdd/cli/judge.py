@@ -1,0 +1,107 @@
+"""``fastdd judge SET...``: what finished sets are worth, in every regime."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .console import refuse_diverged, say
+from .options import Commands, regimes_argument
+from .stages import print_result
+
+HELP = "tell what finished sets are worth beside random real images, in every regime"
+TEXT = (
+    "Judge finished sets, of runs or of anybody: students learn each set, as many random real images and the "
+    "whole real training set, for the same steps, with hard labels, with stored labels and with a teacher "
+    "that labels every view. Soft labels that came with a set are taken for the stored ones. Table, "
+    "metrics.json and page show everything that was asked for; an interrupted judgement is continued."
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    judge = commands.add_parser("judge", help=HELP, description=TEXT)
+    judge.add_argument(
+        "sets",
+        nargs="+",
+        metavar="SET",
+        help="a run's folder (all its arms; RUN:ARM for one), a folder of class folders, a released set, or "
+        "what `fastdd export` wrote; KEY=VALUE overrides a value of the protocol, for example steps=500",
+    )
+    judge.add_argument("--data", metavar="ROOT", help="the real images (default: those of the first run)")
+    judge.add_argument(
+        "--teacher", metavar="FILE", help="weights with a card (default: those of the first run)"
+    )
+    judge.add_argument(
+        "--teacher-network",
+        metavar="NETWORK",
+        help="network of the teacher, needed where its card names a function, as package.module:function",
+    )
+    judge.add_argument(
+        "--ipc", type=int, metavar="N", help="judge the first N stored images of each class (default: all)"
+    )
+    regimes_argument(judge, "hard,fixed,online")
+    judge.add_argument(
+        "--student",
+        metavar="NETWORKS",
+        help="networks to train, such as resnet20,convnet3 (default: resnet20)",
+    )
+    judge.add_argument("--protocol", metavar="NAME", help="how students are trained (default: house)")
+    judge.add_argument(
+        "--seeds", type=int, metavar="N", help="students of each kind (default: the protocol's number)"
+    )
+    judge.add_argument("--seed", type=int, default=0, metavar="SEED", help="seed of controls and students")
+    judge.add_argument(
+        "--resize",
+        type=int,
+        metavar="PIXELS",
+        help="shorter side of the real images before their center is cut out",
+    )
+    judge.add_argument(
+        "--no-full-set", action="store_true", help="train no students of the whole real training set"
+    )
+    judge.add_argument(
+        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
+    )
+    judge.add_argument("--out", metavar="DIR", default="runs/judge", help="the folder (default: runs/judge)")
+    judge.add_argument(
+        "--fresh", action="store_true", help="first delete an earlier judgement in that folder"
+    )
+    judge.set_defaults(run=_judge, overrides=[])
+
+
+def _judge(arguments: argparse.Namespace) -> None:
+    from ..config.regimes import read_regimes
+    from ..report.verdicts import verdicts
+    from ..run_folder import RunFolder
+    from ..runs.judge import JudgeRequest, judge
+    from ..runtime.distributed import is_main
+
+    own = [text for text in arguments.sets if "=" in text and not Path(text).exists()]
+    request = JudgeRequest(
+        [text for text in arguments.sets if text not in own],
+        data=arguments.data,
+        teacher=Path(arguments.teacher) if arguments.teacher else None,
+        teacher_network=arguments.teacher_network,
+        ipc=arguments.ipc,
+        regimes=read_regimes(arguments.regimes, "--regimes"),
+        students=[name for name in (arguments.student or "").split(",") if name],
+        protocol=arguments.protocol,
+        overrides=[*own, *arguments.overrides],
+        seeds=arguments.seeds,
+        seed=arguments.seed,
+        resize=arguments.resize,
+        full_set=False if arguments.no_full_set else "auto",
+        device=arguments.device,
+    )
+    found = judge(request, Path(arguments.out), fresh=arguments.fresh)
+    if not is_main():
+        return
+    for result in found:
+        print_result(result)
+        for sentence in verdicts(result.metrics):
+            say(sentence)
+    if len(found) > 1:
+        say(f"all sets by their images a class: open {RunFolder(Path(arguments.out)).report}")
+    diverged = [line for result in found for line in result.metrics.diverged()]
+    refuse_diverged(diverged, "lower lr=, or warm up for longer")

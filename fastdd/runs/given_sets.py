@@ -1,0 +1,181 @@
+"""Finished sets as arms of a run: anybody's images, which are taken as they are.
+
+What an arm with ``given`` is made of is opened and checked here; given_stage.py copies it into a run folder.
+Cost: every image is decoded once, when the set is opened and checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .. import labels
+from ..config import BatchSize, Given, Method, Recipe, Save, Terms
+from ..data.real_data import RealData
+from ..distilled import DistilledSet, open_set
+from ..distilled.layouts import list_image_files
+from ..errors import InputError
+from ..run_folder import RunFolder
+from ..runtime.console import counted
+
+JPEG = b"\xff\xd8"
+"""what the bytes of a JPEG begin with"""
+
+
+@dataclass(frozen=True)
+class OpenSet:
+    """A finished set in memory, with classes in the order of the real images.
+
+    Attributes:
+        set: its images.
+        labels: int64 [N], their classes.
+        logits: its soft labels, float16 [N, classes], with columns in the same order; None: it has none of
+            single images.
+        counts: stored images of each class.
+    """
+
+    set: DistilledSet
+    labels: Tensor
+    logits: Tensor | None
+    counts: list[int]
+
+    def rows(self, ipc: int) -> Tensor:
+        """Positions of the images that the first ``ipc`` stored images of each class hold, class after
+        class."""
+        seen = ipc * self.set.images_per_file
+        order = self.labels.argsort(stable=True)
+        starts = [0, *torch.tensor(self.counts).mul(self.set.images_per_file).cumsum(0).tolist()]
+        return torch.cat([order[start : start + seen] for start in starts[:-1]])
+
+    def fingerprint(self, ipc: int) -> str:
+        """sha256 of these images and of their soft labels."""
+        rows = self.rows(ipc)
+        digest = hashlib.sha256(labels.images_fingerprint(self.set.images[rows]).encode())
+        if self.logits is not None:
+            digest.update(self.logits[rows].numpy().data)
+        return digest.hexdigest()
+
+    def files(self, ipc: int) -> Iterator[tuple[int, int, bytes]]:
+        """(class, number within the class, encoded bytes) of the first ``ipc`` files of each class."""
+        found, taken = list_image_files(self.set.path), [0] * len(self.counts)
+        for entry, c in zip(found.files, self.labels[:: self.set.images_per_file].tolist(), strict=True):
+            if taken[c] < ipc:
+                yield c, taken[c], bytes(found.read(entry))
+            taken[c] += 1
+
+    def format(self, ipc: int) -> Literal["png", "jpeg"]:
+        """jpeg where all files are JPEGs; else png."""
+        return "jpeg" if all(content.startswith(JPEG) for _, _, content in self.files(ipc)) else "png"
+
+    def method(self, ipc: int, title: str, path: str, arm: str | None) -> Method:
+        """The method of an arm that takes ``ipc`` stored images of each class; path and arm say whence."""
+        return Method(
+            title=title,
+            init="real",
+            batch=BatchSize(slots="all"),
+            terms=Terms.none(),
+            steps=0,
+            formation=None if self.set.source is None else self.set.source.method.formation,
+            save=Save(format=self.format(ipc)),
+            given=Given(
+                path=path, arm=arm, fingerprint=self.fingerprint(ipc), labels=self.logits is not None
+            ),
+        )
+
+
+def open_given(path: Path, arm: str | None, classes: Sequence[str], channels: int) -> OpenSet:
+    """Open a finished set, and check it as far as it can be checked by itself.
+
+    Args:
+        path: a run's folder, or a set in any layout.
+        arm: which arm of a run; None: the set is no run's.
+        classes: class names of the real images.
+        channels: channels of the real images.
+
+    Raises:
+        InputError: it cannot be read, has other classes than the real images or none of some, or its soft
+            labels do not fit.
+    """
+    found = open_set(path, arm, channels=channels)
+    places = found.classes_of(classes)
+    counts = (places.bincount(minlength=len(classes)) // found.images_per_file).tolist()
+    if 0 in counts:
+        lacking = [name for name, count in zip(classes, counts, strict=True) if not count]
+        raise InputError(
+            f"{path} has no images of {len(lacking)} of the {len(classes)} real classes, such as "
+            f"{lacking[0]!r}; a set is judged on all classes: give one that has them, or the real images of "
+            "its classes alone"
+        )
+    return OpenSet(found, places, _soft_labels(found, places, path), counts)
+
+
+def _soft_labels(found: DistilledSet, places: Tensor, path: Path) -> Tensor | None:
+    """The soft labels of single images that a set holds, with columns in the order of the real classes."""
+    logits, names = found.logits, found.classes
+    if (source := found.source) is not None:
+        file = source.folder.labels(source.arm, "image")
+        if file.is_file():
+            logits = labels.load_labels(file, found.images, len(names)).half()
+        names = names if source.splits is None else source.splits[0].classes
+    if logits is None:
+        return None
+    if logits.shape[1] != len(names):
+        raise InputError(
+            f"{path} has soft labels of {counted(logits.shape[1], 'class')}, but images of {len(names)}; "
+            "export the set again, or take its labels away and the teacher labels it"
+        )
+    place_of = dict(zip(found.labels.tolist(), places.tolist(), strict=True))
+    own = [place_of[found.classes.index(name)] for name in names]
+    ordered = torch.empty_like(logits)
+    ordered[:, own] = logits
+    return ordered
+
+
+def check_given(recipe: Recipe, real: RealData, out: Path, *, fresh: bool) -> None:
+    """Refuse arms whose sets are not there, not as they were or not of the real images' size. Sets that the
+    run folder has taken already are not looked for.
+
+    Raises:
+        InputError: which names the set.
+    """
+    for arm, method in recipe.arms.items():
+        if method.given is None or (RunFolder(out).unit(arm, 0).is_file() and not fresh):
+            continue
+        found, path = reopen(method.given, real), method.given.path
+        theirs, ours = tuple(found.set.images.shape[1:]), real.shape
+        if theirs != ours:
+            here, there = (" x ".join(map(str, shape)) for shape in (theirs, ours))
+            raise InputError(
+                f"the images of {path} are {here} and the real ones {there}; give --data the same images, at "
+                "the same size"
+            )
+        if min(found.counts) < recipe.ipc:
+            raise InputError(
+                f"{path} has {counted(min(found.counts), 'image')} of a class, but ipc is {recipe.ipc}; set "
+                f"ipc to {min(found.counts)} or less"
+            )
+        require_same(found, method.given, recipe.ipc)
+
+
+def reopen(given: Given, real: RealData) -> OpenSet:
+    """The set that an arm takes, for the real images of its run."""
+    return open_given(Path(given.path), given.arm, real.classes, real.shape[0])
+
+
+def require_same(found: OpenSet, given: Given, ipc: int) -> None:
+    """Refuse a set that is another than when the run was begun.
+
+    Raises:
+        InputError: its images, classes or soft labels have changed.
+    """
+    if (now := found.fingerprint(ipc)) != given.fingerprint:
+        raise InputError(
+            f"{given.path} has changed: the fingerprint of its images and soft labels is {now[:12]}, not "
+            f"{given.fingerprint[:12]}; put them back, or judge the set anew in another folder with --out"
+        )

@@ -9,6 +9,7 @@ from ..config import CONTROL
 from ..run_folder import ArmResult, Metrics
 from ..run_folder.comparison import Difference, difference_text
 from ..run_folder.results import ProtocolResult, StudentAccuracies
+from ..run_folder.shipped import bytes_text
 from ..runtime.console import counted
 
 
@@ -22,7 +23,8 @@ def verdicts(metrics: Metrics) -> list[str]:
     return [
         *found,
         "± is half the 95 % interval of the difference from random real images under the same protocol, seed "
-        f"by seed over {counted(seeds, 'seed')}; one in twenty such intervals misses by chance.",
+        f"by seed over {counted(seeds, 'seed')}; one in twenty such intervals misses by chance. Bytes are "
+        "those that students read: images, stored labels, and a teacher where it labels online.",
     ]
 
 
@@ -34,6 +36,8 @@ def _verdict(metrics: Metrics, arm: str, kinds: Mapping[str, ProtocolResult]) ->
         text, found = _kind(name, kinds), each.above_control
         if found is not None:
             text = f"{text} {difference_text(found).removeprefix('≈ ')} points"
+        if each.shipped is not None:
+            text = f"{text} at {bytes_text(each.shipped.total)}"
         groups.setdefault(_judged(found), []).append(text)
     parts = [f"{judged} with {', '.join(groups[judged])}" for judged in JUDGED if judged in groups]
     size = f"{counted(metrics.ipc, 'image')} a class"

@@ -103,6 +103,11 @@ def open_given(path: Path, arm: str | None, classes: Sequence[str], channels: in
             labels do not fit.
     """
     found = open_set(path, arm, channels=channels)
+    if len(found.classes) > len(classes):
+        raise InputError(
+            f"{path} has {counted(len(found.classes), 'class')}, but the teacher knows {len(classes)}; give "
+            "a teacher and real images of these classes"
+        )
     places = found.classes_of(classes)
     counts = (places.bincount(minlength=len(classes)) // found.images_per_file).tolist()
     if 0 in counts:

@@ -18,12 +18,11 @@ from typing import Literal
 import torch
 
 from .. import teachers
-from ..config import CONTROL, FULL, Data, Method, Metrics, Recipe, Student
-from ..config import Teacher as TeacherConfig
+from ..config import Data, Recipe
 from ..config.regimes import REGIMES, Regime, in_regime
+from ..config.validation import validated
 from ..data.open import check_recorded_root
-from ..distilled import require_folder
-from ..distilled.runs import RunSource, arm_of, read_source, run_of
+from ..distilled.runs import RunSource
 from ..errors import InputError, refusals_explained
 from ..models.outline import network_for
 from ..models.student_names import students as networks_of
@@ -36,11 +35,9 @@ from ..runtime.lock import at_work, refuse_busy
 from ..runtime.seeds import seeded
 from .experiment import check
 from .given_sets import OpenSet, open_given
+from .judged_sets import JudgedSet, find_sets, refuse_deleting
 from .pipeline import RunResult
 from .pipeline import run as run_pipeline
-
-TAKEN = (CONTROL, FULL, "real", "real_labels")
-"""names that no set may have in a run"""
 
 
 @dataclass(frozen=True)
@@ -80,95 +77,6 @@ class JudgeRequest:
     device: str = "auto"
 
 
-@dataclass(frozen=True)
-class JudgedSet:
-    """A set that is judged.
-
-    Attributes:
-        name: the name of its arm.
-        title: what tables call it.
-        path: its folder, as it was given.
-        source: the run that it comes from; None: it is no run's.
-    """
-
-    name: str
-    title: str
-    path: str
-    source: RunSource | None
-
-    @property
-    def arm(self) -> str | None:
-        """Its arm in that run."""
-        return None if self.source is None else self.source.arm
-
-    def __str__(self) -> str:
-        return self.path if self.arm is None else f"{self.path}:{self.arm}"
-
-
-# -- which sets ------------------------------------------------------------------------------------
-
-
-def find_sets(texts: Sequence[str]) -> list[JudgedSet]:
-    """The sets that are asked for, each with a name of its own.
-
-    Raises:
-        InputError: there is no such folder or arm, or a set is given twice, or two would have one name.
-    """
-    given: list[tuple[str, RunSource | None]] = []
-    for text in texts:
-        path, arm = _path_and_arm(text)
-        require_folder(Path(path))
-        found = run_of(Path(path))
-        if found is None:
-            if arm is not None:
-                raise InputError(f"{path} is no run folder, so it has no arm {arm!r}; give {path}")
-            given.append((path, None))
-            continue
-        run, named = found
-        arms = [arm or named] if arm or named else [each for each in run.arms() if each != CONTROL]
-        given += [(path, read_source(run, arm_of(run, each))) for each in arms or [None]]
-    runs = {source.folder.path.resolve() for _, source in given if source is not None}
-    sets = [_named(path, source, several=len(runs) > 1) for path, source in given]
-    _refuse_twice(sets)
-    return sets
-
-
-def _path_and_arm(text: str) -> tuple[str, str | None]:
-    path, colon, arm = text.rpartition(":")
-    return (path, arm) if colon and not Path(text).exists() and Path(path).exists() else (text, None)
-
-
-def _named(path: str, source: RunSource | None, *, several: bool) -> JudgedSet:
-    """Name a set after its arm, with the run's name where sets are of several, or after its folder."""
-    if source is None:
-        folder = Path(path).resolve()
-        title = folder.parent.name if folder.name in ("train", "data", "images") else folder.name
-    else:
-        run = source.folder.path.resolve().name
-        title = (
-            f"{source.method.title or source.arm}, {run}" if several else source.method.title or source.arm
-        )
-    own = title if source is None else f"{run}-{source.arm}" if several else source.arm
-    name = re.sub(r"[^A-Za-z0-9+_-]+", "_", own).strip("_") or "set"
-    return JudgedSet(f"set-{name}" if name in TAKEN else name, title, path, source)
-
-
-def _refuse_twice(sets: Sequence[JudgedSet]) -> None:
-    places: dict[tuple[Path, str | None], JudgedSet] = {}
-    names: dict[str, JudgedSet] = {}
-    for each in sets:
-        folder = Path(each.path) if each.source is None else each.source.folder.path
-        first = places.setdefault((folder.resolve(), each.arm), each)
-        if first is not each:
-            raise InputError(f"{each} is given twice; give each set once")
-        other = names.setdefault(each.name, each)
-        if other is not each:
-            raise InputError(
-                f"{other} and {each} would both be called {each.name!r}; rename the folder of one, and give "
-                "each set once"
-            )
-
-
 # -- the recipes that judge them -------------------------------------------------------------------
 
 
@@ -188,7 +96,7 @@ def recipes(request: JudgeRequest, sets: Sequence[JudgedSet]) -> dict[int, Recip
         raise InputError(f"{sets[0]} is no run, so its real images are unknown; give them with --data ROOT")
     with seeded(0):  # its network is built with random weights, before it gets its own
         card = teachers.open_teacher(weights, torch.device("cpu"), request.teacher_network).card
-    arms: dict[int, dict[str, Method]] = {}
+    arms: dict[int, dict[str, object]] = {}
     shape: tuple[int, int, int] | None = None
     for each in sets:
         found = open_given(Path(each.path), each.arm, card.classes, 3 if card.channels == 3 else 1)
@@ -199,25 +107,24 @@ def recipes(request: JudgeRequest, sets: Sequence[JudgedSet]) -> dict[int, Recip
                 f"{width}; judge sets of one size together"
             )
         shape, ipc = (channels, height, width), _images_a_class(each, found, request.ipc)
-        arms.setdefault(ipc, {})[each.name] = found.method(ipc, each.title, each.path, each.arm)
+        method = found.method(ipc, each.title, each.path, each.arm)
+        arms.setdefault(ipc, {})[each.name] = method.model_dump(mode="json")
     assert shape is not None  # there is a set
-    kinds = _students(request, len(card.classes), shape)
-    teacher = TeacherConfig(network=card.network, weights=str(weights), mean=card.mean, std=card.std)
-    student, *further = kinds.values()
+    teacher = {"network": card.network, "weights": str(weights), "mean": card.mean, "std": card.std}
+    (_, student), *further = _students(request, len(card.classes), shape)
+    common = {
+        "name": "judge",
+        "description": f"Judged beside random real images: {', '.join(map(str, sets))}.",
+        "seed": request.seed,
+        "device": request.device,
+        "data": _data(request, first, card.channels, shape[1]),
+        "teacher": teacher,
+        "student": student,
+        "students": dict(further),
+        "metrics": {"full_set": request.full_set},
+    }
     return {
-        ipc: Recipe(
-            name="judge",
-            description=f"Judged beside random real images: {', '.join(map(str, sets))}.",
-            ipc=ipc,
-            seed=request.seed,
-            device=request.device,
-            data=_data(request, first, card.channels, shape[1]),
-            teacher=teacher,
-            arms=of_size,
-            student=student,
-            students=dict(zip(list(kinds)[1:], further, strict=True)),
-            metrics=Metrics(full_set=request.full_set),
-        )
+        ipc: validated(Recipe, {**common, "ipc": ipc, "arms": of_size}, "judge")
         for ipc, of_size in sorted(arms.items())
     }
 
@@ -238,32 +145,35 @@ def _images_a_class(each: JudgedSet, found: OpenSet, wanted: int | None) -> int:
     return wanted or fewest
 
 
-def _students(request: JudgeRequest, classes: int, shape: tuple[int, int, int]) -> dict[str, Student]:
-    """The kinds of students by name: every network in every regime."""
+def _students(
+    request: JudgeRequest, classes: int, shape: tuple[int, int, int]
+) -> list[tuple[str, dict[str, object]]]:
+    """The kinds of students, by name: every network in every regime."""
     seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
     config = resolve_student({}, request.protocol, [*request.overrides, *seeds])
-    names = networks_of(request.students, shape[1]) or [config.network]
-    found: dict[str, Student] = {}
-    for name in names:
+    found: list[tuple[str, dict[str, object]]] = []
+    for name in networks_of(request.students, shape[1]) or [config.network]:
         network = network_for("--student", name, classes, shape)
         student = config.model_copy(update={"network": network})
-        safe = re.sub(r"[^A-Za-z0-9+_-]+", "_", network)
-        found |= {f"{safe}-{regime}": in_regime(student, regime) for regime in request.regimes}
+        for regime in request.regimes:
+            safe = re.sub(r"[^A-Za-z0-9+_-]+", "_", f"{network}-{regime}")
+            found.append((safe, in_regime(student, regime).model_dump(mode="json")))
     return found
 
 
-def _data(request: JudgeRequest, first: RunSource | None, channels: int, side: int) -> Data:
+def _data(request: JudgeRequest, first: RunSource | None, channels: int, side: int) -> dict[str, object]:
     """The real images: those that are asked for, or else those of the first run among the sets."""
-    changes: dict[str, object] = {"channels": channels}
+    data = (Data() if first is None else first.recipe.data).model_dump(mode="json")
+    data["channels"] = channels
     if first is None:
-        changes["size"] = side
+        data["size"] = side
     if request.resize is not None:
-        changes["resize"] = request.resize
+        data["resize"] = request.resize
     if request.data is not None:
-        changes["root"] = request.data
+        data["root"] = request.data
     elif first is not None:
         check_recorded_root(first.recipe.data.root, "--data")
-    return (Data() if first is None else first.recipe.data).model_copy(update=changes)
+    return data
 
 
 # -- judging ---------------------------------------------------------------------------------------
@@ -284,7 +194,12 @@ def judge(request: JudgeRequest, out: Path, *, fresh: bool = False) -> list[RunR
     Raises:
         InputError: bad input, or the folder holds something else.
     """
+    for name, number in (("--ipc", request.ipc), ("--resize", request.resize)):
+        if number is not None and number < 1:
+            raise InputError(f"{name} {number} is not possible; expected 1 or more")
     sets = find_sets(request.sets)
+    if fresh:
+        refuse_deleting(sets, out)
     by_ipc = recipes(request, sets)
     several = len(by_ipc) > 1
     folders = {ipc: out / f"ipc-{ipc}" if several else out for ipc in by_ipc}

@@ -48,9 +48,9 @@ class OpenSet:
     def rows(self, ipc: int) -> Tensor:
         """Positions of the images that the first ``ipc`` stored images of each class hold, class after
         class."""
-        seen = ipc * self.set.images_per_file
+        seen = ipc * self.set.storage.per_file
         order = self.labels.argsort(stable=True)
-        starts = [0, *torch.tensor(self.counts).mul(self.set.images_per_file).cumsum(0).tolist()]
+        starts = [0, *torch.tensor(self.counts).mul(self.set.storage.per_file).cumsum(0).tolist()]
         return torch.cat([order[start : start + seen] for start in starts[:-1]])
 
     def fingerprint(self, ipc: int) -> str:
@@ -64,7 +64,7 @@ class OpenSet:
     def files(self, ipc: int) -> Iterator[tuple[int, int, bytes]]:
         """(class, number within the class, encoded bytes) of the first ``ipc`` files of each class."""
         found, taken = list_image_files(self.set.path), [0] * len(self.counts)
-        for entry, c in zip(found.files, self.labels[:: self.set.images_per_file].tolist(), strict=True):
+        for entry, c in zip(found.files, self.labels[:: self.set.storage.per_file].tolist(), strict=True):
             if taken[c] < ipc:
                 yield c, taken[c], bytes(found.read(entry))
             taken[c] += 1
@@ -109,7 +109,7 @@ def open_given(path: Path, arm: str | None, classes: Sequence[str], channels: in
             "a teacher and real images of these classes"
         )
     places = found.classes_of(classes)
-    counts = (places.bincount(minlength=len(classes)) // found.images_per_file).tolist()
+    counts = (places.bincount(minlength=len(classes)) // found.storage.per_file).tolist()
     if 0 in counts:
         lacking = [name for name, count in zip(classes, counts, strict=True) if not count]
         raise InputError(

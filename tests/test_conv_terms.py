@@ -419,8 +419,8 @@ def test_a_step_with_memory_compiles_as_one_graph(lab: Lab) -> None:
     assert drawn is not None
     results = []
     for step in (
-        objective.step,
-        torch.compile(objective.step, fullgraph=True, dynamic=False, backend="aot_eager"),
+        objective.plain,
+        torch.compile(objective.plain, fullgraph=True, dynamic=False, backend="aot_eager"),
     ):
         targets = objective.targets(unit)
         images = lab.start(chosen, unit).requires_grad_()

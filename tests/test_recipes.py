@@ -376,7 +376,7 @@ def test_fadrmplus_has_the_released_teachers_in_their_order() -> None:
 
 
 def test_the_recipes_for_a_laptop_are_those_of_small_networks_and_the_short_protocol() -> None:
-    for name in ("table", "methods", "best", "teacher", "matching-1", "matching-10"):
+    for name in ("table", "methods", "ladders", "best", "teacher", "matching-1", "matching-10"):
         recipe = fastdd.resolve(f"cifar10-{name}")
         protocols = {each.protocol for each in (recipe.student, *recipe.students.values())}
         assert protocols <= {"house", "dsa"}, name

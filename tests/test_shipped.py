@@ -68,7 +68,10 @@ def test_terminal_and_page_tell_them(folder: Path, capsys: pytest.CaptureFixture
     assert re.search(r"images seen +images +student reads +online reads +stored reads +iterations", out)
     line = next(text for text in out.splitlines() if text.startswith(" DEDA") and ", teacher" in text)
     assert ", labels" in line
-    assert line.split()[-1] == "40"  # twenty images, two steps
+    assert line.split()[-2:] == [
+        "40",
+        "0.002989",
+    ]  # twenty images, two steps; billions of multiply-adds an image
     page = Page(report(folder))
     assert "What students read" in page.text
     rows = bytes_rows(read_run(folder))

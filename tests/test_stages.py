@@ -13,9 +13,11 @@ from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab, meth
 from torch import Tensor, fx
 
 from fastdd import resolve
-from fastdd.config import Augment, BatchSize, Formation, Method, Recover, Residual, Terms
+from fastdd.config import Augment, BatchSize, EarlyLate, Formation, Method, Recover, Residual, Terms
 from fastdd.errors import InputError
-from fastdd.recover import RealPool, Unit, all_units, check_stages, plan, share_of_work, stage
+from fastdd.models.outline import multiply_adds as forward_of
+from fastdd.recipes.grid import expand, whole_item
+from fastdd.recover import RealPool, Unit, all_units, check_stages, multiply_adds, plan, share_of_work, stage
 from fastdd.recover.anchors import NearestImages
 from fastdd.recover.loop import cosine, optimize
 from fastdd.recover.objective import Signal, TeacherSignal, Variable
@@ -138,6 +140,32 @@ def test_stages_end_where_they_are_to() -> None:
 def test_shares_of_the_multiplications_are_those_of_the_table(sizes: tuple[int, ...], wanted: float) -> None:
     assert share_of_work(Method(steps=2000, sizes=sizes), (224, 224)) == pytest.approx(wanted, abs=5e-5)
     assert share_of_work(Method(steps=0, sizes=sizes), (224, 224)) == 1
+
+
+def test_the_work_of_an_image_is_counted_step_by_step() -> None:
+    forward = {32: 100, 16: 25}
+
+    def work(teachers: int = 1, **own: Any) -> int | None:
+        chosen = Method(steps=4, **own)
+        cost = lambda number, size: (number + 1) * forward[size[0]]  # noqa: E731
+        return multiply_adds(chosen, cost, teachers=teachers, full=(32, 32))
+
+    assert work() == 2 * 4 * 100
+    assert work(sizes=(16, 32)) == 2 * (2 * 25 + 2 * 100)
+    assert work(2, ensemble="round_robin") == work(2, ensemble=1) == 2 * (100 + 200 + 100 + 200)
+    assert work(2, ensemble="all") == 2 * 4 * 300
+    assert work(early_late=EarlyLate(), batch=BatchSize(slots="all")) is None
+    small, large = (forward_of("resnet20", 10, (3, side, side)) for side in (16, 32))
+    assert large == pytest.approx(41e6, rel=0.02)
+    assert small / large == pytest.approx(0.25, rel=1e-3)
+
+
+def test_the_ladders_of_cifar10_are_one_sweep() -> None:
+    (run,) = expand("cifar10-ladders", whole_item("cifar10-ladders")).runs
+    sizes = [method.sizes for method in run.recipe.arms.values()]
+    assert sizes == [(32, 32, 32, 32), (24, 32, 24, 32), (16, 24, 32, 32), (16, 16, 24, 32)]
+    shares = [share_of_work(method, (32, 32)) for method in run.recipe.arms.values()]
+    assert shares == [1, 0.78125, 0.703125, 0.515625]
 
 
 # -- the loop --------------------------------------------------------------------------------------
@@ -426,6 +454,9 @@ def test_sizes_are_refused_beside_a_term_of_patches() -> None:
     with pytest.raises(InputError, match=r"terms\.conv is for images of one size"):
         check_stages("a", chosen, ["resnet8"], 10, SHAPE)
     check_stages("a", chosen.model_copy(update={"sizes": (8, 8)}), ["resnet8"], 10, SHAPE)
+    pairs = Method(init="real", terms={"pairs": {}}, sizes=(4, 8))
+    with pytest.raises(InputError, match=r"terms\.pairs is for images of one size"):
+        check_stages("a", pairs, ["resnet8"], 10, SHAPE)
 
 
 def test_an_arm_that_looks_for_its_anchors_needs_all_embeddings(tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ def with_deviation(value: float, deviation: float | None, digits: int) -> str:
     return f"{value:.{digits}f}" + ("" if deviation is None else f" ± {deviation:.{digits}f}")
 
 
+def work_text(multiply_adds: int | None) -> str:
+    """Billions of multiply-adds; a dash where they are not counted."""
+    return "-" if multiply_adds is None else f"{multiply_adds / 1e9:.4g}"
+
+
 def refuse_diverged(lines: Sequence[str], remedy: str) -> None:
     """End a command whose results lack the accuracies of students that diverged.
 

@@ -11,7 +11,7 @@ from ..config import CONTROL, FULL
 from ..config.naming import student_titles
 from ..runtime.console import counted
 from ..runtime.distributed import is_main
-from .console import refuse_diverged, say, show_table, spread, with_deviation
+from .console import refuse_diverged, say, show_table, spread, with_deviation, work_text
 from .options import Commands, overrides_of, regimes_argument
 
 if TYPE_CHECKING:
@@ -368,7 +368,9 @@ def _print_bytes(result: RunResult) -> None:
     metrics, stages = result.metrics, result.manifest.stages
     further_kinds = [name for name in read_recipe(result.folder).shown_students if name]
     headings = [f"{student or 'student'} reads" for student in ("", *further_kinds)]
-    rows = Table("", "images seen", "images", *headings, "iterations", box=None, header_style="bold")
+    rows = Table(
+        "", "images seen", "images", *headings, "iterations", "GMAC an image", box=None, header_style="bold"
+    )
     for name, arm in metrics.arms.items():
         if arm.shipped is None:  # measured by an earlier version
             return
@@ -382,7 +384,8 @@ def _print_bytes(result: RunResult) -> None:
         ]
         work = stages.get(f"recover {name}")
         made = "-" if work is None or name == CONTROL else f"{work.images:,}"
-        rows.add_row(arm.title, str(arm.seen), bytes_text(arm.shipped.images), *texts, made)
+        macs = work_text(None if name == CONTROL else arm.multiply_adds)
+        rows.add_row(arm.title, str(arm.seen), bytes_text(arm.shipped.images), *texts, made, macs)
     show_table(rows)
 
 

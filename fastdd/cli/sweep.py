@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
-from .console import refuse_diverged, say, show_table, spread
+from .console import refuse_diverged, say, show_table, spread, work_text
 from .options import Commands, overrides_of
 from .stages import DIVERGED, evaluated_text, print_published, run_arguments
 
@@ -79,15 +79,18 @@ def _print(results: SweepResults, path: Path) -> None:
     names, recipe = short_keys(results.keys), read_recipe(RunFolder(path / results.runs[0].folder))
     best = best_title(results.evaluated_on, recipe.student.reported)
     told = ["last %"] if best is None else ["last %", f"{best} %"]
-    rows = Table("", *names.values(), *told, "coverage", "Vendi", "cosine", box=None, header_style="bold")
+    scores = (*told, "coverage", "Vendi", "cosine", "GMAC an image")
+    rows = Table("", *names.values(), *scores, box=None, header_style="bold")
 
     def values(at: Mapping[str, JsonValue]) -> list[str]:
         return [value_text(at[key]) if key in at else "" for key in names]
 
     for run in results.runs:
-        rows.add_row("random real images", *values(run.at), *_scores(run.control, best))
+        rows.add_row("random real images", *values(run.at), *_scores(run.control, best), "-")
         for arm in run.arms.values():
-            rows.add_row(arm.title, *values(run.at | arm.at), *_scores(arm, best))
+            rows.add_row(
+                arm.title, *values(run.at | arm.at), *_scores(arm, best), work_text(arm.multiply_adds)
+            )
     folder = RunFolder(path)
     show_table(rows)
     for winner in results.winners:

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..errors import InputError
 from ..runtime.user_code import reason
@@ -86,6 +87,19 @@ def takes(name: str, num_classes: int, shape: tuple[int, int, int]) -> bool:
     except Exception:  # a network may be anybody's code
         return False
     return True
+
+
+def multiply_adds(name: str, num_classes: int, shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of a network's forward pass of one image of shape (C, H, W).
+
+    Raises:
+        InputError: see ``outline``.
+    """
+    network = outline(name, name, num_classes, shape, trains=False)
+    device = next(network.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.zeros(1, *shape, device=device))
+    return counter.get_total_flops() // 2
 
 
 def network_for(

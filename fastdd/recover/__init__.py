@@ -28,7 +28,7 @@ from .matching.trajectory import TrajectorySignal
 from .objective import Signal
 from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slots
 from .stage import Recovery, recover, unfinished, units_of
-from .stages import check_stages, share_of_work
+from .stages import check_stages, multiply_adds, share_of_work
 from .steps import check_ensemble, teachers_used
 from .terms.base import Context, Needs, Term, naming, needs, needs_by_key, register_term, remarks, tapped
 from .trial import own_terms
@@ -60,6 +60,7 @@ __all__ = [
     "load_recovered",
     "match_signal",
     "matched_layers",
+    "multiply_adds",
     "naming",
     "needs",
     "needs_by_key",

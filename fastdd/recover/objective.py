@@ -103,18 +103,19 @@ class Objective:
         """
         size = tuple(images.shape[2:])
         if size not in self.steps:
-            self.steps[size] = self._compiled() if self.config.compile is True else self._plain
+            self.steps[size] = self._compiled() if self.config.compile is True else self.plain
         return self.steps[size](images, draws, targets, anchors)
 
     def _compiled(self) -> Callable[..., Values]:
         # torch.compile keeps few graphs for each code object, so each size of each objective gets a code
         # object of its own.
-        own = FunctionType(Objective._plain.__code__.replace(), globals())
+        own = FunctionType(Objective.plain.__code__.replace(), globals())
         return torch.compile(MethodType(own, self), fullgraph=True, dynamic=False)
 
-    def _plain(
-        self, images: Tensor, draws: Tensor | None, targets: list[object], anchors: Tensor | None
+    def plain(
+        self, images: Tensor, draws: Tensor | None, targets: list[object], anchors: Tensor | None = None
     ) -> Values:
+        """The same, never compiled."""
         images = augmented(images, draws, self.augment)
         features = self._features(images)
         if anchors is not None:

@@ -17,7 +17,7 @@ crops. A roll is in pixels at any size, as released.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -80,6 +80,32 @@ def share_of_work(method: Method, full: Size) -> float:
     return sum(h * w for h, w in sizes_of_steps(method, full)) / (method.steps * height * width)
 
 
+def multiply_adds(
+    method: Method, forward: Callable[[int, Size], int], *, teachers: int, full: Size
+) -> int | None:
+    """Multiply-adds that the steps take for an image: two forward passes a teacher, since weights get no
+    gradient; None for methods that compute more than that, or move some images longer than others.
+
+    Args:
+        forward: (number of a teacher, size) -> multiply-adds of its forward pass of an image.
+        teachers: how many teachers the method uses.
+        full: (H, W) of the data's images.
+    """
+    paired = any(term_class(name).paired for name in method.terms)
+    if paired or method.match or method.offset or method.early_late or method.perturb:
+        return None
+    total = 0.0
+    for step, size in enumerate(sizes_of_steps(method, full)):
+        if method.ensemble == "first":
+            total += forward(0, size)
+        elif method.ensemble == "round_robin":
+            total += forward(step % teachers, size)
+        else:
+            asked = teachers if method.ensemble == "all" else method.ensemble
+            total += asked / teachers * sum(forward(number, size) for number in range(teachers))
+    return round(2 * total)
+
+
 def size_of(images: Tensor) -> Size:
     """(H, W) of images [N, C, H, W]."""
     return images.shape[2], images.shape[3]
@@ -121,7 +147,7 @@ def check_stages(
     if not method.changes_size:
         return
     for name in method.terms:
-        if term_class(name).one_size:
+        if term_class(name).one_size or term_class(name).paired:
             raise InputError(
                 f"{key}.sizes changes the size of the images, but terms.{name} is for images of one size; "
                 "set one of them to null"

@@ -193,6 +193,8 @@ class ArmResult(Record):
     a student diverged, or an earlier version wrote the file"""
     shipped: Shipped | None = None
     """bytes that these students read; absent: an earlier version wrote the file"""
+    multiply_adds: int | None = None
+    """multiply-adds that recover took for an image; null: they are not counted for this method"""
     coverage: float
     """share of the real images that have a distilled one within their k nearest neighbours' distance"""
     vendi: float
@@ -394,6 +396,8 @@ class SweepArm(Record):
     coverage: float
     vendi: float
     cosine: float
+    multiply_adds: int | None = None
+    """as in metrics.json"""
 
 
 class SweepWinner(Record):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,7 +34,7 @@ from ..errors import InputError
 from ..evaluate.clip import clip_features
 from ..evaluate.full_set import FullSet
 from ..models.build import structure
-from ..models.outline import network_for, outline
+from ..models.outline import multiply_adds, network_for, outline
 from ..protocols import SettledStudent, settle_student
 from ..run_folder import RunFolder, check_folder
 from ..runtime.console import counted
@@ -145,6 +145,18 @@ class Experiment:
             *(names for names in chosen if names is not None)
         )
         return (0, *(n for n, name in enumerate(self.recipe.committee, 1) if name in everywhere))
+
+    def multiply_adds(self, arm: str) -> int | None:
+        """Multiply-adds that recover takes for an image of an arm; None: they are not counted."""
+        used, (channels, height, width) = self.teachers_of(arm), self.real.shape
+        networks = [self.teachers[number].config.network for number in used]
+
+        @cache
+        def forward(number: int, size: tuple[int, int]) -> int:
+            return multiply_adds(networks[number], len(self.classes), (channels, *size))
+
+        method = self.arms[arm]
+        return recover.multiply_adds(method, forward, teachers=len(used), full=(height, width))
 
     def terms_of(self, teacher: int) -> dict[str, Terms]:
         """Arm -> its terms through teachers, for the arms that use a teacher, given by its number."""

@@ -142,7 +142,7 @@ def _arms(run: Run) -> dict[str, ArmResult]:
             own |= {**arm_accuracies(run, arm), **asdict(diversity), **further_accuracies(run, arm)}
             own |= {"features": others[arm]} if arm in others else {}
             own |= {"reduced": run.reduced[arm]} if arm in run.reduced else {}
-            own["shipped"] = shipped(run, arm)
+            own |= {"shipped": shipped(run, arm), "multiply_adds": run.experiment.multiply_adds(arm)}
             arms[arm] = ArmResult.model_validate(own)
         work.images = len(real)
     return {arm: _with_differences(arm, result, arms[CONTROL]) for arm, result in arms.items()}

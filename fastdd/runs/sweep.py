@@ -149,7 +149,9 @@ def _results(grid: Grid, metrics: Sequence[Metrics]) -> SweepResults:
         for arm, title in arm_titles(run.recipe.arms).items():
             point = run.recipe.sweep.points.get(arm)
             place = {"of": arm, "title": title, "at": {}} if point is None else point.model_dump(mode="json")
-            arms[arm] = SweepArm.model_validate(place | _scores(measured.arms[arm]))
+            arms[arm] = SweepArm.model_validate(
+                place | _scores(measured.arms[arm]) | {"multiply_adds": measured.arms[arm].multiply_adds}
+            )
         control = SweepScores.model_validate(_scores(measured.arms[CONTROL]))
         runs.append(
             SweepRun(folder=run.folder, at=run.at, protocol=measured.protocol, control=control, arms=arms)

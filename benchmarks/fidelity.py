@@ -7,7 +7,7 @@ random weights. A row says how far apart the images in [0, 1] are, and how many 
     rel = ||ours - released|| / ||released||        equal: share of numbers within 1e-4
 
 Where a gradient is next to nothing, Adam makes a whole step of its rounding error, so some numbers differ.
-Loops of G-VBSM and EDC are not among them.
+``--float64`` shows that it is no more than that: both sides then compute in float64, and agree to 1e-13.
 
     --sre2l PATH   VILA-Lab/SRe2L: SRe2L's CIFAR script, and CDA's Tiny-ImageNet script
     --dire PATH    DIL-IITH/DiRe
@@ -17,40 +17,52 @@ Loops of G-VBSM and EDC are not among them.
                    of classes are drawn, the same for both
     --delt PATH    VILA-Lab/DELT
     --rded PATH    LINs-lab/RDED: crops, choice and tiles, which we round to grey levels
+    --gvbsm PATH   shaoshitong/G_VBSM_Dataset_Condensation: its CIFAR-10 script with one teacher; the
+                   statistics of convolutions are drawn, the same for both
+    --edc PATH     shaoshitong/EDC: its CIFAR-10 script, likewise, with those of classes
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from tempfile import TemporaryDirectory
+from types import ModuleType, SimpleNamespace
+from typing import cast
 from unittest import mock
 
 import torch
+from fidelity_banks import SEED, ClassBank, RealBank, SpreadBank, random_network
 from fidelity_sides import (
-    SEED,
     STEPS,
     Agreement,
-    ClassBank,
     ClassNorm,
     Ours,
-    RealBank,
     arguments,
+    double_precision,
+    dropped,
     imported,
     no_files,
-    random_network,
+    patches_of,
     saved_by,
     surroundings,
 )
 from torch import Tensor, nn
 
 from fastdd.recover.init.rded import Mosaic
+from fastdd.recover.terms.convolution import Convolution
+from fastdd.recover.terms.spectrum import Spectrum
 from fastdd.runtime.seeds import generator
 
 Found = Iterator[tuple[str, Agreement]]
 """name of a loop, and its images beside ours"""
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+CIFAR100 = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+"""mean and standard deviation of colors, as released loops write them"""
 
 
 def given_start(start: Tensor, path: str) -> Tensor:
@@ -84,9 +96,8 @@ def dire(folder: Path) -> Found:
     classes, each, several = 5, 4, 20
     real = [torch.rand(several, 512, generator=generator(SEED, "embeddings", c)) for c in range(100)]
     small = [f"method.batch.classes={classes}", f"method.batch.slots={each}"]
-    constants = ["teacher.mean=[0.5071, 0.4867, 0.4408]", "teacher.std=[0.2675, 0.2565, 0.2761]"]
     shape, bank = (classes, each, 32), RealBank(real)
-    ours = Ours("cifar100-dire", [*small, *constants], "resnet18_small", shape, bank)
+    ours = Ours("cifar100-dire", small, "resnet18_small", shape, bank, constants=CIFAR100)
     module = imported(folder / "SRe2L" / "CIFAR100" / "recover_cifar_regularized.py")
     saved, start, network = saved_by(module, "save_images_multiple"), ours.start(), ours.network()
 
@@ -104,9 +115,8 @@ def dire(folder: Path) -> Found:
 
 def dwa(folder: Path) -> Found:
     for accumulate in ("true", "false"):
-        more = [f"method.perturb.accumulate={accumulate}", "teacher.mean=[0.4914, 0.4822, 0.4465]"]
-        more.append("teacher.std=[0.2023, 0.1994, 0.2010]")
-        ours = Ours("cifar10-dwa", more, "resnet8", (10, 1, 32))
+        more = [f"method.perturb.accumulate={accumulate}"]
+        ours = Ours("cifar10-dwa", more, "resnet8", (10, 1, 32), constants=CIFAR10)
         module = imported(folder / "distillation" / "distillation_cifar.py")
         saved, start = saved_by(module), ours.start()
         network = ours.network().requires_grad_(True)
@@ -117,8 +127,7 @@ def dwa(folder: Path) -> Found:
 
 
 def infer(folder: Path) -> Found:
-    constants = ["teacher.mean=[0.4914, 0.4822, 0.4465]", "teacher.std=[0.2023, 0.1994, 0.2010]"]
-    ours = Ours("cifar10-infer", constants, "resnet8", (10, 2, 32))
+    ours = Ours("cifar10-infer", [], "resnet8", (10, 2, 32), constants=CIFAR10)
     nets = {name: mock.MagicMock() for name in ("mobilenetv2", "efficientnet", "shufflenet")}
     module = imported(folder / "ufc_generation" / "ufc_cifar.py", **nets)
     saved, start = saved_by(module), ours.start()
@@ -146,8 +155,7 @@ def lpld(folder: Path) -> Found:
 
 def delt(folder: Path) -> Found:
     small = ["method.init=real", "method.early_late.rounds=2", "method.batch.classes=3"]
-    constants = ["teacher.mean=[0.4914, 0.4822, 0.4465]", "teacher.std=[0.2023, 0.1994, 0.2010]"]
-    ours = Ours("cifar10-delt", [*small, *constants], "resnet8", (3, 4, 32))
+    ours = Ours("cifar10-delt", small, "resnet8", (3, 4, 32), constants=CIFAR10)
     module = imported(folder / "recover" / "recover.py", models=mock.MagicMock())
     saved, network = saved_by(module), ours.network()
     own = {"dataset": "cifar10", "use_early_late": True, "round_iterations": STEPS // 2, "ipc": 4}
@@ -201,6 +209,71 @@ def rded(folder: Path) -> Found:
     yield "RDED, rounded to grey levels", Agreement.of(made, tiles)
 
 
+def generalized(
+    ours: Ours, module: ModuleType, prefix: str, start: Tensor, rows: list[list[int]], **own: object
+) -> Agreement:
+    """One batch of G-VBSM's or EDC's loop beside ours.
+
+    Args:
+        module: the released file.
+        prefix: what it puts before the name of a module in its names of files.
+        start: what ``torch.randn`` returns.
+        rows: what it draws.
+        own: its arguments beside those that all have.
+    """
+    classes, ipc, _ = ours.shape
+    bank, term = cast("SpreadBank", ours.bank), ours.method.terms["conv"]
+    assert isinstance(term, Convolution)
+    assert isinstance(term.real_batch, int)
+    saved, (network, verifier) = saved_by(module), (ours.network(), ours.network())
+    alone = SimpleNamespace(apply=lambda images: (images,))
+    vars(module).update(GatherLayer=alone, dist=mock.MagicMock())
+    with (
+        TemporaryDirectory() as folder,
+        mock.patch.object(torch.cuda, "set_device"),
+        mock.patch.object(random, "random", iter(dropped(ours)).__next__),
+        surroundings(rows, start, no_files),
+    ):
+        bank.write(Path(folder), f"{type(network).__name__}{prefix}", term.real_batch)
+        given = {"batch_size": classes * ipc, "statistic_path": folder, "train_data_path": "", "rank": 0}
+        given |= {"world_size": 1, "dist_backend": "", "dist_url": "", "r_loss": term.weight}
+        given |= {"first_multiplier": term.first, "drop_rate": term.drop, "training_momentum": term.momentum}
+        read = SimpleNamespace(store_best_images=True, iteration=STEPS, lr=ours.method.lr, **given, **own)
+        module.main_worker(0, 1, read, [network], verifier, list(range(ipc)))
+    return ours.beside(saved[0])
+
+
+BRANCH = Path("Branch_CIFAR_10", "recover")
+
+
+def gvbsm(folder: Path) -> Found:
+    """One teacher, whose statistics are drawn; another one of the same weights is the verifier."""
+    bank = SpreadBank("resnet8", 10, side=32, patch=4)
+    ours = Ours("cifar10-gvbsm", [], "resnet8", (10, 2, 32), bank, constants=CIFAR100)
+    name = "data_synthesis_with_svd_with_db_with_all_statistic.py"
+    nets = {"models": mock.MagicMock(), "baseline": mock.MagicMock()}
+    module = imported(folder / BRANCH / name, einops=SimpleNamespace(rearrange=patches_of), **nets)
+    nuc = ours.method.terms["nuc"]
+    assert isinstance(nuc, Spectrum)
+    own = {"nuc_norm": nuc.weight, "tau": nuc.tau, "jitter": ours.method.augment.roll[1]}
+    yield "G-VBSM", generalized(ours, module, "", ours.start(), ours.rows(), **own)
+
+
+def edc(folder: Path) -> Found:
+    """As G-VBSM; the released loop augments a second set of images in each step, which it does not use."""
+    bank = SpreadBank("resnet8", 10, side=32, patch=4)
+    ours = Ours("cifar10-edc", [], "resnet8", (10, 2, 32), bank, constants=CIFAR100)
+    nets = {"models": mock.MagicMock(), "baseline": mock.MagicMock()}
+    module = imported(folder / BRANCH / "recover.py", einops=SimpleNamespace(rearrange=patches_of), **nets)
+    images = iter(ours.start())
+    cache = SimpleNamespace(random_img_sample=lambda _: next(images).clone())
+    vars(module).update(PreImgPathCache=lambda *_, **__: cache)
+    own = {"aux_teacher": ["random"], "category_aware": "global", "initial_img_dir": "", "ema_alpha": 0.99}
+    own |= {"flatness": False, "flatness_weight": 1.0}
+    twice = [row for row in ours.rows() for _ in range(2)]
+    yield "EDC", generalized(ours, module, "_random", torch.empty(0), twice, **own)
+
+
 METHODS: dict[str, tuple[Callable[[Path], Found], ...]] = {
     "sre2l": (sre2l, cda),
     "dire": (dire,),
@@ -209,6 +282,8 @@ METHODS: dict[str, tuple[Callable[[Path], Found], ...]] = {
     "lpld": (lpld,),
     "delt": (delt,),
     "rded": (rded,),
+    "gvbsm": (gvbsm,),
+    "edc": (edc,),
 }
 
 
@@ -217,15 +292,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     for name in METHODS:
         parser.add_argument(f"--{name}", type=Path, metavar="PATH", help=f"a checkout of {name}'s repository")
+    parser.add_argument("--float64", action="store_true", help="both sides in float64")
     given = parser.parse_args()
     chosen = [(name, getattr(given, name)) for name in METHODS if getattr(given, name) is not None]
     if not chosen:
         parser.error(f"give a checkout, such as --{next(iter(METHODS))} PATH")
     print(f"{'loop, 4 steps':36} {'rel':>9} {'equal':>7}")
-    for name, folder in chosen:
-        for compare in METHODS[name]:
-            for loop, (rel, equal) in compare(folder):
-                print(f"{loop:36} {rel:9.1e} {equal:7.3f}", flush=True)
+    with double_precision() if given.float64 else nullcontext():
+        for name, folder in chosen:
+            for compare in METHODS[name]:
+                for loop, (rel, equal) in compare(folder):
+                    print(f"{loop:36} {rel:9.1e} {equal:7.3f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,20 +19,21 @@ from typing import NamedTuple, cast
 from unittest import mock
 
 import torch
+from fidelity_banks import SEED, ClassBank, RealBank, SpreadBank, random_network
 from torch import Tensor, nn
 from torchvision import transforms
 
 from fastdd.bank import Bank
 from fastdd.config import Method, Recover
-from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, all_units
 from fastdd.recover.objective import draws
+from fastdd.recover.terms.convolution import Convolution, Memory
 from fastdd.runtime.progress import Bar
 from fastdd.runtime.seeds import generator
 from fastdd.teachers import Card, Teacher
 
-STEPS, SEED = 4, 1
+STEPS = 4
 RELEASED_ADAM = {
     "first_bn_multiplier": 10.0,
     "verifier": False,
@@ -65,48 +66,6 @@ class Silent:
         pass
 
 
-class RealBank:
-    """Embeddings of a few real images of each class, all that DiRe reads of a bank."""
-
-    def __init__(self, embeddings: list[Tensor]) -> None:
-        self.rows = embeddings
-        self.manifest = {"embeddings": [len(rows) for rows in embeddings]}
-
-    def embeddings(self, c: int) -> Tensor:
-        return self.rows[c]
-
-
-class ClassBank:
-    """BatchNorm statistics of each class, all that LPLD reads of a bank.
-
-    Attributes:
-        layers: name of a BatchNorm's module -> (mean, variance), each [classes, D]; in the bank the first is
-            ``bn.0``.
-    """
-
-    def __init__(self, network: nn.Module, classes: int) -> None:
-        self.layers: dict[str, tuple[Tensor, Tensor]] = {}
-        for name, module in network.named_modules():
-            if isinstance(module, nn.BatchNorm2d):
-                draw, size = generator(SEED, "class statistics", name), (classes, module.num_features)
-                self.layers[name] = torch.randn(size, generator=draw), 0.5 + torch.rand(size, generator=draw)
-
-    def class_batch_norm(self, layer: str, groups: list[int]) -> tuple[Tensor, Tensor]:
-        mean, variance = list(self.layers.values())[int(layer.removeprefix("bn."))]
-        return mean[groups], variance[groups]
-
-
-def random_network(name: str, classes: int) -> nn.Module:
-    """A network with random weights and BatchNorm statistics."""
-    torch.manual_seed(SEED)
-    network = build(name, classes)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(cast("Tensor", module.running_var), 0.5, 2.0)
-            nn.init.normal_(cast("Tensor", module.running_mean), 0.0, 0.3)
-    return network.eval().requires_grad_(False)
-
-
 @dataclass
 class Ours:
     """One unit of a recipe's arm through a random network.
@@ -118,14 +77,16 @@ class Ours:
         shape: classes, images a class, side of an image in pixels.
         bank: what its terms read of real images; None: nothing.
         unit_images: most images of a unit; 1: a unit is one batch.
+        constants: mean and standard deviation of colors; None: the recipe's.
     """
 
     recipe: str
     overrides: Sequence[str]
     name: str
     shape: tuple[int, int, int]
-    bank: RealBank | ClassBank | None = None
+    bank: RealBank | ClassBank | SpreadBank | None = None
     unit_images: int = 10**6
+    constants: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     teacher: Teacher = field(init=False)
     method: Method = field(init=False)
 
@@ -134,7 +95,7 @@ class Ours:
         given = [f"ipc={ipc}", f"method.steps={STEPS}", *self.overrides]
         recipe = resolve(self.recipe, given).recipe
         (self.method,) = recipe.arms.values()
-        mean, std = recipe.teacher.mean, recipe.teacher.std
+        mean, std = self.constants or (recipe.teacher.mean, recipe.teacher.std)
         names = tuple(map(str, range(classes)))
         self.teacher = Teacher(self.network(), Card(self.name, names, 3, mean, std, accuracy=0.5))
 
@@ -202,6 +163,37 @@ class ClassNorm(nn.BatchNorm2d):
 # -- theirs ----------------------------------------------------------------------------------------
 
 
+def dropped(ours: Ours) -> list[float]:
+    """What ``random.random`` returns for each convolution at each step: 1 if it is dropped, otherwise 0."""
+    unit, recovery, bank = ours.unit, ours.recovery, cast("SpreadBank", ours.bank)
+    (objective,) = recovery.objective(unit.shape)
+    (memory,) = (
+        targets[1]
+        for term, targets in zip(objective.terms, objective.targets(unit), strict=True)
+        if isinstance(term.config, Convolution)
+    )
+    chosen, names = cast("Memory", memory).chosen[:STEPS, 0], list(bank.modules)
+    return [float(not step[names.index(layer)]) for step in chosen for layer in bank.order]
+
+
+def patches_of(images: Tensor, pattern: str, h: int, w: int) -> Tensor:
+    """einops' ``rearrange`` for the one pattern that the loops ask for: the numbers of each patch, [P, n]."""
+    assert pattern == "b c (u h) (v w) -> (u v) (b c h w)"
+    cut = images.unflatten(3, (-1, w)).unflatten(2, (-1, h))
+    return cut.permute(2, 4, 0, 1, 3, 5).flatten(0, 1).flatten(1)
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Both sides compute in float64, also where they ask for float32 by name."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with mock.patch.object(Tensor, "float", Tensor.double):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @contextmanager
 def surroundings(rows: list[list[int]], start: Tensor, files: Callable[[str], Tensor]) -> Iterator[None]:
     """Stand-ins for a GPU, for draws and for files, while a released loop runs.
@@ -217,7 +209,8 @@ def surroundings(rows: list[list[int]], start: Tensor, files: Callable[[str], Te
 
     def moved(tensor: Tensor, *where: object, **options: object) -> Tensor:
         where = tuple("cpu" if str(each).startswith("cuda") else each for each in where)
-        return to(tensor, *where, **options)  # type: ignore[call-overload, no-any-return]
+        where = tuple(torch.get_default_dtype() if each == torch.float32 else each for each in where)
+        return to(tensor, *where, **options)  # type: ignore[call-overload]
 
     def flipped(module: nn.Module, images: Tensor) -> Tensor:
         return images.flip(3) if next(flips) else images
@@ -231,6 +224,7 @@ def surroundings(rows: list[list[int]], start: Tensor, files: Callable[[str], Te
         (torch, "load", lambda path, **_: files(str(path))),
         (random, "randint", lambda low, high: next(rolls)),
         (transforms.RandomResizedCrop, "get_params", staticmethod(lambda *_, **__: tuple(next(windows)))),
+        (transforms.RandomCrop, "get_params", staticmethod(lambda *_, **__: tuple(next(windows)))),
         (transforms.RandomHorizontalFlip, "forward", flipped),
     ]
     with ExitStack() as stack, redirect_stdout(io.StringIO()):

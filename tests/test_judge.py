@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from test_distributed import torchrun, wait
 
 from fastdd.cli import main
 from fastdd.distilled import open_set
@@ -16,6 +17,7 @@ from fastdd.export import export
 from fastdd.run_folder import Metrics, RunFolder, read
 from fastdd.runs.judge import find_sets
 from fastdd.runs.status import status
+from fastdd.runtime.lock import at_work
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = ["steps=2", "batch=10", "pad=1", "evaluations=1", "--seeds", "2", "--student", "resnet8"]
@@ -82,8 +84,6 @@ def test_soft_labels_that_came_with_a_set_are_learned(finished: Path, tmp_path: 
     theirs = tmp_path / "theirs"
     shutil.copytree(sets / "plain", theirs / "train")
     logits = torch.randn(20, 10).half()
-    from safetensors.torch import save_file
-
     save_file({"logits": logits}, theirs / "labels.safetensors")
     out = tmp_path / "out"
     arguments = [*words(finished, theirs, sets / "plain"), "--regimes", "fixed", "--out", str(out)]
@@ -148,3 +148,41 @@ def test_the_bytes_do_not_depend_on_what_was_interrupted(finished: Path, sets: P
     assert main(arguments) == 0
     assert (out / "metrics.json").read_bytes() == metrics
     assert json.loads(metrics)["arms"]["plain"]["seen"] == 2
+
+
+def test_two_processes_give_the_bytes_of_one(finished: Path, sets: Path, tmp_path: Path) -> None:
+    few = [*words(finished, sets / "plain", sets / "released"), "--regimes", "hard,fixed", "--no-full-set"]
+    wait(torchrun(*few, "--out", tmp_path / "two"))
+    assert main([*few, "--out", str(tmp_path / "one")]) == 0
+    for made in ("metrics.json", "students/plain/seed_1.json", "images/released/3/00000.png"):
+        assert (tmp_path / "two" / made).read_bytes() == (tmp_path / "one" / made).read_bytes()
+
+
+def test_of_two_judges_in_one_folder_the_second_waits(
+    finished: Path, sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*words(finished, sets / "plain"), "--out", str(tmp_path / "out")]
+    with at_work(tmp_path / "out", "run"):
+        assert main(arguments) == 2
+    assert "is at work in" in capsys.readouterr().err
+
+
+def test_a_set_with_several_images_in_one_stays_so(tmp_path: Path) -> None:
+    text = """\
+ipc: 1
+data: {root: digits, channels: 1}
+teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, batch: 128, lr: 0.1, pad: 1, flip: 0.0}
+method: {init: real, steps: 0, batch: {slots: all}, terms: {ce: null}}
+arms: {four: {formation: {kind: zoom, images: 4}}}
+student: {network: resnet8, steps: 2, batch: 10, pad: 1, flip: 0, seeds: 1, evaluations: 1}
+metrics: {full_set: false}
+"""
+    (tmp_path / "own.yaml").write_text(text)
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main(["run", str(tmp_path / "own.yaml"), "--out", str(run)]) == 0
+    few = [*FEW, "--regimes", "online", "--no-full-set", "--out", str(out)]
+    assert main(["judge", str(run), *few]) == 0
+    metrics = metrics_of(out)
+    assert (metrics.ipc, metrics.arms["four"].seen) == (1, 4)
+    assert metrics.arms["four"].coverage == metrics_of(run).arms["four"].coverage
+    assert "1 image a class stored and 4 seen" in (out / "report.html").read_text()

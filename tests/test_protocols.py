@@ -103,6 +103,8 @@ TABLE = {  # optimizer, lr, weight decay, epochs, batch, mix, temperature, T^2, 
     "rded": ("adamw", "by_network", 0.01, 300, "by_ipc", "cutmix", 20, False, "eval", "best"),
     "delt": ("adamw", "by_network", 0.01, 300, "by_ipc", "cutmix", 20, False, "eval", "best"),
     "dire": ("adamw", 1e-3, 0.01, 400, 128, "mixup", 30, False, "train", "best"),
+    "ddr-hard": ("sgd", 0.01, 5e-4, 1000, 128, "none", 30, False, "eval", "last"),
+    "ddr-soft": ("adamw", 1e-3, 0.01, 300, 1024, "cutmix", 1, False, "eval", "last"),
     "cvdd": ("adamw", 1e-3, 0.01, 300, 16, "cutmix", 20, False, "train", "last"),
 }
 
@@ -123,7 +125,9 @@ def test_presets_are_the_papers_table(name: str) -> None:
         found.reported,
     ) == TABLE[name]
     assert found.steps is None
-    assert found.decay_norms == (name in ("sre2l-cifar", "dwa-cifar", "dire") or found.optimizer == "sgd")
+    assert found.decay_norms == (
+        name in ("sre2l-cifar", "dwa-cifar", "dire", "ddr-soft") or found.optimizer == "sgd"
+    )
 
 
 def test_every_preset_is_valid_and_every_value_has_a_source() -> None:

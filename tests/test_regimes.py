@@ -92,6 +92,14 @@ def test_other_regimes_are_refused(given: object, told: str) -> None:
     assert told in str(error.value)
 
 
+def test_the_judge_of_cifar10_has_six_kinds_of_students() -> None:
+    recipe = resolve("cifar10-judge").recipe
+    found = {(each.network, regime_of(each)) for each in (recipe.student, *recipe.students.values())}
+    assert found == {(network, regime) for network in ("resnet20", "convnet3") for regime in REGIMES}
+    assert len(recipe.students) == 5
+    assert {"kmeans", "el2n", "ccs", "sre2l+dire", "fadrm", "cim", "dm", "mtt", "best"} <= set(recipe.arms)
+
+
 def test_students_of_a_regimes_name_are_refused(tmp_path: Path) -> None:
     text = RECIPE.replace("plain", "fixed")
     with pytest.raises(InputError, match=r"students\.fixed is there already"):
@@ -110,6 +118,7 @@ def test_a_run_has_a_column_and_a_hash_for_each(tmp_path: Path, capsys: pytest.C
     assert {each.network for each in protocols.values()} == {"resnet8"}
     assert len({each.hash for each in protocols.values()}) == 3
     assert all(each.hash in told for each in protocols.values())
+    assert "DEDA (1 image a class) beside as many random real images: a difference of one seed with" in told
     for arm in ("random", "deda"):
         steps = {metrics.last(name)[arm] and metrics.arms[arm].curves[0][0][0] for name in protocols}
         assert steps == {3}

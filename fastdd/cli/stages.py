@@ -131,6 +131,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
         return
     if until in ("evaluate", "report"):
         print_result(result)
+        _print_verdicts(result.metrics)
         refuse_diverged(result.metrics.diverged(), DIVERGED)
     else:
         if getattr(arguments, "committee", False):
@@ -138,6 +139,15 @@ def run_stage(arguments: argparse.Namespace) -> None:
         print(f"{until} done: {result.path}{_next(arguments, result)}")
         if until == "squeeze" and result.folder.squeeze_page.is_file():
             print(f"open {result.folder.squeeze_page}")
+
+
+def _print_verdicts(metrics: Metrics) -> None:
+    """What each set is worth, where students learn in several regimes."""
+    from ..report.verdicts import verdicts
+
+    if len({each.regime for each in (metrics.protocol, *metrics.students.values())}) > 1:
+        for sentence in verdicts(metrics):
+            say(sentence)
 
 
 def _print_teachers(result: RunResult) -> None:

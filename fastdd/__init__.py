@@ -79,6 +79,7 @@ def run(
     fresh: bool = False,
     until: str = "report",
     part: range | None = None,
+    download: bool = False,
     data: tuple[object, object] | None = None,
     teacher: nn.Module | None = None,
     student: nn.Module | Callable[..., nn.Module] | None = None,
@@ -99,6 +100,7 @@ def run(
             report. label stores soft labels even where no students read them.
         part: the classes to do with ``until="bank"``, or the units with ``until="recover"``, when many jobs
             share a run folder; None: all.
+        download: download weights of teachers that torchvision or timm released and the cache lacks.
         data: training and test set instead of ``data.root``: map-style torch Datasets of (image, label),
             without random transforms (see ``fastdd.data.sources.torch_dataset``). A run that is continued is
             given the same again.
@@ -145,6 +147,10 @@ def run(
 
         resolved = with_datasets(resolved, data)
     resolved = with_given_networks(resolved, teacher, student)
+    if download:
+        from .runs.released_teachers import download_teachers
+
+        download_teachers(resolved)
     folder = Path(out or f"runs/{resolved.name}")
     return run_pipeline(resolved, folder, fresh=fresh, until=until, part=part, reduced=reduced)
 

@@ -65,6 +65,12 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
     recipe_arguments(parser)
     parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/ and the recipe's name)")
     parser.add_argument("--fresh", action="store_true", help="first delete an earlier run in that folder")
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="download the weights that torchvision or timm released, where the recipe's teachers name some "
+        "that the cache lacks (default: download nothing)",
+    )
 
 
 def recipe_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +132,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
         fresh=arguments.fresh,
         until=until,
         part=part,
+        download=arguments.download,
     )
     if not is_main():
         return

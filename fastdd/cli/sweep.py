@@ -57,6 +57,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
         arms=arguments.arms,
         seeds=arguments.seeds,
         fresh=arguments.fresh,
+        download=arguments.download,
     )
     if results is not None:
         _print(results, Path(arguments.out or f"runs/{results.recipe}-sweep"))

@@ -63,9 +63,11 @@ class Teacher(Config):
     network: Text = "resnet20"
     """name of the network"""
     weights: Text | None = None
-    """safetensors or torch.save file of weights, used as they are; null: squeeze trains the network"""
+    """weights that are used as they are: a safetensors or torch.save file, or released ones that are in the
+    cache or downloaded with --download, `torchvision:IMAGENET1K_V1` or `timm:resnet18.a1_in1k`, whose own
+    mean and std then hold; null: squeeze trains the network"""
     init: Text | None = None
-    """safetensors or torch.save file of the weights that training starts with; null: random weights"""
+    """weights that training starts with, a file or released ones, as for `weights`; null: random weights"""
     new_head: bool = False
     """start the last layer anew where `init` knows other classes, which is an error otherwise"""
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)

@@ -41,8 +41,8 @@ def timm_builder(name: str) -> Builder:
     base, dot, weights = name.partition(".")
     if dot and timm.is_model(base):
         raise InputError(
-            f"timm:{name} names pretrained weights ({weights}), and nothing is downloaded; use timm:{base}, "
-            "for a teacher with its weights as a file in teacher.weights"
+            f"timm:{name} names pretrained weights ({weights}), expected a network; use timm:{base}, and "
+            f"for a teacher teacher.weights=timm:{name}"
         )
     if not timm.is_model(name):  # names of models on a hub, which would be downloaded, are not among them
         raise InputError(f"timm has no model {name!r}{suggestion(name, timm.list_models())}")

@@ -43,6 +43,7 @@ from ..runtime.precision import on_device
 from ..teachers import ImageScores, read_scores
 from .given_sets import check_given
 from .matching_checks import check_matching
+from .released_teachers import with_released
 from .run_experts import RunExperts
 from .run_teacher import RunTeacher
 from .sizes import possible_sizes
@@ -238,7 +239,7 @@ def check(
         InputError: a device, data, network, weights, method, protocol or folder that does not fit.
     """
     device = device_of(recipe.device)
-    recipe = _with_precision(recipe, device)
+    recipe = _with_precision(with_released(recipe), device)
     real = RealData(recipe, device)
     recipe = _with_networks(recipe, real)
     experiment = Experiment(recipe, device, real)

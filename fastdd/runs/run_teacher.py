@@ -22,6 +22,7 @@ from ..models.doors import brings_weights
 from ..models.outline import outline
 from ..run_folder import RunFolder, Session
 from ..teachers import Card, Teacher
+from ..teachers.released import released
 from .sizes import possible_sizes
 
 
@@ -165,7 +166,7 @@ class RunTeacher:
         )
 
     def given(self, device: torch.device | None = None) -> Teacher:
-        """The teacher from its file of weights, or the module that was given.
+        """The teacher from its file of weights or released ones, or the module that was given.
 
         Args:
             device: where it will be. None: the device of the run.
@@ -173,8 +174,15 @@ class RunTeacher:
         Raises:
             InputError: the weights do not fit.
         """
-        if self.config.weights is not None:
-            return self.read(Path(self.config.weights), device)
+        weights, key = self.config.weights, f"{self.key}.weights"
+        if (found := released(key, weights, self.config.network)) is not None:
+            compared = found.check_classes(self.real.classes)
+            given = self.read(found.file(), device)
+            constants = f"mean {list(found.mean)} and std {list(found.std)} are those of its training"
+            notes = (constants, compared, *given.notes)
+            return replace(given, card=replace(given.card, size=found.size), notes=notes)
+        if weights is not None:
+            return self.read(Path(weights), device)
         card = replace(self.expected_card, size=None)
         network = build(card.network, len(card.classes), card.channels)
         return Teacher.of(network, card, device or self.real.device)

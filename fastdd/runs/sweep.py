@@ -31,6 +31,7 @@ from ..runtime.lock import at_work, refuse_busy
 from .experiment import check
 from .pipeline import accuracies_on_test
 from .pipeline import run as run_pipeline
+from .released_teachers import download_teachers
 
 
 @refusals_explained()
@@ -44,6 +45,7 @@ def sweep(
     arms: Sequence[str] = (),
     seeds: int | None = None,
     fresh: bool = False,
+    download: bool = False,
 ) -> SweepResults | None:
     """Run a recipe at every point of a grid; or continue a sweep that was interrupted.
 
@@ -57,6 +59,7 @@ def sweep(
         arms: names of the recipe's arms that are kept; empty: all.
         seeds: students of every set and kind, instead of the recipe's.
         fresh: delete earlier runs of the grid in that folder first.
+        download: download released weights of teachers that the cache lacks.
 
     Returns:
         What sweep.json says; None in all processes of torchrun but the main one.
@@ -90,6 +93,8 @@ def sweep(
         for place in (folder, *folders):
             refuse_busy(place)
     for run, place in zip(expanded.runs, folders, strict=True):
+        if download:
+            download_teachers(run.recipe)
         check(run.recipe, place, fresh=fresh)
     say_once(resolved.note)
     with at_work(folder, "sweep") if several and is_main() else nullcontext():

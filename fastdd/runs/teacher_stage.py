@@ -21,6 +21,7 @@ from ..runtime.distributed import barrier, is_main
 from ..runtime.files import write_bytes
 from ..runtime.seeds import derive
 from ..teachers import Teacher
+from ..teachers.released import weights_file
 from ..teachers.weights import tell
 from .run import Run
 from .run_teacher import RunTeacher
@@ -95,7 +96,8 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
     config, real = teacher.config, teacher.real
     seed = derive(teacher.recipe.seed, f"squeeze{teacher.suffix}")
     if config.init is not None:
-        session.check_fingerprint(f"init{teacher.suffix}", teachers.fingerprint(Path(config.init)))
+        start = weights_file(f"{teacher.key}.init", config.init, config.network)
+        session.check_fingerprint(f"init{teacher.suffix}", teachers.fingerprint(start))
     crop = None if config.scale is None else Crop(config.scale, flip=config.flip)
     train = teachers.open_passes(real.train, real.data, config.batch, real.device, seed=seed, crop=crop)
     watched = teachers.images_of_snapshots(real) if config.snapshots else None

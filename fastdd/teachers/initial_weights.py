@@ -1,12 +1,11 @@
-"""The weights that a squeeze starts from: random ones, or a file's, with a new last layer if asked for.
+"""The weights that a squeeze starts from: random ones, a file's or released ones, with a new last layer if
+asked for.
 
 A file that was made for other classes (by its card, or by the shape of its last layer) is refused unless
 ``teacher.new_head`` allows a new last layer.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from ..config import Teacher as TeacherConfig
 from ..errors import InputError
 from ..models.build import build
 from .card import Card, check_card, differences
+from .released import weights_file
 from .weights import check_state, read_weights
 
 
@@ -36,7 +36,8 @@ def initial_network(
     network = build(config.network, len(expected.classes), expected.channels)
     if config.init is None:
         return network, []
-    init, path = f"{key}.init", Path(config.init)
+    init = f"{key}.init"
+    path = weights_file(init, config.init, config.network)
     wanted = network.state_dict()
     weights = read_weights(init, path).fitted(config.network, wanted)
     given, card = weights.state, weights.card

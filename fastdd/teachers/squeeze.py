@@ -33,6 +33,7 @@ from .initial_weights import initial_network
 from .load import Teacher, fingerprint, save_teacher
 from .optimizer import learning_rate, sgd
 from .passes import Passes
+from .released import weights_file
 from .snapshots import Snapshots, embed_snapshot, save_snapshots
 from .training import NotFiniteError, WeightAverage, streamed_accuracy
 
@@ -99,7 +100,7 @@ def squeeze(
     card = Card(config.network, classes, C, config.mean, std=config.std, size=(H, W), data=data)
     network, notes = initial_network(config, card, seed, key=key)
     network = to_device(network, device)
-    settings = _settings(config)
+    settings = _settings(config, key)
     run = _Training(config, Teacher(network, card), batches=len(train), seed=seed, device=device, key=key)
     inputs: list[JsonValue] = [config.network, list(classes), list(config.mean), list(config.std), seed, data]
     asked: Sequence[int] = () if watched is None else config.snapshots
@@ -157,11 +158,12 @@ def squeeze(
     return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, total, kept, scores)
 
 
-def _settings(config: TeacherConfig) -> dict[str, JsonValue]:
+def _settings(config: TeacherConfig, key: str) -> dict[str, JsonValue]:
     """How the teacher is trained; a file of initial weights is described by its name and content."""
     settings: dict[str, JsonValue] = config.model_dump(mode="json", exclude=set(NOT_TRAINING))
     if config.init is not None:
-        settings["init"] = {"file": Path(config.init).name, "sha256": fingerprint(Path(config.init))}
+        path = weights_file(f"{key}.init", config.init, config.network)
+        settings["init"] = {"file": path.name, "sha256": fingerprint(path)}
     return settings
 
 

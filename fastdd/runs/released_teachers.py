@@ -1,0 +1,64 @@
+"""Teachers of a recipe whose weights torchvision or timm released: downloads, and how they take images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..config import Recipe, Teacher
+from ..errors import InputError
+from ..runtime.distributed import barrier, is_main
+from ..teachers.released import Released, released
+
+
+def _named(recipe: Recipe) -> Iterator[tuple[str, Teacher, Released]]:
+    """The sections of teachers whose ``weights`` or ``init`` are released ones, with these weights."""
+    sections = {"teacher": recipe.teacher}
+    sections |= {f"committee.{name}": each for name, each in recipe.committee.items()}
+    for section, config in sections.items():
+        for key, text in (("weights", config.weights), ("init", config.init)):
+            found = released(f"{section}.{key}", text, config.network)
+            if found is not None:
+                yield section, config, found
+
+
+def download_teachers(recipe: Recipe) -> None:
+    """Download into the cache what a recipe's teachers lack there; the main process of torchrun does it.
+
+    Raises:
+        InputError: weights are unknown, or cannot be downloaded.
+    """
+    if is_main():
+        for _, _, found in _named(recipe):
+            found.download()
+    barrier()
+
+
+def with_released(recipe: Recipe) -> Recipe:
+    """The recipe with the mean and std of given weights in place of its own, so that the run folder says
+    them.
+
+    Raises:
+        InputError: weights are unknown or not in the cache, or teachers of a committee were trained with
+            other constants than the run's teacher.
+    """
+    sections = {"teacher": recipe.teacher}
+    sections |= {f"committee.{name}": each for name, each in recipe.committee.items()}
+    given = False
+    for section, config, found in _named(recipe):
+        found.file()
+        if config.weights is not None:
+            constants: dict[str, object] = {"mean": found.mean, "std": found.std}
+            sections[section] = config.model_copy(update=constants)
+            given = True
+    if not given:
+        return recipe
+    teacher = sections.pop("teacher")
+    for section, config in sections.items():
+        if (config.mean, config.std) != (teacher.mean, teacher.std):
+            raise InputError(
+                f"{section} has mean {list(config.mean)} and std {list(config.std)}, but teacher has "
+                f"{list(teacher.mean)} and {list(teacher.std)}; all see the same images, so use teachers of "
+                "the same constants"
+            )
+    committee = {section.partition(".")[2]: config for section, config in sections.items()}
+    return recipe.model_copy(update={"teacher": teacher, "committee": committee})

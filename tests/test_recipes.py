@@ -195,6 +195,10 @@ imagenette-fadrmplus lr=0.25 sizes=[200,224,200,224] ensemble=round_robin batch.
 imagenet1k-fadrm  lr=0.25 steps=2000 sizes=[200,224,200,224] augment.roll=[0,32] batch.classes=100
 cifar10-fadrm     lr=0.25 steps=2000 residual.stages=4 residual.anchor=initial sizes=null budgets=equal
 imagenette-cvdd   lr=0.25 steps=4000 bn.weight=0.01 augment.roll=[0,32] batch.classes=10 ensemble=2
+cifar100-cim      lr=0.05 steps=200 decay=0.002 pairs.layer=embedding pairs.distance=l1 formation.images=4
+cifar100-cim      init=confident init_first=300 augment.pad=4 augment.cutout=0.5 schedule=constant clip=false
+tiny-cim          lr=0.044 decay=0.0023 pairs.layer=embedding augment.pad=8
+imagenet1k-cim    lr=0.044 decay=0.0023 pairs.layer=stages.1 augment.pad=28
 cifar100-dire     lr=0.1 steps=1000 bn.weight=1 batch.classes=50 batch.slots=10 dire.r_cd=0.1 dire.r_cdm=0.1
 cifar100-dire     dire.r_edm=0.001 dire.weight=1 dire.reading=code
 """
@@ -214,7 +218,7 @@ def test_every_first_layer_and_momenta() -> None:
     for dataset in DATASETS:
         for name in NAMES:
             method = arm(f"{dataset}-{name}")
-            assert method.betas == ((0.9, 0.999) if name == "kip" else (0.5, 0.9))
+            assert method.betas == ((0.9, 0.999) if name in ("kip", "cim") else (0.5, 0.9))
             for term in (method.terms.bn, method.terms.conv):
                 assert term is None or term.first == 10.0
 
@@ -235,6 +239,7 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "cvdd": "cvdd",
         "fadrm": "fadrm-cifar10",
         "fadrmplus": "fadrm-cifar10",
+        "cim": "cim",
     },
     "cifar100": {
         "": "sre2l-cifar",
@@ -249,6 +254,7 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "cvdd": "cvdd",
         "fadrm": "fadrm-cifar100",
         "fadrmplus": "fadrm-cifar100",
+        "cim": "cim",
     },
     "tiny": {
         "": "sre2l-tiny",
@@ -263,6 +269,7 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "cvdd": "cvdd",
         "fadrm": "fadrm-tiny",
         "fadrmplus": "fadrm-tiny",
+        "cim": "cim",
     },
     "imagenet1k": {
         "": "sre2l-imagenet",
@@ -277,6 +284,7 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "cvdd": "cvdd-imagenet",
         "fadrm": "fadrm-imagenet",
         "fadrmplus": "fadrm-imagenet",
+        "cim": "cim-imagenet",
     },
     "imagenette": {
         "": "sre2l-imagenet",
@@ -287,6 +295,7 @@ STUDENTS = {  # data set -> method -> protocol; others have the data set's
         "cvdd": "cvdd-imagenet",
         "fadrm": "fadrm-imagenette",
         "fadrmplus": "fadrm-imagenette",
+        "cim": "cim-imagenette",
     },
     "cifar10cpu": {"": "house"},
 }
@@ -402,7 +411,7 @@ def differences(name: str, ipc: int) -> dict[str, Any]:
 
 
 KNOW_THE_IPC = {"gvbsm", "edc", "delt", "deda", "deda-paper", "dm", "dc", "dsa", "datadam", "cafe"}
-KNOW_THE_IPC |= {"mtt", "tesla", "idc"}
+KNOW_THE_IPC |= {"mtt", "tesla", "idc", "cim"}
 KNOW_THE_IPC |= {"cvdd", "sre2lpp", "fadrm", "fadrmplus"}  # their students do
 
 

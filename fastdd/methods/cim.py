@@ -64,11 +64,12 @@ register_method(
         ("cifar10", "cifar100", "tiny", "imagenette", "imagenet1k"),
         ON,
         at=at,
-        protocol=code("cim"),
         protocol_on={
+            "cifar10": code("cim"),
+            "cifar100": code("cim"),
+            "tiny": code("cim"),
             "imagenet1k": code("cim-imagenet"),
             "imagenette": code("cim-imagenette"),
-            "cifar10cpu": code("cim"),
         },
     ),
 )

@@ -105,6 +105,27 @@ def test_numbers_in_another_form_are_refused(tmp_path: Path, numbers: str) -> No
         resolve(str(recipe))
 
 
+def test_numbers_of_what_the_recipe_lacks_are_refused_in_a_papers_file(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    text = "dataset: cifar10\narms: {deda: {method: deda}}\npublished:\n  item: x\n"
+    recipe.write_text(
+        text + "  numbers: {tiny: {accuracy: {student: {dedda: {10: 1}, random: 2}, large: {deda: 3}}}}"
+    )
+    with pytest.raises(
+        InputError, match="published has numbers for arm 'dedda', students 'large', which the"
+    ):
+        resolve(str(recipe))
+
+
+def test_numbers_of_what_the_recipe_lacks_are_said(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    text = "dataset: cifar10\narms: {deda: {method: deda}}\npublished:\n  item: x\n"
+    recipe.write_text(text + "  coverage: {deda: 0.1, dedda: 0.2}")
+    assert "published has numbers for arm 'dedda', which the recipe lacks" in resolve(str(recipe)).note
+    recipe.write_text(text + "  coverage: {deda: 0.1, random: 0.2}")
+    assert "which the recipe lacks" not in resolve(str(recipe)).note
+
+
 def test_ours_beside_theirs() -> None:
     published = Published.model_validate(
         {
@@ -176,6 +197,17 @@ published:
     assert f"reduced, no results of their methods: SRe2L: {less}" in shown
     assert f"reduced: {less.replace(chr(39), '&#39;')}" in page
     assert "no result of the method" in page
+    # a corrected number of the paper is taken, and the run is not made again
+    before = json.loads((out / "manifest.json").read_text())
+    recipe.write_text(recipe.read_text().replace("27.2 ± 0.4", "28.0"))
+    assert main(["run", str(recipe), "ipc=2", "--out", str(out), "--arms", "sre2l"]) == 0
+    corrected = json.loads((out / "metrics.json").read_text())
+    assert corrected["published"]["rows"][0]["paper"] == 28.0
+    assert corrected["arms"] == metrics["arms"]
+    after = json.loads((out / "manifest.json").read_text())
+    del before["stages"]["report"], after["stages"]["report"]  # the page is made again
+    assert after == before
+    assert "27.2" not in (out / "recipe.yaml").read_text()
     # the saved recipe says the same again
     assert (
         resolve(str(out / "recipe.yaml")).recipe.published

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..config import CONTROL
 from ..config.origins import Tree, plain_values, with_origin
+from ..config.published import OWN
 from ..errors import InputError
 from .arms import of_arms
 from .presets import Document
@@ -84,6 +86,43 @@ def with_published(tree: Tree, document: Document, ipc: int) -> tuple[Tree, str]
         note = f"{item} has no numbers for {images} at ipc {ipc}; it has some for {there or 'none'}"
     rest = {key: value for key, value in printed.items() if key != "numbers"}
     return {**tree, "published": with_origin(rest | chosen, document.origin)}, note
+
+
+def unknown_names(document: Document) -> str:
+    """What is to be said of a paper's numbers for arms and students that the recipe lacks.
+
+    Args:
+        document: the whole recipe as it is written, with all its arms.
+
+    Returns:
+        A sentence; empty: there are none. It is said where the numbers are of one number of images a class,
+        as in a saved recipe, which lacks the arms that the run left out.
+
+    Raises:
+        InputError: there are some in a paper's file, under ``numbers``.
+    """
+    printed = document.values.get("published")
+    if not isinstance(printed, dict):
+        return ""
+    by_set = printed.get("numbers")
+    whole = isinstance(by_set, dict)
+    arms, students, kinds = set[str](), set[str](), document.values.get("students")
+    for each in by_set.values() if isinstance(by_set, dict) else (printed,):
+        numbers = each if isinstance(each, Mapping) else {}
+        arms |= arms_with_numbers(
+            {key: value for key, value in numbers.items() if isinstance(value, Mapping)}
+        )
+        accuracy = numbers.get("accuracy")
+        students |= accuracy.keys() if isinstance(accuracy, Mapping) else set()
+    known = {OWN} | (kinds.keys() if isinstance(kinds, dict) else set())
+    missing = [f"arm {arm!r}" for arm in sorted(arms - document.arms.keys() - {CONTROL})]
+    missing += [f"students {name!r}" for name in sorted(students - known) if document.regimes is None]
+    if not missing:
+        return ""
+    text = f"published has numbers for {', '.join(missing)}, which the recipe lacks"
+    if whole:
+        raise InputError(f"{document.origin}: {text}; name them as in arms and students, or leave them out")
+    return f"{text}; they stand in no table"
 
 
 def _compared(numbers: Mapping[str, object]) -> set[str]:

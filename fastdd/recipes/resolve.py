@@ -31,7 +31,7 @@ from ..errors import InputError
 from .arms import add_to_all, arm_values, of_arms, with_declared_committees, with_student_arms
 from .overrides import Address, Override, parse_overrides, set_value, texts_of, values_outside_arms
 from .presets import Document, data_set, read, recipe_names
-from .published import printed_arms, with_published
+from .published import printed_arms, unknown_names, with_published
 from .reduced import reduced_arms
 from .students import (
     protocol_of_methods,
@@ -107,6 +107,7 @@ def resolve(
     tree = tree_of({"name": Path(name).stem, **named_set, **document.values}, origin)
     asked = values_outside_arms(Recipe, given)
     ipc = _images_a_class(merge(merge(base, tree), asked), origin)
+    unknown = unknown_names(whole)
     tree, unprinted = with_published(tree, document, ipc)
     if not arms:
         document, left_out = printed_arms(document, section(tree, "published"))
@@ -140,7 +141,7 @@ def resolve(
             f"{recipe.published.item} has numbers in CLIP's features too, which metrics.features=clip:FILE "
             "measures; without it they stand in no table"
         )
-    notes = "\n".join(text for text in (note, unprinted, unmeasured) if text)
+    notes = "\n".join(text for text in (note, unknown, unprinted, unmeasured) if text)
     reduced = reduced_arms(recipe, document)
     return Resolved(recipe, dict(leaves(tree)), tuple(addresses), notes, reduced)
 

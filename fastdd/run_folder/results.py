@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import Field, JsonValue, ValidationError
@@ -479,7 +480,8 @@ def read_recipe(run: RunFolder) -> Recipe:
 
 
 def require_unedited(run: RunFolder, manifest: Manifest, plain: object) -> None:
-    """Refuse a recipe.yaml that says something else than when the run began, but for where the data lie.
+    """Refuse a recipe.yaml that says something else than when the run began, but for where the data lie and
+    what a paper prints.
 
     Args:
         plain: what recipe.yaml says now.
@@ -496,10 +498,20 @@ def require_unedited(run: RunFolder, manifest: Manifest, plain: object) -> None:
 
 
 def settings_hash(plain: object) -> str:
-    """First 12 hex digits of the sha256 of a resolved recipe without data.root, the place of the data."""
-    if isinstance(plain, dict) and isinstance(plain.get("data"), dict):
-        plain = plain | {"data": {key: value for key, value in plain["data"].items() if key != "root"}}
+    """First 12 hex digits of the sha256 of a resolved recipe's settings.
+
+    They lack data.root, the place of the data, and the numbers of a paper, which change no result.
+    """
+    if isinstance(plain, dict):
+        plain = without_published(plain)
+        if isinstance(data := plain.get("data"), dict):
+            plain["data"] = {key: value for key, value in data.items() if key != "root"}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def without_published(plain: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A recipe without a paper's numbers, which may be corrected when the run is done."""
+    return {key: value for key, value in plain.items() if key != "published"}
 
 
 def recipe_text(run: RunFolder) -> object:

@@ -39,6 +39,7 @@ from .results import (
     refuse_format,
     require_unedited,
     settings_hash,
+    without_published,
     write,
 )
 
@@ -142,7 +143,7 @@ def check_folder(path: Path, recipe: Recipe, *, fresh: bool = False) -> None:
         raise refuse_format(run, found)
     if (begun := _manifest(run)) is not None:
         require_unedited(run, begun, earlier)
-    _require_same(path, earlier, as_plain(recipe))
+    _require_same(path, without_published(earlier), without_published(as_plain(recipe)))
 
 
 def _earlier_recipe(path: Path) -> dict[str, JsonValue] | None:
@@ -241,7 +242,7 @@ def open_run(
             remove_leftovers(run.made(recipe.committee))
         if fresh:
             delete_run(path)
-        if not run.recipe.is_file():
+        if not run.recipe.is_file() or recipe_text(run) != as_plain(recipe):  # a paper's number was corrected
             write_text(run.recipe, dump_yaml(as_plain(recipe)))
         manifest = read_manifest(run) if run.manifest.is_file() else _new(recipe, full_set_left_out)
         manifest.fingerprints["code"] = code_fingerprint()
@@ -300,8 +301,8 @@ def _new(recipe: Recipe, full_set_left_out: str | None) -> Manifest:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """First 12 hex digits of a resolved recipe's sha256."""
-    content = json.dumps(as_plain(recipe), sort_keys=True)
+    """First 12 hex digits of the sha256 of a resolved recipe without a paper's numbers."""
+    content = json.dumps(without_published(as_plain(recipe)), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ..config.regimes import regime_of
 from ..errors import InputError
 from ..run_folder import ArmResult, Metrics, TensorFile, read, write
 from ..run_folder.comparison import difference
-from ..run_folder.published import Measured, compare
+from ..run_folder.published import Measured, PublishedResult, compare
 from ..run_folder.results import DataResult, ProtocolResult, StudentAccuracies, TeacherResult
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
@@ -35,13 +36,28 @@ IMAGES = "images"
 def write_metrics(run: Run) -> None:
     """Measure what the run folder lacks: embeddings.safetensors, metrics.json.
 
-    Both are measured again where images, or what students learned, have changed since.
+    Both are measured again where images, or what students learned, have changed since. Numbers of a paper
+    that have changed are set beside the results anew.
     """
     file = run.folder.metrics
-    if not file.is_file() or not _is_current(run, read(file, Metrics)):
+    metrics = read(file, Metrics) if file.is_file() else None
+    if metrics is None or not _is_current(run, metrics):
         write(file, _measure(run))
-    elif not run.folder.embeddings.is_file():  # the page shows them
+        return
+    if not run.folder.embeddings.is_file():  # the page shows them
         _embeddings(run)
+    published = _published(run, metrics.arms)
+    if metrics.published != published.get("published"):
+        kept = {name: getattr(metrics, name) for name in metrics.model_fields_set - {"published"}}
+        write(file, Metrics.model_validate(kept | published))
+
+
+def _published(run: Run, arms: Mapping[str, ArmResult]) -> dict[str, PublishedResult]:
+    """The key ``published`` of the results; empty where the recipe has no numbers of a paper."""
+    published = run.experiment.recipe.published
+    return (
+        {} if published is None else {"published": compare(published, _measured(run, arms), _networks(run))}
+    )
 
 
 def _is_current(run: Run, metrics: Metrics) -> bool:
@@ -78,8 +94,7 @@ def _measure(run: Run) -> Metrics:
         further["full_set_left_out"] = left_out
     if recipe.students:
         further["students"] = {name: _protocol(run, name) for name in recipe.students}
-    if recipe.published is not None:
-        further["published"] = compare(recipe.published, _measured(run, arms), _networks(run))
+    further |= _published(run, arms)
     return metrics.model_copy(update=further)
 
 
@@ -94,7 +109,7 @@ def _data(run: Run) -> DataResult:
     return data.model_copy(update=split | ({"seen_by": seen_by} if seen_by else {}))
 
 
-def _measured(run: Run, arms: dict[str, ArmResult]) -> dict[str, Measured]:
+def _measured(run: Run, arms: Mapping[str, ArmResult]) -> dict[str, Measured]:
     """What a paper's numbers are compared with, by arm."""
     students, stages = run.experiment.students, run.session.manifest.stages
     found = {}

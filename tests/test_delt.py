@@ -88,6 +88,8 @@ def test_rounds_need_all_slots_of_a_class_in_a_batch() -> None:
 class Seen:
     """A term that notes how many images it is asked about, and pulls every pixel down with the same force."""
 
+    paired = False
+
     def __init__(self) -> None:
         self.counts: list[int] = []
 

@@ -7,7 +7,6 @@ leave their accuracy and their arguments beside the weights. A file that names a
 from __future__ import annotations
 
 import argparse
-import pickle
 import re
 import warnings
 from collections.abc import Callable
@@ -57,6 +56,7 @@ def _reason(error: Exception) -> str:
     if named := _NAMED.search(str(error)):
         return f"it names {named[1]}"
     first = re.split(r"[.\n]\s", str(error).strip())[0].rstrip(".")
-    told = isinstance(error, RuntimeError | pickle.UnpicklingError)  # others are of Python, not of the file
+    # torch's own errors tell of the file, others of Python
+    told = isinstance(error, RuntimeError) or type(error).__name__ == "UnpicklingError"
     unknown = not told or first in ("", "Weights only load failed")
     return "it is damaged or torch.save did not write it" if unknown else first

@@ -16,7 +16,9 @@ from ..runtime.console import print_all_letters
 from ..version import __version__
 from . import (
     check,
+    completion,
     data,
+    doctor,
     evaluate,
     export,
     judge,
@@ -27,6 +29,7 @@ from . import (
     recipes,
     report,
     robust,
+    schema,
     score,
     show,
     stages,
@@ -52,6 +55,9 @@ COMMANDS = (
     merge,
     labels,
     export,
+    schema,
+    completion,
+    doctor,
 )
 """in the order of ``fastdd --help``"""
 
@@ -59,6 +65,7 @@ COMMANDS = (
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="fastdd", description="Fast large-scale dataset distillation.")
     parser.add_argument("--version", action="version", version=f"fastdd {__version__}")
+    parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add(commands)

@@ -11,7 +11,8 @@ from functools import cache
 from itertools import chain
 from typing import Any, Protocol
 
-from pydantic import GetCoreSchemaHandler, JsonValue, create_model
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, JsonValue, create_model
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from ..errors import InputError
@@ -138,6 +139,12 @@ class Terms(Mapping[str, Config]):
     def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         written = core_schema.plain_serializer_function_ser_schema(cls._plain)
         return core_schema.no_info_plain_validator_function(cls._read, serialization=written)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(vocabulary().__pydantic_core_schema__)
 
     @classmethod
     def _read(cls, given: object) -> Terms:

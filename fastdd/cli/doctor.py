@@ -1,0 +1,44 @@
+"""``fastdd doctor``: what this machine has, what works, and the command that adds what is missing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from .console import say, show_table
+from .options import Commands
+
+HELP = "say what this machine has, what works there, and the command that adds what is missing"
+TEXT = (
+    "Look at versions, GPU, driver, threads, memory and disk, and try torch.compile and a Triton kernel. "
+    "Exit status 1: something that runs need does not work."
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    doctor = commands.add_parser("doctor", help=HELP, description=TEXT)
+    doctor.add_argument("--out", metavar="DIR", default="runs", help="where runs are written (default: runs)")
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from ..runtime.doctor import examine
+
+    found = examine(Path(arguments.out))
+    faults = [each for each in found if each.state == "fault"]
+    if arguments.json:
+        print(json.dumps([vars(each) for each in found], indent=2))
+        return bool(faults)
+    from rich.table import Table
+
+    rows = Table("", "", "", box=None, show_header=False)
+    for each in found:
+        rows.add_row(each.name, {"ok": "ok", "absent": "-", "fault": "FAULT"}[each.state], each.text)
+    show_table(rows)
+    for each in found:
+        if each.remedy:
+            say(f"{each.name}: {each.remedy}")
+    return bool(faults)

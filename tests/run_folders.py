@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 
 from fastdd.run_folder import FORMAT, DataSplit, Manifest, RunFolder, read_manifest, write
-from fastdd.run_folder.results import Machine, StageWork, Versions, settings_hash
+from fastdd.run_folder.manifest import settings_hash
+from fastdd.run_folder.results import Machine, StageWork, Versions
 from fastdd.runtime.files import write_json, write_text
 
 

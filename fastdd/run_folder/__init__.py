@@ -1,13 +1,14 @@
-"""The run folder: names of its files (paths), their one reader (reading), what they say (results), and work
-in it (session).
+"""The run folder: names of its files (paths), their one reader (reading), what they say (results),
+whether they are of this version and unedited (manifest), and work in it (session).
 
 Everything that makes or reads a run stands above this package and asks it.
 """
 
+from .manifest import FORMAT, read_manifest, read_recipe
 from .paths import RunFolder, image_file
 from .reading import DELETE, TensorFile, damaged, missing, read, read_text
+from .record import write
 from .results import (
-    FORMAT,
     ArmResult,
     DataSplit,
     FullSetResult,
@@ -18,9 +19,6 @@ from .results import (
     TeacherTraining,
     UnitLog,
     UnitPlan,
-    read_manifest,
-    read_recipe,
-    write,
 )
 from .session import Session, check_folder, delete_run, open_run
 

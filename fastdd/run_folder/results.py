@@ -1,35 +1,19 @@
-"""What the JSON files of a run folder say, as types; reading.py reads them.
+"""What the JSON files of a run folder say, as types; reading.py and manifest.py read them.
 
 Fields are the keys of the files, in their order.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from pathlib import Path
+from pydantic import Field, JsonValue
 
-from pydantic import Field, JsonValue, ValidationError
-
-from ..config import FULL, Recipe
+from ..config import FULL
 from ..config.regimes import Regime
-from ..config.terms import TERMS
-from ..config.yaml_text import load_yaml
-from ..errors import InputError
-from ..runtime.files import write_json
 from .accuracies import EvaluatedOn
 from .comparison import Difference
-from .paths import RunFolder
 from .published import PublishedResult
-from .reading import AGAIN, damaged, first_fault, read, read_text
 from .record import Record
 from .shipped import Shipped
-
-FORMAT = 2
-"""Number of the run folder's format, noted in the manifest. It rises when folders of earlier versions of
-fastdd can no longer be continued or read; the first format had no number."""
-
 
 # -- manifest.json -------------------------------------------------------------------------------
 
@@ -442,130 +426,3 @@ class SweepResults(Record):
     """split that the scores are of; absent: the test images"""
     winners: tuple[SweepWinner, ...] = ()
     """of runs with a validation split; absent: they have none"""
-
-
-# -- reading and writing -------------------------------------------------------------------------
-
-
-def read_manifest(run: RunFolder) -> Manifest:
-    """manifest.json of a run folder of this version.
-
-    Raises:
-        InputError: it is missing or damaged, or the folder has the format of another version.
-    """
-    found = format_of(run)
-    if found != FORMAT:
-        raise InputError(f"{run} was made by {_version(found)}; make the run again in another folder")
-    return read(run.manifest, Manifest)
-
-
-def read_recipe(run: RunFolder) -> Recipe:
-    """recipe.yaml of a run folder.
-
-    Raises:
-        InputError: it is missing, damaged or edited, names a term that is not registered in this process,
-            or has other keys than recipes of this version.
-    """
-    plain = recipe_text(run)
-    if run.manifest.is_file() and format_of(run) == FORMAT:
-        require_unedited(run, read_manifest(run), plain)
-    _require_terms(run, plain)
-    try:
-        return Recipe.model_validate(plain)
-    except ValidationError as error:
-        raise InputError(
-            f"{run.recipe} is damaged or of another version of fastdd ({first_fault(error)}); make the run "
-            "again in another folder"
-        ) from error
-
-
-def require_unedited(run: RunFolder, manifest: Manifest, plain: object) -> None:
-    """Refuse a recipe.yaml that says something else than when the run began, but for where the data lie and
-    what a paper prints.
-
-    Args:
-        plain: what recipe.yaml says now.
-
-    Raises:
-        InputError: it was edited, so that the run's results would be told of settings that they are not of.
-    """
-    if manifest.settings_hash is not None and manifest.settings_hash != settings_hash(plain):
-        raise InputError(
-            f"{run.recipe} was edited after the run began, so its values are not those of the results; take "
-            f"the edit back, or delete the file and {AGAIN}; for other values run a copy of it in another "
-            "folder with --out"
-        )
-
-
-def settings_hash(plain: object) -> str:
-    """First 12 hex digits of the sha256 of a resolved recipe's settings.
-
-    They lack data.root, the place of the data, and the numbers of a paper, which change no result.
-    """
-    if isinstance(plain, dict):
-        plain = without_published(plain)
-        if isinstance(data := plain.get("data"), dict):
-            plain["data"] = {key: value for key, value in data.items() if key != "root"}
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def without_published(plain: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """A recipe without a paper's numbers, which may be corrected when the run is done."""
-    return {key: value for key, value in plain.items() if key != "published"}
-
-
-def recipe_text(run: RunFolder) -> object:
-    """What recipe.yaml of a run folder says, of any version.
-
-    Raises:
-        InputError: it is missing, unreadable or no YAML.
-    """
-    text = read_text(run.recipe)
-    try:
-        return load_yaml(text, "it")
-    except InputError as error:
-        raise damaged(run.recipe, str(error)) from error
-
-
-def _require_terms(run: RunFolder, plain: object) -> None:
-    """Refuse a recipe with a term that this process does not know; the folder is in order then."""
-    arms = plain.get("arms") if isinstance(plain, dict) else None
-    for arm, method in arms.items() if isinstance(arms, dict) else ():
-        terms = method.get("terms") if isinstance(method, dict) else None
-        for name, config in terms.items() if isinstance(terms, dict) else ():
-            if config is not None and name not in TERMS:
-                raise InputError(
-                    f"{run.recipe}: the arm {arm!r} has a term {name!r}, which is not registered in this "
-                    f"process; install the package that defines it (entry points {TERMS.group}), or call "
-                    f"fastdd.register_term({name!r}, ...) in Python first; nothing is damaged"
-                )
-
-
-def write(file: Path, record: Record) -> None:
-    """Write a file atomically: the fields that were given, in the order of the type."""
-    write_json(file, record.model_dump(mode="json", exclude_unset=True))
-
-
-def format_of(run: RunFolder) -> int:
-    """Number of the folder's format, of any version.
-
-    Raises:
-        InputError: the manifest is missing or damaged.
-    """
-    manifest = read(run.manifest, dict[str, JsonValue])
-    found = manifest.get("format", 1)
-    if not isinstance(found, int):
-        raise damaged(run.manifest, f"format is {found!r}")
-    return found
-
-
-def refuse_format(run: RunFolder, found: int) -> InputError:
-    """The error of a folder that another version made and that cannot be continued."""
-    return InputError(
-        f"{run} was made by {_version(found)}; choose another folder with --out, or start over with --fresh"
-    )
-
-
-def _version(found: int) -> str:
-    age = "an earlier" if found < FORMAT else "a later"
-    return f"{age} version of fastdd (run folder format {found}, this version has {FORMAT})"

@@ -26,13 +26,8 @@ from ..errors import InputError
 from ..runtime.distributed import is_main, require_shared
 from ..runtime.files import LOCK, TEMPORARY, append_line, explained, remove_leftovers, write_text
 from ..version import __version__
-from .paths import RunFolder
-from .results import (
+from .manifest import (
     FORMAT,
-    Machine,
-    Manifest,
-    StageWork,
-    Versions,
     format_of,
     read_manifest,
     recipe_text,
@@ -40,8 +35,10 @@ from .results import (
     require_unedited,
     settings_hash,
     without_published,
-    write,
 )
+from .paths import RunFolder
+from .record import write
+from .results import Machine, Manifest, StageWork, Versions
 
 SECTIONS = {
     *("name", "description", "ipc", "seed", "device"),

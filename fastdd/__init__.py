@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError, refusals_explained
+from .runtime.events import Event
 from .runtime.threads import wait_briefly
 from .version import __version__
 
@@ -31,10 +32,12 @@ if TYPE_CHECKING:
     from .runs.pipeline import RunResult
 
 __all__ = [
+    "Event",
     "__version__",
     "load",
     "losses",
     "metrics",
+    "plots",
     "register_method",
     "register_network",
     "register_protocol",
@@ -46,7 +49,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in ("losses", "metrics"):  # they import torch, so they are imported when they are asked for
+    if name in (
+        "losses",
+        "metrics",
+        "plots",
+    ):  # they import torch, so they are imported when they are asked for
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
@@ -83,6 +90,7 @@ def run(
     data: tuple[object, object] | None = None,
     teacher: nn.Module | None = None,
     student: nn.Module | Callable[..., nn.Module] | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> RunResult:
     """Distil a data set, train students on the result and report; or continue a run that was interrupted.
 
@@ -110,6 +118,8 @@ def run(
         student: a function that builds a network, and is called with ``num_classes`` and ``channels`` where
             its signature takes them; or a module, which is copied and initialized anew for each seed. None:
             ``student.network``. A run that is continued is given the same objects again.
+        on_event: is called with each event, such as losses and accuracies, as they come (see
+            ``fastdd.Event``), in the main process; an error that it raises ends the run. None: nothing is.
 
     Returns:
         The run: ``path``, ``manifest``, and after ``evaluate`` ``metrics``, such as
@@ -126,6 +136,8 @@ def run(
         raise InputError(f"recipe is a {type(recipe).__name__}, expected a built-in name, a file or a Recipe")
     if not isinstance(out, str | Path | None):
         raise InputError(f"out is a {type(out).__name__}, expected a folder as a text or a Path")
+    if on_event is not None and not callable(on_event):
+        raise InputError(f"on_event is a {type(on_event).__name__}, expected a function of one fastdd.Event")
     if isinstance(recipe, str | Path):
         if data is None:
             from .config.downloads import require_known_root
@@ -152,7 +164,9 @@ def run(
 
         download_teachers(resolved)
     folder = Path(out or f"runs/{resolved.name}")
-    return run_pipeline(resolved, folder, fresh=fresh, until=until, part=part, reduced=reduced)
+    return run_pipeline(
+        resolved, folder, fresh=fresh, until=until, part=part, reduced=reduced, on_event=on_event
+    )
 
 
 def load(

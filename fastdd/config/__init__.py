@@ -37,7 +37,7 @@ from .method import (
     Save,
 )
 from .published import Published
-from .recipe import Bank, Metrics, Recipe, Recover, as_plain
+from .recipe import Bank, Metrics, Recipe, Recover, Tracker, as_plain
 from .student import RandAugment, Student, TemperatureSchedule
 from .sweep import Point, Sweep
 from .terms import Terms
@@ -88,6 +88,7 @@ __all__ = [
     "Teacher",
     "TemperatureSchedule",
     "Terms",
+    "Tracker",
     "TrajectoryMatch",
     "as_plain",
 ]

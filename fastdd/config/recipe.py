@@ -18,6 +18,7 @@ from .published import Published
 from .student import Student
 from .sweep import Sweep
 
+Tracker = Literal["csv", "tensorboard", "wandb", "mlflow"]
 LONGEST_NAME = 200
 """bytes of the name of a recipe or an arm; file systems take 255, and stages append to a name"""
 
@@ -144,6 +145,9 @@ class Recipe(Config):
     """the arms that lie on a grid, and where; written by `fastdd sweep`"""
     published: Published | None = None
     """numbers of a paper that are shown beside the run's own; null: there are none"""
+    log: tuple[Tracker, ...] = ()
+    """trackers that get what a run tells while it works, beside log.jsonl in its folder; the saved recipe is
+    without it, since it changes no result: each command gives its own"""
 
     def learns(self, student: str, arm: str) -> bool:
         """Whether students of a kind learn from an arm, the control or the whole training set.
@@ -296,6 +300,7 @@ def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
 
     What most recipes lack is left out where it says nothing: ``dataset``, ``students``, ``student_arms``,
     ``student_labels``, ``sweep``, ``published``, and the keys of ``data`` that are of the validation split.
+    ``log`` is always left out.
     """
     absent = {
         "dataset": recipe.dataset is None,
@@ -304,6 +309,7 @@ def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
         "student_labels": not recipe.student_labels,
         "sweep": not recipe.sweep.points,
         "published": recipe.published is None,
+        "log": True,
     }
     excluded: dict[str, bool | set[str]] = {name: True for name, is_absent in absent.items() if is_absent}
     if recipe.data.validation is None:

@@ -20,6 +20,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from ..errors import InputError
 from ..models.build import as_input, to_device
 from ..protocols import SettledStudent
 from ..runtime.console import counted
+from ..runtime.events import send
 from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar
 from ..runtime.seeds import derive
@@ -162,27 +164,29 @@ def train_student(
             unread.append(loss)
             is_tested = step + 1 in tests
             if is_tested or len(unread) == LOSSES_READ:
-                if (found := _first_not_finite(unread)) is not None:
+                losses = torch.stack(unread).tolist()
+                if (found := _first_not_finite(losses)) is not None:
                     _refuse_bad_labels(labeller, batch, step)
                     first, value = found
                     return _diverged(
                         bar, f"diverged at step {step + 2 - len(unread) + first}: its loss is {value}"
                     )
                 unread.clear()
+                send("losses", step=step, values={"loss": fmean(losses)})
             if is_tested:
                 try:
                     curve.append((step + 1, _test(tested, teacher, test, config)))
                 except NotFiniteError as error:
                     return _diverged(bar, f"diverged by step {step + 1}: {error}")
+                send("accuracy", step=step + 1, values={"accuracy": curve[-1][1]})
             if step + 1 == steps:
                 break
     return StudentAccuracy(curve[-1][1], max(value for _, value in curve), tuple(curve))
 
 
-def _first_not_finite(losses: Sequence[Tensor]) -> tuple[int, float] | None:
+def _first_not_finite(losses: Sequence[float]) -> tuple[int, float] | None:
     """Place and value of the first loss that is NaN or infinite; None: there is none."""
-    values = torch.stack(list(losses)).tolist()
-    return next(((at, value) for at, value in enumerate(values) if not math.isfinite(value)), None)
+    return next(((at, value) for at, value in enumerate(losses) if not math.isfinite(value)), None)
 
 
 def _diverged(bar: Bar, how: str) -> StudentAccuracy:

@@ -13,6 +13,7 @@ import torch
 
 from ..models.flat import FlatNetwork
 from ..runtime.distributed import barrier, claims, is_main
+from ..runtime.events import send
 from ..runtime.precision import float32_products
 from ..runtime.progress import Bar, progress
 from .plan import ExpertPlan
@@ -83,6 +84,7 @@ def _train_group(folder: Path, experts: range, training: Training, bar: Bar) -> 
                 each.save(partial_file(folder, k))
         mean = sum(each.accuracy[-1] for each in known) / len(known)
         whose = f"expert {experts[0]}" if len(experts) == 1 else f"experts {experts[0]} to {experts[-1]}"
+        send("accuracy", step=epoch, values={f"accuracy of {whose}": mean})
         bar.line(f"{whose}, epoch {epoch}/{training.plan.epochs}: test {mean:.2%}")
     for k in lacking:
         partial_file(folder, k).replace(expert_file(folder, k))

@@ -156,7 +156,8 @@ def _regimes(document: Document, overrides: Sequence[Override]) -> list[Regime]:
 def table(resolved: Resolved) -> list[Row]:
     """Every value of a resolved recipe, defaults included."""
     rows = []
-    for path, value in _values(as_plain(resolved.recipe)):
+    values: dict[str, JsonValue] = {**as_plain(resolved.recipe), "log": list(resolved.recipe.log)}
+    for path, value in _values(values):
         leaf = resolved.leaves.get(path, Leaf(value, "default"))
         rows.append(Row(path, value, leaf.origin, leaf.source))
     return rows

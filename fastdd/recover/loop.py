@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..config import Method, Recover
+from ..runtime.events import send
 from ..runtime.progress import Bar
 from .capture import CapturedSteps, Capturer, optimizer_for_capture
 from .checkpoint import Checkpoint
@@ -105,6 +106,7 @@ def optimize(
                 numbers = _read(values, step, unit)
                 losses.append({"step": step, **numbers})
                 bar.advance(0, note=f"loss {sum(numbers.values()):.3f}")
+                send("losses", step=unit.index * method.steps + step, values=numbers)
             bar.advance(len(active.unit.rows))
             if checkpoint is not None and (step + 1) % config.checkpoint_every == 0:
                 checkpoint.save(step + 1, variable.free, optimizer, signal, losses)

@@ -115,7 +115,7 @@ def bytes_rows(run: FinishedRun) -> list[BytesRow]:
             return []
         work = run.manifest.stages.get(f"recover {arm.key}")
         iterations = None if work is None or arm.control or not arm.method.steps else work.images
-        cells = [_cell(_shipped(arm, student)) for student in run.students]
+        cells = [_cell(shipped_by(arm, student)) for student in run.students]
         rows.append(BytesRow(arm, bytes_text(arm.result.shipped.images), cells, iterations))
     return rows
 
@@ -169,7 +169,7 @@ def _points(run: FinishedRun, student: str) -> list[_Point]:
     return [
         _point(arm, found, fractions, run.metrics.ipc)
         for arm in run.arms
-        if (found := _shipped(arm, student)) is not None
+        if (found := shipped_by(arm, student)) is not None
         and (fractions := of_all(last.get(arm.key, ()))) is not None
         and fractions
     ]
@@ -182,7 +182,8 @@ def _point(arm: FinishedArm, found: Shipped, fractions: Fractions, ipc: int) -> 
     return _Point(arm.label, found.total / 1e6, low=middle - deviation, high=middle + deviation, text=text)
 
 
-def _shipped(arm: FinishedArm, student: str) -> Shipped | None:
+def shipped_by(arm: FinishedArm, student: str) -> Shipped | None:
+    """What one student of a kind reads of a set; None: they do not learn from it, or it was not measured."""
     if not student:
         return arm.result.shipped
     further = arm.result.students.get(student)

@@ -49,7 +49,7 @@ def report_runs(folders: Sequence[Path], page: Path) -> Path:
     """
     require_page(page)
     runs = sorted(map(read_run, folders), key=lambda run: run.metrics.ipc)
-    _check(runs)
+    require_one_series(runs)
     series = Series(runs, _names(runs))
     write_text(page, environment().get_template("several_runs.html").render(_context(series, page)))
     return page
@@ -79,7 +79,12 @@ def runs_of_sweep(folder: Path) -> list[Path]:
     return [folder / run.folder for run in read(sweep.sweep, SweepResults).runs]
 
 
-def _check(runs: Sequence[FinishedRun]) -> None:
+def require_one_series(runs: Sequence[FinishedRun]) -> None:
+    """Refuse runs that cannot share a page or a figure.
+
+    Raises:
+        InputError: one is given twice, or they have other classes, tested images or students.
+    """
     first, places = runs[0], [run.folder.path.resolve() for run in runs]
     for number, run in enumerate(runs[1:], 1):
         if places[number] in places[:number]:

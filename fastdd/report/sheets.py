@@ -67,7 +67,7 @@ def sheet(tiles: Sequence[Sequence[Tile]]) -> Sheet:
     Raises:
         InputError: an image is missing or unreadable; the file is named.
     """
-    images = [[_open(tile) for tile in row] for row in tiles]
+    images = [[open_tile(tile) for tile in row] for row in tiles]
     width, height = images[0][0].size
     scale = min(1.0, LARGEST / max(width, height))
     cell = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -85,7 +85,12 @@ def sheet(tiles: Sequence[Sequence[Tile]]) -> Sheet:
     return Sheet(uri, len(images), len(images[0]), *picture.size, reduced=scale < 1)
 
 
-def _open(tile: Tile) -> Image.Image:
+def open_tile(tile: Tile) -> Image.Image:
+    """An image of a sheet, as RGB.
+
+    Raises:
+        InputError: it is missing or unreadable; the file is named.
+    """
     file = tile.file
     try:
         with Image.open(file) as image:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,6 +20,14 @@ def environment() -> Environment:
     )
     environment.filters |= {"duration": duration, "signed": signed, "percent": percent}
     return environment
+
+
+@cache
+def page_colors() -> dict[str, str]:
+    """The page's colors on white by name: ``control``, ``a1`` ... of arms, ``k0`` ... of terms."""
+    style = Path(__file__).with_name("style.html").read_text(encoding="utf-8")
+    light = style[: style.index("prefers-color-scheme")]
+    return dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", light))
 
 
 def percent(value: float) -> str:

@@ -65,6 +65,14 @@ def difference(ours: Fractions, others: Fractions, comparisons: int = 1) -> Diff
     return Difference(mean=statistics.mean(each), deviation=deviation, interval=interval, seeds=len(each))
 
 
+def half_interval(fractions: Sequence[float]) -> float | None:
+    """Half the 95 % confidence interval of a mean over students: t(.975, S - 1) std / sqrt(S), a fraction;
+    None for one student."""
+    if len(fractions) < 2:
+        return None
+    return _quantile(len(fractions), 1) * statistics.stdev(fractions) / math.sqrt(len(fractions))
+
+
 def more_seeds(differences: Sequence[Difference], half_width: float) -> int | None:
     """The smallest number of seeds with which intervals are expected to be as narrow as wanted.
 

@@ -21,8 +21,10 @@
     features.safetensors             the same in the features that metrics.features names
     metrics.json                     all results, the same bytes on every machine run
     report.html                      the page; in the folder of a sweep over ipc, that of all its runs
+    figures/                         figures for papers that `fastdd plot` writes
     sweep.json, sweep.svg            results and figure of a sweep that has this folder
-    log.jsonl                        what happened when
+    log.jsonl                        what happened when; the trackers that the recipe's log names have
+                                     log.csv, tensorboard/, wandb/ or mlflow.json beside it
 
 A teacher of the committee has its own files: teacher-NAME.safetensors, squeeze-NAME.json,
 snapshots-NAME.safetensors, bank-NAME/. With labels.per=view, further students whose labels are stored have
@@ -106,6 +108,31 @@ class RunFolder:
     def log(self) -> Path:
         """One line of JSON an event."""
         return self.path / "log.jsonl"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of figures for papers."""
+        return self.path / "figures"
+
+    @property
+    def csv(self) -> Path:
+        """The values of all events, one a row."""
+        return self.path / "log.csv"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's files."""
+        return self.path / "tensorboard"
+
+    @property
+    def wandb(self) -> Path:
+        """Folder in which W&B keeps its files; ``run.json`` in it names W&B's run, which is continued."""
+        return self.path / "wandb"
+
+    @property
+    def mlflow(self) -> Path:
+        """Names MLflow's run, which is continued."""
+        return self.path / "mlflow.json"
 
     @property
     def sweep(self) -> Path:
@@ -260,5 +287,10 @@ class RunFolder:
             self.report,
             self.sweep,
             self.sweep_figure,
+            self.figures,
+            self.csv,
+            self.tensorboard,
+            self.wandb,
+            self.mlflow,
         ]
         return [*found, self.manifest, self.log, self.recipe]

@@ -24,7 +24,8 @@ from ..config import Recipe, as_plain
 from ..config.yaml_text import dump_yaml
 from ..errors import InputError
 from ..runtime.distributed import is_main, require_shared
-from ..runtime.files import LOCK, TEMPORARY, append_line, explained, remove_leftovers, write_text
+from ..runtime.events import in_stage, send
+from ..runtime.files import LOCK, TEMPORARY, explained, remove_leftovers, write_text
 from ..version import __version__
 from .manifest import (
     FORMAT,
@@ -93,24 +94,21 @@ class Session:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Work]:
-        """Time a stage; its seconds and images add up over the sessions of a run."""
+        """Time a stage, and send events of its beginning and end; its seconds and images add up over the
+        sessions of a run."""
         start, work = time.perf_counter(), Work()
         self.stages.append(name)
-        self.log(stage=name, event="begin")
-        yield work
+        with in_stage(name):
+            send("begin")
+            yield work
         seconds = time.perf_counter() - start
         earlier = self.manifest.stages.get(name, StageWork(seconds=0.0, images=0))
         self.manifest.stages[name] = StageWork(
             seconds=round(earlier.seconds + seconds, 3), images=earlier.images + work.images
         )
         self.write_manifest()
-        self.log(stage=name, event="end", seconds=round(seconds, 3), images=work.images)
-
-    def log(self, **event: JsonValue) -> None:
-        """Append one event to log.jsonl; only the main process does."""
-        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), **event})
-        if is_main():
-            append_line(self.folder.log, line)
+        with in_stage(name):
+            send("end", values={"seconds": round(seconds, 3), "images": work.images})
 
 
 # -- looking -------------------------------------------------------------------------------------

@@ -17,10 +17,12 @@ from ..errors import InputError
 from ..run_folder import RunFolder, Session, open_run
 from ..run_folder.accuracies import Fractions
 from ..runtime.distributed import is_main
+from ..runtime.events import Receiver
 from ..runtime.files import explained, write_json
 from ..runtime.lock import at_work, refuse_busy
 from ..runtime.precision import float32_products
 from ..runtime.seeds import seeded
+from ..trackers import require_trackers, tracked
 from . import student_stage
 from .experiment import Experiment, check, section_of
 from .expert_stage import train_experts
@@ -120,6 +122,7 @@ def run(
     part: range | None = None,
     earlier: Sequence[Path] = (),
     reduced: Mapping[str, str] | None = None,
+    on_event: Receiver | None = None,
 ) -> RunResult:
     """Run a recipe into a folder; the arguments and errors are those of ``fastdd.run``.
 
@@ -133,6 +136,7 @@ def run(
     last = STAGES[names.index(until)]
     if part is not None and last.do_part is None:
         raise InputError(f"a part is one of the bank's classes or recover's units; until is {until!r}")
+    require_trackers(recipe)
     with seeded(recipe.seed):
         return _run(
             recipe,
@@ -142,6 +146,7 @@ def run(
             part=part,
             earlier=tuple(map(RunFolder, earlier)),
             reduced=reduced or {},
+            on_event=on_event,
         )
 
 
@@ -154,6 +159,7 @@ def _run(
     part: range | None,
     earlier: Sequence[RunFolder],
     reduced: Mapping[str, str],
+    on_event: Receiver | None,
 ) -> RunResult:
     """Check a recipe, and do its stages up to ``last``."""
     until = last.name
@@ -171,16 +177,22 @@ def _run(
     )
     with at_work(out, command, shared=shared) if is_main() else nullcontext():
         work = Run(experiment, begin(experiment, out, fresh=fresh, shared=shared), earlier, reduced)
-        for stage in STAGES[: STAGES.index(last) + 1]:
-            if stage.alone and not is_main():
-                continue
-            if stage is last and stage.do_part is not None and part is not None:
-                stage.do_part(work, part)
-            elif stage is last and stage.do_last is not None:
-                stage.do_last(work)
-            else:
-                stage.do(work)
+        with tracked(work.folder, recipe, on_event):
+            _do_stages(work, last, part)
     return RunResult(work.folder, work.session.manifest)
+
+
+def _do_stages(work: Run, last: Stage, part: range | None) -> None:
+    """Do what the run folder lacks of the stages up to ``last``."""
+    for stage in STAGES[: STAGES.index(last) + 1]:
+        if stage.alone and not is_main():
+            continue
+        if stage is last and stage.do_part is not None and part is not None:
+            stage.do_part(work, part)
+        elif stage is last and stage.do_last is not None:
+            stage.do_last(work)
+        else:
+            stage.do(work)
 
 
 @float32_products("fp32")
@@ -195,7 +207,9 @@ def accuracies_on_test(recipe: Recipe, out: Path, arms: Sequence[str]) -> dict[s
     with seeded(recipe.seed):
         experiment = check(recipe, out)
         with at_work(out, "sweep") if is_main() else nullcontext():
-            return student_stage.accuracies_on_test(Run(experiment, begin(experiment, out)), arms)
+            work = Run(experiment, begin(experiment, out))
+            with tracked(work.folder, recipe):
+                return student_stage.accuracies_on_test(work, arms)
 
 
 def begin(experiment: Experiment, out: Path, *, fresh: bool = False, shared: bool = False) -> Session:

@@ -12,9 +12,13 @@ from .. import evaluate, recover
 from ..config import BY_SCORE
 from ..recover import NearestImages, Rows, Unit
 from ..runtime.distributed import say_once
+from ..runtime.events import send
 from .given_stage import take_given
 from .matching_checks import smaller_classes
 from .run import Run
+
+SHOWN_CLASSES = 20
+"""classes of which trackers get an image"""
 
 
 def recover_arms(run: Run, units: range | None = None) -> None:
@@ -44,6 +48,10 @@ def recover_arm(run: Run, arm: str, units: range | None = None) -> None:
             say_once(f"recover {arm}: {remark}")
         with run.session.stage(f"recover {arm}") as work:
             work.images = recover.recover(arm, left, recovery, classes=classes, run=run.folder)
+            kind = run.experiment.arms[arm].save.format
+            firsts = [run.folder.image(arm, name, 0, kind) for name in classes[:SHOWN_CLASSES]]
+            found = tuple(file for file in firsts if file.is_file())
+            send("images", values={"images": sum(len(unit.rows) for unit in left)}, files=found)
 
 
 def _recovery(run: Run, arm: str) -> recover.Recovery:

@@ -69,6 +69,11 @@ def refuse_busy(folder: Path, *, shared: bool = False) -> None:
     _refuse_living(folder, _locks(folder), shared)
 
 
+def workers(folder: Path) -> list[Worker]:
+    """The processes at work in a folder, present or absent; nothing is written."""
+    return [worker for path in _locks(folder) if (worker := _living(path)) is not None]
+
+
 @contextmanager
 def at_work(
     folder: Path, command: str, *, shared: bool = False, remedy: str = "choose another folder with --out"

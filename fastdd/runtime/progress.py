@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with images/s and time left on a terminal, plain lines in a log file."""
+"""Progress of long work: a bar with images/s and time left on a terminal, lines in a log file, events."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Protocol
 
 from .console import console, counted
 from .distributed import is_main
+from .events import in_stage, is_received, send
 
 LINE_EVERY_SECONDS = 10.0
+FIRST_EVENTS, LAST_EVENTS = 1.0, 30.0
+"""seconds between two events of progress at the beginning, and at most"""
 
 
 class Bar(Protocol):
@@ -105,18 +108,50 @@ class _Silent:
         pass
 
 
+class _Told:
+    """A bar whose progress is also sent as events: every second at first, then every fiftieth of its time."""
+
+    def __init__(self, bar: _Rich | _Lines | _Silent, total: int) -> None:
+        self.bar, self.total, self.done = bar, total, 0
+        self.start = time.perf_counter()
+        self._send(self.start)
+
+    def advance(self, images: int, note: str = "") -> None:
+        self.bar.advance(images, note)
+        self.done += images
+        now = time.perf_counter()
+        if now >= self.next:
+            self._send(now)
+
+    def line(self, text: str) -> None:
+        self.bar.line(text)
+
+    def close(self) -> None:
+        self.bar.close()
+        self._send(time.perf_counter())
+
+    def _send(self, now: float) -> None:
+        seconds = now - self.start
+        self.next = now + min(max(FIRST_EVENTS, seconds / 50), LAST_EVENTS)
+        rate = self.done / seconds if seconds else 0.0
+        send("progress", values={"done": self.done, "total": self.total, "rate": round(rate, 3)})
+
+
 @contextmanager
 def progress(stage: str, total: int) -> Iterator[Bar]:
     """A bar for ``total`` images of work named ``stage``, closed when the block ends; none where total is 0.
 
-    Of the processes of torchrun the first alone shows its share.
+    Events of the block are of that stage. Of the processes of torchrun the first alone shows its share.
     """
-    bar: _Silent | _Rich | _Lines
+    bar: _Silent | _Rich | _Lines | _Told
     if not total or not is_main():
         bar = _Silent()
     else:
         bar = _Rich(stage, total) if sys.stderr.isatty() else _Lines(stage, total)
-    try:
-        yield bar
-    finally:
-        bar.close()
+    with in_stage(stage):
+        if total and is_received():
+            bar = _Told(bar, total)
+        try:
+            yield bar
+        finally:
+            bar.close()

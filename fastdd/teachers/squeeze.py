@@ -22,6 +22,7 @@ from ..data.loading.augment import shift_and_flip
 from ..errors import InputError
 from ..models.build import as_input, to_device
 from ..run_folder import RunFolder
+from ..runtime.events import send
 from ..runtime.files import write_json
 from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar, progress
@@ -140,6 +141,7 @@ def squeeze(
             bar.line(
                 f"epoch {epoch + 1}/{config.epochs}: lr {rate:.3g}, loss {loss:.4f}, {shown} {reached:.2%}"
             )
+            send("accuracy", step=epoch + 1, values={"accuracy": reached, "loss": loss, "lr": rate})
             if watched is not None and epoch + 1 in asked:
                 snapshots[epoch + 1] = embed_snapshot(replace(run.teacher, network=run.tested), watched[0])
             if checkpoint is not None:

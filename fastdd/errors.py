@@ -40,5 +40,5 @@ def refusals_explained() -> Iterator[None]:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'x'?)`` for the nearest known word, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word, [each for each in known if each != word], n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -87,6 +87,7 @@ teacher.batch=0 -> teacher.batch: & got 0
 teacher.snapshots=1 -> teacher.snapshots: input should be a list in brackets, got 1
 teacher.snapshots=[9] -> teacher: snapshots must be rising epochs of the 1 & such as [1], got [9]
 metrics.features=clip: -> metrics.features: expected clip:FILE & got 'clip:'
+method.sizes=[] -> arms.deda.sizes: input should be a list of at least one item, got []
 teacher.lr=0 -> teacher.lr: & got 0
 teacher.lr=-0.1 -> teacher.lr: & got -0.1
 teacher.lr=nan -> teacher.lr: & got 'nan'
@@ -474,6 +475,11 @@ def test_an_override_that_cannot_be_meant_is_named(
 ) -> None:
     text = refused(recipe, overrides)
     assert all(part in text for part in parts), text
+
+
+def test_an_item_that_is_wrong_does_not_make_its_list_too_short(recipe: str) -> None:
+    text = refused(recipe, ["arms.deda.sizes=[-1]"])
+    assert text.endswith("arms.deda.sizes.0: input should be greater than or equal to 1, got -1")
 
 
 @pytest.mark.bad_input("recipe files")

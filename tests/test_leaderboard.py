@@ -81,7 +81,7 @@ def test_a_file_given_twice_counts_once(run: Path, tmp_path: Path) -> None:
 
 def test_bad_input_is_named_and_nothing_is_written(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "site"
-    with pytest.raises(InputError, match=r"onee does not exist \(did you mean 'one'\?\)"):
+    with pytest.raises(InputError, match=r"/onee does not exist \(did you mean '/.*/one'\?\)"):
         leaderboard([run.parent / "onee"], out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"empty holds no results \(metrics\.json\)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,8 +104,55 @@ def test_what_a_set_does_not_have_is_said(folder: Path, tmp_path: Path) -> None:
         data.normalize(data.images)
     with pytest.raises(InputError, match=r"labels.*random/?.* holds no labels|has no images of arm"):
         fastdd.load(folder, "nothing")
-    with pytest.raises(InputError, match="holds no labels"):
+    with pytest.raises(InputError, match="has no student_labels of 'other'; it has none"):
         fastdd.load(folder).views(0, student="other")
+
+
+def test_views_of_a_further_student_are_replayed_by_its_own_rule(tmp_path: Path) -> None:
+    further = (
+        "students: {drawn: {network: convnet1, labels: stored, steps: 6, batch: 10, pad: 1, flip: 0.5}}\n"
+        "student_labels: {drawn: {replay: once}}\n"
+    )
+    (tmp_path / "two.yaml").write_text(STORED + further)
+    fastdd.run(tmp_path / "two.yaml", tmp_path / "out", until="label")
+    data = fastdd.load(tmp_path / "out")
+    stored = StoredLabels.open(RunFolder(tmp_path / "out").labels("kmeans", "view", "drawn"))
+    expected = [stored.get(epoch, ids)[1] for epoch, ids in stored.batches(1, 0, "once")]
+    found = [logits for _, logits in data.views(1, student="drawn")]
+    assert len(found) == len(expected)
+    assert all(map(torch.equal, found, expected))
+    with pytest.raises(InputError, match=r"no student_labels of '../drawn' \(did you mean 'drawn'\?\)"):
+        data.views(1, student="../drawn")
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"epoch": -1}, "epoch is -1, expected an integer of 0 or more"),
+        ({"epoch": 1.5}, "epoch is 1.5"),
+        ({"epoch": 0, "batch": 0}, "batch is 0, expected an integer of 1 or more"),
+        ({"epoch": 0, "seed": True}, "seed is True"),
+    ],
+)
+def test_views_that_cannot_be_are_refused(folder: Path, asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        fastdd.load(folder).views(**asked)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"path": None}, "path is a NoneType, expected a folder"),
+        ({"arm": 3}, "arm is a int, expected the name of an arm"),
+        ({"size": 3.5}, "size is 3.5, expected an integer"),
+        ({"channels": 0}, "channels is 0, expected an integer of 1 or more"),
+    ],
+)
+def test_arguments_of_load_of_the_wrong_type_are_refused(
+    folder: Path, given: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError, match=said):
+        fastdd.load(**{"path": folder, **given})
 
 
 def test_a_runs_result_gives_images_and_a_table(folder: Path) -> None:
@@ -119,6 +167,7 @@ def test_a_runs_result_gives_images_and_a_table(folder: Path) -> None:
         ("random", "control", "fixed"),
         ("kmeans", "", "fixed"),
     ]
+    assert result.arms["kmeans"].result.title == "kmeans", "an arm without a title has its own name"
     shown = result._repr_html_()
     assert shown.count("<tr>") == 3
     assert shown.count('<img src="data:image/webp;base64,') == 2
@@ -170,3 +219,15 @@ def test_a_protocol_gives_its_loss() -> None:
         fastdd.losses.of_protocol("dsa")
     with pytest.raises(InputError, match="sre2l-cifar"):
         fastdd.losses.of_protocol("sre2l-cifr")
+
+
+def test_a_loss_leaves_nothing_out_that_it_was_asked_for() -> None:
+    s, z = torch.randn(4, 10), torch.randn(4, 10)
+    with pytest.raises(InputError, match=r"no loss 'cosin' \(did you mean 'cosine'\?\)"):
+        fastdd.losses.distillation(s, z, loss="cosin")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="give hard_labels, or hard_weight=0"):
+        fastdd.losses.of_protocol("gvbsm-cifar10")(s, z)
+    gift = fastdd.losses.of_protocol("gift")
+    with pytest.raises(InputError, match="give class_shares, or hard_part=0"):
+        gift(s, z)
+    assert gift(s, z, class_shares=F.one_hot(torch.arange(4), 10).float()).isfinite()

@@ -96,7 +96,8 @@ def test_a_mistyped_folder_does_not_exist(
             capsys, *command
         )
     Path("file").touch()
-    assert "which is no folder" in refused(capsys, "metrics", "file", "--real", "digits")
+    text = refused(capsys, "metrics", "file", "--real", "digits")
+    assert "which is no folder; expected" in text, "a name is no suggestion in place of itself"
 
 
 # -- overrides ----------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ TYPES = ("bool", "int", "float", "str", "constrained-int", "constrained-float")
 
 WORDS = {
     "tuple_type": "Input should be a list in brackets",
+    "too_short": "Input should be a list of at least one item",
     "dict_type": "Input should be a section, such as {key: value}",
     "model_type": "Input should be a section, such as {key: value}",
 }
@@ -124,6 +125,8 @@ def _explained(model: type[BaseModel], error: ValidationError) -> str:
     unknown: list[str] = []
     found: dict[str, list[ErrorDetails]] = {}
     for item in error.errors():
+        if item["type"] == "too_short" and len(item["input"]) >= item["ctx"]["min_length"]:
+            continue  # pydantic counts the valid items alone; each other one has a message of its own
         path = _keys(item["loc"])
         if item["type"] == "extra_forbidden":
             known = _known_keys(model, path[:-1])

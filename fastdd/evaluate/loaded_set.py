@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..config import Labels
 from ..distilled import DistilledSet, RunSource, open_set
-from ..errors import InputError, refusals_explained
+from ..errors import InputError, refusals_explained, suggestion
 from ..labels import StoredLabels, images_fingerprint, load_labels, render_views
 from ..teachers.weights import read_weights
 
@@ -86,7 +86,8 @@ class LoadedSet(torch.utils.data.Dataset[Any]):
 
         Args:
             epoch: number of the epoch, from 0.
-            student: name of the kind of students whose labels are meant; empty: the section ``student``.
+            student: name of the further kind of students whose own labels (``student_labels``) are meant;
+                empty: those of the section ``labels``.
             batch: images a batch, for ``labels.replay: shuffle``; None: as many as were labelled together.
             seed: seed of the order.
 
@@ -94,12 +95,16 @@ class LoadedSet(torch.utils.data.Dataset[Any]):
             An iterator of normalized images, float32 [B, C, H, W], and logits, float32 [B, classes].
 
         Raises:
-            InputError: the set has no labels of views, or they are of other images.
+            InputError: the set has no labels of views, or they are of other images; or an argument is of the
+                wrong type or out of range.
         """
-        stored, recipe = self._views_of(student)
+        for name, value, least in (("epoch", epoch, 0), ("batch", batch, 1), ("seed", seed, 0)):
+            if not (name == "batch" and value is None):
+                _require_integer(name, value, least)
+        stored, labels = self._views_of(student)
 
         def batches() -> Iterator[tuple[Tensor, Tensor]]:
-            for labelled, ids in stored.batches(epoch, seed, recipe.replay, batch):
+            for labelled, ids in stored.batches(epoch, seed, labels.replay, batch):
                 views, logits = stored.get(labelled, ids)
                 yield render_views(self.images, views, self.normalize), logits
 
@@ -111,8 +116,16 @@ class LoadedSet(torch.utils.data.Dataset[Any]):
             raise InputError(
                 f"{self._distilled.path} is no run, so it has no labels of views; give the run's folder"
             )
+        own = source.recipe.student_labels
+        if student and student not in own:
+            near, there = suggestion(str(student), own), ", ".join(map(repr, own)) or "none"
+            raise InputError(
+                f"{self._distilled.path} has no student_labels of {student!r}{near}; it has {there}, and "
+                "student='' takes those of the section labels"
+            )
         path = source.folder.labels(source.arm, "view", student)
-        return StoredLabels.open(path, images_fingerprint(self.images)), source.recipe.labels
+        labels = source.recipe.labels_of(student)
+        return StoredLabels.open(path, images_fingerprint(self.images)), labels
 
 
 @refusals_explained()
@@ -126,8 +139,22 @@ def load(
     transform: Callable[[Tensor], Any] | None = None,
 ) -> LoadedSet:
     """Read a distilled set; see ``fastdd.load``."""
+    for name, given, types, expected in (
+        ("path", path, str | Path, "a folder as a text or a Path"),
+        ("arm", arm, str | None, "the name of an arm as a text"),
+    ):
+        if not isinstance(given, types):
+            raise InputError(f"{name} is a {type(given).__name__}, expected {expected}")
+    for name, side in (("size", size), ("channels", channels)):
+        if side is not None:
+            _require_integer(name, side, 1)
     distilled = open_set(path, arm, size=size, channels=_channels(path, channels))
     return LoadedSet(distilled, soft=soft, transform=transform)
+
+
+def _require_integer(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise InputError(f"{name} is {value!r}, expected an integer of {least} or more")
 
 
 def _channels(path: str | Path, channels: int | None) -> int:

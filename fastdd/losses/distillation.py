@@ -13,10 +13,12 @@ gradient of kl is (q - p) / t. With ``hard_weight`` the cross-entropy with the c
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor
+
+from ..errors import InputError, suggestion
 
 Kind = Literal["kl", "mse", "cosine"]
 
@@ -45,11 +47,15 @@ def distillation(
         student_temperature: t; None: T.
         t_squared: whether kl is multiplied by T^2, which keeps its gradient's size as T grows.
         hard_weight: factor of the cross-entropy that is added.
-        hard_labels: classes, int64 [B], or shares of them [B, C]; None: nothing is added.
+        hard_labels: classes, int64 [B], or shares of them [B, C]; None: ``hard_weight`` is 0.
         hard_smoothing: share of the classes that is spread over all (cross-entropy) or the others (cosine).
         hard_part: g of the cosine loss.
-        class_shares: shares of the classes in mixed images [B, C], for ``hard_part``; None: it is left out.
+        class_shares: shares of the classes in mixed images [B, C]; None: ``hard_part`` is 0.
+
+    Raises:
+        fastdd.errors.InputError: there is no such loss, or the classes that a part of it needs are not given.
     """
+    _require_known(loss, hard_weight=hard_weight, hard_labels=hard_labels)
     outputs, targets = outputs.float(), targets.float()
     if loss == "kl":
         own = temperature if student_temperature is None else student_temperature
@@ -58,13 +64,30 @@ def distillation(
         )
         value = value * temperature**2 if t_squared else value
     elif loss == "cosine":
+        if hard_part and class_shares is None:
+            raise InputError(
+                f"hard_part {hard_part:g} adds the classes of the images; give class_shares, or hard_part=0"
+            )
         direction = _direction(targets, class_shares, hard_part, hard_smoothing)
         value = 1 - F.cosine_similarity(outputs, direction, dim=1).mean()
     else:
         value = F.mse_loss(outputs, targets)
-    if hard_weight and hard_labels is not None:
+    if hard_labels is not None and hard_weight:
         value = value + hard_weight * F.cross_entropy(outputs, hard_labels, label_smoothing=hard_smoothing)
     return value
+
+
+def _require_known(loss: str, *, hard_weight: float, hard_labels: Tensor | None) -> None:
+    kinds = get_args(Kind)
+    if loss not in kinds:
+        raise InputError(
+            f"there is no loss {loss!r}{suggestion(str(loss), kinds)}; expected one of {', '.join(kinds)}"
+        )
+    if hard_weight and hard_labels is None:
+        raise InputError(
+            f"hard_weight {hard_weight:g} adds a cross-entropy with the classes of the images; give "
+            "hard_labels, or hard_weight=0"
+        )
 
 
 def _direction(logits: Tensor, shares: Tensor | None, part: float, smoothing: float) -> Tensor:

@@ -15,7 +15,15 @@ from .distillation import distillation
 class Loss(Protocol):
     """A loss of the student's logits [B, C] and the teacher's [B, C]; see ``distillation``."""
 
-    def __call__(self, outputs: Tensor, targets: Tensor, *, temperature: float | Tensor = ...) -> Tensor: ...
+    def __call__(
+        self,
+        outputs: Tensor,
+        targets: Tensor,
+        *,
+        temperature: float | Tensor = ...,
+        hard_labels: Tensor | None = ...,
+        class_shares: Tensor | None = ...,
+    ) -> Tensor: ...
 
 
 def of_protocol(name: str) -> Loss:
@@ -26,7 +34,8 @@ def of_protocol(name: str) -> Loss:
 
     Returns:
         ``distillation`` with the protocol's values. Where its temperature has a schedule, give
-        ``temperature`` for each step.
+        ``temperature`` for each step; where its loss also takes the classes of the images, give
+        ``hard_labels`` (``hard_weight``, as G-VBSM has it) or ``class_shares`` (``hard_part``, GIFT's).
 
     Raises:
         fastdd.errors.InputError: there is no such protocol, or its students learn from classes alone.

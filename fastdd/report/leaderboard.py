@@ -162,7 +162,7 @@ def _sources(paths: Sequence[str | Path]) -> list[Source]:
     files: dict[Path, str] = {}
     for path in map(Path, paths):
         if not path.exists():
-            near = suggestion(path.name, [entry.name for entry in path.parent.glob("*")])
+            near = suggestion(str(path), map(str, path.parent.glob("*")))
             raise InputError(f"{path} does not exist{near}; give run folders, or folders or files of results")
         found = [path] if path.is_file() else sorted(path.rglob("*.json"))
         results = [file for file in found if _is_results(file)]

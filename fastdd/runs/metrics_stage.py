@@ -14,6 +14,7 @@ from fastdd_kernels import knn_radii
 
 from .. import evaluate
 from ..config import CONTROL
+from ..config.naming import arm_titles
 from ..config.published import OWN
 from ..config.regimes import regime_of
 from ..errors import InputError
@@ -145,15 +146,15 @@ def _protocol(run: Run, student: str = "") -> ProtocolResult:
 def _arms(run: Run) -> dict[str, ArmResult]:
     """The results of every arm, by name."""
     embeddings, k = _embeddings(run), run.experiment.recipe.metrics.nearest_k
-    arms = {}
+    arms, titles = {}, arm_titles(run.experiment.arms)
     with run.session.stage("metrics") as work:
         real = embeddings["real"].float()
         radii, others = knn_radii(real, k), feature_diversity(run)
-        for arm, method in run.experiment.arms.items():
+        for arm in run.experiment.arms:
             seen = run.experiment.seen(arm)
             truth = torch.arange(len(run.experiment.classes)).repeat_interleave(seen)
             diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, k=k)
-            own = {"title": method.title, "seen": seen, "images": run.image_fingerprints[arm]}
+            own = {"title": titles[arm], "seen": seen, "images": run.image_fingerprints[arm]}
             own |= {**arm_accuracies(run, arm), **asdict(diversity), **further_accuracies(run, arm)}
             own |= {"features": others[arm]} if arm in others else {}
             own |= {"reduced": run.reduced[arm]} if arm in run.reduced else {}

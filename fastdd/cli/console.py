@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -23,6 +23,34 @@ def say(text: str) -> None:
 def show_table(rows: Table) -> None:
     """Print a table, whose cells are text as it stands."""
     console().print(rows)
+
+
+def follow(looks: Iterable[Sequence[tuple[str, str]]], untold: Collection[str] = ()) -> None:
+    """Show rows of a heading and a text in place on a terminal, as they change; in a file or a pipe print
+    those that are new, line by line.
+
+    Args:
+        looks: the rows at one time after another.
+        untold: headings of rows that only a terminal shows.
+    """
+    from rich.live import Live
+    from rich.table import Table
+
+    terminal = console()
+    if not terminal.is_terminal:
+        shown: Sequence[tuple[str, str]] = ()
+        for rows in looks:
+            for heading, text in rows:
+                if (heading, text) not in shown and heading not in untold:
+                    print(f"{heading}: {text}", flush=True)
+            shown = rows
+        return
+    with Live(console=terminal, auto_refresh=False) as live:
+        for rows in looks:
+            table = Table(show_header=False, box=None)
+            for heading, text in rows:
+                table.add_row(heading, text)
+            live.update(table, refresh=True)
 
 
 def spread(values: Fractions) -> str:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from ..runtime.console import console
+from .console import follow
 from .options import Commands
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 def add(commands: Commands) -> None:
@@ -32,34 +28,7 @@ def _status(arguments: argparse.Namespace) -> None:
 
     folder = Path(arguments.folder)
     if arguments.watch:
-        _watch(folder)
+        from ..runs.watch import watch
+
+        follow(watch(folder), untold={"last news"})
     print("\n".join(map(str, status(folder))))
-
-
-def _watch(folder: Path) -> None:
-    """Show the run in place on a terminal; in a file or a pipe, what is new in it, line by line."""
-    from rich.live import Live
-
-    from ..runs.watch import watch
-
-    terminal = console()
-    if not terminal.is_terminal:
-        shown: list[tuple[str, str]] = []
-        for rows in watch(folder):
-            fresh = [row for row in rows if row not in shown and row[0] != "last news"]
-            for heading, text in fresh:
-                print(f"{heading}: {text}", flush=True)
-            shown = rows
-        return
-    with Live(console=terminal, auto_refresh=False) as live:
-        for rows in watch(folder):
-            live.update(_table(rows), refresh=True)
-
-
-def _table(rows: list[tuple[str, str]]) -> Table:
-    from rich.table import Table
-
-    table = Table(show_header=False, box=None)
-    for heading, text in rows:
-        table.add_row(heading, text)
-    return table

@@ -13,7 +13,7 @@ entry points are read when the registry is first asked, not when fastdd is impor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from pkgutil import iter_modules
@@ -24,6 +24,8 @@ from .user_code import FAILURES, reason
 
 T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+LONGEST_LIST = 400
+"""characters of the known names in a message"""
 
 
 class Registry(Generic[T]):
@@ -114,8 +116,8 @@ class Registry(Generic[T]):
         """
         self._load()
         if name not in self._things:
-            known = ", ".join(self._things)
-            raise InputError(f"unknown {self.kind} {name!r}{suggestion(name, self._things)}; known: {known}")
+            near = suggestion(name, self._things)
+            raise InputError(f"unknown {self.kind} {name!r}{near}; known: {_listed(list(self._things))}")
         return self._things[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -129,3 +131,17 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         self._load()
         return name in self._things
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for a message; of many those that are no variant, as a-b is of a, and how many more there are."""
+    if len(whole := ", ".join(names)) <= LONGEST_LIST:
+        return whole
+    heads = [name for name in names if not any(name.startswith(f"{other}-") for other in names)]
+    shown = ""
+    for number, name in enumerate(heads):
+        longer = f"{shown}, {name}" if shown else name
+        if len(longer) > LONGEST_LIST:
+            return f"{shown} and {len(names) - number} more"
+        shown = longer
+    return f"{shown} and {len(names) - len(heads)} more"

@@ -1,57 +1,28 @@
-"""Figures for papers: what the page of a run shows, as figures of matplotlib.
-
-    import fastdd
-    figure = fastdd.plots.accuracy("runs/digits")
-    fastdd.plots.save(figure, "accuracy.pdf")
-
-Runs are given by their folders, or as ``fastdd.run`` returns them. Colors and markers of the arms are those
-of the page. Figures have no titles, which stand in captions, and are as wide as a column of two; ``width``
-says otherwise, in inches. Whiskers are 95 % confidence intervals of the mean over students, or one standard
-deviation with ``error="deviation"``; one student has none. Students that diverged have no mark.
-
-matplotlib is imported when the first figure is asked for.
-"""
+"""The figures: each reads finished runs and draws what their page shows."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
-from .config import CONTROL, FULL
-from .errors import InputError, suggestion
-from .report.bytes_figure import shipped_by
-from .report.figures import mean, spread
-from .report.finished_run import FinishedArm, FinishedRun, read_run
-from .report.several_runs import require_one_series, runs_of_sweep
-from .report.sheets import Tile, open_tile
-from .report.templates import page_colors
-from .run_folder.accuracies import Fractions, of_all
-from .run_folder.comparison import half_interval
-from .runtime.files import write_bytes
+from ..config import CONTROL, FULL
+from ..errors import InputError, suggestion
+from ..report.bytes_figure import shipped_by
+from ..report.figures import mean
+from ..report.finished_run import FinishedArm, FinishedRun, read_run
+from ..report.several_runs import require_one_series, runs_of_sweep
+from ..report.templates import page_colors
+from ..run_folder.accuracies import Fractions, of_all
+from .drawing import COLUMN, Error, draw, finish, half, new_figure, pasted, plain, tint
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .runs.result import RunResult
+    from ..runs.result import RunResult
 
     Run: TypeAlias = str | Path | RunResult | FinishedRun
-
-Error: TypeAlias = Literal["interval", "deviation"]
-
-COLUMN = 3.3
-"""width in inches of a column of a page with two"""
-MARKERS = ("o", "s", "D", "^", "v", "P")
-"""the page's markers in matplotlib's names, by an arm's index"""
-
-
-# -- the figures ----------------------------------------------------------------------------------
 
 
 def accuracy(run: Run, student: str = "", *, error: Error = "interval", width: float = COLUMN) -> Figure:
@@ -66,14 +37,14 @@ def accuracy(run: Run, student: str = "", *, error: Error = "interval", width: f
     """
     found = _read(run)
     last = _last(found, student)
-    rows = [(arm.label, _tint(arm.index), last[arm.key]) for arm in found.arms if arm.key in last]
+    rows = [(arm.label, tint(arm.index), last[arm.key]) for arm in found.arms if arm.key in last]
     if found.metrics.full_set is not None:
-        rows.append((found.metrics.full_set.title, _tint(0), last[FULL]))
+        rows.append((found.metrics.full_set.title, tint(0), last[FULL]))
     reference = of_all(last[CONTROL])
-    with _figure(width, 0.5 + 0.24 * len(rows)) as figure:
+    with new_figure(width, 0.5 + 0.24 * len(rows)) as figure:
         axes = figure.subplots()
         if reference is not None:
-            axes.axvline(100 * mean(reference), color=_tint(0), linewidth=0.8, linestyle=":")
+            axes.axvline(100 * mean(reference), color=tint(0), linewidth=0.8, linestyle=":")
         for row, (_, color, accuracies) in enumerate(rows):
             if (fractions := of_all(accuracies)) is None:
                 continue
@@ -82,8 +53,8 @@ def accuracy(run: Run, student: str = "", *, error: Error = "interval", width: f
                 start = 100 * mean(reference)
                 axes.barh(row, middle - start, height=0.5, left=start, color=color, alpha=0.25)
             axes.scatter([100 * value for value in fractions], [row] * len(fractions), s=9, color=color)
-            axes.errorbar(middle, row, xerr=_half(fractions, error), marker="|", markersize=9, color=color)
-        axes.set_yticks(range(len(rows)), [_plain(label) for label, _, _ in rows])
+            axes.errorbar(middle, row, xerr=half(fractions, error), marker="|", markersize=9, color=color)
+        axes.set_yticks(range(len(rows)), [plain(label) for label, _, _ in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel("test accuracy (%)")
         axes.grid(axis="x")
@@ -104,7 +75,7 @@ def accuracy_by_bytes(
     """
     found = _several(runs)
     labels = _indices(found)
-    with _figure(width, 0.75 * width) as figure:
+    with new_figure(width, 0.75 * width) as figure:
         axes = figure.subplots()
         for label, index in labels.items():
             places = []
@@ -112,12 +83,12 @@ def accuracy_by_bytes(
                 shipped, fractions = shipped_by(arm, student), of_all(_last(run, student).get(arm.key, ()))
                 if shipped is not None and fractions:
                     places.append((shipped.total / 1e6, fractions))
-            _draw(axes, label, index, sorted(places), error=error, joined=index == 0)
+            draw(axes, label, index, sorted(places), error=error, joined=index == 0)
         if not axes.has_data():
             raise InputError(f"{found[0].folder} has no bytes of its sets; evaluate it with this version")
         axes.set_xscale("log")
         axes.set_xlabel("bytes read by a student (MB)")
-        _finish(axes)
+        finish(axes)
     return figure
 
 
@@ -141,19 +112,19 @@ def accuracy_by_images(
             raise InputError(
                 f"{run.folder} and {other.folder} both have {run.metrics.ipc} images a class; leave one out"
             )
-    with _figure(width, 0.75 * width) as figure:
+    with new_figure(width, 0.75 * width) as figure:
         axes = figure.subplots()
         for label, index in _indices(found).items():
             places = []
             for run, arm in _of(label, found):
                 if fractions := of_all(_last(run, student).get(arm.key, ())):
                     places.append((run.metrics.ipc, fractions))
-            _draw(axes, label, index, places, error=error, joined=True)
+            draw(axes, label, index, places, error=error, joined=True)
         axes.set_xscale("log")
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.set_xticks([], minor=True)
         axes.set_xlabel("images per class")
-        _finish(axes)
+        finish(axes)
     return figure
 
 
@@ -170,7 +141,7 @@ def losses(run: Run, *, width: float = COLUMN) -> Figure:
         raise InputError(f"{found.folder} has no losses: none of its arms is optimized")
     terms = list(dict.fromkeys(term for arm in arms for term in arm.losses))
     colors = page_colors()
-    with _figure(width, 1.5 * len(arms)) as figure:
+    with new_figure(width, 1.5 * len(arms)) as figure:
         panels = figure.subplots(len(arms), sharex=True, sharey=True, squeeze=False)[:, 0]
         for arm, axes in zip(arms, panels, strict=True):
             for term, curve in arm.losses.items():
@@ -178,7 +149,7 @@ def losses(run: Run, *, width: float = COLUMN) -> Figure:
                 color = colors[f"k{terms.index(term) % 10}"]
                 axes.plot([step for step, _ in known], [value for _, value in known], color=color, label=term)
             axes.set_yscale("log")
-            axes.set_ylabel(_plain(arm.label))
+            axes.set_ylabel(plain(arm.label))
             axes.legend(loc="upper right", ncols=2)
         panels[-1].set_xlabel("step")
     return figure
@@ -207,46 +178,20 @@ def images(run: Run, arm: str | None = None, *, width: float = COLUMN) -> Figure
         raise InputError(
             f"{found.folder} has no arm {arm!r}{suggestion(arm, list(known))}; arms: {', '.join(known)}"
         )
-    picture, (height, side) = _pasted(list(rows.values()))
+    picture, (height, side) = pasted(list(rows.values()))
     down, across = len(rows), picture.shape[1] // side
-    with _figure(width, width * picture.shape[0] / picture.shape[1] + 0.2) as figure:
+    with new_figure(width, width * picture.shape[0] / picture.shape[1] + 0.2) as figure:
         axes = figure.subplots()
         axes.imshow(picture, interpolation="none", extent=(0, across, down, 0), aspect=height / side)
         axes.hlines(range(1, down), 0, across, color="white", linewidth=0.6)
         axes.vlines(range(1, across), 0, down, color="white", linewidth=0.6)
-        axes.set_yticks([row + 0.5 for row in range(down)], [_plain(label) for label in rows])
+        axes.set_yticks([row + 0.5 for row in range(down)], [plain(label) for label in rows])
         names = found.shown_classes if arm is None else ()
         middles = [column + 0.5 for column in range(len(names))]
-        axes.set_xticks(middles, [_plain(name) for name in names], rotation=90)
+        axes.set_xticks(middles, [plain(name) for name in names], rotation=90)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
     return figure
-
-
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure with its fonts embedded, whole or not at all.
-
-    Args:
-        path: a file whose name ends in .pdf, .svg, .png or another format of matplotlib's.
-
-    Raises:
-        InputError: matplotlib has no such format, or the file cannot be written.
-    """
-    import matplotlib
-
-    path, content = Path(path), io.BytesIO()
-    kind = path.suffix.removeprefix(".").lower()
-    known = figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise InputError(
-            f"{path}: {kind or 'no ending'} is no format of figures; use {', '.join(sorted(known))}"
-        )
-    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    # TrueType fonts in PDF, outlines in SVG, and the same bytes each time.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "fastdd"}):
-        figure.savefig(content, format=kind, dpi=300, metadata=undated.get(kind))
-    write_bytes(path, content.getvalue())
-    return path
 
 
 # -- reading --------------------------------------------------------------------------------------
@@ -286,97 +231,3 @@ def _indices(runs: Sequence[FinishedRun]) -> dict[str, int]:
 def _of(label: str, runs: Sequence[FinishedRun]) -> Iterator[tuple[FinishedRun, FinishedArm]]:
     """The arm of a label in each run that has it."""
     return ((run, arm) for run in runs for arm in run.arms if arm.label == label)
-
-
-# -- drawing --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
-    """A new figure in the look of the papers' figures, which belongs to no window.
-
-    Raises:
-        InputError: matplotlib is missing.
-    """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure as New
-    except ImportError as error:
-        raise InputError(
-            "figures need matplotlib, which is not installed; pip install 'fastdd[plots]'"
-        ) from error
-    with matplotlib.rc_context(
-        {
-            "font.size": 8,
-            "axes.linewidth": 0.6,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "grid.linewidth": 0.4,
-            "grid.color": "#ececec",
-            "axes.axisbelow": True,
-            "xtick.major.width": 0.6,
-            "ytick.major.width": 0.6,
-            "lines.linewidth": 1.2,
-            "lines.markersize": 4,
-            "legend.frameon": False,
-            "legend.fontsize": 7,
-        }
-    ):
-        yield New(figsize=(width, height), layout="constrained")
-
-
-def _draw(
-    axes: Axes,
-    label: str,
-    index: int,
-    places: Sequence[tuple[float, Fractions]],
-    *,
-    error: Error,
-    joined: bool,
-) -> None:
-    """Draw the sets of an arm: where each lies across, and the accuracies of its students."""
-    if not places:
-        return
-    known = [(x, of_all(fractions) or []) for x, fractions in places]
-    axes.errorbar(
-        [x for x, _ in known],
-        [100 * mean(fractions) for _, fractions in known],
-        yerr=[_half(fractions, error) for _, fractions in known],
-        color=_tint(index),
-        marker=MARKERS[index % len(MARKERS)],
-        linestyle=(":" if index == 0 else "-") if joined else "none",
-        elinewidth=0.8,
-        label=_plain(label),
-    )
-
-
-def _finish(axes: Axes) -> None:
-    axes.set_ylabel("test accuracy (%)")
-    axes.grid(axis="y")
-    axes.legend()
-
-
-def _half(fractions: Sequence[float], error: Error) -> float:
-    """Half the length of a whisker in percentage points."""
-    if error == "deviation":
-        return 100 * spread(fractions)
-    return 100 * (half_interval(fractions) or 0.0)
-
-
-def _tint(index: int) -> str:
-    """The page's color of an arm."""
-    return page_colors()["control" if index == 0 else f"a{1 + (index - 1) % 7}"]
-
-
-def _plain(text: str) -> str:
-    """Text in which matplotlib finds no formula."""
-    return text.replace("$", r"\$")
-
-
-def _pasted(rows: Sequence[Sequence[Tile]]) -> tuple[np.ndarray, tuple[int, int]]:
-    """Images side by side, uint8 [H, W, 3], and the height and width of one; all take the size of the
-    first."""
-    opened = [[open_tile(tile) for tile in row] for row in rows]
-    size = opened[0][0].size
-    lines = [[np.asarray(each if each.size == size else each.resize(size)) for each in row] for row in opened]
-    return np.vstack([np.hstack(line) for line in lines]), (size[1], size[0])

@@ -28,8 +28,7 @@ from settings import FULL, RandomBank, Setting, Silent, no_images, random_teache
 from sides import declared, unit_of
 
 from fastdd.bank import Bank
-from fastdd.config import Method, Recover
-from fastdd.config.method import Residual
+from fastdd.config import Method, Recover, Residual
 from fastdd.recover import Recovery, Unit
 from fastdd.recover.stages import share_of_work
 from fastdd.runtime.progress import Bar

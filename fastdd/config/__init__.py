@@ -21,16 +21,14 @@ from .matching import (
     Siamese,
     TrajectoryMatch,
 )
-from .method import (
-    BY_EMBEDDING,
-    BY_SCORE,
+from .method import BY_EMBEDDING, BY_SCORE, Method
+from .method_sections import (
     RDED,
     Augment,
     BatchSize,
     EarlyLate,
     Formation,
     Given,
-    Method,
     Offset,
     Perturb,
     Residual,

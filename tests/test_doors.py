@@ -50,7 +50,8 @@ def test_a_registered_protocol_is_a_preset_of_recipes_and_of_sets() -> None:
         (
             "lab",
             {"batch": 0},
-            "protocol lab: batch: input should be greater than or equal to 1 or 'by_ipc', got 0",
+            "protocol lab: batch: input should be greater than or equal to 1 or 'by_ipc' or 'by_images', "
+            "got 0",
         ),
         ("lab", {"randaugment": {"magnitude": 11}}, "protocol lab: randaugment.magnitude: input should be"),
         ("lab", {"epochs": 3, "steps": 3}, "give one of steps and epochs"),

@@ -269,6 +269,8 @@ OTHER: dict[str, Any] = {
     "test_every": 2,
     "best_from": 0.5,
     "precision": "bf16",
+    "per_epoch": "stored",
+    "whole": 0.25,
 }
 NAMES: dict[str, Any] = {"protocol": "x", "seeds": 5, "reported": "best", "compile": True}
 """what a student learns does not depend on these"""

@@ -316,8 +316,8 @@ def test_the_page_shows_a_reference_and_no_contender(tmp_path: Path) -> None:
     page = Page(report(run))
     assert page.text.count("whole training set, same steps reference") == 2
     assert "97.5 ± 0.7" in page.text
-    assert "98.5 ± 0.7" in page.text
-    assert "The best set, DEDA <&> mine, is 9.0 points above random real images." in page.text
+    assert "98.5" not in page.text  # the best of the tests, which the house protocol does not report
+    assert "The best set, DEDA <&> mine, is 9.0 ± 3.6 points above random real images." in page.text
     table = page.source[page.source.index("<tbody>") : page.source.index("</tbody>")]
     assert "<b>91.0</b>" in table
     assert "<b>97.5</b>" not in table

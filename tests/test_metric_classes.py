@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,25 +103,32 @@ def test_bad_features_are_refused(rows: tuple[Tensor, Tensor]) -> None:
         VendiScore().update(torch.randn(3, 8), torch.zeros(2))
 
 
-def _gathered(rank: int, port: int, folder: str) -> None:
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
-    random = torch.Generator().manual_seed(0)
-    real, synthetic = torch.randn(60, 8, generator=random), torch.randn(26, 8, generator=random)
-    measured, vendi = Coverage(k=3), VendiScore()
-    measured.update(real[rank::2], real=True)
-    measured.update(synthetic[rank::2], real=False)
-    vendi.update(synthetic[rank::2], torch.arange(26)[rank::2] % 3)
-    torch.save([measured.compute(), vendi.compute()], f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+GATHERED = """
+import sys
+import torch
+import torch.distributed as distributed
+from fastdd.metrics import Coverage, VendiScore
+
+distributed.init_process_group("gloo")
+rank, random = distributed.get_rank(), torch.Generator().manual_seed(0)
+real, synthetic = torch.randn(60, 8, generator=random), torch.randn(26, 8, generator=random)
+measured, vendi = Coverage(k=3), VendiScore()
+measured.update(real[rank::2], real=True)
+measured.update(synthetic[rank::2], real=False)
+vendi.update(synthetic[rank::2], torch.arange(26)[rank::2] % 3)
+torch.save([measured.compute(), vendi.compute()], f"{sys.argv[1]}/{rank}.pt")
+distributed.destroy_process_group()
+"""
+"""what each of two processes does, which have every other row"""
 
 
 def test_two_processes_gather_their_features(tmp_path: Path) -> None:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_gathered, (port, str(tmp_path)), nprocs=2)
+    (tmp_path / "gathered.py").write_text(GATHERED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, tmp_path / "gathered.py", tmp_path], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
     random = torch.Generator().manual_seed(0)
     real, synthetic = torch.randn(60, 8, generator=random), torch.randn(26, 8, generator=random)
     vendi = VendiScore()

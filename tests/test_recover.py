@@ -143,6 +143,8 @@ def test_logged_losses_are_a_mean_over_batches(lab: Lab) -> None:
 class OwnTerm(NamedTuple):
     """A term of the logits alone."""
 
+    paired = False
+
     name: str
     value: Callable[[Tensor], Tensor]
 

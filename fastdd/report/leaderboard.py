@@ -32,8 +32,8 @@ PAGE, ROWS = "index.html", "leaderboard.json"
 KEYS = {"recipe", "ipc", "protocol", "arms"}
 """keys by which a JSON file is known as a run's results"""
 REGIMES = {"hard labels": "hard", "stored labels": "fixed", "online labels": "online"}
-"""what a protocol's line says of labels -> the regime: classes alone, labels stored beforehand, or a teacher
-that labels every view"""
+"""what a protocol's line says of labels, in results of earlier versions -> the regime: classes alone, labels
+stored beforehand, or a teacher that labels every view"""
 LARGEST = 64 << 20
 """bytes; a larger JSON file is not looked into"""
 
@@ -253,8 +253,8 @@ def _row(
         tested_on=source.metrics.data.evaluated_on,
         ipc=source.metrics.ipc,
         seen=None if arm is None else arm.seen,
-        regime=next((short for words, short in REGIMES.items() if words in protocol.text), "?"),
-        student=protocol.text.partition(",")[0],
+        regime=protocol.regime or _told_regime(protocol.text),
+        student=protocol.network or protocol.text.partition(",")[0],
         arm=name,
         title=of.title,
         role="control" if name == CONTROL else "reference" if arm is None else "",
@@ -271,6 +271,11 @@ def _row(
         protocol=protocol.hash,
         source=source.number,
     )
+
+
+def _told_regime(text: str) -> str:
+    """The regime that a protocol's line tells."""
+    return next((regime for words, regime in REGIMES.items() if words in text), "?")
 
 
 def _grouped(rows: Iterable[Row]) -> list[list[Row]]:

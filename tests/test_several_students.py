@@ -179,6 +179,8 @@ def test_the_page_tells_network_labels_and_the_best_of_all(tmp_path: Path) -> No
     assert (
         "The best set, SRe2L with resnet8, soft labels, is 10.0 points above random real images" in page.text
     )
+    # the sentences on every set are below the table: a page begins with them where sets are judged
+    assert page.text.index("The best set, SRe2L") < page.text.index("SRe2L (2 images a class) beside as many")
     table = page.source[page.source.index("<tbody>") : page.source.index("</tbody>")]
     bold = re.findall(r'<b>([0-9.]+)</b>(?: <small>.*?</small>)? <span class="gain">([^<]*)', table)
     assert bold == [("95.0", "+10.0"), ("91.0", "+9.0 ± 2.5")]

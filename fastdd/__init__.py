@@ -49,11 +49,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in (
-        "losses",
-        "metrics",
-        "plots",
-    ):  # they import torch, so they are imported when they are asked for
+    if name in ("losses", "metrics", "plots"):  # they import torch, so only when they are asked for
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -128,35 +128,25 @@ def import_fkd(
         InputError: files are missing or damaged, hold more than tensors and numbers, or are of other images,
             another number of images or classes, or another order.
     """
-    if classes < 1:
-        raise InputError(f"labels of {classes} classes are not possible; expected at least 1")
-    if form == "topk" and not 1 <= k <= classes:
-        raise InputError(f"topk keeps k classes of {classes}, got k {k}; give --k from 1 to {classes}")
-    if form == "topk" and not 0 < temperature < math.inf:
-        raise InputError(
-            f"topk is made for a temperature above 0, got {temperature:g}; give --temperature 20"
-        )
-    counts, samples, size = list_batches(source), len(images), images.shape[2:]
+    _check_numbers(form, classes, k=k, temperature=temperature)
+    counts, samples = list_batches(source), len(images)
     first = read_record(batch_path(source, 0, 0))
-    batch, pruned = len(first.flips), _is_pruned(source, counts, len(first.flips), samples)
-    keep = sum(counts) / (len(counts) * (samples // batch)) if pruned else 1.0
+    batch = len(first.flips)
+    pruned = _is_pruned(source, counts, batch, samples)
     if form == "lowrank" and pruned:
         raise InputError(
             f"{source} labels some views of each image, but form lowrank wants all; give another form"
         )
     asked = {"per": "view", "form": form, "rank": rank, "codes": codes}
     check_form(validated(Labels, asked, "the imported labels"), len(counts), classes)
-    mix: Literal["none", "mixup", "cutmix"] = "none"
-    if first.partners is not None:
-        mix = "mixup" if first.box is None else "cutmix"
     manifest = LabelManifest(
         images=images_fingerprint(images),
         teachers=(),
         classes=classes,
         samples=samples,
         epochs=len(counts),
-        augmentation=Augmentation((size[0], size[1]), mix=mix, batch=batch, order="fkd"),
-        keep=keep,
+        augmentation=_augmentation(first, images),
+        keep=sum(counts) / (len(counts) * (samples // batch)) if pruned else 1.0,
         views="stored",
         form=form,
         k=k,
@@ -184,6 +174,31 @@ def import_fkd(
             bar.advance(len(views))
         writer.finish()
     return StoredLabels.open(folder, manifest.images, manifest.classes)
+
+
+def _check_numbers(form: Form, classes: int, *, k: int, temperature: float) -> None:
+    """Refuse numbers that no label can have.
+
+    Raises:
+        InputError: they are not possible.
+    """
+    if classes < 1:
+        raise InputError(f"labels of {classes} classes are not possible; expected at least 1")
+    if form == "topk" and not 1 <= k <= classes:
+        raise InputError(f"topk keeps k classes of {classes}, got k {k}; give --k from 1 to {classes}")
+    if form == "topk" and not 0 < temperature < math.inf:
+        raise InputError(
+            f"topk is made for a temperature above 0, got {temperature:g}; give --temperature 20"
+        )
+
+
+def _augmentation(first: Record, images: Tensor) -> Augmentation:
+    """How views were made, by the first batch of them and the images [N, C, H, W]."""
+    mix: Literal["none", "mixup", "cutmix"] = "none"
+    if first.partners is not None:
+        mix = "mixup" if first.box is None else "cutmix"
+    height, width = images.shape[2:]
+    return Augmentation((height, width), mix=mix, batch=len(first.flips), order="fkd")
 
 
 def _is_pruned(source: Path, counts: list[int], batch: int, samples: int) -> bool:

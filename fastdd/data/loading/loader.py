@@ -83,20 +83,8 @@ def open_loader(
         InputError: an argument is not possible; while iterating: an image cannot be read (the message names
             it), or images differ in size while size is None.
     """
-    for name, value, known in (("backend", backend, BACKENDS), ("on_error", on_error, ON_ERROR)):
-        if value not in known:
-            expected = ", ".join(map(repr, known))
-            raise InputError(
-                f"{name} {value!r} is unknown{suggestion(str(value), known)}; expected one of {expected}"
-            )
-    if threads is not None and threads < 1:
-        raise InputError(f"threads {threads} is too few; expected at least 1")
-    if crop is not None and (size is None or resize is not None):
-        raise InputError("a random crop goes with a size and without resize; set size=(H, W) and resize=None")
-    if resize is not None and (size is None or resize < max(size)):
-        raise InputError(
-            f"resize {resize} does not cover the size {size!r}; expected at least its longer side"
-        )
+    _check_choices(backend, on_error, threads)
+    _check_size(size, crop, resize)
     schedule = Schedule(
         len(dataset), indices, order, seed=seed, shard=shard, batch_size=batch_size, drop_last=drop_last
     )
@@ -117,6 +105,36 @@ def open_loader(
         device=device,
     )
     return kind(dataset, schedule, decoding)
+
+
+def _check_choices(backend: str, on_error: str, threads: int | None) -> None:
+    """Refuse a word that is unknown, or no thread.
+
+    Raises:
+        InputError: naming the value and what is expected.
+    """
+    for name, value, known in (("backend", backend, BACKENDS), ("on_error", on_error, ON_ERROR)):
+        if value not in known:
+            expected = ", ".join(map(repr, known))
+            raise InputError(
+                f"{name} {value!r} is unknown{suggestion(str(value), known)}; expected one of {expected}"
+            )
+    if threads is not None and threads < 1:
+        raise InputError(f"threads {threads} is too few; expected at least 1")
+
+
+def _check_size(size: tuple[int, int] | None, crop: Crop | None, resize: int | None) -> None:
+    """Refuse a crop or a resizing that does not fit the size.
+
+    Raises:
+        InputError: naming the value and what is expected.
+    """
+    if crop is not None and (size is None or resize is not None):
+        raise InputError("a random crop goes with a size and without resize; set size=(H, W) and resize=None")
+    if resize is not None and (size is None or resize < max(size)):
+        raise InputError(
+            f"resize {resize} does not cover the size {size!r}; expected at least its longer side"
+        )
 
 
 def dali_installed() -> bool:

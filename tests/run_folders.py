@@ -17,7 +17,7 @@ def write_manifest(run: RunFolder, stages: Mapping[str, StageWork] | None = None
     """manifest.json of a run of this version on an imaginary machine."""
     manifest = Manifest(
         format=FORMAT,
-        fastdd="0.1.0",
+        fastdd="0.2.0",
         versions=Versions(torch="2.11.0", python="3.12.1"),
         machine=Machine(cpu="Abacus <9>", cores=None, threads=2, device="cpu"),
         recipe_hash="5ca1ab1e",

@@ -1,0 +1,93 @@
+"""The README: short, in short sentences, with the committed numbers and with links that lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+REPOSITORY = "https://github.com/fastdd/fastdd"
+PROSE = (
+    "README.md",
+    *(
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "docs").rglob("*.md"))
+        if path.name not in ("glossary.md", "papers.md")
+    ),
+)
+
+
+def sentences(text: str) -> list[list[str]]:
+    """The sentences of the running text, as words; code, tables, headings and addresses are left out."""
+    text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    text = re.sub(r"^(```|~~~).*?^\1", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"\{\{.*?\}\}", "number", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)(\{[^}]*\})?", r"\1", text)
+    lines = ["" if re.match(r"\s*(\||#|>|:::|!!!|-- )", line) else line for line in text.splitlines()]
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )", "\n".join(lines))
+    found = [re.split(r"(?<=[.!?])\s+", re.sub(r"`[^`]*`", "code", block).strip()) for block in blocks]
+    words = [[word for word in each.split() if re.search(r"\w", word)] for block in found for each in block]
+    return [each for each in words if each]
+
+
+def test_it_is_read_to_the_end() -> None:
+    assert len(README.splitlines()) <= 120
+    assert README.splitlines().index("## Results") <= 60
+    found = sentences(README)
+    assert sum(map(len, found)) / len(found) < 18
+
+
+@pytest.mark.parametrize("name", PROSE)
+def test_pages_have_short_sentences(name: str) -> None:
+    found = sentences((ROOT / name).read_text())
+    if len(found) > 3:
+        assert sum(map(len, found)) / len(found) < 18
+    for each in found:
+        assert len(each) <= 40, " ".join(each)
+
+
+def test_links_and_picture_are_absolute_and_lead_to_files() -> None:
+    """A package index shows the README without the files beside it."""
+    targets = re.findall(r"\]\(([^)]+)\)", README)
+    assert targets
+    for target in targets:
+        assert target.startswith("https://"), target
+        for start in (f"{REPOSITORY}/blob/main/", "https://raw.githubusercontent.com/fastdd/fastdd/main/"):
+            if target.startswith(start):
+                assert (ROOT / target.removeprefix(start)).is_file(), target
+        if target.startswith("https://fastdd.github.io/fastdd/"):
+            page = target.removeprefix("https://fastdd.github.io/fastdd/").rstrip("/")
+            assert (ROOT / f"docs/{page or 'index'}.md").is_file() or (
+                ROOT / f"docs/{page}/index.md"
+            ).is_file()
+
+
+def test_the_table_has_the_committed_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs/generators")
+    from result_tables import last
+
+    methods, best = "cifar10_methods_ipc10", "cifar10_best_ipc10"
+    expected = {
+        "**random real images**, the control": last(methods, "random"),
+        "SRe2L": last(methods, "sre2l"),
+        "DELT": last(methods, "delt"),
+        "DEDA": last(methods, "deda"),
+        "RDED": last(methods, "rded"),
+        "k-means": last(best, "kmeans"),
+        "**four in one + DEDA**": last(best, "best"),
+        "*all 50,000 images, same steps*": last(methods, "full"),
+    }
+    rows = re.findall(r"^\| (.+?) \| (\d+\.\d ± \d+\.\d) \|", README, re.MULTILINE)
+    assert dict(rows) == expected
+    sys.modules.pop("result_tables", None)
+
+
+def test_it_counts_the_methods() -> None:
+    from fastdd.methods import METHODS
+
+    count = len([name for name in METHODS if name not in ("custom", "deda-paper")])
+    assert f"There are {count} methods" in README

@@ -1,4 +1,4 @@
-"""The documentation: generated pages have everything, and the site builds without warnings, fetching nothing."""
+"""The documentation: generated pages have everything; the site builds without warnings, fetching nothing."""
 
 from __future__ import annotations
 

@@ -38,8 +38,8 @@ from torchvision.io import encode_jpeg
 
 from fastdd.config import Precision
 from fastdd.evaluate import AugmentedBatches
+from fastdd.evaluate.learner import student_optimizer
 from fastdd.evaluate.loss import add_gradient, student_loss
-from fastdd.evaluate.student import student_optimizer
 from fastdd.models.build import build, memory_format, to_device
 from fastdd.protocols import settle_student
 from fastdd.recipes.students import resolve_student

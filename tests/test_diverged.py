@@ -21,7 +21,7 @@ from fastdd.cli import main
 from fastdd.cli.console import spread
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
-from fastdd.evaluate import StudentAccuracy, train_student
+from fastdd.evaluate import TrainedStudent, train_student
 from fastdd.evaluate.dd_ranking import DDRanking, NetworkScores, StudentGroup
 from fastdd.experts import ExpertBuffer
 from fastdd.experts.store import expert_file
@@ -68,7 +68,7 @@ def a_teacher(network: nn.Module) -> Teacher:
     )
 
 
-def student(bar: Said, network: nn.Module | None = None, **changes: object) -> StudentAccuracy:
+def student(bar: Said, network: nn.Module | None = None, **changes: object) -> TrainedStudent:
     torch.manual_seed(0)
     images, classes = noise(), torch.arange(10).repeat_interleave(2)
     config = settle_student(CONFIG.model_copy(update=changes), len(images), 10)

@@ -19,7 +19,7 @@ from fastdd.data import open_dataset
 from fastdd.data.loading.augment import mix_batch
 from fastdd.distilled.runs import learned_lr
 from fastdd.errors import InputError
-from fastdd.evaluate import StudentAccuracy, diversity, embed, protocol_hash, protocol_text, train_student
+from fastdd.evaluate import TrainedStudent, diversity, embed, protocol_hash, protocol_text, train_student
 from fastdd.evaluate.loss import student_loss
 from fastdd.evaluate.results_file import TrainingSet
 from fastdd.models.build import build, network_builder
@@ -61,9 +61,7 @@ def digits() -> tuple[Tensor, Tensor]:
     return pixels(data, None, 1, chosen), data.labels[chosen]
 
 
-def student(
-    teacher: Teacher, digits: tuple[Tensor, Tensor], seed: int = 1, **changes: Any
-) -> StudentAccuracy:
+def student(teacher: Teacher, digits: tuple[Tensor, Tensor], seed: int = 1, **changes: Any) -> TrainedStudent:
     stored = changes.pop("stored", None)
     config = settle_student(CONFIG.model_copy(update=changes), len(digits[0]), 10)
     return train_student(
@@ -272,7 +270,14 @@ OTHER: dict[str, Any] = {
     "per_epoch": "stored",
     "whole": 0.25,
 }
-NAMES: dict[str, Any] = {"protocol": "x", "seeds": 5, "reported": "best", "compile": True}
+NAMES: dict[str, Any] = {
+    "protocol": "x",
+    "seeds": 5,
+    "reported": "best",
+    "compile": True,
+    "keep": True,
+    "checkpoint_every": 5.0,
+}
 """what a student learns does not depend on these"""
 QUIET = {
     "epochs",

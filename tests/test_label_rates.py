@@ -385,6 +385,20 @@ def test_pruned_labels_are_replayed_once(teacher: Teacher, images: Tensor, tmp_p
     assert len(seen.unique(dim=0)) == 18
 
 
+def test_replayed_views_go_on_in_the_middle_of_an_epoch(
+    teacher: Teacher, images: Tensor, tmp_path: Path
+) -> None:
+    stored = labelled(teacher, images, tmp_path / "l", Augmentation((8, 8), pad=1, batch=3))
+    whole = ReplayedBatches(settled(), teacher, images, stored, seed=3)
+    restored = ReplayedBatches(settled(), teacher, images, stored, seed=3)
+    done = len(whole) + 1
+    restored.restore(whole.state(), done)
+    wanted = list(islice(endless(whole), done, done + 2 * len(whole)))
+    found = list(islice(endless(restored, done), 2 * len(whole)))
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert torch.equal(ours.images, theirs.images)
+
+
 def test_labels_without_a_rest_go_through_every_layout(
     teacher: Teacher, images: Tensor, tmp_path: Path
 ) -> None:

@@ -20,15 +20,15 @@ from fastdd.errors import InputError
 from fastdd.evaluate import (
     AugmentedBatches,
     ReplayedBatches,
-    StudentAccuracy,
     StudentBatch,
     StudentBatches,
+    TrainedStudent,
     train_student,
 )
 from fastdd.evaluate.batches import shuffle_patches, siamese_batch
+from fastdd.evaluate.learner import student_optimizer
 from fastdd.evaluate.loss import add_gradient, student_loss
 from fastdd.evaluate.randaugment import TABLES, randaugment
-from fastdd.evaluate.student import student_optimizer
 from fastdd.models.build import build, network_builder, to_device
 from fastdd.models.outline import outline
 from fastdd.protocols import SettledStudent, settle_student
@@ -83,7 +83,7 @@ def train(
     soft: Tensor | StudentBatches | None = None,
     *,
     hard: Tensor | None = None,
-) -> StudentAccuracy:
+) -> TrainedStudent:
     """Train a student and test it on its own images."""
     test = (images, torch.arange(len(images)) % CLASSES)
     return train_student(

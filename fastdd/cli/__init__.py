@@ -35,6 +35,7 @@ from . import (
     show,
     stages,
     status,
+    students,
     sweep,
 )
 
@@ -56,6 +57,7 @@ COMMANDS = (
     data,
     merge,
     labels,
+    students,
     export,
     schema,
     completion,

@@ -192,6 +192,13 @@ class Student(Config):
     compile: bool = False
     """true: teacher, student and loss are one compiled step"""
 
+    # what stays of a student. Both change no result: the saved recipe and the protocol are without them
+    keep: bool = Field(default=False, exclude=True)
+    """true: keep the weights of each trained student beside its accuracy; students that were trained without
+    it are trained again for their weights"""
+    checkpoint_every: Positive = Field(default=60.0, exclude=True)
+    """seconds between two checkpoints inside a student's training"""
+
     @model_validator(mode="before")
     @classmethod
     def _one_length(cls, values: object) -> object:

@@ -2,10 +2,11 @@
 
 from .batches import AugmentedBatches, StudentBatch, StudentBatches, check_batch_norm, smallest_batch
 from .features import Extractor, embed, network_features, teacher_features
+from .learner import StudentCheckpoint
 from .protocol_text import protocol_hash, protocol_record, protocol_text
 from .replay import ReplayedBatches
 from .scores import Diversity, Scores, SetScores, diversity, measure
-from .student import StudentAccuracy, train_student
+from .student import TrainedStudent, train_student
 
 __all__ = [
     "AugmentedBatches",
@@ -14,9 +15,10 @@ __all__ = [
     "ReplayedBatches",
     "Scores",
     "SetScores",
-    "StudentAccuracy",
     "StudentBatch",
     "StudentBatches",
+    "StudentCheckpoint",
+    "TrainedStudent",
     "check_batch_norm",
     "diversity",
     "embed",

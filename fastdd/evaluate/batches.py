@@ -71,7 +71,13 @@ class StudentBatches(Protocol):
         """Number of images in the smallest batch."""
 
     def epoch(self, epoch: int) -> Iterator[StudentBatch]:
-        """Yield the batches of an epoch."""
+        """Yield the batches of an epoch, or what is left of one that ``restore`` took up in its middle."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the batches that are still to come depend on, beside their number."""
+
+    def restore(self, state: Mapping[str, Tensor], done: int) -> None:
+        """Go on after ``done`` batches, with what ``state`` gave then."""
 
 
 class AugmentedBatches:
@@ -105,6 +111,8 @@ class AugmentedBatches:
         self.normalized = teacher.normalize(images) if keep else None
         self.black = teacher.bounds(images.device)[0]
         self.waiting = torch.empty(0, dtype=torch.int64)
+        self.rows = self.waiting
+        """the images of the present epoch that are still to come"""
 
     def __len__(self) -> int:
         return -(-self.config.images // self.config.batch)
@@ -114,7 +122,9 @@ class AugmentedBatches:
 
     def epoch(self, epoch: int) -> Iterator[StudentBatch]:
         config, draw = self.config, self.draw
-        for rows in self._order().split(config.batch):
+        self.rows = self.rows if len(self.rows) else self._order()
+        while len(self.rows):
+            rows, self.rows = self.rows[: config.batch], self.rows[config.batch :]
             index = rows.to(self.images.device)
             images = self._augmented(index)
             hard_labels = None if self.hard_labels is None else self.hard_labels[index]
@@ -136,6 +146,13 @@ class AugmentedBatches:
                 yield StudentBatch(images, shares, hard_labels)
             else:
                 yield StudentBatch(images, targets, hard_labels, shares)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"draw": self.draw.get_state(), "waiting": self.waiting, "rows": self.rows}
+
+    def restore(self, state: Mapping[str, Tensor], done: int) -> None:
+        self.draw.set_state(state["draw"])
+        self.waiting, self.rows = state["waiting"], state["rows"]
 
     def _class_shares(self, hard_labels: Tensor | None) -> Tensor | None:
         """The shares of the classes in images that are not mixed yet; None: the loss does not take them."""
@@ -206,6 +223,7 @@ class StagedBatches:
     def __init__(self, config: SettledStudent, soft: StudentBatches, hard: StudentBatches) -> None:
         self.config, self.kinds = config, (soft, hard)
         self._soft, self._hard = endless(soft), endless(hard)
+        self._start = 0
 
     def __len__(self) -> int:
         return len(self.kinds[0])
@@ -214,13 +232,26 @@ class StagedBatches:
         return min(kind.smallest() for kind in self.kinds)
 
     def epoch(self, epoch: int) -> Iterator[StudentBatch]:
-        for step in range(epoch * len(self), (epoch + 1) * len(self)):
+        for step in range(max(epoch * len(self), self._start), (epoch + 1) * len(self)):
             yield next(self._hard if self.config.in_hard_stage(step) else self._soft)
 
+    def state(self) -> dict[str, Tensor]:
+        names = ("soft", "hard")
+        states = {name: kind.state() for name, kind in zip(names, self.kinds, strict=True)}
+        return {f"{name}/{key}": value for name, state in states.items() for key, value in state.items()}
 
-def endless(source: StudentBatches) -> Iterator[StudentBatch]:
-    """The batches of one epoch after the other."""
-    for epoch in count():
+    def restore(self, state: Mapping[str, Tensor], done: int) -> None:
+        hard = sum(map(self.config.in_hard_stage, range(done)))
+        for name, kind, given in zip(("soft", "hard"), self.kinds, (done - hard, hard), strict=True):
+            own = {key.partition("/")[2]: value for key, value in state.items() if key.startswith(name)}
+            kind.restore(own, given)
+        self._soft, self._hard = endless(self.kinds[0], done - hard), endless(self.kinds[1], hard)
+        self._start = done
+
+
+def endless(source: StudentBatches, done: int = 0) -> Iterator[StudentBatch]:
+    """The batches of one epoch after the other; of a restored source those after the ``done`` ones."""
+    for epoch in count(done // len(source)):
         yield from source.epoch(epoch)
 
 

@@ -270,6 +270,11 @@ def _protocols(
     own = further or (recipe.student if recipe is not None else None)
     run = {} if own is None else own.model_dump(mode="json")
     config = resolve_student(run, None if further else request.protocol, [*request.overrides, *seeds])
+    if config.keep:
+        raise InputError(
+            "keep=true: fastdd evaluate keeps no students; make a run of the set, for example with `fastdd "
+            "judge SET keep=true`, and take them from there with `fastdd students export`"
+        )
     precision = on_device("student.precision", config.precision, device)
     if precision != config.precision:
         config = config.model_copy(update={"precision": precision})

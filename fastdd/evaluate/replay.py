@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,6 +44,7 @@ class ReplayedBatches:
         keep = 4 * images.numel() <= KEPT_BYTES
         self.images = teacher.normalize(images) if keep else images
         self.normalize = None if keep else teacher.normalize
+        self._start = 0
 
     def __len__(self) -> int:
         return self.stored.steps(self.replay, self.batch)
@@ -52,12 +54,20 @@ class ReplayedBatches:
 
     def epoch(self, epoch: int) -> Iterator[StudentBatch]:
         device = self.images.device
-        for labelled, ids in self.stored.batches(epoch, self.seed, self.replay, self.batch):
+        skipped = max(0, self._start - epoch * len(self))
+        batches = self.stored.batches(epoch, self.seed, self.replay, self.batch)
+        for labelled, ids in islice(batches, skipped, None):
             views, logits = self.stored.get(labelled, ids)
             hard_labels = None if self.hard_labels is None else self.hard_labels[ids.to(device)]
             images = render_views(self.images, views, self.normalize)
             shares = self._class_shares(views)
             yield StudentBatch(images, logits.to(device), hard_labels, shares)
+
+    def state(self) -> dict[str, Tensor]:
+        return {}  # an epoch is a function of the seed and its number
+
+    def restore(self, state: Mapping[str, Tensor], done: int) -> None:
+        self._start = done
 
     def _class_shares(self, views: Views) -> Tensor | None:
         """The shares of the classes in views, float32 [B, classes]; None: the loss does not take them."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NotRequired, cast
 
-from pydantic import ConfigDict, with_config
+from pydantic import ConfigDict, JsonValue, with_config
 from torch import Tensor
 from typing_extensions import TypedDict
 
@@ -26,6 +26,8 @@ from ..runtime.files import write_json
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from ..teachers import Teacher
+from ..teachers.checkpoint import training_identity
+from .learner import StudentCheckpoint
 from .protocol_text import ProtocolRecord, protocol_hash, protocol_record
 from .student import train_student
 
@@ -47,7 +49,7 @@ class Identity(TypedDict):
 
 
 class StudentEntry(TypedDict):
-    """A student in the file: what it learned from, and its accuracies (StudentAccuracy).
+    """A student in the file: what it learned from, and its accuracies (TrainedStudent).
 
     One that diverged has no accuracies, and says how in ``diverged``, which others lack.
     """
@@ -166,6 +168,7 @@ class ResultsFile:
         new_network = network_builder(config.network, len(teacher.card.classes), each.images.shape[1])
         with progress(f"{config.network} {each.name}", len(numbers) * config.images_seen) as bar:
             for number in numbers:
+                checkpoint = self._checkpoint(each, config, number)
                 result = train_student(
                     config,
                     teacher,
@@ -177,11 +180,22 @@ class ResultsFile:
                     soft_labels=soft_labels,
                     hard_labels=each.classes,
                     storage=each.storage,
+                    checkpoint=checkpoint,
                 )
                 entry = {"arm": each.name, "network": config.network, "protocol": digest, "seed": number}
                 self.content["protocols"][digest] = protocol_record(config)
                 self.content["students"].append(cast("StudentEntry", entry | result.content()))
                 write_json(self.path, self.content)
+                checkpoint.remove()
+
+    def _checkpoint(self, each: TrainingSet, config: SettledStudent, number: int) -> StudentCheckpoint:
+        """The state of a student while it is trained, beside the file."""
+        numbers: list[JsonValue] = [config.images, config.training_steps, config.peak_lr, number]
+        device = each.images.device.type
+        of: list[JsonValue] = [f"{key} {value}" for key, value in self.content["of"].items()]
+        owner = training_identity(of, each.name, config.model_dump(mode="json"), numbers, device)
+        path = self.path.with_name(f"{self.path.stem}.state-{owner[:12]}.safetensors")
+        return StudentCheckpoint(path, owner, config.checkpoint_every)
 
     def get(self, name: str, config: SettledStudent, number: int) -> StudentEntry | None:
         """The entry of a student of the set of this name; None where the file lacks it."""

@@ -156,11 +156,20 @@ def _regimes(document: Document, overrides: Sequence[Override]) -> list[Regime]:
 def table(resolved: Resolved) -> list[Row]:
     """Every value of a resolved recipe, defaults included."""
     rows = []
-    values: dict[str, JsonValue] = {**as_plain(resolved.recipe), "log": list(resolved.recipe.log)}
-    for path, value in _values(values):
+    for path, value in _values({**as_plain(resolved.recipe), **_unsaved(resolved.recipe)}):
         leaf = resolved.leaves.get(path, Leaf(value, "default"))
         rows.append(Row(path, value, leaf.origin, leaf.source))
     return rows
+
+
+def _unsaved(recipe: Recipe) -> dict[str, JsonValue]:
+    """The values of a recipe that change no result and that the saved recipe is without, by dotted path."""
+    students = {"student": recipe.student}
+    students |= {f"students.{name}": each for name, each in recipe.students.items()}
+    values: dict[str, JsonValue] = {}
+    for key, student in students.items():
+        values |= {f"{key}.keep": student.keep, f"{key}.checkpoint_every": student.checkpoint_every}
+    return {**values, "log": list(recipe.log)}
 
 
 def _values(node: JsonValue, path: str = "") -> Iterator[tuple[str, JsonValue]]:

@@ -14,7 +14,9 @@
     images/ARM/CLASS/00000.png       the distilled images, or .jpg with save.format=jpeg
     labels/ARM.safetensors           soft labels of the images; with labels.per=view the folder labels/ARM/
     students/ARM/seed_0.json         test accuracy of one student; full/ for the whole training set
-    students/NAME/ARM/seed_0.json    the same of the further students of that name
+    students/ARM/seed_0.safetensors  weights of the student, with its card, where student.keep asks for them
+    students/ARM/state_0.safetensors state of a student whose training was cut short
+    students/NAME/ARM/               the same of the further students of that name
     students-test/ARM/seed_0.json    accuracy on the test images of the winner and the control of a sweep that
                                      ranks on validation images
     embeddings.safetensors           teacher embeddings of the real and distilled images
@@ -249,6 +251,16 @@ class RunFolder:
     def student(self, arm: str, seed: int, student: str = "") -> Path:
         """Test accuracy of one student of an arm or of ``full`` (results.StudentResult)."""
         return self.path / "students" / student / arm / f"seed_{seed}.json"
+
+    def student_weights(self, arm: str, seed: int, student: str = "") -> Path:
+        """Weights of a student with its card, where they are kept (evaluate/kept.py)."""
+        return self.student(arm, seed, student).with_suffix(".safetensors")
+
+    @staticmethod
+    def student_state(result: Path) -> Path:
+        """Checkpoint inside a student's training, given the file of its accuracy; deleted when that is
+        written."""
+        return result.with_name(f"{result.stem.replace('seed', 'state')}.safetensors")
 
     def tested_student(self, arm: str, seed: int) -> Path:
         """Accuracy on the test images of a student of a sweep's winner or of its control

@@ -157,7 +157,9 @@ def _students(
         student = config.model_copy(update={"network": network})
         for regime in request.regimes:
             safe = re.sub(r"[^A-Za-z0-9+_-]+", "_", f"{network}-{regime}")
-            found.append((safe, in_regime(student, regime).model_dump(mode="json")))
+            values = in_regime(student, regime)
+            unsaved = {"keep": values.keep, "checkpoint_every": values.checkpoint_every}
+            found.append((safe, values.model_dump(mode="json") | unsaved))
     return found
 
 

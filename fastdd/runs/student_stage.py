@@ -12,10 +12,13 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
+from pydantic import JsonValue
+from torch import nn
+
 from ..config import FULL
 from ..distilled.images import ONE_A_FILE
 from ..distilled.runs import learned_lr
-from ..evaluate import train_student
+from ..evaluate import StudentCheckpoint, train_student
 from ..evaluate.full_set import FullSet
 from ..models.build import network_builder
 from ..run_folder import FullSetResult, StudentResult, read, write
@@ -24,6 +27,8 @@ from ..run_folder.results import Curve, FullSetAccuracies, StudentAccuracies, st
 from ..runtime.distributed import barrier, claims, is_main
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
+from ..teachers.checkpoint import training_identity
+from .kept_students import keep_student
 from .label_stage import learned_from, stored_labels
 from .run import Run
 from .shipping import shipped
@@ -66,7 +71,8 @@ class _Job(NamedTuple):
 def train_students(run: Run) -> None:
     """Train and test the students that the run folder lacks, of all protocols, arms and seeds.
 
-    Students that learned other images or labels than those that the run folder has now are trained again.
+    Students that learned other images or labels than those that the run folder has now are trained again, and
+    those whose weights are asked for and were not kept.
     """
     barrier()  # the main process has labelled
     left = _left(run)
@@ -113,10 +119,15 @@ def _is_tested(run: Run, job: _Job) -> bool:
 
 def _left(run: Run) -> list[_Job]:
     """The students that are to be trained; stderr says which are trained again, and which cannot be told."""
-    left, changed, unknown = list[_Job](), list[str](), dict[str, Path]()
+    left, changed, without, unknown = list[_Job](), list[str](), list[str](), dict[str, Path]()
     for job in _jobs(run):
         file = run.folder.student(job.learned, job.seed, job.student)
         if not file.is_file():
+            left.append(job)
+            continue
+        run.folder.student_state(file).unlink(missing_ok=True)  # killed before it was deleted
+        if _lacks_weights(run, job):
+            without.append(job.title)
             left.append(job)
         elif job.learned != FULL:
             known = read(file, StudentResult).learned_from
@@ -128,6 +139,8 @@ def _left(run: Run) -> list[_Job]:
     if is_main():
         for title in dict.fromkeys(changed):
             print(f"{title}: the images or labels have changed, so they are trained again", file=sys.stderr)
+        for title in dict.fromkeys(without):
+            print(f"{title}: their weights were not kept, so they are trained again", file=sys.stderr)
         for title, folder in unknown.items():
             print(
                 f"{title}: an earlier version of fastdd trained them and did not note from which images; "
@@ -135,6 +148,15 @@ def _left(run: Run) -> list[_Job]:
                 file=sys.stderr,
             )
     return left
+
+
+def _lacks_weights(run: Run, job: _Job) -> bool:
+    """Whether the weights of a finished student are asked for, and are not there."""
+    if not run.experiment.students[job.student].keep:
+        return False
+    weights = run.folder.student_weights(job.learned, job.seed, job.student)
+    result = read(run.folder.student(job.learned, job.seed, job.student), StudentResult)
+    return result.diverged is None and not weights.is_file()
 
 
 def _jobs(run: Run) -> list[_Job]:
@@ -151,7 +173,7 @@ def _jobs(run: Run) -> list[_Job]:
 
 
 def _train(run: Run, job: _Job, full: FullSet | None, *, last_test: bool = False) -> None:
-    """Train one student and write its accuracy.
+    """Train one student, keep its weights where they are asked for, and write its accuracy.
 
     Args:
         full: the whole training set, for students of it.
@@ -175,6 +197,10 @@ def _train(run: Run, job: _Job, full: FullSet | None, *, last_test: bool = False
     total = config.images_seen
     new_network = network_builder(config.network, len(run.teacher.card.classes), images.shape[1])
     shown = f"{stage_of('student', student, name)} {seed}"
+    learned = None if name == FULL else learned_from(run, name, student)
+    numbers: list[JsonValue] = [config.images, config.training_steps, config.peak_lr]
+    owner = training_identity(config.model_dump(mode="json"), numbers, learned, str(images.device.type))
+    checkpoint = StudentCheckpoint(run.folder.student_state(file), owner, config.checkpoint_every)
     with run.session.stage(stage) as work, progress(shown, total) as bar:
         if config.lr == "learned":
             source = "none was learned" if config.learned_lr is None else "learned with the images"
@@ -190,12 +216,25 @@ def _train(run: Run, job: _Job, full: FullSet | None, *, last_test: bool = False
             soft_labels=soft_labels,
             hard_labels=truth,
             storage=storage,
+            checkpoint=checkpoint,
         )
         work.images = total
     content = {"seed": seed, **result.content()}
-    if name != FULL:
-        content["learned_from"] = learned_from(run, name, student)
-    write(file, StudentResult.model_validate(content))
+    if learned is not None:
+        content["learned_from"] = learned
+    accuracy = StudentResult.model_validate(content)
+    if not last_test:
+        _keep(run, job, result.network, accuracy)
+    write(file, accuracy)
+    checkpoint.remove()
+
+
+def _keep(run: Run, job: _Job, network: nn.Module | None, accuracy: StudentResult) -> None:
+    """Write the weights of a student that are asked for; those of an earlier training go."""
+    if run.experiment.students[job.student].keep and network is not None:
+        keep_student(run, network, accuracy, learned=job.learned, student=job.student)
+    else:
+        run.folder.student_weights(job.learned, job.seed, job.student).unlink(missing_ok=True)
 
 
 def accuracies(run: Run, name: str, student: str = "") -> Accuracies:

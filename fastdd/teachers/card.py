@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,6 +25,25 @@ _Side = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True)
+class Schooling:
+    """How a network became what it is, of a network that was a student of a run.
+
+    Attributes:
+        recipe: name of the run's recipe.
+        set: the arm whose images it learned, ``random``, or ``full`` for the whole training set.
+        students: name of its kind in the recipe's ``students``; empty: that of the section ``student``.
+        seed: its number.
+        protocol: hash of the protocol under which it was trained.
+    """
+
+    recipe: str
+    set: str
+    students: str
+    seed: int
+    protocol: str
+
+
+@dataclass(frozen=True)
 class Card:
     """What a teacher expects and knows.
 
@@ -35,10 +54,11 @@ class Card:
         mean, std: constants that normalize images in [0, 1], one value a channel.
         accuracy: top-1 accuracy in [0, 1] on the images of ``accuracy_on``; None: not measured.
         size: (H, W) in pixels of the images it was trained or tested on; None: unknown.
-        data: fingerprint of the images it was trained on; None: unknown.
+        data: fingerprint of the images, and of stored labels, that it was trained on; None: unknown.
         training: the settings that squeeze trained it with; None: it was trained elsewhere.
         accuracy_on: validation: the accuracy is of the images that ``data.validation`` withheld; None: it is
             of the test split.
+        student: how it was trained, of a network that was a student; None: it was none.
     """
 
     network: str
@@ -51,10 +71,12 @@ class Card:
     data: str | None = None
     training: dict[str, JsonValue] | None = None
     accuracy_on: Literal["validation"] | None = None
+    student: Schooling | None = None
 
     def content(self) -> dict[str, object]:
-        """The fields as a file has them: ``accuracy_on`` only where it says something."""
-        return {name: value for name, value in vars(self).items() if name != "accuracy_on" or value}
+        """The fields as a file has them: ``accuracy_on`` and ``student`` only where they say something."""
+        later = ("accuracy_on", "student")
+        return {name: value for name, value in asdict(self).items() if name not in later or value}
 
 
 _CARD = TypeAdapter(Card)

@@ -56,6 +56,14 @@ def test_every_key_of_a_recipe_has_its_entry(recipe: str) -> None:
         assert set(parts) <= keys, row.path
 
 
+def test_every_key_is_explained() -> None:
+    from recipe_pages import recipe_page
+
+    rows = re.findall(r"^\| `(\w+)` \| .* \| .* \| *(.*) \|$", recipe_page(), re.MULTILINE)
+    assert len(rows) > 200
+    assert [key for key, meaning in rows if not meaning.strip()] == []
+
+
 def test_every_section_of_a_recipe_is_linked_where_it_is_a_key() -> None:
     from recipe_pages import recipe_page, sections
 

@@ -86,8 +86,9 @@ def arms(
     """
     metrics = metrics_of(name)
     found = {student: metrics.last(student) for student in students}
-    names = list(wanted) or [arm for arm in found[students[0]] if arm != "full"]
-    best = {student: max(names, key=lambda arm: _mean(list(found[student][arm]))) for student in students}
+    names = list(wanted) or list(found[students[0]])
+    sets = [arm for arm in names if arm != "full"]
+    best = {student: max(sets, key=lambda arm: _mean(found[student].get(arm, ()))) for student in students}
     rows = []
     for arm in names:
         cells = [told(list(found[student].get(arm, ()))) for student in students]

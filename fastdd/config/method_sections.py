@@ -18,6 +18,7 @@ class BatchSize(Config):
     """
 
     classes: Count | All = "all"
+    """classes of a batch; all: every class of the data set"""
     slots: Count | All = 1
     """images of each class; a slot is the number of an image within its class"""
 

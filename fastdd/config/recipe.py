@@ -67,6 +67,7 @@ class Recover(Config):
     on a GPU as many as its free memory holds, at most 1000; fewer where the memory is scarce, or processes
     would have none. It is decided once for a run folder"""
     precision: Precision = "fp32"
+    """arithmetic of the steps: fp32, tf32, bf16, or auto: bf16 where the hardware multiplies it, else fp32"""
     compile: bool | Literal["auto"] = "auto"
     """one compiled graph for all units of a shape; auto: on a CPU, for an arm with work enough to repay the
     compiler"""
@@ -110,7 +111,9 @@ class Recipe(Config):
     """A run: data, teachers, the arms that are compared, and the protocols of the students."""
 
     name: str
+    """name of the run, and of its folder below runs/; a recipe file that says none has the name of the file"""
     description: str = ""
+    """a sentence for people, which stands on the page"""
     dataset: str | None = None
     """name of the data set whose values the recipe takes, for example cifar100; null: it takes none"""
     ipc: Count = 10

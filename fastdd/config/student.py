@@ -90,12 +90,14 @@ class Student(Config):
 
     # optimizer
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """optimizer of the student's weights"""
     lr: Positive | Literal["by_network", "learned"] = 1e-3
     """peak learning rate; by_network: RDED's table of students; learned: the one that the method learned with
     the images (MTT), and 0.01 for sets without one, such as the control"""
     momentum: BelowOne = 0.9
     """momentum of SGD"""
     weight_decay: NotNegative = 0.01
+    """weight decay of the optimizer"""
     decay_norms: bool = True
     """true: all parameters decay; false: only tensors called weight, of two and more dimensions, do"""
     schedule: Literal["cosine", "cos2", "multistep", "constant"] = "cosine"
@@ -105,6 +107,7 @@ class Student(Config):
     milestones: tuple[Probability, ...] = ()
     """multistep: parts of the training after which the learning rate is multiplied by `milestone_factor`"""
     milestone_factor: Probability = 0.1
+    """factor of the learning rate at each milestone"""
     restart_momentum: bool = False
     """true: the optimizer forgets its momentum at each milestone, as released code that makes a new one"""
     warmup: BelowOne = 0.0
@@ -171,6 +174,7 @@ class Student(Config):
     siamese_always: Operations | None = None
     """operations that every batch has, beside the one of `siamese` (IDC); null: none"""
     mix: Literal["none", "mixup", "cutmix"] = "mixup"
+    """how two images of a batch are mixed. mixup: as a weighted mean; cutmix: a box of one lies in the other"""
     mix_alpha: Positive = 0.8
     """the ratio of a mixture is Beta(alpha, alpha)"""
     mix_probability: Probability = 1.0
@@ -189,6 +193,7 @@ class Student(Config):
     """accuracy that the protocol's authors report. last: after the last step; best: the best of the test
     passes, which is then told beside the last, although it looks at the test set"""
     precision: Precision = "fp32"
+    """arithmetic of training: fp32, tf32, bf16, or auto: bf16 where the hardware multiplies it, else fp32"""
     compile: bool = False
     """true: teacher, student and loss are one compiled step"""
 

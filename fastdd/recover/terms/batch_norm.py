@@ -37,6 +37,7 @@ class BatchNorm(Config):
     """SRe2L: sum over layers of ||var - running_var||_2 + ||mean - running_mean||_2 of BatchNorm inputs."""
 
     weight: NotNegative = 0.01
+    """factor of the sum; the papers' r_bn"""
     first: NotNegative = 10.0
     """factor on the loss of the first layer"""
     variance: NotNegative = 1.0

@@ -48,6 +48,7 @@ class Convolution(Config):
     """
 
     weight: NotNegative = 0.01
+    """factor of the sum"""
     first: NotNegative = 10.0
     """factor on the loss of the first layer, the convolution whose input is the images"""
     patch: Count = 4

@@ -19,6 +19,7 @@ class CrossEntropy(Config):
     """Cross-entropy of the teacher's logits with the class of each image, as a mean over the batch."""
 
     weight: NotNegative = 1.0
+    """factor of the cross-entropy"""
 
 
 class CrossEntropyTerm(Term[CrossEntropy, Tensor]):

@@ -27,7 +27,9 @@ class Gaussian(Config):
     """DEDA eq. 6: sum over layers of ||mean - class mean||^2 + gamma ||Cov - class Cov||_F^2."""
 
     weight: NotNegative = 1.0
+    """factor of the sum"""
     gamma: NotNegative = 50.0
+    """factor of the covariance differences in the sum; 0: means alone are matched"""
     layers: Layers = "blocks"
     """either a kind of layers: all but the last are aligned (l < L), as the embedding takes its place; or a
     list of module paths, with * for one part of a path and ** for any number, such as ["features.*"]: all are

@@ -31,6 +31,7 @@ class Spectrum(Config):
     """G-VBSM's diversity of a class: KL(stop[softmax(l / tau)] || softmax(l)), l the eigenvalues of X Xt."""
 
     weight: NotNegative = 1.0
+    """factor of the divergence"""
     tau: Positive = 4.0
     """temperature of the flattened spectrum, which is the target"""
 

@@ -111,7 +111,7 @@ class Recipe(Config):
     """A run: data, teachers, the arms that are compared, and the protocols of the students."""
 
     name: str
-    """name of the run, and of its folder below runs/; a recipe file that says none has the name of the file"""
+    """name of the run, and of its folder below runs/; a file that says none has the file's own name"""
     description: str = ""
     """a sentence for people, which stands on the page"""
     dataset: str | None = None

@@ -174,7 +174,7 @@ class Student(Config):
     siamese_always: Operations | None = None
     """operations that every batch has, beside the one of `siamese` (IDC); null: none"""
     mix: Literal["none", "mixup", "cutmix"] = "mixup"
-    """how two images of a batch are mixed. mixup: as a weighted mean; cutmix: a box of one lies in the other"""
+    """how two images of a batch are mixed. mixup: as a weighted mean; cutmix: a box of one lies in another"""
     mix_alpha: Positive = 0.8
     """the ratio of a mixture is Beta(alpha, alpha)"""
     mix_probability: Probability = 1.0

@@ -104,7 +104,8 @@ def run(
             report. label stores soft labels even where no students read them.
         part: the classes to do with ``until="bank"``, or the units with ``until="recover"``, when many jobs
             share a run folder; None: all.
-        download: download weights of teachers that torchvision or timm released and the cache lacks.
+        download: download what the cache lacks: weights of teachers that torchvision or timm released, and
+            data sets ``hf:ORG/NAME`` of the hub.
         data: training and test set instead of ``data.root``: map-style torch Datasets of (image, label),
             without random transforms (see ``fastdd.data.sources.torch_dataset``). A run that is continued is
             given the same again.
@@ -138,8 +139,12 @@ def run(
         if data is None:
             from .config.downloads import require_known_root
             from .recipes.resolve import data_root
+            from .runtime.hub import HubSet, is_hub
 
-            require_known_root(data_root(str(recipe), overrides))  # before torch is imported
+            root = data_root(str(recipe), overrides)
+            require_known_root(root)  # before torch is imported
+            if root is not None and is_hub(root) and not download:
+                HubSet.of(root).folder()
         found = resolve_all(str(recipe), overrides, add, arms)
         say_once(found.note)
         resolved, reduced = found.recipe, found.reduced
@@ -156,8 +161,9 @@ def run(
         resolved = with_datasets(resolved, data)
     resolved = with_given_networks(resolved, teacher, student)
     if download:
-        from .runs.released_teachers import download_teachers
+        from .runs.released_teachers import download_data, download_teachers
 
+        download_data(resolved)
         download_teachers(resolved)
     folder = Path(out or f"runs/{resolved.name}")
     return run_pipeline(
@@ -173,17 +179,19 @@ def load(
     channels: int | None = None,
     soft: bool = False,
     transform: Callable[[Tensor], object] | None = None,
+    download: bool = False,
 ) -> LoadedSet:
     """Read a distilled set as a torch Dataset, for a training loop of one's own.
 
     Args:
-        path: a run's folder, what ``fastdd export`` wrote, or images in folders by class, the released
-            layout's among them.
+        path: a run's folder, what ``fastdd export`` wrote, images in folders by class, the released layout's
+            among them, or ``hf:ORG/NAME`` (or ``hf:ORG/NAME@REVISION``), a set of the Hugging Face hub.
         arm: the arm of a run with several.
         size: side in pixels to which images are resized; None: they keep their size.
         channels: 3 for RGB, 1 for luminance; None: as the run's students see them, else 3.
         soft: whether items also have the teacher's logits of the image, float32 [classes].
         transform: makes of a uint8 image [C, H, W] what an item has; None: it stays as it is.
+        download: download a set of the hub that the cache lacks.
 
     Returns:
         A Dataset of (image, class), also with ``images``, ``labels``, ``classes``, ``logits``, ``normalize``
@@ -195,7 +203,9 @@ def load(
     """
     from .evaluate.loaded_set import load as load_set
 
-    return load_set(path, arm, size=size, channels=channels, soft=soft, transform=transform)
+    return load_set(
+        path, arm, size=size, channels=channels, soft=soft, transform=transform, download=download
+    )
 
 
 def register_method(name: str, declaration: Declaration | Patch) -> None:

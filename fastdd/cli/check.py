@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..runtime.console import counted
 from .console import say
-from .options import Commands
+from .options import Commands, download, download_argument
 
 TEXT = (
     "Look for test images in a set, in pixels and, with a teacher, in its embeddings; for repeated, plain "
@@ -32,6 +32,7 @@ def add(commands: Commands) -> None:
     check.add_argument(
         "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
     )
+    download_argument(check)
     check.set_defaults(run=_check)
 
 
@@ -45,6 +46,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from ..evaluate.validity import check_set
     from ..runtime.devices import device_of
 
+    download(arguments, arguments.set, arguments.real)
     require_folder(Path(arguments.set))
     of_run = run_of(Path(arguments.set))
     weights = arguments.teacher or (None if of_run is None else of_run[0].teacher())

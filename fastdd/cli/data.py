@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
 from .console import show_table
-from .options import Commands
+from .options import Commands, download, download_argument
 
 if TYPE_CHECKING:
     from ..data import DatasetSummary
     from ..data.sources.base import FingerprintOf
 
-ROOT = "a folder, an archive, shards, or NAME:REST for a registered source"
+ROOT = "a folder, an archive, shards, hf:ORG/NAME, or NAME:REST for a registered source"
 
 
 def add(commands: Commands) -> None:
@@ -26,6 +26,7 @@ def add(commands: Commands) -> None:
         "--quick", action="store_true", help="look at both ends of each file instead of decoding it"
     )
     _add_follow_links(check)
+    download_argument(check)
     check.set_defaults(run=_check)
     show = actions.add_parser("show", help="print a data set's classes, counts and fingerprint")
     show.add_argument("root", metavar="ROOT", help=ROOT)
@@ -33,6 +34,7 @@ def add(commands: Commands) -> None:
         "--contents", action="store_true", help="hash the contents of the files, not their names and sizes"
     )
     _add_follow_links(show)
+    download_argument(show)
     show.set_defaults(run=_show)
 
 
@@ -49,6 +51,7 @@ def _show(arguments: argparse.Namespace) -> None:
 
     from ..data import open_dataset, summary
 
+    download(arguments, arguments.root)
     wanted: FingerprintOf = "contents" if arguments.contents else "names"
     opened = [
         open_dataset(arguments.root, split, wanted, follow_links=arguments.follow_links)
@@ -75,7 +78,10 @@ def _cells(both: list[DatasetSummary]) -> dict[str, list[str]]:
 
 def _check(arguments: argparse.Namespace) -> int:
     from ..data import check
+    from ..runtime.hub import local_folder
 
+    download(arguments, arguments.root)
+    local_folder(arguments.root)  # what is not in the cache is no problem of the data
     problems = check(arguments.root, arguments.quick, follow_links=arguments.follow_links)
     for problem in problems:
         print(problem)

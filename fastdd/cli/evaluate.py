@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from ..errors import InputError, suggestion
 from ..runtime.console import counted
 from .console import refuse_diverged, say, show_table, spread
-from .options import Commands, held, request_of, set_arguments
+from .options import Commands, download, held, request_of, set_arguments
 from .stages import run_arguments, run_stage
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def add(commands: Commands) -> None:
     )
     run_arguments(evaluate)
     of_set = evaluate.add_argument_group(
-        "options with a set", "In place of RECIPE give a run's folder, or a folder of class folders."
+        "options with a set",
+        "In place of RECIPE give a run's folder, a folder of class folders, or hf:ORG/NAME.",
     )
     set_arguments(of_set)
     of_set.add_argument("--no-control", action="store_true", help="train no students of random real images")
@@ -66,10 +67,11 @@ def add(commands: Commands) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     from ..recipes.presets import dataset_names, recipe_names
+    from ..runtime.hub import is_hub
 
     name, recipes = arguments.recipe, [*recipe_names(), *dataset_names()]
     is_recipe = name.endswith((".yaml", ".yml")) or name in recipes
-    if not is_recipe and not Path(name).exists():
+    if not is_recipe and not is_hub(name) and not Path(name).exists():
         beside = Path(name).parent
         folders = [str(each) for each in beside.iterdir() if each.is_dir()] if beside.is_dir() else []
         near = suggestion(name, [*folders, *recipes])
@@ -82,6 +84,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         run_stage(arguments)
     else:
         _refuse(arguments, WITH_RECIPE, f"{name} is a distilled set, no recipe")
+        download(arguments, name, arguments.data)
         _evaluate_set(arguments)
 
 

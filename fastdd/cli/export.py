@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..runtime.console import counted
-from .options import Commands
+from .options import Commands, download, download_argument
 
 
 def add(commands: Commands) -> None:
@@ -37,24 +38,68 @@ def add(commands: Commands) -> None:
     export.add_argument(
         "--shard-mb", type=float, default=500, metavar="MB", help="size of the largest file (default: 500)"
     )
+    export.add_argument(
+        "--push",
+        metavar="ORG/NAME",
+        help="then send the folder to the Hugging Face hub, as a data set of this name",
+    )
+    export.add_argument(
+        "--dry-run", action="store_true", help="with --push: say what would be sent, and send nothing"
+    )
+    download_argument(export)
     export.set_defaults(run=_export)
 
 
 def _export(arguments: argparse.Namespace) -> None:
     from ..distilled import arms_of, channels_of, open_set
     from ..export import FORMS, export
+    from ..runtime.hub import is_hub, push
 
     form, path = arguments.to, Path(arguments.set)
     FORMS[form]  # an unknown form is refused before the images are read
+    download(arguments, arguments.set)
     arms = arms_of(path, arguments.arm)
+    _check_push(arguments, arms)
     for arm in arms:
         distilled = open_set(path, arm, size=arguments.size, channels=channels_of(path))
         out = arguments.out
         if (source := distilled.source) is None:
-            name = distilled.path.resolve().name
+            name = path.name if is_hub(path) else distilled.path.resolve().name
         else:
             name = f"{source.folder.path.resolve().name}-{source.arm}"
             out = Path(out) / source.arm if out and len(arms) > 1 else out
-        written = export(distilled, form, out or f"{name}-{form}", shard_mb=arguments.shard_mb)
+        written = export(
+            distilled, form, out or f"{name}-{form}", shard_mb=arguments.shard_mb, repository=arguments.push
+        )
         found = counted(len(distilled), "image")
         print(f"{written}: {found}, {form}; {written / 'README.md'} says how to load it")
+        if arguments.push and not arguments.dry_run:
+            print(f"sent: {push(written, arguments.push)}")
+        elif arguments.push:
+            _print_files(written, arguments.push)
+
+
+def _check_push(arguments: argparse.Namespace, arms: Sequence[str | None]) -> None:
+    """Refuse now what could not be sent when the folder is written."""
+    from ..errors import InputError
+    from ..runtime.hub import require_repository
+
+    if arguments.push is None:
+        if arguments.dry_run:
+            raise InputError("--dry-run says what --push would send; give --push ORG/NAME")
+        return
+    require_repository(arguments.push)
+    if len(arms) > 1:
+        raise InputError(
+            f"--push sends one set to {arguments.push}, but {arguments.set} has {len(arms)}; name one with "
+            "--arm"
+        )
+
+
+def _print_files(folder: Path, repository: str) -> None:
+    """What would be sent of an export, a line a file."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        print(f"would send {path.relative_to(folder)}: {path.stat().st_size:,} bytes")
+    total = sum(path.stat().st_size for path in files)
+    print(f"{counted(len(files), 'file')}, {total:,} bytes, to the data set {repository}; nothing was sent")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .console import refuse_diverged, say
-from .options import Commands, regimes_argument
+from .options import Commands, download, download_argument, regimes_argument
 from .stages import print_result
 
 HELP = "tell what finished sets are worth beside random real images, in every regime"
@@ -67,6 +67,7 @@ def add(commands: Commands) -> None:
     judge.add_argument(
         "--fresh", action="store_true", help="first delete an earlier judgement in that folder"
     )
+    download_argument(judge)
     judge.set_defaults(run=_judge, overrides=[])
 
 
@@ -78,6 +79,7 @@ def _judge(arguments: argparse.Namespace) -> None:
     from ..runtime.distributed import is_main
 
     own = [text for text in arguments.sets if "=" in text and not Path(text).exists()]
+    download(arguments, arguments.data, *own, *arguments.sets)
     request = JudgeRequest(
         [text for text in arguments.sets if text not in own],
         data=arguments.data,

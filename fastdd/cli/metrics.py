@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
 from .console import say, show_table
-from .options import Commands
+from .options import Commands, download, download_argument
 
 if TYPE_CHECKING:
     from ..distilled import DistilledSet
@@ -68,12 +68,14 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="also write all scores, class by class, to this file; of several arms to FILE-ARM",
     )
+    download_argument(metrics)
     metrics.set_defaults(run=_metrics)
 
 
 def _metrics(arguments: argparse.Namespace) -> None:
     from ..distilled import arms_of, require_folder
 
+    download(arguments, arguments.set, arguments.real)
     require_folder(Path(arguments.set))
     arms = arms_of(Path(arguments.set), arguments.arm)
     files = {arm: _file_of(arguments.json, arm, several=len(arms) > 1) for arm in arms}

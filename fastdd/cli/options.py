@@ -30,6 +30,23 @@ def regimes_argument(group: Options, default: str | None = None) -> None:
     )
 
 
+def download_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets a command download sets of the hub."""
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="download sets hf:ORG/NAME that the cache lacks (default: download nothing)",
+    )
+
+
+def download(arguments: argparse.Namespace, *names: str | None) -> None:
+    """Download the sets of the hub among the names, where ``--download`` asks for it."""
+    from ..runtime.hub import download_named
+
+    if arguments.download:
+        download_named(names)
+
+
 def overrides_of(arguments: argparse.Namespace) -> list[str]:
     """The overrides of a command that takes a recipe, with what ``--regimes`` says."""
     regimes = [] if arguments.regimes is None else [f"regimes={arguments.regimes}"]
@@ -92,11 +109,18 @@ def held(request: EvaluationRequest, command: str) -> Iterator[None]:
         InputError: another process is at work there, or it cannot be written.
     """
     from ..distilled.runs import run_of
+    from ..errors import InputError
     from ..runtime.files import require_writable
+    from ..runtime.hub import is_hub
     from ..runtime.lock import at_work
 
     run = run_of(request.path)
     folder = run[0].path if run else request.path
+    if request.json is None and is_hub(request.path):
+        raise InputError(
+            f"{request.path} lies in the cache of the hub, into which nothing is written; name the file of "
+            "results with --json"
+        )
     if request.json is not None:
         require_writable(request.json, "name another file with --json")
         yield

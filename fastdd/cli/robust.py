@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
 from .console import refuse_diverged, say, show_table, spread
-from .options import Commands, held, request_of, set_arguments
+from .options import Commands, download, download_argument, held, request_of, set_arguments
 
 if TYPE_CHECKING:
     from ..evaluate.dd_ranking import DDRanking, NetworkScores
@@ -43,6 +43,7 @@ def add(commands: Commands) -> None:
         help="override a value of the protocol, for example steps=500",
     )
     set_arguments(robust)
+    download_argument(robust)
     robust.add_argument(
         "--weight",
         type=float,
@@ -64,6 +65,7 @@ def _robust(arguments: argparse.Namespace) -> None:
     from ..evaluate.dd_ranking import open_dd_ranking
     from ..runtime.devices import device_of
 
+    download(arguments, arguments.set, arguments.data)
     request = request_of(arguments, arguments.set)
     with held(request, "robust"):
         ranking = open_dd_ranking(request, device_of(arguments.device), arguments.weight)

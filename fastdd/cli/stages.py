@@ -69,7 +69,7 @@ def run_arguments(parser: argparse.ArgumentParser) -> None:
         "--download",
         action="store_true",
         help="download the weights that torchvision or timm released, where the recipe's teachers name some "
-        "that the cache lacks (default: download nothing)",
+        "that the cache lacks, and data sets hf:ORG/NAME (default: download nothing)",
     )
 
 

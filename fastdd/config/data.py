@@ -33,7 +33,8 @@ class Data(Config):
 
     root: Text = "digits"
     """image folder (`train/CLASS/*.jpg`), .tar, .tar.gz, .tar.xz or .zip of one, WebDataset shards, CIFAR or
-    Tiny-ImageNet as distributed, or the built-in `digits`; else `package.module:function` or `NAME:REST`"""
+    Tiny-ImageNet as distributed, Parquet files, or the built-in `digits`; `hf:ORG/NAME[@REVISION]` of the
+    hub, from its cache or with --download; else `package.module:function` or `NAME:REST`"""
     follow_links: bool = False
     """follow links in a data folder that lead out of it, as in a hub's cache; only for data you trust"""
     size: Side | None = None

@@ -42,6 +42,8 @@ def open_dataset(
             - a folder of WebDataset shards, or a pattern such as "shards/{split}-{0000..0099}.tar" (see
               sources/webdataset.py);
             - the files of CIFAR-10 or CIFAR-100 as distributed (see sources/cifar.py);
+            - a folder of Parquet files (see sources/parquet.py);
+            - hf:ORG/NAME, a data set of the hub that is in the cache (see sources/hub.py);
             - package.module:function, a function of the user's that is called with "train" or "test" and
               returns a torch Dataset (see sources/torch_dataset.py);
             - NAME:REST for a source of the name NAME (see fastdd.register_source).

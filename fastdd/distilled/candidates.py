@@ -5,6 +5,7 @@ run's own classes.
                                  writes (layouts.py); also a snapshot in a hub's cache
     .tar, .tar.gz, .zip, ...     an archive with [FOLDER/]CLASS/IMAGE
     .parquet                     columns ``image`` and ``label``, the class names in the schema
+    hf:ORG/NAME[@REVISION]       a data set of the hub, in the cache of huggingface_hub
 
 Their classes are those of the data set by name, or by number where all their names are numbers. Nothing is
 decoded before an image is asked for; every file is looked at once, so that an unreadable one is found before
@@ -23,13 +24,14 @@ from ..data.sources.archive_members import mapped, opened, unsafe
 from ..data.sources.base import Problem
 from ..data.sources.encoded import EncodedImages
 from ..data.sources.folder import following_links
+from ..data.sources.parquet import ParquetFiles
 from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Listing, arrange, is_ignored, some
 from ..data.unreadable import faults
 from ..errors import InputError, suggestion
 from ..run_folder import RunFolder
 from ..runtime.console import counted
+from ..runtime.hub import local_folder
 from ..runtime.memory import memory_budget, require_memory
-from .exported import ParquetFiles
 from .layouts import list_image_files
 from .runs import read_source, run_of
 
@@ -63,7 +65,7 @@ def open_candidates(path: str, classes: Sequence[str], data: Data, *, key: str) 
     """
     try:
         with following_links(data.follow_links):
-            found = _files(Path(path))
+            found = _files(local_folder(path))
         return _as_split(found, path, classes, data)
     except InputError as error:
         raise InputError(f"{key}: {error}") from error

@@ -11,17 +11,16 @@ files, and labels.safetensors beside the folder train/ of an ImageFolder.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
-from typing_extensions import TypedDict
 
 from ..data.sources.archive_members import opened
-from ..data.sources.tree import Entry, ImageFiles, Listing, class_name_fault, complete
+from ..data.sources.parquet import ParquetFiles, files_by_split, require_whole
+from ..data.sources.tree import Entry, ImageFiles
 from ..data.sources.webdataset import Shards
 from ..data.sources.webdataset_paths import is_sharded
 from ..errors import InputError
@@ -38,7 +37,10 @@ def exported_files(folder: Path) -> ImageFiles | None:
     Raises:
         InputError: a file is damaged or holds something else, or pyarrow is not installed.
     """
-    if files := sorted(folder.glob("*.parquet")) or sorted(folder.glob("data/train-*.parquet")):
+    by_split = files_by_split(folder)
+    if "train" in by_split:
+        return ParquetFiles(require_whole(str(folder), "train", by_split["train"]))
+    if files := sorted(folder.glob("*.parquet")):
         return ParquetFiles(files)
     return Shards(folder, "train") if is_sharded(folder) else None
 
@@ -101,109 +103,3 @@ def _logits_in_shards(shards: Shards) -> dict[tuple[int, str], np.ndarray]:
                     raise InputError(f"{path}: {member.name} holds no finite logits; {AGAIN}")
                 found[part, member.name.removeprefix("./").removesuffix(LOGITS)] = row
     return found
-
-
-class ParquetFiles:
-    """The images of Parquet files: a column ``image`` of structs with ``bytes``, a column ``label`` of
-    integers, and the class names in what Hugging Face's libraries note in the schema.
-
-    Args:
-        paths: the files.
-
-    Attributes:
-        layout, listing: as those of ImageFiles.
-        logits: soft labels of each image, by the number of its entry's part; None where it has none.
-
-    Raises:
-        InputError: a file is damaged or holds something else, or pyarrow is not installed.
-    """
-
-    layout = "Parquet files"
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.listing = Listing("train")
-        self._images: list[bytes] = []
-        self.logits: list[np.ndarray | None] = []
-        names: list[str] = []
-        for path in paths:
-            names = _class_names(path)
-            if faults := [fault for name in names if (fault := class_name_fault(name))]:
-                raise _useless(path, f"a class {faults[0]}")
-            for row, (image, label, logits) in enumerate(_rows(path)):
-                if not 0 <= label < len(names):
-                    raise _useless(path, f"row {row} has label {label}, but there are {len(names)} classes")
-                name = f"{names[label]}/{path.stem}/{row:08d}.png"
-                self.listing.files.append(Entry(name, "file", len(image), part=len(self._images)))
-                self._images.append(image)
-                self.logits.append(logits)
-        complete(self.listing, names, None)
-
-    def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
-        """The encoded bytes of one image, or a part (see tree.ImageFiles)."""
-        return bytearray(self._images[entry.part][first : None if size is None else first + size])
-
-
-def _rows(path: Path) -> Iterator[tuple[bytes, int, np.ndarray | None]]:
-    """(encoded image, label, logits) of each row of a file."""
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_schema, read_table
-    except ImportError as error:
-        raise InputError(
-            f"{path} is a Parquet file, which pyarrow reads, and that is not installed; pip install "
-            "'fastdd[export]'"
-        ) from error
-    try:
-        names = ["image", "label", *(["logits"] if "logits" in read_schema(path).names else [])]
-        table = read_table(path, columns=names)
-        images, labels, *logits = (table[name].to_pylist() for name in names)
-    except (ArrowException, OSError, KeyError, ValueError) as error:
-        raise _useless(path, str(error).partition("\n")[0]) from error
-    values = logits[0] if logits else [None] * len(images)
-    for row, (image, label, given) in enumerate(zip(images, labels, values, strict=True)):
-        content = image.get("bytes") if isinstance(image, dict) else None
-        if not isinstance(content, bytes) or not isinstance(label, int):
-            raise _useless(path, f"row {row} has no encoded image and number of a class")
-        try:
-            array = None if given is None else np.array(given, np.float32)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise _useless(path, f"row {row} has logits that are no numbers") from error
-        if array is not None and not np.isfinite(array).all():
-            raise _useless(path, f"row {row} has logits that are not finite")
-        yield content, label, array
-
-
-class _Label(TypedDict):
-    names: list[str]
-
-
-class _Columns(TypedDict):
-    label: _Label
-
-
-class _Info(TypedDict):
-    features: _Columns
-
-
-class _Note(TypedDict):
-    """What Hugging Face's libraries note in the schema of a Parquet file."""
-
-    info: _Info
-
-
-def _class_names(path: Path) -> list[str]:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import read_schema
-
-    try:
-        metadata = read_schema(path).metadata or {}
-        note = TypeAdapter(_Note).validate_json(metadata.get(b"huggingface", b""))
-    except (ArrowException, OSError) as error:
-        raise _useless(path, str(error).partition("\n")[0]) from error
-    except ValidationError as error:
-        raise _useless(path, "its schema does not name the classes") from error
-    return note["info"]["features"]["label"]["names"]
-
-
-def _useless(path: Path, reason: str) -> InputError:
-    return InputError(f"{path} is no Parquet file of a distilled set ({reason}); {AGAIN}")

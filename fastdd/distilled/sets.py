@@ -22,6 +22,7 @@ from ..data.sources.tree import some
 from ..data.verify import BadImage
 from ..errors import InputError, refusals_explained, suggestion
 from ..runtime.console import counted
+from ..runtime.hub import local_folder
 from ..runtime.memory import processors, require_memory
 from ..runtime.progress import progress
 from .formation import unpack
@@ -128,15 +129,16 @@ def require_folder(path: Path) -> None:
     """Refuse a path that cannot hold a distilled set.
 
     Raises:
-        InputError: there is nothing, or no folder.
+        InputError: there is nothing, or no folder; or it is a set of the hub that is not in the cache.
     """
+    path = local_folder(path)
     if not path.is_dir():
         what = "is no folder" if path.exists() else "does not exist"
         beside = path.parent.iterdir() if path.parent.is_dir() else ()
         near = suggestion(str(path), [str(each) for each in beside])
         raise InputError(
             f"no distilled set at {str(path)!r}, which {what}{near}; expected a run's folder, a folder of "
-            "class folders, or what `fastdd export` wrote"
+            "class folders, what `fastdd export` wrote, or hf:ORG/NAME"
         )
 
 
@@ -147,7 +149,8 @@ def open_set(
     """Read a distilled set, of a run or in any layout of layouts.py.
 
     Args:
-        path: a run's folder, a folder of class folders, or what ``fastdd export`` wrote.
+        path: a run's folder, a folder of class folders, what ``fastdd export`` wrote, or ``hf:ORG/NAME``, a
+            set of the hub that is in the cache of huggingface_hub.
         arm: the arm to read, of a run with several; None: its only one, the control aside.
         size: images are resized to cover a square of this side in pixels, and the center is cut out; None:
             they keep their size.
@@ -157,7 +160,7 @@ def open_set(
         InputError: there is no such folder or arm, an image cannot be read, images differ in size where
             ``size`` is None, or the images do not fit into the memory.
     """
-    folder = Path(path)
+    folder = local_folder(path)
     require_folder(folder)
     if channels not in (1, 3):
         raise InputError(f"channels {channels!r} is not possible; expected 1 (grey) or 3 (RGB)")

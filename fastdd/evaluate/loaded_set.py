@@ -19,6 +19,7 @@ from ..config import Labels
 from ..distilled import DistilledSet, RunSource, open_set
 from ..errors import InputError, refusals_explained, suggestion
 from ..labels import StoredLabels, images_fingerprint, load_labels, render_views
+from ..runtime.hub import download_named
 from ..teachers.weights import read_weights
 
 
@@ -137,6 +138,7 @@ def load(
     channels: int | None = None,
     soft: bool = False,
     transform: Callable[[Tensor], Any] | None = None,
+    download: bool = False,
 ) -> LoadedSet:
     """Read a distilled set; see ``fastdd.load``."""
     for name, given, types, expected in (
@@ -148,6 +150,8 @@ def load(
     for name, side in (("size", size), ("channels", channels)):
         if side is not None:
             _require_integer(name, side, 1)
+    if download:
+        download_named([path])
     distilled = open_set(path, arm, size=size, channels=_channels(path, channels))
     return LoadedSet(distilled, soft=soft, transform=transform)
 

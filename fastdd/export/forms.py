@@ -54,7 +54,14 @@ def register_export(name: str, form: Form) -> None:
 
 
 @refusals_explained()
-def export(distilled: DistilledSet, form: str, out: str | Path, shard_mb: float = SHARD_MB) -> Path:
+def export(
+    distilled: DistilledSet,
+    form: str,
+    out: str | Path,
+    shard_mb: float = SHARD_MB,
+    *,
+    repository: str | None = None,
+) -> Path:
     """Write a set in another form, with a dataset card.
 
     Soft labels go along where there is one row of logits for each image, in the run or in the export that the
@@ -66,6 +73,7 @@ def export(distilled: DistilledSet, form: str, out: str | Path, shard_mb: float 
         form: a name in ``FORMS``.
         out: a folder that is absent or empty.
         shard_mb: largest size of a shard or a Parquet file, in MB.
+        repository: ORG/NAME on the hub under which the card's code loads the set; None: it loads the folder.
 
     Returns:
         The folder.
@@ -81,7 +89,7 @@ def export(distilled: DistilledSet, form: str, out: str | Path, shard_mb: float 
     out, content = Path(out), gather(distilled)
     shard_bytes = int(shard_mb * 1e6)
     last = f"{len(content.shards(shard_bytes)) - 1:06d}"
-    loading = chosen.loading.replace("PATH", out.name).replace("LAST", last)
+    loading = chosen.loading.replace("PATH", repository or out.name).replace("LAST", last)
     if content.left_behind is not None:
         print(f"{out}: {content.left_behind}", file=sys.stderr)
     with new_folder(out, distilled.images.numel()) as folder:

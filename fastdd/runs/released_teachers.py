@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..config import Recipe, Teacher
 from ..errors import InputError
 from ..runtime.distributed import barrier, is_main
+from ..runtime.hub import download_named
 from ..teachers.released import Released, released
 
 
@@ -30,6 +31,18 @@ def download_teachers(recipe: Recipe) -> None:
     if is_main():
         for _, _, found in _named(recipe):
             found.download()
+    barrier()
+
+
+def download_data(recipe: Recipe) -> None:
+    """Download into the cache the data sets of the hub that a recipe names: its real images, and what arms
+    start from; the main process of torchrun does it.
+
+    Raises:
+        InputError: one cannot be downloaded.
+    """
+    if is_main():
+        download_named([recipe.data.root, *(arm.candidates for arm in recipe.arms.values())])
     barrier()
 
 

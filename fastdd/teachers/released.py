@@ -11,12 +11,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from urllib.error import HTTPError
-from urllib.request import urlopen
 
 import torch
 from torchvision import models
@@ -25,6 +22,7 @@ from ..errors import InputError, suggestion
 from ..models.doors import timm_builder
 from ..models.torchvision_models import TORCHVISION
 from ..runtime.console import counted
+from ..runtime.hub import require_reachable
 
 IMAGENET = 1000
 """classes of ImageNet-1K"""
@@ -271,13 +269,10 @@ def _hub_cached(repository: str, files: Sequence[str]) -> Path | None:
 
 
 def _hub_fetch(repository: str, files: Sequence[str]) -> None:
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    if not constants.HF_HUB_OFFLINE:
-        # Its client tries again for half a minute where there is no network; this fails at once.
-        with suppress(HTTPError), urlopen(constants.ENDPOINT, timeout=10):
-            pass
+    require_reachable()
     for file in files:
         try:
             hf_hub_download(repository, file)

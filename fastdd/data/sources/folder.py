@@ -1,7 +1,8 @@
 """An image folder on disk: listed with one scan a class folder, read one file at a time.
 
 Links may point anywhere inside the root and not out of it, since a dataset from elsewhere must not make
-fastdd read other files of the machine; ``data.follow_links`` allows links that lead anywhere. Cost: one
+fastdd read other files of the machine; in huggingface_hub's cache they point to ``blobs/`` of the same data
+set, ``datasets--ORG--NAME``. ``data.follow_links`` allows links that lead anywhere. Cost: one
 `stat` a file; 1.3 million files take seconds from a warm cache.
 """
 
@@ -32,8 +33,14 @@ def following_links(allowed: bool) -> Iterator[None]:
 
 
 def link_boundary(root: str | Path) -> str:
-    """The folder out of which no link may lead: the data's, or where links are followed that of all files."""
-    return os.path.abspath(os.sep) if _follow_links.get() else os.path.realpath(root)
+    """The folder out of which no link may lead: the data's, of a data set in the cache of a hub the one that
+    holds its files too, or where links are followed that of all files."""
+    if _follow_links.get():
+        return os.path.abspath(os.sep)
+    real = Path(os.path.realpath(root))
+    repositories = (each.parent for each in (real, *real.parents) if each.name == "snapshots")
+    cached = next((each for each in repositories if each.name.startswith("datasets--")), real)
+    return str(cached)
 
 
 class FolderLayout(Layout):

@@ -1,8 +1,8 @@
 """Where the time of a recover step would go on a GPU, counted on this machine, which needs none.
 
-    python benchmarks/cost.py [--cases sre2l-resnet18-224,...] [--gpu H200] [--rows 25] [--json FILE]
+    python benchmarks/cost.py [--cases sre2l-resnet18-224,...] [--gpu h200] [--rows 25] [--json FILE]
 
-One step of the whole loop runs on tensors without values (fake_gpu.py), with the bundled recipe's units of
+One step of the whole loop runs on tensors without values (fastdd/cost), with the bundled recipe's units of
 the case. The table says how many kernels it launches, how many bytes they move and what that costs: of each
 kernel the largest of bytes / bandwidth, operations / peak and the least time of a kernel. "host" is the time
 that a host takes to launch them one after another; where it is the longer one, the GPU waits for it.
@@ -31,12 +31,14 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-from fake_gpu import Counts, Launch, fake_gpu
 from settings import Silent
 from torch import Tensor, nn
 
 from fastdd.bank import Bank
 from fastdd.config import Method, Recover, Terms
+from fastdd.cost.counting import Counts, Launch
+from fastdd.cost.devices import GPU, GPUS, LAUNCH
+from fastdd.cost.fake_device import fake_gpu
 from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, tapped
@@ -48,33 +50,6 @@ from fastdd.recover.terms.base import Values
 from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.dire import DiRe
 from fastdd.teachers import Card, Teacher
-
-
-class GPU(NamedTuple):
-    """What a GPU does in a second, as measured by kernels like these, not as advertised.
-
-    Attributes:
-        bandwidth: bytes read and written.
-        peaks: type of the operands -> multiplications and additions of a convolution or product.
-        kernel: seconds of the shortest kernel.
-        launch: seconds that a host takes to launch a kernel from Python.
-    """
-
-    bandwidth: float
-    peaks: dict[str, float]
-    kernel: float
-    launch: float
-
-
-GPUS = {
-    "H200": GPU(
-        bandwidth=4.0e12,
-        peaks={"bfloat16": 650e12, "float32": 50e12, "_pair_dot_kernel": 110e12},
-        kernel=2.2e-6,
-        launch=7e-6,
-    )
-}
-"""name -> figures; the kernel of pairs takes six bfloat16 products for one of float32"""
 
 
 @dataclass(frozen=True)
@@ -215,12 +190,6 @@ def traced(case: Case) -> Step:
         return Step(len(images), gradient, update, waits=after - before)
 
 
-def seconds(launch: Launch, gpu: GPU) -> float:
-    """The time of a kernel: what bounds it most."""
-    peak = gpu.peaks.get(launch.name) or gpu.peaks.get(launch.dtype, gpu.peaks["float32"])
-    return max(launch.bytes / gpu.bandwidth, launch.flops / peak, gpu.kernel)
-
-
 class Total(NamedTuple):
     """Sums over launches."""
 
@@ -237,8 +206,8 @@ class Total(NamedTuple):
             len(launches),
             sum(launch.bytes for launch in launches) / 1e9,
             sum(launch.flops for launch in launches) / 1e12,
-            1e3 * sum(seconds(launch, gpu) for launch in launches),
-            1e3 * len(launches) * gpu.launch,
+            1e3 * sum(gpu.seconds_of(launch) for launch in launches),
+            1e3 * len(launches) * LAUNCH,
         )
 
     def line(self) -> str:
@@ -261,7 +230,7 @@ def minutes(case: Case, sums: Mapping[str, Total], gpu: GPU) -> float:
     """How long all units of the recipe take, where the GPU and the host overlap perfectly."""
     (method,) = resolve(case.recipe).recipe.arms.values()
     launches = sum(total.launches for total in sums.values())
-    step = max(sum(total.milliseconds for total in sums.values()), 1e3 * launches * gpu.launch)
+    step = max(sum(total.milliseconds for total in sums.values()), 1e3 * launches * LAUNCH)
     return step * method.steps * case.classes * case.ipc / case.images / 60e3
 
 
@@ -270,11 +239,11 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cases", default=",".join(CASES))
-    parser.add_argument("--gpu", default="H200", choices=sorted(GPUS))
+    parser.add_argument("--gpu", default="h200", choices=sorted(GPUS))
     parser.add_argument("--rows", type=int, default=25, help="rows of each table; 0: the sums alone")
     parser.add_argument("--json", type=Path, help="also write the sums here")
     options = parser.parse_args(arguments)
-    gpu, found = GPUS[options.gpu], {}
+    gpu, found = GPU.of(options.gpu), {}
     for name in options.cases.split(","):
         step = traced(CASES[name])
         sums = {"gradient": Total.of(step.gradient, gpu), "update": Total.of(step.update, gpu)}

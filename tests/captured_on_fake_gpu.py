@@ -21,14 +21,13 @@ from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
+from fastdd.cost.counting import Counts
+from fastdd.cost.fake_device import fake_gpu
 from fastdd.distilled import formation
 from fastdd.models.build import build
 from fastdd.recover.capture import Work
 from fastdd.recover.terms.base import Values
 from fastdd.teachers import Teacher
-
-sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-from fake_gpu import Counts, fake_gpu
 
 
 class Shapes:

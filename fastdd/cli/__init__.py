@@ -19,6 +19,7 @@ from . import (
     completion,
     data,
     doctor,
+    estimate,
     evaluate,
     export,
     judge,
@@ -41,6 +42,7 @@ from . import (
 
 COMMANDS = (
     stages,
+    estimate,
     score,
     sweep,
     status,

@@ -1,0 +1,134 @@
+"""``fastdd estimate RECIPE``: what a run costs, before it is started."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from .console import say, show_table
+from .options import Commands, overrides_of
+from .stages import recipe_arguments
+
+if TYPE_CHECKING:
+    from ..cost.estimate import Estimate, StageEstimate
+
+TEXT = (
+    "Tell how long each stage of a run takes, how much memory, and how many bytes it stores. The code of "
+    "each stage runs on tensors without values, and what it asks for is priced: on a GPU by its data sheet, "
+    "on this machine's processor by what is measured in a few seconds. Neither data, weights nor a GPU need "
+    "be there. Metrics, the report and the choice of initial images are not counted."
+)
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    command = commands.add_parser(
+        "estimate", help="tell what a run takes in time, memory and storage, before it", description=TEXT
+    )
+    recipe_arguments(command)
+    command.add_argument(
+        "--gpu",
+        metavar="NAME",
+        default="cpu",
+        help="the device: h200, h100, b200, a100, a100-40gb, l40s, a10, rtx4090, or cpu, which is this "
+        "machine (default: cpu)",
+    )
+    command.add_argument(
+        "--count", metavar="N", type=_count, default=1, help="how many of them share the run (default: 1)"
+    )
+    command.add_argument(
+        "--cores",
+        metavar="N",
+        type=_count,
+        default=16,
+        help="processor cores beside each GPU that decode images (default: 16)",
+    )
+    for name, what in (("classes", "classes"), ("images", "training images"), ("test-images", "test images")):
+        command.add_argument(
+            f"--{name}",
+            metavar="N",
+            type=_count,
+            help=f"number of {what} (default: those of data.root, or the published ones of the data set)",
+        )
+    command.add_argument("--json", action="store_true", help="print it as JSON")
+    command.set_defaults(run=_estimate)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number, for example 8")
+    return int(text)
+
+
+def _estimate(arguments: argparse.Namespace) -> None:
+    from ..cost.estimate import estimate
+    from ..recipes.resolve import resolve
+
+    resolved = resolve(arguments.recipe, overrides_of(arguments), arguments.add, arguments.arms)
+    given = {"classes": arguments.classes, "train": arguments.images, "test": arguments.test_images}
+    found = estimate(
+        resolved.recipe,
+        arguments.gpu.lower(),
+        count=arguments.count,
+        cores=arguments.cores,
+        sizes={name: value for name, value in given.items() if value is not None},
+    )
+    if arguments.json:
+        print(json.dumps(content(found), indent=2))
+    else:
+        show(found)
+
+
+def content(found: Estimate) -> dict[str, object]:
+    """An estimate as JSON: each stage's figures, and which are computed and which measured."""
+    stages = [asdict(stage) | {"bound": stage.bound, "how": "computed"} for stage in found.stages]
+    return asdict(found) | {"seconds": found.seconds, "stages": stages}
+
+
+def show(found: Estimate) -> None:
+    """Print an estimate."""
+    from rich.table import Table
+
+    device = "this machine" if found.device == "cpu" else f"{found.count} x {found.device}"
+    rows = Table("stage", "time", "memory", "bound by", "of it", box=None, header_style="bold")
+    for stage in found.stages:
+        rows.add_row(stage.stage, *_cells(stage))
+    rows.add_row("in all", duration(found.seconds), "", "", "")
+    say(f"{found.recipe} on {device}")
+    show_table(rows)
+    stored = ", ".join(f"{what} {bytes_text(size)}" for what, size in found.storage.items())
+    say(f"stored: {stored}")
+    say(f"computed: {found.computed}")
+    say(f"measured: {found.measured}")
+    for note in found.notes:
+        say(note)
+
+
+def _cells(stage: StageEstimate) -> tuple[str, str, str, str]:
+    if stage.why and not stage.parts:
+        return "?", "", "", "not counted"
+    parts = ", ".join(f"{part.name} {duration(part.seconds)}" for part in stage.parts)
+    return (
+        duration(stage.seconds),
+        bytes_text(stage.memory),
+        stage.bound,
+        parts if len(stage.parts) > 1 else "",
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them: ``3.2 h``."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def bytes_text(size: float) -> str:
+    """Bytes in the unit that suits them: ``1.2 GB``."""
+    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if size >= factor:
+            return f"{size / factor:.3g} {unit}"
+    return f"{size / 1e3:.3g} kB"

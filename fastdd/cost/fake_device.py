@@ -1,0 +1,146 @@
+"""A device that has shapes and no values, on which the real code runs and what it asks for is counted.
+
+    with fake_device("cuda") as counts:
+        loss = step(torch.empty(1000, 3, 224, 224, device="cuda", requires_grad=True))
+        loss.backward()
+    print(len(counts.launches), counts.waits, counts.peak)
+
+It needs no GPU. The branches for CUDA are taken there, a CPU tensor among CUDA ones is an error, and Triton's
+launchers run up to the launch. Where the host reads a number from the device, it waits, and gets 1.
+
+PyTorch's own backward pass asks the driver for the streams of CUDA tensors. So on ``cuda`` ``backward`` and
+``torch.autograd.grad`` walk through the graph here (gradients.py); gradients of gradients are beyond that.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Literal
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.autograd.function import FunctionCtx
+from torch.optim.optimizer import _foreach_supported_types
+
+from .counting import Counting, Counts
+from .gradients import gradients
+
+Kind = Literal["cuda", "cpu"]
+"""the kinds of devices that there are fakes of"""
+
+
+class _FakeCUDA(FakeTensorMode):
+    # Whether there is a GPU is asked again inside, where torch is told that there is one.
+    avoid_device_init = True
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _FakeCUDA:
+        return self  # the copy of a network belongs to the same GPU
+
+
+@contextmanager
+def fake_device(kind: Kind) -> Iterator[Counts]:
+    """A context in which tensors of a kind of device can be made and computed with, and launches are counted.
+
+    Raises:
+        RuntimeError: the device is ``cuda`` and Triton's interpreter is on, which replaces the kernels for
+            the whole process.
+    """
+    if kind == "cuda" and os.environ.get("TRITON_INTERPRET") == "1":
+        raise RuntimeError("launches cannot be counted in Triton's interpreter; unset TRITON_INTERPRET")
+    counting = Counting(kind)
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")  # of anomaly detection, and of copies of weights without values
+        stack.enter_context(_FakeCUDA())
+        told: dict[tuple[object, str], object] = {
+            (nn.Module, "_apply"): _converted,
+            (torch.Tensor, "__deepcopy__"): _copied,
+        }
+        if kind == "cuda":
+            told |= _told_of_a_gpu(counting)
+        for (owner, name), value in told.items():
+            stack.enter_context(mock.patch.object(owner, name, value))
+        # Torch's optimizers take the path of many tensors at once for types that they know.
+        _foreach_supported_types.append(FakeTensor)
+        stack.callback(_foreach_supported_types.remove, FakeTensor)
+        if kind == "cuda":
+            # Under anomaly detection every node of a gradient remembers the call that made it.
+            stack.enter_context(torch.autograd.set_detect_anomaly(True, check_nan=False))
+        stack.enter_context(counting)
+        yield counting.counts
+
+
+@contextmanager
+def fake_gpu() -> Iterator[Counts]:
+    """``fake_device("cuda")``."""
+    with fake_device("cuda") as counts:
+        yield counts
+
+
+def _converted(module: nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+    """``nn.Module._apply`` of weights without values, which torch's own would swap and cannot."""
+    for part in module.modules() if recurse else (module,):
+        for name, weight in list(part._parameters.items()):
+            if weight is not None:
+                with torch.no_grad():
+                    changed = change(weight)
+                part._parameters[name] = nn.Parameter(changed.detach(), requires_grad=weight.requires_grad)
+        for name, buffer in list(part._buffers.items()):
+            if buffer is not None:
+                part._buffers[name] = change(buffer)
+    return module
+
+
+def _copied(tensor: Tensor, memo: dict[int, object]) -> Tensor:
+    """``Tensor.__deepcopy__`` of a tensor without values."""
+    copied = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+    memo[id(tensor)] = copied
+    return copied
+
+
+def _told_of_a_gpu(counting: Counting) -> dict[tuple[object, str], object]:
+    """What torch and Triton are told: (owner, name) -> what takes the place of that attribute."""
+
+    def backward(tensor: Tensor, gradient: Tensor | None = None, **_: object) -> None:
+        for leaf, found in gradients(counting, [tensor], [gradient]).items():
+            leaf.grad = found if leaf.grad is None else leaf.grad + found
+
+    def grad(
+        outputs: Tensor | Sequence[Tensor],
+        inputs: Tensor | Sequence[Tensor],
+        grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
+        *,
+        create_graph: bool = False,
+        **_: object,
+    ) -> tuple[Tensor | None, ...]:
+        if create_graph:
+            raise NotImplementedError("gradients of gradients are not counted on a GPU that is not there")
+        outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        upstream = [grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs
+        found = gradients(counting, outputs, upstream or [None] * len(outputs))
+        return tuple(found.get(leaf) for leaf in ([inputs] if isinstance(inputs, Tensor) else inputs))
+
+    def set_materialize_grads(context: FunctionCtx, value: bool) -> None:
+        context.materialize_grads = value  # which cannot be read again
+        context.fills_in_zeros = value  # type: ignore[attr-defined]
+
+    told: dict[tuple[object, str], object] = {
+        (torch.cuda, "is_available"): lambda: True,
+        (torch.cuda, "is_bf16_supported"): lambda *_, **__: True,
+        (torch.cuda, "get_device_capability"): lambda *_: (9, 0),
+        (torch.cuda, "device_of"): lambda _: nullcontext(),
+        (torch.Tensor, "backward"): backward,
+        (torch.autograd, "grad"): grad,
+        (FunctionCtx, "set_materialize_grads"): set_materialize_grads,
+    }
+    try:
+        from triton.runtime.jit import JITFunction
+    except ImportError:  # then there is nothing that launches one
+        return told
+    told[JITFunction, "run"] = lambda kernel, *args, **options: counting.kernel(kernel, *args, **options)
+    return told

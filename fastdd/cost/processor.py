@@ -1,0 +1,187 @@
+"""What the processor of this machine does in a second, measured in a second or two.
+
+An operator of PyTorch on a CPU is far from one ceiling: a convolution of three channels reaches a fifth of
+what one of 64 does, and a result for which memory is mapped anew is written at a fifth of the copy rate. So
+the operators that a trace holds are measured themselves, the expensive ones first, on tensors of their sizes;
+convolutions on as few images as show their rate. What is left when time is up has the price of a copy.
+
+Times are of the process, over its threads, so that other programs on the machine do not count; they are what
+an idle machine would take.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ..runtime.memory import memory_budget
+from .counting import Argument, Call, Launch, TensorSpec
+from .devices import Seconds
+from .fake_device import fake_device
+
+MEASURING_SECONDS = 3.0
+"""processor seconds after which no further operator is measured"""
+ENOUGH_FLOPS = 1e9
+"""operations of a convolution that show its rate"""
+SMALL = 1 << 18
+"""bytes below which an operator costs its launch and no more"""
+COMPILED_SHARE = 0.4
+"""what an operator that is no product or convolution takes inside a graph of torch.compile, where it is fused
+with others: with all statistics of a ResNet-18 on, measured on this kind of machine"""
+IMAGES_OF = {"aten::convolution": (0,), "aten::convolution_backward": (0, 1)}
+"""operator -> its arguments that have one row an image"""
+
+
+class Processor:
+    """This machine's processor.
+
+    Args:
+        budget: processor seconds for measuring.
+
+    Attributes:
+        name: ``cpu``.
+        memory: bytes that may be used now.
+        threads: threads that operators run on.
+        copy_rate: bytes a second that a copy reads and writes.
+        launch: seconds of a call of an operator that computes next to nothing, with its part of the graph.
+        measured: what was measured, a call -> seconds.
+    """
+
+    name = "cpu"
+
+    def __init__(self, budget: float = MEASURING_SECONDS) -> None:
+        self.left = budget
+        self.memory = float(memory_budget())
+        self.threads = torch.get_num_threads()
+        self.copy_rate = self._copy_rate()
+        self.launch = self._launch()
+        self.measured: dict[Call, float | None] = {}
+
+    @property
+    def source(self) -> str:
+        """Where its prices come from."""
+        return (
+            f"measured on this machine, {self.threads} threads: {self.copy_rate / 1e9:.1f} GB/s of a copy, "
+            f"{1e6 * self.launch:.0f} us a call, and {sum(v is not None for v in self.measured.values())} "
+            "operators of the trace"
+        )
+
+    # -- prices -------------------------------------------------------------------------------------
+
+    def learn(self, launches: Iterable[Launch]) -> None:
+        """Measure the operators among launches that are not known yet, as long as time is left."""
+        worth: Counter[Call] = Counter()
+        flops: dict[Call, int] = {}
+        for launch in launches:
+            if launch.call is not None and _is_large(launch) and launch.call not in self.measured:
+                worth[launch.call] += round(1e9 * (launch.flops / 1e11 + launch.bytes / self.copy_rate))
+                flops[launch.call] = launch.flops
+        for call, _ in worth.most_common():
+            if self.left <= 0:
+                return
+            begin = time.process_time()
+            self.measured[call] = self._seconds_of(call, flops[call])
+            self.left -= time.process_time() - begin
+
+    def seconds(self, launches: Iterable[Launch], *, compiled: bool = False) -> Seconds:
+        """Where the time of launches goes."""
+        arithmetic = traffic = short = 0.0
+        for launch in launches:
+            known = None if launch.call is None else self.measured.get(launch.call)
+            if not _is_large(launch):
+                short += 0.0 if compiled else self.launch
+            elif launch.flops:
+                arithmetic += launch.flops / self.copy_rate if known is None else known
+            else:
+                moved = launch.bytes / self.copy_rate if known is None else known
+                traffic += COMPILED_SHARE * moved if compiled else moved
+        return Seconds(arithmetic, traffic, short, host=0.0)
+
+    def total(self, seconds: Seconds, *, captured: bool = False) -> float:
+        """One after another."""
+        return seconds.device
+
+    # -- measuring ----------------------------------------------------------------------------------
+
+    def _timed(self, call: Callable[[], object], least: float = 2e-3) -> float:
+        """Seconds of a call: the best of a few times, of the process over its threads."""
+        call()
+        best, spent = float("inf"), 0.0
+        for _ in range(3):
+            begin = time.process_time()
+            call()
+            took = time.process_time() - begin
+            best, spent = min(best, took), spent + took
+            if spent > 10 * least:
+                break
+        return best / self.threads
+
+    def _copy_rate(self, size: int = 1 << 26) -> float:
+        source = torch.zeros(size // 4)
+        target = torch.zeros_like(source)
+        return 2 * size / self._timed(lambda: target.copy_(source), 0.1)
+
+    def _launch(self) -> float:
+        """Seconds of a call of an operator in a forward and backward pass of next to nothing."""
+        network = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)) for _ in range(8)))
+
+        def call() -> None:
+            network(torch.zeros(2, 4, 2, 2)).sum().backward()
+
+        with fake_device("cpu") as counts:
+            fake = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)) for _ in range(8)))
+            before = len(counts.launches)
+            fake(torch.zeros(2, 4, 2, 2)).sum().backward()
+            number = len(counts.launches) - before
+        call()
+        return self.threads * self._timed(call, 0.05) / number
+
+    def _seconds_of(self, call: Call, flops: int) -> float | None:
+        """Seconds of a call on tensors of its sizes; None: it cannot be called on black images."""
+        reduced, scale = _fewer_images(call, flops)
+        try:
+            arguments = [_tensor(each) for each in reduced.arguments]
+            keywords = {name: _tensor(each) for name, each in reduced.keywords}
+            with torch.no_grad():
+                return scale * self._timed(lambda: call.function(*arguments, **keywords))
+        except (RuntimeError, TypeError, IndexError, ValueError, NotImplementedError):
+            return None
+
+
+def _is_large(launch: Launch) -> bool:
+    return launch.bytes > SMALL or launch.flops > SMALL
+
+
+def _fewer_images(call: Call, flops: int) -> tuple[Call, float]:
+    """A convolution of fewer images, and how often it fits into the whole; other operators stay as they
+    are."""
+    places = IMAGES_OF.get(call.function._schema.name, ())
+    first = call.arguments[0] if call.arguments else None
+    if not places or not isinstance(first, TensorSpec) or flops <= ENOUGH_FLOPS:
+        return call, 1.0
+    images = first.shape[0]
+    fewer = max(1, round(images * ENOUGH_FLOPS / flops))
+    arguments = list(call.arguments)
+    for place in places:
+        each = cast(TensorSpec, arguments[place])
+        arguments[place] = each._replace(shape=(fewer, *each.shape[1:]))
+    return call._replace(arguments=tuple(arguments)), images / fewer
+
+
+def _tensor(argument: Argument) -> object:
+    """An argument with tensors of zeros in place of those without values."""
+    if isinstance(argument, TensorSpec):
+        return _zeros(argument)
+    if isinstance(argument, tuple):
+        return [_tensor(each) for each in argument]
+    return argument
+
+
+def _zeros(spec: TensorSpec) -> Tensor:
+    size = 1 + sum((side - 1) * stride for side, stride in zip(spec.shape, spec.stride, strict=True))
+    return torch.zeros(max(size, 1), dtype=spec.dtype).as_strided(spec.shape, spec.stride)

@@ -1,0 +1,173 @@
+"""The work of recover: a step of the images of each arm's first unit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Literal, cast
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from ..bank import Bank
+from ..bank.reader import Spread
+from ..config import CONTROL, Method, Recover
+from ..recover import (
+    RealImages,
+    Recovery,
+    Rows,
+    Signal,
+    Unit,
+    all_units,
+    forbids_capture,
+    match_signal,
+    share_of_work,
+    tapped,
+)
+from ..recover.resources import MOST_IMAGES, MOST_IMAGES_ON_CPU, compiles
+from ..recover.steps import iterations, rounds_of
+from ..runtime.progress import Bar
+from ..teachers import Taps, Teacher
+from .steps import Steps
+from .subject import Subject
+from .work import Work
+
+CPU = torch.device("cpu")
+
+
+def recover_works(subject: Subject, device: torch.device, processes: int) -> Iterator[Work]:
+    """The work of each arm that is optimized."""
+    for arm, method in subject.arms.items():
+        if arm == CONTROL or method.given is not None or not method.steps:
+            continue
+        total = subject.seen(arm) * subject.sizes.classes
+        size = unit_images(subject.recipe.recover, device, total, processes)
+        units = _units(subject, method, size)
+        if units:
+            yield _work(subject, arm, device, units)
+
+
+def unit_images(config: Recover, device: torch.device, total: int, processes: int) -> int:
+    """Images a unit where memory suffices."""
+    if config.unit_images != "auto":
+        return config.unit_images
+    if device.type == "cpu":
+        return MOST_IMAGES_ON_CPU
+    return max(1, min(MOST_IMAGES, -(-total // processes)))
+
+
+def _units(subject: Subject, method: Method, size: int) -> list[Unit]:
+    teachers = len(subject.teachers_of(method))
+    units = all_units(method, subject.recipe.ipc, subject.sizes.classes, teachers, unit_images=size)
+    return [unit for unit in units if iterations(method, unit)]
+
+
+def _work(subject: Subject, arm: str, device: torch.device, units: Sequence[Unit]) -> Work:
+    method, config, first = subject.arms[arm], subject.recipe.recover, units[0]
+    numbers = subject.teachers_of(method)
+    names = [list(subject.teachers)[number] for number in numbers]
+    images = len(rounds_of(method, first)[0].unit.rows)
+    done = sum(iterations(method, unit) for unit in units)
+    networks = [subject.teachers[name].network for name in names]
+    captured = device.type == "cuda" and config.capture is not False
+    shapes = {part.unit.shape for unit in units for part in rounds_of(method, unit)}
+    taps = [tapped(method.teacher_terms, subject.teacher(name, CPU).network) for name in names]
+    compiled = device.type == "cpu" and compiles(config, method, units, taps, shape=subject.sizes.shape)
+    return Work(
+        f"recover {arm}",
+        "steps",
+        images,
+        done / images * share_of_work(method, subject.sizes.shape[1:]),
+        partial(_steps, subject, method, names, first, compiled),
+        repeats=len(names) if method.ensemble != "first" else 1,
+        pieces=len(units),
+        captured=captured and forbids_capture(method, networks, device) is None,
+        compiled=compiled,
+        graphs=len(shapes),
+    )
+
+
+def _steps(
+    subject: Subject, method: Method, names: Sequence[str], unit: Unit, compiled: bool, steps: Steps
+) -> None:
+    """Optimize a unit until ``steps`` ends it; the device is that of torch's context."""
+    device = torch.empty(0).device
+    shape, classes = subject.sizes.shape, subject.sizes.classes
+    # At its full size from the start, since steps of smaller images are counted by their share of the work.
+    method = method.model_copy(update={"sizes": None, "init": "noise" if method.init == "noise" else "real"})
+    # Tensors without values cannot be compiled or captured.
+    real = not isinstance(torch.empty(0), FakeTensor)
+    update = {"compile": compiled and real, "log_every": 10**9} | ({} if real else {"capture": False})
+    config = subject.recipe.recover.model_copy(update=update)
+    teachers = [subject.teacher(name, device) for name in names]
+    embeddings = -(-subject.sizes.train // classes)
+    banks = [
+        cast(Bank, ShapesOfBank(subject.kept(name, each.network).taps, each, subject, embeddings))
+        for name, each in zip(names, teachers, strict=True)
+    ]
+
+    def real_images(rows: Rows) -> Tensor:
+        return torch.zeros(len(rows), *shape, dtype=torch.uint8)
+
+    def matching() -> Signal:
+        assert method.match is not None
+        images = torch.zeros(subject.sizes.train, *shape, dtype=torch.uint8)
+        counts = tuple(subject.sizes.train // classes for _ in range(classes))
+        return match_signal(method.match, config, RealImages(images, counts, teachers[0], 0), device=device)
+
+    recovery = Recovery(
+        method,
+        config,
+        teachers,
+        banks,
+        real_images=real_images,
+        shape=shape,
+        seed=0,
+        matching=None if method.match is None else matching,
+    )
+    bar: Bar = steps
+    recovery.optimize(unit, bar)
+
+
+class ShapesOfBank:
+    """Stands in for a bank: statistics of the right shapes, all of them 0.
+
+    Args:
+        taps: the teacher with taps in the layers of the bank.
+        teacher: the teacher.
+        subject: the run.
+        embeddings: embeddings of a class.
+    """
+
+    def __init__(self, taps: Taps, teacher: Teacher, subject: Subject, embeddings: int) -> None:
+        with torch.no_grad():
+            self.features = taps(teacher.normalize(torch.zeros(1, *subject.sizes.shape, dtype=torch.uint8)))
+        kept = subject.recipe.bank.embeddings
+        self.number = embeddings if kept == "all" else min(kept, embeddings)
+        classes = subject.sizes.classes
+        self.counts = (embeddings,) * classes
+        self.manifest = {"embeddings": [self.number] * classes, "teacher": ""}
+        self.classes = teacher.card.classes
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def embeddings(self, c: int) -> Tensor:
+        return torch.zeros(self.number, self.features.embedding.shape[1], device="cpu")
+
+    def gaussian(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        D = self.features.pooled[layer].shape[1]
+        packed = torch.zeros(len(classes), D * (D + 1) // 2, device="cpu")
+        return torch.zeros(len(classes), D, device="cpu"), packed
+
+    def class_batch_norm(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
+        width = self.features.moments[layer][0].shape[1]
+        return torch.zeros(len(classes), width, device="cpu"), torch.ones(len(classes), width, device="cpu")
+
+    def spread(
+        self, layer: str, kind: Literal["image", "patch"], classes: Sequence[int], patch: int
+    ) -> Spread:
+        found = self.features.moments if kind == "image" else self.features.patches
+        width = found[layer][0].shape[1]
+        return Spread(*(torch.ones(len(classes), width, device="cpu") for _ in Spread._fields))

@@ -1,0 +1,244 @@
+"""What a run is made of, as far as its cost depends on it; neither its images nor its weights are needed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from ..bank import Kept
+from ..config import CONTROL, RANDOM_REAL, Bank, Experts, Method, Recipe, Recover, Student, Teacher, Terms
+from ..data.real_data import RealData
+from ..errors import InputError
+from ..models.build import build
+from ..models.outline import network_for
+from ..protocols import SettledStudent, settle_student
+from ..recover import Needs, needs, seen_slots, teachers_used
+from ..runtime.precision import on_device
+from ..teachers import Card, mixed_layer_names
+from ..teachers import Teacher as Network
+from .fake_device import Kind
+
+Section = TypeVar("Section", Teacher, Bank, Experts, Recover, Student)
+"""a part of a recipe that has a precision"""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a data set.
+
+    Attributes:
+        classes, train, test: number of classes, of training and of test images.
+        shape: (C, H, W) of an image as networks see it.
+        stored: pixels of a stored image, which decoding depends on.
+        source: where these numbers come from, in words.
+    """
+
+    classes: int
+    train: int
+    test: int
+    shape: tuple[int, int, int]
+    stored: int
+    source: str
+
+
+KNOWN = {
+    "cifar10": (10, 50_000, 10_000, 32, 32 * 32),
+    "cifar100": (100, 50_000, 10_000, 32, 32 * 32),
+    "tiny": (200, 100_000, 10_000, 64, 64 * 64),
+    "imagenette": (10, 9_469, 3_925, 224, 500 * 375),
+    "imagenet1k": (1_000, 1_281_167, 50_000, 224, 500 * 375),
+}
+"""data set -> its published sizes: classes, training and test images, side in pixels as networks see it, and
+pixels of a stored image; most of ImageNet's are near 500 x 375"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A recipe and the sizes of its data.
+
+    Attributes:
+        recipe: the recipe, with every ``network: convnet`` replaced by what it means for the images.
+        sizes: the sizes of the data.
+    """
+
+    recipe: Recipe
+    sizes: Sizes
+
+    @staticmethod
+    def of(recipe: Recipe, given: dict[str, int] | None = None, kind: Kind = "cpu") -> Subject:
+        """The subject of a recipe.
+
+        Args:
+            given: ``classes``, ``train`` and ``test`` in place of those of its data.
+            kind: what it runs on: this machine's processor, or a GPU since Ampere.
+
+        Raises:
+            InputError: its data is not here, its sizes are not known, and they are not given.
+        """
+        sizes = _sizes(recipe, given or {})
+        return Subject(_with_networks(_with_precision(recipe, kind), sizes), sizes)
+
+    @cached_property
+    def arms(self) -> dict[str, Method]:
+        """What is compared, by name, the control first."""
+        return {CONTROL: RANDOM_REAL, **self.recipe.arms}
+
+    @cached_property
+    def teachers(self) -> dict[str, Teacher]:
+        """The teacher of the run under an empty name, then those of the committee."""
+        return {"": self.recipe.teacher, **self.recipe.committee}
+
+    @cached_property
+    def students(self) -> dict[str, Student]:
+        """The section ``student`` under an empty name, then the further students."""
+        return {"": self.recipe.student, **self.recipe.students}
+
+    def teachers_of(self, method: Method) -> tuple[int, ...]:
+        """The numbers, in ``teachers``, of those that a method uses."""
+        return teachers_used(method, list(self.recipe.committee))
+
+    def seen(self, arm: str) -> int:
+        """Images a class that the arm's students see."""
+        method, used = self.arms[arm], len(self.teachers_of(self.arms[arm]))
+        return seen_slots(method, self.recipe.ipc, self.sizes.classes, used)
+
+    def protocol(self, arm: str, student: str = "") -> SettledStudent:
+        """What the students of a kind go through with an arm."""
+        formation = self.arms[arm].formation
+        return settle_student(
+            self.students[student],
+            self.seen(arm) * self.sizes.classes,
+            self.sizes.classes,
+            f"students.{student}" if student else "student",
+            per_file=1 if formation is None else formation.images,
+        )
+
+    def teacher(self, name: str, device: torch.device) -> Network:
+        """A teacher with random weights; ``name`` is one in ``teachers``."""
+        config, (channels, height, width) = self.teachers[name], self.sizes.shape
+        names = tuple(map(str, range(self.sizes.classes)))
+        with device:
+            network = build(config.network, self.sizes.classes, channels)
+        card = Card(config.network, names, channels, config.mean, std=config.std, size=(height, width))
+        return Network.of(network, card, device)
+
+    def kept(self, name: str, network: nn.Module) -> Kept:
+        """What the bank keeps of a teacher: what the terms of its arms need, and what the recipe asks for."""
+        number = list(self.teachers).index(name)
+        terms = [each.teacher_terms for each in self.arms.values() if number in self.teachers_of(each)]
+        needed = Needs.together(_needed(terms, network))
+        config = needed.of_bank(self.recipe.bank)
+        chosen = mixed_layer_names(network, config.layers)
+        return Kept.of(network, config, {*needed.gaussians, *chosen}, seed=0)
+
+
+def _needed(terms: list[Terms], network: nn.Module) -> Iterator[Needs]:
+    for each in terms:
+        yield needs(each, network)
+
+
+def _sizes(recipe: Recipe, given: dict[str, int]) -> Sizes:
+    data = recipe.data
+    known = KNOWN.get((recipe.dataset or "").removesuffix("cpu"))
+    if {"classes", "train", "test"} <= given.keys() and (data.size or known):
+        side = data.size or (known[3] if known else 0)
+        stored = known[4] if known else side * side
+        source = "the sizes that were given"
+        return _as_given((0, 0, 0, side, stored), data.channels, given, source)
+    if data.root == "digits" or Path(data.root).exists() or (os.sep not in data.root and ":" in data.root):
+        real = RealData(recipe, torch.device("cpu"))
+        first = real.train.reader.pixels(0, data.channels)
+        return Sizes(
+            given.get("classes", len(real.classes)),
+            given.get("train", len(real.train)),
+            given.get("test", len(real.evaluation_set)),
+            real.shape,
+            first.shape[1] * first.shape[2],
+            f"the images in {data.root}",
+        )
+    if known is None:
+        raise InputError(
+            f"data.root {data.root} is not here, and no sizes of the data set {recipe.dataset} are known; "
+            "give the data with data.root=, or its sizes with --classes, --images, --test-images and "
+            "data.size="
+        )
+    classes, train, test, side, stored = known
+    sizes = (classes, train, test, data.size or side, stored)
+    return _as_given(sizes, data.channels, given, f"the published sizes of {recipe.dataset}")
+
+
+def _as_given(
+    known: tuple[int, int, int, int, int], channels: int, given: dict[str, int], source: str
+) -> Sizes:
+    classes, train, test, side, stored = known
+    return Sizes(
+        given.get("classes", classes),
+        given.get("train", train),
+        given.get("test", test),
+        (channels, side, side),
+        stored,
+        source,
+    )
+
+
+def _with_precision(recipe: Recipe, kind: Kind) -> Recipe:
+    """The recipe with what ``precision: auto`` means on a kind of device."""
+
+    def meant(key: str, section: Section) -> Section:
+        precision = section.precision
+        if kind == "cpu":
+            precision = on_device(f"{key}.precision", precision, torch.device("cpu"))
+        elif precision == "auto":
+            precision = "bf16"
+        return section.model_copy(update={"precision": precision})
+
+    return recipe.model_copy(
+        update={
+            "teacher": meant("teacher", recipe.teacher),
+            "committee": {name: meant(f"committee.{name}", each) for name, each in recipe.committee.items()},
+            "bank": meant("bank", recipe.bank),
+            "experts": meant("experts", recipe.experts),
+            "recover": meant("recover", recipe.recover),
+            "student": meant("student", recipe.student),
+            "students": {name: meant(f"students.{name}", each) for name, each in recipe.students.items()},
+        }
+    )
+
+
+def _with_networks(recipe: Recipe, sizes: Sizes) -> Recipe:
+    """The recipe with what ``network: convnet`` means for its images."""
+
+    def named(key: str, name: str) -> dict[str, str]:
+        return {"network": network_for(f"{key}.network", name, sizes.classes, sizes.shape)}
+
+    arms = dict(recipe.arms)
+    for arm, method in arms.items():
+        if (match := method.match) is not None and match.kernel is None:
+            key = f"arms.{arm}.match.networks"
+            networks = match.networks.model_copy(update=named(key, match.networks.network))
+            matched = match.model_copy(update={"networks": networks})
+            arms[arm] = method.model_copy(update={"match": matched})
+    committee = {
+        name: each.model_copy(update=named(f"committee.{name}", each.network))
+        for name, each in recipe.committee.items()
+    }
+    students = {
+        name: each.model_copy(update=named(f"students.{name}", each.network))
+        for name, each in recipe.students.items()
+    }
+    return recipe.model_copy(
+        update={
+            "arms": arms,
+            "teacher": recipe.teacher.model_copy(update=named("teacher", recipe.teacher.network)),
+            "committee": committee,
+            "student": recipe.student.model_copy(update=named("student", recipe.student.network)),
+            "students": students,
+        }
+    )

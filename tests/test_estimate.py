@@ -1,0 +1,156 @@
+"""``fastdd estimate``: what a run costs, counted on devices that are not there."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from fastdd.bank.store import shards
+from fastdd.cli import main
+from fastdd.cost import GPUS, estimate
+from fastdd.cost.counting import Launch
+from fastdd.cost.devices import GPU
+from fastdd.cost.fake_device import fake_device
+from fastdd.cost.processor import Processor
+from fastdd.cost.subject import Subject
+from fastdd.errors import InputError
+from fastdd.recipes.resolve import resolve
+from fastdd.runs.pipeline import run
+
+TINY = ["teacher.network=resnet8", "student.network=resnet8", "student.steps=20", "teacher.epochs=2", "ipc=2"]
+
+
+def test_memory_is_that_of_the_tensors_that_are_alive() -> None:
+    with fake_device("cpu") as counts:
+        kept = torch.zeros(1000)
+        for _ in range(3):
+            torch.zeros(500) + 1
+        view = kept[:10]
+        assert (counts.held, counts.peak) == (4000, 4000 + 2 * 2000)
+        del kept
+        assert counts.held == 4000  # the view keeps it
+        del view
+        assert counts.held == 0
+
+
+def test_operations_and_bytes_are_those_of_the_operators() -> None:
+    with fake_device("cpu") as counts:
+        nn.functional.conv2d(torch.zeros(2, 3, 8, 8), torch.zeros(4, 3, 3, 3), padding=1)
+    (launch,) = (each for each in counts.launches if each.name == "convolution")
+    assert launch.flops == 2 * 2 * 4 * 8 * 8 * 3 * 3 * 3
+    assert launch.bytes == 4 * (2 * 3 * 64 + 4 * 27 + 2 * 4 * 64)
+
+
+def test_an_operator_costs_what_was_measured_of_it() -> None:
+    processor = Processor(budget=1.0)
+    with fake_device("cpu") as counts:
+        torch.zeros(256, 256) @ torch.zeros(256, 256)
+    processor.learn(counts.launches)
+    (known,) = (seconds for seconds in processor.measured.values() if seconds is not None)
+    assert 1e-6 < known < 0.1
+    assert processor.seconds(counts.launches).arithmetic == known
+
+
+def test_a_kernel_is_bound_by_the_larger_of_bytes_and_operations() -> None:
+    gpu = GPU.of("h200")
+    moved = Launch("forward", "", "add", bytes=4 * 10**9, flops=0, dtype="float32")
+    product = Launch("forward", "", "mm", bytes=10**6, flops=10**13, dtype="bfloat16")
+    seconds = gpu.seconds([moved, product])
+    assert seconds.traffic == pytest.approx(4 / (0.83 * 4800))
+    assert seconds.arithmetic == pytest.approx(10**13 / (0.66 * 989e12))
+    assert gpu.total(seconds) == pytest.approx(seconds.traffic + seconds.arithmetic)
+
+
+def test_every_stage_of_a_run_has_a_time_and_memory() -> None:
+    found = estimate(resolve("digits", TINY, arms=["sre2l", "deda"]).recipe)
+    stages = {stage.stage: stage for stage in found.stages}
+    wanted = {"squeeze", "bank", "recover sre2l", "recover deda", "students random", "students full"}
+    assert wanted <= stages.keys()
+    for stage in stages.values():
+        assert stage.seconds > 0, stage
+        assert stage.memory > 0, stage
+        assert not stage.why
+    assert found.seconds == pytest.approx(sum(stage.seconds for stage in stages.values()))
+
+
+def test_the_bank_is_as_large_as_estimated(tmp_path: Path) -> None:
+    recipe = resolve("digits", [*TINY, "teacher.minimum_accuracy=0"], arms=["deda"]).recipe
+    estimated = estimate(recipe, stages=["none"]).storage["bank"]
+    run(recipe, tmp_path / "run", until="bank")
+    written = sum(shard.path.stat().st_size for shard in shards(tmp_path / "run" / "bank"))
+    assert estimated == pytest.approx(written, rel=0.05)
+
+
+def test_processes_share_what_they_can() -> None:
+    recipe = resolve("digits", [*TINY, "recover.unit_images=2", "student.seeds=3"], arms=["sre2l"]).recipe
+    one, many = (estimate(recipe, count=count) for count in (1, 4))
+    for a, b in zip(one.stages, many.stages, strict=True):
+        if a.stage.startswith("students"):  # three students
+            assert b.seconds < 0.7 * a.seconds
+        if a.stage == "squeeze":
+            assert b.seconds > 0.5 * a.seconds
+
+
+def test_sizes_need_no_data_where_they_are_known_or_given() -> None:
+    recipe = resolve("imagenet1k-deda", ["data.root=absent"]).recipe
+    assert Subject.of(recipe).sizes.train == 1_281_167
+    given = Subject.of(recipe, {"classes": 10_450, "train": 11_060_223, "test": 522_500}).sizes
+    assert (given.classes, given.shape) == (10_450, (3, 224, 224))
+
+
+def test_data_that_is_not_here_and_not_known_is_one_error() -> None:
+    recipe = resolve("digits", ["data.root=absent"]).recipe
+    with pytest.raises(InputError, match=r"data\.root absent is not here.*--classes, --images"):
+        Subject.of(recipe)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--gpu", "h2000"], "no figures of the device 'h2000'; known: cpu, h200"),
+        (["--count", "0"], "no positive number"),
+    ],
+)
+def test_bad_input_is_one_error(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status: object = main(["estimate", "digits", *arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_gpu_has_a_source() -> None:
+    for name, sheet in GPUS.items():
+        assert sheet.source, name
+        assert sheet.bf16 > sheet.fp32 > 1e12 > sheet.bandwidth / 10
+
+
+def test_a_gpu_that_is_not_there_is_priced(tmp_path: Path) -> None:
+    """In a process without Triton's interpreter, which replaces its kernels."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "fastdd", "estimate", "digits", "--arms", "deda", *TINY]
+    done = subprocess.run(
+        [*command, "--gpu", "h200", "--count", "2", "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["device"], found["count"]) == ("h200", 2)
+    assert all(stage["how"] == "computed" for stage in found["stages"])
+    assert math.isclose(found["seconds"], sum(stage["seconds"] for stage in found["stages"]))
+    assert not any(stage["why"] for stage in found["stages"])

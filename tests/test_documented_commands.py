@@ -48,6 +48,6 @@ def test_its_commands_are_understood(page: Path) -> None:
 def _require_recipe(arguments: argparse.Namespace, command: str) -> None:
     """The recipe exists, or is a file of the reader's, and its overrides are keys and values."""
     recipe = getattr(arguments, "recipe", None)
-    if recipe is None or recipe.endswith((".yaml", "/")) or recipe.startswith("runs/"):
+    if recipe is None or recipe.endswith((".yaml", "/")) or recipe.startswith(("runs/", "hf:")):
         return
     resolve(recipe, overrides_of(arguments), arguments.add, arguments.arms)

@@ -87,7 +87,7 @@ def method_page(name: str) -> str:
 
 
 def _picture(name: str) -> str:
-    file = GALLERY / f"{name}.png"
+    file = GALLERY / (f"sre2l-{name}.png" if name in ADDITIONS else f"{name}.png")
     if not file.is_file():
         return ""
     return (

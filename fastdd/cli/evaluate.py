@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..evaluate.evaluation import Evaluation
 
 TEXT = (
-    "With a recipe: do the stages up to students and metrics, and stop. With a distilled set: train students "
+    "With a recipe: do a run up to students and metrics, and stop. With a distilled set: train students "
     "on it, on random real images and on the whole real training set, and print their accuracies."
 )
 WITH_RECIPE = ("add", "out", "fresh")

@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
         metavar="FORM",
         help="the form to write, such as imagefolder, webdataset, parquet, or hf for the Hugging Face hub",
     )
-    export.add_argument("--arm", metavar="NAME", help="the arm to export (default: all beside the control)")
+    export.add_argument("--arm", metavar="NAME", help="the arm to export (default: all but the control)")
     export.add_argument(
         "--out",
         metavar="DIR",

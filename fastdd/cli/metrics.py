@@ -26,7 +26,7 @@ def add(commands: Commands) -> None:
     metrics.add_argument(
         "set", metavar="SET", help="a run folder, folders new000/class000_id000.jpg, or an ImageFolder"
     )
-    metrics.add_argument("--arm", metavar="NAME", help="the arm of a run (default: all beside the control)")
+    metrics.add_argument("--arm", metavar="NAME", help="the arm of a run (default: all but the control)")
     metrics.add_argument("--real", metavar="ROOT", help="the real set (default: that of the run)")
     metrics.add_argument(
         "--split", default="train", help="split of the real set: train or test (default: train)"

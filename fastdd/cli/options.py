@@ -24,8 +24,8 @@ def regimes_argument(group: Options, default: str | None = None) -> None:
         "--regimes",
         metavar="NAMES",
         default=default,
-        help="train students of each kind with these labels, all else being equal, such as "
-        "hard,fixed,online: the classes of the images, stored soft labels, a teacher that labels every view "
+        help="labels that students of each kind learn, one after the other, such as hard,fixed,online; "
+        "hard: the classes of the images, fixed: stored soft labels, online: a teacher labels every view "
         "(default: " + ("those three)" if default else "the labels of the students' protocol)"),
     )
 

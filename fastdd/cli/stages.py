@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 STAGE_HELP = {
     "run": "distil, label, train students and report; an interrupted run is continued",
-    "squeeze": "do the stages up to the teachers, given or trained, and stop",
-    "bank": "do the stages up to the statistics of the real images, and stop",
-    "experts": "do the stages up to the networks whose trajectories are matched, and stop",
-    "recover": "do the stages up to the distilled images, and stop",
-    "label": "do the stages up to the soft labels, read by students or not, and stop",
+    "squeeze": "do a run up to its teachers, trained or given, and stop",
+    "bank": "do a run up to the statistics of the real images, and stop",
+    "experts": "do a run up to its experts, networks whose training MTT and TESLA follow, and stop",
+    "recover": "do a run up to the distilled images, and stop",
+    "label": "do a run up to the soft labels, even where no students read them, and stop",
 }
 DIVERGED = "lower their learning rate (student.lr), or warm up for longer (student.warmup)"
 """what to do where students diverged"""
@@ -89,8 +89,8 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="add its terms, such as those of dire, to every method that lacks them, beside a control with "
-        "the same batch where that changes",
+        help="add the terms of an addition, such as dire, to every method; where this changes a method's "
+        "batch, a control with that batch and without the terms is added, too",
     )
     parser.add_argument(
         "--arms",

@@ -18,7 +18,7 @@ def add(commands: Commands) -> None:
     status.add_argument(
         "--watch",
         action="store_true",
-        help="show what a run that another process does is at, its speed and its last losses, until it ends",
+        help="follow a run that another process does, its speed and its last losses, until it ends",
     )
     status.set_defaults(run=_status)
 

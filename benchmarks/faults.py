@@ -178,6 +178,8 @@ def ranks(bench: Bench, commands: list[str], count: int) -> None:
     shared = [command for command in commands if command in SHARED]
     for command, number in cases(bench, "a rank killed", shared, count):
         folder, draw = bench.new(f"{command}-rank-{number}"), bench.draw("rank", command, number)
+        # Two processes squeeze another teacher than one, by rounding; all else has the same bytes.
+        start(["squeeze", *bench.arguments(command)[1:]], folder).finish()
         process = subprocess.Popen(
             [*launcher, "--max-restarts", "3", "-m", "fastdd", *bench.arguments(command)],
             cwd=folder,
@@ -185,7 +187,7 @@ def ranks(bench: Bench, commands: list[str], count: int) -> None:
             stderr=subprocess.PIPE,
             text=True,
         )
-        while process.poll() is None and not (folder / "out").exists():  # imports take the longest
+        while process.poll() is None and not at_work(folder):  # imports take the longest
             time.sleep(0.01)
         time.sleep(draw.uniform(0, 1) * bench.seconds[command])
         if workers := children(process.pid):

@@ -39,6 +39,7 @@ from fastdd.recover.terms.batch_norm import BatchNorm
 from fastdd.recover.terms.dire import DiRe
 from fastdd.recover.terms.gaussian import Gaussian
 from fastdd.recover.terms.mean_embedding import MeanEmbedding
+from fastdd.recover.terms.pairs import Pairs
 from fastdd.recover.terms.spectrum import Spectrum
 from fastdd.runs.experiment import check
 from fastdd.teachers import Teacher
@@ -95,6 +96,16 @@ CASES: dict[str, Callable[[], Method]] = {
     "residual on deda, without a reset": lambda: tiny("deda", residual=Residual(stages=2, reset=False)),
     "sizes": lambda: tiny("sre2lpp", residual=Residual(), sizes=(4, 8, 4, 8), steps=12),
     "fadrm+": lambda: tiny("fadrmplus", sizes=(4, 4, 8, 8), steps=24),
+    "pairs": lambda: tiny(
+        "sre2l",
+        slots=4,
+        terms=Terms(pairs=Pairs(layer="stages.1")),
+        formation=Formation(kind="cells"),
+        augment=Augment(flip=0.5, pad=1, cutout=0.5, roll=(0, 0)),
+    ),
+    "pairs with sizes": lambda: tiny(
+        "sre2l", terms=Terms(pairs=Pairs()), sizes=(4, 8), augment=Augment(flip=0.5), steps=8
+    ),
     "frequencies": lambda: tiny("sre2l", slots=2, formation=Formation(kind="frequencies", images=2)),
 }
 

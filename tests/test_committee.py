@@ -81,13 +81,13 @@ def test_squeeze_says_which_teachers_it_trains_and_lists_what_there_is(
 
 def test_the_rest_of_an_interrupted_training_is_told(tmp_path: Path) -> None:
     from fastdd.models.build import build
-    from fastdd.teachers.checkpoint import Epoch, epochs_done, save
+    from fastdd.teachers.checkpoint import Epoch, State, epochs_done
 
     network, path = build("resnet8", 10, 1), tmp_path / "training.safetensors"
     assert epochs_done(path) == 0
     curve: list[Epoch] = [{"epoch": e, "lr": 0.1, "loss": 1.0, "accuracy": 0.5} for e in (1, 2)]
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    save(path, "owner", curve, network=network, optimizer=optimizer, average=None, snapshots={})
+    State(network, optimizer, curve=curve).save(path, "owner")
     assert epochs_done(path) == 2
 
 

@@ -16,21 +16,29 @@ import pytest
 from test_run import results
 
 import fastdd
+from fastdd import resolve
+from fastdd.config import FULL
 from fastdd.errors import InputError
+from fastdd.run_folder import RunFolder, Session
+from fastdd.run_folder.results import Manifest
+from fastdd.runs import student_stage
+from fastdd.runs.experiment import check
+from fastdd.runs.run import Run
 from fastdd.runs.status import status
+from fastdd.runs.student_stage import Job, longest_first
 from fastdd.runtime.files import remove_leftovers
 
 Process = Callable[..., "subprocess.Popen[str]"]
 
 
-def torchrun(*arguments: str | Path, restarts: int = 0) -> subprocess.Popen[str]:
+def torchrun(*arguments: str | Path, restarts: int = 0, processes: int = 2) -> subprocess.Popen[str]:
     command = [
         sys.executable,
         "-m",
         "torch.distributed.run",
         "--standalone",
         "--nproc-per-node",
-        "2",
+        str(processes),
         "--max-restarts",
         str(restarts),
         "-m",
@@ -53,9 +61,60 @@ def wait(process: subprocess.Popen[str]) -> str:
     return errors
 
 
+def squeezed(finished: Path, out: Path) -> Path:
+    """A copy of a finished run that has nothing but its teacher."""
+    shutil.copytree(finished, out)
+    for name in ("bank", "images", "recover", "students"):
+        shutil.rmtree(out / name)
+    for name in ("embeddings.safetensors", "metrics.json", "report.html"):
+        (out / name).unlink()
+    return out
+
+
 def test_two_processes_give_the_bytes_of_one(finished: Path, tmp_path: Path) -> None:
-    wait(torchrun("run", finished.parent / "tiny.yaml", "--out", tmp_path / "out"))
-    assert results(tmp_path / "out") == results(finished)
+    out = squeezed(finished, tmp_path / "out")
+    wait(torchrun("run", finished.parent / "tiny.yaml", "--out", out))
+    assert results(out) == results(finished)
+
+
+LABELLED = """\
+ipc: 2
+data: {root: digits, channels: 1}
+teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, pad: 1, flip: 0.0}
+bank: {embeddings: 0}
+method: {steps: 2}
+arms: {sre2l: {method: sre2l}}
+labels: LABELS
+student: {network: convnet1, steps: 4, pad: 1, seeds: 2, labels: stored}
+students: {deep: {network: resnet8, steps: 2, pad: 1, seeds: 1, labels: stored}}
+metrics: {full_set: false}
+"""
+"""students learn from labels by view, in two files, or by image"""
+
+
+@pytest.mark.parametrize(("processes", "how"), [(2, "{per: view, epochs: 200}"), (3, "{per: image}")])
+def test_labels_and_students_have_the_same_bytes_whoever_made_them(
+    tmp_path: Path, one_thread: None, processes: int, how: str
+) -> None:
+    recipe, whole, shared = tmp_path / "labelled.yaml", tmp_path / "whole", tmp_path / "shared"
+    recipe.write_text(LABELLED.replace("LABELS", how))
+    fastdd.run(recipe, whole, until="squeeze")
+    shutil.copytree(whole, shared)
+    fastdd.run(recipe, whole)
+    wait(torchrun("run", recipe, "--out", shared, processes=processes))
+    assert results(shared) == results(whole)
+
+
+def test_the_longest_students_come_first_where_processes_share_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "labelled.yaml").write_text(LABELLED.replace("LABELS", "{}"))
+    experiment = check(resolve(str(tmp_path / "labelled.yaml")), tmp_path / "out")
+    run = Run(experiment, Session(RunFolder(tmp_path / "out"), Manifest.model_construct()))
+    jobs = [Job("", "random", 0), Job("", FULL, 1), Job("deep", "sre2l", 0), Job("deep", FULL, 0)]
+    assert longest_first(run, jobs) == jobs
+    monkeypatch.setattr(student_stage, "world_size", lambda: 2)
+    assert longest_first(run, jobs) == [*jobs[2:], *jobs[:2]]
 
 
 HOST = """
@@ -69,7 +128,7 @@ folder.mkdir(parents=True, exist_ok=True)
 if distributed.is_main():
     (folder / "manifest.json").write_text("written by process 0")
 try:
-    distributed.require_shared(folder / "manifest.json")
+    distributed.require_shared(folder / "manifest.json", Path.read_bytes)
     text = "shared"
 except InputError as error:
     text = str(error)

@@ -1,10 +1,15 @@
-"""`kill -9` of a real process in the middle of an expert's training, and of images that are one unit."""
+"""`kill -9` of a real process in an expert's training, in images that are one unit, in a unit of stages."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
+from test_distributed import torchrun, wait
 from test_run import Process, kill_when, results
 
 import fastdd
@@ -44,6 +49,57 @@ def test_killed_in_an_experts_epoch_and_between_checkpoints_of_a_unit_it_ends_wi
     assert not state.exists()
     fastdd.run(tmp_path / "mtt.yaml", tmp_path / "whole", until="recover")
     assert results(run.path) == results(tmp_path / "whole")
+
+
+FADRM = """\
+ipc: 2
+data: {root: digits, channels: 1}
+teacher: {network: resnet8, mean: [0.305], std: [0.376], epochs: 1, batch: 256, lr: 0.1, pad: 1, flip: 0.0}
+bank: {embeddings: 20}
+arms:
+  fadrm: {method: fadrm, steps: 60, batch: {classes: 10}, sizes: [6, 8, 6, 8]}
+recover: {unit_images: 10, log_every: 10}
+"""
+"""two units of four stages of two sizes"""
+
+
+def last_step(log: Path) -> int:
+    """The last step of which a run has told its losses."""
+    lines = log.read_text().splitlines() if log.is_file() else []
+    events = [json.loads(line) for line in lines if line.endswith("}")]
+    return max((event["step"] for event in events if event["event"] == "losses"), default=0)
+
+
+def test_killed_in_the_middle_of_a_unit_of_stages_it_ends_with_the_same_bytes(
+    tmp_path: Path, fastdd_process: Process, one_thread: None
+) -> None:
+    (tmp_path / "fadrm.yaml").write_text(FADRM)
+    whole, run = tmp_path / "whole", RunFolder(tmp_path / "killed")
+    fastdd.run(tmp_path / "fadrm.yaml", whole, until="recover")
+    command = ("recover", tmp_path / "fadrm.yaml", "--out", run.path)
+    process, end = fastdd_process(*command), time.monotonic() + 120
+    while last_step(run.log) < 90:  # the third stage of the second unit
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert run.unit("fadrm", 0).is_file()
+    assert not run.unit("fadrm", 1).is_file()
+    process = fastdd_process(*command)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert results(run.path) == results(whole)
+
+
+def test_two_processes_share_the_units_of_a_method_with_stages(tmp_path: Path, one_thread: None) -> None:
+    (tmp_path / "fadrm.yaml").write_text(FADRM)
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    fastdd.run(tmp_path / "fadrm.yaml", whole, until="bank")
+    shutil.copytree(whole, shared)
+    fastdd.run(tmp_path / "fadrm.yaml", whole, until="recover")
+    wait(torchrun("recover", tmp_path / "fadrm.yaml", "--out", shared))
+    assert results(shared) == results(whole)
 
 
 @pytest.mark.parametrize("part", [False, True])

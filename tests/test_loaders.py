@@ -116,7 +116,8 @@ def test_every_image_exactly_once_over_the_shards(world: int, order: Any) -> Non
     for rank in range(world):
         loader = open_loader(data, 16, None, 1, order=order, shard=(rank, world))
         batches = list(loader)
-        assert [len(batch.images) for batch in batches[:-1]] == [16] * (len(batches) - 1)
+        each = 16 if order == "class" else len(range(rank, 16, world))
+        assert [len(batch.images) for batch in batches[:-1]] == [each] * (len(batches) - 1)
         assert sum(len(batch.images) for batch in batches) == len(loader)
         here = positions(batches)
         if order == "class":
@@ -125,6 +126,20 @@ def test_every_image_exactly_once_over_the_shards(world: int, order: Any) -> Non
         assert torch.equal(images(batches), pixels(data, None, 1, here))
         seen.update(here)
     assert seen == Counter(range(len(data)))
+
+
+def test_shards_of_a_permutation_are_shares_of_the_batches_of_one_process() -> None:
+    data = open_dataset("digits", "test")
+
+    def read(rank: int, world: int) -> list[list[int]]:
+        loader = open_loader(data, 16, None, 1, order="shuffled", seed=5, shard=(rank, world), drop_last=True)
+        return [batch.indices.tolist() for batch in loader]
+
+    shards = [read(rank, 3) for rank in range(3)]
+    assert [[*a, *b, *c] for a, b, c in zip(*shards, strict=True)] == read(0, 1)
+    assert {tuple(map(len, shard)) for shard in shards} == {(6,) * 22, (5,) * 22}
+    with pytest.raises(InputError, match="batch size 2 leaves some of 3 shards without an image"):
+        open_loader(data, 2, None, 1, order="shuffled", shard=(0, 3))
 
 
 @BACKENDS

@@ -20,7 +20,7 @@ from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.run_folder import RunFolder
 from fastdd.runtime import lock
-from fastdd.runtime.lock import at_work, refuse_busy
+from fastdd.runtime.lock import at_work, await_gone, refuse_busy
 from fastdd.runtime.new_folders import new_folder
 
 HOLD = """
@@ -98,6 +98,31 @@ def test_other_hosts_are_known_by_the_age_of_their_lock(tmp_path: Path) -> None:
     os.utime(theirs, (old, old))
     with at_work(tmp_path, "run"):
         assert not theirs.exists()
+
+
+def test_processes_of_torchrun_wait_whether_the_machine_that_held_a_folder_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is no longer touched is of a lost machine; what is touched meanwhile lives, and is refused."""
+    path = tmp_path / f"{lock.LOCK}elsewhere-7-0"
+    worker = {"command": "run", "pid": 7, "host": "elsewhere", "since": "now", "shared": False}
+    path.write_text(json.dumps({**worker, "locked": True}))
+    slept: list[float] = []
+
+    def touched(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            os.utime(path, (time.time() + 1, time.time() + 1))
+
+    await_gone(tmp_path, touched)
+    assert len(slept) == 3
+    with pytest.raises(InputError, match=r"a run \(pid 7 on elsewhere, since now\) is at work"):
+        refuse_busy(tmp_path)
+    monkeypatch.setattr(lock, "PATIENCE", 0.5)
+    os.utime(path)
+    await_gone(tmp_path, lambda _: time.sleep(0.1))
+    refuse_busy(tmp_path)
+    await_gone(tmp_path / "absent")
 
 
 def test_a_lock_is_touched_while_its_process_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,11 +11,12 @@ from pydantic import ValidationError
 from tiny_recovery import CLASSES, IPC, SEED, SHAPE, Lab, Silent, make_lab
 from torch import Tensor, fx, nn
 
-from fastdd.config import Augment, BatchSize, EarlyLate, Formation, Method, Recover, Terms
+from fastdd.config import Augment, BatchSize, EarlyLate, Formation, Method, Recover, Residual, Terms
 from fastdd.errors import InputError
 from fastdd.models.build import build
 from fastdd.recover import needs, plan, tapped
 from fastdd.recover.objective import augmented, draws
+from fastdd.recover.stages import resized
 from fastdd.recover.terms.cross_entropy import CrossEntropy
 from fastdd.recover.terms.gaussian import Gaussian
 from fastdd.recover.terms.pairs import Distance, Pairs, pair_distances
@@ -186,6 +187,42 @@ def test_units_cut_anyhow_give_the_same_images(lab: Lab, method: Method) -> None
         found.append(torch.stack([stored[c] for c in range(CLASSES)]))
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=0, atol=2e-4)
+
+
+@pytest.mark.parametrize("layer", ["embedding", "stages.1"])
+def test_stages_of_another_size_compare_with_anchors_of_that_size(lab: Lab, layer: str) -> None:
+    """Images of the first stage are their anchors made smaller; those of the second were small before."""
+    method = paired(
+        ce=CrossEntropy(weight=0.0),
+        pairs=Pairs(layer=layer),
+        formation=None,
+        sizes=(4, 8),
+        lr=1e-9,
+        augment=Augment(roll=(0, 0)),
+    )
+    small, _, large, _ = losses_of(lab, method, 4)
+    assert small == 0
+    (unit,) = plan(CLASSES, 4, method.batch, 100)
+    start, features = lab.start(method, unit), []
+    for images in (start, resized(resized(start, (4, 4)), (8, 8))):
+        seen = lab.taps(method.terms)(images)
+        features.append(seen.embedding if layer == "embedding" else seen.maps[layer].flatten(1))
+    a_batch = float(pair_distances(*features, "l1").sum()) / len(unit.batches)
+    assert large == pytest.approx(a_batch, rel=1e-4)
+    assert large > 0.1
+
+
+@pytest.mark.parametrize("residual", [None, Residual(stages=2)])
+def test_units_cut_anyhow_give_the_same_images_with_sizes(lab: Lab, residual: Residual | None) -> None:
+    method = paired(ce=CrossEntropy(), formation=None, sizes=(4, 8), residual=residual, steps=4)
+    found = []
+    for together in (4, 100):
+        stored = {}
+        for unit in plan(CLASSES, 4, method.batch, together):
+            images, _ = lab.optimize(method, Recover(log_every=1), unit)
+            stored |= dict(zip(unit.groups, images.chunk(len(unit.groups)), strict=True))
+        found.append(torch.stack([stored[c] for c in range(CLASSES)]))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=2e-4)
 
 
 def test_images_that_join_later_have_their_own_anchors(lab: Lab) -> None:

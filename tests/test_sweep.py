@@ -312,8 +312,10 @@ def test_bad_input_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_p
 
 def test_processes_share_every_run_of_a_sweep(recipe: str, tmp_path: Path, one_thread: None) -> None:
     """The second run's queues are new, though they have the names of the first's."""
-    wait(torchrun("sweep", recipe, "--grid", "seed=0,1", "--out", tmp_path / "two"))
-    sweep(recipe, ["seed=0,1"], tmp_path / "one")
+    fastdd.run(recipe, tmp_path / "squeezed", until="squeeze")
+    given = f"teacher.weights={tmp_path / 'squeezed' / 'teacher.safetensors'}"
+    wait(torchrun("sweep", recipe, given, "--grid", "seed=0,1", "--out", tmp_path / "two"))
+    sweep(recipe, ["seed=0,1"], tmp_path / "one", [given])
     assert (tmp_path / "two" / "sweep.json").read_bytes() == (tmp_path / "one" / "sweep.json").read_bytes()
     for run in ("seed-0", "seed-1"):
         assert results(tmp_path / "two" / run) == results(tmp_path / "one" / run)

@@ -98,6 +98,9 @@ class Teacher(Config):
     """probability that is spread over all classes in the target of the cross-entropy"""
     ema: BelowOne = 0.0
     """decay of a moving average of the weights, which becomes the teacher; 0: the last weights do"""
+    sync_batch_norm: bool = True
+    """where several processes squeeze: normalize by the statistics of the whole batch, as one process does;
+    false: each process by those of its share, and the statistics of the first one are kept"""
     scale: tuple[Probability, Probability] | None = None
     """area range of a random resized crop, such as [0.08, 1] for large images; null: a shift by `pad`"""
     pad: Border = 4

@@ -22,6 +22,7 @@ from ..labels.labelling import _label
 from ..models.build import as_input, network_builder, to_device
 from ..protocols import SettledStudent
 from ..run_folder.results import stage_of
+from ..runtime.distributed import WHOLE
 from ..runtime.precision import autocast, float32_products
 from ..teachers import EVALUATION_BATCH, squeeze
 from ..teachers.training import streamed_accuracy
@@ -55,7 +56,7 @@ class _Passes:
 
     def __init__(self, subject: Subject, batch: int, device: torch.device, steps: Steps) -> None:
         self.shape, self.batch = torch.Size(subject.sizes.shape), batch
-        self.device, self.steps = device, steps
+        self.device, self.steps, self.share = device, steps, WHOLE
 
     def __len__(self) -> int:
         return 1_000
@@ -81,7 +82,9 @@ def _squeeze_works(subject: Subject, device: torch.device) -> Iterator[Work]:
                 squeeze(settings, names, passes, passes, seed=0, device=device)
 
             rounds = config.epochs * (sizes.train // batch)
-            yield Work(stage, "training", batch, rounds, train)
+            yield Work(
+                stage, "training", batch, rounds, train, pieces=batch
+            )  # a step is shared by its images
 
         def test(steps: Steps, name: str = name) -> None:
             teacher = subject.teacher(name, device)
@@ -89,7 +92,7 @@ def _squeeze_works(subject: Subject, device: torch.device) -> Iterator[Work]:
             streamed_accuracy(teacher.network, teacher.normalize, steps.feed((images, labels)))
 
         repeated = tests * (config.epochs if trains else 1)
-        yield Work(stage, "tests", min(EVALUATION_BATCH, sizes.test), repeated, test)
+        yield Work(stage, "tests", min(EVALUATION_BATCH, sizes.test), repeated, test, pieces=sizes.test)
 
 
 def _bank_works(subject: Subject, device: torch.device) -> Iterator[Work]:
@@ -138,14 +141,15 @@ def _label_works(subject: Subject, device: torch.device) -> Iterator[Work]:
             continue
         images = subject.seen(arm) * subject.sizes.classes
         if recipe.labels.per == "image":
-            batch, times = min(EVALUATION_BATCH, images), -(-images // EVALUATION_BATCH)
+            batch, times, files = min(EVALUATION_BATCH, images), -(-images // EVALUATION_BATCH), 1
             run = _labeller(subject, device, batch, None)
         else:
             plan = label_plan(subject, arm, student)
             batch = min(plan.augmentation.batch, images)
-            times = -(-plan.pool.labels // batch)
+            times, files = -(-plan.pool.labels // batch), len(plan.files)
             run = _labeller(subject, device, batch, plan)
-        yield Work(stage_of("label", student, arm), "labels", batch, times, run, alike=f"{student} {batch}")
+        alike = f"{student} {batch}"
+        yield Work(stage_of("label", student, arm), "labels", batch, times, run, pieces=files, alike=alike)
 
 
 def label_plan(subject: Subject, arm: str, student: str) -> LabelManifest:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ..models.flat import FlatNetwork
-from ..runtime.distributed import barrier, claims, is_main
+from ..runtime.distributed import barrier, claims, from_main, is_main
 from ..runtime.events import send
 from ..runtime.precision import float32_products
 from ..runtime.progress import Bar, progress
@@ -43,8 +43,9 @@ def build_experts(
         settle_plan(folder, plan)
     barrier()
     groups = [range(first, min(first + group, plan.experts)) for first in range(0, plan.experts, group)]
-    left = [each for each in groups if not all(expert_file(folder, k).is_file() for k in each)]
-    barrier()  # all processes have listed the groups before any is finished
+    left = from_main(
+        lambda: [each for each in groups if not all(expert_file(folder, k).is_file() for k in each)]
+    )
     if not left:
         return 0
     training = Training(plan, network, real())

@@ -55,20 +55,20 @@ class LabelWriter:
     """Writes labels that are added epoch by epoch; a file appears with the last of its epochs.
 
     Attributes:
-        missing_epochs: the epochs that are to be added, in this order; then ``finish`` is to be called.
+        missing: the epochs that are to be added, file by file; files may come in any order and from several
+            processes, the epochs of a file in theirs from one. Then ``finish`` is to be called, once.
     """
 
     def __init__(self, folder: Path, manifest: LabelManifest) -> None:
         self.folder, self.manifest = folder, manifest
         self._exact: LabelWriter | None = None
-        missing_files = [epochs for epochs in manifest.files if not label_path(folder, epochs).is_file()]
-        self.missing_epochs = [epoch for epochs in missing_files for epoch in epochs]
-        self._ends = {epochs[-1]: epochs for epochs in missing_files}
+        self.missing = [epochs for epochs in manifest.files if not label_path(folder, epochs).is_file()]
+        self._ends = {epochs[-1]: epochs for epochs in manifest.files}
         self._waiting: list[Encoded] = []
         self._digests: list[str] = []
-        if manifest.form in WHOLE_SET and missing_files:
+        if manifest.form in WHOLE_SET and self.missing:
             self._exact = LabelWriter(folder / EXACT, manifest.exact)
-            self.missing_epochs = self._exact.missing_epochs
+            self.missing = self._exact.missing
 
     def add(self, views: Views, logits: Tensor) -> None:
         """Add the labels of an epoch: logits float [n, classes] of its n kept views."""

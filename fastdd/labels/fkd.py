@@ -159,10 +159,11 @@ def import_fkd(
     )
     writer = begin_labels(folder, manifest)
     count = manifest.pool.labels
+    missing = {epoch for epochs in writer.missing for epoch in epochs}
     with progress("import fkd", count) as bar:
         bar.line(f"{count} labels in {manifest.form}, {manifest.bytes / 1e6:.1f} MB in {folder}")
         for epoch, order in zip(range(len(counts)), fkd_orders(samples, permutations), strict=False):
-            if epoch not in writer.missing_epochs:
+            if epoch not in missing:
                 continue
             parts = list(_read_epoch(source, epoch, order.split(batch)[: counts[epoch]], manifest))
             views = Views.concatenate([part for part, _ in parts])

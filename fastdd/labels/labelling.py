@@ -8,7 +8,8 @@ teachers' logits z_m become one label (G-VBSM):
 
 With ``norm``, a teacher whose logits are large does not outvote the others. A teacher in train mode
 normalizes by the statistics of what it sees, as released CIFAR scripts do; a copy of it labels, so that the
-teacher itself does not change. Cost: a forward pass a teacher and label.
+teacher itself does not change. Cost: a forward pass a teacher and label. The processes of torchrun take files
+of epochs from one queue.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..models.build import as_input
+from ..runtime.distributed import barrier, claims, from_main, is_main
 from ..runtime.precision import float32_products
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from ..teachers import Teacher
+from .files import LabelWriter
 from .manifest import Averaging, LabelManifest
 from .per_view import StoredLabels, begin_labels
 from .render import render_views
@@ -36,7 +39,8 @@ from .views import Views
 def label_views(
     teachers: Mapping[str, Teacher], images: Tensor, folder: Path, manifest: LabelManifest, *, name: str
 ) -> StoredLabels:
-    """Write the labels that a folder lacks, and announce first how many bytes they take.
+    """Write the labels that a folder lacks, and announce first how many bytes they take; all processes come
+    together.
 
     Args:
         teachers: the networks that label, by name; all normalize images alike.
@@ -49,24 +53,28 @@ def label_views(
         InputError: the folder holds other labels, the disk cannot hold these, or a teacher's logits are not
             finite.
     """
-    writer = begin_labels(folder, manifest)
+    writer = begin_labels(folder, manifest) if is_main() else LabelWriter(folder, manifest)
     networks = {key: _in_mode(teacher.network, manifest.mode) for key, teacher in teachers.items()}
     normalize = next(iter(teachers.values())).normalize
-    epochs, pool = writer.missing_epochs, manifest.pool
-    with progress(f"label {name}", sum(len(pool.rows(epoch)) for epoch in epochs)) as bar:
-        if epochs:
+    files, pool = from_main(lambda: writer.missing), manifest.pool
+    with progress(f"label {name}", sum(len(pool.rows(epoch)) for file in files for epoch in file)) as bar:
+        if files:
             bar.line(f"{pool.labels} labels in {manifest.form}, {manifest.bytes / 1e6:.1f} MB in {folder}")
-        for epoch in epochs:
-            views, logits = manifest.draw(epoch), []
-            with torch.random.fork_rng():
-                torch.manual_seed(derive(manifest.seed, "labels", epoch))  # for dropout, in train mode
-                for group in views.groups.unique().tolist():
-                    batch = views.select(views.groups == group)
-                    pixels = render_views(images, batch, normalize)
-                    logits.append(_label(networks, pixels, batch, manifest))
-                    bar.advance(len(batch))
-            writer.add(views, torch.cat(logits))
-        writer.finish()
+        for number in claims(f"labels/{folder}", len(files)):
+            for epoch in files[number]:
+                views, logits = manifest.draw(epoch), []
+                with torch.random.fork_rng():
+                    torch.manual_seed(derive(manifest.seed, "labels", epoch))  # for dropout, in train mode
+                    for group in views.groups.unique().tolist():
+                        batch = views.select(views.groups == group)
+                        pixels = render_views(images, batch, normalize)
+                        logits.append(_label(networks, pixels, batch, manifest))
+                        bar.advance(len(batch))
+                writer.add(views, torch.cat(logits))
+        barrier()
+        if is_main():
+            writer.finish()
+        barrier()
     return StoredLabels.open(folder, manifest.images, manifest.classes)
 
 

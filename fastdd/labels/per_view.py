@@ -52,7 +52,7 @@ def begin_labels(folder: Path, manifest: LabelManifest) -> LabelWriter:
         )
     writer = LabelWriter(folder, manifest)
     written = manifest.bytes + (manifest.exact.bytes if manifest.form in WHOLE_SET else 0)
-    needed = written * len(writer.missing_epochs) // len(manifest.pool.labelled)
+    needed = written * sum(map(len, writer.missing)) // len(manifest.pool.labelled)
     existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:

@@ -30,7 +30,7 @@ from ..errors import InputError
 from ..models.build import as_input
 from ..run_folder import RunFolder, UnitLog, UnitPlan, read, write
 from ..runtime.console import counted
-from ..runtime.distributed import barrier, claims, is_main, say_once
+from ..runtime.distributed import barrier, claims, from_main, is_main, say_once
 from ..runtime.precision import float32_products, is_bf16
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
@@ -289,7 +289,10 @@ def unfinished(
     continued = run.plan(arm).is_file()
     units = units_of(arm, recovery, run, num_classes=num_classes, ipc=ipc)
     wanted = [unit for unit in units if part is None or unit.index in part]
-    left = [unit for unit in wanted if not run.unit(arm, unit.index).is_file()]
+    missing = from_main(
+        lambda: [n for n, unit in enumerate(wanted) if not run.unit(arm, unit.index).is_file()]
+    )
+    left = [wanted[n] for n in missing]
     if left and continued and recovery.config.unit_images == "auto":
         size, fit = read(run.plan(arm), UnitPlan).unit_images, recovery.images_that_fit(num_classes, ipc)
         # Units that hold no more than one batch cannot be smaller.
@@ -320,7 +323,6 @@ def recover(
     Raises:
         InputError: units failed; all others were done first.
     """
-    barrier()  # all processes have listed the units before any is finished
     recovery.prepare(units)
     done, failed, learned = 0, list[str](), list[dict[str, float]]()
     total = sum(iterations(recovery.method, unit) for unit in units)

@@ -244,7 +244,7 @@ def open_run(
         if skipped:
             manifest = manifest.model_copy(update={"skipped": skipped})
         _write_changed(run, manifest)
-    require_shared(run.manifest)
+    require_shared(run.manifest, Path.read_bytes)
     return Session(run, read_manifest(run))
 
 

@@ -2,8 +2,9 @@
 
 With ``labels.per=image`` an arm has one row of logits for each image. With ``labels.per=view`` it has a
 folder that says what every sample of every epoch looked like, and its logits; views are those of a protocol,
-so further students whose labels are stored have folders of their own. One process labels, before any student
-reads. A run stores what its students read; ``fastdd label`` stores labels in any case, for an export.
+so further students whose labels are stored have folders of their own. The processes of torchrun share the
+arms, or the files of an arm's views, before any student reads. A run stores what its students read; ``fastdd
+label`` stores labels in any case, for an export.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from itertools import product
 
@@ -24,6 +24,7 @@ from ..distilled.fingerprint import labels_key
 from ..evaluate import ReplayedBatches, StudentBatches, protocol_hash, protocol_text
 from ..labels.manifest import MANIFEST
 from ..run_folder.results import stage_of
+from ..runtime.distributed import barrier, claims, from_main, is_main, say_once
 from ..teachers import Teacher
 from .given_stage import given_labels
 from .run import Run
@@ -41,7 +42,7 @@ def label_arms(run: Run) -> None:
         if warning := labels.warning_of(
             run.experiment.recipe.labels_of(student), run.experiment.students[student]
         ):
-            print(f"label: {warning}", file=sys.stderr)
+            say_once(f"label: {warning}")
     _label_arms(run, _readers(run))
 
 
@@ -58,18 +59,22 @@ def _readers(run: Run) -> list[str]:
 
 
 def _label_arms(run: Run, students: Sequence[str]) -> None:
-    for student, arm in product(students, run.experiment.arms):
-        if not run.experiment.recipe.learns(student, arm):
-            continue
-        key, now = labels_key(arm, student), run.image_fingerprints[arm]
-        if not _is_labelled(run, arm, student):
-            with run.session.stage(stage_of("label", student, arm)) as work:
-                images, _ = run.distilled(arm)
-                _label(run, arm, student, images)
-                work.images = len(images)
-        if run.session.manifest.fingerprints.get(key) != now:
-            run.session.manifest.fingerprints[key] = now
-            run.session.write_manifest()
+    recipe = run.experiment.recipe
+    wanted = [each for each in product(students, run.experiment.arms) if recipe.learns(*each)]
+    left = from_main(lambda: [each for each in wanted if not _is_labelled(run, each[1], each[0])])
+    # Processes share the views of one arm after another, and whole images arm by arm.
+    by_view = recipe.labels.per == "view"
+    for number in range(len(left)) if by_view else claims("label", len(left)):
+        student, arm = left[number]
+        with run.session.stage(stage_of("label", student, arm)) as work:
+            images, _ = run.distilled(arm)
+            _label(run, arm, student, images)
+            work.images = len(images)
+    barrier()
+    if is_main():
+        labelled = {labels_key(arm, student): run.image_fingerprints[arm] for student, arm in wanted}
+        run.session.manifest.fingerprints.update(labelled)
+        run.session.write_manifest()
 
 
 def _is_labelled(run: Run, arm: str, student: str) -> bool:
@@ -85,7 +90,7 @@ def _is_labelled(run: Run, arm: str, student: str) -> bool:
     labelled = labels.StoredLabels.open(path).manifest.images if by_view else labels.read_labels(path).images
     if labelled in (None, labels.images_fingerprint(images)):
         return True
-    print(f"label {arm}: its images have changed, so they are labelled again", file=sys.stderr)
+    say_once(f"label {arm}: its images have changed, so they are labelled again")
     if by_view:
         shutil.rmtree(path)
     else:

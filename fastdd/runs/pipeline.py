@@ -16,10 +16,10 @@ from ..data import summary
 from ..errors import InputError
 from ..run_folder import RunFolder, Session, open_run
 from ..run_folder.accuracies import Fractions
-from ..runtime.distributed import is_main
+from ..runtime.distributed import is_main, under_torchrun
 from ..runtime.events import Receiver
 from ..runtime.files import explained, write_json
-from ..runtime.lock import at_work, refuse_busy
+from ..runtime.lock import at_work, await_gone, refuse_busy
 from ..runtime.precision import float32_products
 from ..runtime.seeds import seeded
 from ..trackers import require_trackers, tracked
@@ -102,7 +102,6 @@ STAGES = (
         makes="soft labels, where students read them",
         do=label_arms,
         do_last=label_all_arms,
-        alone=True,
     ),
     Stage("evaluate", needs="images, soft labels", makes="students, metrics", do=_evaluate),
     Stage("report", needs="all that was made", makes="the page", do=_report, alone=True),
@@ -167,6 +166,8 @@ def _run(
     command = "run" if until == "report" else until
     if is_main():  # holds the folder for all processes of torchrun
         with explained(out):
+            if under_torchrun():  # which may have lost the machine that held it
+                await_gone(out)
             refuse_busy(out, shared=shared)
     experiment = check(
         recipe,

@@ -21,6 +21,7 @@ from ..models.build import build
 from ..models.doors import brings_weights
 from ..models.outline import outline
 from ..run_folder import RunFolder, Session
+from ..runtime.distributed import own_share
 from ..teachers import Card, Teacher
 from ..teachers.released import released
 from .sizes import possible_sizes
@@ -88,6 +89,8 @@ class RunTeacher:
         teachers.require_embedding(key, name, network, shape)
         self._try(*self._check_layers(terms, network))
         is_there = RunFolder(out).teacher(self.name).is_file() and not fresh
+        if self.is_trained and not is_there:
+            teachers.check_shares(self.config, len(self.real.train), own_share(), self.key)
         if self.config.init is not None and not is_there:
             teachers.initial_network(self.config, self.expected_card, self.recipe.seed, key=self.key)
         for name, path in (("weights", self.config.weights), ("init", self.config.init)):

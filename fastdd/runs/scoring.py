@@ -13,6 +13,7 @@ from ..data.real_data import RealData
 from ..errors import InputError, refusals_explained
 from ..models.outline import network_for, outline
 from ..runtime.devices import device_of
+from ..runtime.distributed import is_main, own_share
 from ..runtime.files import require_writable
 from ..runtime.precision import float32_products, on_device
 from ..runtime.seeds import derive, seeded
@@ -56,12 +57,16 @@ def score(recipe: Recipe, file: Path, epochs: int | None = None) -> Tensor:
         )
         seed = derive(recipe.seed, "score")
         crop = None if config.scale is None else Crop(config.scale, flip=config.flip)
+        share = own_share()
+        teachers.check_shares(config, len(real.train), share, "teacher")
         checkpoint = file.with_name(f"{file.stem}-training.safetensors")
         squeezed = teachers.squeeze(
             config,
             real.classes,
-            teachers.open_passes(real.train, real.data, config.batch, device, seed=seed, crop=crop),
-            teachers.open_passes(real.choice_set, real.data, teachers.EVALUATION_BATCH, device),
+            teachers.open_passes(
+                real.train, real.data, config.batch, device, seed=seed, crop=crop, share=share
+            ),
+            teachers.open_passes(real.choice_set, real.data, teachers.EVALUATION_BATCH, device, share=share),
             seed=seed,
             device=device,
             data=real.train.fingerprint,
@@ -69,6 +74,7 @@ def score(recipe: Recipe, file: Path, epochs: int | None = None) -> Tensor:
             scored=len(real.train),
         )
     assert squeezed.scores is not None  # they were asked for
-    teachers.save_scores(file, squeezed.scores, real.train.fingerprint)
-    checkpoint.unlink(missing_ok=True)
+    if is_main():
+        teachers.save_scores(file, squeezed.scores, real.train.fingerprint)
+        checkpoint.unlink(missing_ok=True)
     return squeezed.scores.error()

@@ -1,7 +1,8 @@
 """The students of a run: of every arm and of the whole real training set, under every protocol of the recipe.
 
 All students are in one queue that processes share: those of the section ``student``, then the further ones by
-name. Within a section those of the whole training set come last.
+name. Within a section those of the whole training set come last. Where there are several processes, those
+that take longest come first, so that none is left over at the end.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from typing import NamedTuple, NotRequired, TypedDict
 from pydantic import JsonValue
 from torch import nn
 
-from ..config import FULL
+from ..config import CONTROL, FULL
 from ..distilled.images import ONE_A_FILE
 from ..distilled.runs import learned_lr
 from ..evaluate import StudentCheckpoint, train_student
 from ..evaluate.full_set import FullSet
 from ..models.build import network_builder
+from ..models.outline import multiply_adds
 from ..run_folder import FullSetResult, StudentResult, read, write
 from ..run_folder.accuracies import Fractions
 from ..run_folder.results import Curve, FullSetAccuracies, StudentAccuracies, stage_of
-from ..runtime.distributed import barrier, claims, is_main
+from ..runtime.distributed import barrier, claims, from_main, world_size
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from ..teachers.checkpoint import training_identity
@@ -49,7 +51,7 @@ class ArmAccuracies(Accuracies):
     learned_from: NotRequired[str]
 
 
-class _Job(NamedTuple):
+class Job(NamedTuple):
     """One student that is to be trained.
 
     Attributes:
@@ -74,9 +76,7 @@ def train_students(run: Run) -> None:
     Students that learned other images or labels than those that the run folder has now are trained again, and
     those whose weights are asked for and were not kept.
     """
-    barrier()  # the main process has labelled
-    left = _left(run)
-    barrier()  # all processes have listed them before any is finished
+    left = from_main(lambda: longest_first(run, _left(run)))
     full: dict[str, FullSet] = {}  # of one student at a time, whose images are decoded once
     for number in claims("students", len(left)):
         job = left[number]
@@ -97,10 +97,8 @@ def accuracies_on_test(run: Run, arms: Sequence[str]) -> dict[str, Fractions]:
     Returns:
         Accuracy after the last step of each student, by arm.
     """
-    barrier()  # the main process has finished what comes before
-    jobs = [_Job("", arm, seed) for arm, seed in product(arms, range(run.experiment.recipe.student.seeds))]
-    left = [job for job in jobs if not _is_tested(run, job)]
-    barrier()  # all processes have listed them before any is finished
+    jobs = [Job("", arm, seed) for arm, seed in product(arms, range(run.experiment.recipe.student.seeds))]
+    left = from_main(lambda: [job for job in jobs if not _is_tested(run, job)])
     for number in claims("tested students", len(left)):
         _train(run, left[number], full=None, last_test=True)
     barrier()
@@ -111,15 +109,15 @@ def accuracies_on_test(run: Run, arms: Sequence[str]) -> dict[str, Fractions]:
     }
 
 
-def _is_tested(run: Run, job: _Job) -> bool:
+def _is_tested(run: Run, job: Job) -> bool:
     """Whether a student of the present images and labels has been tested on the test images."""
     file = run.folder.tested_student(job.learned, job.seed)
     return file.is_file() and read(file, StudentResult).learned_from == learned_from(run, job.learned)
 
 
-def _left(run: Run) -> list[_Job]:
+def _left(run: Run) -> list[Job]:
     """The students that are to be trained; stderr says which are trained again, and which cannot be told."""
-    left, changed, without, unknown = list[_Job](), list[str](), list[str](), dict[str, Path]()
+    left, changed, without, unknown = list[Job](), list[str](), list[str](), dict[str, Path]()
     for job in _jobs(run):
         file = run.folder.student(job.learned, job.seed, job.student)
         if not file.is_file():
@@ -136,21 +134,20 @@ def _left(run: Run) -> list[_Job]:
             elif known != learned_from(run, job.learned, job.student):
                 changed.append(job.title)
                 left.append(job)
-    if is_main():
-        for title in dict.fromkeys(changed):
-            print(f"{title}: the images or labels have changed, so they are trained again", file=sys.stderr)
-        for title in dict.fromkeys(without):
-            print(f"{title}: their weights were not kept, so they are trained again", file=sys.stderr)
-        for title, folder in unknown.items():
-            print(
-                f"{title}: an earlier version of fastdd trained them and did not note from which images; "
-                f"they are taken to be of the present ones (delete {folder} to train them again)",
-                file=sys.stderr,
-            )
+    for title in dict.fromkeys(changed):
+        print(f"{title}: the images or labels have changed, so they are trained again", file=sys.stderr)
+    for title in dict.fromkeys(without):
+        print(f"{title}: their weights were not kept, so they are trained again", file=sys.stderr)
+    for title, folder in unknown.items():
+        print(
+            f"{title}: an earlier version of fastdd trained them and did not note from which images; "
+            f"they are taken to be of the present ones (delete {folder} to train them again)",
+            file=sys.stderr,
+        )
     return left
 
 
-def _lacks_weights(run: Run, job: _Job) -> bool:
+def _lacks_weights(run: Run, job: Job) -> bool:
     """Whether the weights of a finished student are asked for, and are not there."""
     if not run.experiment.students[job.student].keep:
         return False
@@ -159,20 +156,38 @@ def _lacks_weights(run: Run, job: _Job) -> bool:
     return result.diverged is None and not weights.is_file()
 
 
-def _jobs(run: Run) -> list[_Job]:
+def longest_first(run: Run, jobs: list[Job]) -> list[Job]:
+    """The students by multiply-adds of their whole training, where several processes share them."""
+    if world_size() == 1:
+        return jobs
+    experiment = run.experiment
+    classes = len(experiment.classes)
+    each = {
+        student: multiply_adds(experiment.students[student].network, classes, experiment.real.shape)
+        for student in {job.student for job in jobs}
+    }
+
+    def work(job: Job) -> int:
+        seen = experiment.protocol(CONTROL if job.learned == FULL else job.learned, job.student).images_seen
+        return seen * each[job.student]
+
+    return sorted(jobs, key=work, reverse=True)
+
+
+def _jobs(run: Run) -> list[Job]:
     """All students of the run, in the order in which they are trained."""
     sets = list(run.experiment.arms)
     if run.session.manifest.full_set_left_out is None:
         sets.append(FULL)
     return [
-        _Job(student, learned, seed)
+        Job(student, learned, seed)
         for student, config in run.experiment.students.items()
         for learned, seed in product(sets, range(config.seeds))
         if run.experiment.recipe.learns(student, learned)
     ]
 
 
-def _train(run: Run, job: _Job, full: FullSet | None, *, last_test: bool = False) -> None:
+def _train(run: Run, job: Job, full: FullSet | None, *, last_test: bool = False) -> None:
     """Train one student, keep its weights where they are asked for, and write its accuracy.
 
     Args:
@@ -229,7 +244,7 @@ def _train(run: Run, job: _Job, full: FullSet | None, *, last_test: bool = False
     checkpoint.remove()
 
 
-def _keep(run: Run, job: _Job, network: nn.Module | None, accuracy: StudentResult) -> None:
+def _keep(run: Run, job: Job, network: nn.Module | None, accuracy: StudentResult) -> None:
     """Write the weights of a student that are asked for; those of an earlier training go."""
     if run.experiment.students[job.student].keep and network is not None:
         keep_student(run, network, accuracy, learned=job.learned, student=job.student)

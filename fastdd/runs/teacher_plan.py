@@ -13,6 +13,7 @@ from .. import teachers
 from ..config import Precision
 from ..models.build import as_input, build, to_device
 from ..runtime.console import counted
+from ..runtime.distributed import world_size
 from ..runtime.precision import autocast, float32_products
 from .run import Run
 from .run_teacher import RunTeacher
@@ -57,7 +58,7 @@ def planned_trainings(run: Run) -> list[PlannedTraining]:
         if teacher.is_trained and not run.folder.teacher(teacher.name).is_file():
             done = teachers.epochs_done(run.folder.training_checkpoint(teacher.name))
             images = (teacher.config.epochs - done) * len(teacher.real.train)
-            seconds = images * seconds_an_image(teacher) if images else 0.0
+            seconds = images * seconds_an_image(teacher) / world_size() if images else 0.0
             found.append(PlannedTraining(teacher, done, images, seconds))
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ from ..data import Crop
 from ..errors import InputError
 from ..run_folder import Session, read_manifest, read_recipe
 from ..run_folder.session import Work
-from ..runtime.distributed import barrier, is_main
+from ..runtime.distributed import from_main, is_main, own_share, require_shared, say_once
 from ..runtime.files import write_bytes
 from ..runtime.seeds import derive
 from ..teachers import Teacher
@@ -31,8 +32,8 @@ from .teacher_plan import announcement, planned_trainings
 
 
 def squeeze(run: Run) -> None:
-    """Put into the run folder the teachers that it lacks: given ones, or ones trained here by the main
-    process. With a committee it is said beforehand which are to be trained, and about how long that takes.
+    """Put into the run folder the teachers that it lacks: given ones, or ones that all processes train
+    together. With a committee it is said beforehand which are to be trained, and about how long that takes.
 
     Raises:
         InputError: a teacher's accuracy is below ``minimum_accuracy``, it is not the one that the run began
@@ -50,17 +51,22 @@ def squeeze(run: Run) -> None:
         snapshots = run.folder.snapshots(teacher.name)
         if teacher.config.snapshots and path.is_file() and not snapshots.is_file():
             raise InputError(f"{snapshots} is gone; {teachers.snapshots.REMEDY}")
-        if is_main() and not path.is_file() and not _take_over(run, teacher):
+        if from_main(partial(_is_to_be_made, run, teacher)):
             with run.session.stage(f"squeeze{teacher.suffix}") as work:
                 if teacher.is_trained:
                     _train(teacher, run.session, work)
-                else:
+                elif is_main():
                     _take(teacher, path, work)
-        barrier()
+        now = require_shared(path, teachers.fingerprint)
         if is_main():
             run.folder.training_checkpoint(teacher.name).unlink(missing_ok=True)
-        run.session.check_fingerprint(known, teachers.fingerprint(path))
+        run.session.check_fingerprint(known, now)
         teacher.require_same_module(run.session)
+
+
+def _is_to_be_made(run: Run, teacher: RunTeacher) -> bool:
+    """Whether the run folder lacks a teacher, and no earlier run of the sweep has it."""
+    return not run.folder.teacher(teacher.name).is_file() and not _take_over(run, teacher)
 
 
 def _take_over(run: Run, teacher: RunTeacher) -> bool:
@@ -99,9 +105,14 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
         start = weights_file(f"{teacher.key}.init", config.init, config.network)
         session.check_fingerprint(f"init{teacher.suffix}", teachers.fingerprint(start))
     crop = None if config.scale is None else Crop(config.scale, flip=config.flip)
-    train = teachers.open_passes(real.train, real.data, config.batch, real.device, seed=seed, crop=crop)
+    share = own_share()
+    train = teachers.open_passes(
+        real.train, real.data, config.batch, real.device, seed=seed, crop=crop, share=share
+    )
     watched = teachers.images_of_snapshots(real) if config.snapshots else None
-    test = teachers.open_passes(real.choice_set, real.data, teachers.EVALUATION_BATCH, real.device)
+    test = teachers.open_passes(
+        real.choice_set, real.data, teachers.EVALUATION_BATCH, real.device, share=share
+    )
     _tell_seen(teacher, teacher.config.init)
     squeezed = teachers.squeeze(
         config,
@@ -118,9 +129,10 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
         scored=None if teacher.name else len(real.train),
     )
     work.images = squeezed.images
-    teachers.save_squeezed(
-        session.folder, squeezed, config.minimum_accuracy, name=teacher.name, key=teacher.key
-    )
+    if is_main():
+        teachers.save_squeezed(
+            session.folder, squeezed, config.minimum_accuracy, name=teacher.name, key=teacher.key
+        )
 
 
 def _tested_on(teacher: RunTeacher) -> Literal["validation"] | None:
@@ -132,10 +144,9 @@ def _tell_seen(teacher: RunTeacher, origin: str | None, data: str | None = None)
     """Say that given weights may know the validation images; ``data`` is what their card says they saw."""
     withheld = teacher.real.validation_set
     if origin is not None and withheld is not None and data != teacher.real.train.fingerprint:
-        print(
+        say_once(
             f"{teacher.key}: {origin} may have been trained on the {len(withheld)} validation images, so "
-            "that accuracies on them may be too high for every set that it makes or labels",
-            file=sys.stderr,
+            "that accuracies on them may be too high for every set that it makes or labels"
         )
 
 

@@ -1,10 +1,13 @@
 """The thin layer on torchrun: which process of how many this is, and a barrier.
 
     torchrun --nproc-per-node 2 -m fastdd bank cifar10-deda
+    torchrun --nnodes 1:4 --nproc-per-node 8 --max-restarts 10 --rdzv-backend c10d --rdzv-id NAME
+        --rdzv-endpoint HOST:PORT -m fastdd run RECIPE                 on each of up to four machines
 
 Without torchrun's environment there is one process and nothing to wait for. Processes share work through
-files in the run folder and a counter in torchrun's store, never through collectives: what one finished, the
-others find there.
+files in the run folder and a counter in torchrun's store: what one finished, the others find there. Squeeze
+alone sends tensors (teachers/parallel.py). Where a process or machine is lost, torchrun starts those that are
+left again, and they continue with what is on the disk: what the lost one had in hand is done again.
 """
 
 from __future__ import annotations
@@ -14,15 +17,23 @@ import os
 import socket
 import sys
 import time
+import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from ..errors import InputError
+from .heartbeat import beat
+
+if TYPE_CHECKING:
+    from torch.distributed import Store
 
 PATIENCE = timedelta(days=7)  # a barrier may have to wait for a whole teacher
 DELAY = 10.0  # seconds until a network file system shows a file to other machines
+POLL = 0.02  # seconds between two looks at what another process has done
+T = TypeVar("T")
 _uses: Counter[str] = Counter()
 """How often this process came to a queue of a name; the runs of a sweep use the same names in turn."""
 
@@ -47,6 +58,43 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def under_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def local_size() -> int:
+    """Number of processes that torchrun started on this machine."""
+    return _environment("LOCAL_WORLD_SIZE", 1)
+
+
+class Share(NamedTuple):
+    """What one of several processes takes of each batch.
+
+    Attributes:
+        number: number of the process, 0 to processes - 1.
+        processes: number of processes.
+    """
+
+    number: int = 0
+    processes: int = 1
+
+    def rows(self, total: int) -> slice:
+        """The rows of this share of ``total``: as many as in the others, or one more in the first ones."""
+        each, more = divmod(total, self.processes)
+        first = self.number * each + min(self.number, more)
+        return slice(first, first + each + (self.number < more))
+
+
+WHOLE = Share()
+"""the share of a process that is alone"""
+
+
+def own_share() -> Share:
+    """The share of this process among all."""
+    return Share(rank(), world_size())
+
+
 def say_once(text: str) -> None:
     """Print a line on stderr in the main process alone; an empty text is not printed."""
     if text and is_main():
@@ -61,49 +109,103 @@ def barrier() -> None:
 
     if not dist.is_initialized():
         store, number, size = next(dist.rendezvous("env://", timeout=PATIENCE))
-        # The launcher's store may outlive its processes; those started again must not find the old addresses.
-        life = dist.PrefixStore(f"life_{_environment('TORCHELASTIC_RESTART_COUNT', 0)}", store)
-        dist.init_process_group("gloo", store=life, rank=number, world_size=size, timeout=PATIENCE)
+        store = dist.PrefixStore(_name_of_life(store, number, size), store)
+        dist.init_process_group("gloo", store=store, rank=number, world_size=size, timeout=PATIENCE)
+        beat(store.clone(), number, size)
         # Left to the interpreter's end, gloo's threads may still run then, which aborts the process.
         atexit.register(dist.destroy_process_group)
     dist.barrier()
 
 
-def require_shared(path: Path) -> None:
-    """Refuse a folder that is not the same one for all processes; all come together.
+def _name_of_life(store: Store, number: int, size: int) -> str:
+    """A name that the processes of this start have in common, and those of no other.
 
-    Args:
-        path: a file in it that the main process has just written. File systems of a network may show it to
-            other machines some seconds later.
+    torchrun's store outlives its processes, and those that are started again must not find the addresses and
+    counts of earlier ones there. Machines count restarts each for itself, so the main process makes the name.
+    It tells it to whoever asks under the number of a process, of which only the living hear.
+    """
+    own = uuid.uuid4().hex
+    if number:
+        store.set(f"asks/{number}", own)
+        name = store.get(f"name/{own}").decode()
+        store.set(f"heard/{name}/{number}", "")
+        return name
+    told, left = set[str](), set(range(1, size))
+    while left:
+        for other in sorted(left):
+            if store.check([f"heard/{own}/{other}"]):
+                left.remove(other)
+            elif store.check([f"asks/{other}"]) and (asks := store.get(f"asks/{other}").decode()) not in told:
+                store.set(f"name/{asks}", own)
+                told.add(asks)
+        time.sleep(POLL)
+    return own
 
-    Raises:
-        InputError: a process cannot read it, or reads another; every process raises it.
+
+def from_main(find: Callable[[], T]) -> T:
+    """What the main process finds, in all processes; they come together.
+
+    A list of what is left to do is the main one's, since a file system of a network may show others an older
+    state, and processes with unlike lists would do work twice or not at all.
     """
     if world_size() == 1:
-        return
+        return find()
     import torch.distributed as dist
 
     barrier()
-    written: list[bytes | None] = [path.read_bytes() if is_main() else None]
-    dist.broadcast_object_list(written, 0)
+    found = [find() if is_main() else None]
+    dist.broadcast_object_list(found, 0)
+    return cast(T, found[0])
+
+
+def everywhere(value: bool) -> bool:
+    """Whether a value is true in all processes; they come together."""
+    if world_size() == 1:
+        return value
+    import torch.distributed as dist
+
+    barrier()
+    values = [False] * world_size()
+    dist.all_gather_object(values, value)
+    return all(values)
+
+
+def require_shared(path: Path, look: Callable[[Path], T]) -> T:
+    """What the main process sees in a file, once all see the same; all come together.
+
+    File systems of a network may show it to other machines some seconds later.
+
+    Args:
+        path: the file, in the folder through which processes share their work.
+        look: reads what is compared of it.
+
+    Raises:
+        InputError: a process cannot read it, or reads something else; every process raises it.
+    """
+    seen = from_main(lambda: look(path))
+    if world_size() == 1:
+        return seen
+    import torch.distributed as dist
+
     end = time.monotonic() + DELAY
-    while not (sees := _content(path) == written[0]) and time.monotonic() < end:
+    while not (sees := _sees(path, look, seen)) and time.monotonic() < end:
         time.sleep(0.1)
     hosts: list[tuple[str, bool]] = [("", False)] * world_size()
     dist.all_gather_object(hosts, (socket.gethostname(), sees))
     if blind := [f"process {number} on {host}" for number, (host, seen) in enumerate(hosts) if not seen]:
         raise InputError(
-            f"{blind[0]} does not see what process 0 on {hosts[0][0]} wrote into {path.parent}; the "
-            "processes of torchrun share their work through this folder: choose one with --out on a file "
+            f"{blind[0]} does not see what process 0 on {hosts[0][0]} wrote into {path.parent.resolve()}; "
+            "the processes of torchrun share their work through this folder: choose one with --out on a file "
             "system that all hosts share"
         )
+    return seen
 
 
-def _content(path: Path) -> bytes | None:
+def _sees(path: Path, look: Callable[[Path], T], expected: T) -> bool:
     try:
-        return path.read_bytes()
+        return look(path) == expected
     except OSError:
-        return None
+        return False
 
 
 def claims(queue: str, count: int) -> Iterator[int]:

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -23,6 +23,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import InputError
+from .distributed import say_once
 from .files import LOCK, explained, temporary_name
 
 BEAT = 10.0
@@ -72,6 +73,33 @@ def refuse_busy(folder: Path, *, shared: bool = False) -> None:
 def workers(folder: Path) -> list[Worker]:
     """The processes at work in a folder, present or absent; nothing is written."""
     return [worker for path in _locks(folder) if (worker := _living(path)) is not None]
+
+
+def await_gone(folder: Path, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Wait while a lock may be that of a machine that was lost; nothing is written.
+
+    Such a lock is no longer touched, and goes stale; one that is touched is of a process that lives, and is
+    left to ``refuse_busy``.
+
+    Args:
+        folder: present or absent.
+        sleep: waits for seconds.
+    """
+    for path in _locks(folder):
+        worker, touched = _living(path), _touched(path)
+        if worker is None or worker.host == socket.gethostname():
+            continue
+        say_once(f"{folder} is held by pid {worker.pid} on {worker.host}; waiting whether that is gone")
+        while _living(path) is not None and _touched(path) == touched:
+            sleep(1.0)
+
+
+def _touched(path: Path) -> int | None:
+    """When a lock was last touched; None: it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Teachers: the networks whose statistics are matched.
 
-squeeze.py trains one: from which weights (initial_weights.py), on which images (passes.py), with which
-optimizer (optimizer.py), and with which state kept on disk between epochs (checkpoint.py). snapshots.py keeps
+squeeze.py trains one, epoch by epoch (epochs.py): from which weights (initial_weights.py), on which images
+(passes.py), with which optimizer (optimizer.py), by how many processes (parallel.py), and with which state
+kept on disk between epochs (checkpoint.py). snapshots.py keeps
 embeddings while it trains, image_scores.py how hard each image is. load.py reads and writes weights, and
 card.py describes what they expect, embedding.py what makes a network a teacher. taps.py returns the features
 of a trained network, patch_moments.py the moments of an activation in patches. The networks themselves are in
@@ -23,6 +24,7 @@ from .layer_names import (
     working_layers,
 )
 from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
+from .parallel import check_shares
 from .passes import Passes, open_passes
 from .snapshots import Snapshots, images_of_snapshots, read_snapshots
 from .squeeze import Squeezed, save_squeezed, squeeze
@@ -43,6 +45,7 @@ __all__ = [
     "WeightAverage",
     "accuracy",
     "batch_norm_layers",
+    "check_shares",
     "decay_groups",
     "differences",
     "epochs_done",

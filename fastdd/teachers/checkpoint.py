@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -68,103 +69,92 @@ def epochs_done(path: Path) -> int:
     return len(TensorFile(path, REMEDY).note(METADATA_KEY, _State)["curve"])
 
 
-def save(
-    path: Path,
-    owner: str,
-    curve: list[Epoch],
-    *,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None,
-    snapshots: Mapping[int, torch.Tensor],
-    scores: ImageScores | None = None,
-) -> None:
-    """Write a checkpoint after ``len(curve)`` epochs.
+@dataclass
+class State:
+    """All that a training has become.
 
-    Args:
-        owner: the training's identity, see training_identity.
+    Attributes:
+        network: the network.
+        optimizer: its momenta.
+        average: the average of its weights; None: there is none.
+        scores: what was noted of the training images; None: nothing is.
+        asked: the epochs after which snapshots are kept.
         curve: one entry for each finished epoch.
         snapshots: epoch -> the embeddings that were kept after it.
-        scores: what was noted of the training images; None: nothing is.
     """
-    tensors = _weights(network, average)
-    tensors |= {f"{SNAPSHOT}/{epoch}": rows for epoch, rows in snapshots.items()}
-    if scores is not None:
-        tensors |= {f"{SCORES}/{name}": values for name, values in scores.stored().items()}
-    for name, parameter in network.named_parameters():
-        if MOMENTUM in optimizer.state[parameter]:
-            tensors[f"{MOMENTUM}/{name}"] = optimizer.state[parameter][MOMENTUM]
-    write_tensors(
-        path, separate_tensors(tensors), {METADATA_KEY: json.dumps({"owner": owner, "curve": curve})}
-    )
 
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    average: WeightAverage | None = None
+    scores: ImageScores | None = None
+    asked: Sequence[int] = ()
+    curve: list[Epoch] = field(default_factory=list)
+    snapshots: dict[int, torch.Tensor] = field(default_factory=dict)
 
-def _weights(network: nn.Module, average: WeightAverage | None) -> dict[str, torch.Tensor]:
-    """The tensors of a network and of its average, by their names in the file."""
-    tensors = {f"network/{name}": value for name, value in network.state_dict().items()}
-    if average is not None:
-        tensors |= {f"average/{name}": value for name, value in average.network.state_dict().items()}
-    return tensors
+    def save(self, path: Path, owner: str) -> None:
+        """Write a checkpoint after ``len(curve)`` epochs; ``owner`` is the training's identity."""
+        tensors = self._weights()
+        tensors |= {f"{SNAPSHOT}/{epoch}": rows for epoch, rows in self.snapshots.items()}
+        if self.scores is not None:
+            tensors |= {f"{SCORES}/{name}": values for name, values in self.scores.stored().items()}
+        for name, parameter in self.network.named_parameters():
+            if MOMENTUM in self.optimizer.state[parameter]:
+                tensors[f"{MOMENTUM}/{name}"] = self.optimizer.state[parameter][MOMENTUM]
+        noted = json.dumps({"owner": owner, "curve": self.curve})
+        write_tensors(path, separate_tensors(tensors), {METADATA_KEY: noted})
 
+    def restore(self, path: Path, owner: str) -> None:
+        """Load a checkpoint where there is one.
 
-def restore(
-    path: Path,
-    owner: str,
-    *,
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    average: WeightAverage | None,
-    snapshots: dict[int, torch.Tensor],
-    asked: Sequence[int],
-    scores: ImageScores | None = None,
-) -> list[Epoch]:
-    """Load a checkpoint into a network, its optimizer, its average and its snapshots.
+        Raises:
+            InputError: the file is damaged, or belongs to another training.
+        """
+        if not path.is_file():
+            return
+        groups: dict[str, dict[str, torch.Tensor]] = {
+            name: {} for name in ("network", "average", MOMENTUM, SNAPSHOT, SCORES)
+        }
+        file = TensorFile(path, REMEDY)
+        state = file.note(METADATA_KEY, _State)
+        if state["owner"] != owner:
+            raise InputError(
+                f"the checkpoint {path} is of another training; delete it, or choose another folder with "
+                "--out"
+            )
+        self._require_content(file, len(state["curve"]))
+        for key, value in file.tensors().items():
+            group, _, name = key.partition("/")
+            groups[group][name] = value
+        self.network.load_state_dict(groups["network"])
+        if self.average is not None:
+            self.average.network.load_state_dict(groups["average"])
+        for name, parameter in self.network.named_parameters():
+            if name in groups[MOMENTUM]:
+                self.optimizer.state[parameter][MOMENTUM] = groups[MOMENTUM][name].to(parameter.device)
+        if self.scores is not None:
+            self.scores.load(groups[SCORES])
+        self.snapshots |= {int(epoch): rows for epoch, rows in groups[SNAPSHOT].items()}
+        self.curve[:] = state["curve"]
 
-    Args:
-        snapshots: epoch -> embeddings; those of the finished epochs are added.
-        asked: the epochs after which snapshots are kept.
-        scores: takes over what was noted of the training images; None: nothing is.
+    def _require_content(self, file: TensorFile, epochs: int) -> None:
+        """Refuse a file that does not hold what this training has become after some epochs."""
+        wanted = self._weights()
+        counters = {name for name, tensor in wanted.items() if not tensor.is_floating_point()}
+        momenta = {f"{MOMENTUM}/{name}": value for name, value in self.network.named_parameters()}
+        wanted |= {name: value for name, value in momenta.items() if name in file.shapes}
+        shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+        shapes |= {f"{SNAPSHOT}/{epoch}": (-1, -1) for epoch in self.asked if epoch <= epochs}
+        if self.scores is not None:
+            noted = {f"{SCORES}/{name}": values for name, values in self.scores.stored().items()}
+            shapes |= {name: tuple(values.shape) for name, values in noted.items()}
+            counters |= {name for name, values in noted.items() if not values.is_floating_point()}
+        file.require(shapes, counters)
+        if unknown := file.shapes.keys() - shapes.keys():
+            raise file.damaged(f"it holds an unknown tensor {min(unknown)!r}")
 
-    Returns:
-        The curve so far; empty where there is no file.
-
-    Raises:
-        InputError: the file is damaged, or belongs to another training.
-    """
-    if not path.is_file():
-        return []
-    groups: dict[str, dict[str, torch.Tensor]] = {
-        name: {} for name in ("network", "average", MOMENTUM, SNAPSHOT, SCORES)
-    }
-    file = TensorFile(path, REMEDY)
-    state = file.note(METADATA_KEY, _State)
-    if state["owner"] != owner:
-        raise InputError(
-            f"the checkpoint {path} is of another training; delete it, or choose another folder with --out"
-        )
-    wanted = _weights(network, average)
-    counters = {name for name, tensor in wanted.items() if not tensor.is_floating_point()}
-    momenta = {f"{MOMENTUM}/{name}": value for name, value in network.named_parameters()}
-    wanted |= {name: value for name, value in momenta.items() if name in file.shapes}
-    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
-    shapes |= {f"{SNAPSHOT}/{epoch}": (-1, -1) for epoch in asked if epoch <= len(state["curve"])}
-    if scores is not None:
-        noted = scores.stored()
-        shapes |= {f"{SCORES}/{name}": tuple(values.shape) for name, values in noted.items()}
-        counters |= {f"{SCORES}/{name}" for name, values in noted.items() if not values.is_floating_point()}
-    file.require(shapes, counters)
-    if unknown := file.shapes.keys() - shapes.keys():
-        raise file.damaged(f"it holds an unknown tensor {min(unknown)!r}")
-    for key, value in file.tensors().items():
-        group, _, name = key.partition("/")
-        groups[group][name] = value
-    network.load_state_dict(groups["network"])
-    if average is not None:
-        average.network.load_state_dict(groups["average"])
-    for name, parameter in network.named_parameters():
-        if name in groups[MOMENTUM]:
-            optimizer.state[parameter][MOMENTUM] = groups[MOMENTUM][name].to(parameter.device)
-    if scores is not None:
-        scores.load(groups[SCORES])
-    snapshots |= {int(epoch): rows for epoch, rows in groups[SNAPSHOT].items()}
-    return state["curve"]
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """The tensors of the network and of its average, by their names in the file."""
+        tensors = {f"network/{name}": value for name, value in self.network.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average/{name}": value for name, value in self.average.network.state_dict().items()}
+        return tensors

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ..run_folder import TensorFile
+from ..runtime.collective import summed
 from ..runtime.files import write_tensors
 from .card import METADATA_KEY
 
@@ -51,6 +52,7 @@ class ImageScores:
         self.fields = {
             name: torch.zeros(images, dtype=dtype, device=device) for name, dtype in FIELDS.items()
         }
+        self._own = torch.zeros(images, dtype=torch.bool, device=device)
 
     @torch.no_grad()
     def add(self, epoch: int, logits: Tensor, labels: Tensor, positions: Tensor) -> None:
@@ -74,6 +76,15 @@ class ImageScores:
         fields["forgotten"][at] += (fields["right"][at] & ~right).int()
         fields["learned"][at] |= right
         fields["right"][at] = right
+        self._own[at] = True
+
+    def merge(self) -> None:
+        """Take over what other processes noted of their images in an epoch; all come together at its end."""
+        shown = summed(self._own.to(torch.uint8)).bool()
+        for name, values in self.stored().items():
+            noted = summed(values * self._own)  # an image is shown by one process, so the sum is exact
+            self.fields[name].copy_(torch.where(shown, noted, values))
+        self._own.zero_()
 
     def stored(self) -> dict[str, Tensor]:
         """The sums as files have them: truth values as integers."""

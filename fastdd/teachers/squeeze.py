@@ -3,40 +3,38 @@
 The optimizer is SGD, batches are augmented on the device, and every epoch ends with a test. The random draws
 of an epoch (order, crops or shifts, flips, dropout) depend on the seed and the epoch alone, and a checkpoint
 is kept at its end, so a training that was killed and continued ends with the same bytes as one that was not.
+The processes of torchrun train together (parallel.py), and another number of them may continue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import JsonValue
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..config import Teacher as TeacherConfig
-from ..data.loading.augment import shift_and_flip
 from ..errors import InputError
-from ..models.build import as_input, to_device
+from ..models.build import to_device
 from ..run_folder import RunFolder
+from ..runtime.distributed import require_shared
 from ..runtime.events import send
 from ..runtime.files import write_json
-from ..runtime.precision import autocast, float32_products
+from ..runtime.precision import float32_products
 from ..runtime.progress import Bar, progress
-from ..runtime.seeds import derive, generator
 from .card import Card
-from .checkpoint import Epoch, restore, save, training_identity
+from .checkpoint import Epoch, State, epochs_done, training_identity
+from .epochs import Training
 from .image_scores import ImageScores, save_scores
 from .initial_weights import initial_network
 from .load import Teacher, fingerprint, save_teacher
-from .optimizer import learning_rate, sgd
 from .passes import Passes
 from .released import weights_file
 from .snapshots import Snapshots, embed_snapshot, save_snapshots
-from .training import NotFiniteError, WeightAverage, streamed_accuracy
 
 NOT_TRAINING = ("network", "weights", "mean", "std", "minimum_accuracy", "snapshots", "scores")
 """Settings of a teacher that do not describe how it is trained."""
@@ -50,7 +48,8 @@ class Squeezed:
         teacher: the network with its card.
         curve: one entry an epoch.
         images: images seen by this call, which may have continued an earlier one.
-        snapshots: the snapshots that the configuration asks for; None: none are kept.
+        snapshots: the snapshots that the configuration asks for; None: none are kept, or another process
+            keeps them.
         scores: how hard each training image was.
     """
 
@@ -81,8 +80,9 @@ def squeeze(
     Args:
         config: network, initial weights, normalization and training settings.
         classes: class names, in order.
-        train: shuffled passes over the training images.
-        test: passes over the images that it is tested on; the accuracy on them goes on the card.
+        train: shuffled passes over the training images, or the share of this process: then all processes come
+            together, and the first one writes the checkpoint.
+        test: passes over the images that it is tested on, or a share; the accuracy on them goes on the card.
         seed: seed of initial weights, dropout and augmentation; the order has the seed of ``train``.
         device: where to train, and where the passes deliver.
         data: fingerprint of the training images, for the card.
@@ -101,144 +101,74 @@ def squeeze(
     card = Card(config.network, classes, C, config.mean, std=config.std, size=(H, W), data=data)
     network, notes = initial_network(config, card, seed, key=key)
     network = to_device(network, device)
-    settings = _settings(config, key)
-    run = _Training(config, Teacher(network, card), batches=len(train), seed=seed, device=device, key=key)
-    inputs: list[JsonValue] = [config.network, list(classes), list(config.mean), list(config.std), seed, data]
-    asked: Sequence[int] = () if watched is None else config.snapshots
+    settings, asked = _settings(config, key), () if watched is None else config.snapshots
+    training = Training(config, Teacher(network, card), train, seed=seed, key=key)
+    scores = None if scored is None else ImageScores(scored, device)
+    state = State(network, training.optimizer, training.average, scores, asked)
+    owner = _identity(
+        config, settings, card, seed, batches=len(train), asked=asked, scored=scored is not None
+    )
+    if checkpoint is not None:
+        require_shared(checkpoint, epochs_done)
+        state.restore(checkpoint, owner)
+    total = (config.epochs - len(state.curve)) * len(train) * train.batch
+    with progress("squeeze", total) as bar, float32_products(config.precision):
+        for note in notes if not state.curve else [f"squeeze continues after epoch {len(state.curve)}"]:
+            bar.line(note)
+        for epoch in range(len(state.curve), config.epochs):
+            now = training.epoch(epoch, test, bar, scores)
+            state.curve.append(now)
+            _tell(now, config.epochs, tested_on or "test", bar)
+            if train.share.number:  # the first process alone writes
+                continue
+            if watched is not None and epoch + 1 in asked:
+                tested = replace(training.teacher, network=training.tested)
+                state.snapshots[epoch + 1] = embed_snapshot(tested, watched[0])
+            if checkpoint is not None:
+                state.save(checkpoint, owner)
+    card = replace(card, accuracy=state.curve[-1]["accuracy"], training=settings, accuracy_on=tested_on)
+    kept = None if watched is None or not state.snapshots else replace(watched[1], embeddings=state.snapshots)
+    teacher = Teacher(training.tested.eval().requires_grad_(False), card)
+    return Squeezed(teacher, state.curve, total, kept, scores)
+
+
+def _identity(
+    config: TeacherConfig,
+    settings: dict[str, JsonValue],
+    card: Card,
+    seed: int,
+    *,
+    batches: int,
+    asked: Sequence[int],
+    scored: bool,
+) -> str:
+    """A hash of everything that a training depends on; the number of processes is nothing of it."""
+    means: list[JsonValue] = [list(config.mean), list(config.std)]
+    inputs: list[JsonValue] = [config.network, list(card.classes), *means, seed, card.data]
     if asked:
         inputs.append(list(asked))
-    scores = None if scored is None else ImageScores(scored, device)
-    if scores is not None:
+    if scored:
         inputs.append("scores")
-    owner = training_identity(settings, *inputs, [C, H, W], len(train))
-    curve: list[Epoch] = []
-    snapshots: dict[int, Tensor] = {}
-    if checkpoint is not None:
-        curve = restore(
-            checkpoint,
-            owner,
-            network=network,
-            optimizer=run.optimizer,
-            average=run.average,
-            snapshots=snapshots,
-            asked=asked,
-            scores=scores,
-        )
-    shown = tested_on or "test"
-    total = (config.epochs - len(curve)) * len(train) * train.batch
-    with progress("squeeze", total) as bar, float32_products(config.precision):
-        for note in notes if not curve else [f"squeeze continues after epoch {len(curve)}"]:
-            bar.line(note)
-        for epoch in range(len(curve), config.epochs):
-            loss = run.epoch(epoch, train.epoch(epoch), bar, scores)
-            try:
-                pairs = ((images, labels) for images, labels, _ in test.epoch(0))
-                reached = streamed_accuracy(run.tested.eval(), run.teacher.normalize, pairs)
-            except NotFiniteError as error:
-                raise run.diverged(epoch, str(error)) from error
-            rate = learning_rate(config, (epoch + 1) * len(train) - 1, config.epochs * len(train))
-            curve.append({"epoch": epoch + 1, "lr": rate, "loss": loss, "accuracy": reached})
-            bar.line(
-                f"epoch {epoch + 1}/{config.epochs}: lr {rate:.3g}, loss {loss:.4f}, {shown} {reached:.2%}"
-            )
-            send("accuracy", step=epoch + 1, values={"accuracy": reached, "loss": loss, "lr": rate})
-            if watched is not None and epoch + 1 in asked:
-                snapshots[epoch + 1] = embed_snapshot(replace(run.teacher, network=run.tested), watched[0])
-            if checkpoint is not None:
-                save(
-                    checkpoint,
-                    owner,
-                    curve,
-                    network=network,
-                    optimizer=run.optimizer,
-                    average=run.average,
-                    snapshots=snapshots,
-                    scores=scores,
-                )
-    card = replace(card, accuracy=curve[-1]["accuracy"], training=settings, accuracy_on=tested_on)
-    kept = replace(watched[1], embeddings=snapshots) if watched is not None and snapshots else None
-    return Squeezed(Teacher(run.tested.eval().requires_grad_(False), card), curve, total, kept, scores)
+    assert card.size is not None  # that of the training images
+    return training_identity(settings, *inputs, [card.channels, *card.size], batches)
+
+
+def _tell(now: Epoch, epochs: int, tested_on: str, bar: Bar) -> None:
+    """Say what an epoch has reached."""
+    number, rate, loss, reached = now["epoch"], now["lr"], now["loss"], now["accuracy"]
+    bar.line(f"epoch {number}/{epochs}: lr {rate:.3g}, loss {loss:.4f}, {tested_on} {reached:.2%}")
+    send("accuracy", step=number, values={"accuracy": reached, "loss": loss, "lr": rate})
 
 
 def _settings(config: TeacherConfig, key: str) -> dict[str, JsonValue]:
     """How the teacher is trained; a file of initial weights is described by its name and content."""
     settings: dict[str, JsonValue] = config.model_dump(mode="json", exclude=set(NOT_TRAINING))
+    if config.sync_batch_norm:  # then the teacher does not depend on it
+        del settings["sync_batch_norm"]
     if config.init is not None:
         path = weights_file(f"{key}.init", config.init, config.network)
         settings["init"] = {"file": path.name, "sha256": fingerprint(path)}
     return settings
-
-
-class _Training:
-    """A network with its optimizer and the average of its weights."""
-
-    def __init__(
-        self,
-        config: TeacherConfig,
-        teacher: Teacher,
-        *,
-        batches: int,
-        seed: int,
-        device: torch.device,
-        key: str,
-    ) -> None:
-        self.config, self.teacher, self.network = config, teacher, teacher.network
-        self.batches, self.seed, self.device, self.key = batches, seed, device, key
-        self.optimizer = sgd(config, self.network)
-        self.average = WeightAverage(self.network, config.ema) if config.ema else None
-        self.note = ""
-
-    @property
-    def tested(self) -> nn.Module:
-        """The network that is tested and kept: the average where there is one."""
-        return self.network if self.average is None else self.average.network
-
-    def epoch(
-        self,
-        epoch: int,
-        batches: Iterator[tuple[Tensor, Tensor, Tensor]],
-        bar: Bar,
-        scores: ImageScores | None = None,
-    ) -> float:
-        """Train on one pass, note in ``scores`` how hard its images are, and return the mean loss.
-
-        Raises:
-            InputError: the mean loss is not finite.
-        """
-        config, draw = self.config, generator(self.seed, "augment", epoch)
-        torch.manual_seed(derive(self.seed, "dropout", epoch))
-        self.network.train()
-        losses = []
-        for step, (images, labels, positions) in enumerate(batches, epoch * self.batches):
-            for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(config, step, config.epochs * self.batches)
-            batch = self.teacher.normalize(images)
-            if config.scale is None:
-                batch = shift_and_flip(batch, config.pad, config.flip, draw)
-            with autocast(self.device, config.precision):
-                logits = self.network(as_input(batch, self.network))
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
-            if scores is not None:
-                scores.add(epoch, logits.detach(), labels, positions)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            if self.average is not None:
-                self.average.update(self.network, step)
-            losses.append(loss.detach())
-            bar.advance(len(labels), self.note)
-        mean = torch.stack(losses).mean().item()
-        if not torch.tensor(mean).isfinite():
-            raise self.diverged(epoch, f"the mean loss is {mean}")
-        self.note = f"loss {mean:.3f}"
-        return mean
-
-    def diverged(self, epoch: int, how: str) -> InputError:
-        """The error of a training that leads to no teacher."""
-        return InputError(
-            f"squeeze diverged in epoch {epoch + 1}: {how}; lower {self.key}.lr = {self.config.lr:g}, or "
-            f"warm up for longer ({self.key}.warmup)"
-        )
 
 
 def save_squeezed(

@@ -11,6 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..errors import InputError
 from ..models.build import as_input
+from ..runtime.collective import summed
 
 EVALUATION_BATCH = 500
 
@@ -47,9 +48,15 @@ def accuracy(
 
 @torch.no_grad()
 def streamed_accuracy(
-    network: nn.Module, normalize: Callable[[Tensor], Tensor], batches: Iterable[tuple[Tensor, Tensor]]
+    network: nn.Module,
+    normalize: Callable[[Tensor], Tensor],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    shared: bool = False,
 ) -> float:
     """Top-1 accuracy in [0, 1] of a classifier on batches (uint8 images [B, C, H, W], int64 labels [B]).
+
+    With ``shared`` the batches of all processes are tested together, and all come together.
 
     Raises:
         NotFiniteError: a weight is NaN or infinite, or the largest logit of an image is.
@@ -61,6 +68,9 @@ def streamed_accuracy(
         counts.append(torch.stack([(classes == labels).sum(), (~largest.isfinite()).sum()]))
         seen += len(labels)
     hits, lost = torch.stack(counts).sum(0).tolist() if counts else (0, 0)
+    if shared:
+        device = next(network.parameters()).device
+        hits, lost, seen = summed(torch.tensor([hits, lost, seen], device=device)).tolist()
     if lost:
         raise NotFiniteError(f"its logits are NaN or infinite for {lost} of {seen} test images")
     return hits / seen if seen else 0.0

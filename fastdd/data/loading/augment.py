@@ -46,7 +46,15 @@ def siamese_rows(
     return siamese_draws(count, height, width, operations, together=True, generator=draw)
 
 
-def shift_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Generator) -> Tensor:
+def shift_and_flip(
+    images: Tensor,
+    pad: int,
+    flip: float,
+    generator: torch.Generator,
+    *,
+    rows: slice = slice(None),
+    of: int | None = None,
+) -> Tensor:
     """Crop each image at a random place after padding it with zeros, and flip some.
 
     Args:
@@ -54,9 +62,12 @@ def shift_and_flip(images: Tensor, pad: int, flip: float, generator: torch.Gener
         pad: largest shift in pixels, in either direction.
         flip: probability of a horizontal flip.
         generator: on the CPU; draws do not depend on the device.
+        rows: which rows of a batch the images are, where other processes have the others.
+        of: images of that batch, for all of which is drawn; None: the images are the whole batch.
     """
-    shift = torch.randint(0, 2 * pad + 1, (len(images), 2), generator=generator)
-    flipped = torch.rand(len(images), generator=generator) < flip
+    count = len(images) if of is None else of
+    shift = torch.randint(0, 2 * pad + 1, (count, 2), generator=generator)[rows]
+    flipped = torch.rand(count, generator=generator)[rows] < flip
     return shifted_and_flipped(images, pad, shift, flipped)
 
 

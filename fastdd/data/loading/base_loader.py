@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError, suggestion
+from ...runtime.distributed import Share
 from ...runtime.seeds import generator
 from ..dataset import Dataset
 from ..decode import fit
@@ -39,10 +40,9 @@ class Schedule:
         chosen: positions in the dataset, in the order of reading; None: all.
         order: "class" keeps the order of ``chosen``; "shuffled" permutes it anew each epoch.
         seed: seed of the permutations.
-        shard: (rank, world): the shards of all ranks are disjoint and together everything. A shard is a block
-            of the class order, so that it cuts at most two classes, and every world-th image of a
-            permutation.
-        batch_size: images a batch, at least 1.
+        shard: the shards of all processes are disjoint and together everything. A shard is a block of the
+            class order, so that it cuts at most two classes, and its share of every batch of a permutation.
+        batch_size: images a batch, at least 1; where permutations are sharded, of all shards together.
         drop_last: leave out what does not fill a batch.
 
     Raises:
@@ -56,14 +56,14 @@ class Schedule:
         order: Order,
         *,
         seed: int,
-        shard: tuple[int, int],
+        shard: Share,
         batch_size: int,
         drop_last: bool,
     ) -> None:
         rank, world = shard
         if not 0 <= rank < world:
             raise InputError(
-                f"shard {shard!r} is not possible; expected (rank, world) with 0 <= rank < world"
+                f"shard {(rank, world)} is not possible; expected (rank, world) with 0 <= rank < world"
             )
         if batch_size < 1:
             raise InputError(f"batch size {batch_size} is too small; expected at least 1")
@@ -78,18 +78,20 @@ class Schedule:
             raise InputError(
                 f"image index {int(outside[0])} is outside of 0 to {total - 1}; give indices of this split"
             )
-        self.order, self.seed, self.shard = order, seed, (rank, world)
-        self.batch_size, self.drop_last = batch_size, drop_last
+        self.order, self.seed, self.shard = order, seed, shard
+        self.whole_batch, self.drop_last = batch_size, drop_last
+        self.batch_size = batch_size if order == "class" else self._share(batch_size)
+        if order == "shuffled" and batch_size < world:
+            raise InputError(f"batch size {batch_size} leaves some of {world} shards without an image")
 
     def __len__(self) -> int:
         """Images of one pass."""
         (rank, world), n = self.shard, len(self.chosen)
-        here = (
-            n * (rank + 1) // world - n * rank // world
-            if self.order == "class"
-            else len(range(rank, n, world))
-        )
-        return here // self.batch_size * self.batch_size if self.drop_last else here
+        if self.order == "class":
+            here = n * (rank + 1) // world - n * rank // world
+            return here // self.batch_size * self.batch_size if self.drop_last else here
+        full, rest = divmod(n, self.whole_batch)
+        return full * self.batch_size + (0 if self.drop_last else self._share(rest))
 
     def positions(self, epoch: int) -> Tensor:
         """int64 [len(self)] positions in the dataset, in the order of reading."""
@@ -98,8 +100,16 @@ class Schedule:
             here = self.chosen[n * rank // world :]
         else:
             permutation = torch.randperm(n, generator=generator(self.seed, "order", epoch))
-            here = self.chosen[permutation[rank::world]]
+            here = self.chosen[permutation]
+            if world > 1:
+                batches = here.split(self.whole_batch)
+                here = torch.cat([batch[self.shard.rows(len(batch))] for batch in batches])
         return here[: len(self)]
+
+    def _share(self, total: int) -> int:
+        """Images of this shard of a batch of ``total``."""
+        rows = self.shard.rows(total)
+        return rows.stop - rows.start
 
 
 Failures = list[tuple[int, str]]  # (row of the batch, reason)

@@ -22,6 +22,7 @@ import torchvision
 from torch import Tensor
 
 from ...errors import InputError, suggestion
+from ...runtime.distributed import Share
 from ..dataset import Dataset
 from .base_loader import (
     BaseLoader,
@@ -62,7 +63,8 @@ def open_loader(
 
     Args:
         dataset: a split, made by open_dataset.
-        batch_size: images a batch; the last batch of a pass may hold fewer.
+        batch_size: images a batch, of all shards together where they are shuffled; the last batch of a pass
+            may hold fewer.
         size: (H, W) in pixels; None: as stored, which must be the same for all.
         channels: 3 for RGB, 1 for luminance.
         order: "class": all images of class 0 (or the first of ``indices``) first; "shuffled": a new
@@ -72,7 +74,8 @@ def open_loader(
             224; None: whatever just covers the size.
         indices: a part of the dataset, in that order.
         seed: seed of the order and of the crops.
-        shard: (rank, world); each image is read by exactly one rank.
+        shard: (rank, world); each image is read by exactly one rank: a block of the class order, or a share
+            of every batch of a permutation.
         drop_last: leave out a last batch that is not full.
         on_error: "fail" raises at an image that cannot be read; "skip" leaves it out and records it.
         backend: "auto" is DALI for JPEGs on a GPU where it is installed, torchvision everywhere else.
@@ -86,7 +89,13 @@ def open_loader(
     _check_choices(backend, on_error, threads)
     _check_size(size, crop, resize)
     schedule = Schedule(
-        len(dataset), indices, order, seed=seed, shard=shard, batch_size=batch_size, drop_last=drop_last
+        len(dataset),
+        indices,
+        order,
+        seed=seed,
+        shard=Share(*shard),
+        batch_size=batch_size,
+        drop_last=drop_last,
     )
     device = torch.device(device)
     if _use_dali(backend, dataset, schedule, device):

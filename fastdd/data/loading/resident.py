@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...errors import InputError
+from ...runtime.distributed import Share
 from ...runtime.memory import device_budget, require_memory
 from ...runtime.progress import progress
 from ...runtime.seeds import generator
@@ -54,6 +55,7 @@ class Resident:
         seed: int = 0,
         crop: Crop | None = None,
         drop_last: bool = False,
+        shard: tuple[int, int] = (0, 1),
     ) -> Iterator[Batch]:
         """One pass.
 
@@ -65,6 +67,7 @@ class Resident:
             crop: draw a window of each image and resize it to the image's size; needs an epoch. A window
                 depends on (seed, epoch, image), not on the batch.
             drop_last: leave out a last batch that is not full.
+            shard: as for open_loader.
 
         Raises:
             InputError: the batch size is below 1, or a crop without an epoch.
@@ -73,7 +76,7 @@ class Resident:
             raise InputError("a random crop needs an epoch to be drawn for; set epoch")
         order: Order = "class" if epoch is None else "shuffled"
         schedule = Schedule(
-            len(self), None, order, seed=seed, shard=(0, 1), batch_size=batch_size, drop_last=drop_last
+            len(self), None, order, seed=seed, shard=Share(*shard), batch_size=batch_size, drop_last=drop_last
         )
         windows = None
         if crop is not None and epoch is not None:
@@ -84,7 +87,7 @@ class Resident:
             windows = resample_parameters(
                 len(self), H, W, scale=crop.scale, ratio=crop.ratio, flip=crop.flip, generator=random
             )
-        for rows in schedule.positions(epoch or 0).split(batch_size):
+        for rows in schedule.positions(epoch or 0).split(schedule.batch_size):
             if len(rows):
                 here = rows.to(self.images.device)
                 images = self.images[here]

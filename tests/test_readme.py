@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,13 @@ def test_the_table_has_the_committed_numbers(monkeypatch: pytest.MonkeyPatch) ->
     rows = re.findall(r"^\| (.+?) \| (\d+\.\d ± \d+\.\d) \|", README, re.MULTILINE)
     assert dict(rows) == expected
     sys.modules.pop("result_tables", None)
+
+
+def test_every_extra_is_explained() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    text = (ROOT / "docs/install.md").read_text()
+    named = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", text, re.MULTILINE))))
+    assert set(extras) <= named
 
 
 def test_it_counts_the_methods() -> None:

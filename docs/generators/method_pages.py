@@ -17,6 +17,12 @@ from fastdd.recipes.resolve import table as values_of
 
 GALLERY = ROOT / "docs/gallery"
 DATA_SETS = ("cifar10", "cifar100", "tiny", "imagenet1k")
+CONSTANTS = {
+    "METHOD is": "The values are those of",
+    "RELEASED is": "The released settings are",
+    "TABLE is": "The table of values is",
+}
+"""how docstrings name the values that they declare -> words for a page without that code"""
 FAMILIES = {
     "teacher": "Through a trained teacher",
     "matching": "By networks of their own",
@@ -66,6 +72,8 @@ def method_page(name: str) -> str:
     """A method's page as Markdown."""
     published, said = summary(name)
     rest = docstring(files()[name]).partition("\n\n")[2]
+    for constant, words in CONSTANTS.items():
+        rest = rest.replace(constant.replace(" ", "\n"), constant).replace(constant, words)
     parts = [f"# {escaped(title(name))}\n", f"{escaped(said[:1].upper() + said[1:])}\n"]
     if published:
         parts.append(f"*{escaped(published)}*\n")

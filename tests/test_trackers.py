@@ -236,6 +236,42 @@ def test_curves_are_drawn_of_numbers_alone() -> None:
     assert services.place(done) == 50
 
 
+def test_mlflow_itself_keeps_what_was_sent_and_a_second_session_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digit: Callable[[str], Path]
+) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="pip install 'fastdd[mlflow]'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/kept")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    for files in ((digit("3"),), ()):
+        run = services.MLflow(RunFolder(tmp_path), UNTRACKED)
+        run(LOSSES)
+        run(Event("images", "recover deda", values={"images": 1}, files=files))
+        run.close(failed=False)
+    found = mlflow.MlflowClient().get_run(run.run)
+    assert (found.info.run_name, found.info.status) == ("digits", "FINISHED")
+    assert found.data.metrics == {"recover sre2l_dire/ce": 0.5, "recover sre2l_dire/dire": 2.0}
+    history = mlflow.MlflowClient().get_metric_history(run.run, "recover sre2l_dire/ce")
+    assert [each.step for each in history] == [20, 20]
+    listed = mlflow.MlflowClient().list_artifacts(run.run, "recover deda/3")
+    assert [each.path for each in listed] == ["recover deda/3/00000.png"]
+
+
+def test_weights_and_biases_itself_runs_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digit: Callable[[str], Path]
+) -> None:
+    pytest.importorskip("wandb", reason="pip install 'fastdd[wandb]'")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = services.WeightsAndBiases(RunFolder(tmp_path), UNTRACKED)
+    run(LOSSES)
+    run(Event("images", "recover deda", values={"images": 1}, files=(digit("3"),)))
+    run.close(failed=False)
+    assert run.run.offline
+    (file,) = RunFolder(tmp_path).wandb.glob("offline-run-*/run-*.wandb")
+    assert b"recover sre2l+dire/dire" in file.read_bytes()
+
+
 def test_tensorboard_reads_back_what_was_sent(tmp_path: Path, digit: Callable[[str], Path]) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

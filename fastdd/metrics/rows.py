@@ -7,7 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from ..errors import InputError
+
+try:
+    from torchmetrics import Metric
+except ImportError as error:
+    raise InputError(
+        "fastdd.metrics needs torchmetrics, which is not installed; pip install 'fastdd[metrics]' (functions "
+        "such as fastdd_kernels.coverage do not need it)"
+    ) from error
 
 
 class RowMetric(Metric):

@@ -25,21 +25,18 @@ LONGEST = 12.0
 """seconds that the trials may take, all at the same time"""
 LEAST_DISK = 2 * 10**9
 """bytes that should be free where runs are written"""
-REQUIRED = (
-    "torch",
-    "torchvision",
-    "torchmetrics",
-    "safetensors",
-    "numpy",
-    "pydantic",
-    "scikit-learn",
-    "scipy",
-)
+REQUIRED = ("torch", "torchvision", "safetensors", "numpy", "pydantic", "scikit-learn", "scipy")
 OPTIONAL = {
     "triton": ("pip install triton", "on a GPU its kernels are faster than PyTorch's"),
     "nvidia-dali-cuda130": ("pip install 'fastdd[dali]'", "it decodes JPEGs on a GPU"),
     "timm": ("pip install 'fastdd[timm]'", "networks timm:NAME, and their weights"),
-    "pyarrow": ("pip install 'fastdd[export]'", "exports to Parquet and the hub"),
+    "pyarrow": ("pip install 'fastdd[export]'", "Parquet files, read and exported"),
+    "huggingface_hub": ("pip install 'fastdd[hub]'", "data sets hf:ORG/NAME, and export --push"),
+    "torchmetrics": ("pip install 'fastdd[metrics]'", "fastdd.metrics, the classes for trainers"),
+    "matplotlib": ("pip install 'fastdd[plots]'", "figures for papers"),
+    "tensorboard": ("pip install 'fastdd[tensorboard]'", "log=[tensorboard]"),
+    "wandb": ("pip install 'fastdd[wandb]'", "log=[wandb]"),
+    "mlflow-skinny": ("pip install 'fastdd[mlflow]'", "log=[mlflow]"),
     "shtab": ("pip install 'fastdd[completion]'", "completion in shells"),
 }
 """package -> the command that adds it, and what it is for"""

@@ -39,7 +39,6 @@ def check_precision(precision: str) -> None:
         raise ValueError(f"precision must be 'high' or 'fast', got {precision!r}")
 
 
-@torch.compiler.assume_constant_result
 def _reduced(device: str) -> str:
     """The arithmetic that float32 products use on a kind of device: "ieee", "tf32" or "bf16"."""
     # Not torch.get_float32_matmul_precision(): it raises once anyone has used the newer switches.
@@ -48,6 +47,10 @@ def _reduced(device: str) -> str:
     if precision == "none":
         precision = str(getattr(torch.backends, "fp32_precision"))  # noqa: B009  unknown to type checkers
     return precision if precision in ("tf32", "bf16") else "ieee"
+
+
+# What torch.compiler.assume_constant_result sets; calling that imports the compiler, as slow as torch itself.
+setattr(_reduced, "_dynamo_marked_constant", True)  # noqa: B010  unknown to type checkers
 
 
 def _parts(x: Tensor, reduced: str) -> list[Tensor]:

@@ -52,7 +52,17 @@ class Pets(Layout):
 def test_layouts_are_asked_in_this_order() -> None:
     names = {id(SOURCES[name]): name for name in SOURCES}
     order = [names[id(layout)] for layout in SOURCES.layouts()]
-    assert order == ["digits", "cifar", "tiny-imagenet", "webdataset", "tar", "folder", "object", "function"]
+    assert order == [
+        "digits",
+        "cifar",
+        "npz",
+        "tiny-imagenet",
+        "webdataset",
+        "tar",
+        "folder",
+        "object",
+        "function",
+    ]
 
 
 @pytest.mark.usefixtures("registered")

@@ -44,6 +44,7 @@ def open_dataset(
             - the files of CIFAR-10 or CIFAR-100 as distributed (see sources/cifar.py);
             - a folder of Parquet files (see sources/parquet.py);
             - hf:ORG/NAME, a data set of the hub that is in the cache (see sources/hub.py);
+            - a .npz file of MedMNIST or Keras (see sources/npz.py);
             - package.module:function, a function of the user's that is called with "train" or "test" and
               returns a torch Dataset (see sources/torch_dataset.py);
             - NAME:REST for a source of the name NAME (see fastdd.register_source).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -155,9 +156,68 @@ def test_own_networks_teach_and_learn() -> None:
     assert all(min(ast.literal_eval(rows[arm])) > 0.2 for arm in ("random", "deda"))
 
 
-@pytest.mark.slow
-def test_a_network_of_timm_is_trained_on_stored_views(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """The run that the example of timm makes, and the lines that it prints."""
     pytest.importorskip("timm")
-    lines = output(EXAMPLES / "train_my_network.py", folder=tmp_path).splitlines()
+    folder = tmp_path_factory.mktemp("labelled")
+    lines = output(EXAMPLES / "train_my_network.py", folder=folder).splitlines()
+    return folder / "runs/labelled_digits", lines
+
+
+@pytest.mark.slow
+def test_a_network_of_timm_is_trained_on_stored_views(trained: tuple[Path, list[str]]) -> None:
+    lines = trained[1]
     assert any(line.startswith("LoadedSet(100 images of 10 classes, 1 x 8 x 8") for line in lines)
     assert float(lines[-1].split(" ")[0]) > 40
+
+
+def percents(text: str) -> dict[str, float]:
+    """What stands before a colon -> the first number in percent behind it."""
+    found = re.findall(r"^([^:\n]+): [^%\n]*?([\d.]+) %", text, re.M)
+    return {name.strip(): float(number) for name, number in found}
+
+
+@pytest.mark.slow
+def test_lightning_trains_on_stored_views_beside_the_control(trained: tuple[Path, list[str]]) -> None:
+    pytest.importorskip("lightning")
+    accuracies = percents(output(EXAMPLES / "train_with_lightning.py", trained[0]))
+    assert accuracies.keys() == {"random", "deda"}
+    assert accuracies["deda"] > 40
+
+
+def test_a_file_of_medmnist_is_distilled() -> None:
+    accuracies = percents(output(EXAMPLES / "medmnist.py"))
+    assert accuracies.keys() == {"random", "deda"}
+    assert accuracies["deda"] > 40
+
+
+@pytest.mark.slow
+def test_a_label_budget_is_pruned_beside_the_control() -> None:
+    lines = output(EXAMPLES / "label_budget.py").splitlines()
+    read: dict[str, int] = {}
+    for line in lines:
+        name, _, rest = line.partition(": ")
+        read[name] = int(rest.split()[0].replace(",", ""))
+        assert "random" in rest
+        assert "deda" in rest
+    assert list(read) == ["classes alone", "fp16", "int4", "top2", "int4-tenth"]
+    assert read["classes alone"] == 0
+    assert read["int4-tenth"] < read["int4"] < read["fp16"]
+
+
+@pytest.mark.slow
+def test_an_architecture_search_tells_whether_its_order_is_that_of_the_whole_set() -> None:
+    lines = output(EXAMPLES / "architecture_search.py", "1").splitlines()
+    assert len(lines) == 9
+    found = {line.partition(":")[0]: float(line.split()[-1]) for line in lines[-2:]}
+    assert found.keys() == {"random", "dm"}
+    assert all(-1 <= correlation <= 1 for correlation in found.values())
+
+
+@pytest.mark.slow
+def test_a_memory_keeps_what_was_learned_before() -> None:
+    accuracies = percents(output(EXAMPLES / "continual_memory.py"))
+    assert accuracies["none"] < 40  # the classes of the last task alone
+    assert accuracies["random"] > accuracies["none"] + 10
+    assert accuracies["dm"] > accuracies["none"] + 10

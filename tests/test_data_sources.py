@@ -56,10 +56,12 @@ def test_layouts_are_asked_in_this_order() -> None:
         "digits",
         "cifar",
         "npz",
+        "parquet",
         "tiny-imagenet",
         "webdataset",
         "tar",
         "folder",
+        "hf",
         "object",
         "function",
     ]

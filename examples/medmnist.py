@@ -17,10 +17,10 @@ import fastdd
 
 RECIPE = """
 ipc: 2
-data: {size: 14}
+data: {size: 16}
 teacher: {network: resnet8, mean: [0.7, 0.5, 0.6], std: [0.2, 0.2, 0.2], epochs: 10, lr: 0.05, batch: 32}
 arms: {deda: {method: deda, steps: 40, lr: 0.02}}
-student: {network: convnet1, steps: 80, batch: 8, pad: 1, seeds: 2, evaluations: 1}
+student: {network: convnet, steps: 80, batch: 8, pad: 1, seeds: 2, evaluations: 1}
 metrics: {full_set: false}
 """
 

@@ -20,13 +20,13 @@ BUDGETS = {
     "int4-tenth": "{form: int4, keep: 0.1, replay: once}",
 }
 STUDENT = (
-    "{network: convnet1, labels: stored, steps: 200, batch: 50, pad: 1, flip: 0.0, seeds: 2, evaluations: 1}"
+    "{network: convnet1, labels: stored, steps: 100, batch: 50, pad: 1, flip: 0.0, seeds: 2, evaluations: 1}"
 )
 RECIPE = f"""
 ipc: 5
 data: {{root: digits, channels: 1}}
 teacher: {{network: resnet8, mean: [0.305], std: [0.376], epochs: 4, batch: 128, lr: 0.1, pad: 1, flip: 0.0}}
-arms: {{deda: {{method: deda, steps: 60}}}}
+arms: {{deda: {{method: deda, lr: 0.01, steps: 60, augment: {{roll: [-1, 1]}}}}}}
 labels: {{per: view}}
 student: {STUDENT.replace("stored", "hard")}
 students: {{{", ".join(f"{name}: {STUDENT}" for name in BUDGETS)}}}

@@ -35,14 +35,10 @@ def output(name: str, folder: Path, **values: object) -> str:
 @pytest.mark.slow
 def test_digits_end_to_end_at_small_size(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    short = [
-        "teacher.epochs=1",
-        "teacher.minimum_accuracy=0",
-        "student.steps=4",
-        "students={}",
-        "metrics.full_set=false",
-    ]
-    printed = output("digits.py", tmp_path, ARMS=["dm"], OVERRIDES=[*short, "arms.dm.steps=20"], STEPS=20)
+    students = ("student", "students.convnet-soft", "students.resnet-soft")
+    short = [*(f"{name}.steps=4" for name in students), "metrics.full_set=false", "arms.dm.steps=20"]
+    short += ["teacher.epochs=1", "teacher.minimum_accuracy=0"]
+    printed = output("digits.py", tmp_path, ARMS=["dm"], OVERRIDES=short, STEPS=20)
     assert [line.split(":")[0] for line in printed.splitlines()[-2:]] == ["random", "dm"]
     assert (tmp_path / "runs/notebook-digits/report.html").is_file()
 

@@ -107,7 +107,7 @@ CASES: dict[str, tuple[Case, str]] = {
     "an unknown arm": (lambda here, run: [f"{run}:ddea"], "did you mean 'deda'?"),
     "no teacher": (lambda here, run: [good(here, run), "--data", "digits"], "give one with --teacher"),
     "no data": (lambda here, run: [good(here, run), *with_data(run)[:2]], "give them with --data ROOT"),
-    "a folder of another run": (another_run, "holds a run of another recipe"),
+    "a folder of another run": (another_run, "is the folder of a run, and no judgement"),
     "its own folder, fresh": (its_own_folder, "--fresh would delete"),
 }
 

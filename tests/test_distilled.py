@@ -12,7 +12,9 @@ from pictures import jpeg, picture, png, write
 from run_folders import make_run_folder, write_splits
 from torchvision.datasets import ImageFolder
 
-from fastdd.distilled import open_set
+from fastdd.config import RANDOM_REAL
+from fastdd.distilled import list_set, open_set
+from fastdd.distilled.images import load_recovered, stream_recovered
 from fastdd.errors import InputError
 from fastdd.run_folder import RunFolder
 
@@ -198,3 +200,30 @@ def test_images_that_the_run_did_not_make_are_refused(finished: Path, tmp_path: 
         text = fails(run, arm="deda")
         assert "holds 3 images of class" in text
         assert text.endswith("but the run made 2; move away those that it did not make")
+
+
+def test_a_listed_set_decodes_in_parts_what_an_open_one_holds(finished: Path, tmp_path: Path) -> None:
+    for c in range(3):
+        for i in range(4):
+            write(tmp_path / "own", f"{c}/{i}.png", png(picture(10 * c + i, 8, 8)))
+    for path, arm in ((tmp_path / "own", None), (finished, "deda")):
+        whole, listed = open_set(path, arm), list_set(path, arm)
+        parts = list(listed.batches(5))
+        assert [len(part) for part in parts] == [5] * (len(whole) // 5) + [len(whole) % 5] * (
+            len(whole) % 5 > 0
+        )
+        assert torch.equal(torch.cat(parts), whole.images)
+        assert listed.shape == tuple(whole.images.shape[1:])
+        rows = torch.tensor([3, 1, 2])
+        assert torch.equal(torch.cat(list(listed.batches(2, rows))), whole.images[rows])
+    write(tmp_path / "own", "2/3.png", png(picture(1, 9, 9)))
+    with pytest.raises(InputError, match=r"3.png is 9 x 9 pixels, others are 8 x 8"):
+        list(list_set(tmp_path / "own").batches(5))
+
+
+def test_the_images_of_an_arm_come_in_batches_as_they_are_loaded(finished: Path) -> None:
+    folder, names = RunFolder(finished).images("deda"), [str(c) for c in range(10)]
+    images, _, _ = load_recovered(folder, names, 2, channels=1, method=RANDOM_REAL)
+    parts = list(stream_recovered(folder, names, 2, 6, channels=1, method=RANDOM_REAL))
+    assert [len(part) for part in parts] == [6, 6, 6, 2]
+    assert torch.equal(torch.cat(parts), images)

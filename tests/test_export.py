@@ -183,7 +183,9 @@ def test_more_rows_than_a_row_group(tmp_path: Path) -> None:
     images = torch.randint(0, 256, (250, 1, 2, 2), dtype=torch.uint8)
     labels = torch.arange(250) // 125
     ids = tuple(map(str, range(250)))
-    distilled = DistilledSet(images, labels, ("a", "b"), ids, tmp_path, None)
+    distilled = DistilledSet(
+        images=images, labels=labels, classes=("a", "b"), ids=ids, path=tmp_path, source=None
+    )
     file = parquet.ParquetFile(export(distilled, "parquet", tmp_path / "out") / "00000.parquet")
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [100, 100, 50]
     assert file.read()["id"].to_pylist() == list(ids)

@@ -90,6 +90,10 @@ def test_bad_input_is_named_and_nothing_is_written(run: Path, tmp_path: Path) ->
     with pytest.raises(InputError, match=r"metrics\.json cannot be read as results .* field required"):
         leaderboard([run], out)
     assert not out.exists()
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(InputError, match="is a file, and a leaderboard is a folder"):
+        leaderboard([tmp_path], file)
     with pytest.raises(InputError, match="holds other files than a leaderboard's"):
         leaderboard([RESULTS], run)
 
@@ -131,3 +135,15 @@ def test_a_browser_sorts_and_filters_the_table(run: Path, tmp_path: Path) -> Non
     hard = [row["accuracy"] for row in rows_of(tmp_path / "site") if row["regime"] == "hard"]
     assert len(shown) == len(hard) > 5
     assert shown == sorted(shown, reverse=True)
+
+
+def test_data_sets_of_one_name_with_other_images_do_not_stand_beside_one_another(
+    run: Path, tmp_path: Path
+) -> None:
+    content = json.loads((run / "metrics.json").read_text())
+    content["data"]["test"] = 3
+    (tmp_path / "easy.json").write_text(json.dumps(content))
+    leaderboard([run, tmp_path / "easy.json"], tmp_path / "site")
+    names = {str(row["data"]) for row in rows_of(tmp_path / "site")}
+    assert len(names) == 2
+    assert any(name.endswith(" / 3)") for name in names)

@@ -72,6 +72,18 @@ def test_views_are_what_the_runs_students_saw(folder: Path) -> None:
         logits for _, logits in data.views(2, batch=10, seed=5)
     ]  # the first epoch's views, in a new order
     first = torch.cat([logits for _, logits in data.views(0, batch=10)])
+    views = stored.views(0)
+    own, other = data.labels[views.ids], data.labels[views.ids if views.partners is None else views.partners]
+    ratio = torch.ones(30) if views.ratios is None else views.ratios.float()
+    wanted = torch.zeros(30, 10).scatter_add_(1, own[:, None], ratio[:, None])
+    wanted.scatter_add_(1, other[:, None], 1 - ratio[:, None])
+    told = list(data.views(0, batch=10, seed=5, shares=True))
+    rows = [
+        (logits.tolist(), shares) for _, each, of in told for logits, shares in zip(each, of, strict=True)
+    ]
+    _, logits = stored.get(0, views.ids)
+    for mine, shares in zip(logits.tolist(), wanted, strict=True):
+        assert any(mine == theirs and torch.allclose(shares, of) for theirs, of in rows)
     assert torch.equal(torch.cat(again).sort(0).values, first.sort(0).values)
 
 

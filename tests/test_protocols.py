@@ -13,8 +13,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from fastdd.config import Student
+from fastdd.config import Student, as_plain
 from fastdd.config.origins import leaves, tree_of
+from fastdd.config.student import PLAIN
 from fastdd.errors import InputError
 from fastdd.evaluate import protocol_hash, protocol_text
 from fastdd.evaluate.schedule import learning_rate, learning_rate_factor
@@ -433,3 +434,15 @@ def test_a_protocol_alone_takes_the_overrides_of_a_recipe() -> None:
 def test_bad_overrides_of_a_protocol_alone(override: str, expected: str) -> None:
     with pytest.raises(InputError, match=re.escape(expected)):
         resolve_student({}, None, [override])
+
+
+def test_augment_none_leaves_no_augmentation_of_any_protocol() -> None:
+    for name in PROTOCOLS:
+        plain = resolve_student({}, name, ["augment=none"])
+        assert {key: getattr(plain, key) for key in PLAIN} == PLAIN
+        assert plain.model_dump() == {**resolve_student({}, name).model_dump(), **PLAIN, "augment": "none"}
+    with pytest.raises(InputError, match=r"augment none leaves out flip, got 0\.5"):
+        resolve_student({}, "rded", ["augment=none", "flip=0.5"])
+    recipe = resolve("digits", ["student.augment=none"]).recipe
+    assert (recipe.student.pad, recipe.student.flip, recipe.student.mix) == (0, 0, "none")
+    assert "augment" not in as_plain(resolve("digits").recipe)["student"]  # type: ignore[operator]

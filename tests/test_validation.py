@@ -169,7 +169,9 @@ def test_a_sweep_ranks_on_validation_and_reads_its_winner_on_the_test_images(
     results = json.loads((out / "sweep.json").read_text())
     assert results["evaluated_on"] == "validation"
     (winner,) = results["winners"]
-    assert "on the test images, read once: the best on validation at" in said
+    assert "On the test images, read once: the best on validation at" in said
+    page = (out / "report.html").read_text()
+    assert "On the test images, read once: the best on validation at" in page
     arms = results["runs"][0]["arms"]
     assert arms[winner["arm"]]["last"] == max(arm["last"] for arm in arms.values())
     read_on_test = {path.parent.name for path in (out / "students-test").rglob("seed_*.json")}

@@ -71,5 +71,8 @@ def _check(arguments: argparse.Namespace) -> int:
         f"{distilled.path}: {counted(len(distilled), 'image')} against {len(test)} test images, by {compared}"
     )
     if not found:
-        say("nothing is wrong with it")
+        say(
+            "nothing of what is looked for was found; crops, shifts and mosaics of test images are not "
+            "looked for"
+        )
     return int(any(finding.kind != "note" for finding in found))

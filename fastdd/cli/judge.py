@@ -14,7 +14,8 @@ TEXT = (
     "Judge finished sets, of runs or of anybody: students learn each set, as many random real images and the "
     "whole real training set, for the same steps, with hard labels, with stored labels and with a teacher "
     "that labels every view. Soft labels that came with a set are taken for the stored ones. Table, "
-    "metrics.json and page show everything that was asked for; an interrupted judgement is continued."
+    "metrics.json and page show everything that was asked for; an interrupted judgement is continued, and "
+    "sets that are judged into its folder later are added, as it judges: `fastdd judge C --out J`."
 )
 
 
@@ -28,9 +29,15 @@ def add(commands: Commands) -> None:
         help="a run's folder (all its arms; RUN:ARM for one), a folder of class folders, a released set, or "
         "what `fastdd export` wrote; KEY=VALUE overrides a value of the protocol, for example steps=500",
     )
-    judge.add_argument("--data", metavar="ROOT", help="the real images (default: those of the first run)")
     judge.add_argument(
-        "--teacher", metavar="FILE", help="weights with a card (default: those of the first run)"
+        "--data",
+        metavar="ROOT",
+        help="the real images (default: as --out judges, else those of the first run)",
+    )
+    judge.add_argument(
+        "--teacher",
+        metavar="FILE",
+        help="weights with a card (default: as --out judges, else those of the first run)",
     )
     judge.add_argument(
         "--teacher-network",
@@ -40,17 +47,40 @@ def add(commands: Commands) -> None:
     judge.add_argument(
         "--ipc", type=int, metavar="N", help="judge the first N stored images of each class (default: all)"
     )
-    regimes_argument(judge, "hard,fixed,online")
+    judge.add_argument(
+        "--labels",
+        action="append",
+        default=[],
+        metavar="[SET=]FOLDER",
+        help="labels of the views of a set, which fastdd or the released FKD code stored: in the regime "
+        "fixed students of a kind of their own learn them, beside random real images in the same views "
+        "(default: those that a run stored)",
+    )
+    regimes_argument(judge, "as --out judges, else those three")
+    judge.add_argument(
+        "--plain",
+        action="store_true",
+        help="with soft labels also train students without augmentation, which DD-Ranking's "
+        "augmentation-robust score needs; its label-robust score is told wherever a soft and the hard regime "
+        "and the whole set are there",
+    )
     judge.add_argument(
         "--student",
         metavar="NETWORKS",
-        help="networks to train, such as resnet20,convnet3 (default: resnet20)",
+        help="networks to train, such as resnet20,convnet3 (default: as --out judges, else resnet20)",
     )
-    judge.add_argument("--protocol", metavar="NAME", help="how students are trained (default: house)")
+    judge.add_argument(
+        "--protocol", metavar="NAME", help="how students are trained (default: as --out judges, else house)"
+    )
     judge.add_argument(
         "--seeds", type=int, metavar="N", help="students of each kind (default: the protocol's number)"
     )
-    judge.add_argument("--seed", type=int, default=0, metavar="SEED", help="seed of controls and students")
+    judge.add_argument(
+        "--seed",
+        type=int,
+        metavar="SEED",
+        help="seed of controls and students (default: as --out judges, else 0)",
+    )
     judge.add_argument(
         "--resize",
         type=int,
@@ -63,7 +93,12 @@ def add(commands: Commands) -> None:
     judge.add_argument(
         "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
     )
-    judge.add_argument("--out", metavar="DIR", default="runs/judge", help="the folder (default: runs/judge)")
+    judge.add_argument(
+        "--out",
+        metavar="DIR",
+        default="runs/judge",
+        help="the folder, new or with a judgement to which sets are added (default: runs/judge)",
+    )
     judge.add_argument(
         "--fresh", action="store_true", help="first delete an earlier judgement in that folder"
     )
@@ -73,9 +108,10 @@ def add(commands: Commands) -> None:
 
 def _judge(arguments: argparse.Namespace) -> None:
     from ..config.regimes import read_regimes
-    from ..report.verdicts import verdicts
-    from ..run_folder import RunFolder
-    from ..runs.judge import JudgeRequest, judge
+    from ..report.verdicts import choices, verdicts
+    from ..run_folder import RunFolder, read_recipe
+    from ..runs.judge import judge
+    from ..runs.judgement import JudgeRequest
     from ..runtime.distributed import is_main
 
     own = [text for text in arguments.sets if "=" in text and not Path(text).exists()]
@@ -86,14 +122,16 @@ def _judge(arguments: argparse.Namespace) -> None:
         teacher=Path(arguments.teacher) if arguments.teacher else None,
         teacher_network=arguments.teacher_network,
         ipc=arguments.ipc,
-        regimes=read_regimes(arguments.regimes, "--regimes"),
+        labels=arguments.labels,
+        plain=arguments.plain,
+        regimes=() if arguments.regimes is None else read_regimes(arguments.regimes, "--regimes"),
         students=[name for name in (arguments.student or "").split(",") if name],
         protocol=arguments.protocol,
         overrides=[*own, *arguments.overrides],
         seeds=arguments.seeds,
         seed=arguments.seed,
         resize=arguments.resize,
-        full_set=False if arguments.no_full_set else "auto",
+        full_set=False if arguments.no_full_set else None,
         device=arguments.device,
     )
     found = judge(request, Path(arguments.out), fresh=arguments.fresh)
@@ -101,7 +139,7 @@ def _judge(arguments: argparse.Namespace) -> None:
         return
     for result in found:
         print_result(result)
-        for sentence in verdicts(result.metrics):
+        for sentence in (*verdicts(result.metrics), *choices(read_recipe(result.folder))):
             say(sentence)
     if len(found) > 1:
         say(f"all sets by their images a class: open {RunFolder(Path(arguments.out)).report}")

@@ -11,7 +11,7 @@ from .console import say, show_table
 from .options import Commands, download, download_argument
 
 if TYPE_CHECKING:
-    from ..distilled import DistilledSet
+    from ..distilled import ListedSet
     from ..evaluate import Extractor, SetScores
 
 FACTS = {"set", "real", "split", "fingerprint", "features", "size", "class_names"}
@@ -105,12 +105,12 @@ def _measure_set(
     """
     from ..data import open_dataset, with_validation
     from ..data.open import check_recorded_root, split_named
-    from ..distilled import open_set
+    from ..distilled import list_set
     from ..errors import InputError
     from ..evaluate import measure
     from ..runtime.files import write_json
 
-    distilled = open_set(arguments.set, arm, size=arguments.size, channels=extractor.channels)
+    distilled = list_set(arguments.set, arm, size=arguments.size, channels=extractor.channels)
     data = distilled.source.recipe.data if distilled.source else None
     root = arguments.real or (data.root if data else None)
     if root is None:
@@ -126,9 +126,9 @@ def _measure_set(
     if distilled.source is not None and arguments.real is None and not distilled.source.manifest.skipped:
         distilled.source.require_unchanged(real.split, real.fingerprint, "--real")
     labels = distilled.classes_of(real.classes)
-    height, width = distilled.images.shape[2:]
+    height, width = distilled.shape[1:]
     resize = data.resize if data and arguments.real is None and arguments.size is None else None
-    embedded = extractor(distilled.images)
+    embedded = extractor.of_set(distilled)
     embedded_real, truth = extractor.of_dataset(
         real, (height, width), resize, data.on_error if data else "fail"
     )
@@ -196,7 +196,7 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
     return teacher_features(path, device, arguments.teacher_network)
 
 
-def _print(distilled: DistilledSet, root: str, extractor: Extractor, measured: SetScores) -> None:
+def _print(distilled: ListedSet, root: str, extractor: Extractor, measured: SetScores) -> None:
     from rich.table import Table
 
     from ..evaluate.scores import NAMES

@@ -18,15 +18,14 @@ Options: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
 """a parser, or a group of its options"""
 
 
-def regimes_argument(group: Options, default: str | None = None) -> None:
-    """Add the option that names the regimes."""
+def regimes_argument(group: Options, default: str = "the labels of the students' protocol") -> None:
+    """Add the option that names the regimes; the default is told in words."""
     group.add_argument(
         "--regimes",
         metavar="NAMES",
-        default=default,
         help="labels that students of each kind learn, one after the other, such as hard,fixed,online; "
         "hard: the classes of the images, fixed: stored soft labels, online: a teacher labels every view "
-        "(default: " + ("those three)" if default else "the labels of the students' protocol)"),
+        f"(default: {default})",
     )
 
 

@@ -32,6 +32,11 @@ DIVERGED = "lower their learning rate (student.lr), or warm up for longer (stude
 """what to do where students diverged"""
 FEATURES = ("coverage, CLIP", "Vendi, CLIP", "cosine, CLIP")
 """headings of the diversity in the features that ``metrics.features`` names"""
+ROBUST = (
+    "LRS, ARS: DD-Ranking's label- and augmentation-robust scores, 0 to 1; a set that is worth random real "
+    "images and loses nothing to the whole set with hard labels has 0.269"
+)
+"""what DD-Ranking's scores are"""
 REDUCED = "reduced"
 """mark of an arm that has less than its method declares"""
 PARTS = {"bank": "classes", "recover": "units"}
@@ -215,6 +220,7 @@ def print_result(result: RunResult) -> None:
     _say_certainty(result)
     _print_bytes(result)
     _print_label_rates(result)
+    _print_robust(metrics)
     if metrics.published is not None:
         print_published(metrics)
     say(evaluated_text(metrics.data))
@@ -406,6 +412,21 @@ def _print_bytes(result: RunResult) -> None:
     show_table(rows)
 
 
+def _print_robust(metrics: Metrics) -> None:
+    """DD-Ranking's scores of each set and kind of students that tell them; nothing where none do."""
+    from rich.table import Table
+
+    from ..report.verdicts import robust_rows
+
+    if not (found := robust_rows(metrics)):
+        return
+    rows = Table("", "students", "LRS", "ARS", box=None, header_style="bold")
+    for row in found:
+        rows.add_row(*row)
+    show_table(rows)
+    say(ROBUST)
+
+
 def _print_label_rates(result: RunResult) -> None:
     """A row for each way in which labels are stored, where there are several: bytes and accuracies."""
     from rich.table import Table
@@ -415,11 +436,11 @@ def _print_label_rates(result: RunResult) -> None:
     from ..run_folder.shipped import bytes_text
 
     metrics, recipe = result.metrics, read_recipe(result.folder)
-    if not recipe.student_labels:
+    if not recipe.label_rates:
         return
     headings = [f"{arm.title} {what}" for arm in metrics.arms.values() for what in ("labels", "last %")]
     rows = Table("", *headings, "protocol", box=None, header_style="bold")
-    for name, labels in recipe.student_labels.items():
+    for name, labels in recipe.label_rates.items():
         cells = []
         for arm in metrics.arms.values():
             found = arm.students.get(name)

@@ -74,6 +74,7 @@ def _print(results: SweepResults, path: Path) -> None:
     from rich.table import Table
 
     from ..config.naming import short_keys, value_text
+    from ..report.verdicts import winner_sentences
     from ..run_folder import Metrics, RunFolder, read, read_recipe
     from ..run_folder.accuracies import best_title
 
@@ -94,13 +95,8 @@ def _print(results: SweepResults, path: Path) -> None:
             )
     folder = RunFolder(path)
     show_table(rows)
-    for winner in results.winners:
-        at = [f"{name} = {value_text(winner.at[key])}" for key, name in names.items() if key in winner.at]
-        say(
-            f"on the test images, read once: the best on validation at {counted(winner.ipc, 'image')} a "
-            f"class, {', '.join([winner.title, *at])}, {spread(winner.last)} %; random real images "
-            f"{spread(winner.control)} %"
-        )
+    for sentence in winner_sentences(results):
+        say(sentence)
     if recipe.students:
         say("the table and the figure are of the section student; the pages show all students")
     say(evaluated_text(read(RunFolder(path / results.runs[0].folder).metrics, Metrics).data))

@@ -57,6 +57,16 @@ class Data(Config):
     evaluate: Literal["validation", "test"] = "validation"
     """images that students are tested on where `validation` is set; without it they are the test images"""
 
+    @model_validator(mode="after")
+    def _evaluates_on_what_there_is(self) -> Data:
+        if self.evaluate == "test" and self.validation is None:
+            raise ValueError(
+                "evaluate test asks for the test images where validation withholds some images, but "
+                "validation is null, so that students are tested on the test images anyway; leave evaluate "
+                "out, or set data.validation=0.1"
+            )
+        return self
+
 
 class Teacher(Config):
     """The network whose statistics are matched, and how squeeze trains it where no weights are given."""

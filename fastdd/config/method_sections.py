@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from .base import All, BelowOne, Border, Config, Count, Positive, Probability, Text, Whole
 
@@ -197,6 +197,15 @@ class Save(Config):
     """how values become whole grey levels; released code truncates"""
 
 
+class GivenViews(Config):
+    """Labels of the views of a finished set that came with it."""
+
+    path: Text
+    """folder of labels that fastdd stored, or of the released FKD layout"""
+    fingerprint: Text
+    """sha256 of the names and sizes of its files and of the first one"""
+
+
 class Given(Config):
     """A finished set, whose images the arm takes as they are (`fastdd judge`)."""
 
@@ -210,3 +219,10 @@ class Given(Config):
     labels: bool = False
     """true: the set has a soft label of each image, which students with stored labels learn; false: the
     teacher makes them"""
+    views: GivenViews | None = None
+    """labels of its views, which students of a kind of their own learn (`student_views`); null: none came"""
+
+    @model_serializer(mode="wrap")
+    def _without_absent_views(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        values: dict[str, object] = handler(self)
+        return {name: value for name, value in values.items() if name != "views" or value is not None}

@@ -143,6 +143,9 @@ class Recipe(Config):
     student_labels: dict[str, Labels] = Field(default_factory=dict)
     """how the labels of a further student are stored, by the student's name, over the section `labels`, for
     example {small: {form: int4}}; table and page then tell the bytes of labels beside the accuracies"""
+    student_views: dict[str, str] = Field(default_factory=dict)
+    """arm whose set came with labels of views (`given.views`) that students of a further kind learn, by the
+    student's name; the control's images are then labelled in the same views. Written by `fastdd judge`"""
     metrics: Metrics = Metrics()
     sweep: Sweep = Sweep()
     """the arms that lie on a grid, and where; written by `fastdd sweep`"""
@@ -163,9 +166,15 @@ class Recipe(Config):
     @property
     def shown_students(self) -> dict[str, Student]:
         """The kinds of students by name, those of the section ``student`` under an empty one, without those
-        of ``student_labels``, which stand in a table of their own."""
-        further = {name: each for name, each in self.students.items() if name not in self.student_labels}
+        of ``label_rates``, which stand in a table of their own."""
+        further = {name: each for name, each in self.students.items() if name not in self.label_rates}
         return {"": self.student, **further}
+
+    @property
+    def label_rates(self) -> dict[str, Labels]:
+        """The further students that only store their labels otherwise, by name: ``student_labels`` without
+        those that learn views which came with a set."""
+        return {name: own for name, own in self.student_labels.items() if name not in self.student_views}
 
     def labels_of(self, student: str) -> Labels:
         """How the labels of a kind of students are stored; empty for the section ``student``."""
@@ -249,10 +258,22 @@ class Recipe(Config):
                     f"student_labels.{name} is of no further student whose labels are stored; students: "
                     f"{', '.join(self.students) or 'none'}"
                 )
-            if labels.per != "view" or self.labels.per != "view":
+            if labels.per != "view" or (self.labels.per != "view" and name not in self.student_views):
                 raise ValueError(
                     f"student_labels.{name} needs labels of views; set labels.per to view, got "
                     f"{self.labels.per}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _views_came_with_their_sets(self) -> Recipe:
+        for name, arm in self.student_views.items():
+            given = self.arms[arm].given if arm in self.arms else None
+            if given is None or given.views is None:
+                raise ValueError(f"student_views.{name}: no labels of views came with {arm!r}")
+            if self.student_arms.get(name) != (arm,) or name not in self.student_labels:
+                raise ValueError(
+                    f"student_views.{name} needs student_arms.{name} to be [{arm}], and student_labels.{name}"
                 )
         return self
 
@@ -302,14 +323,15 @@ def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
     """The recipe as JSON-like values, as it is saved and compared.
 
     What most recipes lack is left out where it says nothing: ``dataset``, ``students``, ``student_arms``,
-    ``student_labels``, ``sweep``, ``published``, and the keys of ``data`` that are of the validation split.
-    ``log`` is always left out.
+    ``student_labels``, ``student_views``, ``sweep``, ``published``, and the keys of ``data`` that are of the
+    validation split. ``log`` is always left out.
     """
     absent = {
         "dataset": recipe.dataset is None,
         "students": not recipe.students,
         "student_arms": not recipe.student_arms,
         "student_labels": not recipe.student_labels,
+        "student_views": not recipe.student_views,
         "sweep": not recipe.sweep.points,
         "published": recipe.published is None,
         "log": True,

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from .base import (
     BelowOne,
@@ -47,6 +54,19 @@ class TemperatureSchedule(Config):
     """step: the factor of each fall"""
     every: Share = 0.1
     """step: share of the training between two falls"""
+
+
+PLAIN: dict[str, JsonValue] = {
+    "randaugment": None,
+    "shuffle_patches": 1,
+    "scale": None,
+    "pad": 0,
+    "flip": 0.0,
+    "siamese": None,
+    "siamese_always": None,
+    "mix": "none",
+}
+"""the values of a protocol without any augmentation"""
 
 
 class RandAugment(Config):
@@ -152,6 +172,9 @@ class Student(Config):
     the own one"""
 
     # augmentation
+    augment: Literal["protocol", "none"] = "protocol"
+    """protocol: as the values below say; none: neither crop, flip and mixing nor RandAugment, shuffled
+    patches and Siamese augmentation, whatever the protocol says (DD-Ranking's augmentation-robust score)"""
     whole: BelowOne = 0.0
     """probability that a student sees a whole stored image of tiles in place of one of them (CIM); sets
     without such a formation have no tiles"""
@@ -211,6 +234,21 @@ class Student(Config):
         if isinstance(values, dict) and values.get("epochs") is not None and "steps" not in values:
             return {"steps": None, **values}
         return values
+
+    @model_serializer(mode="wrap")
+    def _without_augment_where_it_says_nothing(
+        self, handler: SerializerFunctionWrapHandler
+    ) -> dict[str, object]:
+        values: dict[str, object] = handler(self)
+        return {name: value for name, value in values.items() if name != "augment" or value != "protocol"}
+
+    @model_validator(mode="after")
+    def _augments_or_not(self) -> Student:
+        if self.augment == "none":
+            for key, value in PLAIN.items():
+                if (given := getattr(self, key)) != value:
+                    raise ValueError(f"augment none leaves out {key}, got {given}; leave one of the two out")
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Student:

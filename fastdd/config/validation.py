@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from .terms import Terms, vocabulary
 
 NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher, "students": Student}
 """sections of a recipe that hold configurations by name, and the type of those"""
-FILE_ALONE = ("student_arms", "student_labels", "published", "sweep")
+FILE_ALONE = ("student_arms", "student_labels", "student_views", "published", "sweep")
 """sections of a recipe that no override changes"""
 LONGEST = 120
 """characters of a value in a message"""
@@ -150,10 +151,17 @@ def _sentence(path: str, items: Sequence[ErrorDetails]) -> str:
     """What is wrong at a path; there is one item for each type that the value may have."""
     first, *others = (WORDS.get(item["type"], item["msg"].removeprefix("Value error, ")) for item in items)
     message = " or ".join([first, *(other.removeprefix("Input should be ") for other in others)])
-    given = "" if items[0]["type"] == "value_error" else f", got {_shown(items[0]['input'])}"
+    given = "" if items[0]["type"] == "value_error" else f", got {_shown(items[0]['input'])}{_near(items)}"
     if any(_wants_text(item) for item in items) and isinstance(items[0]["input"], bool | int | float):
         given += "; write text in quotes"
     return f"{path + ': ' if path else ''}{message[0].lower()}{message[1:]}{given}"
+
+
+def _near(items: Sequence[ErrorDetails]) -> str:
+    """The nearest of the words that the value may be, as a question; empty where it is like none of them."""
+    given = items[0]["input"]
+    expected = " ".join(str(item.get("ctx", {}).get("expected")) for item in items)
+    return suggestion(given, re.findall("'([^']*)'", expected)) if isinstance(given, str) else ""
 
 
 def _wants_text(item: ErrorDetails) -> bool:

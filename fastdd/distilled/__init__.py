@@ -9,6 +9,15 @@ one, tiles.py cuts those that are tiles, and images.py writes and reads the imag
 """
 
 from .runs import RunSource, arms_of, channels_of
-from .sets import DistilledSet, open_set, require_folder
+from .sets import DistilledSet, ListedSet, list_set, open_set, require_folder
 
-__all__ = ["DistilledSet", "RunSource", "arms_of", "channels_of", "open_set", "require_folder"]
+__all__ = [
+    "DistilledSet",
+    "ListedSet",
+    "RunSource",
+    "arms_of",
+    "channels_of",
+    "list_set",
+    "open_set",
+    "require_folder",
+]

@@ -5,7 +5,7 @@ With a formation a file holds several slots, and the file's number is the slot d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,27 +154,68 @@ def load_images(
         InputError: an image is missing, damaged or of another size than the first, or a folder is none of the
             classes.
     """
+    files = _files(folder, classes, ipc, config)
+    images: Tensor | None = None
+    for number, image in enumerate(_decoded(files, channels)):
+        if images is None:
+            images = torch.empty((len(files), *image.shape), dtype=torch.uint8)
+        images[number] = image
+    assert images is not None  # there are classes
+    return images, torch.arange(len(classes)).repeat_interleave(ipc)
+
+
+def stream_recovered(
+    folder: Path, classes: Sequence[str], slots: int, count: int, *, channels: int, method: Method
+) -> Iterator[Tensor]:
+    """The images of ``load_recovered`` in batches of ``count``, the last one smaller; more are never held."""
+    formation, waiting = method.formation, list[Tensor]()
+    per_file = 1 if formation is None else formation.images
+    files = _files(folder, classes, slots // per_file, method.save)
+    for image in _decoded(files, channels):
+        waiting += (image[None] if formation is None else unpack(image[None], formation)).unbind()
+        while len(waiting) >= count:
+            yield torch.stack(waiting[:count])
+            waiting = waiting[count:]
+    if waiting:
+        yield torch.stack(waiting)
+
+
+def _files(folder: Path, classes: Sequence[str], ipc: int, config: Save) -> list[Path]:
+    """The image files of an arm, in the order of classes and files.
+
+    Raises:
+        InputError: a folder is none of the classes.
+    """
     others = sorted({entry.name for entry in folder.glob("[!.]*/")} - set(classes))
     if others:
         raise InputError(
             f"{folder / others[0]} is of no class of the real images ({len(others)} such folders beside "
             f"{len(classes)} classes); move it away"
         )
-    images: list[Tensor] = []
-    for file in (image_file(folder, name, slot, config.format) for name in classes for slot in range(ipc)):
+    return [image_file(folder, name, slot, config.format) for name in classes for slot in range(ipc)]
+
+
+def _decoded(files: Sequence[Path], channels: int) -> Iterator[Tensor]:
+    """Decode files one after another: uint8 [channels, H, W], all as large as the first.
+
+    Raises:
+        InputError: an image is missing, damaged or of another size.
+    """
+    first: torch.Size | None = None
+    for file in files:
         try:
             image = decode(bytearray(file.read_bytes()), channels)
         except OSError as error:
             raise unreadable(file, error) from error
         except BadImage as error:
             raise InputError(f"{file} is damaged: it {error}; {how_to_redo(file)}") from error
-        if images and image.shape != images[0].shape:
-            here, there = (f"{height} x {width}" for _, height, width in (image.shape, images[0].shape))
+        first = image.shape if first is None else first
+        if image.shape != first:
+            here, there = (f"{height} x {width}" for _, height, width in (image.shape, first))
             raise InputError(
                 f"{file} is {here} pixels, the images before it are {there}; {how_to_redo(file)}"
             )
-        images.append(image)
-    return torch.stack(images), torch.arange(len(classes)).repeat_interleave(ipc)
+        yield image
 
 
 def unreadable(file: Path, error: OSError) -> InputError:

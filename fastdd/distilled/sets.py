@@ -1,14 +1,18 @@
-"""A distilled set in memory: pixels, labels, class names, and where it comes from.
+"""A distilled set: pixels, labels, class names, and where it comes from; in memory, or decoded in parts.
 
-Cost: each image is decoded once, on all processors; N C H W bytes of memory.
+Cost: each image is decoded once, on all processors. A set in memory takes N C H W bytes, one that is decoded
+in parts those of a part.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -31,36 +35,19 @@ from .layouts import ImageFiles, list_image_files
 from .runs import RunSource, arm_of, read_source, run_of
 
 
-@dataclass(frozen=True)
-class DistilledSet:
-    """Images of a distilled set, class after class.
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """What a distilled set is called, and its classes; the attributes are those of ListedSet."""
 
-    Attributes:
-        images: uint8 [N, C, H, W], on the CPU.
-        labels: int64 [N], the place of each image's class among ``classes``.
-        classes: names of the class folders; in the released layout the class numbers, "0", "1", ...
-        ids: path of each image below ``path``; with a formation its place in the file follows, as in
-            3/00001.png#2.
-        path: the folder that holds the class folders.
-        source: the run that the set comes from; None: the set is no run's.
-        storage: how they lie in files; several in one with a formation (formation.py).
-        numbered: whether this is the released layout, where a class is always meant by its number.
-        logits: soft labels that an export holds beside its images, float16 [N, classes]; None: it holds none,
-            or the set is a run's.
-    """
-
-    images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
-    ids: tuple[str, ...]
     path: Path
     source: RunSource | None
-    storage: Storage = ONE_A_FILE
     numbered: bool = False
     logits: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.labels)
 
     def classes_of(self, real: Sequence[str]) -> Tensor:
         """Labels in the order of a real set's classes.
@@ -125,6 +112,99 @@ class DistilledSet:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class DistilledSet(_Named):
+    """Images of a distilled set, class after class.
+
+    Attributes:
+        images: uint8 [N, C, H, W], on the CPU.
+        labels, classes, path, source, numbered, logits: as those of ListedSet.
+        ids: path of each image below ``path``; with a formation its place in the file follows, as in
+            3/00001.png#2.
+        storage: how they lie in files; several in one with a formation (formation.py).
+    """
+
+    images: Tensor
+    ids: tuple[str, ...]
+    storage: Storage = ONE_A_FILE
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListedSet(_Named):
+    """A distilled set whose images are decoded when they are asked for, class after class.
+
+    Attributes:
+        labels: int64 [N], the place of each image's class among ``classes``.
+        classes: names of the class folders; in the released layout the class numbers, "0", "1", ...
+        path: the folder that holds the class folders.
+        source: the run that the set comes from; None: the set is no run's.
+        numbered: whether this is the released layout, where a class is always meant by its number.
+        logits: soft labels that an export holds beside its images, float16 [N, classes]; None: it holds none,
+            or the set is a run's.
+        found: its files, class after class.
+        size, channels: as for open_set.
+    """
+
+    found: ImageFiles
+    size: int | None
+    channels: int
+
+    @property
+    def per_file(self) -> int:
+        """Images in each file; more than one with a formation."""
+        return len(self.labels) // len(self.found.files)
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the first image, which all must have."""
+        channels, height, width = self.decoded([0]).shape[1:]
+        return channels, height, width
+
+    def batches(self, count: int, rows: Tensor | None = None) -> Iterator[Tensor]:
+        """Decode the images in batches: uint8 [count, C, H, W], the last one smaller.
+
+        Args:
+            count: images a batch.
+            rows: int64, which images, all those of a file one after the other; None: all.
+
+        Raises:
+            InputError: an image cannot be read, or differs in size from the first.
+        """
+        rows = torch.arange(len(self)) if rows is None else rows
+        files, per_file = rows[:: self.per_file] // self.per_file, self.per_file
+        waiting = torch.empty((0, *self.shape), dtype=torch.uint8)
+        with progress(f"read {self.found.folder.name}", len(rows)) as bar:
+            for chunk in files.split(-(-count // per_file)):
+                waiting = torch.cat([waiting, self.decoded(chunk.tolist())])
+                bar.advance(len(chunk) * per_file)
+                while len(waiting) >= count:
+                    yield waiting[:count]
+                    waiting = waiting[count:]
+        if len(waiting):
+            yield waiting
+
+    def decoded(self, files: Sequence[int]) -> Tensor:
+        """Decode the images that some files hold, given by their numbers: uint8 [N, C, H, W]."""
+        chosen = self.found._replace(files=[self.found.files[number] for number in files])
+        size, channels = self._stored_as
+        stored = _decoded(chosen, size, channels, of_run=self.source is not None, shape=self._stored_shape)
+        formation = None if self.source is None else self.source.method.formation
+        return stored if formation is None else _shown(unpack(stored, formation), self.size, self.channels)
+
+    @cached_property
+    def _stored_shape(self) -> tuple[int, ...]:
+        """Shape of the first file's image as it is decoded."""
+        size, channels = self._stored_as
+        return tuple(_pixels(self.found, 0, size, channels, of_run=self.source is not None).shape)
+
+    @property
+    def _stored_as(self) -> tuple[int | None, int]:
+        """Size and channels in which files are decoded: those of the run, where images are unpacked."""
+        if self.source is None or self.source.method.formation is None:
+            return self.size, self.channels
+        return None, self.source.recipe.data.channels
+
+
 def require_folder(path: Path) -> None:
     """Refuse a path that cannot hold a distilled set.
 
@@ -146,7 +226,7 @@ def require_folder(path: Path) -> None:
 def open_set(
     path: str | Path, arm: str | None = None, *, size: int | None = None, channels: int = 3
 ) -> DistilledSet:
-    """Read a distilled set, of a run or in any layout of layouts.py.
+    """Read a distilled set into memory, of a run or in any layout of layouts.py.
 
     Args:
         path: a run's folder, a folder of class folders, what ``fastdd export`` wrote, or ``hf:ORG/NAME``, a
@@ -160,6 +240,38 @@ def open_set(
         InputError: there is no such folder or arm, an image cannot be read, images differ in size where
             ``size`` is None, or the images do not fit into the memory.
     """
+    listed = list_set(path, arm, size=size, channels=channels)
+    found, source, storage = listed.found, listed.source, ONE_A_FILE
+    formation = None if source is None else source.method.formation
+    if source is None or formation is None:
+        images = _decoded(found, size, channels, of_run=source is not None, is_shown=True)
+        ids = [entry.path for entry in found.files]
+    else:
+        stored = _decoded(found, None, source.recipe.data.channels, of_run=True, is_shown=True)
+        images, storage = unpack(stored, formation), Storage.of(stored, formation)
+        images = _shown(images, size, channels)
+        if storage.mosaics is not None:
+            storage = replace(storage, mosaics=_shown(storage.mosaics, size, channels))
+        ids = [f"{entry.path}#{place}" for entry in found.files for place in range(formation.images)]
+    return DistilledSet(
+        images=images,
+        labels=listed.labels,
+        classes=listed.classes,
+        ids=tuple(ids),
+        path=listed.path,
+        source=source,
+        storage=storage,
+        numbered=listed.numbered,
+        logits=listed.logits,
+    )
+
+
+@refusals_explained()
+def list_set(
+    path: str | Path, arm: str | None = None, *, size: int | None = None, channels: int = 3
+) -> ListedSet:
+    """List a distilled set, whose images are then decoded in parts; arguments and errors are those of
+    ``open_set``, of which those that concern a single image come when it is decoded."""
     folder = local_folder(path)
     require_folder(folder)
     if channels not in (1, 3):
@@ -180,27 +292,17 @@ def open_set(
     found = list_image_files(folder)
     if source is not None:
         _require_whole(found, source)
-    formation = source.method.formation if source is not None else None
-    if source is None or formation is None:
-        images, storage = _decoded(found, size, channels, of_run=source is not None), ONE_A_FILE
-        ids = [entry.path for entry in found.files]
-    else:
-        stored = _decoded(found, None, source.recipe.data.channels, of_run=True)
-        images, storage = unpack(stored, formation), Storage.of(stored, formation)
-        images = _shown(images, size, channels)
-        if storage.mosaics is not None:
-            storage = replace(storage, mosaics=_shown(storage.mosaics, size, channels))
-        ids = [f"{entry.path}#{place}" for entry in found.files for place in range(formation.images)]
-    return DistilledSet(
-        images,
-        torch.tensor(found.labels).repeat_interleave(storage.per_file),
+    formation = None if source is None else source.method.formation
+    return ListedSet(
+        labels=torch.tensor(found.labels).repeat_interleave(1 if formation is None else formation.images),
         classes=found.classes,
-        ids=tuple(ids),
         path=found.folder,
         source=source,
-        storage=storage,
         numbered=found.numbered,
         logits=found.logits,
+        found=found,
+        size=size,
+        channels=channels,
     )
 
 
@@ -231,11 +333,25 @@ def _require_whole(found: ImageFiles, source: RunSource) -> None:
         )
 
 
-def _decoded(found: ImageFiles, size: int | None, channels: int, *, of_run: bool) -> Tensor:
-    """Decode all files, to uint8 [N, channels, H, W]; a run makes its own again where they are damaged."""
+def _decoded(
+    found: ImageFiles,
+    size: int | None,
+    channels: int,
+    *,
+    of_run: bool,
+    shape: tuple[int, ...] | None = None,
+    is_shown: bool = False,
+) -> Tensor:
+    """Decode files, to uint8 [N, channels, H, W]; a run makes its own again where they are damaged.
+
+    Args:
+        shape: (channels, H, W) that all must have; None: that of the first file.
+        is_shown: whether a progress bar tells how many are read.
+    """
     files = found.files
-    shape = _pixels(found, 0, size, channels, of_run=of_run).shape
-    needed = len(files) * shape.numel()
+    if shape is None:
+        shape = tuple(_pixels(found, 0, size, channels, of_run=of_run).shape)
+    needed = len(files) * math.prod(shape)
     require_memory(
         needed, f"to hold {counted(len(files), 'image')} of {found.folder}", "ask for a smaller size"
     )
@@ -243,7 +359,7 @@ def _decoded(found: ImageFiles, size: int | None, channels: int, *, of_run: bool
 
     def fill(number: int) -> None:
         image = _pixels(found, number, size, channels, of_run=of_run)
-        if image.shape != shape:
+        if tuple(image.shape) != shape:
             here, there = (f"{height} x {width}" for _, height, width in (image.shape, shape))
             file = found.folder / files[number].path
             raise InputError(
@@ -254,9 +370,11 @@ def _decoded(found: ImageFiles, size: int | None, channels: int, *, of_run: bool
 
     pool = decoding_threads(processors())
     try:
-        with progress(f"read {found.folder.name}", len(files)) as bar:
+        bar = progress(f"read {found.folder.name}", len(files)) if is_shown else nullcontext()
+        with bar as shown:
             for _ in pool.map(fill, range(len(files))):
-                bar.advance(1)
+                if shown is not None:
+                    shown.advance(1)
     finally:
         pool.shutdown(cancel_futures=True)
     return images

@@ -1,7 +1,7 @@
 """Evaluation of distilled sets: students under one protocol, with controls, and metrics of diversity."""
 
 from .batches import AugmentedBatches, StudentBatch, StudentBatches, check_batch_norm, smallest_batch
-from .features import Extractor, embed, network_features, teacher_features
+from .features import Extractor, batch_of, embed, network_features, teacher_features
 from .learner import StudentCheckpoint
 from .protocol_text import protocol_hash, protocol_record, protocol_text
 from .replay import ReplayedBatches
@@ -19,6 +19,7 @@ __all__ = [
     "StudentBatches",
     "StudentCheckpoint",
     "TrainedStudent",
+    "batch_of",
     "check_batch_norm",
     "diversity",
     "embed",

@@ -32,6 +32,7 @@ from pydantic import ConfigDict, JsonValue, with_config
 from typing_extensions import TypedDict
 
 from ..config import CONTROL, FULL, Student
+from ..config.student import PLAIN
 from ..errors import InputError, refusals_explained
 from ..protocols import SettledStudent, settle_student
 from ..run_folder import read
@@ -114,16 +115,6 @@ def _check_fractions(**values: float) -> None:
 # -- the students they need ------------------------------------------------------------------------
 
 HARD: dict[str, JsonValue] = {"labels": "hard", "hard_weight": 0.0}
-PLAIN: dict[str, JsonValue] = {
-    "randaugment": None,
-    "shuffle_patches": 1,
-    "scale": None,
-    "pad": 0,
-    "flip": 0.0,
-    "siamese": None,
-    "siamese_always": None,
-    "mix": "none",
-}
 GROUPS: dict[str, tuple[str, dict[str, JsonValue]]] = {
     "real_hard": (FULL, HARD),
     "synthetic_hard": ("", HARD),

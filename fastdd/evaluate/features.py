@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..config import Teacher as TeacherConfig
 from ..data import Dataset, open_loader
 from ..data.loading.batch import OnError
+from ..distilled import ListedSet
 from ..errors import InputError
 from ..models.build import build, to_device
 from ..runtime.precision import float32_products
@@ -69,6 +70,14 @@ class Extractor:
                 f"{self.text} cannot take images of {H} x {W} ({error}); give another size"
             ) from error
 
+    def of_set(self, distilled: ListedSet) -> Tensor:
+        """Embed a distilled set, a batch in memory at a time: float32 [N, D], on the network's device.
+
+        Raises:
+            InputError: an image cannot be read, or the network cannot take images of this size.
+        """
+        return torch.cat([self(images) for images in distilled.batches(batch_of(*distilled.shape[1:]))])
+
     def of_dataset(
         self,
         dataset: Dataset,
@@ -91,7 +100,7 @@ class Extractor:
         rows, labels = [], []
         batches = open_loader(
             dataset,
-            _batch(*size),
+            batch_of(*size),
             size,
             self.channels,
             resize=resize,
@@ -108,7 +117,8 @@ class Extractor:
         return torch.cat(rows), torch.cat(labels).to(self.device)
 
 
-def _batch(height: int, width: int) -> int:
+def batch_of(height: int, width: int) -> int:
+    """Images of a forward pass, at most."""
     return max(1, min(BATCH, PIXELS // (height * width)))
 
 
@@ -117,7 +127,7 @@ def _batch(height: int, width: int) -> int:
 def embed(teacher: Teacher, images: Tensor) -> Tensor:
     """Embed uint8 images [N, C, H, W] with a teacher: float32 [N, D]."""
     taps = Taps(teacher.network)
-    parts = images.split(_batch(*images.shape[2:]))
+    parts = images.split(batch_of(*images.shape[2:]))
     return torch.cat([taps(teacher.normalize(part)).embedding.flatten(1) for part in parts])
 
 

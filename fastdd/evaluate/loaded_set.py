@@ -3,13 +3,14 @@
 data = fastdd.load("runs/digits", arm="deda")
 for images, labels in DataLoader(data, 64, shuffle=True): ...
 for images, logits in data.views(epoch): ...          # the views that students of the run saw
+for images, logits, shares in data.views(epoch, shares=True): ...    # with the classes that are mixed in each
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 import torch.utils.data
@@ -21,6 +22,7 @@ from ..errors import InputError, refusals_explained, suggestion
 from ..labels import StoredLabels, images_fingerprint, load_labels, render_views
 from ..runtime.hub import download_named
 from ..teachers.weights import read_weights
+from .replay import class_shares
 
 
 class LoadedSet(torch.utils.data.Dataset[Any]):
@@ -77,9 +79,25 @@ class LoadedSet(torch.utils.data.Dataset[Any]):
         mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return (images.float() / 255 - mean) / std
 
+    @overload
     def views(
-        self, epoch: int, *, student: str = "", batch: int | None = None, seed: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+        self,
+        epoch: int,
+        *,
+        student: str = "",
+        batch: int | None = None,
+        seed: int = 0,
+        shares: Literal[False] = False,
+    ) -> Iterator[tuple[Tensor, Tensor]]: ...
+
+    @overload
+    def views(
+        self, epoch: int, *, student: str = "", batch: int | None = None, seed: int = 0, shares: Literal[True]
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]: ...
+
+    def views(
+        self, epoch: int, *, student: str = "", batch: int | None = None, seed: int = 0, shares: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]] | Iterator[tuple[Tensor, Tensor, Tensor]]:
         """The batches of an epoch of training as the run's students see them, with their stored labels.
 
         Every view is drawn again as it was labelled: cropped, flipped and mixed. ``labels.replay`` of the run
@@ -91,9 +109,13 @@ class LoadedSet(torch.utils.data.Dataset[Any]):
                 empty: those of the section ``labels``.
             batch: images a batch, for ``labels.replay: shuffle``; None: as many as were labelled together.
             seed: seed of the order.
+            shares: also give the shares of the classes in each view, which losses such as GIFT's take
+                (``fastdd.losses.distillation(..., class_shares=shares)``).
 
         Returns:
-            An iterator of normalized images, float32 [B, C, H, W], and logits, float32 [B, classes].
+            An iterator of normalized images, float32 [B, C, H, W], logits, float32 [B, classes], and with
+            ``shares`` the shares of the classes, float32 [B, classes]: 1 for the image's own, or the ratio of
+            the mixture for it and the rest for that of the image which was mixed in.
 
         Raises:
             InputError: the set has no labels of views, or they are of other images; or an argument is of the
@@ -104,12 +126,13 @@ class LoadedSet(torch.utils.data.Dataset[Any]):
                 _require_integer(name, value, least)
         stored, labels = self._views_of(student)
 
-        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
             for labelled, ids in stored.batches(epoch, seed, labels.replay, batch):
                 views, logits = stored.get(labelled, ids)
-                yield render_views(self.images, views, self.normalize), logits
+                of_classes = class_shares(views, self.labels, stored.manifest.classes)
+                yield render_views(self.images, views, self.normalize), logits, of_classes
 
-        return batches()
+        return batches() if shares else ((images, logits) for images, logits, _ in batches())
 
     def _views_of(self, student: str) -> tuple[StoredLabels, Labels]:
         source = self._distilled.source

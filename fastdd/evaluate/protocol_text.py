@@ -29,8 +29,8 @@ FIRST = {
     "precision",
 }
 """values that are always hashed; later ones are where they differ from their default, so that hashes stay"""
-UNHASHED = {"protocol", "seeds", "reported", "compile"}
-"""values that change neither what a student learns nor what is measured"""
+UNHASHED = {"protocol", "seeds", "reported", "compile", "augment"}
+"""values that change neither what a student learns nor what is measured, or that others say"""
 
 
 class ProtocolRecord(TypedDict):

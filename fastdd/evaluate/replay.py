@@ -60,7 +60,9 @@ class ReplayedBatches:
             views, logits = self.stored.get(labelled, ids)
             hard_labels = None if self.hard_labels is None else self.hard_labels[ids.to(device)]
             images = render_views(self.images, views, self.normalize)
-            shares = self._class_shares(views)
+            shares = None  # where the loss does not take them
+            if self.hard_labels is not None and self.mixes_classes:
+                shares = class_shares(views, self.hard_labels, self.stored.manifest.classes)
             yield StudentBatch(images, logits.to(device), hard_labels, shares)
 
     def state(self) -> dict[str, Tensor]:
@@ -69,14 +71,18 @@ class ReplayedBatches:
     def restore(self, state: Mapping[str, Tensor], done: int) -> None:
         self._start = done
 
-    def _class_shares(self, views: Views) -> Tensor | None:
-        """The shares of the classes in views, float32 [B, classes]; None: the loss does not take them."""
-        if self.hard_labels is None or not self.mixes_classes:
-            return None
-        device, classes = self.hard_labels.device, self.stored.manifest.classes
-        own = F.one_hot(self.hard_labels[views.ids.to(device)], classes).float()
-        if views.partners is None or views.ratios is None:
-            return own
-        others = F.one_hot(self.hard_labels[views.partners.to(device)], classes).float()
-        ratio = views.ratios.float().to(device)[:, None]
-        return ratio * own + (1 - ratio) * others
+
+def class_shares(views: Views, labels: Tensor, classes: int) -> Tensor:
+    """The shares of the classes in views, float32 [B, classes]: of a mixture those of both images.
+
+    Args:
+        views: the views.
+        labels: int64 [N], the classes of the images of the set.
+        classes: how many there are.
+    """
+    own = F.one_hot(labels[views.ids.to(labels.device)], classes).float()
+    if views.partners is None or views.ratios is None:
+        return own
+    others = F.one_hot(labels[views.partners.to(labels.device)], classes).float()
+    ratio = views.ratios.float().to(labels.device)[:, None]
+    return ratio * own + (1 - ratio) * others

@@ -13,12 +13,12 @@ epoch, cropped, flipped and mixed. For labels of views:
 """
 
 from .encoding import Form, Rest, bytes_per_label, decode, encode
-from .fkd import export_fkd, import_fkd
+from .fkd import export_fkd, import_fkd, plan_import
 from .labelling import MeanLogits, average_logits, label_views
-from .manifest import Averaging, LabelManifest, images_fingerprint
-from .per_image import ImageLabels, label_images, load_labels, read_labels, save_labels
+from .manifest import Averaging, LabelManifest, fingerprint_of_parts, images_fingerprint
+from .per_image import ImageLabels, label_images, load_labels, load_labels_of, read_labels, save_labels
 from .per_view import Replay, StoredLabels, is_whole
-from .plan import check_form, check_views, label_epochs, plan_labels, warning_of
+from .plan import check_form, check_pool, check_views, label_epochs, plan_labels, warning_of
 from .pruning import LabelPool
 from .render import mix_views, render_views, render_views_with_pil
 from .views import Augmentation, Views, draw_views
@@ -38,11 +38,13 @@ __all__ = [
     "average_logits",
     "bytes_per_label",
     "check_form",
+    "check_pool",
     "check_views",
     "decode",
     "draw_views",
     "encode",
     "export_fkd",
+    "fingerprint_of_parts",
     "images_fingerprint",
     "import_fkd",
     "is_whole",
@@ -50,7 +52,9 @@ __all__ = [
     "label_images",
     "label_views",
     "load_labels",
+    "load_labels_of",
     "mix_views",
+    "plan_import",
     "plan_labels",
     "read_labels",
     "render_views",

@@ -128,35 +128,19 @@ def import_fkd(
         InputError: files are missing or damaged, hold more than tensors and numbers, or are of other images,
             another number of images or classes, or another order.
     """
-    _check_numbers(form, classes, k=k, temperature=temperature)
-    counts, samples = list_batches(source), len(images)
-    first = read_record(batch_path(source, 0, 0))
-    batch = len(first.flips)
-    pruned = _is_pruned(source, counts, batch, samples)
-    if form == "lowrank" and pruned:
-        raise InputError(
-            f"{source} labels some views of each image, but form lowrank wants all; give another form"
-        )
-    asked = {"per": "view", "form": form, "rank": rank, "codes": codes}
-    check_form(validated(Labels, asked, "the imported labels"), len(counts), classes)
-    manifest = LabelManifest(
-        images=images_fingerprint(images),
-        teachers=(),
-        classes=classes,
-        samples=samples,
-        epochs=len(counts),
-        augmentation=_augmentation(first, images),
-        keep=sum(counts) / (len(counts) * (samples // batch)) if pruned else 1.0,
-        views="stored",
+    manifest = plan_import(
+        source,
+        (len(images), images.shape[2], images.shape[3]),
+        images_fingerprint(images),
+        classes,
         form=form,
         k=k,
         rest=rest,
         temperature=temperature,
         rank=rank,
         codes=codes,
-        mode="unknown",
-        source="fkd",
     )
+    counts, samples, batch = list_batches(source), len(images), manifest.augmentation.batch
     writer = begin_labels(folder, manifest)
     count = manifest.pool.labels
     missing = {epoch for epochs in writer.missing for epoch in epochs}
@@ -177,6 +161,66 @@ def import_fkd(
     return StoredLabels.open(folder, manifest.images, manifest.classes)
 
 
+def plan_import(
+    source: Path,
+    shape: tuple[int, int, int],
+    images: str,
+    classes: int,
+    *,
+    form: Form = "fp16",
+    k: int = 10,
+    rest: Rest = "spread",
+    temperature: float = 20.0,
+    rank: int = 2,
+    codes: int = 8,
+) -> LabelManifest:
+    """What an import will have. The files are counted, and the first ones read.
+
+    Args:
+        source: the folder that holds epoch_0.
+        shape: number, height and width of the images that were labelled.
+        images: their fingerprint.
+        classes, form, k, rest, temperature, rank, codes: as for ``import_fkd``.
+
+    Raises:
+        InputError: as ``import_fkd``, as far as the first files tell.
+    """
+    _check_numbers(form, classes, k=k, temperature=temperature)
+    counts, samples = list_batches(source), shape[0]
+    first = read_record(batch_path(source, 0, 0))
+    if first.logits.shape[1] != classes:
+        raise InputError(
+            f"{source} has logits of {counted(first.logits.shape[1], 'class')}, expected {classes}; give the "
+            "set that was labelled"
+        )
+    batch, pruned = len(first.flips), _is_pruned(source, counts, len(first.flips), samples)
+    keep = sum(counts) / (len(counts) * (samples // batch)) if pruned else 1.0
+    if form == "lowrank" and pruned:
+        raise InputError(
+            f"{source} labels some views of each image, but form lowrank wants all; give another form"
+        )
+    asked = {"per": "view", "form": form, "rank": rank, "codes": codes}
+    check_form(validated(Labels, asked, "the imported labels"), len(counts), classes)
+    return LabelManifest(
+        images=images,
+        teachers=(),
+        classes=classes,
+        samples=samples,
+        epochs=len(counts),
+        augmentation=_augmentation(first, shape[1:]),
+        keep=keep,
+        views="stored",
+        form=form,
+        k=k,
+        rest=rest,
+        temperature=temperature,
+        rank=rank,
+        codes=codes,
+        mode="unknown",
+        source="fkd",
+    )
+
+
 def _check_numbers(form: Form, classes: int, *, k: int, temperature: float) -> None:
     """Refuse numbers that no label can have.
 
@@ -193,13 +237,12 @@ def _check_numbers(form: Form, classes: int, *, k: int, temperature: float) -> N
         )
 
 
-def _augmentation(first: Record, images: Tensor) -> Augmentation:
-    """How views were made, by the first batch of them and the images [N, C, H, W]."""
+def _augmentation(first: Record, size: tuple[int, int]) -> Augmentation:
+    """How views were made, by the first batch of them and the height and width of the images."""
     mix: Literal["none", "mixup", "cutmix"] = "none"
     if first.partners is not None:
         mix = "mixup" if first.box is None else "cutmix"
-    height, width = images.shape[2:]
-    return Augmentation((height, width), mix=mix, batch=len(first.flips), order="fkd")
+    return Augmentation(size, mix=mix, batch=len(first.flips), order="fkd")
 
 
 def _is_pruned(source: Path, counts: list[int], batch: int, samples: int) -> bool:

@@ -15,7 +15,7 @@ of epochs from one queue.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -37,7 +37,13 @@ from .views import Views
 
 @float32_products("fp32")
 def label_views(
-    teachers: Mapping[str, Teacher], images: Tensor, folder: Path, manifest: LabelManifest, *, name: str
+    teachers: Mapping[str, Teacher],
+    images: Tensor,
+    folder: Path,
+    manifest: LabelManifest,
+    *,
+    name: str,
+    views_of: Callable[[int], Views] | None = None,
 ) -> StoredLabels:
     """Write the labels that a folder lacks, and announce first how many bytes they take; all processes come
     together.
@@ -48,6 +54,7 @@ def label_views(
         folder: the labels' folder, new or to be continued.
         manifest: what is to be labelled, and how.
         name: what the progress bar calls the set.
+        views_of: gives the views of a labelled epoch; None: they are drawn from the seed.
 
     Raises:
         InputError: the folder holds other labels, the disk cannot hold these, or a teacher's logits are not
@@ -62,7 +69,7 @@ def label_views(
             bar.line(f"{pool.labels} labels in {manifest.form}, {manifest.bytes / 1e6:.1f} MB in {folder}")
         for number in claims(f"labels/{folder}", len(files)):
             for epoch in files[number]:
-                views, logits = manifest.draw(epoch), []
+                views, logits = (views_of or manifest.draw)(epoch), []
                 with torch.random.fork_rng():
                     torch.manual_seed(derive(manifest.seed, "labels", epoch))  # for dropout, in train mode
                     for group in views.groups.unique().tolist():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -137,8 +138,14 @@ class LabelManifest:
 
 def images_fingerprint(images: Tensor) -> str:
     """sha256 of uint8 images [N, C, H, W] and of their shape, hex."""
-    content = hashlib.sha256(str(list(images.shape)).encode())
-    content.update(images.cpu().contiguous().numpy().data)
+    return fingerprint_of_parts(images.shape, [images])
+
+
+def fingerprint_of_parts(shape: Sequence[int], parts: Iterable[Tensor]) -> str:
+    """``images_fingerprint`` of images of a shape that come in parts, one after the other."""
+    content = hashlib.sha256(str(list(shape)).encode())
+    for images in parts:
+        content.update(images.cpu().contiguous().numpy().data)
     return content.hexdigest()
 
 

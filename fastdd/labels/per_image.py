@@ -65,26 +65,33 @@ def save_labels(path: Path, logits: Tensor, images: Tensor) -> None:
 
 
 def load_labels(path: Path, images: Tensor, classes: int) -> Tensor:
+    """Read the labels of uint8 images [N, C, H, W]; see ``load_labels_of``."""
+    return load_labels_of(path, len(images), images_fingerprint(images), classes)
+
+
+def load_labels_of(path: Path, images: int, fingerprint: str, classes: int) -> Tensor:
     """Read the labels of a set: logits float32 [N, classes], on the CPU.
 
     Args:
         path: a file that ``save_labels`` wrote.
-        images: uint8 [N, C, H, W], the set that the labels must be of.
+        images: number of images of the set that the labels must be of.
+        fingerprint: their fingerprint.
         classes: number of classes that the labels must have.
 
     Raises:
         InputError: the file is missing, damaged or something else, or the labels are of other images or
             classes, or not finite.
     """
-    found, these = read_labels(path), images_fingerprint(images)
-    if found.images not in (None, these):
+    found = read_labels(path)
+    if found.images not in (None, fingerprint):
         raise InputError(
-            f"labels {path} are of other images: fingerprint {found.images[:12]}, these are {these[:12]}; "
+            f"labels {path} are of other images: fingerprint {found.images[:12]}, these are "
+            f"{fingerprint[:12]}; "
             "delete that file and start the same command again"
         )
-    if found.logits.shape != (len(images), classes):
+    if found.logits.shape != (images, classes):
         raise InputError(
-            f"labels {path} are {list(found.logits.shape)}, expected [{len(images)}, {classes}]: one row an "
+            f"labels {path} are {list(found.logits.shape)}, expected [{images}, {classes}]: one row an "
             "image and one column a class of the teacher; delete that file and start the same command again"
         )
     logits = found.logits.float()

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..protocols import SettledStudent
 from ..runtime.console import counted
 from .manifest import LabelManifest, images_fingerprint
+from .pruning import LabelPool
 from .views import Augmentation
 
 
@@ -56,12 +57,26 @@ def check_views(config: Labels, student: Student, key: str = "student") -> None:
         )
 
 
+def check_pool(config: Labels, student: SettledStudent) -> None:
+    """Refuse a share of the labelling batches of which none would be left.
+
+    Raises:
+        InputError: ``labels.keep`` is so small.
+    """
+    LabelPool(student.images, config.batch or student.batch, label_epochs(config, student), keep=config.keep)
+
+
 def check_form(config: Labels, epochs: int, classes: int) -> None:
     """Refuse a form that this many labelled epochs and classes do not have room for.
 
     Raises:
-        InputError: lowrank would have as many directions as views, or pq more runs than classes.
+        InputError: topk would keep more classes than there are, lowrank as many directions as views, or pq
+            more runs than classes.
     """
+    if config.form == "topk" and config.topk > classes:
+        raise InputError(
+            f"labels.topk keeps {config.topk} classes and there are {classes}; set it to {classes} or less"
+        )
     if config.form == "lowrank" and config.rank >= min(epochs, classes):
         raise InputError(
             f"labels.form lowrank wants more views and classes than labels.rank, got rank {config.rank} for "

@@ -37,6 +37,7 @@ from .students import (
     protocol_of_methods,
     student_over,
     with_one_length,
+    with_plain,
     with_protocol,
     with_regimes,
     with_student_labels,
@@ -132,7 +133,8 @@ def resolve(
         if override in given:
             tree, found = set_value(Recipe, tree, override)
         addresses.append(found)
-    tree = with_student_labels(with_one_length(tree, list(chain(*addresses))))
+    set_by_hand = list(chain(*addresses))
+    tree = with_student_labels(with_plain(with_one_length(tree, set_by_hand), set_by_hand))
     tree = with_regimes(tree, _regimes(document, texts))
     recipe = validated(Recipe, plain_values(tree), origin)
     unmeasured = ""

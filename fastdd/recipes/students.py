@@ -11,6 +11,7 @@ from ..config import Config, Student
 from ..config.origins import Leaf, Tree, merge, nested, plain_values, section, tree_of, value_at, with_origin
 from ..config.regimes import OF_LABELS, REGIMES, Regime
 from ..config.sources import Sourced
+from ..config.student import PLAIN
 from ..config.validation import validated
 from ..errors import InputError
 from ..methods import ADDITIONS, METHODS
@@ -53,7 +54,7 @@ def resolve_student(
     for override in given:
         tree, found = set_value(_Protocol, tree, override)
         addresses += found
-    tree = with_one_length(tree, addresses)
+    tree = with_plain(with_one_length(tree, addresses), addresses)
     return validated(_Protocol, plain_values(tree), "the students' protocol").student
 
 
@@ -174,6 +175,24 @@ def with_one_length(tree: Tree, addresses: Sequence[Address]) -> Tree:
             ".".join(each) == ".".join([*outer, other]) for each in addresses
         ):
             tree = merge(tree, nested([*outer, other], Leaf(None, leaf.origin, leaf.source)))
+    return tree
+
+
+def with_plain(tree: Tree, addresses: Sequence[Address]) -> Tree:
+    """The tree in which students with ``augment: none`` have no augmentation.
+
+    Args:
+        addresses: the values that overrides set, which stay; validation refuses those that augment.
+    """
+    given = {".".join(address) for address in addresses}
+    sections = ["student", *(f"students.{name}" for name in section(tree, "students"))]
+    for path in sections:
+        if value_at(tree, f"{path}.augment") != "none":
+            continue
+        for key, value in PLAIN.items():
+            if f"{path}.{key}" not in given:
+                leaf = Leaf(value, f"{path}.augment none")
+                tree = merge(tree, nested([*path.split("."), key], leaf))
     return tree
 
 

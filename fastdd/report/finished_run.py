@@ -121,7 +121,7 @@ class FinishedRun:
     def label_rates(self) -> dict[str, str]:
         """How each kind of students of ``student_labels`` has its labels stored, in words, by name."""
         recipe = self.recipe
-        return {name: label_words(own, recipe.students[name]) for name, own in recipe.student_labels.items()}
+        return {name: label_words(own, recipe.students[name]) for name, own in recipe.label_rates.items()}
 
     @property
     def judged(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 
 from pydantic import ValidationError
@@ -62,7 +62,8 @@ class Row:
     """A set and a kind of students.
 
     Attributes:
-        data: name of the data set.
+        data: name of the data set; where results have others of that name, also its numbers of training and
+            test images.
         tested_on: its images that the students are tested on.
         ipc: images a class as stored.
         seen: images a class that students see; None: the whole training set.
@@ -132,7 +133,7 @@ def leaderboard(paths: Sequence[str | Path], out: str | Path) -> Path:
     folder = Path(out)
     _require_own(folder)
     sources = _sources(paths)
-    rows = [row for source in sources for row in rows_of(source)]
+    rows = _of_unlike_data([row for source in sources for row in rows_of(source)], sources)
     groups = _grouped(rows)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / ROWS, [asdict(row) for group in groups for row in group])
@@ -151,6 +152,8 @@ def _require_own(folder: Path) -> None:
             return
     elif not folder.exists():
         return
+    else:
+        raise InputError(f"{folder} is a file, and a leaderboard is a folder; name a new folder with --out")
     raise InputError(f"{folder} holds other files than a leaderboard's; name a new folder with --out")
 
 
@@ -256,7 +259,7 @@ def _row(
         regime=protocol.regime or _told_regime(protocol.text),
         student=protocol.network or protocol.text.partition(",")[0],
         arm=name,
-        title=of.title,
+        title=of.title if arm is None or arm.reduced is None else f"{of.title} (reduced)",
         role="control" if name == CONTROL else "reference" if arm is None else "",
         accuracy=100 * mean(fractions) if fractions else None,
         deviation=100 * spread(fractions) if fractions and len(fractions) > 1 else None,
@@ -271,6 +274,21 @@ def _row(
         protocol=protocol.hash,
         source=source.number,
     )
+
+
+def _of_unlike_data(rows: list[Row], sources: Sequence[Source]) -> list[Row]:
+    """The rows, where data sets of one name and other numbers of images have these behind their names, so
+    that their sets do not stand beside one another."""
+    counts = {each.number: (each.metrics.data.train, each.metrics.data.test) for each in sources}
+    by_name: dict[str, set[tuple[int, int]]] = {}
+    for row in rows:
+        by_name.setdefault(row.data, set()).add(counts[row.source])
+    found = []
+    for row in rows:
+        train, test = counts[row.source]
+        unlike = len(by_name[row.data]) > 1
+        found.append(replace(row, data=f"{row.data} ({train:,} / {test:,})") if unlike else row)
+    return found
 
 
 def _told_regime(text: str) -> str:

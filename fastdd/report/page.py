@@ -23,7 +23,7 @@ from .reproduce import reproduction
 from .sheets import Sheet, sheet
 from .snapshot_figure import snapshot_figures
 from .templates import environment
-from .verdicts import verdicts
+from .verdicts import choices, robust_rows, verdicts, winner_sentences_of
 
 
 @refusals_explained()
@@ -370,6 +370,9 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "bytes_figure": bytes_figure([run]),
         "bytes_geometry": BYTES_PANEL,
         "sweep": _sweep(run),
+        "choices": choices(run.recipe) if run.judged else [],
+        "robust": robust_rows(run.metrics),
+        "winners": winner_sentences_of(run.folder),
         "sweep_geometry": sweep_figure.PANEL,
         "losses": loss_figure(run),
         "experts": expert_figure(run.experts),

@@ -25,6 +25,7 @@ from .page import Cell, Finding, accuracy_text, find_best, scatter
 from .sheets import Sheet, sheet
 from .sweep_figure import PANEL, SweepFigure, SweptRun, SweptSet, accuracy_by_key
 from .templates import environment
+from .verdicts import winner_sentences_of
 
 TITLE_END = "· fastdd</title>"
 """how the title of every page ends, by which a page is known as one"""
@@ -173,6 +174,7 @@ def _context(series: Series, page: Path) -> dict[str, object]:
         "students": runs[0].students,
         "findings": list(zip(series.columns, runs, findings, strict=True)),
         "figure": _figure(series),
+        "winners": winner_sentences_of(RunFolder(page.parent)),
         "geometry": PANEL,
         "bytes_figure": bytes_figure(runs),
         "bytes_geometry": BYTES_PANEL,

@@ -63,7 +63,8 @@ def require_unedited(run: RunFolder, manifest: Manifest, plain: object) -> None:
     Raises:
         InputError: it was edited, so that the run's results would be told of settings that they are not of.
     """
-    if manifest.settings_hash is not None and manifest.settings_hash != settings_hash(plain):
+    known = (manifest.settings_hash, manifest.next_settings_hash)
+    if manifest.settings_hash is not None and settings_hash(plain) not in known:
         raise InputError(
             f"{run.recipe} was edited after the run began, so its values are not those of the results; take "
             f"the edit back, or delete the file and {AGAIN}; for other values run a copy of it in another "

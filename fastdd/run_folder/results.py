@@ -67,7 +67,10 @@ class Manifest(Record):
     skipped: dict[str, list[str]] | None = None
     """names and faults of unreadable images, by split; absent: none was skipped"""
     settings_hash: str | None = None
-    """``settings_hash`` of recipe.yaml as the run began; absent: an earlier version made the run"""
+    """``settings_hash`` of recipe.yaml as the run began, or as sets were last added to it (``fastdd judge``);
+    absent: an earlier version made the run"""
+    next_settings_hash: str | None = None
+    """``settings_hash`` of the recipe.yaml that is being written, with sets added; absent: none is"""
 
 
 def stage_of(name: str, student: str, arm: str) -> str:
@@ -126,6 +129,15 @@ class ProtocolResult(Record):
     """where their labels come from (config/regimes.py); absent: an earlier version measured"""
 
 
+class RobustScores(Record):
+    """DD-Ranking's scores of a set, of students with soft labels (evaluate/dd_ranking.py), in [0, 1]."""
+
+    label: float | None = None
+    """label-robust score (LRS), 0.269 for a set that neither gains nor loses; absent: no students tell it"""
+    augmentation: float | None = None
+    """augmentation-robust score (ARS), likewise; absent: no students without augmentation are there"""
+
+
 class StudentAccuracies(Record):
     """The students of a section on one set; accuracies are fractions, one a student."""
 
@@ -143,6 +155,8 @@ class StudentAccuracies(Record):
     a student diverged, or an earlier version wrote the file"""
     shipped: Shipped | None = None
     """bytes that these students read; absent: an earlier version wrote the file"""
+    robust: RobustScores | None = None
+    """DD-Ranking's scores with these students; absent: the run's kinds of students tell none"""
 
 
 class FeatureDiversity(Record):
@@ -178,6 +192,8 @@ class ArmResult(Record):
     a student diverged, or an earlier version wrote the file"""
     shipped: Shipped | None = None
     """bytes that these students read; absent: an earlier version wrote the file"""
+    robust: RobustScores | None = None
+    """DD-Ranking's scores with these students; absent: the run's kinds of students tell none"""
     multiply_adds: int | None = None
     """multiply-adds that recover took for an image; null: they are not counted for this method"""
     coverage: float

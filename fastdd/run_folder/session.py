@@ -46,6 +46,8 @@ SECTIONS = {
     *("data", "teacher", "arms", "recover", "student", "metrics"),
 }
 """Sections of every resolved recipe; a recipe.yaml that lacks one was written by a person, not by a run."""
+GROWING = ("arms", "students", "student_arms", "student_labels", "student_views")
+"""Sections of a recipe to which entries may be added where a run takes further sets."""
 
 
 @dataclass
@@ -114,12 +116,13 @@ class Session:
 # -- looking -------------------------------------------------------------------------------------
 
 
-def check_folder(path: Path, recipe: Recipe, *, fresh: bool = False) -> None:
+def check_folder(path: Path, recipe: Recipe, *, fresh: bool = False, grows: bool = False) -> None:
     """Refuse a folder in which a recipe cannot be run or continued. Nothing is written or deleted.
 
     Args:
         recipe: the resolved recipe.
         fresh: an earlier run in the folder will be deleted, so it may be of any recipe and version.
+        grows: the recipe may have arms and kinds of students that the run in the folder lacks.
 
     Raises:
         InputError: path is a file, or the folder holds something else, a run of another recipe (the
@@ -138,7 +141,21 @@ def check_folder(path: Path, recipe: Recipe, *, fresh: bool = False) -> None:
         raise refuse_format(run, found)
     if (begun := _manifest(run)) is not None:
         require_unedited(run, begun, earlier)
-    _require_same(path, without_published(earlier), without_published(as_plain(recipe)))
+    now = without_published(as_plain(recipe))
+    if grows:
+        _require_same(path, without_published(earlier), _without_added(now, earlier), LEAVE_OUT)
+    else:
+        _require_same(path, without_published(earlier), now, "choose another folder with --out")
+
+
+def _without_added(now: dict[str, JsonValue], earlier: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """A recipe with the description of an earlier one and, in the sections GROWING, its entries alone."""
+    kept = {**now, "description": earlier.get("description")}
+    for name in GROWING:
+        own, theirs = kept.pop(name, {}), earlier.get(name, {})
+        if isinstance(own, dict) and isinstance(theirs, dict) and theirs:
+            kept[name] = {key: value for key, value in own.items() if key in theirs}
+    return kept
 
 
 def _earlier_recipe(path: Path) -> dict[str, JsonValue] | None:
@@ -180,7 +197,11 @@ def _is_begun(entry: Path, recipe: Path) -> bool:
     return name.startswith(LOCK) or (found is not None and name == recipe.name)
 
 
-def _require_same(path: Path, earlier: JsonValue, now: JsonValue) -> None:
+LEAVE_OUT = "leave out what is said otherwise now, choose another folder with --out"
+"""what to do where sets are added to a run that says otherwise"""
+
+
+def _require_same(path: Path, earlier: JsonValue, now: JsonValue, remedy: str) -> None:
     """Refuse a folder that another recipe made, and say what differs."""
     theirs, ours = _flat(earlier), _flat(now)
     absent = object()
@@ -191,8 +212,7 @@ def _require_same(path: Path, earlier: JsonValue, now: JsonValue) -> None:
         )
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
         raise InputError(
-            f"{path} holds a run of another recipe ({shown}{more}); choose another folder with --out, "
-            "or start over with --fresh"
+            f"{path} holds a run of another recipe ({shown}{more}); {remedy}, or start over with --fresh"
         )
 
 
@@ -215,6 +235,7 @@ def open_run(
     *,
     fresh: bool = False,
     shared: bool = False,
+    grows: bool = False,
     full_set_left_out: str | None = None,
     skipped: dict[str, list[str]] | None = None,
 ) -> Session:
@@ -224,6 +245,7 @@ def open_run(
         recipe: the resolved recipe.
         fresh: delete first what an earlier run made there.
         shared: other jobs may be at work in the folder, so their temporary files are no leftovers.
+        grows: as ``check_folder`` has it.
         full_set_left_out: why a new run has no students of the whole training set; None: it has some.
         skipped: unreadable images that are left out, by split.
 
@@ -231,21 +253,34 @@ def open_run(
         InputError: the folder cannot be used, see check_folder; or torchrun's processes do not share it.
     """
     run = RunFolder(path)
-    check_folder(path, recipe, fresh=fresh)
+    check_folder(path, recipe, fresh=fresh, grows=grows)
     if is_main():
         if not shared:
             remove_leftovers(run.made(recipe.committee))
         if fresh:
             delete_run(path)
+        manifest = read_manifest(run) if run.manifest.is_file() else _new(recipe, full_set_left_out)
+        digest = settings_hash(as_plain(recipe))
+        if grows and manifest.settings_hash != digest:
+            # whatever is killed here, recipe.yaml is one of the two that the manifest knows
+            _write_changed(run, manifest.model_copy(update={"next_settings_hash": digest}))
         if not run.recipe.is_file() or recipe_text(run) != as_plain(recipe):  # a paper's number was corrected
             write_text(run.recipe, dump_yaml(as_plain(recipe)))
-        manifest = read_manifest(run) if run.manifest.is_file() else _new(recipe, full_set_left_out)
+        if grows:
+            manifest = _grown(manifest, recipe)
         manifest.fingerprints["code"] = code_fingerprint()
         if skipped:
             manifest = manifest.model_copy(update={"skipped": skipped})
         _write_changed(run, manifest)
     require_shared(run.manifest, Path.read_bytes)
     return Session(run, read_manifest(run))
+
+
+def _grown(manifest: Manifest, recipe: Recipe) -> Manifest:
+    """The manifest of a run whose recipe has been written with further sets."""
+    kept = {name: getattr(manifest, name) for name in manifest.model_fields_set - {"next_settings_hash"}}
+    hashes = {"recipe_hash": recipe_hash(recipe), "settings_hash": settings_hash(as_plain(recipe))}
+    return Manifest.model_validate({**kept, **hashes})
 
 
 def _write_changed(run: RunFolder, manifest: Manifest) -> None:

@@ -223,6 +223,7 @@ def check(
     out: Path,
     *,
     fresh: bool = False,
+    grows: bool = False,
     classes: range | None = None,
     units: range | None = None,
 ) -> Experiment:
@@ -232,6 +233,7 @@ def check(
         recipe: the resolved recipe.
         out: the run folder.
         fresh: an earlier run in the folder will be deleted first.
+        grows: the recipe may have arms that the run in the folder lacks.
         classes: the part of the bank that is asked for; None: all.
         units: the part of recovery that is asked for; None: all.
 
@@ -272,7 +274,7 @@ def check(
     if recipe.metrics.features is not None:
         clip_features("metrics.features", recipe.metrics.features, torch.device("cpu"))
     experiment.full_set_left_out()  # raises where it was asked for and does not fit
-    check_folder(out, recipe, fresh=fresh)
+    check_folder(out, recipe, fresh=fresh, grows=grows)
     return experiment
 
 
@@ -429,9 +431,10 @@ def _check_student(experiment: Experiment, student: str, labeller: nn.Module) ->
         settled = experiment.protocol(arm, student)
         smallest = evaluate.smallest_batch(settled.images, settled.batch)
         evaluate.check_batch_norm(settled, normalizing, smallest, key)
-    if config.labels == "stored" and experiment.recipe.labels.per == "view":
-        stored = experiment.recipe.labels_of(student)
+    stored = experiment.recipe.labels_of(student)
+    if config.labels == "stored" and stored.per == "view":
         labels.check_views(stored, config, key)
         for arm in experiment.arms:
-            epochs = labels.label_epochs(stored, experiment.protocol(arm, student))
-            labels.check_form(stored, epochs, classes)
+            settled = experiment.protocol(arm, student)
+            labels.check_form(stored, labels.label_epochs(stored, settled), classes)
+            labels.check_pool(stored, settled)

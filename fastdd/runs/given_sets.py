@@ -1,14 +1,14 @@
 """Finished sets as arms of a run: anybody's images, which are taken as they are.
 
 What an arm with ``given`` is made of is opened and checked here; given_stage.py copies it into a run folder.
-Cost: every image is decoded once, when the set is opened and checked.
+Cost: every image is decoded once for each time that the set is checked, in parts.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import labels
 from ..config import BatchSize, Given, Method, Recipe, Save, Terms
 from ..data.real_data import RealData
-from ..distilled import DistilledSet, open_set
+from ..distilled import ListedSet, list_set
 from ..distilled.layouts import list_image_files
 from ..errors import InputError
 from ..run_folder import RunFolder
@@ -26,11 +26,13 @@ from ..runtime.console import counted
 
 JPEG = b"\xff\xd8"
 """what the bytes of a JPEG begin with"""
+CHUNK = 256
+"""images that are decoded together"""
 
 
 @dataclass(frozen=True)
 class OpenSet:
-    """A finished set in memory, with classes in the order of the real images.
+    """A finished set, with classes in the order of the real images. Its images are never all in memory.
 
     Attributes:
         set: its images.
@@ -38,33 +40,40 @@ class OpenSet:
         logits: its soft labels, float16 [N, classes], with columns in the same order; None: it has none of
             single images.
         counts: stored images of each class.
+        known: fingerprints that were taken, by the number of stored images of each class.
     """
 
-    set: DistilledSet
+    set: ListedSet
     labels: Tensor
     logits: Tensor | None
     counts: list[int]
+    known: dict[int, str] = field(default_factory=dict)
 
     def rows(self, ipc: int) -> Tensor:
         """Positions of the images that the first ``ipc`` stored images of each class hold, class after
         class."""
-        seen = ipc * self.set.storage.per_file
+        seen = ipc * self.set.per_file
         order = self.labels.argsort(stable=True)
-        starts = [0, *torch.tensor(self.counts).mul(self.set.storage.per_file).cumsum(0).tolist()]
+        starts = [0, *torch.tensor(self.counts).mul(self.set.per_file).cumsum(0).tolist()]
         return torch.cat([order[start : start + seen] for start in starts[:-1]])
 
     def fingerprint(self, ipc: int) -> str:
         """sha256 of these images and of their soft labels."""
-        rows = self.rows(ipc)
-        digest = hashlib.sha256(labels.images_fingerprint(self.set.images[rows]).encode())
+        digest = hashlib.sha256(self.images_fingerprint(ipc).encode())
         if self.logits is not None:
-            digest.update(self.logits[rows].numpy().data)
+            digest.update(self.logits[self.rows(ipc)].numpy().data)
         return digest.hexdigest()
+
+    def images_fingerprint(self, ipc: int) -> str:
+        """The fingerprint of these images alone, as labels note it; each is decoded once."""
+        if ipc not in self.known:
+            self.known[ipc] = _fingerprint(self.set, self.rows(ipc))
+        return self.known[ipc]
 
     def files(self, ipc: int) -> Iterator[tuple[int, int, bytes]]:
         """(class, number within the class, encoded bytes) of the first ``ipc`` files of each class."""
         found, taken = list_image_files(self.set.path), [0] * len(self.counts)
-        for entry, c in zip(found.files, self.labels[:: self.set.storage.per_file].tolist(), strict=True):
+        for entry, c in zip(found.files, self.labels[:: self.set.per_file].tolist(), strict=True):
             if taken[c] < ipc:
                 yield c, taken[c], bytes(found.read(entry))
             taken[c] += 1
@@ -102,14 +111,14 @@ def open_given(path: Path, arm: str | None, classes: Sequence[str], channels: in
         InputError: it cannot be read, has other classes than the real images or none of some, or its soft
             labels do not fit.
     """
-    found = open_set(path, arm, channels=channels)
+    found = list_set(path, arm, channels=channels)
     if len(found.classes) > len(classes):
         raise InputError(
             f"{path} has {counted(len(found.classes), 'class')}, but the teacher knows {len(classes)}; give "
             "a teacher and real images of these classes"
         )
     places = found.classes_of(classes)
-    counts = (places.bincount(minlength=len(classes)) // found.storage.per_file).tolist()
+    counts = (places.bincount(minlength=len(classes)) // found.per_file).tolist()
     if 0 in counts:
         lacking = [name for name, count in zip(classes, counts, strict=True) if not count]
         raise InputError(
@@ -120,13 +129,19 @@ def open_given(path: Path, arm: str | None, classes: Sequence[str], channels: in
     return OpenSet(found, places, _soft_labels(found, places, path), counts)
 
 
-def _soft_labels(found: DistilledSet, places: Tensor, path: Path) -> Tensor | None:
+def _fingerprint(found: ListedSet, rows: Tensor) -> str:
+    """``labels.images_fingerprint`` of some images of a set."""
+    return labels.fingerprint_of_parts((len(rows), *found.shape), found.batches(CHUNK, rows))
+
+
+def _soft_labels(found: ListedSet, places: Tensor, path: Path) -> Tensor | None:
     """The soft labels of single images that a set holds, with columns in the order of the real classes."""
     logits, names = found.logits, found.classes
     if (source := found.source) is not None:
         file = source.folder.labels(source.arm, "image")
         if file.is_file():
-            logits = labels.load_labels(file, found.images, len(names)).half()
+            images = _fingerprint(found, torch.arange(len(found)))
+            logits = labels.load_labels_of(file, len(found), images, len(names)).half()
         names = names if source.splits is None else source.splits[0].classes
     if logits is None:
         return None
@@ -153,7 +168,7 @@ def check_given(recipe: Recipe, real: RealData, out: Path, *, fresh: bool) -> No
         if method.given is None or (RunFolder(out).unit(arm, 0).is_file() and not fresh):
             continue
         found, path = reopen(method.given, real), method.given.path
-        theirs, ours = tuple(found.set.images.shape[1:]), real.shape
+        theirs, ours = found.set.shape, real.shape
         if theirs != ours:
             here, there = (" x ".join(map(str, shape)) for shape in (theirs, ours))
             raise InputError(

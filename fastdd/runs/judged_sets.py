@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import CONTROL, FULL
 from ..distilled import require_folder
 from ..distilled.runs import RunSource, arm_of, read_source, run_of
 from ..errors import InputError
+from .given_views import views_of_run
 
 TAKEN = (CONTROL, FULL, "real", "real_labels")
 """names that no set may have in a run"""
@@ -25,12 +26,21 @@ class JudgedSet:
         title: what tables call it.
         path: its folder, as it was given.
         source: the run that it comes from; None: it is no run's.
+        views: folder of labels of its views that came with it; None: none is known.
     """
 
     name: str
     title: str
     path: str
     source: RunSource | None
+    views: Path | None = None
+
+    @property
+    def longer_name(self) -> str:
+        """The name of its arm where another set of a judgement has ``name``: with its run's, or with the
+        folder's above it."""
+        above = Path(self.path).resolve().parent if self.source is None else self.source.folder.path.resolve()
+        return re.sub(r"[^A-Za-z0-9+_-]+", "_", f"{above.name}-{self.name}").strip("_")
 
     @property
     def arm(self) -> str | None:
@@ -64,6 +74,37 @@ def find_sets(texts: Sequence[str]) -> list[JudgedSet]:
     sets = [_named(path, source, several=len(runs) > 1) for path, source in given]
     _refuse_twice(sets)
     return sets
+
+
+def with_views(sets: Sequence[JudgedSet], given: Sequence[str]) -> list[JudgedSet]:
+    """The sets with the labels of their views: those that are given, else those that a run stored.
+
+    Args:
+        given: ``FOLDER`` where there is one set, or ``SET=FOLDER``.
+
+    Raises:
+        InputError: there is no such set or folder, or a set has several.
+    """
+    found: dict[str, Path] = {}
+    for text in given:
+        of, equals, path = text.partition("=")
+        if not equals or Path(text).exists():
+            of, path = "", text
+        named = [each for each in sets if not of or of in (str(each), each.path, each.name)]
+        if len(named) != 1:
+            known = ", ".join(map(str, sets))
+            raise InputError(
+                f"--labels {text} is of {len(named) or 'none'} of the sets {known}; write SET=FOLDER with one"
+            )
+        if not Path(path).is_dir():
+            raise InputError(f"--labels {text}: there is no folder {path}")
+        found[named[0].name] = Path(path)
+    return [
+        replace(
+            each, views=found.get(each.name) or (None if each.source is None else views_of_run(each.source))
+        )
+        for each in sets
+    ]
 
 
 def _path_and_arm(text: str) -> tuple[str, str | None]:

@@ -2,9 +2,10 @@
 
 With ``labels.per=image`` an arm has one row of logits for each image. With ``labels.per=view`` it has a
 folder that says what every sample of every epoch looked like, and its logits; views are those of a protocol,
-so further students whose labels are stored have folders of their own. The processes of torchrun share the
-arms, or the files of an arm's views, before any student reads. A run stores what its students read; ``fastdd
-label`` stores labels in any case, for an export.
+so further students whose labels are stored have folders of their own; so have those that learn the views
+which came with a set (given_views.py). The processes of torchrun share the arms, or the files of an arm's
+views, before any student reads. A run stores what its students read; ``fastdd label`` stores labels in any
+case, for an export.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
-from itertools import product
+from itertools import chain, product
 
 from torch import Tensor
 
@@ -27,6 +28,7 @@ from ..run_folder.results import stage_of
 from ..runtime.distributed import barrier, claims, from_main, is_main, say_once
 from ..teachers import Teacher
 from .given_stage import given_labels
+from .given_views import label_given_views
 from .run import Run
 
 LATER = {"rest", "rank", "codes"}
@@ -55,7 +57,8 @@ def label_all_arms(run: Run) -> None:
 def _readers(run: Run) -> list[str]:
     """The students that read stored labels; whole images have the same for all, under an empty name."""
     stored = [name for name, config in run.experiment.students.items() if config.labels == "stored"]
-    return stored if run.experiment.recipe.labels.per == "view" else [""][: len(stored)]
+    by_view = [name for name in stored if run.experiment.recipe.labels_of(name).per == "view"]
+    return ([""] if len(by_view) < len(stored) else []) + by_view
 
 
 def _label_arms(run: Run, students: Sequence[str]) -> None:
@@ -63,9 +66,9 @@ def _label_arms(run: Run, students: Sequence[str]) -> None:
     wanted = [each for each in product(students, run.experiment.arms) if recipe.learns(*each)]
     left = from_main(lambda: [each for each in wanted if not _is_labelled(run, each[1], each[0])])
     # Processes share the views of one arm after another, and whole images arm by arm.
-    by_view = recipe.labels.per == "view"
-    for number in range(len(left)) if by_view else claims("label", len(left)):
-        student, arm = left[number]
+    whole = [each for each in left if recipe.labels_of(each[0]).per == "image"]
+    by_view = [each for each in left if recipe.labels_of(each[0]).per == "view"]
+    for student, arm in chain((whole[number] for number in claims("label", len(whole))), by_view):
         with run.session.stage(stage_of("label", student, arm)) as work:
             images, _ = run.distilled(arm)
             _label(run, arm, student, images)
@@ -79,7 +82,7 @@ def _label_arms(run: Run, students: Sequence[str]) -> None:
 
 def _is_labelled(run: Run, arm: str, student: str) -> bool:
     """Whether the run folder has labels of the images as they are now; labels of others are deleted."""
-    per = run.experiment.recipe.labels.per
+    per = run.experiment.recipe.labels_of(student).per
     path = run.folder.labels(arm, per, student)
     if not (labels.is_whole(path) if per == "view" else path.is_file()):
         return False
@@ -101,8 +104,12 @@ def _is_labelled(run: Run, arm: str, student: str) -> bool:
 def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
     """Label an arm's uint8 images [N, C, H, W]; by view, as a student's protocol shows them."""
     recipe, labelling = run.experiment.recipe, _labelling_teachers(run, arm, student)
-    path = run.folder.labels(arm, recipe.labels.per, student)
-    if recipe.labels.per == "image":
+    path = run.folder.labels(arm, recipe.labels_of(student).per, student)
+    if student in recipe.student_views:
+        prints = tuple(run.session.manifest.fingerprints[_print_of(name)] for name in labelling)
+        label_given_views(run, arm, student, images, labelling, teachers=prints)
+        return
+    if recipe.labels_of(student).per == "image":
         logits = given_labels(run, arm)
         if logits is None:
             logits = labels.label_images(labelling, images, arm, recipe.labels.average)
@@ -150,8 +157,9 @@ def stored_labels(
     config, recipe = run.experiment.protocol(arm, student), run.experiment.recipe
     if config.labels != "stored":
         return None
-    path, classes = run.folder.labels(arm, recipe.labels.per, student), len(run.teacher.card.classes)
-    if recipe.labels.per == "image":
+    per = recipe.labels_of(student).per
+    path, classes = run.folder.labels(arm, per, student), len(run.teacher.card.classes)
+    if per == "image":
         return labels.load_labels(path, images, classes).to(images.device)
     stored = labels.StoredLabels.open(path, labels.images_fingerprint(images), classes)
     return ReplayedBatches(
@@ -170,7 +178,7 @@ def learned_from(run: Run, arm: str, student: str = "") -> str:
 
     Of labels by view it takes the manifest, which says what determined them.
     """
-    images, per = run.image_fingerprints[arm], run.experiment.recipe.labels.per
+    images, per = run.image_fingerprints[arm], run.experiment.recipe.labels_of(student).per
     if run.experiment.students[student].labels != "stored":
         return images
     path = run.folder.labels(arm, per, student)
@@ -198,6 +206,12 @@ def described_protocol(run: Run, student: str = "") -> tuple[str, str]:
     unset = {name for name in LATER if getattr(stored, name) == Labels.model_fields[name].default}
     joined = digest + json.dumps(stored.model_dump(mode="json", exclude=unset), sort_keys=True)
     text = f"{text}, labels by view in {_form_text(stored, config)}{kept}"
+    if (arm := run.experiment.recipe.student_views.get(student)) is not None:
+        given = run.experiment.arms[arm].given
+        assert given is not None  # the recipe has looked
+        assert given.views is not None
+        text = f"{text}; views and labels came with {arm}, and the control is labelled in the same views"
+        joined += given.views.fingerprint
     return text, hashlib.sha256(joined.encode()).hexdigest()[:8]
 
 

@@ -26,6 +26,7 @@ from ..runtime.files import write_tensors
 from ..runtime.progress import progress
 from .feature_stage import feature_diversity
 from .label_stage import described_protocol
+from .robust_scores import with_robust_scores
 from .run import Run
 from .shipping import shipped
 from .student_stage import arm_accuracies, full_set_result, further_accuracies
@@ -63,6 +64,9 @@ def _published(run: Run, arms: Mapping[str, ArmResult]) -> dict[str, PublishedRe
 
 def _is_current(run: Run, metrics: Metrics) -> bool:
     """Whether results are of the present images and students; those of earlier versions do not say so."""
+    recipe = run.experiment.recipe
+    if metrics.arms.keys() != run.experiment.arms.keys() or metrics.students.keys() != recipe.students.keys():
+        return False  # sets were added
     for arm, result in metrics.arms.items():
         students: dict[str, ArmResult | StudentAccuracies] = {"": result, **result.students}
         learned = {name: arm_accuracies(run, arm, name).get("learned_from") for name in students}
@@ -96,7 +100,7 @@ def _measure(run: Run) -> Metrics:
     if recipe.students:
         further["students"] = {name: _protocol(run, name) for name in recipe.students}
     further |= _published(run, arms)
-    return metrics.model_copy(update=further)
+    return with_robust_scores(metrics.model_copy(update=further), run.experiment.students)
 
 
 def _data(run: Run) -> DataResult:
@@ -194,7 +198,9 @@ def _embeddings(run: Run) -> dict[str, Tensor]:
         noted = {}
     for arm in images:
         if arm not in tensors or noted.get(arm) != images[arm]:
-            tensors[arm] = evaluate.embed(run.teacher, run.distilled(arm)[0]).half().cpu()
+            batches = run.batches(arm, evaluate.batch_of(*run.experiment.real.shape[1:]))
+            parts = [evaluate.embed(run.teacher, images).half().cpu() for images in batches]
+            tensors[arm] = torch.cat(parts)
     if noted != images:
         if bad := [name for name, rows in tensors.items() if not rows.isfinite().all()]:
             raise InputError(

@@ -122,12 +122,16 @@ def run(
     earlier: Sequence[Path] = (),
     reduced: Mapping[str, str] | None = None,
     on_event: Receiver | None = None,
+    grows: bool = False,
+    held: bool = False,
 ) -> RunResult:
     """Run a recipe into a folder; the arguments and errors are those of ``fastdd.run``.
 
     Args:
         earlier: folders of finished runs of the same sweep, as ``Run`` has them.
         reduced: what arms have less of than their methods, as ``Run`` has it; None: nothing is known.
+        grows: the recipe may have arms that the run in the folder lacks, and the run then gets them.
+        held: the caller holds the folder, which nobody else works in.
     """
     names = [stage.name for stage in STAGES]
     if until not in names:
@@ -146,6 +150,8 @@ def run(
             earlier=tuple(map(RunFolder, earlier)),
             reduced=reduced or {},
             on_event=on_event,
+            grows=grows,
+            held=held,
         )
 
 
@@ -159,12 +165,15 @@ def _run(
     earlier: Sequence[RunFolder],
     reduced: Mapping[str, str],
     on_event: Receiver | None,
+    grows: bool,
+    held: bool,
 ) -> RunResult:
     """Check a recipe, and do its stages up to ``last``."""
     until = last.name
     shared = part is not None and not fresh  # who deletes the run must be alone in it
     command = "run" if until == "report" else until
-    if is_main():  # holds the folder for all processes of torchrun
+    holds = is_main() and not held  # the main process holds the folder for all processes of torchrun
+    if holds:
         with explained(out):
             if under_torchrun():  # which may have lost the machine that held it
                 await_gone(out)
@@ -173,11 +182,13 @@ def _run(
         recipe,
         out,
         fresh=fresh,
+        grows=grows,
         classes=part if until == "bank" else None,
         units=part if until == "recover" else None,
     )
-    with at_work(out, command, shared=shared) if is_main() else nullcontext():
-        work = Run(experiment, begin(experiment, out, fresh=fresh, shared=shared), earlier, reduced)
+    with at_work(out, command, shared=shared) if holds else nullcontext():
+        session = begin(experiment, out, fresh=fresh, shared=shared, grows=grows)
+        work = Run(experiment, session, earlier, reduced)
         with tracked(work.folder, recipe, on_event):
             _do_stages(work, last, part)
     return RunResult(work.folder, work.session.manifest)
@@ -213,13 +224,16 @@ def accuracies_on_test(recipe: Recipe, out: Path, arms: Sequence[str]) -> dict[s
                 return student_stage.accuracies_on_test(work, arms)
 
 
-def begin(experiment: Experiment, out: Path, *, fresh: bool = False, shared: bool = False) -> Session:
+def begin(
+    experiment: Experiment, out: Path, *, fresh: bool = False, shared: bool = False, grows: bool = False
+) -> Session:
     """Open the run folder of an experiment that was checked, and note there what its data is.
 
     Args:
         out: the run folder.
         fresh: delete an earlier run in it first.
         shared: other jobs may be at work in it.
+        grows: the experiment may have arms that the run in the folder lacks.
 
     Raises:
         InputError: the folder's run began with other data.
@@ -227,7 +241,7 @@ def begin(experiment: Experiment, out: Path, *, fresh: bool = False, shared: boo
     recipe, real = experiment.recipe, experiment.real
     left_out = experiment.full_set_left_out()
     session = open_run(
-        out, recipe, fresh=fresh, shared=shared, full_set_left_out=left_out, skipped=real.skipped
+        out, recipe, fresh=fresh, shared=shared, grows=grows, full_set_left_out=left_out, skipped=real.skipped
     )
     for split in real.splits:
         session.check_fingerprint(split.split, split.fingerprint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..bank import Bank
 from ..distilled.fingerprint import arm_fingerprint
-from ..distilled.images import Storage, load_recovered
+from ..distilled.images import Storage, load_recovered, stream_recovered
 from ..experts import ExpertBuffer
 from ..labels import MeanLogits
 from ..run_folder import RunFolder, Session
@@ -110,6 +110,23 @@ class Run:
             )
             for arm in experiment.arms
         }
+
+    def batches(self, arm: str, count: int) -> Iterator[Tensor]:
+        """An arm's images on the device as ``stored`` has them, in batches of ``count``, never all in memory.
+
+        Raises:
+            InputError: an image is missing or damaged.
+        """
+        experiment = self.experiment
+        for images in stream_recovered(
+            self.folder.images(arm),
+            experiment.classes,
+            experiment.seen(arm),
+            count,
+            channels=experiment.recipe.data.channels,
+            method=experiment.arms[arm],
+        ):
+            yield images.to(experiment.device)
 
     def distilled(self, arm: str) -> tuple[Tensor, Tensor]:
         """An arm's distilled images and their classes; see ``stored``."""

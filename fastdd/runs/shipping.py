@@ -24,7 +24,7 @@ def shipped(run: Run, arm: str, student: str = "") -> Shipped:
         weights = sum(run.folder.teacher(name).stat().st_size for name in names)
         shown = protocol.soft_steps * min(protocol.batch, protocol.images)
         return Shipped(images=images, labels=0, teacher=weights, forwards=shown * len(labelling))
-    per = run.experiment.recipe.labels.per
+    per = run.experiment.recipe.labels_of(student).per
     path = run.folder.labels(arm, per, student)
     labelled = protocol.images if per == "image" else StoredLabels.open(path).manifest.pool.labels
     return Shipped(images=images, labels=_bytes(path), teacher=0, forwards=labelled * len(labelling))

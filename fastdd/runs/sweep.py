@@ -21,7 +21,7 @@ from ..config.naming import arm_titles
 from ..errors import InputError, refusals_explained
 from ..recipes.grid import Grid, GridRun, expand, parse_grid, whole_item
 from ..recipes.resolve import resolve
-from ..report import SweptRun, SweptSet, accuracy_by_key, report_runs, require_page, sweep_svg
+from ..report import SweptRun, SweptSet, accuracy_by_key, report, report_runs, require_page, sweep_svg
 from ..run_folder import ArmResult, Metrics, RunFolder, SweepResults, delete_run, read, write
 from ..run_folder.accuracies import of_all
 from ..run_folder.results import SweepArm, SweepRun, SweepScores, SweepWinner
@@ -119,6 +119,8 @@ def sweep(
             write_text(RunFolder(folder).sweep_figure, figure)
             if len(folders) > 1 and len({run.recipe.ipc for run in expanded.runs}) == len(folders):
                 report_runs(folders, RunFolder(folder).report)
+            elif results.winners and not several:
+                report(folder)  # now that the winner is known
     return results
 
 

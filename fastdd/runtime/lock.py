@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,8 @@ BEAT = 10.0
 """seconds between two touches of a lock"""
 PATIENCE = 90.0
 """age in seconds at which a lock of another host is that of a process that is gone"""
+PAUSE = 1.0
+"""seconds between two looks whether another process has ended"""
 _NUMBERS = count()
 """numbers of this process's locks: its threads exclude each other too"""
 
@@ -104,7 +107,12 @@ def _touched(path: Path) -> int | None:
 
 @contextmanager
 def at_work(
-    folder: Path, command: str, *, shared: bool = False, remedy: str = "choose another folder with --out"
+    folder: Path,
+    command: str,
+    *,
+    shared: bool = False,
+    waits: bool = False,
+    remedy: str = "choose another folder with --out",
 ) -> Iterator[None]:
     """Hold a folder for this process; one that is made for it goes again if nothing is put in.
 
@@ -112,22 +120,29 @@ def at_work(
         folder: the folder.
         command: what is done there, for the message that others get.
         shared: others that share may work there at the same time.
+        waits: a process that does the same there is waited for, and stderr says so.
         remedy: what to do where the folder cannot be written, for messages.
 
     Raises:
         InputError: another process is at work there, or the folder cannot be written.
     """
     with explained(folder, remedy=remedy):
-        is_new = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone_in(folder):
-            refuse_busy(folder, shared=shared)
-            for path in _locks(folder):
-                if _living(path) is None:
-                    path.unlink(missing_ok=True)
-            for path in folder.glob(f".tmp-*-{LOCK}*"):  # of one that was killed while it wrote its lock
-                path.unlink(missing_ok=True)
-            path, file = _lock(folder, command, shared)
+        while True:
+            is_new = not folder.exists()
+            folder.mkdir(parents=True, exist_ok=True)
+            if waits:
+                _wait(folder, command)
+            try:
+                with _alone_in(folder):
+                    if waits and _same_work(folder, command):  # another that waited was faster
+                        continue
+                    refuse_busy(folder, shared=shared)
+                    _remove_dead(folder)
+                    path, file = _lock(folder, command, shared)
+                    break
+            except FileNotFoundError:
+                if not waits:  # else the one that was waited for left nothing in the folder, which went
+                    raise
     ended = threading.Event()
     beat = threading.Thread(target=_touch, args=(file, ended), name="lock", daemon=True)
     try:
@@ -144,6 +159,34 @@ def at_work(
             if is_new:
                 folder.rmdir()  # fails where something lies in it
         os.close(file)
+
+
+def _same_work(folder: Path, command: str) -> Worker | None:
+    """The first process that does the same in a folder; None: there is none."""
+    return next((worker for worker in workers(folder) if worker.command == command), None)
+
+
+def _wait(folder: Path, command: str) -> None:
+    """Wait until no other process does the same in a folder; stderr says for whom."""
+    first = worker = _same_work(folder, command)
+    if first is not None:
+        print(
+            f"a {command} (pid {first.pid} on {first.host}, since {first.since}) is at work in {folder}; "
+            "waiting for it",
+            file=sys.stderr,
+        )
+    while worker is not None:
+        time.sleep(PAUSE)
+        worker = _same_work(folder, command)
+
+
+def _remove_dead(folder: Path) -> None:
+    """Delete the locks of processes that are gone, also of one that was killed while it wrote its lock."""
+    for path in _locks(folder):
+        if _living(path) is None:
+            path.unlink(missing_ok=True)
+    for path in folder.glob(f".tmp-*-{LOCK}*"):
+        path.unlink(missing_ok=True)
 
 
 def is_abandoned(folder: Path) -> bool:

@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
-from settings import Silent
 from torch import Tensor, nn
 
 from fastdd.bank import Bank
+from fastdd.bench.units import Silent
 from fastdd.config import Method, Recover, Terms
 from fastdd.cost.counting import Counts, Launch
 from fastdd.cost.devices import GPU, GPUS, LAUNCH

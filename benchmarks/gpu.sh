@@ -84,9 +84,10 @@ PYTHON
     nvidia-smi --query-gpu=driver_version,temperature.gpu,clocks.sm --format=csv,noheader || echo "no nvidia-smi"
 fi
 
-kernels() { # kernels SECONDS NAME SELECTION
-    export FASTDD_BENCH_RESULTS="$folder/$2.json"
-    limited "$1" "$2" "$python" -m pytest benchmarks/test_kernels.py -k "$3" --benchmark-columns=median,min,rounds
+measure() { # measure SECONDS NAME SUBJECT OPTION...: what was measured is in the file after each work
+    local seconds=$1 name=$2
+    shift 2
+    limited "$seconds" "$name" "$python" -m fastdd bench "$@" --device cuda --json "$folder/suite.json"
 }
 
 case $mode in
@@ -95,21 +96,12 @@ tests)
     limited 150 tests "$python" -m pytest tests/kernels -m "not slow" -k "test_gpu or triton" --maxfail=50 -vv --tb=short
     ;;
 bench)
-    export FASTDD_BENCH_DEVICE=cuda
-    [ -n "$option" ] || rm -f "$folder"/kernels*.json
-    every_step="moments or batch_norm or resample"
-    kernels 90 kernels-1 "($every_step) and not compiled"
-    limited 130 steps "$python" benchmarks/steps.py --rows statistics,sre2l,dire --forms eager --precision bf16 \
-        --rounds 5 --steps 20 --device cuda --json "$folder/steps.json"
-    kernels 130 kernels-2 "not ($every_step) and not compiled"
-    kernels 90 kernels-3 "compiled"
-    found=("$folder"/kernels*.json)
-    if [ -n "$option" ] || [ -s "${found[0]}" ]; then
-        limited 15 table "$python" benchmarks/table.py "${found[@]}"
-    else
-        echo "no benchmark ended in time" >&2
-        status=1
-    fi
+    [ -n "$option" ] || rm -f "$folder/suite.json"
+    every_step="moments_*,batch_norm*,resample"
+    measure 90 kernels-1 kernels --works "$every_step" --no-compiled
+    measure 130 steps recover --works statistics,sre2l,dire --precision bf16 --no-compiled
+    measure 130 kernels-2 kernels --works "dire,gaussian,pairs_*,coverage*,prdc,vendi_*,accumulate_*" --no-compiled
+    measure 90 kernels-3 kernels --works "$every_step,pairs_*,dire,gaussian"
     ;;
 results)
     limited 150 digits "$python" -m fastdd run digits device=cuda --out "$folder/digits"

@@ -44,10 +44,9 @@ ENGINE = {
     "scipy": "scipy",
     "joblib": "joblib",
 }
-BENCHMARK = {"pytest-benchmark": "pytest_benchmark", "py-cpuinfo": "cpuinfo"}
 NEWER = {"scikit-learn": "narwhals", "joblib": "cloudpickle"}
 """package -> what its newer versions alone depend on"""
-MODES = {"tests": TESTS, "bench": {**TESTS, **ENGINE, **BENCHMARK}, "results": {**TESTS, **ENGINE}}
+MODES = {"tests": TESTS, "bench": {**TESTS, **ENGINE}, "results": {**TESTS, **ENGINE}}
 
 
 def missing(mode: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from pictures import jpeg, picture, png, tar, write
 
 from fastdd.data import check, open_dataset, scan
 from fastdd.data.open import open_split
+from fastdd.data.sources.tar_headers import plain_headers
 from fastdd.errors import InputError
 
 # (key, label, seed) in two shards: classes alternate, so that a class lies in both.
@@ -277,3 +279,77 @@ def test_a_bad_image_is_named(tmp_path: Path) -> None:
     ((number, reason),) = scan(data)
     assert data.names[number] == "02/0000/9.png"
     assert "train/02/0000/9.png is a PNG cut short" in reason
+
+
+# -- headers that are read all at once -------------------------------------------------------------
+
+
+def tar_of(path: Path, members: list[tarfile.TarInfo], form: int = tarfile.USTAR_FORMAT) -> Path:
+    """A tar of members that hold as many letters as they say."""
+    with tarfile.open(path, "w", format=form) as tar:
+        for member in members:
+            tar.addfile(member, io.BytesIO(b"x" * member.size) if member.isreg() else None)
+    return path
+
+
+def member(name: str, size: int = 0, **changes: object) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    for key, value in changes.items():
+        setattr(info, key, value)
+    return info
+
+
+def by_tarfile(path: Path) -> list[tuple[str, bool, int, int]]:
+    with tarfile.open(path) as tar:
+        return [(found.name, found.isdir(), found.size, found.offset_data) for found in tar]
+
+
+def at_once(path: Path) -> list[tuple[str, bool, int, int]] | None:
+    with open(path, "rb") as file:
+        headers = plain_headers(file)
+        return None if headers is None else list(headers.members())
+
+
+PLAIN = [member("a.jpg", 700), member("a.cls", 3), member("b/", type=tarfile.DIRTYPE), member("b/c.png", 512)]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_plain_headers_are_those_of_tarfile(tmp_path: Path, form: int) -> None:
+    path = tar_of(tmp_path / "plain.tar", PLAIN, form)
+    assert at_once(path) == by_tarfile(path)
+    timed = [member("a.jpg", 10, mtime=1699999999.25), member("b.jpg", 0, mtime=1.5)]
+    path = tar_of(tmp_path / "times.tar", timed, form)  # WebDataset's writer notes such times
+    assert at_once(path) == by_tarfile(path)
+
+
+@pytest.mark.parametrize(
+    "unusual",
+    [
+        member("a" * 120 + ".jpg", 3),
+        member("folder/" * 15 + "a.jpg", 3),
+        member("ä.jpg", 3),
+        member("a.jpg", type=tarfile.SYMTYPE, linkname="b.jpg"),
+        member("a.jpg", type=tarfile.FIFOTYPE),
+        member("a.jpg", 3, pax_headers={"comment": "more"}),
+    ],
+)
+def test_an_unusual_member_is_left_to_tarfile(tmp_path: Path, unusual: tarfile.TarInfo) -> None:
+    assert at_once(tar_of(tmp_path / "a.tar", [*PLAIN, unusual], tarfile.PAX_FORMAT)) is None
+
+
+@pytest.mark.parametrize("place", [3, 130, 150, 156, 400])
+def test_a_damaged_header_is_left_to_tarfile(tmp_path: Path, place: int) -> None:
+    path = tar_of(tmp_path / "a.tar", PLAIN)
+    content = bytearray(path.read_bytes())
+    content[2 * 512 + 1024 - 512 + place] ^= 1  # of the second header
+    path.write_bytes(content)
+    assert at_once(path) is None
+
+
+def test_a_tar_without_its_end_is_left_to_tarfile(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "a.tar", PLAIN)
+    path.write_bytes(path.read_bytes()[: 512 * 4])
+    assert at_once(path) is None
+    path.write_bytes(b"")
+    assert at_once(path) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from pathlib import Path
@@ -277,10 +276,3 @@ def test_the_command_knows_a_run(finished: Path, tmp_path: Path, capsys: pytest.
     assert [name in printed for name in ("images/deda", "images/sre2l", "images/sre2l+dire")] == [True] * 3
     assert json.loads((tmp_path / "all-deda.json").read_text()) == found
     assert not (tmp_path / "all-random.json").exists()
-
-
-def test_the_benchmark_runs_at_a_small_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    row = importlib.import_module("metrics").one(300, 40, dimension=16, classes=4, k=5)
-    assert row["work"] == "metrics of 300 real x 40 distilled x 16, 4 classes, k = 5"
-    assert row["seconds"] > 0

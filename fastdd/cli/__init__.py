@@ -15,6 +15,7 @@ from ..errors import InputError, refusals_explained
 from ..runtime.console import print_all_letters
 from ..version import __version__
 from . import (
+    bench,
     check,
     completion,
     data,
@@ -66,6 +67,7 @@ COMMANDS = (
     schema,
     completion,
     doctor,
+    bench,
 )
 """in the order of ``fastdd --help``"""
 

@@ -25,7 +25,7 @@ from ..data.sources.base import Problem
 from ..data.sources.encoded import EncodedImages
 from ..data.sources.folder import following_links
 from ..data.sources.parquet import ParquetFiles
-from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Listing, arrange, is_ignored, some
+from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Files, Listing, arrange, is_ignored, some
 from ..data.unreadable import faults
 from ..errors import InputError, suggestion
 from ..run_folder import RunFolder
@@ -94,7 +94,7 @@ def _files(path: Path) -> _Files:
     counts = dict.fromkeys(found.classes, 0)
     for label in found.labels:
         counts[found.classes[label]] += 1
-    listing = Listing(path.name, files=found.files, counts=counts)
+    listing = Listing(path.name, files=Files(found.files), counts=counts)
     return _Files("images by class", listing, found.read, numbered=found.numbered)
 
 

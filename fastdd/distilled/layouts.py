@@ -12,7 +12,7 @@ before new101. Cost: one ``stat`` a file.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ class ImageFiles(NamedTuple):
 
     folder: Path
     classes: tuple[str, ...]
-    files: list[Entry]
+    files: Sequence[Entry]
     labels: list[int]
     read: Callable[[Entry], bytearray]
     numbered: bool = False

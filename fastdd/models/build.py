@@ -162,9 +162,9 @@ def memory_format(network: nn.Module, device: torch.device) -> torch.memory_form
     """The layout of a network's weights and images: contiguous on a CPU where it has a GroupNorm, else
     channels-last.
 
-    ``benchmarks/layouts.py`` measures each kind of network. On a CPU a ConvNet with GroupNorm takes 1.2 times
-    as long in channels-last in fp32, and 2.8 times in bf16. Most networks with BatchNorm or depthwise
-    convolutions gain by channels-last, VGG in bf16 alone, and others hardly differ.
+    ``fastdd bench recover --works layout_*`` measures each kind of network. On a CPU a ConvNet with GroupNorm
+    takes 1.2 times as long in channels-last in fp32, and 2.8 times in bf16. Most networks with BatchNorm or
+    depthwise convolutions gain by channels-last, VGG in bf16 alone, and others hardly differ.
     """
     if device.type == "cpu" and any(isinstance(module, nn.GroupNorm) for module in network.modules()):
         return torch.contiguous_format

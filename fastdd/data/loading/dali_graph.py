@@ -8,7 +8,7 @@
 
 On a CPU the result is within one level of torchvision's, everywhere. Cost on a CPU: 1.5 times the processor
 time of torchvision where the ring is cut away, 1.7 times for windows, 2.7 times for a center with its ring
-(benchmarks/loaders.py), which is why a CPU is not where DALI is chosen unasked.
+(``fastdd bench loader``), which is why a CPU is not where DALI is chosen unasked.
 """
 
 from __future__ import annotations

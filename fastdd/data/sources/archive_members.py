@@ -1,6 +1,6 @@
 """The members of tar and zip archives one after the other, with damage told from the end.
 
-Cost: about 20 us a member, whatever its size.
+Cost: about 2 us a member of a plain tar, 20 us of others, whatever its size.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Literal, NamedTuple, cast
 
 from ...errors import InputError
+from .tar_headers import plain_headers
 
 DAMAGE = (
     tarfile.TarError,
@@ -84,6 +85,11 @@ class TarMembers(Members):
         self.stream, self.compressed = stream, compressed
 
     def __iter__(self) -> Iterator[Member]:
+        headers = None if self.compressed else plain_headers(self.stream)
+        if headers is not None:
+            for name, is_folder, size, offset in headers.members():
+                yield Member(name, "folder" if is_folder else "file", size, offset)
+            return
         with tarfile.open(fileobj=self.stream, mode="r:") as tar:
             found = tar.next()
             while found is not None:

@@ -34,8 +34,8 @@ class EncodedImages(SplitImages):
         self.source, self.root, self.split = source, root, split
         self.layout, self.files = source.layout, source.listing.files
         self.counts, self.problems = source.listing.counts, source.listing.problems
-        self.names = [entry.path for entry in self.files]
-        mean_bytes = sum(entry.size for entry in self.files) / max(1, len(self.files))
+        self.names = self.files.paths
+        mean_bytes = sum(self.files.sizes) / max(1, len(self.files))
         self.threads = processors() if mean_bytes >= THREADED_BYTES else 1
 
     def pixels(self, index: int, channels: int) -> Tensor:
@@ -70,8 +70,10 @@ class EncodedImages(SplitImages):
         """
         digest = hashlib.sha256(f"{self.split}\n".encode())
         if wanted != "contents":
-            for entry in self.files:
-                digest.update(f"{entry.path}\0{entry.size}\n".encode("utf-8", "surrogateescape"))
+            if known := self.source.listing.digest:
+                return Fingerprint(known, "names")
+            for path, size in zip(self.files.paths, self.files.sizes, strict=True):
+                digest.update(f"{path}\0{size}\n".encode("utf-8", "surrogateescape"))
             return Fingerprint(digest.hexdigest(), "names")
 
         def hashes(numbers: range) -> list[str]:

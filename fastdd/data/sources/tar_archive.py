@@ -9,6 +9,7 @@ Cost: about 30 us a member for the headers, plus the decompression.
 
 from __future__ import annotations
 
+from operator import add
 from pathlib import Path
 
 from ...errors import InputError
@@ -63,7 +64,8 @@ class Archive:
         self.listing: Listing = self._tiny(split) if self._is_tiny() else self._tree(split)
         self.layout = f"{'Tiny-ImageNet' if self._is_tiny() else 'ImageFolder'}, {kind}"
         self.bytes = memoryview(self.kept[self.listing.folder] if compressed else mapped(path))
-        last = max((entry.offset + entry.size for entry in self.listing.files), default=0)
+        files = self.listing.files
+        last = max(map(add, files.offsets, files.sizes), default=0)
         if last > len(self.bytes):
             raise damaged(path, f"a member ends {last - len(self.bytes)} bytes after the end of the file")
         del self.entries, self.kept  # the other split's names and bytes

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import os
 import sys
+from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 from ...errors import InputError
 from .base import Problem, Split
@@ -52,6 +53,56 @@ class Entry(NamedTuple):
     part: int = 0
 
 
+class Files(Sequence[Entry]):
+    """Images in columns: as entries, a million of them would take a third of a gigabyte.
+
+    Attributes:
+        paths: path of each image, CLASS/NAME.
+        sizes, offsets, parts: as in Entry.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.paths: list[str] = []
+        self.sizes, self.offsets, self.parts = (array("q") for _ in range(3))
+        for entry in entries:
+            self.append(entry)
+
+    def append(self, entry: Entry) -> None:
+        """Add an image, of which ``kind`` is known to be "file"."""
+        self.add(entry.path, entry.size, entry.offset, entry.part)
+
+    def add(self, path: str, size: int, offset: int, part: int) -> None:
+        """Add an image by its columns."""
+        self.paths.append(path)
+        self.sizes.append(size)
+        self.offsets.append(offset)
+        self.parts.append(part)
+
+    def sort(self) -> None:
+        """Bring the images into the order of (class, name)."""
+        # No name holds the letter 0, so a class's name ends before anything that a longer one goes on with.
+        keys = [path.replace("/", "\0", 1) for path in self.paths]
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        self.paths = [self.paths[number] for number in order]
+        for name in ("sizes", "offsets", "parts"):
+            column = getattr(self, name)
+            setattr(self, name, array("q", [column[number] for number in order]))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Entry]: ...
+    def __getitem__(self, index: int | slice) -> Entry | list[Entry]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return Entry(
+            self.paths[index], "file", self.sizes[index], offset=self.offsets[index], part=self.parts[index]
+        )
+
+
 @dataclass
 class Listing:
     """The files of one split.
@@ -61,12 +112,14 @@ class Listing:
         files: its images, sorted by (class, name).
         counts: images of each class, by name.
         problems: all that is wrong with the split.
+        digest: the fingerprint of the names and sizes, where it is known from an earlier look; else empty.
     """
 
     folder: str
-    files: list[Entry] = field(default_factory=list)
+    files: Files = field(default_factory=Files)
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    digest: str = ""
 
 
 class ImageFiles(Protocol):
@@ -137,12 +190,12 @@ def complete(listing: Listing, classes: Collection[str], other: tuple[str, Colle
         classes: names of the classes, also of those without images.
         other: as for arrange.
     """
-    listing.files.sort(key=lambda entry: entry.path.partition("/")[::2])
-    counted = Counter(entry.path.partition("/")[0] for entry in listing.files)
+    listing.files.sort()
+    counted = Counter(path.partition("/")[0] for path in listing.files.paths)
     listing.counts = {name: counted[name] for name in sorted(classes)}
-    for first, second in pairwise(listing.files):
-        if first.path == second.path:
-            where = f"{listing.folder}/{first.path}"
+    for first, second in pairwise(listing.files.paths):
+        if first == second:
+            where = f"{listing.folder}/{first}"
             listing.problems.append(Problem(where, "occurs more than once; keep one of them"))
     _check_classes(listing, other)
 

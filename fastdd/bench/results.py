@@ -1,0 +1,212 @@
+"""The file of a benchmark run: which machine, and a row for each work with all of its sides."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from pydantic import Field, ValidationError
+
+from ..errors import InputError
+from ..run_folder.record import Record, write
+
+Clock: TypeAlias = Literal["processor", "wall"]
+"""processor: time of the processor; wall: time by the clock on the wall"""
+OURS = "ours"
+"""name of the side that the others are compared with"""
+
+
+class Timing(Record):
+    """Seconds of the rounds, or ratios of them."""
+
+    median: float
+    low: float
+    """the smallest of the rounds"""
+    high: float
+    """the largest of the rounds"""
+    rounds: int
+    each: tuple[float, ...] = ()
+    """all rounds, in order; empty: they were not kept"""
+
+
+class SideResult(Record):
+    """One side of a work."""
+
+    error: float | None = None
+    """error against the truth, relative; null: the side is a part of the work, or was not compared"""
+    peak_mb: float | None = None
+    """MB that one call adds at its worst moment, results included; null: not measured"""
+    time: Timing | None = None
+    """seconds of one unit; null: the side was not timed"""
+    ratio: Timing | None = None
+    """the side's seconds over ours, round by round; null for ours itself"""
+    untimed: str = ""
+    """why the side was not timed"""
+
+
+class GoalResult(Record):
+    """What ours was to reach."""
+
+    text: str
+    """the goal in words"""
+    value: float | None = None
+    """what was measured; null: it could not be"""
+    met: bool | None = None
+
+
+class Row(Record):
+    """A work, measured."""
+
+    subject: str
+    work: str
+    text: str
+    """what was done, with all sizes"""
+    quick: bool = False
+    """whether the sizes are the small ones"""
+    clock: Clock
+    tolerance: float | None = None
+    """largest error with which a side is timed"""
+    unit: str
+    """what the seconds are of"""
+    floor: float | None = None
+    """seconds of a unit that no side can go below, by the ceilings of the machine; null: not counted"""
+    sides: dict[str, SideResult]
+    goals: tuple[GoalResult, ...] = ()
+
+
+class Point(Record):
+    """A size and what it took."""
+
+    size: float
+    seconds: float
+    peak_mb: float | None = None
+
+
+class Curve(Record):
+    """How time and memory grow with one size, and the slopes of their logarithms over its."""
+
+    name: str
+    text: str
+    along: str
+    """the size that grows"""
+    quick: bool = False
+    clock: Clock
+    expected: float
+    """the exponent of time by the count of operations"""
+    points: tuple[Point, ...]
+    time_exponent: float
+    memory_exponent: float | None = None
+    """null: memory was not measured, or is nothing"""
+
+
+class Ceilings(Record):
+    """What the machine can do at best."""
+
+    copy_bytes: float
+    """bytes read and written a second by a copy"""
+    fp32_operations: float
+    """operations a second of a float32 product"""
+    bf16_operations: float
+
+
+class Machine(Record):
+    """What was measured on."""
+
+    device: str
+    instructions: str
+    threads: int
+    precision: str
+    """arithmetic of ours in works of whole networks"""
+    allocator: dict[str, str] = Field(default_factory=dict)
+    """variables that set the allocator; none: its defaults"""
+    packages: dict[str, str | None]
+    note: str = ""
+    """what is to be known of the circumstances"""
+
+    @property
+    def text(self) -> str:
+        """The machine in words."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        packages = ", ".join(f"{name} {version}" for name, version in self.packages.items() if version)
+        note = f"; {self.note}" if self.note else ""
+        return f"{self.device} ({self.instructions}), {threads}, {self.precision}{note}; {packages}"
+
+
+class Results(Record):
+    """Content of a file of results."""
+
+    machine: Machine
+    ceilings: Ceilings | None = None
+    """null: of an older run that did not measure them"""
+    rows: tuple[Row, ...] = ()
+    curves: tuple[Curve, ...] = ()
+
+
+def timing(values: Sequence[float]) -> Timing:
+    """The median, the extremes and all of some rounds."""
+    return Timing(
+        median=statistics.median(values),
+        low=min(values),
+        high=max(values),
+        rounds=len(values),
+        each=tuple(values),
+    )
+
+
+def read_results(file: Path) -> Results:
+    """The results in a file.
+
+    Raises:
+        InputError: it is absent, or no file of results.
+    """
+    try:
+        return Results.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise InputError(
+            f"cannot read {file}: {error.strerror}; name a file that fastdd bench --json wrote"
+        ) from error
+    except ValidationError as error:
+        raise InputError(
+            f"{file} is no file of benchmark results; name one that fastdd bench --json wrote"
+        ) from error
+
+
+def earlier_results(file: Path, machine: Machine) -> Results:
+    """What a file holds to which results are added; nothing where it is absent.
+
+    Raises:
+        InputError: its results are of another machine or other packages.
+    """
+    if not file.exists():
+        return Results(machine=machine)
+    earlier = read_results(file)
+    if earlier.machine.model_copy(update={"note": machine.note}) != machine:
+        raise InputError(
+            f"{file} holds results of another machine, number of threads, precision or version "
+            f"({earlier.machine.text}); name another file with --json"
+        )
+    return earlier
+
+
+def with_results(
+    results: Results, ceilings: Ceilings, rows: Iterable[Row] = (), curves: Iterable[Curve] = ()
+) -> Results:
+    """Results with further rows and curves, which replace those of the same name and sizes."""
+    new_rows = {(row.subject, row.work, row.quick): row for row in rows}
+    new_curves = {(curve.name, curve.quick): curve for curve in curves}
+    kept_rows = {(row.subject, row.work, row.quick): row for row in results.rows}
+    kept_curves = {(curve.name, curve.quick): curve for curve in results.curves}
+    return results.model_copy(
+        update={
+            "ceilings": ceilings,
+            "rows": tuple({**kept_rows, **new_rows}.values()),
+            "curves": tuple({**kept_curves, **new_curves}.values()),
+        }
+    )
+
+
+def write_results(file: Path, results: Results) -> None:
+    """Write results, whole or not at all."""
+    write(file, results)

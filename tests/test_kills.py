@@ -75,9 +75,11 @@ def test_killed_in_the_middle_of_a_unit_of_stages_it_ends_with_the_same_bytes(
 ) -> None:
     (tmp_path / "fadrm.yaml").write_text(FADRM)
     whole, run = tmp_path / "whole", RunFolder(tmp_path / "killed")
+    fastdd.run(tmp_path / "fadrm.yaml", whole, until="bank")
+    shutil.copytree(whole, run.path)
     fastdd.run(tmp_path / "fadrm.yaml", whole, until="recover")
     command = ("recover", tmp_path / "fadrm.yaml", "--out", run.path)
-    process, end = fastdd_process(*command), time.monotonic() + 120
+    process, end = fastdd_process(*command), time.monotonic() + 300
     while last_step(run.log) < 90:  # the third stage of the second unit
         assert process.poll() is None, process.communicate()[1]
         assert time.monotonic() < end

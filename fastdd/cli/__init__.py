@@ -29,6 +29,7 @@ from . import (
     merge,
     metrics,
     plot,
+    profile,
     recipes,
     report,
     robust,
@@ -45,6 +46,7 @@ from . import (
 COMMANDS = (
     stages,
     estimate,
+    profile,
     score,
     sweep,
     slurm,

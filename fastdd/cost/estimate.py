@@ -114,6 +114,7 @@ def estimate(
     cores: int = CORES,
     sizes: dict[str, int] | None = None,
     stages: Sequence[str] = (),
+    known: dict[str, Traced | str] | None = None,
 ) -> Estimate:
     """Estimate a run.
 
@@ -124,6 +125,8 @@ def estimate(
         cores: processor cores beside each GPU that decode images.
         sizes: ``classes``, ``train`` and ``test`` images in place of those of the recipe's data.
         stages: first words of the stages that are wanted, such as ``recover``; none: all.
+        known: works that were counted before, for the same recipe but for ``ipc``; others are added. None:
+            there are none.
 
     Raises:
         InputError: the device is unknown, or the sizes of the data are.
@@ -136,9 +139,9 @@ def estimate(
         each, cores = decoding.measured(subject.sizes), min(processors(), torch.get_num_threads())
     else:
         prices, each = GPU.of(device), decoding.assumed(subject.sizes)
-    found, notes = _stages(subject, prices, count, wanted=stages)
+    found = _stages(subject, prices, count, wanted=stages, known={} if known is None else known)
     decoded = [_with_decoding(stage, subject, prices, each / cores, count) for stage in found]
-    notes += [
+    notes = [
         f"{stage.stage} needs {stage.memory / 1e9:.0f} GB, and {device} has {prices.memory / 1e9:.0f} GB; "
         "choose a smaller batch"
         for stage in decoded
@@ -159,11 +162,15 @@ def estimate(
 
 
 def _stages(
-    subject: Subject, prices: Processor | GPU, count: int, wanted: Sequence[str]
-) -> tuple[list[StageEstimate], list[str]]:
-    """The stages without decoding, and notes on them."""
+    subject: Subject,
+    prices: Processor | GPU,
+    count: int,
+    *,
+    wanted: Sequence[str],
+    known: dict[str, Traced | str],
+) -> list[StageEstimate]:
+    """The stages without decoding."""
     kind = "cpu" if isinstance(prices, Processor) else "cuda"
-    known: dict[str, Traced | str] = {}
     works = [
         work
         for work in works_of(subject, torch.device(kind), count)
@@ -190,7 +197,7 @@ def _stages(
             memory = max(memory, each.peak)
             parts += _parts(work, each, prices, count)
         stages.append(StageEstimate(stage, sum(part.seconds for part in parts), memory, parts, why))
-    return stages, []
+    return stages
 
 
 def _counted(work: Work, kind: str) -> Traced | str:

@@ -3,7 +3,7 @@
 An operator of PyTorch on a CPU is far from one ceiling: a convolution of three channels reaches a fifth of
 what one of 64 does, and a result for which memory is mapped anew is written at a fifth of the copy rate. So
 the operators that a trace holds are measured themselves, the expensive ones first, on tensors of their sizes;
-convolutions on as few images as show their rate. What is left when time is up has the price of a copy.
+convolutions on as few images as show their rate. What is left when time is up has the rate of its kind.
 
 Times are of the process, over its threads, so that other programs on the machine do not count; they are what
 an idle machine would take.
@@ -24,7 +24,7 @@ from .counting import Argument, Call, Launch, TensorSpec
 from .devices import Seconds
 from .fake_device import fake_device
 
-MEASURING_SECONDS = 3.0
+MEASURING_SECONDS = 4.0
 """processor seconds after which no further operator is measured"""
 ENOUGH_FLOPS = 1e9
 """operations of a convolution that show its rate"""
@@ -61,6 +61,8 @@ class Processor:
         self.copy_rate = self._copy_rate()
         self.launch = self._launch()
         self.measured: dict[Call, float | None] = {}
+        self._known: dict[Call, float | None] = {}  # of convolutions of few images
+        self._rates: dict[tuple[str, bool], list[tuple[float, float]]] = {}
 
     @property
     def source(self) -> str:
@@ -76,31 +78,43 @@ class Processor:
     def learn(self, launches: Iterable[Launch]) -> None:
         """Measure the operators among launches that are not known yet, as long as time is left."""
         worth: Counter[Call] = Counter()
-        flops: dict[Call, int] = {}
+        first: dict[Call, Launch] = {}
         for launch in launches:
             if launch.call is not None and _is_large(launch) and launch.call not in self.measured:
                 worth[launch.call] += round(1e9 * (launch.flops / 1e11 + launch.bytes / self.copy_rate))
-                flops[launch.call] = launch.flops
+                first.setdefault(launch.call, launch)
         for call, _ in worth.most_common():
             if self.left <= 0:
                 return
-            begin = time.process_time()
-            self.measured[call] = self._seconds_of(call, flops[call])
+            begin, launch = time.process_time(), first[call]
+            seconds = self.measured[call] = self._seconds_of(call, launch.flops)
+            if seconds:
+                work = launch.flops or launch.bytes
+                self._rates.setdefault(_kind(launch), []).append((work, seconds))
             self.left -= time.process_time() - begin
 
     def seconds(self, launches: Iterable[Launch], *, compiled: bool = False) -> Seconds:
         """Where the time of launches goes."""
         arithmetic = traffic = short = 0.0
         for launch in launches:
-            known = None if launch.call is None else self.measured.get(launch.call)
             if not _is_large(launch):
                 short += 0.0 if compiled else self.launch
-            elif launch.flops:
-                arithmetic += launch.flops / self.copy_rate if known is None else known
+                continue
+            known = None if launch.call is None else self.measured.get(launch.call)
+            took = (launch.flops or launch.bytes) / self._rate(launch) if known is None else known
+            if launch.flops:
+                arithmetic += took
             else:
-                moved = launch.bytes / self.copy_rate if known is None else known
-                traffic += COMPILED_SHARE * moved if compiled else moved
+                traffic += COMPILED_SHARE * took if compiled else took
         return Seconds(arithmetic, traffic, short, host=0.0)
+
+    def _rate(self, launch: Launch) -> float:
+        """Operations, or bytes, a second of an operator that was not measured: what others of its kind reach
+        together, else that of a copy."""
+        alike = self._rates.get(_kind(launch), [])
+        if not alike:
+            return 4 * self.copy_rate if launch.flops else self.copy_rate
+        return sum(work for work, _ in alike) / sum(seconds for _, seconds in alike)
 
     def total(self, seconds: Seconds, *, captured: bool = False) -> float:
         """One after another."""
@@ -144,13 +158,25 @@ class Processor:
     def _seconds_of(self, call: Call, flops: int) -> float | None:
         """Seconds of a call on tensors of its sizes; None: it cannot be called on black images."""
         reduced, scale = _fewer_images(call, flops)
+        if reduced not in self._known:
+            self._known[reduced] = self._called(reduced)
+        known = self._known[reduced]
+        return None if known is None else scale * known
+
+    def _called(self, call: Call) -> float | None:
+        """Seconds of a call on zeros; None: it cannot be called on them."""
         try:
-            arguments = [_tensor(each) for each in reduced.arguments]
-            keywords = {name: _tensor(each) for name, each in reduced.keywords}
+            arguments = [_tensor(each) for each in call.arguments]
+            keywords = {name: _tensor(each) for name, each in call.keywords}
             with torch.no_grad():
-                return scale * self._timed(lambda: call.function(*arguments, **keywords))
+                return self._timed(lambda: call.function(*arguments, **keywords))
         except (RuntimeError, TypeError, IndexError, ValueError, NotImplementedError):
             return None
+
+
+def _kind(launch: Launch) -> tuple[str, bool]:
+    """Operators of a kind reach about the same rate: those of a name, in bf16 or not."""
+    return launch.name, launch.dtype == "bfloat16"
 
 
 def _is_large(launch: Launch) -> bool:

@@ -85,6 +85,7 @@ def _work(subject: Subject, arm: str, device: torch.device, units: Sequence[Unit
         captured=captured and forbids_capture(method, networks, device) is None,
         compiled=compiled,
         graphs=len(shapes),
+        alike=f"recover {arm} {images}",
     )
 
 

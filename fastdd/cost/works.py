@@ -198,7 +198,7 @@ def _student_works(subject: Subject, device: torch.device) -> Iterator[Work]:
         stage, batch = stage_of("students", student, learned), min(protocol.batch, protocol.images)
         run = _trainer(subject, device, protocol, student)
         steps = protocol.training_steps * config.seeds
-        alike = f"{student} {protocol.images} {protocol.batch}"
+        alike = f"{student} {min(protocol.images, 4 * protocol.batch)} {protocol.batch}"
         yield Work(
             stage,
             "training",

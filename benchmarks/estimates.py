@@ -1,0 +1,77 @@
+"""How far ``fastdd estimate`` is from what this machine's processor takes.
+
+    python benchmarks/estimates.py cifar10-deda [KEY=VALUE ...] [--json benchmarks/results/estimates.json]
+
+Each work of a run (fastdd/cost/works.py) is estimated as the command does, and one repetition of its real
+code is measured, in processor seconds of this process. Works of other arms that cost the same are left out,
+and so is compiling.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import time
+from pathlib import Path
+
+import torch
+from conftest import processor_name
+
+from fastdd.cost.processor import Processor
+from fastdd.cost.steps import EnoughError, Steps
+from fastdd.cost.subject import Subject
+from fastdd.cost.trace import traced
+from fastdd.cost.work import Work
+from fastdd.cost.works import works_of
+from fastdd.recipes.resolve import resolve
+
+CPU = torch.device("cpu")
+
+
+def measured(work: Work) -> float:
+    """Processor seconds of a repetition, after one that is not counted."""
+    marks: list[float] = []
+    steps = Steps(work.repeats, lambda: marks.append(time.process_time()))
+    with contextlib.suppress(EnoughError), contextlib.redirect_stderr(io.StringIO()):
+        work.run(steps)
+    return (marks[-1] - marks[0]) / work.repeats / torch.get_num_threads()
+
+
+def rows_of(subject: Subject, left_out: str) -> list[dict[str, object]]:
+    """Estimate and measurement of each kind of work, but for a part."""
+    every = [work for work in works_of(subject, CPU) if work.part != left_out]
+    works = {(work.stage.split()[0], work.part): work for work in reversed(every)}
+    found = {key: traced(work, "cpu") for key, work in works.items()}
+    processor = Processor()
+    processor.learn(launch for each in found.values() for launch in each.launches)
+    rows: list[dict[str, object]] = []
+    for key, each in reversed(found.items()):
+        seconds = processor.seconds(each.launches, compiled=each.work.compiled)
+        estimated, took = processor.total(seconds) / each.work.repeats, measured(each.work)
+        row: dict[str, object] = {"recipe": subject.recipe.name, "stage": key[0], "part": key[1]}
+        row |= {"images": each.work.images, "estimated s": round(estimated, 4), "measured s": round(took, 4)}
+        rows.append(row | {"ratio": round(estimated / took, 2)})
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("recipe")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--json", type=Path, help="replace the recipe's rows of this file")
+    parser.add_argument("--without", metavar="PART", default="", help="leave out works such as tests")
+    options = parser.parse_args()
+    subject = Subject.of(resolve(options.recipe, options.overrides).recipe)
+    rows = rows_of(subject, options.without)
+    if options.json:
+        earlier = json.loads(options.json.read_text())["rows"] if options.json.is_file() else []
+        kept = [row for row in earlier if row["recipe"] != subject.recipe.name]
+        facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": processor_name()}
+        options.json.write_text(json.dumps({"facts": facts, "rows": [*kept, *rows]}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -26,6 +26,7 @@ MODULES = {
     "pillow": "PIL",
     "nvidia-dali-cuda130": "nvidia",
     "mlflow-skinny": "mlflow",
+    "vendi-score": "vendi_score",
 }
 """distribution -> the module that it brings, where the names differ"""
 

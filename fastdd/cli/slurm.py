@@ -32,7 +32,8 @@ SCRIPT = """\
 # run continues from its folder, which all machines must see.
 set -euo pipefail
 export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"
-first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+machines=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+first=${{machines%%$'\\n'*}}
 # The first machine is where the others meet; with 1:{nodes} those that are left go on without a lost one.
 srun --no-kill --kill-on-bad-exit=0 torchrun \\
     --nnodes=1:{nodes} --nproc-per-node={processes} --max-restarts=10 \\

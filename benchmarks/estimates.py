@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 
 import torch
-from conftest import processor_name
 
+from fastdd.bench.machine import processor_name
 from fastdd.cost.processor import Processor
 from fastdd.cost.steps import EnoughError, Steps
 from fastdd.cost.subject import Subject

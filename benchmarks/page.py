@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from fastdd.bench.figure import growth_figure
-from fastdd.bench.results import OURS, Row, SideResult, read_results
+from fastdd.bench.results import OURS, Curve, Row, SideResult, read_results
 from fastdd.bench.words import seconds_text
 
 HERE = Path(__file__).parent
@@ -32,8 +32,8 @@ PAGE, TEMPLATE, ASKED, FIGURE = (
     RESULTS / "asked.yaml",
     "growth.svg",
 )
-GROWTH = "epyc_avx512_1_thread_quick.json"
-"""the results whose curves are drawn"""
+GROWTH = ("epyc_avx512_1_thread.json", "epyc_avx512_1_thread_quick.json")
+"""the results whose curves are drawn; a curve of the first is taken before one of the second"""
 HEAD = (
     "work",
     "ours",
@@ -193,9 +193,18 @@ def _ratio(side: SideResult) -> str:
     return f"{figures(ratio.median)}{within}"
 
 
+def all_curves() -> list[Curve]:
+    """The curves of the page."""
+    found: dict[str, Curve] = {}
+    for file in GROWTH:
+        for curve in read_results(RESULTS / file).curves:
+            found.setdefault(curve.name, curve)
+    return list(found.values())
+
+
 def curves() -> str:
     """How time and memory grow, and the figure of it, which is written beside the page."""
-    found = read_results(RESULTS / GROWTH).curves
+    found = all_curves()
     lines = [
         [
             f"`{curve.name}`",
@@ -275,7 +284,7 @@ def page() -> str:
 
 def figure() -> str:
     """The figure of growth."""
-    return growth_figure(read_results(RESULTS / GROWTH).curves)
+    return growth_figure(all_curves())
 
 
 def main() -> int:

@@ -136,7 +136,7 @@ def _accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 def works(scale: Scale) -> list[Work]:
     """The run on the digits."""
     digits = Digits(
-        scale, epochs=scale.size(10, 2), steps=scale.size(200, 10), student_steps=scale.size(300, 40)
+        scale, epochs=scale.size(10, 3), steps=scale.size(200, 20), student_steps=scale.size(300, 60)
     )
     work: Work[Digits] = Work(
         "digits",

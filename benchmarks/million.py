@@ -5,7 +5,7 @@
 The files are a few JPEGs of 8 x 8 pixels again and again, under valid names and in 1,000 classes: WebDataset
 shards of 10,000 samples in random class order, 3.3 GB at the full number, and an image folder of a tenth of
 them. Both are made in the folder, measured and removed. Each figure is of a process of its own: seconds by
-the wall, processor seconds, and the largest resident set, of which importing torch is a part that is given too.
+the wall, processor seconds, and the largest resident set, of which importing torch is a part, given too.
 """
 
 from __future__ import annotations

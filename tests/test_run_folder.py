@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from fastdd.run_folder import (
     DataSplit,
     Metrics,
     RunFolder,
+    Session,
     StudentResult,
     TeacherTraining,
     UnitLog,
@@ -48,6 +50,23 @@ def test_every_file_has_a_type_that_writes_the_same_bytes(finished: Path, tmp_pa
     assert copy.read_bytes() == run.manifest.read_bytes()
     assert [split.images for split in read(run.data, list[DataSplit])] == [1438, 359]
     assert read_recipe(run) == fastdd.resolve(str(finished.parent / "tiny.yaml"))
+
+
+def test_a_session_that_is_ended_within_a_stage_leaves_its_seconds(run: RunFolder) -> None:
+    before = read_manifest(run).stages["recover deda"]
+    session = Session(run, read_manifest(run))
+
+    def interrupted() -> None:
+        with session.stage("recover deda") as work:
+            work.images += 100
+            time.sleep(0.02)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    after = read_manifest(run).stages["recover deda"]
+    assert after.seconds >= before.seconds + 0.02
+    assert after.images == before.images  # the session that goes on counts them
 
 
 def test_results_are_attributes(finished: Path) -> None:

@@ -97,20 +97,27 @@ class Session:
     @contextmanager
     def stage(self, name: str) -> Iterator[Work]:
         """Time a stage, and send events of its beginning and end; its seconds and images add up over the
-        sessions of a run."""
+        sessions of a run. A session that is ended within a stage leaves its seconds."""
         start, work = time.perf_counter(), Work()
         self.stages.append(name)
-        with in_stage(name):
-            send("begin")
-            yield work
+        try:
+            with in_stage(name):
+                send("begin")
+                yield work
+        except BaseException:
+            self._count(name, time.perf_counter() - start, images=0)
+            raise
         seconds = time.perf_counter() - start
-        earlier = self.manifest.stages.get(name, StageWork(seconds=0.0, images=0))
-        self.manifest.stages[name] = StageWork(
-            seconds=round(earlier.seconds + seconds, 3), images=earlier.images + work.images
-        )
-        self.write_manifest()
+        self._count(name, seconds, images=work.images)
         with in_stage(name):
             send("end", values={"seconds": round(seconds, 3), "images": work.images})
+
+    def _count(self, name: str, seconds: float, images: int) -> None:
+        earlier = self.manifest.stages.get(name, StageWork(seconds=0.0, images=0))
+        self.manifest.stages[name] = StageWork(
+            seconds=round(earlier.seconds + seconds, 3), images=earlier.images + images
+        )
+        self.write_manifest()
 
 
 # -- looking -------------------------------------------------------------------------------------

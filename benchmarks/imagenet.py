@@ -26,7 +26,7 @@ PAGE = Path(__file__).parents[1] / "docs/results/cost.md"
 TEXT = """# What ImageNet costs
 
 Recipe `imagenet1k-deda` (ResNet-18, 224 x 224, {steps} steps of DEDA, {students} students by SRe2L's
-protocol) on {gpu}. **Every figure is computed, and none was measured on a GPU**: the code of each stage runs
+protocol) on {gpu}. **Every figure is computed, and none was measured on a GPU**. The code of each stage runs
 on tensors without values, and what it asks for has the prices of a data sheet. {computed}. One core decodes
 {decoded:.0f} images of 500 x 375 a second, and {cores} cores stand beside each GPU. `benchmarks/estimates.py`
 compares the same counting with measurements on a CPU.

@@ -268,8 +268,8 @@ def test_one_student_becomes_a_file_and_all_become_a_folder(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--arm", "dedda"], "--arm: {run} has no 'dedda', did you mean 'deda'?; it has random, deda, full"),
-        (["--students", "sooft"], "--students: {run} has no 'sooft', did you mean 'soft'?; it has soft"),
+        (["--arm", "dedda"], "--arm: {run} has no 'dedda' (did you mean 'deda'?); it has random, deda, full"),
+        (["--students", "sooft"], "--students: {run} has no 'sooft' (did you mean 'soft'?); it has soft"),
         (["--seed", "7"], "{run} kept no such student; it has random 0, random 1, deda 0, deda 1, full 0"),
         (["--out", "one.safetensors"], "--out one.safetensors is one file, but 9 students were kept; choose"),
     ],

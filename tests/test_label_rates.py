@@ -424,15 +424,17 @@ def test_labels_without_a_rest_go_through_every_layout(
 def test_a_schedule_has_no_rest_unless_it_is_asked_for(images: Tensor) -> None:
     scheduled = settled(temperature=20.0, temperature_schedule={})
     for config, labels, rest in (
-        (settled(), Labels(per="view", form="topk"), "spread"),
-        (scheduled, Labels(per="view", form="topk"), "none"),
-        (scheduled, Labels(per="view", form="topk", rest="spread"), "spread"),
-        (settled(), Labels(per="view", form="topk", rest="none"), "none"),
+        (settled(), Labels(per="view", form="topk", topk=2), "spread"),
+        (scheduled, Labels(per="view", form="topk", topk=2), "none"),
+        (scheduled, Labels(per="view", form="topk", topk=2, rest="spread"), "spread"),
+        (settled(), Labels(per="view", form="topk", topk=2, rest="none"), "none"),
     ):
         planned = plan_labels(labels, config, images, classes=CLASSES, teachers=("t",), seed=0)
         assert planned.rest == rest
         assert bool(warning_of(labels, config)) == (labels.rest == "spread")
-    assert "right at temperature 20 alone" in warning_of(Labels(form="topk", rest="spread"), scheduled)
+    assert "right at temperature 20 alone" in warning_of(
+        Labels(form="topk", topk=2, rest="spread"), scheduled
+    )
 
 
 # -- what does not go together --------------------------------------------------------------------

@@ -27,7 +27,7 @@ def released_diversity_loss(
     r_cos: float = 1.0,
     r_euc: float = 0.01,
 ) -> Tensor:
-    """DiRe's released loss (SRe2L/CIFAR100/utils_regularized.py), class after class with torchmetrics."""
+    """DiRe's released loss (utils_regularized of SRe2L/CIFAR100), class after class with torchmetrics."""
     from torchmetrics.functional import pairwise_cosine_similarity, pairwise_euclidean_distance
 
     total = embeddings.new_zeros(())
@@ -98,7 +98,7 @@ Statistics = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 def released_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance in SRe2L's hook (BNFeatureHook in SRe2L/recover/utils.py)."""
+    """Mean and variance in SRe2L's hook (BNFeatureHook of SRe2L's recover)."""
     nch = x.shape[1]
     mean = x.mean([0, 2, 3])
     return mean, x.permute(1, 0, 2, 3).contiguous().view([nch, -1]).var(1, unbiased=False)

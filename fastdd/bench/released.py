@@ -7,7 +7,7 @@
             were saved with requires_grad, so they get a gradient too
 
 Eager, float32, contiguous; the loss is read by the host at every step. Descriptions: SRe2L (arXiv
-2306.13092), recover_cifar.py; DiRe (arXiv 2512.13083), recover_cifar_regularized.py and utils_regularized.py.
+2306.13092), recover_cifar; DiRe (arXiv 2512.13083), recover_cifar_regularized and utils_regularized.
 """
 
 from __future__ import annotations

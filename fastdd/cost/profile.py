@@ -40,7 +40,7 @@ PARTS = (AUGMENT, FORWARD, TEACHER, STATISTICS, TERMS, BACKWARD, OPTIMIZER, HOST
 MARKED = {
     "fastdd.recover.objective:augmented": AUGMENT,
     "fastdd.recover.matching.features:siamese_augment": AUGMENT,
-    "fastdd.teachers.squeeze:shift_and_flip": AUGMENT,
+    "fastdd.teachers.epochs:shift_and_flip": AUGMENT,
     "fastdd.evaluate.batches:AugmentedBatches._augmented": AUGMENT,
     "fastdd.evaluate.batches:siamese_batch": AUGMENT,
     "fastdd.evaluate.batches:mix_batch": AUGMENT,

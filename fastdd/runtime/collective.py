@@ -5,6 +5,7 @@ GPUs send by NCCL where each process has one of its own; all else goes through t
 
 from __future__ import annotations
 
+import atexit
 import socket
 from datetime import timedelta
 from functools import cache
@@ -23,6 +24,7 @@ LONGEST = timedelta(minutes=30)
 def group_of(device: torch.device) -> dist.ProcessGroup:
     """Who sends tensors of a device; all processes come together when it is first asked for."""
     barrier()  # connects them
+    atexit.register(group_of.cache_clear)  # before they are left, so that nothing holds the group
     whole = dist.group.WORLD
     assert whole is not None  # they are connected
     if device.type != "cuda":

@@ -13,6 +13,7 @@ left again, and they continue with what is on the disk: what the lost one had in
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import socket
 import sys
@@ -112,9 +113,20 @@ def barrier() -> None:
         store = dist.PrefixStore(_name_of_life(store, number, size), store)
         dist.init_process_group("gloo", store=store, rank=number, world_size=size, timeout=PATIENCE)
         beat(store.clone(), number, size)
-        # Left to the interpreter's end, gloo's threads may still run then, which aborts the process.
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_leave)
     dist.barrier()
+
+
+def _leave() -> None:
+    """Leave the other processes.
+
+    Left to the interpreter's end, gloo's threads may still run then, which aborts the process. A module for
+    several processes that is in a cycle of references holds them, too.
+    """
+    import torch.distributed as dist
+
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def _name_of_life(store: Store, number: int, size: int) -> str:

@@ -8,6 +8,7 @@ left again.
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
@@ -26,21 +27,38 @@ is not"""
 
 
 def beat(store: Store, number: int, size: int) -> None:
-    """Beat in a thread of this process until it ends.
+    """Beat in a thread of this process until it ends. The thread ends first: one that the interpreter's end
+    meets in a call of the store would abort the process.
 
     Args:
         store: torchrun's store; a connection of its own, since others may wait on theirs.
         number: number of this process.
         size: number of processes.
     """
+    ended = threading.Event()
     arguments = (store, number, (number + 1) % size, _end)
-    threading.Thread(target=watch, args=arguments, name="heartbeat", daemon=True).start()
+    thread = threading.Thread(
+        target=watch, args=arguments, kwargs={"ended": ended}, name="heartbeat", daemon=True
+    )
+    thread.start()
+
+    def stop() -> None:
+        ended.set()
+        thread.join(timeout=BEAT)
+
+    atexit.register(stop)
 
 
 def watch(
-    store: Store, number: int, other: int, lost: Callable[[int], None], *, patience: float | None = None
+    store: Store,
+    number: int,
+    other: int,
+    lost: Callable[[int], None],
+    *,
+    patience: float | None = None,
+    ended: threading.Event | None = None,
 ) -> None:
-    """Beat for one process and watch another, until that is silent or the store is gone.
+    """Beat for one process and watch another, until that is silent, the store is gone or it is told to end.
 
     Args:
         store: where beats are counted.
@@ -48,10 +66,12 @@ def watch(
         other: number of the watched one.
         lost: called with ``other`` when it is silent.
         patience: seconds of silence; None: PATIENCE.
+        ended: is set when the beat should end; None: nobody sets it.
     """
     patience = PATIENCE if patience is None else patience
+    ended = threading.Event() if ended is None else ended
     heard, at = -1, time.monotonic()
-    while True:
+    while not ended.is_set():
         try:
             store.add(f"beat/{number}", 1)
             now = store.add(f"beat/{other}", 0)
@@ -62,7 +82,7 @@ def watch(
         elif time.monotonic() - at > patience:
             lost(other)
             return
-        time.sleep(min(BEAT, patience / 5))
+        ended.wait(min(BEAT, patience / 5))
 
 
 def _end(other: int) -> None:

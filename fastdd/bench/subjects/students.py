@@ -1,6 +1,6 @@
 """A student's epoch on a small distilled set, against the released form of the same protocol.
 
-Released (SRe2L's relabel_cifar.py, as DWA, INFER and DiRe have it): JPEG files in class folders, an
+Released (SRe2L's relabel_cifar, as DWA, INFER and DiRe have it): JPEG files in class folders, an
 ImageFolder with PIL and RandomCrop, flip, ToTensor and Normalize image by image, a DataLoader with 2 workers
 that start anew in every epoch, MixUp, a teacher in train mode that labels each batch, a contiguous student,
 float32, AdamW without groups; the losses are read by the host at every step. Ours: the same protocol on the

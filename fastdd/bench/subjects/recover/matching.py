@@ -64,7 +64,7 @@ class Steps:
         return [variable.free.grad]
 
     def released(self, step: int = 0, dtype: torch.dtype = torch.float32) -> list[Tensor]:
-        """The same by main_DM.py of VICO-UoE/DatasetCondensation."""
+        """The same by main_DM of VICO-UoE/DatasetCondensation."""
         torch.manual_seed(derive(SEED, "match network", step))
         network = build(self.network, CLASSES).train().requires_grad_(False).to(self.device, dtype)
         images = self.synthetic.to(dtype, copy=True).requires_grad_()

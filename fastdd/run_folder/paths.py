@@ -253,7 +253,7 @@ class RunFolder:
         return self.path / "students" / student / arm / f"seed_{seed}.json"
 
     def student_weights(self, arm: str, seed: int, student: str = "") -> Path:
-        """Weights of a student with its card, where they are kept (evaluate/kept.py)."""
+        """Weights of a student with its card, where they are kept (runs/kept_students.py)."""
         return self.student(arm, seed, student).with_suffix(".safetensors")
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -30,7 +31,7 @@ def measured(device: torch.device, clock: Clock, *, quick: bool) -> Ceilings:
         a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         product = torch.empty_like(a)
         with float32_products(precision):
-            rates[precision] = 2 * side**3 / _median(lambda: torch.mm(a, b, out=product), clock, device)  # noqa: B023
+            rates[precision] = 2 * side**3 / _median(partial(torch.mm, a, b, out=product), clock, device)
     return Ceilings(copy_bytes=2 * size / copy, fp32_operations=rates["fp32"], bf16_operations=rates["bf16"])
 
 

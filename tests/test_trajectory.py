@@ -303,7 +303,7 @@ def test_images_that_were_killed_on_the_way_end_with_the_same_bytes(
             raise KeyboardInterrupt
         learn(self, slope, step)
 
-    overrides = [f"experts.path={recovered / 'experts'}"]
+    overrides = [f"experts.path={recovered}"]
     with monkeypatch.context() as patch:
         patch.setattr(TrajectorySignal, "_learn", dying)
         with pytest.raises(KeyboardInterrupt):

@@ -16,7 +16,8 @@ class Experts(Config):
     """
 
     path: str | None = None
-    """finished folder `experts` of another run, used as it is; null: the experts stage trains them"""
+    """another run, or its folder `experts`, whose finished experts are used as they are; null: the experts
+    stage trains them"""
     count: Count = 100
     """experts, each from other random weights"""
     keep: Count | Literal["auto"] = "auto"

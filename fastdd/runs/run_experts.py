@@ -16,7 +16,7 @@ from ..experts import ExpertBuffer, ExpertPlan, epochs_to_keep
 from ..models.build import build, structure
 from ..models.flat import FlatNetwork
 from ..models.outline import outline
-from ..run_folder import Session
+from ..run_folder import RunFolder, Session
 from ..runtime.memory import require_memory
 from ..runtime.seeds import derive
 
@@ -102,8 +102,11 @@ class RunExperts:
 
     @property
     def given(self) -> Path | None:
-        """Folder of experts that the recipe gives; None: the run trains them."""
-        return None if self.config.path is None else Path(self.config.path)
+        """Folder of experts that the recipe gives, itself or as its run's folder; None: the run trains them."""
+        if self.config.path is None:
+            return None
+        given = Path(self.config.path)
+        return RunFolder(given).experts if (given / "recipe.yaml").is_file() else given
 
     def group(self) -> int:
         """Experts trained together."""

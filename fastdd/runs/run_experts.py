@@ -102,7 +102,7 @@ class RunExperts:
 
     @property
     def given(self) -> Path | None:
-        """Folder of experts that the recipe gives, itself or as its run's folder; None: the run trains them."""
+        """Folder of the experts that the recipe gives, by it or by their run; None: the run trains them."""
         if self.config.path is None:
             return None
         given = Path(self.config.path)

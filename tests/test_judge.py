@@ -186,3 +186,29 @@ metrics: {full_set: false}
     assert (metrics.ipc, metrics.arms["four"].seen) == (1, 4)
     assert metrics.arms["four"].coverage == metrics_of(run).arms["four"].coverage
     assert "1 image a class stored and 4 seen" in (out / "report.html").read_text()
+
+
+def test_sets_are_measured_without_students(
+    finished: Path, sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, source = tmp_path / "out", words(finished, sets / "plain")
+    given = [word for word in source if word not in FEW]
+    assert main([*given, "--no-students", "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "No students were trained, so nothing is known of what the sets are worth." in told
+    metrics = metrics_of(out)
+    assert not metrics.last()["plain"]
+    assert not (out / "students").exists()
+    assert metrics.arms["plain"].coverage == metrics_of(finished).arms["deda"].coverage
+    page = (out / "report.html").read_text()
+    assert "measured without students" in page
+    assert f"Vendi score {metrics.arms['plain'].vendi:.2f}" in page
+    assert not [row for row in status(out) if row.total != row.done]
+    # sets are added as they were judged, and there is nothing to rank
+    assert main(["judge", str(sets / "released"), "--out", str(out)]) == 0
+    assert list(metrics_of(out).arms) == ["random", "plain", "released"]
+    capsys.readouterr()
+    assert main(["leaderboard", str(out), "--out", str(tmp_path / "site")]) == 2
+    assert "measured without students" in capsys.readouterr().err
+    assert main([*given, "--no-students", "--seeds", "2", "--out", str(out)]) == 2
+    assert "--seeds says how students are trained" in capsys.readouterr().err

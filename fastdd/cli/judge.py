@@ -91,6 +91,12 @@ def add(commands: Commands) -> None:
         "--no-full-set", action="store_true", help="train no students of the whole real training set"
     )
     judge.add_argument(
+        "--no-students",
+        action="store_true",
+        help="train no students: measure diversity and bytes and look for leaks and faults alone, which "
+        "needs no more memory for larger sets",
+    )
+    judge.add_argument(
         "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
     )
     judge.add_argument(
@@ -132,6 +138,7 @@ def _judge(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         resize=arguments.resize,
         full_set=False if arguments.no_full_set else None,
+        trains=False if arguments.no_students else None,
         device=arguments.device,
     )
     found = judge(request, Path(arguments.out), fresh=arguments.fresh)
@@ -139,9 +146,10 @@ def _judge(arguments: argparse.Namespace) -> None:
         return
     for result in found:
         print_result(result)
-        for sentence in (*verdicts(result.metrics), *choices(read_recipe(result.folder))):
+        recipe = read_recipe(result.folder)
+        for sentence in (*verdicts(result.metrics), *(choices(recipe) if recipe.metrics.students else ())):
             say(sentence)
-    if len(found) > 1:
+    if len(found) > 1 and not arguments.no_students:
         say(f"all sets by their images a class: open {RunFolder(Path(arguments.out)).report}")
     diverged = [line for result in found for line in result.metrics.diverged()]
     refuse_diverged(diverged, "lower lr=, or warm up for longer")

@@ -223,7 +223,8 @@ def print_result(result: RunResult) -> None:
     _print_robust(metrics)
     if metrics.published is not None:
         print_published(metrics)
-    say(evaluated_text(metrics.data))
+    if metrics.protocol.seeds:
+        say(evaluated_text(metrics.data))
     for name in read_recipe(result.folder).shown_students:
         protocol = metrics.students.get(name, metrics.protocol)
         of = f" of {name}" if name else ""
@@ -298,8 +299,8 @@ def _print_arms(result: RunResult) -> None:
     from ..run_folder import read_recipe
 
     metrics, seconds = result.metrics, _seconds(result)
-    several = len(read_recipe(result.folder).shown_students) > 1
-    accuracies = _accuracies_of_students(result) if several else _accuracies(result)
+    kinds = len(read_recipe(result.folder).shown_students)
+    accuracies = _accuracies(result) if kinds == 1 else _accuracies_of_students(result)
     others = FEATURES if any(arm.features is not None for arm in metrics.arms.values()) else ()
     measured = (f"coverage (k={metrics.k})", "Vendi", "cosine", *others)
     names = ("", *accuracies, *measured, "recover s", "students s")
@@ -389,16 +390,16 @@ def _print_bytes(result: RunResult) -> None:
     from ..run_folder.shipped import bytes_text
 
     metrics, stages = result.metrics, result.manifest.stages
-    further_kinds = [name for name in read_recipe(result.folder).shown_students if name]
-    headings = [f"{student or 'student'} reads" for student in ("", *further_kinds)]
+    kinds = list(read_recipe(result.folder).shown_students)
+    headings = [f"{student or 'student'} reads" for student in kinds]
     rows = Table(
         "", "images seen", "images", *headings, "iterations", "GMAC an image", box=None, header_style="bold"
     )
     for name, arm in metrics.arms.items():
         if arm.shipped is None:  # measured by an earlier version
             return
-        further = (arm.students.get(student) for student in further_kinds)
-        found = [arm.shipped, *(None if each is None else each.shipped for each in further)]
+        of_kinds = (arm.students.get(student) if student else arm for student in kinds)
+        found = [None if each is None else each.shipped for each in of_kinds]
         texts = [
             "-"
             if each is None

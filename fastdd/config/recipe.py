@@ -95,6 +95,8 @@ class Metrics(Config):
     features: str | None = None
     """features in which coverage, Vendi score and cosine are measured beside the teacher's: clip:FILE or
     clip-quickgelu:FILE, with weights of CLIP; null: none"""
+    students: bool = True
+    """false: no students are trained, so that the arms have no accuracies"""
 
     @field_validator("features")
     @classmethod
@@ -166,14 +168,18 @@ class Recipe(Config):
     @property
     def shown_students(self) -> dict[str, Student]:
         """The kinds of students by name, those of the section ``student`` under an empty one, without those
-        of ``label_rates``, which stand in a table of their own."""
+        of ``label_rates``, which stand in a table of their own; empty where none are trained."""
+        if not self.metrics.students:
+            return {}
         further = {name: each for name, each in self.students.items() if name not in self.label_rates}
         return {"": self.student, **further}
 
     @property
     def label_rates(self) -> dict[str, Labels]:
         """The further students that only store their labels otherwise, by name: ``student_labels`` without
-        those that learn views which came with a set."""
+        those that learn views which came with a set; empty where none are trained."""
+        if not self.metrics.students:
+            return {}
         return {name: own for name, own in self.student_labels.items() if name not in self.student_views}
 
     def labels_of(self, student: str) -> Labels:
@@ -323,8 +329,8 @@ def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
     """The recipe as JSON-like values, as it is saved and compared.
 
     What most recipes lack is left out where it says nothing: ``dataset``, ``students``, ``student_arms``,
-    ``student_labels``, ``student_views``, ``sweep``, ``published``, and the keys of ``data`` that are of the
-    validation split. ``log`` is always left out.
+    ``student_labels``, ``student_views``, ``sweep``, ``published``, ``metrics.students``, and the keys of
+    ``data`` that are of the validation split. ``log`` is always left out.
     """
     absent = {
         "dataset": recipe.dataset is None,
@@ -337,6 +343,8 @@ def as_plain(recipe: Recipe) -> dict[str, JsonValue]:
         "log": True,
     }
     excluded: dict[str, bool | set[str]] = {name: True for name, is_absent in absent.items() if is_absent}
+    if recipe.metrics.students:
+        excluded["metrics"] = {"students"}
     if recipe.data.validation is None:
         excluded["data"] = {"validation", "validation_seed", "evaluate"}
     return recipe.model_dump(mode="json", exclude=excluded)

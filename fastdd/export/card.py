@@ -13,7 +13,7 @@ from pathlib import PurePath
 
 from pydantic import JsonValue
 
-from ..config import CONTROL, FULL, Student, as_plain
+from ..config import CONTROL, FULL, Recipe, Student, as_plain
 from ..config.naming import student_titles, value_text
 from ..config.yaml_text import dump_yaml
 from ..distilled import RunSource
@@ -105,8 +105,8 @@ def _origins(source: RunSource, origin: str) -> dict[str, str]:
     recipe, manifest = source.recipe, source.manifest
     accuracy = source.metrics.teacher.accuracy if source.metrics else None
     reached = "" if accuracy is None else f", {accuracy:.1%} top-1"
-    titles, students = student_titles({"": recipe.student, **recipe.students}), recipe.students.values()
-    protocols = [student.protocol for student in (recipe.student, *students)]
+    kinds = _kinds(recipe)
+    titles, protocols = student_titles(kinds), [student.protocol for student in kinds.values()]
     rows = {
         "images a class (IPC)": str(recipe.ipc),
         "method": _method(source),
@@ -114,7 +114,8 @@ def _origins(source: RunSource, origin: str) -> dict[str, str]:
         "teacher": f"{recipe.teacher.network}{reached}",
         "students": "; ".join(
             f"{title}, protocol {name}" for title, name in zip(titles.values(), protocols, strict=True)
-        ),
+        )
+        or "none were trained",
         "made with": f"fastdd {manifest.fastdd}, torch {manifest.versions.torch}",
     }
     rows |= _costs(source, titles)
@@ -123,6 +124,12 @@ def _origins(source: RunSource, origin: str) -> dict[str, str]:
         rows["distilled from"] = f"{origin}, {train.images:,} images of {train.split}"
         rows["its fingerprint"] = f"{train.fingerprint} (of {train.fingerprint_of})"
     return rows
+
+
+def _kinds(recipe: Recipe) -> dict[str, Student]:
+    """The kinds of students by name, those of the section ``student`` under an empty one; empty where none
+    are trained."""
+    return {"": recipe.student, **recipe.students} if recipe.metrics.students else {}
 
 
 def _costs(source: RunSource, titles: Mapping[str, str]) -> dict[str, str]:
@@ -139,7 +146,7 @@ def _costs(source: RunSource, titles: Mapping[str, str]) -> dict[str, str]:
         else {"": result.shipped} | {student: each.shipped for student, each in result.students.items()}
     )
     for student, found in kinds.items():
-        if found is not None:
+        if found is not None and student in titles:
             parts = {"images": found.images, "labels": found.labels, "teacher": found.teacher}
             texts = [f"{name} {bytes_text(count)}" for name, count in parts.items() if count]
             labelled = f"; teachers label {found.forwards:,} images for a student" if found.forwards else ""
@@ -157,7 +164,7 @@ def _results(source: RunSource | None) -> str:
     if source is None or source.metrics is None or source.arm not in source.metrics.arms:
         return ""
     metrics, recipe = source.metrics, source.recipe
-    titles = student_titles({"": recipe.student, **recipe.students})
+    titles = student_titles(_kinds(recipe))
     names = [*(f"top-1 % (last, {title})" for title in titles.values()), "coverage", "Vendi", "cosine"]
     rows = [f"| | {' | '.join(names)} |", f"| --- |{' --- |' * len(names)}"]
     last = [metrics.last(student) for student in titles]
@@ -170,7 +177,7 @@ def _results(source: RunSource | None) -> str:
         accuracies = [_accuracy(each[FULL]) for each in last]
         rows.append(f"| {metrics.full_set.title} | {' | '.join([*accuracies, '-', '-', '-'])} |")
     protocols = {"": metrics.protocol, **metrics.students}
-    configs = {"": recipe.student, **recipe.students}
+    configs = _kinds(recipe)
     texts = [
         f"Protocol {configs[student].protocol} ({protocols[student].hash}) of {title}: "
         f"{protocols[student].text}."

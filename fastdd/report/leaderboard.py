@@ -134,6 +134,8 @@ def leaderboard(paths: Sequence[str | Path], out: str | Path) -> Path:
     _require_own(folder)
     sources = _sources(paths)
     rows = _of_unlike_data([row for source in sources for row in rows_of(source)], sources)
+    if not rows:
+        raise InputError(f"{sources[0].name} was measured without students; give results with accuracies")
     groups = _grouped(rows)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / ROWS, [asdict(row) for group in groups for row in group])
@@ -217,7 +219,8 @@ def _metrics(file: Path) -> Metrics:
 
 
 def _protocols(metrics: Metrics) -> dict[str, ProtocolResult]:
-    return {"": metrics.protocol, **metrics.students}
+    """The protocols of the kinds of students, by name; empty where none were trained."""
+    return {"": metrics.protocol, **metrics.students} if metrics.protocol.seeds else {}
 
 
 def data_name(root: str) -> str:

@@ -136,7 +136,7 @@ def _other_columns(run: FinishedRun) -> tuple[Column, ...]:
 
 def _columns(run: FinishedRun) -> tuple[Column, ...]:
     """One protocol's accuracies at the end, and at the best test where that is told; of several protocols,
-    each one's at the end."""
+    each one's at the end; none where no students were trained."""
     if len(run.students) == 1:
         last, best = _accuracy_column("Last", lambda arm: arm.result.last, gains=True), _best_title(run)
         own = (last,) if best is None else (last, _accuracy_column(best, lambda arm: arm.result.best))
@@ -148,7 +148,7 @@ def _columns(run: FinishedRun) -> tuple[Column, ...]:
 def _best_title(run: FinishedRun) -> str | None:
     """Heading of the best of all test passes; None: it is not told."""
     title = best_title(run.metrics.data.evaluated_on, run.recipe.student.reported)
-    return None if title is None or len(run.students) > 1 else title.capitalize()
+    return title.capitalize() if title is not None and len(run.students) == 1 else None
 
 
 def _student_column(run: FinishedRun, student: str, title: str) -> Column:
@@ -363,14 +363,14 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "full_set": _full_set_cells(run),
         "strips": _strips(run),
         "sheets": _sheets(run),
-        "accuracy": accuracy_figure(run, student),
+        "accuracy": accuracy_figure(run, student) if run.students else None,
         "accuracies": {name: accuracy_figure(run, name) for name in run.students},
         "unlike_seen": [arm for arm in run.arms if arm.result.seen != run.metrics.ipc],
         "bytes_rows": bytes_rows(run),
         "bytes_figure": bytes_figure([run]),
         "bytes_geometry": BYTES_PANEL,
         "sweep": _sweep(run),
-        "choices": choices(run.recipe) if run.judged else [],
+        "choices": choices(run.recipe) if run.judged and run.students else [],
         "robust": robust_rows(run.metrics),
         "winners": winner_sentences_of(run.folder),
         "sweep_geometry": sweep_figure.PANEL,

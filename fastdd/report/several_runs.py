@@ -87,6 +87,8 @@ def require_one_series(runs: Sequence[FinishedRun]) -> None:
         InputError: one is given twice, or they have other classes, tested images or students.
     """
     first, places = runs[0], [run.folder.path.resolve() for run in runs]
+    if without := [run for run in runs if not run.students]:
+        raise InputError(f"{without[0].folder} trained no students; give runs with students")
     for number, run in enumerate(runs[1:], 1):
         if places[number] in places[:number]:
             raise InputError(f"{run.folder} is given twice; give each run once")

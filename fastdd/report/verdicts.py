@@ -23,6 +23,8 @@ from ..runtime.console import counted
 
 def verdicts(metrics: Metrics) -> list[str]:
     """A sentence for each set beside the control, then one on what the numbers mean."""
+    if not metrics.protocol.seeds:
+        return _measured(metrics)
     kinds = {"": metrics.protocol, **metrics.students}
     found = [_verdict(metrics, arm, kinds) for arm, result in metrics.arms.items() if arm != CONTROL]
     seeds = max(each.seeds for each in kinds.values())
@@ -93,10 +95,36 @@ def _verdict(metrics: Metrics, arm: str, kinds: Mapping[str, ProtocolResult]) ->
             text = f"{text} at {bytes_text(each.shipped.total)}"
         groups.setdefault(_judged(found), []).append(text)
     parts = [f"{judged} with {', '.join(groups[judged])}" for judged in JUDGED if judged in groups]
+    return f"{result.title} ({_size(metrics, result)}) beside as many random real images: {'; '.join(parts)}."
+
+
+def _measured(metrics: Metrics) -> list[str]:
+    """What is known of each set without students, beside the control."""
+    control = metrics.arms[CONTROL]
+    found = []
+    for name, arm in metrics.arms.items():
+        if name == CONTROL:
+            continue
+        numbers = [
+            f"coverage {arm.coverage:.3f} ({control.coverage:.3f})",
+            f"Vendi score {arm.vendi:.2f} ({control.vendi:.2f})",
+            f"cosine {arm.cosine:.3f} ({control.cosine:.3f})",
+        ]
+        if arm.shipped is not None and control.shipped is not None:
+            sizes = (bytes_text(each.images) for each in (arm.shipped, control.shipped))
+            numbers.append("images of {} ({})".format(*sizes))
+        found.append(f"{arm.title} ({_size(metrics, arm)}): {', '.join(numbers)}.")
+    return [
+        *found,
+        "In brackets: as many random real images. No students were trained, so nothing is known of what "
+        "the sets are worth.",
+    ]
+
+
+def _size(metrics: Metrics, arm: ArmResult) -> str:
+    """How many images of a class a set has, and how many students see where these are more."""
     size = f"{counted(metrics.ipc, 'image')} a class"
-    if result.seen != metrics.ipc:
-        size = f"{size} stored and {result.seen} seen"
-    return f"{result.title} ({size}) beside as many random real images: {'; '.join(parts)}."
+    return size if arm.seen == metrics.ipc else f"{size} stored and {arm.seen} seen"
 
 
 def robust_rows(metrics: Metrics) -> list[tuple[str, str, str, str]]:

@@ -122,7 +122,7 @@ class ProtocolResult(Record):
     hash: str
     """eight hex digits; accuracies compare only where these are equal"""
     seeds: int
-    """students an arm"""
+    """students an arm; 0: none were trained, and no accuracy is told"""
     network: str | None = None
     """the students' network; absent: an earlier version measured"""
     regime: Regime | None = None

@@ -208,6 +208,8 @@ class Experiment:
         Raises:
             InputError: the recipe asks for it, but its images do not fit into memory.
         """
+        if not self.recipe.metrics.students:
+            return "no students are trained"
         wanted = self.recipe.metrics.full_set
         reasons = (self.full_set(student).left_out(wanted) for student in self.students)
         return next((reason for reason in reasons if reason is not None), None)

@@ -44,6 +44,7 @@ def judge(request: JudgeRequest, out: Path, *, fresh: bool = False) -> list[RunR
     for name, number in (("--ipc", request.ipc), ("--resize", request.resize)):
         if number is not None and number < 1:
             raise InputError(f"{name} {number} is not possible; expected 1 or more")
+    _refuse_idle_options(request)
     sets = find_sets(request.sets)
     if fresh:
         refuse_deleting(sets, out)
@@ -53,6 +54,23 @@ def judge(request: JudgeRequest, out: Path, *, fresh: bool = False) -> list[RunR
     with at_work(out, "judge", waits=True) if is_main() else nullcontext():
         barrier()
         return _judge(request, sets, out, fresh=fresh)
+
+
+def _refuse_idle_options(request: JudgeRequest) -> None:
+    """Refuse what is said of students where none are trained."""
+    said = {
+        "--regimes": request.regimes,
+        "--student": request.students,
+        "--protocol": request.protocol,
+        "--seeds": request.seeds,
+        "--labels": request.labels,
+        "--plain": request.plain,
+        " ".join(request.overrides): request.overrides,
+    }
+    if request.trains is False and (idle := [option for option, value in said.items() if value]):
+        raise InputError(
+            f"{idle[0]} says how students are trained, and --no-students trains none; leave one out"
+        )
 
 
 def _judge(request: JudgeRequest, sets: Sequence[JudgedSet], out: Path, *, fresh: bool) -> list[RunResult]:
@@ -82,6 +100,6 @@ def _judge(request: JudgeRequest, sets: Sequence[JudgedSet], out: Path, *, fresh
                     each.source.require_unchanged(split.split, split.fingerprint, "--data")
     for ipc, recipe in by_ipc.items():
         run_pipeline(recipe, folders[ipc], fresh=fresh, grows=True, held=not several)
-    if several and is_main():
+    if several and is_main() and all(recipe.metrics.students for recipe in by_ipc.values()):
         report_runs(list(folders.values()), RunFolder(out).report)
     return [RunResult(RunFolder(folder), read_manifest(RunFolder(folder))) for folder in folders.values()]

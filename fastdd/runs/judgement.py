@@ -58,6 +58,8 @@ class JudgeRequest:
         resize: shorter side in pixels of the real images before their center is cut out; None: the run's.
         full_set: whether students learn from the whole training set; auto: where its images fit into memory;
             None: as in the judgement in the folder, else auto.
+        trains: false: no students are trained, and the sets are measured and checked alone; None: as in the
+            judgement in the folder, else true.
         device: auto, cpu or cuda.
     """
 
@@ -76,6 +78,7 @@ class JudgeRequest:
     seed: int | None = None
     resize: int | None = None
     full_set: bool | Literal["auto"] | None = None
+    trains: bool | None = None
     device: str = "auto"
 
 
@@ -186,6 +189,8 @@ def recipes(request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement
     }
     if request.full_set is not None:
         common["metrics"] = {"full_set": request.full_set}
+    elif request.trains is not None:
+        common["metrics"] = {"students": request.trains}
     further = dict(list(kinds.items())[1:])
     return {
         ipc: validated(
@@ -205,6 +210,8 @@ def recipes(request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement
 
 def _is_fixed(request: JudgeRequest, earlier: Judgement) -> bool:
     """Whether students learn stored labels."""
+    if request.trains is False:
+        return False
     if earlier.first is None or request.regimes:
         return "fixed" in (request.regimes or REGIMES)
     return any(
@@ -344,7 +351,7 @@ def _students(
     for name in networks_of(request.students, shape[1]) or [config.network]:
         network = network_for("--student", name, classes, shape)
         student = config.model_copy(update={"network": network})
-        for regime in request.regimes or REGIMES:
+        for regime in request.regimes or (REGIMES if request.trains is not False else ("hard",)):
             kind = found[_safe(f"{network}-{regime}")] = in_regime(student, regime)
             if request.plain and regime != "hard":
                 values = {**dict(kind), **PLAIN, "augment": "none"}

@@ -56,6 +56,8 @@ def label_all_arms(run: Run) -> None:
 
 def _readers(run: Run) -> list[str]:
     """The students that read stored labels; whole images have the same for all, under an empty name."""
+    if not run.experiment.recipe.metrics.students:
+        return []
     stored = [name for name, config in run.experiment.students.items() if config.labels == "stored"]
     by_view = [name for name in stored if run.experiment.recipe.labels_of(name).per == "view"]
     return ([""] if len(by_view) < len(stored) else []) + by_view

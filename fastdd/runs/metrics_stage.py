@@ -142,8 +142,9 @@ def _networks(run: Run) -> dict[str, str]:
 def _protocol(run: Run, student: str = "") -> ProtocolResult:
     text, digest = described_protocol(run, student)
     config = run.experiment.students[student]
+    seeds = config.seeds if run.experiment.recipe.metrics.students else 0
     return ProtocolResult(
-        text=text, hash=digest, seeds=config.seeds, network=config.network, regime=regime_of(config)
+        text=text, hash=digest, seeds=seeds, network=config.network, regime=regime_of(config)
     )
 
 

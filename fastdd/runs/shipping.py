@@ -10,14 +10,14 @@ from .run import Run
 
 
 def shipped(run: Run, arm: str, student: str = "") -> Shipped:
-    """Measure the files that students of a kind read of an arm.
+    """Measure the files that students of a kind read of an arm; its images where none are trained.
 
     Args:
         student: a name in the experiment's ``students``.
     """
     images = _bytes(run.folder.images(arm))
     protocol, labelling = run.experiment.protocol(arm, student), run.experiment.labelling(arm, student)
-    if protocol.labels == "hard":
+    if protocol.labels == "hard" or not run.experiment.recipe.metrics.students:
         return Shipped(images=images, labels=0, teacher=0, forwards=0)
     if protocol.labels == "online":
         names = [run.experiment.teachers[number].name for number in labelling]

@@ -61,7 +61,7 @@ def status(folder: Path) -> list[Progress]:
     ):
         rows.append(Progress("experts", finished_experts(run.experts), recipe.experts.count, "experts"))
     classes = _bank(run.bank())[1]
-    students = {"": recipe.student, **recipe.students}
+    students = {"": recipe.student, **recipe.students} if recipe.metrics.students else {}
     for arm, method in {CONTROL: RANDOM_REAL, **recipe.arms}.items():
         total = _units(run, recipe, arm, method, classes=classes)
         rows.append(Progress(f"recover {arm}", len(run.units(arm)), total, "units"))

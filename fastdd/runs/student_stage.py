@@ -176,6 +176,8 @@ def longest_first(run: Run, jobs: list[Job]) -> list[Job]:
 
 def _jobs(run: Run) -> list[Job]:
     """All students of the run, in the order in which they are trained."""
+    if not run.experiment.recipe.metrics.students:
+        return []
     sets = list(run.experiment.arms)
     if run.session.manifest.full_set_left_out is None:
         sets.append(FULL)
@@ -275,8 +277,8 @@ def arm_accuracies(run: Run, arm: str, student: str = "") -> ArmAccuracies:
 
 
 def _found(run: Run, name: str, student: str) -> list[StudentResult]:
-    """The students of a set under one protocol, by seed."""
-    seeds = range(run.experiment.students[student].seeds)
+    """The students of a set under one protocol, by seed; none where none are trained."""
+    seeds = range(run.experiment.students[student].seeds if run.experiment.recipe.metrics.students else 0)
     return [read(run.folder.student(name, seed, student), StudentResult) for seed in seeds]
 
 

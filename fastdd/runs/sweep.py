@@ -80,6 +80,8 @@ def sweep(
                 raise InputError(f"--seeds {seeds} and {text} both set the number of students; leave one out")
     expanded = expand(recipe, axes, [*overrides, *counted], add, arms)
     _require_one_split(expanded)
+    if not all(run.recipe.metrics.students for run in expanded.runs):
+        raise InputError("a sweep compares accuracies; set metrics.students to true, got false")
     folder = Path(out or f"runs/{expanded.runs[0].recipe.name}-sweep")
     several = bool(expanded.runs[0].folder)
     if several and RunFolder(folder).recipe.exists():

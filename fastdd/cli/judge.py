@@ -93,8 +93,7 @@ def add(commands: Commands) -> None:
     judge.add_argument(
         "--no-students",
         action="store_true",
-        help="train no students: measure diversity and bytes and look for leaks and faults alone, which "
-        "needs no more memory for larger sets",
+        help="train no students, and measure diversity and bytes alone",
     )
     judge.add_argument(
         "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"

@@ -91,9 +91,7 @@ def add(commands: Commands) -> None:
         "--no-full-set", action="store_true", help="train no students of the whole real training set"
     )
     judge.add_argument(
-        "--no-students",
-        action="store_true",
-        help="train no students, and measure diversity and bytes alone",
+        "--no-students", action="store_true", help="train no students, and measure diversity and bytes alone"
     )
     judge.add_argument(
         "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"

@@ -13,7 +13,7 @@ from ...runtime.progress import progress
 from ..decode import decode
 from ..verify import BadImage
 from .base import Fingerprint, FingerprintOf, Split, SplitImages
-from .tree import ImageFiles
+from .tree import ImageFiles, names_digest
 
 # Mean bytes of a file from which threads pay: a smaller image takes the interpreter, which one thread alone
 # can hold, as long as the decoder.
@@ -68,13 +68,10 @@ class EncodedImages(SplitImages):
         Raises:
             InputError: contents are wanted and a file cannot be read; the message names it.
         """
-        digest = hashlib.sha256(f"{self.split}\n".encode())
         if wanted != "contents":
-            if known := self.source.listing.digest:
-                return Fingerprint(known, "names")
-            for path, size in zip(self.files.paths, self.files.sizes, strict=True):
-                digest.update(f"{path}\0{size}\n".encode("utf-8", "surrogateescape"))
-            return Fingerprint(digest.hexdigest(), "names")
+            known = self.source.listing.digest
+            return Fingerprint(known or names_digest(self.split, self.files), "names")
+        digest = hashlib.sha256(f"{self.split}\n".encode())
 
         def hashes(numbers: range) -> list[str]:
             return [hashlib.sha256(self.encoded(number)).hexdigest() for number in numbers]

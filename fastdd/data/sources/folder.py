@@ -127,15 +127,13 @@ def list_folder(path: Path) -> list[os.DirEntry[str]]:
         raise InputError(f"cannot list {str(path)!r}: {error.strerror}; check its permissions") from error
 
 
-def two_levels(path: Path, real_root: str) -> list[Entry]:
-    """What lies in a folder and in its class folders, with the size of each file."""
-    entries = []
+def two_levels(path: Path, real_root: str) -> Iterator[Entry]:
+    """What lies in a folder and in its class folders, with the size of each file, folder after folder."""
     for top in sized(path, real_root):
-        entries.append(top)
+        yield top
         if top.kind == "folder" and is_class_folder(top.path):
-            below = sized(path / top.path, real_root)
-            entries += [inner._replace(path=f"{top.path}/{inner.path}") for inner in below]
-    return entries
+            for inner in sized(path / top.path, real_root):
+                yield inner._replace(path=f"{top.path}/{inner.path}")
 
 
 def sized(path: Path, real_root: str) -> list[Entry]:

@@ -9,6 +9,7 @@ Cost: O(N log N) in the number of files; no file is opened.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from array import array
@@ -17,6 +18,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple, Protocol, overload
+
+import numpy as np
 
 from ...errors import InputError
 from .base import Problem, Split
@@ -80,13 +83,16 @@ class Files(Sequence[Entry]):
 
     def sort(self) -> None:
         """Bring the images into the order of (class, name)."""
-        # No name holds the letter 0, so a class's name ends before anything that a longer one goes on with.
-        keys = [path.replace("/", "\0", 1) for path in self.paths]
-        order = sorted(range(len(keys)), key=keys.__getitem__)
+        by_class: dict[str, array[int]] = {}  # class after class, since keys of a million take 100 MB
+        for number, path in enumerate(self.paths):
+            by_class.setdefault(path.partition("/")[0], array("q")).append(number)
+        order = array("q")
+        for name in sorted(by_class):
+            order.extend(sorted(by_class[name], key=self.paths.__getitem__))
         self.paths = [self.paths[number] for number in order]
-        for name in ("sizes", "offsets", "parts"):
-            column = getattr(self, name)
-            setattr(self, name, array("q", [column[number] for number in order]))
+        for column in ("sizes", "offsets", "parts"):
+            found = np.frombuffer(getattr(self, column), np.int64)
+            setattr(self, column, array("q", found[np.frombuffer(order, np.int64)].tobytes()))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -120,6 +126,14 @@ class Listing:
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     digest: str = ""
+
+
+def names_digest(split: Split, files: Files) -> str:
+    """sha256, hexadecimal, of the split and of each file's name and size."""
+    digest = hashlib.sha256(f"{split}\n".encode())
+    for path, size in zip(files.paths, files.sizes, strict=True):
+        digest.update(f"{path}\0{size}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 class ImageFiles(Protocol):
@@ -171,12 +185,14 @@ def arrange(
     """
     listing = Listing(folder, problems=list(problems))
     classes: set[str] = set()
-    entries = list(entries)
-    if flat := _flat(folder, entries):
-        listing.problems.append(flat)
-        return listing
-    for entry in entries:
-        _place(entry, listing, classes)
+    flat, nested = 0, False
+    for entry in entries:  # perhaps a million, one at a time
+        if not any(is_ignored(part) for part in entry.path.split("/")):
+            flat += entry.kind == "file" and entry.path.lower().endswith(IMAGE_SUFFIXES)
+            nested = nested or "/" in entry.path or entry.kind == "folder"
+            _place(entry, listing, classes)
+    if flat and not nested:
+        return Listing(folder, problems=[*problems, _flat(folder, flat)])
     listing.problems = list(dict.fromkeys(listing.problems))  # a nested folder is met once a file
     complete(listing, classes, other)
     return listing
@@ -200,15 +216,9 @@ def complete(listing: Listing, classes: Collection[str], other: tuple[str, Colle
     _check_classes(listing, other)
 
 
-def _flat(folder: str, entries: Iterable[Entry]) -> Problem | None:
-    """The one problem of a split whose images all lie in no class folder; None where there are class folders.
-
-    ImageNet's validation images are distributed so.
-    """
-    seen = [entry for entry in entries if not any(is_ignored(part) for part in entry.path.split("/"))]
-    images = sum(entry.kind == "file" and entry.path.lower().endswith(IMAGE_SUFFIXES) for entry in seen)
-    if not images or any("/" in entry.path or entry.kind == "folder" for entry in seen):
-        return None
+def _flat(folder: str, images: int) -> Problem:
+    """The one problem of a split whose images all lie in no class folder, as ImageNet's validation images are
+    distributed."""
     what = (
         f"holds {images:,} images and no class folders, as ImageNet's val/ is distributed; sort them into "
         f"{folder}/CLASS/IMAGE (for ImageNet: valprep.sh of github.com/soumith/imagenetloader.torch)"
@@ -219,10 +229,9 @@ def _flat(folder: str, entries: Iterable[Entry]) -> Problem | None:
 
 
 def _place(entry: Entry, listing: Listing, classes: set[str]) -> None:
-    """Add the entry to the images, ignore it, or say what is wrong with it."""
+    """Add the entry, which no name makes ignored, to the images, leave it alone, or say what is wrong with
+    it."""
     parts = entry.path.split("/")
-    if any(is_ignored(part) for part in parts):
-        return
     name = parts[-1].lower()
     where = f"{listing.folder}/{entry.path}"
     what = ""

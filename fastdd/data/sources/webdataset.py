@@ -30,6 +30,7 @@ from .archive_members import Member, Members, damaged, opened, unsafe
 from .base import Layout, Problem, Split, SplitImages, register_source
 from .encoded import EncodedImages
 from .folder import read_part
+from .kept_index import IndexOrigin, listing_of
 from .tree import IMAGE_SUFFIXES, Entry, Listing, class_name_fault, complete, is_ignored
 from .webdataset_paths import class_names, is_pattern, is_sharded, shard_paths
 
@@ -92,37 +93,52 @@ class Shards:
     layout = "WebDataset"
 
     def __init__(self, root: str | Path, split: Split) -> None:
-        name, self.paths = shard_paths(root, split)
-        self.listing = Listing(name)
-        samples = _samples(self.paths, self.listing.problems)
+        self.folder, self.paths = shard_paths(root, split)
         names = class_names(root)
-        other = None
-        if names is None:
-            other = _labels_of_other(root, split)
-            naming = _padded(set(samples.labels) | (other[1] if other else set()))
-            classes = {naming[label] for label in samples.labels}
-        else:
-            naming = {name: name for name in names if not name.isdecimal()}
-            naming |= {str(number): name for number, name in enumerate(names)}
-            classes = set(names)
-        self._place(samples, naming)
-        complete(self.listing, classes, other and (other[0], {naming[label] for label in other[1]}))
+        other = _other_shards(root, split) if names is None else None
+        archives = [*self.paths, *(other[1] if other else ())]
+        self.listing: Listing = listing_of(
+            IndexOrigin(root, split, archives, names), lambda: self._index(names, other)
+        )
 
     def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
         """The encoded bytes of one image, or a part (see ImageFiles)."""
         return read_part(str(self.paths[entry.part]), entry.offset + first, entry.size - first, size)
 
-    def _place(self, samples: Samples, naming: dict[str, str]) -> None:
+    def _index(self, names: list[str] | None, other: tuple[str, list[Path]] | None) -> Listing:
+        """Read the headers of all shards.
+
+        Args:
+            names: names of the classes by number; None: the labels are the names.
+            other: what the other split is called, and its shards, whose labels are then names too.
+        """
+        listing = Listing(self.folder)
+        samples = _samples(self.paths, listing.problems)
+        if names is None:
+            theirs = set(_samples(other[1], []).labels) if other else set()
+            naming = _padded(set(samples.labels) | theirs)
+            classes = {naming[label] for label in samples.labels}
+        else:
+            theirs = set()
+            naming = {name: name for name in names if not name.isdecimal()}
+            naming |= {str(number): name for number, name in enumerate(names)}
+            classes = set(names)
+        self._place(samples, naming, listing)
+        complete(listing, classes, other and (other[0], {naming[label] for label in theirs}))
+        return listing
+
+    def _place(self, samples: Samples, naming: dict[str, str], listing: Listing) -> None:
         folders, labels = [naming.get(label) for label in samples.labels], list(samples.labels)
         stems = [path.stem for path in self.paths]
         columns = samples.names, samples.sizes, samples.offsets, samples.parts, samples.numbers
-        for name, size, offset, part, number in zip(*columns, strict=True):
+        for index, (name, size, offset, part, number) in enumerate(zip(*columns, strict=True)):
+            samples.names[index] = ""  # a million names twice would take 100 MB
             if (folder := folders[number]) is not None:
-                self.listing.files.add(f"{folder}/{stems[part]}/{name}", size, offset, part)
+                listing.files.add(f"{folder}/{stems[part]}/{name}", size, offset, part)
                 continue
             known = len(set(naming.values()))
             what = f"has the label {labels[number]!r}, none of the {known} classes of the list"
-            self.listing.problems.append(Problem(f"{stems[part]}/{name}", f"{what}; correct one of the two"))
+            listing.problems.append(Problem(f"{stems[part]}/{name}", f"{what}; correct one of the two"))
 
 
 def _samples(paths: Sequence[Path], problems: list[Problem]) -> Samples:
@@ -261,13 +277,12 @@ def _label_in_json(content: bytes) -> str | None:
     return _plain_number(str(value))
 
 
-def _labels_of_other(root: str | Path, split: Split) -> tuple[str, set[str]] | None:
-    """What the split that is not open is called, and its labels; None where there is none."""
+def _other_shards(root: str | Path, split: Split) -> tuple[str, list[Path]] | None:
+    """What the split that is not open is called, and its shards; None where there is none."""
     try:
-        name, paths = shard_paths(root, "test" if split == "train" else "train")
+        return shard_paths(root, "test" if split == "train" else "train")
     except InputError:
         return None
-    return name, set(_samples(paths, []).labels)
 
 
 def _padded(labels: set[str]) -> dict[str, str]:

@@ -260,6 +260,13 @@ def test_data_show(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "show", str(root / "nowhere")]) == 2
 
 
+def test_data_show_names_a_count_once_where_all_classes_have_it() -> None:
+    from fastdd.cli.data import _range
+
+    assert _range([60, 60]) == "60"
+    assert _range([50, 60, 55]) == "50 to 60"
+
+
 def test_data_check_quick(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", "--quick", str(root)]) == 0
     write(root, "test/cat/0.png", b"no image at all")

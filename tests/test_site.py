@@ -41,6 +41,13 @@ def test_every_command_and_option_has_its_entry() -> None:
                 assert option in page, f"{name} {option}"
 
 
+def test_every_command_says_in_its_help_what_it_does() -> None:
+    from command_pages import commands
+
+    for name, _, parser in commands():
+        assert parser.description, name
+
+
 @pytest.mark.parametrize(
     "recipe", ["digits", "cifar10-gvbsm", "cifar100-mtt", "imagenet1k-fadrmplus", "tiny-cim"]
 )

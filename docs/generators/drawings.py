@@ -202,14 +202,8 @@ def control() -> str:
 def formation() -> str:
     """Several images in the pixels of one."""
     parts: list[str | Box] = [
-        Box(20, 30, 84, 44, "image 1", REAL),
-        Box(20, 80, 84, 44, "image 2", REAL),
-        Box(20, 130, 84, 44, "image 3", REAL),
-        Box(20, 180, 84, 44, "image 4", REAL),
-        arrow(104, 52, 218, 110),
-        arrow(104, 102, 218, 122),
-        arrow(104, 152, 218, 136),
-        arrow(104, 202, 218, 148),
+        *(Box(20, 30 + 50 * i, 84, 44, f"image {i + 1}", REAL) for i in range(4)),
+        *(arrow(104, 52 + 50 * i, 218, 110 + 13 * i) for i in range(4)),
         Box(220, 90, 150, 80, "one stored image\n32 x 32 pixels", SYNTHETIC),
         note(162, 40, "low frequencies"),
         note(162, 56, "of each"),

@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import format_pages
+import glossary_links
 import method_pages
 import protocol_pages
 from command_pages import command_page
@@ -122,3 +123,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for _ in range(2):  # what a function wrote may name the repository
         markdown = CALL.sub(filled, markdown)
     return markdown
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let the first of each word of the glossary lead to its entry, on pages that are read through."""
+    path = page.file.src_uri
+    if path == "glossary.md":
+        return glossary_links.with_anchors(html)
+    if path.startswith("reference/") or path in ROOT_PAGES.values():
+        return html
+    glossary = files.get_file_from_path("glossary.md")
+    assert glossary is not None  # it is in the navigation
+    return glossary_links.linked(html, glossary.url_relative_to(page.file))

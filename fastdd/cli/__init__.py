@@ -72,10 +72,18 @@ COMMANDS = (
     bench,
 )
 """in the order of ``fastdd --help``"""
+TEXT = (
+    "Turn a large set of labelled images into a tiny one that trains networks almost as well, and compare it "
+    "with as many random real images."
+)
+FIRST = (
+    "Begin with `fastdd run digits`, which takes about two minutes. `fastdd recipes` lists what else there "
+    "is, `fastdd COMMAND --help` explains a command, and `fastdd doctor` looks at this machine."
+)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fastdd", description="Fast large-scale dataset distillation.")
+    parser = argparse.ArgumentParser(prog="fastdd", description=TEXT, epilog=FIRST)
     parser.add_argument("--version", action="version", version=f"fastdd {__version__}")
     parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

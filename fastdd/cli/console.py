@@ -54,8 +54,9 @@ def follow(looks: Iterable[Sequence[tuple[str, str]]], untold: Collection[str] =
 
 
 def spread(values: Fractions) -> str:
-    """Mean and sample standard deviation of fractions, in percent: ``81.3 ± 0.4``; how many students diverged
-    where some did."""
+    """Mean and sample standard deviation of fractions, in percent, such as ``81.3 ± 0.4``.
+
+    Where students diverged, it says how many."""
     from ..run_folder.accuracies import diverged_text, of_all
 
     if (fractions := of_all(values)) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
@@ -14,13 +15,22 @@ if TYPE_CHECKING:
     from ..data.sources.base import FingerprintOf
 
 ROOT = "a folder, an archive, shards, hf:ORG/NAME, or NAME:REST for a registered source"
+TEXT = "Look at a data set before a run reads it. Nothing in it is changed."
+CHECK = (
+    "List every problem of a data set: images that cannot be read, classes that one split lacks, and stray "
+    "files. It ends with 1 where there are some."
+)
+SHOW = (
+    "Print the classes and counts of a data set, and a fingerprint by which runs know that they read the "
+    "same images."
+)
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    data = commands.add_parser("data", help="check a data set, or show what it holds")
+    data = commands.add_parser("data", help="check a data set, or show what it holds", description=TEXT)
     actions = data.add_subparsers(dest="data_command", required=True)
-    check = actions.add_parser("check", help="list every problem of a data set")
+    check = actions.add_parser("check", help="list every problem of a data set", description=CHECK)
     check.add_argument("root", metavar="ROOT", help=ROOT)
     check.add_argument(
         "--quick", action="store_true", help="look at both ends of each file instead of decoding it"
@@ -28,7 +38,9 @@ def add(commands: Commands) -> None:
     _add_follow_links(check)
     download_argument(check)
     check.set_defaults(run=_check)
-    show = actions.add_parser("show", help="print a data set's classes, counts and fingerprint")
+    show = actions.add_parser(
+        "show", help="print a data set's classes, counts and fingerprint", description=SHOW
+    )
     show.add_argument("root", metavar="ROOT", help=ROOT)
     show.add_argument(
         "--contents", action="store_true", help="hash the contents of the files, not their names and sizes"
@@ -70,10 +82,16 @@ def _cells(both: list[DatasetSummary]) -> dict[str, list[str]]:
         "layout": [split["layout"] for split in both],
         "images": [str(split["images"]) for split in both],
         "fingerprint": [split["fingerprint"] for split in both],
-        "fingerprint of": [split["fingerprint_of"] for split in both],
+        "made from their": [split["fingerprint_of"] for split in both],
         "classes": [str(len(split["classes"])) for split in both],
-        "images a class": [f"{min(split['counts'])} to {max(split['counts'])}" for split in both],
+        "images a class": [_range(split["counts"]) for split in both],
     }
+
+
+def _range(counts: Sequence[int]) -> str:
+    """The least and the most of some counts, once where they are the same."""
+    least, most = min(counts), max(counts)
+    return str(least) if least == most else f"{least} to {most}"
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,10 @@ from .options import Commands, download, download_argument
 def add(commands: Commands) -> None:
     """Add the command."""
     export = commands.add_parser(
-        "export", help="write a distilled set for other libraries, with a dataset card"
+        "export",
+        help="write a distilled set for other libraries, with a dataset card",
+        description="Write a distilled set in a form that other libraries read. A dataset card, its README, "
+        "says what it was made from and how, and what it is worth beside random real images.",
     )
     export.add_argument(
         "set",

@@ -14,16 +14,28 @@ Rows = list[tuple[str, str]]
 """what is printed: (name, value)"""
 
 
+TEXT = (
+    "Show the soft labels that a run has stored, or change between fastdd's files and those of the released "
+    "code of SRe2L (FKD)."
+)
+
+
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("labels", help="show, export or import stored soft labels")
+    parser = commands.add_parser("labels", help="show, export or import stored soft labels", description=TEXT)
     labels = parser.add_subparsers(dest="labels_command", required=True, metavar="COMMAND")
     show = labels.add_parser(
-        "show", help="print which images labels belong to, how they were made and their size"
+        "show",
+        help="print which images labels belong to, how they were made and their size",
+        description="Print which images the labels belong to, how they were made and their size.",
     )
     show.add_argument("labels", metavar="LABELS", help="labels/ARM or labels/ARM.safetensors of a run")
     show.set_defaults(run=_show)
-    out = labels.add_parser("export-fkd", help="write labels in the layout of the released FKD code")
+    out = labels.add_parser(
+        "export-fkd",
+        help="write labels in the layout of the released FKD code",
+        description="Write labels in the layout that the released code of SRe2L reads (FKD).",
+    )
     out.add_argument("labels", metavar="LABELS", help="the folder labels/ARM of a run with labels.order=fkd")
     out.add_argument("--out", metavar="DIR", required=True, help="the new folder")
     out.add_argument(
@@ -31,7 +43,9 @@ def add(commands: Commands) -> None:
     )
     out.set_defaults(run=_export)
     into = labels.add_parser(
-        "import-fkd", help="read labels of the released FKD code; nothing in them is executed"
+        "import-fkd",
+        help="read labels of the released FKD code; nothing in them is executed",
+        description="Read labels that the released code of SRe2L wrote (FKD). Nothing in them is executed.",
     )
     into.add_argument("fkd", metavar="FKD", help="the folder that holds epoch_0")
     into.add_argument("set", metavar="SET", help="the distilled images that were labelled")

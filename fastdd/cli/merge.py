@@ -7,11 +7,18 @@ from pathlib import Path
 
 from .options import Commands
 
+TEXT = (
+    "Make one bank of several. A bank holds the statistics of the real images, class by class; those of "
+    "other classes stand side by side, and those of other images of the same classes are added up."
+)
+
 
 def add(commands: Commands) -> None:
     """Add the command."""
     merge = commands.add_parser(
-        "merge", help="make one bank of banks that hold different classes or different images"
+        "merge",
+        help="make one bank of banks that hold different classes or different images",
+        description=TEXT,
     )
     merge.add_argument("banks", nargs="+", metavar="BANK", help="the folder bank/ of a run, finished or not")
     merge.add_argument("--out", metavar="DIR", required=True, help="the new folder")

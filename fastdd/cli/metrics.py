@@ -18,10 +18,19 @@ FACTS = {"set", "real", "split", "fingerprint", "features", "size", "class_names
 """keys of the file of scores that say what was measured"""
 
 
+TEXT = (
+    "Measure how much of the real images a set covers, and how diverse its images are, in the embeddings of "
+    "a network: coverage, density, precision, recall, the Vendi score and the mean cosine of pairs of a "
+    "class. No student is trained."
+)
+
+
 def add(commands: Commands) -> None:
     """Add the command."""
     metrics = commands.add_parser(
-        "metrics", help="measure coverage, density, precision, recall, Vendi score and cosine of any set"
+        "metrics",
+        help="measure coverage, density, precision, recall, Vendi score and cosine of any set",
+        description=TEXT,
     )
     metrics.add_argument(
         "set", metavar="SET", help="a run folder, folders new000/class000_id000.jpg, or an ImageFolder"

@@ -8,10 +8,16 @@ import re
 from .console import show_table
 from .options import Commands
 
+TEXT = (
+    "List the built-in recipes, each a run that is described by values, and the data sets and methods whose "
+    "names make one: DATASET-METHOD, such as cifar10-deda. `fastdd show RECIPE` prints the values of one."
+)
+
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    commands.add_parser("recipes", help="list the built-in recipes").set_defaults(run=_recipes)
+    recipes = commands.add_parser("recipes", help="list the built-in recipes", description=TEXT)
+    recipes.set_defaults(run=_recipes)
 
 
 def _recipes(arguments: argparse.Namespace) -> None:

@@ -8,11 +8,19 @@ from .console import show_table
 from .options import Commands, overrides_of
 from .stages import recipe_arguments
 
+TEXT = (
+    "Print every value of a recipe, who set it (the recipe, its data set, its method, its protocol, you, or "
+    "a default), and whether the paper, its released code or fastdd says so."
+)
+
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    show = commands.add_parser("show", help="print every value of a recipe, who set it, and its source")
+    show = commands.add_parser(
+        "show", help="print every value of a recipe, who set it, and its source", description=TEXT
+    )
     recipe_arguments(show)
+    show.add_argument("--no-defaults", action="store_true", help="leave out the values that are defaults")
     show.set_defaults(run=_show)
 
 
@@ -25,6 +33,8 @@ def _show(arguments: argparse.Namespace) -> None:
     rows = Table("key", "value", "set by", "source", box=None, header_style="bold")
     resolved = resolve(arguments.recipe, overrides_of(arguments), arguments.add, arguments.arms)
     for row in table(resolved):
+        if arguments.no_defaults and row.origin == "default":
+            continue
         value = "null" if row.value is None else str(row.value)
         rows.add_row(row.path, value, row.origin, row.source)
     show_table(rows)

@@ -12,7 +12,10 @@ from .options import Commands
 def add(commands: Commands) -> None:
     """Add the command."""
     status = commands.add_parser(
-        "status", help="say which stages of a run are done, and how far the others are"
+        "status",
+        help="say which stages of a run are done, and how far the others are",
+        description="Say which stages of a run are done, and how far the others are. It reads the run's "
+        "folder alone, so the run may be at work, on another machine too.",
     )
     status.add_argument("folder", metavar="DIR", help="the run folder")
     status.add_argument(

@@ -8,10 +8,12 @@ from pathlib import Path
 from .console import say, show_table
 from .options import Commands
 
+TEXT = "Take out of a run the students that it has kept, as weights for other programs or as teachers."
+
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add_parser("students", help="take trained students out of a run")
+    parser = commands.add_parser("students", help="take trained students out of a run", description=TEXT)
     students = parser.add_subparsers(dest="students_command", required=True, metavar="COMMAND")
     export = students.add_parser(
         "export",

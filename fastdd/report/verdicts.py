@@ -32,9 +32,9 @@ def verdicts(metrics: Metrics) -> list[str]:
         return [*found, "One seed says nothing of how certain a difference is; give several with --seeds."]
     return [
         *found,
-        "± is half the 95 % interval of the difference from random real images under the same protocol, seed "
-        f"by seed over {counted(seeds, 'seed')}; one in twenty such intervals misses by chance. Bytes are "
-        "those that students read: images, stored labels, and a teacher where it labels online.",
+        "± is half the 95 % interval of the difference from random real images under the same protocol, "
+        f"seed by seed over {counted(seeds, 'seed')}; one in twenty such intervals misses by chance. Bytes "
+        "are those that students read: images, stored labels, and a teacher where it labels online.",
     ]
 
 

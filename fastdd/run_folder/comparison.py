@@ -95,8 +95,9 @@ def more_seeds(differences: Sequence[Difference], half_width: float) -> int | No
 
 
 def difference_text(found: Difference) -> str:
-    """Points with their interval, such as ``+3.1 ± 0.8``; ``≈`` leads where they are not distinguishable from
-    0, and one seed has no interval."""
+    """Points with their interval, such as ``+3.1 ± 0.8``.
+
+    ``≈`` leads where they are not distinguishable from 0. One seed has no interval."""
     text = f"{100 * found.mean:+.1f}"
     if found.interval is None:
         return text

@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 
 from ..version import __version__
+from .console import counted
 from .memory import available_memory, processors
 
 LONGEST = 12.0
@@ -148,7 +149,9 @@ def _driver() -> str | None:
 
 def _cores() -> Finding:
     threads, cores = torch.get_num_threads(), processors()
-    text = f"{threads} threads of torch on {cores} processors of {os.cpu_count()}"
+    text = (
+        f"{counted(threads, 'thread')} of torch on {cores} of {counted(os.cpu_count() or cores, 'processor')}"
+    )
     return (
         Finding("threads", "fault", f"{text}: they wait for one another", f"export OMP_NUM_THREADS={cores}")
         if threads > cores

@@ -20,6 +20,7 @@ from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.labels import (
     Augmentation,
+    LabelForm,
     LabelManifest,
     StoredLabels,
     export_fkd,
@@ -71,7 +72,7 @@ def test_released_labels_replay_exactly(images: Tensor, tmp_path: Path, mix: str
 
 def test_imported_labels_replay_in_any_batch(images: Tensor, tmp_path: Path) -> None:
     write_released(tmp_path / "fkd", images)
-    labels = import_fkd(tmp_path / "fkd", tmp_path / "l", images, CLASSES, form="int8")
+    labels = import_fkd(tmp_path / "fkd", tmp_path / "l", images, CLASSES, form=LabelForm("int8"))
     whole = labels.views(1)
     _, logits = labels.get(1, whole.ids)
     shown = render_views(images.float(), whole)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -293,18 +294,17 @@ def api(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     return stand_in
 
 
-def send(run: Path, out: Path, *more: str) -> int:  # noqa: F811
-    return main(["export", str(run), "--to", "hf", "--out", str(out), "--push", "me/deda", *more])
+@pytest.fixture
+def send(run: Path, cache: Path, api: StandIn, tmp_path: Path) -> Callable[..., int]:  # noqa: F811
+    """Exports the run to ``out`` and pushes it to the stand-in; returns the command's exit status."""
+    command = ["export", str(run), "--to", "hf", "--out", str(tmp_path / "out"), "--push", "me/deda"]
+    return lambda *more: main([*command, *more])
 
 
 def test_a_dry_run_sends_nothing_and_says_what_it_would(
-    run: Path,  # noqa: F811
-    cache: Path,
-    api: StandIn,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    send: Callable[..., int], api: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert send(run, tmp_path / "out", "--dry-run") == 0
+    assert send("--dry-run") == 0
     assert api.asked == []
     out = capsys.readouterr().out
     assert "would send README.md: " in out
@@ -314,13 +314,9 @@ def test_a_dry_run_sends_nothing_and_says_what_it_would(
 
 
 def test_an_export_is_sent_with_a_card_that_loads_it_from_the_hub(
-    run: Path,  # noqa: F811
-    cache: Path,
-    api: StandIn,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    send: Callable[..., int], api: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert send(run, tmp_path / "out") == 0
+    assert send() == 0
     assert "sent: where it is" in capsys.readouterr().out
     (created, first), (uploaded, second) = api.asked
     assert (created, first) == ("create", {"repository": "me/deda", "repo_type": "dataset", "exist_ok": True})
@@ -354,9 +350,7 @@ def test_what_cannot_be_sent_is_told_before_anything_is_written(
 
 
 def test_where_sending_fails_the_folder_is_there_and_the_reason_is_told(
-    run: Path,  # noqa: F811
-    cache: Path,
-    api: StandIn,
+    send: Callable[..., int],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -366,7 +360,7 @@ def test_where_sending_fails_the_folder_is_there_and_the_reason_is_told(
 
     monkeypatch.setattr(StandIn, "create_repo", refuse)
     out = tmp_path / "out"
-    assert send(run, out) == 2
+    assert send() == 2
     err = capsys.readouterr().err
     assert f"{out} cannot be sent to me/deda (401 Unauthorized); the folder is there: send it" in err
     assert (out / "README.md").is_file()

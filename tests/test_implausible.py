@@ -18,7 +18,7 @@ from fastdd.cli import main
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.export import export
-from fastdd.labels import StoredLabels, import_fkd
+from fastdd.labels import LabelForm, StoredLabels, import_fkd
 from fastdd.runtime.devices import device_of
 
 
@@ -42,9 +42,10 @@ def refused(fkd: Path, images: Tensor, classes: int = CLASSES, **more: Any) -> s
 
 def test_topk_of_labels_needs_classes_and_a_temperature(fkd: Path, images: Tensor) -> None:
     for k in (0, -1, CLASSES + 1):
-        assert f"got k {k}; give --k from 1 to {CLASSES}" in refused(fkd, images, form="topk", k=k)
+        assert f"got k {k}; give --k from 1 to {CLASSES}" in refused(fkd, images, form=LabelForm("topk", k=k))
     for temperature in (0.0, -1.0, math.nan, math.inf):
-        assert "temperature above 0, got " in refused(fkd, images, form="topk", temperature=temperature, k=3)
+        topk = LabelForm("topk", k=3, temperature=temperature)
+        assert "temperature above 0, got " in refused(fkd, images, form=topk)
     assert "labels of 0 classes" in refused(fkd, images, classes=0)
     assert not (fkd.parent / "labels").exists()
 

@@ -20,6 +20,7 @@ from fastdd.evaluate import ReplayedBatches
 from fastdd.labels import (
     Augmentation,
     Form,
+    LabelForm,
     LabelManifest,
     StoredLabels,
     export_fkd,
@@ -246,15 +247,17 @@ def test_students_and_layouts_read_them(
     export_fkd(made, tmp_path / "fkd")
     back = import_fkd(tmp_path / "fkd", tmp_path / "fp16", images, CLASSES)
     torch.testing.assert_close(all_logits(back), all_logits(made), rtol=2**-10, atol=1e-3)
-    again = import_fkd(tmp_path / "fkd", tmp_path / "again", images, CLASSES, form=form, rank=2, codes=2)
+    stored = LabelForm(form, rank=2, codes=2)
+    again = import_fkd(tmp_path / "fkd", tmp_path / "again", images, CLASSES, form=stored)
     torch.testing.assert_close(all_logits(again), all_logits(made), rtol=0, atol=1e-2)
     assert main(["labels", "show", str(tmp_path / "again")]) == 0
     said = capsys.readouterr().out
     assert ("lowrank 2" if form == "lowrank" else "pq, 2 codes of 256 centers") in said
     for name, value in (("rank", 4), ("codes", 5), ("rank", 0)):
         if (name == "rank") == (form == "lowrank"):
+            wrong = replace(stored, **{name: value})
             with pytest.raises(InputError, match=name):
-                import_fkd(tmp_path / "fkd", tmp_path / "no", images, CLASSES, form=form, **{name: value})
+                import_fkd(tmp_path / "fkd", tmp_path / "no", images, CLASSES, form=wrong)
 
 
 def test_pruned_labels_have_codes(teacher: Teacher, images: Tensor, tmp_path: Path) -> None:
@@ -267,7 +270,7 @@ def test_pruned_labels_have_codes(teacher: Teacher, images: Tensor, tmp_path: Pa
     export = tmp_path / "fkd"
     export_fkd(exact, export)
     with pytest.raises(InputError, match="form lowrank wants all"):
-        import_fkd(export, tmp_path / "no", images, CLASSES, form="lowrank")
+        import_fkd(export, tmp_path / "no", images, CLASSES, form=LabelForm("lowrank"))
 
 
 # -- what is refused ------------------------------------------------------------------------------

@@ -194,8 +194,10 @@ published:
     assert metrics["arms"]["sre2l"]["reduced"] == less
     assert "reduced" not in metrics["arms"]["random"]
     assert "SRe2L (reduced)" in shown
+    assert line.lstrip().startswith("SRe2L (reduced)")
     assert f"reduced, no results of their methods: SRe2L: {less}" in shown
     assert f"reduced: {less.replace(chr(39), '&#39;')}" in page
+    assert "SRe2L (reduced) <code>sre2l</code>" in page
     assert "no result of the method" in page
     # a corrected number of the paper is taken, and the run is not made again
     before = json.loads((out / "manifest.json").read_text())
@@ -213,6 +215,22 @@ published:
         resolve(str(out / "recipe.yaml")).recipe.published
         == fastdd.resolve(str(recipe), ["ipc=2"], arms=["sre2l"]).published
     )
+
+
+def test_a_sweep_marks_reduced_arms_beside_a_papers_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    less = "2 of the method's 1,000 steps"
+    monkeypatch.setattr("fastdd.recipes.resolve.reduced_arms", lambda *_: {"sre2l": less})
+    recipe = tmp_path / "trial.yaml"
+    numbers = "published:\n  item: A table\n  accuracy: {student: {sre2l: 27.2}}\n"
+    recipe.write_text(TRIAL + numbers)
+    command = ["sweep", str(recipe), "--grid", "ipc=1", "--arms", "sre2l", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    rows = [line for line in shown.splitlines() if line.lstrip().startswith("SRe2L (reduced)")]
+    assert len(rows) == 2  # the sweep's table, and the paper's numbers
+    assert f"reduced, no results of their methods: SRe2L: {less}" in shown
 
 
 def test_arms_are_chosen_by_name() -> None:

@@ -60,6 +60,14 @@ def test_a_data_set_that_is_not_there_is_told_where_it_comes_from(
     assert not list(tmp_path.iterdir())
 
 
+def test_the_other_data_set_of_a_papers_item_is_the_one_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = refused(capsys, "run", "deda-figure4", "dataset=imagenet1k")
+    assert text.startswith("error: no data at 'imagenet' (ImageNet-1K")
+
+
 def test_data_that_are_not_there_are_told_before_torch_is_loaded(tmp_path: Path) -> None:
     code = (
         "import sys, fastdd.cli\n"

@@ -188,7 +188,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 def _import(arguments: argparse.Namespace) -> None:
     from ..distilled import open_set
-    from ..labels import import_fkd
+    from ..labels import LabelForm, import_fkd
     from ..runtime.lock import at_work
 
     distilled = open_set(arguments.set, arguments.arm)
@@ -200,11 +200,13 @@ def _import(arguments: argparse.Namespace) -> None:
             arguments.classes or len(distilled.classes),
             truth=distilled.labels,
             permutations=arguments.permutations,
-            form=arguments.form,
-            k=arguments.k,
-            rest=arguments.rest,
-            temperature=arguments.temperature,
-            rank=arguments.rank,
-            codes=arguments.codes,
+            form=LabelForm(
+                form=arguments.form,
+                k=arguments.k,
+                rest=arguments.rest,
+                temperature=arguments.temperature,
+                rank=arguments.rank,
+                codes=arguments.codes,
+            ),
         )
     print(f"{arguments.out}: {counted(labels.manifest.pool.labels, 'label')}, {labels.bytes / 1e6:.2f} MB")

@@ -37,8 +37,6 @@ ROBUST = (
     "images and loses nothing to the whole set with hard labels has 0.269"
 )
 """what DD-Ranking's scores are"""
-REDUCED = "reduced"
-"""mark of an arm that has less than its method declares"""
 PARTS = {"bank": "classes", "recover": "units"}
 
 
@@ -229,12 +227,7 @@ def print_result(result: RunResult) -> None:
         protocol = metrics.students.get(name, metrics.protocol)
         of = f" of {name}" if name else ""
         say(f"protocol{of} {protocol.hash}: {protocol.text}; {counted(protocol.seeds, 'seed')}")
-    by_text: dict[str, list[str]] = {}
-    for arm in metrics.arms.values():
-        if arm.reduced is not None:
-            by_text.setdefault(arm.reduced, []).append(arm.title)
-    for text, titles in by_text.items():
-        say(f"{REDUCED}, no results of their methods: {', '.join(titles)}: {text}")
+    say_reduced(metrics)
     counts = [(arm.title, arm.seen) for arm in metrics.arms.values()]
     if unlike := [f"{title} {count}" for title, count in counts if count != metrics.ipc]:
         say(f"images a class that students see, where not {metrics.ipc}: {', '.join(unlike)}")
@@ -270,6 +263,16 @@ def evaluated_text(data: DataResult) -> str:
     )
 
 
+def say_reduced(metrics: Metrics) -> None:
+    """A line for each way in which arms have less than their methods declare."""
+    by_text: dict[str, list[str]] = {}
+    for arm in metrics.arms.values():
+        if arm.reduced is not None:
+            by_text.setdefault(arm.reduced, []).append(arm.title)
+    for text, titles in by_text.items():
+        say(f"reduced, no results of their methods: {', '.join(titles)}: {text}")
+
+
 def print_published(metrics: Metrics) -> None:
     """Print a paper's numbers beside those of a run."""
     from rich.table import Table
@@ -281,7 +284,7 @@ def print_published(metrics: Metrics) -> None:
         ours = "-" if row.ours is None else with_deviation(row.ours, row.deviation, row.digits)
         paper = with_deviation(row.paper, row.paper_deviation, row.digits)
         difference = "-" if row.difference is None else f"{row.difference:+.{row.digits}f}"
-        rows.add_row(metrics.arms[row.arm].title, row.quantity, ours, paper, difference)
+        rows.add_row(metrics.arms[row.arm].marked_title, row.quantity, ours, paper, difference)
     if published.rows:
         show_table(rows)
     if published.differs:
@@ -307,7 +310,7 @@ def _print_arms(result: RunResult) -> None:
     rows = Table(*names, box=None, header_style="bold")
     for name, arm in metrics.arms.items():
         rows.add_row(
-            arm.title if arm.reduced is None else f"{arm.title} ({REDUCED})",
+            arm.marked_title,
             *(column.get(name, "-") for column in accuracies.values()),
             f"{arm.coverage:.3f}",
             f"{arm.vendi:.2f}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..runtime.console import counted
 from .console import refuse_diverged, say, show_table, spread, work_text
 from .options import Commands, overrides_of
-from .stages import DIVERGED, evaluated_text, print_published, run_arguments
+from .stages import DIVERGED, evaluated_text, print_published, run_arguments, say_reduced
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -87,11 +87,13 @@ def _print(results: SweepResults, path: Path) -> None:
     def values(at: Mapping[str, JsonValue]) -> list[str]:
         return [value_text(at[key]) if key in at else "" for key in names]
 
-    for run in results.runs:
+    measured = [read(RunFolder(path / run.folder).metrics, Metrics) for run in results.runs]
+    for run, metrics in zip(results.runs, measured, strict=True):
         rows.add_row("random real images", *values(run.at), *_scores(run.control, best), "-")
-        for arm in run.arms.values():
+        for name, arm in run.arms.items():
+            mark = "" if metrics.arms[name].reduced is None else " (reduced)"
             rows.add_row(
-                arm.title, *values(run.at | arm.at), *_scores(arm, best), work_text(arm.multiply_adds)
+                arm.title + mark, *values(run.at | arm.at), *_scores(arm, best), work_text(arm.multiply_adds)
             )
     folder = RunFolder(path)
     show_table(rows)
@@ -99,12 +101,12 @@ def _print(results: SweepResults, path: Path) -> None:
         say(sentence)
     if recipe.students:
         say("the table and the figure are of the section student; the pages show all students")
-    say(evaluated_text(read(RunFolder(path / results.runs[0].folder).metrics, Metrics).data))
-    for run in results.runs:
-        metrics = read(RunFolder(path / run.folder).metrics, Metrics)
+    say(evaluated_text(measured[0].data))
+    for run, metrics in zip(results.runs, measured, strict=True):
         if metrics.published is not None and metrics.published.rows:
             say(f"\n{run.folder or metrics.recipe}:")
             print_published(metrics)
+        say_reduced(metrics)
         page = RunFolder(path / run.folder).report
         say(f"protocol {run.protocol.hash}, {counted(run.protocol.seeds, 'seed')}: open {page}")
     if len(results.runs) > 1 and folder.report.is_file():

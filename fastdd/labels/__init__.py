@@ -12,7 +12,7 @@ epoch, cropped, flipped and mixed. For labels of views:
     fkd.py, fkd_files.py    read and write the released FKD layout
 """
 
-from .encoding import Form, Rest, bytes_per_label, decode, encode
+from .encoding import Form, LabelForm, Rest, bytes_per_label, decode, encode
 from .fkd import export_fkd, import_fkd, plan_import
 from .labelling import MeanLogits, average_logits, label_views
 from .manifest import Averaging, LabelManifest, fingerprint_of_parts, images_fingerprint
@@ -28,6 +28,7 @@ __all__ = [
     "Averaging",
     "Form",
     "ImageLabels",
+    "LabelForm",
     "LabelManifest",
     "LabelPool",
     "MeanLogits",

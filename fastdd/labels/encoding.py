@@ -18,6 +18,7 @@ int8 and int4 round low down and scale up to fp16, so a decoded logit is at most
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -36,6 +37,27 @@ INDICES = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32)
 """(number of classes, dtype): the dtype can tell that many classes apart"""
 Encoded = dict[str, Tensor]
 """tensors by name, as a file holds them; their first dimension is the labels"""
+
+
+@dataclass(frozen=True)
+class LabelForm:
+    """The form of stored labels and its numbers; the defaults are those of released FKD labels.
+
+    Attributes:
+        form: what is stored; see this module's table.
+        k: number of classes that topk keeps.
+        rest: what topk gives the classes that it does not keep.
+        temperature: T of topk.
+        rank: directions of an image of lowrank.
+        codes: bytes of a label of pq.
+    """
+
+    form: Form = "fp16"
+    k: int = 10
+    rest: Rest = "spread"
+    temperature: float = 20.0
+    rank: int = 2
+    codes: int = 8
 
 
 def bytes_per_label(form: Form, classes: int, k: int = 10, rest: Rest = "spread") -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from ..errors import InputError
 from ..runtime.console import counted
 from ..runtime.new_folders import new_folder
 from ..runtime.progress import progress
-from .encoding import Form, Rest
+from .encoding import LabelForm
 from .fkd_files import Record, batch_path, list_batches, read_record, write_record
 from .labelling import check_finite
 from .manifest import LabelManifest, images_fingerprint
@@ -34,6 +35,8 @@ NEAR = 1e-2
 """pixels by which a corner may miss a whole one; float32 fractions of 10,000 pixels miss by under 0.001"""
 ENOUGH = 50
 """number of labels that tell a right order from chance"""
+RELEASED = LabelForm()
+"""how released files store logits"""
 
 
 # -- export ----------------------------------------------------------------------------------------
@@ -105,12 +108,7 @@ def import_fkd(
     *,
     truth: Tensor | None = None,
     permutations: int = FKD_PERMUTATIONS,
-    form: Form = "fp16",
-    k: int = 10,
-    rest: Rest = "spread",
-    temperature: float = 20.0,
-    rank: int = 2,
-    codes: int = 8,
+    form: LabelForm = RELEASED,
 ) -> StoredLabels:
     """Read a folder of FKD files into stored labels; an import that was killed continues.
 
@@ -122,7 +120,7 @@ def import_fkd(
         truth: int64 [N], the class of each image; labels that do not fit it better than chance are refused.
             None: they are not compared.
         permutations: how many permutations the sampler drew an epoch; see views.fkd_orders.
-        form, k, rest, temperature, rank, codes: how logits are stored; see encoding.py and whole_set.py.
+        form: how logits are stored.
 
     Raises:
         InputError: files are missing or damaged, hold more than tensors and numbers, or are of other images,
@@ -134,11 +132,6 @@ def import_fkd(
         images_fingerprint(images),
         classes,
         form=form,
-        k=k,
-        rest=rest,
-        temperature=temperature,
-        rank=rank,
-        codes=codes,
     )
     counts, samples, batch = list_batches(source), len(images), manifest.augmentation.batch
     writer = begin_labels(folder, manifest)
@@ -162,17 +155,7 @@ def import_fkd(
 
 
 def plan_import(
-    source: Path,
-    shape: tuple[int, int, int],
-    images: str,
-    classes: int,
-    *,
-    form: Form = "fp16",
-    k: int = 10,
-    rest: Rest = "spread",
-    temperature: float = 20.0,
-    rank: int = 2,
-    codes: int = 8,
+    source: Path, shape: tuple[int, int, int], images: str, classes: int, form: LabelForm = RELEASED
 ) -> LabelManifest:
     """What an import will have. The files are counted, and the first ones read.
 
@@ -180,12 +163,12 @@ def plan_import(
         source: the folder that holds epoch_0.
         shape: number, height and width of the images that were labelled.
         images: their fingerprint.
-        classes, form, k, rest, temperature, rank, codes: as for ``import_fkd``.
+        classes, form: as for ``import_fkd``.
 
     Raises:
         InputError: as ``import_fkd``, as far as the first files tell.
     """
-    _check_numbers(form, classes, k=k, temperature=temperature)
+    _check_numbers(form, classes)
     counts, samples = list_batches(source), shape[0]
     first = read_record(batch_path(source, 0, 0))
     if first.logits.shape[1] != classes:
@@ -195,11 +178,11 @@ def plan_import(
         )
     batch, pruned = len(first.flips), _is_pruned(source, counts, len(first.flips), samples)
     keep = sum(counts) / (len(counts) * (samples // batch)) if pruned else 1.0
-    if form == "lowrank" and pruned:
+    if form.form == "lowrank" and pruned:
         raise InputError(
             f"{source} labels some views of each image, but form lowrank wants all; give another form"
         )
-    asked = {"per": "view", "form": form, "rank": rank, "codes": codes}
+    asked = {"per": "view", "form": form.form, "rank": form.rank, "codes": form.codes}
     check_form(validated(Labels, asked, "the imported labels"), len(counts), classes)
     return LabelManifest(
         images=images,
@@ -210,18 +193,13 @@ def plan_import(
         augmentation=_augmentation(first, shape[1:]),
         keep=keep,
         views="stored",
-        form=form,
-        k=k,
-        rest=rest,
-        temperature=temperature,
-        rank=rank,
-        codes=codes,
+        **asdict(form),
         mode="unknown",
         source="fkd",
     )
 
 
-def _check_numbers(form: Form, classes: int, *, k: int, temperature: float) -> None:
+def _check_numbers(form: LabelForm, classes: int) -> None:
     """Refuse numbers that no label can have.
 
     Raises:
@@ -229,11 +207,13 @@ def _check_numbers(form: Form, classes: int, *, k: int, temperature: float) -> N
     """
     if classes < 1:
         raise InputError(f"labels of {classes} classes are not possible; expected at least 1")
-    if form == "topk" and not 1 <= k <= classes:
-        raise InputError(f"topk keeps k classes of {classes}, got k {k}; give --k from 1 to {classes}")
-    if form == "topk" and not 0 < temperature < math.inf:
+    if form.form != "topk":
+        return
+    if not 1 <= form.k <= classes:
+        raise InputError(f"topk keeps k classes of {classes}, got k {form.k}; give --k from 1 to {classes}")
+    if not 0 < form.temperature < math.inf:
         raise InputError(
-            f"topk is made for a temperature above 0, got {temperature:g}; give --temperature 20"
+            f"topk is made for a temperature above 0, got {form.temperature:g}; give --temperature 20"
         )
 
 

@@ -229,14 +229,15 @@ def data_root(name: str, overrides: Sequence[str] = ()) -> str | None:
         The root; None: it is no text.
 
     Raises:
-        InputError: an unknown recipe.
+        InputError: an unknown recipe or data set.
     """
-    document = read(name)
+    texts = parse_overrides(overrides)
+    document = on_data_set(read(name), name, texts)
     base: Tree = {}
     if document.dataset is not None:
         base = tree_of(data_set(document.dataset, document.origin), f"data set {document.dataset}")
     root = value_at(merge(base, tree_of(document.values, document.origin)), "data.root")
-    for override in parse_overrides(overrides):
+    for override in texts:
         if override.key in ("data.root", "root"):
             root = override.text
     return root if isinstance(root, str) else None

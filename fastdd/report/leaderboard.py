@@ -262,7 +262,7 @@ def _row(
         regime=protocol.regime or _told_regime(protocol.text),
         student=protocol.network or protocol.text.partition(",")[0],
         arm=name,
-        title=of.title if arm is None or arm.reduced is None else f"{of.title} (reduced)",
+        title=of.title if arm is None else arm.marked_title,
         role="control" if name == CONTROL else "reference" if arm is None else "",
         accuracy=100 * mean(fractions) if fractions else None,
         deviation=100 * spread(fractions) if fractions and len(fractions) > 1 else None,

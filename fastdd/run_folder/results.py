@@ -209,6 +209,11 @@ class ArmResult(Record):
     students: dict[str, StudentAccuracies] = Field(default_factory=dict)
     """the further students that learned from it, by name; absent: there are none"""
 
+    @property
+    def marked_title(self) -> str:
+        """Its title, followed by ``(reduced)`` where it is no result of its method."""
+        return self.title if self.reduced is None else f"{self.title} (reduced)"
+
 
 class FullSetAccuracies(StudentAccuracies):
     """The students of a section on the whole real training set."""

@@ -7,7 +7,7 @@ err by 1.1 times what autocast makes of the released loop itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -194,6 +194,32 @@ class Together:
             part.run()
 
 
+def _work_of_parts(
+    name: str,
+    title: str,
+    inputs: Callable[[], Together],
+    *,
+    scale: Scale,
+    steps: int,
+    goals: tuple[Goal, ...],
+    sides: dict[str, Side[Together]],
+) -> Work[Together]:
+    """Steps whose truth is put together from parts, each in float64."""
+    return Work(
+        name,
+        title,
+        inputs,
+        lambda both: [both.exact],
+        tolerance=BF16 if scale.precision == "bf16" else TOLERANCE,
+        error="norm",
+        count=steps,
+        unit="step",
+        goals=goals,
+        least=lambda both: convolutions(both.whole, scale, steps),
+        sides=sides,
+    )
+
+
 def statistics_work(scale: Scale, steps: int) -> Work[Together]:
     """All statistics against cross-entropy alone; the truth is the sum of each term's gradient alone."""
     setting = QUICK if scale.quick else FULL
@@ -210,21 +236,17 @@ def statistics_work(scale: Scale, steps: int) -> Work[Together]:
         return Together(lab, lab.step(of(everything), unit), [lab.step(of(Terms()), unit)], exact)
 
     batches, classes, slots = setting.statistics
-    return Work(
+    return _work_of_parts(
         "statistics",
         f"steps with BatchNorm statistics, Gaussian alignment and DiRe, {setting.network}, "
         f"{batches * classes * slots} images of {setting.side} x {setting.side} of {classes} classes",
         inputs,
-        lambda both: [both.exact],
-        tolerance=BF16 if scale.precision == "bf16" else TOLERANCE,
-        error="norm",
-        count=steps,
-        unit="step",
+        scale=scale,
+        steps=steps,
         goals=(
             Goal("time", 1.35, "cross_entropy"),
             Goal("time", 1.10, "cross_entropy_compiled", side="ours_compiled"),
         ),
-        least=lambda both: convolutions(both.whole, scale, steps),
         sides={
             "ours": Side(lambda both: both.whole.run, lambda both: [both.whole.gradient()]),
             "cross_entropy": Side(lambda both: both.parts[0].run, part=True),
@@ -252,18 +274,14 @@ def deda_work(scale: Scale, steps: int) -> Work[Together]:
         return Together(lab, lab.step(method, unit), parts, exact)
 
     batches, _, slots = setting.deda
-    return Work(
+    return _work_of_parts(
         "deda",
         f"steps of DEDA, {batches} classes of {slots} images in a unit against class after class, "
         f"{setting.network}, {setting.side} x {setting.side}",
         inputs,
-        lambda both: [both.exact],
-        tolerance=BF16 if scale.precision == "bf16" else TOLERANCE,
-        error="norm",
-        count=steps,
-        unit="step",
+        scale=scale,
+        steps=steps,
         goals=(Goal("faster", 1.5, "class_after_class"),),
-        least=lambda both: convolutions(both.whole, scale, steps),
         sides={
             "ours": Side(lambda both: both.whole.run, lambda both: [both.whole.gradient()]),
             "class_after_class": Side(

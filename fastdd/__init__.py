@@ -162,7 +162,9 @@ def run(
     resolved = with_given_networks(resolved, teacher, student)
     if download:
         from .runs.released_teachers import download_data, download_teachers
+        from .teachers.recipe_names import check_names
 
+        check_names(resolved)
         download_data(resolved)
         download_teachers(resolved)
     folder = Path(out or f"runs/{resolved.name}")

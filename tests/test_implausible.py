@@ -107,7 +107,7 @@ def test_labels_of_a_thousand_million_epochs_are_damage(
 
 @pytest.mark.parametrize("name", ["meta", "warp", "cuda:-1", "cpu:x", ""])
 def test_a_device_that_computes_nothing_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match="cannot be used here"):
+    with pytest.raises(InputError, match=r"cannot be used here|is unknown"):
         device_of(name)
 
 

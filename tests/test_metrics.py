@@ -224,7 +224,7 @@ def test_the_command_measures_a_released_set(
     assert main(command) == 2
     assert "needs --weights FILE" in capsys.readouterr().err
     assert main([*command, "--random-weights", "--device", "gpu"]) == 2
-    assert "device 'gpu' cannot be used here" in capsys.readouterr().err
+    assert "device 'gpu' is unknown (did you mean 'cuda'?)" in capsys.readouterr().err
     assert main([*command, "--random-weights", "--teacher-network", "resnet8"]) == 2
     assert "--teacher-network and --features are two networks; give one of them" in capsys.readouterr().err
     assert main([*command, "--random-weights", "--json", str(tmp_path / "m.json")]) == 0

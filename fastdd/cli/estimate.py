@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from .console import say, show_table
-from .options import Commands, overrides_of
-from .stages import recipe_arguments
+from .options import Commands
+from .stages import recipe_arguments, resolved_recipe
 
 if TYPE_CHECKING:
     from ..cost.estimate import Estimate, StageEstimate
@@ -64,9 +64,8 @@ def _count(text: str) -> int:
 
 def _estimate(arguments: argparse.Namespace) -> None:
     from ..cost.estimate import estimate
-    from ..recipes.resolve import resolve
 
-    resolved = resolve(arguments.recipe, overrides_of(arguments), arguments.add, arguments.arms)
+    resolved = resolved_recipe(arguments)
     given = {"classes": arguments.classes, "train": arguments.images, "test": arguments.test_images}
     found = estimate(
         resolved.recipe,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from .console import say, show_table
 from .estimate import duration
-from .options import Commands, overrides_of
-from .stages import recipe_arguments
+from .options import Commands
+from .stages import recipe_arguments, resolved_recipe
 
 TEXT = (
     "Run a few steps of a stage of the recipe under PyTorch's profiler, on black images and random weights, "
@@ -45,7 +45,6 @@ def _profile(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from ..cost.profile import profile
     from ..errors import InputError
-    from ..recipes.resolve import resolve
     from ..runtime.devices import device_of
     from ..runtime.files import require_writable
 
@@ -53,7 +52,7 @@ def _profile(arguments: argparse.Namespace) -> None:
     arguments.overrides = [text for text in arguments.overrides if "=" in text]
     if arguments.steps < 1:
         raise InputError(f"--steps is {arguments.steps}, expected 1 or more")
-    resolved = resolve(arguments.recipe, overrides_of(arguments), arguments.add, arguments.arms)
+    resolved = resolved_recipe(arguments)
     recipe, stage = resolved.recipe, " ".join(words) or "recover"
     trace = Path(arguments.trace or f"profile-{recipe.name}-{stage.replace(' ', '-')}.json")
     require_writable(trace, "name another file with --trace")

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..runtime.console import counted
 from .console import say
 from .options import Commands
-from .stages import recipe_arguments
+from .stages import recipe_arguments, resolved_recipe
 
 HELP = "train the recipe's teacher network and note how hard each real image is, for coresets"
 TEXT = (
@@ -32,10 +32,9 @@ def add(commands: Commands) -> None:
 
 
 def _score(arguments: argparse.Namespace) -> None:
-    from ..recipes.resolve import resolve
     from ..runs.scoring import score
 
-    recipe = resolve(arguments.recipe, arguments.overrides, arguments.add, arguments.arms).recipe
+    recipe = resolved_recipe(arguments).recipe
     file = Path(arguments.out or f"runs/{recipe.name}-scores.safetensors")
     found = score(recipe, file, arguments.epochs)
     say(f"scores of {counted(len(found), 'image')}: {file}; give them to a run with teacher.scores={file}")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from .console import show_table
-from .options import Commands, overrides_of
-from .stages import recipe_arguments
+from .options import Commands
+from .stages import recipe_arguments, resolved_recipe
 
 TEXT = (
     "Print every value of a recipe, who set it (the recipe, its data set, its method, its protocol, you, or "
@@ -27,11 +27,11 @@ def add(commands: Commands) -> None:
 def _show(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from ..recipes.resolve import resolve, table
+    from ..recipes.resolve import table
     from ..runtime.distributed import say_once
 
     rows = Table("key", "value", "set by", "source", box=None, header_style="bold")
-    resolved = resolve(arguments.recipe, overrides_of(arguments), arguments.add, arguments.arms)
+    resolved = resolved_recipe(arguments)
     for row in table(resolved):
         if arguments.no_defaults and row.origin == "default":
             continue

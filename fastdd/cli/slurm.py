@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .options import Commands, overrides_of
-from .stages import recipe_arguments
+from .stages import recipe_arguments, resolved_recipe
 
 TEXT = (
     "Print a batch script: `fastdd slurm RECIPE --nodes 4 --gpus 8 > job.sbatch`, then `sbatch job.sbatch`. "
@@ -84,10 +84,7 @@ def _positive(text: str) -> int:
 
 
 def _slurm(arguments: argparse.Namespace) -> None:
-    from ..recipes.resolve import resolve
-
-    overrides = overrides_of(arguments)
-    recipe = resolve(arguments.recipe, overrides, arguments.add, arguments.arms).recipe
+    overrides, recipe = overrides_of(arguments), resolved_recipe(arguments).recipe
     out = arguments.out or str(Path("runs") / recipe.name)
     words = ["fastdd", "run", arguments.recipe, *overrides]
     for name in arguments.add:

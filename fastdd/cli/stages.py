@@ -15,6 +15,7 @@ from .console import refuse_diverged, say, show_table, spread, with_deviation, w
 from .options import Commands, overrides_of, regimes_argument
 
 if TYPE_CHECKING:
+    from ..recipes.resolve import Resolved
     from ..run_folder import ArmResult, FullSetResult, Metrics
     from ..run_folder.accuracies import Fractions
     from ..run_folder.results import DataResult
@@ -104,6 +105,20 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep these arms of the recipe alone, for example sre2l,deda (default: all)",
     )
     regimes_argument(parser)
+
+
+def resolved_recipe(arguments: argparse.Namespace) -> Resolved:
+    """The recipe that the arguments of ``recipe_arguments`` mean.
+
+    Raises:
+        InputError: the recipe, a key or a value is unknown, or a value names no device, network or weights.
+    """
+    from ..recipes.resolve import resolve
+    from ..teachers.recipe_names import check_names
+
+    found = resolve(arguments.recipe, overrides_of(arguments), arguments.add, arguments.arms)
+    check_names(found.recipe)
+    return found
 
 
 def _names(text: str) -> list[str]:

@@ -41,6 +41,7 @@ from ..runtime.console import counted
 from ..runtime.devices import device_of
 from ..runtime.precision import on_device
 from ..teachers import ImageScores, read_scores
+from ..teachers.recipe_names import check_names
 from .given_sets import check_given
 from .matching_checks import check_matching
 from .released_teachers import with_released
@@ -242,6 +243,7 @@ def check(
     Raises:
         InputError: a device, data, network, weights, method, protocol or folder that does not fit.
     """
+    check_names(recipe)
     device = device_of(recipe.device)
     recipe = _with_precision(with_released(recipe), device)
     real = RealData(recipe, device)

@@ -28,6 +28,7 @@ from ..run_folder.results import SweepArm, SweepRun, SweepScores, SweepWinner
 from ..runtime.distributed import barrier, is_main, say_once
 from ..runtime.files import write_text
 from ..runtime.lock import at_work, refuse_busy
+from ..teachers.recipe_names import check_names
 from .experiment import check
 from .pipeline import accuracies_on_test
 from .pipeline import run as run_pipeline
@@ -94,6 +95,8 @@ def sweep(
     if is_main():
         for place in (folder, *folders):
             refuse_busy(place)
+    for run in expanded.runs:
+        check_names(run.recipe)
     for run, place in zip(expanded.runs, folders, strict=True):
         if download:
             download_teachers(run.recipe)

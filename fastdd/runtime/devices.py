@@ -4,8 +4,24 @@ from __future__ import annotations
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, suggestion
 from .distributed import local_rank, world_size
+
+KNOWN = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")
+"""names of devices that may be suggested"""
+
+
+def check_device_name(name: str) -> None:
+    """Refuse a name that is of no kind of device; whether there is such a device here is not asked.
+
+    Raises:
+        InputError: torch knows no such name.
+    """
+    try:
+        torch.device("cpu" if name == "auto" else name)
+    except RuntimeError as error:
+        near = " (did you mean 'cuda'?)" if name == "gpu" else suggestion(name, KNOWN)  # cpu is spelt nearer
+        raise InputError(f"device {name!r} is unknown{near}; use auto, cpu, cuda or cuda:N") from error
 
 
 def device_of(name: str) -> torch.device:
@@ -17,8 +33,9 @@ def device_of(name: str) -> torch.device:
             machine.
 
     Raises:
-        InputError: there is no such device, or the machine has more processes than GPUs.
+        InputError: there is no such name or no such device, or the machine has more processes than GPUs.
     """
+    check_device_name(name)
     device = _chosen(name)
     try:
         if device.type == "cuda" and device.index is not None:
@@ -32,10 +49,7 @@ def device_of(name: str) -> torch.device:
 def _chosen(name: str) -> torch.device:
     """The device of a name, without a look at whether it works."""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    try:
-        device = torch.device(("cuda" if count else "cpu") if name == "auto" else name)
-    except RuntimeError as error:
-        raise _unusable(name, error) from error
+    device = torch.device(("cuda" if count else "cpu") if name == "auto" else name)
     if device.type != "cuda" or device.index is not None or world_size() == 1 or not count:
         return device
     if local_rank() >= count:

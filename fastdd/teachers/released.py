@@ -24,6 +24,8 @@ from ..models.torchvision_models import TORCHVISION
 from ..runtime.console import counted
 from ..runtime.hub import require_reachable
 
+LIBRARIES = ("torchvision", "timm")
+"""libraries whose released weights have names, such as ``timm:resnet18.a1_in1k``"""
 IMAGENET = 1000
 """classes of ImageNet-1K"""
 WORDNET = re.compile(r"n\d{8}")
@@ -158,7 +160,7 @@ def released(key: str, text: str | None, network: str) -> Released | None:
         InputError: there are no such weights, or they are of another network.
     """
     library, colon, name = (text or "").partition(":")
-    if not colon or library not in ("torchvision", "timm"):
+    if not colon or library not in LIBRARIES:
         return None
     return (_of_torchvision if library == "torchvision" else _of_timm)(key, name, network)
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastdd.cli.estimate import bytes_text, duration
+from fastdd.cli.estimate import bytes_text
 from fastdd.cost.estimate import Estimate, estimate
 from fastdd.cost.trace import Traced
 from fastdd.recipes.resolve import resolve
+from fastdd.runtime.console import rough_duration
 
 DATA = {
     "ImageNet-1K": {"classes": 1_000, "train": 1_281_167, "test": 50_000},
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 def _time(found: Estimate, stage: str) -> str:
-    return next(duration(each.seconds) for each in found.stages if each.stage == stage)
+    return next(rough_duration(each.seconds) for each in found.stages if each.stage == stage)
 
 
 if __name__ == "__main__":

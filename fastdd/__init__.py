@@ -87,6 +87,7 @@ def run(
     teacher: nn.Module | None = None,
     student: nn.Module | Callable[..., nn.Module] | None = None,
     on_event: Callable[[Event], None] | None = None,
+    outlook: bool = False,
 ) -> RunResult:
     """Distil a data set, train students on the result and report; or continue a run that was interrupted.
 
@@ -117,6 +118,8 @@ def run(
             ``student.network``. A run that is continued is given the same objects again.
         on_event: is called with each event, such as losses and accuracies, as they come (see
             ``fastdd.Event``), in the main process; an error that it raises ends the run. None: nothing is.
+        outlook: whether a run that begins first says on stderr what it is likely to take, after trying a step
+            of each stage for about a second.
 
     Returns:
         The run: ``path``, ``manifest``, and after ``evaluate`` ``metrics``, such as
@@ -169,7 +172,14 @@ def run(
         download_teachers(resolved)
     folder = Path(out or f"runs/{resolved.name}")
     return run_pipeline(
-        resolved, folder, fresh=fresh, until=until, part=part, reduced=reduced, on_event=on_event
+        resolved,
+        folder,
+        fresh=fresh,
+        until=until,
+        part=part,
+        reduced=reduced,
+        on_event=on_event,
+        outlook=outlook,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,14 +14,16 @@ import pytest
 import torch
 from torch import nn
 
+import fastdd
 from fastdd.bank.store import shards
 from fastdd.cli import main
-from fastdd.cost import GPUS, estimate
+from fastdd.cost import GPUS, estimate, trial
 from fastdd.cost.counting import Launch
 from fastdd.cost.devices import GPU
 from fastdd.cost.fake_device import fake_device
 from fastdd.cost.processor import Processor
 from fastdd.cost.subject import Subject
+from fastdd.cost.work import Work
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve
 from fastdd.runs.pipeline import run
@@ -154,3 +157,52 @@ def test_a_gpu_that_is_not_there_is_priced(tmp_path: Path) -> None:
     assert all(stage["how"] == "computed" for stage in found["stages"])
     assert math.isclose(found["seconds"], sum(stage["seconds"] for stage in found["stages"]))
     assert not any(stage["why"] for stage in found["stages"])
+
+
+# -- what a run that begins says ------------------------------------------------------------------
+
+OUTLOOK = r"tiny takes about [\d.]+ s: squeeze [\d.]+ s, bank [\d.]+ s, recover [\d.]+ s, students [\d.]+ s"
+
+
+def test_a_run_that_begins_tells_what_it_takes_and_one_that_goes_on_does_not(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for begins in (True, False):
+        fastdd.run(tiny, tmp_path / "told", until="recover", outlook=True)
+        assert bool(re.search(OUTLOOK, capsys.readouterr().err)) == begins
+    fastdd.run(tiny, tmp_path / "untold", until="recover")
+    assert "takes about" not in capsys.readouterr().err
+    files = [
+        sorted((path.name, path.read_bytes()) for path in (tmp_path / name / "images").rglob("*.png"))
+        for name in ("told", "untold")
+    ]
+    assert files[0]
+    assert files[0] == files[1]
+
+
+def test_what_cannot_be_tried_is_named_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Subject.of(resolve("digits", TINY, arms=["sre2l", "deda"]).recipe)
+    timed = trial._timed
+
+    def refused(work: Work, images: int, device: torch.device) -> tuple[float, float]:
+        if work.stage == "recover deda":
+            raise MemoryError
+        return timed(work, images, device)
+
+    monkeypatch.setattr(trial, "_timed", refused)
+    before = torch.get_rng_state()
+    text = trial.outlook_text(subject, torch.device("cpu"))
+    assert ", without recover deda: squeeze " in text
+    assert torch.equal(before, torch.get_rng_state())
+    monkeypatch.setattr(trial, "works_of", lambda *_: 1 / 0)
+    assert "not known beforehand: ZeroDivisionError" in trial.outlook_text(subject, torch.device("cpu"))
+
+
+def test_a_few_images_tell_what_many_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of 3 s, of which the optimizer has 1, and the rest goes with the images."""
+    monkeypatch.setattr(trial, "_timed", lambda work, images, device: (1 + 2 * images / 8, 1.0))
+    subject = Subject.of(resolve("digits", [*TINY, "teacher.batch=64"], arms=["sre2l"]).recipe)
+    monkeypatch.setattr(trial, "PIXELS", 8 * 64)
+    found = trial.outlook(subject, torch.device("cpu"))
+    steps, tests = 2 * (1437 // 64), 2
+    assert found["squeeze"] == pytest.approx(steps * (1 + 2 * 64 / 8) + tests * (1 + 2 * 360 / 8), rel=0.05)

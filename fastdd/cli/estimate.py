@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from ..runtime.console import rough_duration
 from .console import say, show_table
 from .options import Commands
 from .stages import recipe_arguments, resolved_recipe
@@ -94,7 +95,7 @@ def show(found: Estimate) -> None:
     rows = Table("stage", "time", "memory", "bound by", "of it", box=None, header_style="bold")
     for stage in found.stages:
         rows.add_row(stage.stage, *_cells(stage))
-    rows.add_row("in all", duration(found.seconds), "", "", "")
+    rows.add_row("in all", rough_duration(found.seconds), "", "", "")
     say(f"{found.recipe} on {device}")
     show_table(rows)
     stored = ", ".join(f"{what} {bytes_text(size)}" for what, size in found.storage.items())
@@ -108,21 +109,13 @@ def show(found: Estimate) -> None:
 def _cells(stage: StageEstimate) -> tuple[str, str, str, str]:
     if stage.why and not stage.parts:
         return "?", "", "", "not counted"
-    parts = ", ".join(f"{part.name} {duration(part.seconds)}" for part in stage.parts)
+    parts = ", ".join(f"{part.name} {rough_duration(part.seconds)}" for part in stage.parts)
     return (
-        duration(stage.seconds),
+        rough_duration(stage.seconds),
         bytes_text(stage.memory),
         stage.bound,
         parts if len(stage.parts) > 1 else "",
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that suits them: ``3.2 h``."""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.2g} s"
 
 
 def bytes_text(size: float) -> str:

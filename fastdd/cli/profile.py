@@ -8,8 +8,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+from ..runtime.console import rough_duration
 from .console import say, show_table
-from .estimate import duration
 from .options import Commands
 from .stages import recipe_arguments, resolved_recipe
 
@@ -65,11 +65,11 @@ def _profile(arguments: argparse.Namespace) -> None:
 
     rows = Table("part", "time", "share", box=None, header_style="bold")
     for part, seconds in found.parts.items():
-        rows.add_row(part, duration(seconds), f"{seconds / found.seconds:.0%}")
+        rows.add_row(part, rough_duration(seconds), f"{seconds / found.seconds:.0%}")
     clock = "that passed" if device.type == "cuda" else "of the processor"
     say(
-        f"{recipe.name}, {found.stage}, {found.part}: {duration(found.seconds)} {clock} for {found.images} "
-        f"images, the mean of {arguments.steps} steps on {device}"
+        f"{recipe.name}, {found.stage}, {found.part}: {rough_duration(found.seconds)} {clock} for "
+        f"{found.images} images, the mean of {arguments.steps} steps on {device}"
     )
     show_table(rows)
     say(found.sentence)

@@ -151,6 +151,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
         until=until,
         part=part,
         download=arguments.download,
+        outlook=until == "report",
     )
     if not is_main():
         return

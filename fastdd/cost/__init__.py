@@ -7,6 +7,7 @@ fake_device.py               a device that has shapes and no values; counting.py
 devices.py, processor.py     prices: of GPUs from data sheets, of this processor as measured; decoding.py
 storage.py                   bytes on disk
 estimate.py                  all of it: time, memory and storage of each stage
+trial.py                     about the same in a second, for a run that begins: a step of each stage, tried
 profile.py                   the same works on the device that is there, under PyTorch's profiler
 """
 

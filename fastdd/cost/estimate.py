@@ -260,19 +260,33 @@ def _with_decoding(
     Args:
         each: seconds of an image.
     """
-    sizes, name = subject.sizes, stage.stage.split()[0]
-    held = sizes.train * math.prod(sizes.shape)
-    if name.startswith("squeeze"):
-        config = subject.teachers[name.removeprefix("squeeze").removeprefix("-")]
-        resident = config.scale is None and held <= BUDGET * prices.memory
-        trained = 0 if config.weights is not None else (1 if resident else config.epochs)
-        images = trained * sizes.train + sizes.test
-        memory = stage.memory + (held if resident and trained else 0)
-    elif name.startswith("bank"):
-        images, memory = -(-sizes.train // count), stage.memory
-    else:
+    images, held = decoded_images(subject, stage.stage, count, memory=prices.memory)
+    if not images:
         return stage
     part = Part("decoding", each * images, "decoding", images=images)
     beside = prices.name != "cpu"
     seconds = max(stage.seconds, part.seconds) if beside else stage.seconds + part.seconds
-    return replace(stage, seconds=seconds, memory=memory, parts=[*stage.parts, part])
+    return replace(stage, seconds=seconds, memory=stage.memory + held, parts=[*stage.parts, part])
+
+
+def decoded_images(subject: Subject, stage: str, count: int, *, memory: float) -> tuple[int, int]:
+    """How many images a stage decodes, and the bytes of those that it then holds.
+
+    Args:
+        stage: its name, such as ``bank``; those after it decode none.
+        count: processes that share the stage.
+        memory: bytes of the device.
+    """
+    sizes, name = subject.sizes, stage.split()[0]
+    if name.startswith("bank"):
+        return -(-sizes.train // count), 0
+    if not name.startswith("squeeze"):
+        return 0, 0
+    config, held = (
+        subject.teachers[name.removeprefix("squeeze").removeprefix("-")],
+        sizes.train * math.prod(sizes.shape),
+    )
+    if config.weights is not None:
+        return sizes.test, 0
+    resident = config.scale is None and held <= BUDGET * memory
+    return (1 if resident else config.epochs) * sizes.train + sizes.test, held if resident else 0

@@ -15,7 +15,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
@@ -119,7 +119,7 @@ def profile(
     unchanged = subject.recipe.recover.model_copy(update={"compile": False, "capture": False})
     subject = Subject(subject.recipe.model_copy(update={"recover": unchanged}), subject.sizes)
     work = _chosen(works_of(subject, device), stage or "recover")
-    work = Work(work.stage, work.part, work.images, work.times, work.run, repeats=repetitions)
+    work = replace(work, repeats=repetitions)
     with _marked(subject):
         events, seconds, passing = _looked_at(work, trace, device)
     parts, kinds = _by_part(events, repetitions, passing, device)
@@ -163,7 +163,7 @@ def _looked_at(work: Work, trace: Path, device: torch.device) -> tuple[EventList
 
     steps = Steps(work.repeats, look)
     with contextlib.suppress(EnoughError), contextlib.redirect_stderr(io.StringIO()), device:
-        work.run(steps)
+        work.run(steps, work.images)
     profiler.export_chrome_trace(str(trace))
     events: EventList = profiler.events()
     seconds, passing = ((each[-1] - each[0]) / work.repeats for each in (marks, passed))

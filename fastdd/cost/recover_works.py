@@ -12,8 +12,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from ..bank import Bank
 from ..bank.reader import Spread
-from ..config import CONTROL, Method, Recover
+from ..config import CONTROL, BatchSize, Method, Recover
 from ..recover import (
+    ClassSlots,
     RealImages,
     Recovery,
     Rows,
@@ -27,6 +28,7 @@ from ..recover import (
 )
 from ..recover.resources import MOST_IMAGES, MOST_IMAGES_ON_CPU, compiles
 from ..recover.steps import iterations, rounds_of
+from ..recover.terms.base import term_class
 from ..runtime.progress import Bar
 from ..teachers import Taps, Teacher
 from .steps import Steps
@@ -86,13 +88,36 @@ def _work(subject: Subject, arm: str, device: torch.device, units: Sequence[Unit
         compiled=compiled,
         graphs=len(shapes),
         alike=f"recover {arm} {images}",
+        fewest=2 if _divisible(method) else images,
     )
 
 
+def _divisible(method: Method) -> bool:
+    """Whether fewer images of a unit take as much less, and can be optimized by themselves."""
+    paired = any(term_class(name).paired for name in method.terms)
+    whole = (method.match, method.offset, method.early_late, method.perturb, method.formation)
+    return not paired and all(each is None for each in whole)
+
+
+def _fewer(method: Method, unit: Unit, images: int) -> tuple[Method, Unit]:
+    """A method and a unit of so many images, all of a class; as they are where those are its first ones."""
+    if len(rounds_of(method, unit)[0].unit.rows) <= images:
+        return method, unit
+    changed = method.model_copy(update={"batch": BatchSize(classes=1, slots=images)})
+    return changed, Unit(0, (ClassSlots((0,), tuple(range(images))),))
+
+
 def _steps(
-    subject: Subject, method: Method, names: Sequence[str], unit: Unit, compiled: bool, steps: Steps
+    subject: Subject,
+    method: Method,
+    names: Sequence[str],
+    unit: Unit,
+    compiled: bool,
+    steps: Steps,
+    images: int,
 ) -> None:
     """Optimize a unit until ``steps`` ends it; the device is that of torch's context."""
+    method, unit = _fewer(method, unit, images)
     device = torch.empty(0).device
     shape, classes = subject.sizes.shape, subject.sizes.classes
     # At its full size from the start, since steps of smaller images are counted by their share of the work.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -46,6 +46,19 @@ class Sizes:
     shape: tuple[int, int, int]
     stored: int
     source: str
+
+    @staticmethod
+    def of(real: RealData, root: str) -> Sizes:
+        """The sizes of real images, which are in ``root``."""
+        first = real.train.reader.pixels(0, real.shape[0])
+        return Sizes(
+            len(real.classes),
+            len(real.train),
+            len(real.evaluation_set),
+            real.shape,
+            first.shape[1] * first.shape[2],
+            f"the images in {root}",
+        )
 
 
 KNOWN = {
@@ -153,16 +166,8 @@ def _sizes(recipe: Recipe, given: dict[str, int]) -> Sizes:
         source = "the sizes that were given"
         return _as_given((0, 0, 0, side, stored), data.channels, given, source)
     if data.root == "digits" or Path(data.root).exists() or (os.sep not in data.root and ":" in data.root):
-        real = RealData(recipe, torch.device("cpu"))
-        first = real.train.reader.pixels(0, data.channels)
-        return Sizes(
-            given.get("classes", len(real.classes)),
-            given.get("train", len(real.train)),
-            given.get("test", len(real.evaluation_set)),
-            real.shape,
-            first.shape[1] * first.shape[2],
-            f"the images in {data.root}",
-        )
+        found = Sizes.of(RealData(recipe, torch.device("cpu")), data.root)
+        return replace(found, **given)
     if known is None:
         raise InputError(
             f"data.root {data.root} is not here, and no sizes of the data set {recipe.dataset} are known; "

@@ -46,6 +46,6 @@ def traced(work: Work, kind: Kind) -> Traced:
     with fake_device(kind) as counts, torch.device(kind):
         steps = Steps(work.repeats, lambda: marks.append(len(counts.launches)))
         with contextlib.suppress(EnoughError), contextlib.redirect_stderr(io.StringIO()):
-            work.run(steps)
+            work.run(steps, work.images)
         launches = counts.launches[marks[0] : marks[-1]]
     return Traced(work, launches, counts.peak)

@@ -75,21 +75,20 @@ def _squeeze_works(subject: Subject, device: torch.device) -> Iterator[Work]:
         if trains:
             batch = min(config.batch, sizes.train)
 
-            def train(steps: Steps, name: str = name, batch: int = batch) -> None:
+            def train(steps: Steps, images: int, name: str = name) -> None:
                 settings = subject.teachers[name].model_copy(update={"init": None, "snapshots": ()})
-                passes = _Passes(subject, batch, device, steps)
+                passes = _Passes(subject, images, device, steps)
                 names = tuple(map(str, range(sizes.classes)))
                 squeeze(settings, names, passes, passes, seed=0, device=device)
 
             rounds = config.epochs * (sizes.train // batch)
-            yield Work(
-                stage, "training", batch, rounds, train, pieces=batch
-            )  # a step is shared by its images
+            # A step is shared by its images.
+            yield Work(stage, "training", batch, rounds, train, pieces=batch)
 
-        def test(steps: Steps, name: str = name) -> None:
+        def test(steps: Steps, images: int, name: str = name) -> None:
             teacher = subject.teacher(name, device)
-            images, labels = _black(subject, min(EVALUATION_BATCH, sizes.test), device)
-            streamed_accuracy(teacher.network, teacher.normalize, steps.feed((images, labels)))
+            batch = _black(subject, images, device)
+            streamed_accuracy(teacher.network, teacher.normalize, steps.feed(batch))
 
         repeated = tests * (config.epochs if trains else 1)
         yield Work(stage, "tests", min(EVALUATION_BATCH, sizes.test), repeated, test, pieces=sizes.test)
@@ -100,23 +99,23 @@ def _bank_works(subject: Subject, device: torch.device) -> Iterator[Work]:
     for name in subject.teachers:
 
         @torch.no_grad()
-        def forward(steps: Steps, name: str = name) -> None:
+        def forward(steps: Steps, images: int, name: str = name) -> None:
             teacher = subject.teacher(name, device)
             kept = subject.kept(name, teacher.network)
-            images, _ = _black(subject, batch, device)
+            batch, _ = _black(subject, images, device)
             with float32_products(kept.config.precision):
                 for _ in steps.feed(None):
                     with autocast(device, kept.config.precision):
-                        kept.taps(teacher.normalize(images))
+                        kept.taps(teacher.normalize(batch))
 
         @torch.no_grad()
-        def statistics(steps: Steps, name: str = name) -> None:
+        def statistics(steps: Steps, _: int, name: str = name) -> None:
             teacher = subject.teacher(name, device)
             kept = subject.kept(name, teacher.network)
             one, _ = _black(subject, 1, device)
             features = kept.taps(teacher.normalize(one))
-            images = -(-sizes.train // sizes.classes)
-            rows = [features.pooled[layer].float().repeat(images, 1) for layer in kept.pooled]
+            number = -(-sizes.train // sizes.classes)
+            rows = [features.pooled[layer].float().repeat(number, 1) for layer in kept.pooled]
             for _ in steps.feed(None):
                 for each in rows:  # as ClassGaussian does
                     centered = each - each.mean(0)
@@ -142,12 +141,12 @@ def _label_works(subject: Subject, device: torch.device) -> Iterator[Work]:
         images = subject.seen(arm) * subject.sizes.classes
         if recipe.labels.per == "image":
             batch, times, files = min(EVALUATION_BATCH, images), -(-images // EVALUATION_BATCH), 1
-            run = _labeller(subject, device, batch, None)
+            run = _labeller(subject, device, None)
         else:
             plan = label_plan(subject, arm, student)
             batch = min(plan.augmentation.batch, images)
             times, files = -(-plan.pool.labels // batch), len(plan.files)
-            run = _labeller(subject, device, batch, plan)
+            run = _labeller(subject, device, plan)
         alike = f"{student} {batch}"
         yield Work(stage_of("label", student, arm), "labels", batch, times, run, pieces=files, alike=alike)
 
@@ -164,22 +163,22 @@ def label_plan(subject: Subject, arm: str, student: str) -> LabelManifest:
 
 
 def _labeller(
-    subject: Subject, device: torch.device, batch: int, plan: LabelManifest | None
-) -> Callable[[Steps], None]:
+    subject: Subject, device: torch.device, plan: LabelManifest | None
+) -> Callable[[Steps, int], None]:
     @torch.no_grad()
-    def run(steps: Steps) -> None:
+    def run(steps: Steps, images: int) -> None:
         teachers = [subject.teacher(name, device) for name in _labelling(subject)]
-        images, _ = _black(subject, batch, device)
+        batch, _ = _black(subject, images, device)
         with float32_products("fp32"):
             if plan is None:
                 for _ in steps.feed(None):
                     for teacher in teachers:
-                        teacher.network(teacher.normalize(images))
+                        teacher.network(teacher.normalize(batch))
                 return
-            views = replace(plan, samples=batch, epochs=1).draw(0)
+            views = replace(plan, samples=images, epochs=1).draw(0)
             networks = {str(number): teacher.network for number, teacher in enumerate(teachers)}
             for _ in steps.feed(None):
-                _label(networks, render_views(images, views, teachers[0].normalize), views, plan)
+                _label(networks, render_views(batch, views, teachers[0].normalize), views, plan)
 
     return run
 
@@ -212,8 +211,8 @@ def _student_works(subject: Subject, device: torch.device) -> Iterator[Work]:
         tested = min(EVALUATION_BATCH, sizes.test)
 
         @torch.no_grad()
-        def test(steps: Steps, protocol: SettledStudent = protocol, tested: int = tested) -> None:
-            images, _ = _black(subject, tested, device)
+        def test(steps: Steps, images: int, protocol: SettledStudent = protocol) -> None:
+            batch, _ = _black(subject, images, device)
             teacher = subject.teacher("", device)
             with device:
                 network = network_builder(protocol.network, sizes.classes, sizes.shape[0])().eval()
@@ -221,7 +220,7 @@ def _student_works(subject: Subject, device: torch.device) -> Iterator[Work]:
             with float32_products(protocol.precision):
                 for _ in steps.feed(None):
                     with autocast(device, protocol.precision):
-                        network(as_input(teacher.normalize(images), network)).max(1)
+                        network(as_input(teacher.normalize(batch), network)).max(1)
 
         passes = protocol.evaluations
         if protocol.test_every is not None:
@@ -233,13 +232,13 @@ def _student_works(subject: Subject, device: torch.device) -> Iterator[Work]:
 
 def _trainer(
     subject: Subject, device: torch.device, protocol: SettledStudent, student: str
-) -> Callable[[Steps], None]:
-    def run(steps: Steps) -> None:
+) -> Callable[[Steps, int], None]:
+    def run(steps: Steps, batch: int) -> None:
         sizes = subject.sizes
         # More images than a few batches change nothing but the memory that they take.
-        images = min(protocol.images, 4 * protocol.batch)
+        images = min(protocol.images, 4 * batch)
         kept, _ = _black(subject, images, device)
-        few = protocol.model_copy(update={"images": images, "compile": False})
+        few = protocol.model_copy(update={"images": images, "batch": batch, "compile": False})
         labels = torch.zeros(images, dtype=torch.int64, device=device)
         soft = None
         if protocol.labels == "stored":

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Recipe
+from ..cost.subject import Sizes, Subject
+from ..cost.trial import outlook_text
 from ..data import summary
 from ..errors import InputError
 from ..run_folder import RunFolder, Session, open_run
 from ..run_folder.accuracies import Fractions
-from ..runtime.distributed import is_main, under_torchrun
+from ..runtime.distributed import is_main, say_once, under_torchrun, world_size
 from ..runtime.events import Receiver
 from ..runtime.files import explained, write_json
 from ..runtime.lock import at_work, await_gone, refuse_busy
@@ -122,6 +124,7 @@ def run(
     earlier: Sequence[Path] = (),
     reduced: Mapping[str, str] | None = None,
     on_event: Receiver | None = None,
+    outlook: bool = False,
     grows: bool = False,
     held: bool = False,
 ) -> RunResult:
@@ -150,6 +153,7 @@ def run(
             earlier=tuple(map(RunFolder, earlier)),
             reduced=reduced or {},
             on_event=on_event,
+            outlook=outlook,
             grows=grows,
             held=held,
         )
@@ -165,6 +169,7 @@ def _run(
     earlier: Sequence[RunFolder],
     reduced: Mapping[str, str],
     on_event: Receiver | None,
+    outlook: bool,
     grows: bool,
     held: bool,
 ) -> RunResult:
@@ -189,6 +194,9 @@ def _run(
     with at_work(out, command, shared=shared) if holds else nullcontext():
         session = begin(experiment, out, fresh=fresh, shared=shared, grows=grows)
         work = Run(experiment, session, earlier, reduced)
+        if outlook and is_main() and not session.manifest.stages:
+            subject = Subject(experiment.recipe, Sizes.of(experiment.real, experiment.recipe.data.root))
+            say_once(f"{recipe.name} {outlook_text(subject, experiment.device, world_size())}")
         with tracked(work.folder, recipe, on_event):
             _do_stages(work, last, part)
     return RunResult(work.folder, work.session.manifest)

@@ -30,3 +30,11 @@ def counted(number: int | str, noun: str) -> str:
     """A number, or a word for one, and what it counts: ``1 image``, ``by_ipc images``, ``2 classes``."""
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number} {noun}{ending}"
+
+
+def rough_duration(seconds: float) -> str:
+    """Seconds in the unit that suits them, in about three digits: ``3.2 h``."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.2g} s"

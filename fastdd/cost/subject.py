@@ -167,7 +167,8 @@ def _sizes(recipe: Recipe, given: dict[str, int]) -> Sizes:
         return _as_given((0, 0, 0, side, stored), data.channels, given, source)
     if data.root == "digits" or Path(data.root).exists() or (os.sep not in data.root and ":" in data.root):
         found = Sizes.of(RealData(recipe, torch.device("cpu")), data.root)
-        return replace(found, **given)
+        classes, train, test = (given.get(key, getattr(found, key)) for key in ("classes", "train", "test"))
+        return replace(found, classes=classes, train=train, test=test)
     if known is None:
         raise InputError(
             f"data.root {data.root} is not here, and no sizes of the data set {recipe.dataset} are known; "

@@ -109,7 +109,7 @@ def _bank_works(subject: Subject, device: torch.device) -> Iterator[Work]:
                         kept.taps(teacher.normalize(batch))
 
         @torch.no_grad()
-        def statistics(steps: Steps, _: int, name: str = name) -> None:
+        def statistics(steps: Steps, _images: int, name: str = name) -> None:
             teacher = subject.teacher(name, device)
             kept = subject.kept(name, teacher.network)
             one, _ = _black(subject, 1, device)

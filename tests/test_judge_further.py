@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.io import write_png
 
 from fastdd.cli import main
 from fastdd.config import Given
+from fastdd.data import open_dataset
 from fastdd.distilled import open_set
 from fastdd.evaluate.dd_ranking import augmentation_robust, label_robust
 from fastdd.labels import (
@@ -23,7 +26,7 @@ from fastdd.labels import (
     label_views,
 )
 from fastdd.recipes.resolve import resolve
-from fastdd.report.verdicts import choices
+from fastdd.report.choices import choices
 from fastdd.run_folder import Metrics, RunFolder, read, read_recipe
 from fastdd.runtime.lock import at_work
 from fastdd.teachers import open_teacher
@@ -200,19 +203,71 @@ def test_labels_of_views_that_do_not_fit_are_refused(
     assert "no images of 1 of the 10" in refused(sets / "a", "--labels", pool)
 
 
-def test_what_whoever_judges_has_chosen_is_said() -> None:
-    recipe = resolve("digits", ["student.protocol=house", "student.steps=7", "seed=3"]).recipe
-    said = " ".join(choices(recipe))
+def test_what_whoever_judges_has_chosen_is_said(finished: Path) -> None:
+    recipe, metrics = (
+        resolve("digits", ["student.protocol=house", "student.steps=7", "seed=3"]).recipe,
+        metrics_of(finished),
+    )
+    said = " ".join(choices(recipe, metrics))
     assert "Not judged with fixed labels" in said
     assert "The protocol is house, with" in said
     assert "steps 7 instead of 400" in said
-    assert "one draw of random real images, of seed 3" in said
+    assert "of seed 3, which was chosen in the place of 0 (others may have been tried)" in said
+    assert "Not known here: whether the real images are the published ones" in said
     assert "came with the set" not in said
+    assert "The real images are" not in said
     given = Given(path="theirs", fingerprint="x", labels=True)
     method = recipe.arms["deda"].model_copy(update={"given": given, "title": "theirs"})
-    stored = recipe.student.model_copy(update={"labels": "stored"})
+    stored = recipe.student.model_copy(update={"labels": "stored", "network": "mine:network"})
     judged = recipe.model_copy(update={"arms": {"theirs": method}, "student": stored})
-    assert "The fixed labels of theirs came with the set" in " ".join(choices(judged))
+    part = metrics.model_copy(update={"data": metrics.data.model_copy(update={"root": "x/cifar10.tar.xz"})})
+    said = " ".join(choices(judged, part))
+    assert "The fixed labels of theirs came with the set" in said
+    assert "The code of mine:network is not fastdd's" in said
+    assert (
+        "The real images are 1,438 for training and 359 for tests, while cifar10 has 50,000 and 10,000"
+        in said
+    )
+
+
+# -- leaks -----------------------------------------------------------------------------------------
+
+
+def test_a_set_of_test_images_gets_no_verdict_but_what_it_is(
+    finished: Path, sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = open_dataset("digits", "test")
+    for c in range(10):
+        (sets / "leaked" / str(c)).mkdir(parents=True)
+        for row in (test.labels == c).nonzero()[:2, 0].tolist():
+            write_png(test.reader.pixels(row, 1), str(sets / "leaked" / str(c) / f"{row}.png"))
+    shutil.copy(sets / "b" / "3" / "00000.png", sets / "b" / "3" / "00001.png")
+    out, few = tmp_path / "out", [*FEW, "--regimes", "hard", "--no-full-set"]
+    assert judge(sets / "leaked", sets / "b", sets / "a", *source(finished), *few, "--out", out) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    metrics = metrics_of(out)
+    assert [each.kind for each in metrics.arms["leaked"].findings or ()] == ["leak"]
+    assert not metrics.arms["a"].leaks
+    page = " ".join((out / "report.html").read_text().split())
+    for text in (said, page):
+        assert (
+            "leaked (2 images a class) holds images that students are tested on, so its accuracies say"
+            in text
+        )
+        assert "20 of 20 images are copies of test images" in text
+        assert "leaked (2 images a class) beside" not in text
+        assert "At fault: 1 of 20 images repeat others of the set: 3/00000.png and 3/00001.png." in text
+    assert "leaked, best of the distilled" not in page
+    assert main(["leaderboard", str(out), "--out", str(tmp_path / "site")]) == 0
+    rows_told = json.loads((tmp_path / "site" / "leaderboard.json").read_text())
+    assert [row["arm"] for row in rows_told][-1] == "leaked"
+    assert [row["leaks"] for row in rows_told] == [False, False, False, True]
+    # what was found is kept when a set is added
+    before = metrics.arms["leaked"].findings
+    shutil.copytree(sets / "a", sets / "c")
+    assert judge(sets / "c", "--out", out) == 0
+    assert metrics_of(out).arms["leaked"].findings == before
+    assert metrics_of(out).arms["c"].findings == ()
 
 
 # -- DD-Ranking's scores ---------------------------------------------------------------------------

@@ -16,8 +16,9 @@ from torchvision.io import write_png
 
 from fastdd.cli import main
 from fastdd.data import open_dataset
-from fastdd.distilled import open_set
-from fastdd.evaluate.validity import check_set, copies_of_test_images, embedding_finding, findings_of_set
+from fastdd.distilled import list_set, open_set
+from fastdd.evaluate.leaks import Copy, Searched
+from fastdd.evaluate.validity import ScannedSet, check_set, claim_findings, embedding_finding, image_findings
 from fastdd.export import export
 
 
@@ -37,10 +38,17 @@ def batches(images: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
     return list(zip(images.split(size), torch.arange(len(images)).split(size), strict=True))
 
 
+def copies(images: Tensor, shown: list[tuple[Tensor, Tensor]]) -> list[Copy]:
+    searched = Searched.of([images] if len(images) else [], lambda rows: images[rows])
+    for batch in shown:
+        searched.compare(*batch)
+    return [searched.copies[row] for row in sorted(searched.copies)]
+
+
 def test_copies_are_found_saved_anew_and_mirrored_and_nothing_else() -> None:
     test, own = natural(60, seed=1), natural(20, seed=2)
     own[3], own[7], own[11] = test[40], jpeg(test[5], 60), test[59].flip(2)
-    found = copies_of_test_images(own, batches(test, 25))
+    found = copies(own, batches(test, 25))
     assert [(each.image, each.test, each.mirrored) for each in found] == [
         (3, 40, False),
         (7, 5, False),
@@ -55,14 +63,14 @@ def test_of_several_test_images_the_nearest_is_named_whatever_the_batches() -> N
     test[20] = test[4] // 2 + test[4] // 2  # one grey level off at odd values
     own = test[4:5]
     for size in (7, 30):
-        (copy,) = copies_of_test_images(own, batches(test, size))
+        (copy,) = copies(own, batches(test, size))
         assert copy.test == 4
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 8, 8), (2, 1, 5, 9), (0, 3, 8, 8)])
 def test_small_grey_and_no_images(shape: tuple[int, ...]) -> None:
     images = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).byte()
-    found = copies_of_test_images(images, batches(images, 1) if len(images) else [])
+    found = copies(images, batches(images, 1) if len(images) else [])
     assert [each.test for each in found] == list(range(len(images)))
 
 
@@ -93,26 +101,28 @@ def test_what_a_set_shows_by_itself(folder: Callable[[Tensor, list[str]], Path])
     images[1] = images[0]
     images[2] = 128
     images[3] = (images[3] > 128).byte() * 255
-    distilled = open_set(folder(images, ["a", "a", "a", "a", "b", "b"]))
-    found = {finding.text: finding.kind for finding in findings_of_set(distilled, ["a", "b", "c"])}
+    listed = list_set(folder(images, ["a", "a", "a", "a", "b", "b"]))
+    scanned = ScannedSet.of(listed)
+    every = [*claim_findings(listed, ["a", "b", "c"]), *image_findings(scanned)]
+    found = {finding.text: finding.kind for finding in every}
     assert found == {
         "1 class of 3 have no images": "fault",
         "classes have unlike numbers of images: 'b' 2, 'a' 4": "fault",
-        "images that are the same: a/0.png and a/1.png": "fault",
+        "1 of 6 images repeat others of the set: a/0.png and a/1.png": "fault",
         "1 image of one color: a/2.png": "fault",
         "1 image with most of their values at 0 or 255, as 0.0% of the test images have: a/3.png": "note",
     }
-    usual = findings_of_set(distilled, ["a", "b", "c"], usual=0.2)
+    usual = image_findings(scanned, usual=0.2)
     assert all("most of" not in finding.text for finding in usual)
 
 
 def test_soft_labels_that_repeat_or_mean_other_classes(folder: Callable[[Tensor, list[str]], Path]) -> None:
-    distilled = open_set(folder(natural(4, seed=3), ["a", "a", "b", "b"]))
+    distilled = list_set(folder(natural(4, seed=3), ["a", "a", "b", "b"]))
     right = torch.tensor([[2.0, 0], [3, 0], [0, 2], [0, 3]]).half()
-    assert findings_of_set(replace(distilled, logits=right), ["a", "b"]) == []
-    (repeated,) = findings_of_set(replace(distilled, logits=right[[0, 0, 2, 2]]), ["a", "b"])
+    assert claim_findings(replace(distilled, logits=right), ["a", "b"]) == []
+    (repeated,) = claim_findings(replace(distilled, logits=right[[0, 0, 2, 2]]), ["a", "b"])
     assert repeated.text == "4 images have 2 soft labels in all"
-    (other,) = findings_of_set(replace(distilled, logits=right.flip(1)), ["a", "b"])
+    (other,) = claim_findings(replace(distilled, logits=right.flip(1)), ["a", "b"])
     assert other.text.startswith("soft labels mean the class of their folder for 0% of the images alone")
 
 
@@ -147,9 +157,9 @@ def test_an_export_whose_files_are_not_those_of_its_card(finished: Path, tmp_pat
     export(open_set(finished, "deda", channels=1), "imagefolder", tmp_path / "set")
     splits = [open_dataset("digits", split) for split in ("train", "test")]
     distilled = open_set(tmp_path / "set", channels=1)
-    assert check_set(distilled, *splits) == []
+    assert check_set(list_set(tmp_path / "set", channels=1), *splits) == []
     (distilled.path / distilled.ids[0]).unlink()
-    found = check_set(open_set(tmp_path / "set", channels=1), *splits)
+    found = check_set(list_set(tmp_path / "set", channels=1), *splits)
     assert any(f"but there are {len(distilled) - 1}" in finding.text for finding in found)
 
 

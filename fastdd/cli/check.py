@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     from ..data import open_dataset
     from ..data.open import check_recorded_root
-    from ..distilled import open_set, require_folder
+    from ..distilled import list_set, require_folder
     from ..distilled.runs import run_of
     from ..errors import InputError
     from ..evaluate import teacher_features
@@ -53,7 +53,7 @@ def _check(arguments: argparse.Namespace) -> int:
     device = device_of(arguments.device)
     features = None if weights is None else teacher_features(Path(weights), device)
     channels = 3 if features is None else features.channels
-    distilled = open_set(arguments.set, arguments.arm, channels=channels)
+    distilled = list_set(arguments.set, arguments.arm, channels=channels)
     data = None if distilled.source is None else distilled.source.recipe.data
     root = arguments.real or (data.root if data else None)
     if root is None:

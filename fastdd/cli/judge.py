@@ -111,7 +111,8 @@ def add(commands: Commands) -> None:
 
 def _judge(arguments: argparse.Namespace) -> None:
     from ..config.regimes import read_regimes
-    from ..report.verdicts import choices, verdicts
+    from ..report.choices import choices
+    from ..report.verdicts import verdicts
     from ..run_folder import RunFolder, read_recipe
     from ..runs.judge import judge
     from ..runs.judgement import JudgeRequest
@@ -143,8 +144,7 @@ def _judge(arguments: argparse.Namespace) -> None:
         return
     for result in found:
         print_result(result)
-        recipe = read_recipe(result.folder)
-        for sentence in (*verdicts(result.metrics), *(choices(recipe) if recipe.metrics.students else ())):
+        for sentence in (*verdicts(result.metrics), *choices(read_recipe(result.folder), result.metrics)):
             say(sentence)
     if len(found) > 1 and not arguments.no_students:
         say(f"all sets by their images a class: open {RunFolder(Path(arguments.out)).report}")

@@ -166,6 +166,11 @@ class Recipe(Config):
         return arm not in self.arms or arm in self.student_arms.get(student, self.arms)
 
     @property
+    def is_judgement(self) -> bool:
+        """Whether all arms are finished sets, as `fastdd judge` has them."""
+        return bool(self.arms) and all(arm.given is not None for arm in self.arms.values())
+
+    @property
     def shown_students(self) -> dict[str, Student]:
         """The kinds of students by name, those of the section ``student`` under an empty one, without those
         of ``label_rates``, which stand in a table of their own; empty where none are trained."""

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..bank import Kept
 from ..config import CONTROL, RANDOM_REAL, Bank, Experts, Method, Recipe, Recover, Student, Teacher, Terms
+from ..data.published_sizes import SIZES
 from ..data.real_data import RealData
 from ..errors import InputError
 from ..models.build import build
@@ -59,17 +60,6 @@ class Sizes:
             first.shape[1] * first.shape[2],
             f"the images in {root}",
         )
-
-
-KNOWN = {
-    "cifar10": (10, 50_000, 10_000, 32, 32 * 32),
-    "cifar100": (100, 50_000, 10_000, 32, 32 * 32),
-    "tiny": (200, 100_000, 10_000, 64, 64 * 64),
-    "imagenette": (10, 9_469, 3_925, 224, 500 * 375),
-    "imagenet1k": (1_000, 1_281_167, 50_000, 224, 500 * 375),
-}
-"""data set -> its published sizes: classes, training and test images, side in pixels as networks see it, and
-pixels of a stored image; most of ImageNet's are near 500 x 375"""
 
 
 @dataclass(frozen=True)
@@ -159,10 +149,10 @@ def _needed(terms: list[Terms], network: nn.Module) -> Iterator[Needs]:
 
 def _sizes(recipe: Recipe, given: dict[str, int]) -> Sizes:
     data = recipe.data
-    known = KNOWN.get((recipe.dataset or "").removesuffix("cpu"))
+    known = SIZES.get((recipe.dataset or "").removesuffix("cpu"))
     if {"classes", "train", "test"} <= given.keys() and (data.size or known):
-        side = data.size or (known[3] if known else 0)
-        stored = known[4] if known else side * side
+        side = data.size or (known.side if known else 0)
+        stored = known.stored if known else side * side
         source = "the sizes that were given"
         return _as_given((0, 0, 0, side, stored), data.channels, given, source)
     if data.root == "digits" or Path(data.root).exists() or (os.sep not in data.root and ":" in data.root):
@@ -175,8 +165,7 @@ def _sizes(recipe: Recipe, given: dict[str, int]) -> Sizes:
             "give the data with data.root=, or its sizes with --classes, --images, --test-images and "
             "data.size="
         )
-    classes, train, test, side, stored = known
-    sizes = (classes, train, test, data.size or side, stored)
+    sizes = (known.classes, known.train, known.test, data.size or known.side, known.stored)
     return _as_given(sizes, data.channels, given, f"the published sizes of {recipe.dataset}")
 
 

@@ -6,31 +6,25 @@ in parts those of a part.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import rgb_to_grayscale
 
 from ..config.base import LARGEST_SIDE
-from ..data.decode import decode, fit
-from ..data.loading.base_loader import decoding_threads
 from ..data.sources.tree import some
-from ..data.verify import BadImage
 from ..errors import InputError, refusals_explained, suggestion
 from ..runtime.console import counted
 from ..runtime.hub import local_folder
-from ..runtime.memory import processors, require_memory
 from ..runtime.progress import progress
+from .decoding import as_shown, decode_file, decode_files
 from .formation import unpack
-from .images import ONE_A_FILE, Storage, how_to_redo, unreadable
+from .images import ONE_A_FILE, Storage
 from .layouts import ImageFiles, list_image_files
 from .runs import RunSource, arm_of, read_source, run_of
 
@@ -183,19 +177,33 @@ class ListedSet(_Named):
         if len(waiting):
             yield waiting
 
+    def name_of(self, row: int) -> str:
+        """Path of an image's file below ``path``; with a formation its place in the file follows, as in
+        3/00001.png#2."""
+        file, place = divmod(row, self.per_file)
+        path = self.found.files[file].path
+        return path if self.per_file == 1 else f"{path}#{place}"
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Decode some images, given by their positions: uint8 [N, C, H, W]."""
+        files, place = (rows // self.per_file).unique(return_inverse=True)
+        return self.decoded(files.tolist())[place * self.per_file + rows % self.per_file]
+
     def decoded(self, files: Sequence[int]) -> Tensor:
         """Decode the images that some files hold, given by their numbers: uint8 [N, C, H, W]."""
         chosen = self.found._replace(files=[self.found.files[number] for number in files])
         size, channels = self._stored_as
-        stored = _decoded(chosen, size, channels, of_run=self.source is not None, shape=self._stored_shape)
+        stored = decode_files(
+            chosen, size, channels, of_run=self.source is not None, shape=self._stored_shape
+        )
         formation = None if self.source is None else self.source.method.formation
-        return stored if formation is None else _shown(unpack(stored, formation), self.size, self.channels)
+        return stored if formation is None else as_shown(unpack(stored, formation), self.size, self.channels)
 
     @cached_property
     def _stored_shape(self) -> tuple[int, ...]:
         """Shape of the first file's image as it is decoded."""
         size, channels = self._stored_as
-        return tuple(_pixels(self.found, 0, size, channels, of_run=self.source is not None).shape)
+        return tuple(decode_file(self.found, 0, size, channels, of_run=self.source is not None).shape)
 
     @property
     def _stored_as(self) -> tuple[int | None, int]:
@@ -244,14 +252,14 @@ def open_set(
     found, source, storage = listed.found, listed.source, ONE_A_FILE
     formation = None if source is None else source.method.formation
     if source is None or formation is None:
-        images = _decoded(found, size, channels, of_run=source is not None, is_shown=True)
+        images = decode_files(found, size, channels, of_run=source is not None, is_shown=True)
         ids = [entry.path for entry in found.files]
     else:
-        stored = _decoded(found, None, source.recipe.data.channels, of_run=True, is_shown=True)
+        stored = decode_files(found, None, source.recipe.data.channels, of_run=True, is_shown=True)
         images, storage = unpack(stored, formation), Storage.of(stored, formation)
-        images = _shown(images, size, channels)
+        images = as_shown(images, size, channels)
         if storage.mosaics is not None:
-            storage = replace(storage, mosaics=_shown(storage.mosaics, size, channels))
+            storage = replace(storage, mosaics=as_shown(storage.mosaics, size, channels))
         ids = [f"{entry.path}#{place}" for entry in found.files for place in range(formation.images)]
     return DistilledSet(
         images=images,
@@ -331,78 +339,3 @@ def _require_whole(found: ImageFiles, source: RunSource) -> None:
             f"{most}, so it is "
             "not whole; start the run again, it continues where it stopped"
         )
-
-
-def _decoded(
-    found: ImageFiles,
-    size: int | None,
-    channels: int,
-    *,
-    of_run: bool,
-    shape: tuple[int, ...] | None = None,
-    is_shown: bool = False,
-) -> Tensor:
-    """Decode files, to uint8 [N, channels, H, W]; a run makes its own again where they are damaged.
-
-    Args:
-        shape: (channels, H, W) that all must have; None: that of the first file.
-        is_shown: whether a progress bar tells how many are read.
-    """
-    files = found.files
-    if shape is None:
-        shape = tuple(_pixels(found, 0, size, channels, of_run=of_run).shape)
-    needed = len(files) * math.prod(shape)
-    require_memory(
-        needed, f"to hold {counted(len(files), 'image')} of {found.folder}", "ask for a smaller size"
-    )
-    images = torch.empty((len(files), *shape), dtype=torch.uint8)
-
-    def fill(number: int) -> None:
-        image = _pixels(found, number, size, channels, of_run=of_run)
-        if tuple(image.shape) != shape:
-            here, there = (f"{height} x {width}" for _, height, width in (image.shape, shape))
-            file = found.folder / files[number].path
-            raise InputError(
-                f"images differ in size: {file} is {here} pixels, others are {there}; "
-                + (how_to_redo(file) if of_run else "ask for a size")
-            )
-        images[number] = image
-
-    pool = decoding_threads(processors())
-    try:
-        bar = progress(f"read {found.folder.name}", len(files)) if is_shown else nullcontext()
-        with bar as shown:
-            for _ in pool.map(fill, range(len(files))):
-                if shown is not None:
-                    shown.advance(1)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return images
-
-
-def _shown(images: Tensor, size: int | None, channels: int) -> Tensor:
-    """Images [N, C, H, W] of a run in other channels, and where ``size`` is given at that size."""
-    images = _in_channels(images, channels)
-    return images if size is None else torch.stack([fit(image, (size, size)) for image in images])
-
-
-def _in_channels(images: Tensor, channels: int) -> Tensor:
-    """Images [N, C, H, W] in other channels: grey ones repeated to RGB, or the luminance of RGB."""
-    if images.shape[1] == channels:
-        return images
-    return images.expand(-1, channels, -1, -1).contiguous() if channels == 3 else rgb_to_grayscale(images)
-
-
-def _pixels(found: ImageFiles, number: int, size: int | None, channels: int, *, of_run: bool) -> Tensor:
-    """Decode one file, to uint8 [channels, h, w]."""
-    file = found.folder / found.files[number].path
-    try:
-        image = decode(found.read(found.files[number]), channels)
-    except OSError as error:
-        if of_run:
-            raise unreadable(file, error) from error
-        raise InputError(f"{file} cannot be read ({error.strerror}); replace it or remove it") from error
-    except BadImage as error:
-        remedy = how_to_redo(file) if of_run else "replace it or remove it"
-        raise InputError(f"{file} {error}; {remedy}") from error
-    return image if size is None else fit(image, (size, size))

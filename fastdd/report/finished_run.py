@@ -126,7 +126,7 @@ class FinishedRun:
     @property
     def judged(self) -> bool:
         """Whether all sets are finished ones that were given (`fastdd judge`)."""
-        return bool(self.recipe.arms) and all(arm.given is not None for arm in self.recipe.arms.values())
+        return self.recipe.is_judgement
 
     @property
     def regimes(self) -> int:

@@ -79,6 +79,7 @@ class Row:
         interval: see ``gain``.
         told: the difference in words.
         distinguishable: whether the interval leaves 0 out.
+        leaks: whether the set holds images that students are tested on, so that its accuracies say nothing.
         bytes: what students read; None: an earlier version measured it.
         forwards: images that teachers label for one student; None likewise.
         iterations: iterations of its images, summed over them; None: not known.
@@ -102,6 +103,7 @@ class Row:
     interval: float | None
     told: str
     distinguishable: bool
+    leaks: bool
     bytes: int | None
     forwards: int | None
     iterations: int | None
@@ -271,6 +273,7 @@ def _row(
         interval=None if found is None or found.interval is None else 100 * found.interval,
         told="" if found is None else difference_text(found).replace("-", "−"),
         distinguishable=found is not None and found.distinguishable,
+        leaks=arm is not None and arm.leaks,
         bytes=None if shipped is None else shipped.total,
         forwards=None if shipped is None else shipped.forwards,
         iterations=source.iterations.get(name),
@@ -301,11 +304,11 @@ def _told_regime(text: str) -> str:
 
 def _grouped(rows: Iterable[Row]) -> list[list[Row]]:
     """Rows that compare: one data set, images a class and protocol; the best difference from the control
-    first, then the control, the whole training set and what has no difference."""
+    first, then the control and what has no difference, sets that hold test images, the whole training set."""
     groups: dict[tuple[str, str, int, str, str, str], list[Row]] = {}
     for row in rows:
         key = (row.data, row.tested_on, row.ipc, row.regime, row.student, row.protocol)
         groups.setdefault(key, []).append(row)
     for group in groups.values():
-        group.sort(key=lambda row: (row.role == "reference", row.gain is None, -(row.gain or 0.0)))
+        group.sort(key=lambda row: (row.role == "reference", row.leaks, row.gain is None, -(row.gain or 0.0)))
     return [groups[key] for key in sorted(groups)]

@@ -14,6 +14,7 @@ from ..runtime.files import write_text
 from . import all_classes, figures, sweep_figure
 from .bytes_figure import PANEL as BYTES_PANEL
 from .bytes_figure import bytes_figure, bytes_rows
+from .choices import choices
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .expert_figure import expert_figure
 from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
@@ -23,7 +24,7 @@ from .reproduce import reproduction
 from .sheets import Sheet, sheet
 from .snapshot_figure import snapshot_figures
 from .templates import environment
-from .verdicts import choices, robust_rows, verdicts, winner_sentences_of
+from .verdicts import robust_rows, verdicts, winner_sentences_of
 
 
 @refusals_explained()
@@ -172,10 +173,17 @@ def _cells(arms: Sequence[FinishedArm], column: Column, finding: Finding | None)
         (diverged_text(each) or "–") if v is None else format(v, column.format).replace("-", "−")
         for v, each in zip(values, measured, strict=True)
     ]
-    known = [(column.direction * v, text) for v, text in zip(values, texts, strict=True) if v is not None]
+    known = [
+        (column.direction * v, text)
+        for arm, v, text in zip(arms, values, texts, strict=True)
+        if v is not None and not arm.result.leaks
+    ]
     best = max(known)[1] if len({text for _, text in known}) > 1 else None
     after = [scatter(each) for each in measured]
-    cells = [Cell(text, more, text == best) for text, more in zip(texts, after, strict=True)]
+    cells = [
+        Cell(text, more, text == best and not arm.result.leaks)
+        for arm, text, more in zip(arms, texts, after, strict=True)
+    ]
     if not column.gains:
         return cells
     return [
@@ -257,7 +265,8 @@ class Finding:
 def find_best(run: FinishedRun) -> Finding | None:
     """The best set of a run; None where only the control was run, or nothing is left to compare.
 
-    Kinds of students of which some of the control's diverged are left out, and so are sets of which some did.
+    Kinds of students of which some of the control's diverged are left out, and so are sets of which some did,
+    or that hold test images.
     """
     controls: dict[str, list[float]] = {}
     sets: list[tuple[list[float], str, FinishedArm]] = []
@@ -267,7 +276,7 @@ def find_best(run: FinishedRun) -> Finding | None:
             continue
         controls[name] = fractions
         for arm in run.arms[1:]:
-            if fractions := of_all(last.get(arm.key, ())):
+            if not arm.result.leaks and (fractions := of_all(last.get(arm.key, ()))):
                 sets.append((fractions, name, arm))
     if not sets:
         return None
@@ -370,7 +379,7 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "bytes_figure": bytes_figure([run]),
         "bytes_geometry": BYTES_PANEL,
         "sweep": _sweep(run),
-        "choices": choices(run.recipe) if run.judged and run.students else [],
+        "choices": choices(run.recipe, run.metrics) if run.judged else [],
         "robust": robust_rows(run.metrics),
         "winners": winner_sentences_of(run.folder),
         "sweep_geometry": sweep_figure.PANEL,

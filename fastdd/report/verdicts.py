@@ -6,13 +6,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 
-from pydantic import JsonValue, TypeAdapter
-from pydantic_core import to_jsonable_python
-
-from ..config import CONTROL, Recipe
+from ..config import CONTROL
 from ..config.naming import short_keys, value_text
-from ..config.regimes import REGIMES, in_regime, regime_of
-from ..recipes.students import resolve_student
 from ..run_folder import ArmResult, Metrics, RunFolder, read
 from ..run_folder.accuracies import Fractions, diverged_text, of_all
 from ..run_folder.comparison import Difference, difference, difference_text
@@ -22,69 +17,34 @@ from ..runtime.console import counted
 
 
 def verdicts(metrics: Metrics) -> list[str]:
-    """A sentence for each set beside the control, then one on what the numbers mean."""
+    """A sentence for each set beside the control, then what was looked for in the sets, and what the numbers
+    mean."""
+    sets = [name for name in metrics.arms if name != CONTROL]
     if not metrics.protocol.seeds:
-        return _measured(metrics)
+        return [*(_measured(metrics, name) for name in sets), *_looked_for(metrics), UNTRAINED]
     kinds = {"": metrics.protocol, **metrics.students}
-    found = [_verdict(metrics, arm, kinds) for arm, result in metrics.arms.items() if arm != CONTROL]
+    found = [*(_verdict(metrics, name, kinds) for name in sets), *_looked_for(metrics)]
     seeds = max(each.seeds for each in kinds.values())
     if seeds == 1:
         return [*found, "One seed says nothing of how certain a difference is; give several with --seeds."]
+    told = len(metrics.differences())
     return [
         *found,
-        "± is half the 95 % interval of the difference from random real images under the same protocol, "
-        f"seed by seed over {counted(seeds, 'seed')}; one in twenty such intervals misses by chance. Bytes "
-        "are those that students read: images, stored labels, and a teacher where it labels online.",
+        "± is half the 95 % interval of the difference from random real images under the same protocol, seed "
+        f"by seed over {counted(seeds, 'seed')}. One in twenty such intervals misses by chance, and "
+        f"{told} {'is' if told == 1 else 'are'} told here. Bytes are those that students read: images, "
+        "stored labels, and a teacher where it labels online.",
     ]
-
-
-LEFT_OPEN = {"protocol", "network", "seeds", "precision", "compile", "augment", "keep", "checkpoint_every"}
-"""values of a protocol whose choice needs no telling: tables tell them, or they change no accuracy"""
-
-
-def choices(recipe: Recipe) -> list[str]:
-    """What whoever judged has chosen, where another choice might say something else of the sets.
-
-    Args:
-        recipe: the recipe of a judgement.
-    """
-    kinds, found = [recipe.student, *recipe.students.values()], list[str]()
-    regimes = {regime_of(each) for each in kinds}
-    if left := [regime for regime in REGIMES if regime not in regimes]:
-        found.append(f"Not judged with {' and '.join(left)} labels, where the sets may be worth less.")
-    own = recipe.student
-    as_published = in_regime(resolve_student({}, own.protocol), regime_of(own))
-    changed = [
-        f"{key} {value_text(plain(getattr(own, key)))} instead of {value_text(plain(value))}"
-        for key, value in as_published
-        if key not in LEFT_OPEN and getattr(own, key) != value
-    ]
-    if changed:
-        found.append(f"The protocol is {own.protocol}, with {', '.join(changed)}.")
-    labelled = [
-        method.title or name
-        for name, method in recipe.arms.items()
-        if method.given is not None and (method.given.labels or method.given.views is not None)
-    ]
-    if labelled and "fixed" in regimes:
-        found.append(
-            f"The fixed labels of {', '.join(labelled)} came with the set, and it is not known whose they "
-            "are; random real images have those of the teacher here."
-        )
-    found.append(
-        f"The control is one draw of random real images, of seed {recipe.seed}, and no interval tells what "
-        "another draw would do. Whether a set holds test images is told by `fastdd check`."
-    )
-    return found
-
-
-def plain(value: object) -> JsonValue:
-    """A value of a protocol as JSON has it."""
-    return TypeAdapter(JsonValue).validate_python(to_jsonable_python(value))
 
 
 def _verdict(metrics: Metrics, arm: str, kinds: Mapping[str, ProtocolResult]) -> str:
+    """What a set is worth. A set that holds test images is worth nothing that its accuracies tell."""
     result = metrics.arms[arm]
+    if leaks := _texts(result, "leak"):
+        return (
+            f"{_named(metrics, result)} holds images that students are tested on, so its accuracies say "
+            f"nothing of what it is worth: {'; '.join(leaks)}.{_faults(result)}"
+        )
     students: dict[str, ArmResult | StudentAccuracies] = {"": result, **result.students}
     groups: dict[str, list[str]] = {}
     for name, each in students.items():
@@ -95,36 +55,66 @@ def _verdict(metrics: Metrics, arm: str, kinds: Mapping[str, ProtocolResult]) ->
             text = f"{text} at {bytes_text(each.shipped.total)}"
         groups.setdefault(_judged(found), []).append(text)
     parts = [f"{judged} with {', '.join(groups[judged])}" for judged in JUDGED if judged in groups]
-    return f"{result.title} ({_size(metrics, result)}) beside as many random real images: {'; '.join(parts)}."
+    beside = f"{_named(metrics, result)} beside {_control_text(metrics, result)}"
+    return f"{beside}: {'; '.join(parts)}.{_faults(result)}"
 
 
-def _measured(metrics: Metrics) -> list[str]:
-    """What is known of each set without students, beside the control."""
-    control = metrics.arms[CONTROL]
-    found = []
-    for name, arm in metrics.arms.items():
-        if name == CONTROL:
-            continue
-        numbers = [
-            f"coverage {arm.coverage:.3f} ({control.coverage:.3f})",
-            f"Vendi score {arm.vendi:.2f} ({control.vendi:.2f})",
-            f"cosine {arm.cosine:.3f} ({control.cosine:.3f})",
-        ]
-        if arm.shipped is not None and control.shipped is not None:
-            sizes = (bytes_text(each.images) for each in (arm.shipped, control.shipped))
-            numbers.append("images of {} ({})".format(*sizes))
-        found.append(f"{arm.title} ({_size(metrics, arm)}): {', '.join(numbers)}.")
-    return [
-        *found,
-        "In brackets: as many random real images. No students were trained, so nothing is known of what "
-        "the sets are worth.",
+def _measured(metrics: Metrics, arm: str) -> str:
+    """What is known of a set without students, beside the control."""
+    control, result = metrics.arms[CONTROL], metrics.arms[arm]
+    numbers = [
+        f"coverage {result.coverage:.3f} ({control.coverage:.3f})",
+        f"Vendi score {result.vendi:.2f} ({control.vendi:.2f})",
+        f"cosine {result.cosine:.3f} ({control.cosine:.3f})",
     ]
+    if result.shipped is not None and control.shipped is not None:
+        sizes = [bytes_text(each.images) for each in (result.shipped, control.shipped)]
+        numbers.append(f"images of {sizes[0]} ({sizes[1]})")
+    leaks = "".join(f" It holds test images: {text}." for text in _texts(result, "leak"))
+    return f"{_named(metrics, result)}: {', '.join(numbers)}.{leaks}{_faults(result)}"
 
 
-def _size(metrics: Metrics, arm: ArmResult) -> str:
-    """How many images of a class a set has, and how many students see where these are more."""
+def _named(metrics: Metrics, result: ArmResult) -> str:
+    """A set, and how many images of a class it has and students see, where these are more."""
     size = f"{counted(metrics.ipc, 'image')} a class"
-    return size if arm.seen == metrics.ipc else f"{size} stored and {arm.seen} seen"
+    if result.seen != metrics.ipc:
+        size = f"{size} stored and {result.seen} seen"
+    return f"{result.title} ({size})"
+
+
+def _control_text(metrics: Metrics, result: ArmResult) -> str:
+    """The control of a set, whose students see fewer images where the set's stored ones hold several."""
+    if result.seen == metrics.ipc:
+        return "as many random real images"
+    times = result.seen / metrics.ipc
+    return f"{counted(metrics.ipc, 'random real image')} a class, where students see {times:g} times fewer"
+
+
+def _texts(result: ArmResult, kind: str) -> list[str]:
+    return [each.text for each in result.findings or () if each.kind == kind]
+
+
+def _faults(result: ArmResult) -> str:
+    """What is wrong with a set, as further sentences; empty where nothing is."""
+    return "".join(f" At fault: {text}." for text in _texts(result, "fault"))
+
+
+def _looked_for(metrics: Metrics) -> list[str]:
+    """What was looked for in the sets and the control, and what else was found; empty where nothing was
+    looked for."""
+    if not any(result.findings is not None for result in metrics.arms.values()):
+        return []
+    notes = [f"{each.title}: {text}." for each in metrics.arms.values() for text in _texts(each, "note")]
+    if leaks := _texts(metrics.arms[CONTROL], "leak"):
+        notes.append(f"The real training images themselves hold test images: of the control {leaks[0]}.")
+    wrong = any(each.kind != "note" for result in metrics.arms.values() for each in result.findings or ())
+    nothing = "" if wrong or notes else " None were found."
+    return [
+        "Looked for in every set: copies of held-out images, saved anew or mirrored, repeated and empty "
+        f"images, unlike classes and claims that do not hold.{nothing} Crops, shifts and mosaics of test "
+        "images are not looked for.",
+        *notes,
+    ]
 
 
 def robust_rows(metrics: Metrics) -> list[tuple[str, str, str, str]]:
@@ -171,6 +161,11 @@ def mean_text(accuracies: Fractions) -> str:
     return text if len(fractions) < 2 else f"{text} ± {100 * statistics.stdev(fractions):.1f}"
 
 
+UNTRAINED = (
+    "In brackets: as many random real images. No students were trained, so nothing is known of what the sets "
+    "are worth."
+)
+"""what is said of sets that were measured without students"""
 JUDGED = (
     "worth more",
     "not distinguishable",

@@ -5,6 +5,8 @@ Fields are the keys of the files, in their order.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, JsonValue
 
 from ..config import FULL
@@ -129,6 +131,15 @@ class ProtocolResult(Record):
     """where their labels come from (config/regimes.py); absent: an earlier version measured"""
 
 
+class Finding(Record):
+    """One thing that whoever judges a set should know (evaluate/validity.py)."""
+
+    kind: Literal["leak", "fault", "note"]
+    """leak: test images are in the set; fault: it is not what a set should be; note: worth a look"""
+    text: str
+    """a clause without a full stop"""
+
+
 class RobustScores(Record):
     """DD-Ranking's scores of a set, of students with soft labels (evaluate/dd_ranking.py), in [0, 1]."""
 
@@ -178,6 +189,9 @@ class ArmResult(Record):
     of the method's 4,000 steps``; absent: nothing, or the method declares nothing for these images"""
     images: str | None = None
     """fingerprint of the files of its images; absent: an earlier version measured it"""
+    findings: tuple[Finding, ...] | None = None
+    """what was found wrong with its images and claims, leaks first; null: it was not looked at, which
+    `fastdd judge` does"""
     last: tuple[float | None, ...]
     """test accuracy after the last step; null: the student diverged"""
     best: tuple[float | None, ...]
@@ -211,8 +225,15 @@ class ArmResult(Record):
 
     @property
     def marked_title(self) -> str:
-        """Its title, followed by ``(reduced)`` where it is no result of its method."""
-        return self.title if self.reduced is None else f"{self.title} (reduced)"
+        """Its title, followed by ``(reduced)`` where it is no result of its method, and by ``(holds test
+        images)`` where its accuracies say nothing."""
+        marks = {"reduced": self.reduced is not None, "holds test images": self.leaks}
+        return " ".join([self.title, *(f"({mark})" for mark, is_so in marks.items() if is_so)])
+
+    @property
+    def leaks(self) -> bool:
+        """Whether test images are in it, so that its accuracies say nothing of what it is worth."""
+        return any(each.kind == "leak" for each in self.findings or ())
 
 
 class FullSetAccuracies(StudentAccuracies):

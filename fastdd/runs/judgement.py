@@ -127,8 +127,7 @@ def earlier_judgement(out: Path) -> Judgement:
     is_run = RunFolder(out).recipe.is_file()
     folders = [RunFolder(out)] if is_run else [RunFolder(each) for each in sorted(out.glob("ipc-*"))]
     found = [read_recipe(folder) for folder in folders if folder.recipe.is_file() and folder.is_run()]
-    judged = [each for each in found if all(arm.given is not None for arm in each.arms.values())]
-    return Judgement(out, {each.ipc: each for each in judged}, is_run)
+    return Judgement(out, {each.ipc: each for each in found if each.is_judgement}, is_run)
 
 
 def _is_same_place(one: str, other: str) -> bool:

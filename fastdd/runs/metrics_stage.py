@@ -21,13 +21,14 @@ from ..errors import InputError
 from ..run_folder import ArmResult, Metrics, TensorFile, read, write
 from ..run_folder.comparison import difference
 from ..run_folder.published import Measured, PublishedResult, compare
-from ..run_folder.results import DataResult, ProtocolResult, StudentAccuracies, TeacherResult
+from ..run_folder.results import DataResult, Finding, ProtocolResult, StudentAccuracies, TeacherResult
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
 from .feature_stage import feature_diversity
 from .label_stage import described_protocol
 from .robust_scores import with_robust_scores
 from .run import Run
+from .set_checks import set_findings
 from .shipping import shipped
 from .student_stage import arm_accuracies, full_set_result, further_accuracies
 
@@ -44,7 +45,7 @@ def write_metrics(run: Run) -> None:
     file = run.folder.metrics
     metrics = read(file, Metrics) if file.is_file() else None
     if metrics is None or not _is_current(run, metrics):
-        write(file, _measure(run))
+        write(file, _measure(run, metrics))
         return
     if not run.folder.embeddings.is_file():  # the page shows them
         _embeddings(run)
@@ -67,6 +68,8 @@ def _is_current(run: Run, metrics: Metrics) -> bool:
     recipe = run.experiment.recipe
     if metrics.arms.keys() != run.experiment.arms.keys() or metrics.students.keys() != recipe.students.keys():
         return False  # sets were added
+    if recipe.is_judgement and any(each.findings is None for each in metrics.arms.values()):
+        return False  # of an earlier version
     for arm, result in metrics.arms.items():
         students: dict[str, ArmResult | StudentAccuracies] = {"": result, **result.students}
         learned = {name: arm_accuracies(run, arm, name).get("learned_from") for name in students}
@@ -77,9 +80,15 @@ def _is_current(run: Run, metrics: Metrics) -> bool:
     return True
 
 
-def _measure(run: Run) -> Metrics:
+def _measure(run: Run, earlier: Metrics | None) -> Metrics:
+    """All that is measured of a run.
+
+    Args:
+        run: the run.
+        earlier: its results before sets were added or images changed; None: there are none.
+    """
     recipe, card = run.experiment.recipe, run.teacher.card
-    arms = _arms(run)
+    arms = _arms(run, set_findings(run, earlier))
     left_out = run.session.manifest.full_set_left_out
     metrics = Metrics(
         recipe=recipe.name,
@@ -148,8 +157,8 @@ def _protocol(run: Run, student: str = "") -> ProtocolResult:
     )
 
 
-def _arms(run: Run) -> dict[str, ArmResult]:
-    """The results of every arm, by name."""
+def _arms(run: Run, findings: Mapping[str, tuple[Finding, ...]]) -> dict[str, ArmResult]:
+    """The results of every arm, by name, with what was found wrong with it where that was looked at."""
     embeddings, k = _embeddings(run), run.experiment.recipe.metrics.nearest_k
     arms, titles = {}, arm_titles(run.experiment.arms)
     with run.session.stage("metrics") as work:
@@ -161,6 +170,7 @@ def _arms(run: Run) -> dict[str, ArmResult]:
             diversity = evaluate.diversity(real, radii, embeddings[arm].float(), truth, k=k)
             own = {"title": titles[arm], "seen": seen, "images": run.image_fingerprints[arm]}
             own |= {**arm_accuracies(run, arm), **asdict(diversity), **further_accuracies(run, arm)}
+            own |= {"findings": findings[arm]} if arm in findings else {}
             own |= {"features": others[arm]} if arm in others else {}
             own |= {"reduced": run.reduced[arm]} if arm in run.reduced else {}
             own |= {"shipped": shipped(run, arm), "multiply_adds": run.experiment.multiply_adds(arm)}

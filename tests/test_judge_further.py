@@ -262,6 +262,14 @@ def test_a_set_of_test_images_gets_no_verdict_but_what_it_is(
     rows_told = json.loads((tmp_path / "site" / "leaderboard.json").read_text())
     assert [row["arm"] for row in rows_told][-1] == "leaked"
     assert [row["leaks"] for row in rows_told] == [False, False, False, True]
+    # results that were edited in haste are refused
+    measured = (out / "metrics.json").read_text()
+    (out / "metrics.json").write_text(measured.replace('"kind": "leak"', '"kind": "note"'))
+    for command in (["leaderboard", str(out), "--out", str(tmp_path / "site")], ["judge", str(sets / "a")]):
+        capsys.readouterr()
+        assert main([*command, *(["--out", str(out)] if command[0] == "judge" else [])]) == 2
+        assert "was edited after it was measured" in told(capsys)
+    (out / "metrics.json").write_text(measured)
     # what was found is kept when a set is added
     before = metrics.arms["leaked"].findings
     shutil.copytree(sets / "a", sets / "c")

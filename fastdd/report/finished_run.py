@@ -27,6 +27,7 @@ from ..run_folder import (
     read_recipe,
     read_text,
 )
+from ..run_folder.metrics_file import require_unedited_results
 from ..runtime.console import counted
 from .sheets import Tile
 
@@ -167,6 +168,8 @@ def read_run(path: Path) -> FinishedRun:
     folder = RunFolder(path)
     manifest, recipe = read_manifest(folder), read_recipe(folder)
     metrics = read(folder.metrics, Metrics)
+    if recipe.is_judgement:
+        require_unedited_results(folder.metrics)
     if next(iter(metrics.arms), None) != CONTROL:
         raise damaged(folder.metrics, f"the control {CONTROL!r} is not the first of its arms")
     if unknown := metrics.arms.keys() - {CONTROL, *recipe.arms}:

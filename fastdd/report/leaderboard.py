@@ -21,6 +21,7 @@ from ..export.card import without_folders
 from ..run_folder import Manifest, Metrics, RunFolder, read, read_recipe
 from ..run_folder.accuracies import of_all
 from ..run_folder.comparison import Difference, difference, difference_text
+from ..run_folder.metrics_file import require_unedited_results
 from ..run_folder.reading import first_fault
 from ..run_folder.results import ArmResult, FullSetResult, ProtocolResult
 from ..run_folder.shipped import bytes_text
@@ -212,12 +213,14 @@ def source_of(file: Path, number: int = 1) -> Source:
 
 def _metrics(file: Path) -> Metrics:
     try:
-        return Metrics.model_validate_json(file.read_bytes())
+        found = Metrics.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise InputError(
             f"{file} cannot be read as results of this version of fastdd ({first_fault(error)}); leave it "
             "out, or measure again what it is of"
         ) from error
+    require_unedited_results(file, "leave it out, or measure again what it is of")
+    return found
 
 
 def _protocols(metrics: Metrics) -> dict[str, ProtocolResult]:

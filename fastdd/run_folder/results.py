@@ -286,6 +286,9 @@ class Metrics(Record):
     """protocols of the recipe's further students, by name; absent: it has none"""
     published: PublishedResult | None = None
     """a paper's numbers beside these; absent: the recipe has none"""
+    digest: str | None = None
+    """first 16 hex digits of the sha256 of all other keys, which tells of edits that were not meant to
+    deceive; absent: an earlier version measured it"""
 
     def __repr__(self) -> str:
         """The recipe and the arms; their numbers are many."""

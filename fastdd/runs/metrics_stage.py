@@ -18,8 +18,10 @@ from ..config.naming import arm_titles
 from ..config.published import OWN
 from ..config.regimes import regime_of
 from ..errors import InputError
-from ..run_folder import ArmResult, Metrics, TensorFile, read, write
+from ..run_folder import ArmResult, Metrics, TensorFile, read
 from ..run_folder.comparison import difference
+from ..run_folder.metrics_file import require_unedited_results
+from ..run_folder.metrics_file import write_metrics as write_results
 from ..run_folder.published import Measured, PublishedResult, compare
 from ..run_folder.results import DataResult, Finding, ProtocolResult, StudentAccuracies, TeacherResult
 from ..runtime.files import write_tensors
@@ -44,15 +46,17 @@ def write_metrics(run: Run) -> None:
     """
     file = run.folder.metrics
     metrics = read(file, Metrics) if file.is_file() else None
+    if metrics is not None and run.experiment.recipe.is_judgement:
+        require_unedited_results(file)
     if metrics is None or not _is_current(run, metrics):
-        write(file, _measure(run, metrics))
+        write_results(file, _measure(run, metrics))
         return
     if not run.folder.embeddings.is_file():  # the page shows them
         _embeddings(run)
     published = _published(run, metrics.arms)
     if metrics.published != published.get("published"):
         kept = {name: getattr(metrics, name) for name in metrics.model_fields_set - {"published"}}
-        write(file, Metrics.model_validate(kept | published))
+        write_results(file, Metrics.model_validate(kept | published))
 
 
 def _published(run: Run, arms: Mapping[str, ArmResult]) -> dict[str, PublishedResult]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 
-from fastdd.run_folder.comparison import Difference, difference, difference_text, more_seeds
+from fastdd.run_folder.comparison import Difference, difference, difference_text, half_interval, more_seeds
 
 T_2 = 4.302652729911275
 """the 97.5 % quantile of Student's distribution with two degrees of freedom"""
@@ -23,6 +25,50 @@ def test_an_interval_is_that_of_paired_differences() -> None:
     assert found.interval == pytest.approx(T_2 * deviation / math.sqrt(3), rel=1e-6)
     assert found.distinguishable
     assert difference_text(found) == "+5.7 ± 5.2"
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 10, 40])
+@pytest.mark.parametrize("gain", [0.0, 0.02, -0.05])
+def test_intervals_and_what_is_distinguishable_are_those_of_scipys_paired_t_test(
+    seeds: int, gain: float
+) -> None:
+    random = np.random.default_rng(seeds)
+    control = 0.4 + 0.03 * random.standard_normal(seeds)
+    ours = control + gain + 0.02 * random.standard_normal(seeds)
+    found = difference(ours.tolist(), control.tolist())
+    assert found is not None
+    known = stats.ttest_rel(ours, control)
+    low, high = known.confidence_interval(0.95)
+    assert (found.mean - (found.interval or 0), found.mean + (found.interval or 0)) == pytest.approx(
+        (low, high), rel=1e-9
+    )
+    assert found.distinguishable == (known.pvalue < 0.05)
+    # Bonferroni: the interval of one of seven comparisons has the confidence 1 - 0.05 / 7
+    best = difference(ours.tolist(), control.tolist(), comparisons=7)
+    assert best is not None
+    assert best.distinguishable == (known.pvalue < 0.05 / 7)
+    assert half_interval(ours.tolist()) == pytest.approx(
+        stats.ttest_1samp(ours, 0).confidence_interval(0.95).high - ours.mean(), rel=1e-9
+    )
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_95_of_100_intervals_hold_the_true_difference(seeds: int) -> None:
+    random = np.random.default_rng(0)
+    control = 0.4 + 0.03 * random.standard_normal((4000, seeds))
+    ours = control + 0.01 + 0.02 * random.standard_normal((4000, seeds))
+    found = [difference(a, b) for a, b in zip(ours.tolist(), control.tolist(), strict=True)]
+    held = [abs(each.mean - 0.01) <= (each.interval or 0.0) for each in found if each is not None]
+    assert len(held) == 4000
+    assert np.mean(held) == pytest.approx(0.95, abs=0.012)  # 3.5 standard deviations of 4,000 draws
+
+
+def test_differences_that_are_all_the_same_show_no_spread_and_distinguish_nothing() -> None:
+    found = difference([0.5, 0.75], [0.25, 0.5])
+    assert found is not None
+    assert found.interval == 0
+    assert not found.distinguishable
+    assert difference_text(found) == "≈ +25.0 ± 0.0"
 
 
 def test_the_best_of_many_has_a_wider_interval() -> None:
@@ -59,3 +105,9 @@ def test_the_seeds_for_an_interval(deviation: float, half_width: float, seeds: i
     # t(0.975, 6) / sqrt(7) = 0.925 and t(0.975, 5) / sqrt(6) = 1.049; t(0.975, 17) / sqrt(18) = 0.497
     found = Difference(mean=0.0, deviation=deviation, interval=0.0, seeds=3)
     assert more_seeds([found, found], half_width) == seeds
+    wanted = next(
+        (n for n in range(2, 1000) if stats.t.ppf(0.975, n - 1) * deviation / math.sqrt(n) <= half_width),
+        1000,
+    )
+    assert seeds in (None, wanted)
+    assert (seeds is None) == (wanted <= 3)

@@ -39,8 +39,9 @@ class Difference(Record):
 
     @property
     def distinguishable(self) -> bool:
-        """Whether the interval leaves 0 out; never so with one seed."""
-        return self.interval is not None and abs(self.mean) > self.interval
+        """Whether the interval leaves 0 out; never so with one seed, nor where all differences are the same,
+        which of few test images happens by chance and shows no spread."""
+        return bool(self.interval) and abs(self.mean) > (self.interval or 0.0)
 
 
 def difference(ours: Fractions, others: Fractions, comparisons: int = 1) -> Difference | None:

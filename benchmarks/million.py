@@ -1,11 +1,13 @@
-"""Index, scan and check of a data set with the shape of ImageNet-1K: 1.28 million small JPEG files.
+"""Every stage before the students on a data set with the shape of ImageNet-1K, 1.28 million small JPEG files.
 
-    python benchmarks/million.py --folder /tmp/million [--files 1281167] [--json FILE]
+    python benchmarks/million.py --folder /tmp/million [--files 1281167] [--works A,B] [--json FILE] [--keep]
 
 The files are a few JPEGs of 8 x 8 pixels again and again, under valid names and in 1,000 classes: WebDataset
-shards of 10,000 samples in random class order, 3.3 GB at the full number, and an image folder of a tenth of
-them. Both are made in the folder, measured and removed. Each figure is of a process of its own: seconds by
-the wall, processor seconds, and the largest resident set, of which importing torch is a part, given too.
+shards of 10,000 samples in random class order, 3.3 GB at the full number, and an image folder. Both are made
+in the folder, measured, and removed unless they are to be kept. Each figure is of a process of its own:
+seconds by the wall, processor seconds, and the largest resident set, of which importing torch is a part,
+given too. What takes hours at the full size is done for a share of it, which stands beside the figure. The
+figures of other works that the JSON file has already stay.
 """
 
 from __future__ import annotations
@@ -19,22 +21,105 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torchvision.io import encode_jpeg
+
+from fastdd.recipes.resolve import resolve
+from fastdd.run_folder import RunFolder, open_run
+from fastdd.run_folder.bank_files import MANIFEST
+from fastdd.runtime.files import write_json, write_text
 
 CLASSES, SHARD, BLOCK = 1000, 10_000, 512
 SMALL = 8
 """side of an image in pixels"""
 PICTURES = 16
 """different images"""
+PER_CLASS, IPC, WIDTH = 1281, 50, 512
+"""real images a class, distilled images a class, and width of embeddings"""
+
+
+class Work(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        code: Python, in which ROOT is the data set and HERE a folder for results.
+        of: the layouts that it is measured on; none: it reads no data set.
+        share: part of the whole work that it does.
+    """
+
+    code: str
+    of: tuple[str, ...] = ("shards", "folder")
+    share: float = 1.0
+
+
+OPEN = "from fastdd.data import open_dataset\nprint(len(open_dataset(ROOT, 'train')))"
+FEATURES = "import torch\nfrom fastdd_kernels import coverage\nrandn = torch.Generator().manual_seed(0)\n"
+COVERAGE = FEATURES + (
+    "real, made = (torch.randn(rows, 512, generator=randn) for rows in (REAL, MADE))\n"
+    "print(coverage(real, made, 5))"
+)
+BALLS = FEATURES + (
+    "real, made = torch.empty(1281167, 512).uniform_(-1, 1), torch.randn(50000, 512)\n"
+    "print(coverage(real, made[:500], 5, real_radii=torch.ones(1281167, dtype=torch.float64)))"
+)
+BANK = (
+    "import sys\nfrom fastdd.cli import main\nfrom fastdd.models.build import build\n"
+    "from safetensors.torch import save_file\n"
+    "save_file(build('resnet18', 1000).state_dict(), HERE + '/resnet18.safetensors')\n"
+    "sys.exit(main(['bank', 'imagenet1k-deda', '--classes', '0:CLASSES', '--out', HERE + '/run', '--fresh',\n"
+    "    f'data.root={ROOT}', 'data.size=64', 'data.resize=null', 'teacher.minimum_accuracy=0',\n"
+    "    f'teacher.weights={HERE}/resnet18.safetensors']))"
+)
+SELECT = (
+    "import torch\nfrom fastdd.models.build import build\nfrom fastdd.recover.init.selection import select\n"
+    "network, randn = build('resnet18', 1000), torch.Generator().manual_seed(0)\n"
+    "for c in range(20):\n"
+    "    x = torch.randn(1281, 512, generator=randn)\n"
+    "    select(KIND, 1281, c, embeddings=x, scores=None, network=network, count=50, seed=c)"
+)
+LABELS = (
+    "import torch\nfrom fastdd.bench.subjects.bank import random_teacher\n"
+    "from fastdd.labels.per_image import label_images\n"
+    "images = torch.zeros(50000, 3, 64, 64, dtype=torch.uint8)\n"
+    "print(label_images(random_teacher('resnet18', 1000, torch.device('cpu')), images[:2500], 'set').shape)"
+)
+SCORES = (
+    "import torch\nfrom fastdd.evaluate import measure\n"
+    "labels = torch.arange(1000).repeat_interleave(IPC)\n"
+    "real, made = torch.randn(len(labels), 512), torch.randn(len(labels), 512)\n"
+    "print(measure(real, labels, made, labels, k=5).whole)"
+)
+
+STATUS = "import sys\nfrom fastdd.cli import main\nsys.exit(main(['status', HERE + '/status']))"
+
+
+def coverage(real: int, made: int) -> str:
+    """Code for the coverage of so many real rows by so many distilled ones."""
+    return COVERAGE.replace("REAL", str(real)).replace("MADE", str(made))
+
+
 WORKS = {
-    "import": "import fastdd.data",
-    "index": "from fastdd.data import open_dataset\nprint(len(open_dataset(ROOT, 'train')))",
-    "index again": "from fastdd.data import open_dataset\nprint(len(open_dataset(ROOT, 'train')))",
-    "scan": "from fastdd.data import scan\nprint(len(scan(ROOT, 'train')))",
-    "check": "from fastdd.data import check\nprint(len(check(ROOT)))",
+    "import": Work("import fastdd.data", of=()),
+    "status": Work(STATUS, of=()),
+    "index": Work(OPEN),
+    "index again": Work(OPEN, of=("shards",)),
+    "scan": Work("from fastdd.data import scan\nprint(len(scan(ROOT, 'train')))"),
+    "check": Work("from fastdd.data import check\nprint(len(check(ROOT)))"),
+    "bank of 1 class": Work(BANK.replace("CLASSES", "1"), ("shards",), 1 / CLASSES),
+    "bank of 4 classes": Work(BANK.replace("CLASSES", "4"), ("shards",), 4 / CLASSES),
+    "selection kmeans": Work(SELECT.replace("KIND", "'kmeans'"), (), 20 / CLASSES),
+    "selection confident": Work(SELECT.replace("KIND", "'confident'"), (), 20 / CLASSES),
+    "selection herding": Work(SELECT.replace("KIND", "'herding'"), (), 20 / CLASSES),
+    "balls of all real rows": Work(BALLS, (), 500 / (IPC * CLASSES)),
+    "coverage at a fortieth": Work(coverage(32_029, 1_250), (), 1 / 1600),
+    "coverage at a twentieth": Work(coverage(64_058, 2_500), (), 1 / 400),
+    "coverage at a tenth": Work(coverage(128_117, 5_000), (), 1 / 100),
+    "labels of images": Work(LABELS, (), 2500 / (IPC * CLASSES)),
+    "scores of 10 a class": Work(SCORES.replace("IPC", "10"), ()),
+    "scores of 50 a class": Work(SCORES.replace("IPC", "50"), ()),
 }
 
 
@@ -112,15 +197,38 @@ def make_folder(root: Path, files: int) -> None:
                 (folder / f"{number:07d}.jpg").write_bytes(some[number % PICTURES])
 
 
-def measured(work: str, root: Path) -> dict[str, float]:
+def make_run(path: Path) -> None:
+    """A run folder with the images and labels of 50 images a class, which are empty files."""
+    recipe = resolve("imagenet1k-deda", ["ipc=50", "recover.unit_images=100"]).recipe
+    open_run(path, recipe)
+    run = RunFolder(path)
+    bank = {"classes": [f"n{c:08d}" for c in range(CLASSES)]}
+    write_json(run.bank() / MANIFEST, bank)
+    for c in range(CLASSES):
+        (run.bank() / f"classes-{c:05d}-{c:05d}.safetensors").touch()
+    run.teacher().touch()
+    for arm, units in (("random", 1), ("deda", IPC * CLASSES // 100)):
+        for unit in range(units):
+            write_text(run.unit(arm, unit), "{}")
+        for c in range(CLASSES):
+            folder = run.images(arm) / f"{c:05d}"
+            folder.mkdir(parents=True)
+            for number in range(IPC):
+                (folder / f"{number:05d}.png").touch()
+        for epoch in range(300):
+            write_text(run.labels(arm, "view") / f"epoch_{epoch:05d}.safetensors", "")
+
+
+def measured(work: Work, root: Path | None, here: Path) -> dict[str, float]:
     """A work in a process of its own."""
-    text = WORKS[work].replace("ROOT", repr(str(root)))
+    given = f"ROOT, HERE = {str(root)!r}, {str(here)!r}\n"
     start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-c", given + work.code], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"{work} of {root} ended with status {status}")
-    return {
+        raise SystemExit(f"{work.code!r} ended with status {status}")
+    share = {} if work.share == 1 else {"share": work.share}
+    return share | {
         "seconds": round(time.perf_counter() - start, 2),
         "processor seconds": round(usage.ru_utime + usage.ru_stime, 2),
         "largest resident MB": round(usage.ru_maxrss * 1024 / 1e6),
@@ -128,31 +236,47 @@ def measured(work: str, root: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Index, scan and check 1.28 million files.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where the files are made (default: a temporary folder)")
     parser.add_argument("--files", type=int, default=1_281_167)
+    parser.add_argument("--layouts", default="shards,folder", help="NAMES, with commas between")
     parser.add_argument("--works", default=",".join(WORKS), help="NAMES, with commas between")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--keep", action="store_true", help="leave the files there, for a further call")
     options = parser.parse_args()
     above = options.folder or Path(tempfile.mkdtemp())
-    found: dict[str, object] = {"files": options.files}
+    found: dict[str, object] = {"files": options.files, "threads": torch.get_num_threads()}
+    if options.json and options.json.exists():
+        found |= json.loads(options.json.read_text(encoding="utf-8"))
+    os.environ["FASTDD_CACHE"] = str(above / "cache")
+
+    def note(name: str, figures: dict[str, float]) -> None:
+        found[name] = figures
+        print(f"{name}: {figures}", flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+    above.mkdir(parents=True, exist_ok=True)
+    works = {name: WORKS[name] for name in options.works.split(",")}
     try:
-        makers = {"shards": (make_shards, options.files), "folder": (make_folder, options.files // 10)}
-        for name, (make, files) in makers.items():
-            start = time.process_time()
-            make(above / name, files)
-            print(
-                f"{name}: {files} files made in {time.process_time() - start:.1f} s of processor", flush=True
-            )
-            for work in options.works.split(","):
-                figures = measured(work, above / name)
-                found[f"{name} {work}"] = figures
-                print(f"{name} {work}: {figures}", flush=True)
-                if options.json:
-                    options.json.write_text(json.dumps(found, indent=1) + "\n")
+        if "status" in works and not (above / "status").exists():
+            make_run(above / "status")
+        for name, work in works.items():
+            if not work.of:
+                note(name, measured(work, None, above))
+        for layout, make in {"shards": make_shards, "folder": make_folder}.items():
+            own = {name: work for name, work in works.items() if layout in work.of}
+            if layout not in options.layouts.split(",") or not own:
+                continue
+            if not (above / layout).exists():
+                make(above / layout, options.files)
+                time.sleep(3)  # no index is kept of files that changed just now
+            for name, work in own.items():
+                note(f"{layout} {name}", measured(work, above / layout, above))
     finally:
-        for name in ("shards", "folder"):
-            shutil.rmtree(above / name, ignore_errors=True)
+        if not options.keep:
+            for name in ("shards", "folder", "cache", "run", "status"):
+                shutil.rmtree(above / name, ignore_errors=True)
 
 
 if __name__ == "__main__":

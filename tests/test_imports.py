@@ -15,7 +15,11 @@ import torch
 
 import fastdd
 import fastdd_kernels
+from fastdd import recover
+from fastdd.config import as_plain
+from fastdd.config.yaml_text import dump_yaml
 from fastdd.errors import InputError
+from fastdd.runtime.files import write_text
 from fastdd_kernels import product
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +48,19 @@ def test_importing_fastdd_imports_no_library() -> None:
 
 def test_importing_the_kernels_imports_no_compiler() -> None:
     assert "torch._dynamo" not in loaded_after("import fastdd_kernels")
+
+
+def test_the_status_of_a_run_needs_no_torch(tmp_path: Path) -> None:
+    recipe = fastdd.resolve("digits", add=["dire"])
+    write_text(tmp_path / "recipe.yaml", dump_yaml(as_plain(recipe)))
+    code = f"from pathlib import Path; from fastdd.runs.status import status; status(Path({str(tmp_path)!r}))"
+    assert "torch" not in loaded_after(code)
+
+
+def test_every_name_of_recover_is_there_when_it_is_asked_for() -> None:
+    assert all(getattr(recover, name) is not None for name in recover.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'recovery'"):
+        recover.recovery  # noqa: B018
 
 
 def test_what_the_compiler_may_take_as_constant_is_marked_as_it_marks_it() -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 import fastdd
 from fastdd.config import BatchSize, Match, Siamese
 from fastdd.errors import InputError
-from fastdd.experts import ExpertBuffer, finished_experts
+from fastdd.experts import ExpertBuffer
 from fastdd.models.build import build
 from fastdd.models.flat import FlatNetwork
 from fastdd.models.registry import NETWORKS
@@ -24,6 +24,7 @@ from fastdd.recover import TrajectorySignal, Unit, plan
 from fastdd.recover.plan import UnitError
 from fastdd.recover.steps import Round
 from fastdd.recover.variables import Pixels
+from fastdd.run_folder import RunFolder
 from fastdd.runs.status import status
 from fastdd_kernels import siamese_augment
 
@@ -248,7 +249,7 @@ def recovered(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fastdd.run(recipe, out, until="experts")
     rows = {row.stage: str(row).split(maxsplit=1)[1] for row in status(out)}
     assert rows["experts"].split() == ["done", "2/2", "experts"]
-    assert finished_experts(out / "experts") == 2
+    assert len(RunFolder(out).finished_experts()) == 2
     assert not (out / "images").exists()
     fastdd.run(recipe, out)
     torch.set_num_threads(threads)

@@ -32,24 +32,14 @@ from ..data.loading.batch import Batch
 from ..data.real_data import TrainingImages
 from ..errors import InputError
 from ..run_folder import read
+from ..run_folder.bank_files import PLAN, REMEDY
 from ..runtime.distributed import barrier, is_main, rank, world_size
 from ..runtime.files import explained, temporary_name, write_json
 from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar, progress
 from ..teachers import Features, Teacher
 from .class_statistics import Kept, OpenClass
-from .store import (
-    PLAN,
-    REMEDY,
-    SCHEMA,
-    ImageCounts,
-    Plan,
-    complete,
-    is_whole,
-    read_manifest,
-    shards,
-    write_shard,
-)
+from .store import SCHEMA, ImageCounts, Plan, complete, is_whole, read_manifest, shards, write_shard
 
 Forward = Callable[[Tensor], Features]
 """uint8 images [B, C, H, W] to their features"""

@@ -21,21 +21,10 @@ from fastdd_kernels import pack_symmetric
 
 from ..errors import InputError
 from ..run_folder import read
+from ..run_folder.bank_files import MANIFEST, PLAN, REMEDY
 from ..runtime.files import write_json
 from ..runtime.new_folders import new_folder
-from .store import (
-    EMBEDDINGS,
-    MANIFEST,
-    PLAN,
-    REMEDY,
-    ImageCounts,
-    Plan,
-    Shard,
-    complete,
-    read_manifest,
-    shards,
-    write_shard,
-)
+from .store import EMBEDDINGS, ImageCounts, Plan, Shard, complete, read_manifest, shards, write_shard
 
 SAME = (
     "schema",

@@ -14,8 +14,9 @@ from fastdd_kernels import LowRankCovariance
 
 from ..errors import InputError
 from ..run_folder import TensorFile
+from ..run_folder.bank_files import MANIFEST, PLAN
 from .class_statistics import Spread
-from .store import EMBEDDINGS, MANIFEST, PLAN, Shard, read_manifest, shard_path
+from .store import EMBEDDINGS, Shard, read_manifest, shard_path
 
 
 @dataclass(frozen=True)

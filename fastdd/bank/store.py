@@ -15,7 +15,6 @@ class_statistics.py defines the statistics, reader.py reads them one class at a 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,16 +28,14 @@ from typing_extensions import TypedDict
 
 from ..errors import InputError
 from ..run_folder import TensorFile, damaged, read
+from ..run_folder.bank_files import MANIFEST, PLAN, REMEDY, class_files
 from ..runtime.files import write_json, write_tensors
 
 SCHEMA = 2
-MANIFEST, PLAN = "manifest.json", "plan.json"
 METADATA_KEY = "fastdd"
 """the key under which a file's metadata hold its ImageCounts"""
-REMEDY = "delete it and start the same command again, which makes that alone"
 EMBEDDINGS = "embeddings"
 """name of the tensor of embeddings, whose rows are images; the rows of all others are classes"""
-FILE = re.compile(r"classes-(\d+)-(\d+)\.safetensors")
 MEGABYTE = 1_000_000
 
 
@@ -184,16 +181,7 @@ def shard_path(folder: Path, first: int, last: int) -> Path:
 
 def shards(folder: Path) -> list[Shard]:
     """The files of a bank in class order; where one's classes are part of another's, only the larger."""
-    found = [
-        Shard(path, int(match[1]), int(match[2]))
-        for path in (folder.iterdir() if folder.is_dir() else ())
-        if (match := FILE.fullmatch(path.name))
-    ]
-    kept: list[Shard] = []
-    for shard in sorted(found, key=lambda shard: (shard.first, -shard.last)):
-        if not kept or shard.last > kept[-1].last:
-            kept.append(shard)
-    return kept
+    return [Shard(*file) for file in class_files(folder)]
 
 
 def write_shard(

@@ -21,7 +21,7 @@ from .method_sections import (
     Residual,
     Save,
 )
-from .terms import TERMS, Terms
+from .terms import Terms
 
 Init = Literal[
     "noise",
@@ -297,7 +297,7 @@ class Method(Config):
                 f"decay pulls images to their start, which an offset leaves as it is; set decay to 0, got "
                 f"{self.decay}, or offset to null"
             )
-        if not (paired := [name for name in self.terms if TERMS[name].paired]) or not self.steps:
+        if not (paired := self.terms.paired) or not self.steps:
             return self
         if self.init == "noise":
             raise ValueError(

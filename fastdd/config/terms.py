@@ -6,7 +6,7 @@ by name and imports them when a recipe first names a term, so this module import
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import chain
 from typing import Any, Protocol
@@ -107,6 +107,9 @@ class Terms(Mapping[str, Config]):
         ValueError: two terms that exclude each other.
     """
 
+    _read_whole = True
+    """false: the configurations are not known, see ``named``"""
+
     def __init__(self, **terms: Config | Mapping[str, JsonValue] | None) -> None:
         self._terms = _validated(terms)
 
@@ -116,6 +119,22 @@ class Terms(Mapping[str, Config]):
         made = cls.__new__(cls)
         made._terms = {}
         return made
+
+    @classmethod
+    def named(cls, names: Iterable[str]) -> Terms:
+        """Terms of which the names alone are known, for a look at a recipe that was validated before: unlike
+        ``Terms`` it imports no term, and no torch."""
+        made = cls.none()
+        made._terms, made._read_whole = {name: Config() for name in names}, False
+        return made
+
+    @property
+    def paired(self) -> list[str]:
+        """Names of the terms that compare images with the real ones that they start from.
+
+        None are told of terms whose names alone are known.
+        """
+        return [name for name in self if TERMS[name].paired] if self._read_whole else []
 
     def __getitem__(self, name: str) -> Config:
         return self._terms[name]

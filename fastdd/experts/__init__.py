@@ -8,7 +8,7 @@ lacks. Arms and stages are the business of ``fastdd.runs``.
 
 from .build import build_experts
 from .plan import ExpertPlan, epochs_to_keep
-from .store import ExpertBuffer, finished_experts, plan_file
+from .store import ExpertBuffer, plan_file
 from .training import ExpertData, batch_draws
 
 __all__ = [
@@ -18,6 +18,5 @@ __all__ = [
     "batch_draws",
     "build_experts",
     "epochs_to_keep",
-    "finished_experts",
     "plan_file",
 ]

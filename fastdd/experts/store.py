@@ -36,11 +36,6 @@ def partial_file(folder: Path, expert: int) -> Path:
     return folder / f"{expert:05d}.partial.safetensors"
 
 
-def finished_experts(folder: Path) -> int:
-    """How many experts of a folder are finished; 0 where there is no folder."""
-    return len(list(folder.glob("[0-9]*[0-9].safetensors")))
-
-
 def settle_plan(folder: Path, plan: ExpertPlan) -> None:
     """Write the plan of a folder, or see that the experts in it are of the same plan.
 

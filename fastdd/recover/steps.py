@@ -74,18 +74,6 @@ def iterations(method: Method, unit: Unit) -> int:
     return sum(len(part.steps) * len(part.unit.rows) for part in rounds_of(method, unit))
 
 
-def teachers_used(method: Method, committee: Sequence[str]) -> tuple[int, ...]:
-    """The numbers of a run's teachers that a method uses; the run's own is 0, the committee's follow.
-
-    Args:
-        committee: names of the run's further teachers.
-    """
-    if method.ensemble == "first" and method.offset is None:
-        return (0,)
-    chosen = committee if method.committee is None else method.committee
-    return (0, *(number for number, name in enumerate(committee, 1) if name in chosen))
-
-
 def teachers_of_steps(method: Method, unit: Unit, teachers: int, seed: int) -> list[list[int]]:
     """The teachers of each step, as ascending 0-based numbers; a step's loss is the mean of their losses.
 

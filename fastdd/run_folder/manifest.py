@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pydantic import JsonValue, ValidationError
 
 from ..config import Recipe
-from ..config.terms import TERMS
+from ..config.terms import TERMS, Terms
 from ..config.yaml_text import load_yaml
 from ..errors import InputError
 from .paths import RunFolder
@@ -33,8 +33,12 @@ def read_manifest(run: RunFolder) -> Manifest:
     return read(run.manifest, Manifest)
 
 
-def read_recipe(run: RunFolder) -> Recipe:
+def read_recipe(run: RunFolder, *, terms: bool = True) -> Recipe:
     """recipe.yaml of a run folder.
+
+    Args:
+        run: the run folder.
+        terms: false: of the arms' terms the names alone are read, and torch is not imported.
 
     Raises:
         InputError: it is missing, damaged or edited, names a term that is not registered in this process,
@@ -43,7 +47,10 @@ def read_recipe(run: RunFolder) -> Recipe:
     plain = recipe_text(run)
     if run.manifest.is_file() and format_of(run) == FORMAT:
         require_unedited(run, read_manifest(run), plain)
-    _require_terms(run, plain)
+    if terms:
+        _require_terms(run, plain)
+    else:
+        plain = _with_names_of_terms(plain)
     try:
         return Recipe.model_validate(plain)
     except ValidationError as error:
@@ -114,6 +121,20 @@ def _require_terms(run: RunFolder, plain: object) -> None:
                     f"process; install the package that defines it (entry points {TERMS.group}), or call "
                     f"fastdd.register_term({name!r}, ...) in Python first; nothing is damaged"
                 )
+
+
+def _with_names_of_terms(plain: object) -> object:
+    """A recipe as it is written, in which the terms of each arm are known by name alone."""
+    arms = plain.get("arms") if isinstance(plain, dict) else None
+    if not isinstance(plain, dict) or not isinstance(arms, dict):
+        return plain
+    named = {}
+    for arm, method in arms.items():
+        terms = method.get("terms") if isinstance(method, dict) else None
+        if isinstance(method, dict) and isinstance(terms, dict):
+            method = method | {"terms": Terms.named(name for name in terms if terms[name] is not None)}
+        named[arm] = method
+    return plain | {"arms": named}
 
 
 def format_of(run: RunFolder) -> int:

@@ -187,6 +187,10 @@ class RunFolder:
         """Folder of the experts whose trajectories are matched."""
         return self.path / "experts"
 
+    def finished_experts(self) -> list[Path]:
+        """The experts that are finished on the disk, in order."""
+        return sorted(self.experts.glob("[0-9]*[0-9].safetensors"))
+
     # -- an arm --------------------------------------------------------------------------------
 
     @property

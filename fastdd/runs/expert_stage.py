@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..experts import ExpertData, build_experts, finished_experts, plan_file
+from ..experts import ExpertData, build_experts, plan_file
 from ..teachers import fingerprint
 from .run import Run
 from .run_experts import RunExperts
@@ -24,7 +24,7 @@ def train_experts(run: Run) -> None:
         return
     if all(run.folder.units(arm) for arm in experts.arms):  # such an arm is one unit
         return
-    if finished_experts(run.folder.experts) == experts.plan.experts:
+    if len(run.folder.finished_experts()) == experts.plan.experts:
         return
     with run.session.stage("experts") as work:
         work.images = build_experts(

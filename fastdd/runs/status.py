@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..bank import store
 from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe, Student
 from ..errors import InputError, refusals_explained
-from ..experts import finished_experts
 from ..recover import all_units, teachers_used
 from ..run_folder import RunFolder, StudentResult, UnitPlan, read, read_manifest, read_recipe
+from ..run_folder.bank_files import classes_of_bank
 from ..run_folder.results import stage_of
 
 
@@ -40,7 +39,8 @@ class Progress:
 
 @refusals_explained()
 def status(folder: Path) -> list[Progress]:
-    """The stages of a run in order. Images, statistics and weights are counted, not read.
+    """The stages of a run in order. Images, statistics and weights are counted, not read, and torch is not
+    imported.
 
     Raises:
         InputError: the folder holds no run, or one of another version.
@@ -49,18 +49,18 @@ def status(folder: Path) -> list[Progress]:
     if not run.recipe.is_file():
         raise InputError(f"{folder} is no run folder: it has no {run.recipe.name} of a run")
     manifest = read_manifest(run) if run.manifest.is_file() else None  # a run that was killed early has none
-    recipe = read_recipe(run)
+    recipe = read_recipe(run, terms=False)
     rows = []
     for teacher in ("", *recipe.committee):
         suffix = f"-{teacher}" if teacher else ""
         squeezed = int(run.teacher(teacher).is_file())
         rows.append(Progress(f"squeeze{suffix}", squeezed, 1, "teacher"))
-        rows.append(Progress(f"bank{suffix}", *_bank(run.bank(teacher)), "classes"))
+        rows.append(Progress(f"bank{suffix}", *classes_of_bank(run.bank(teacher)), "classes"))
     if recipe.experts.path is None and any(
         method.match and method.match.trajectory for method in recipe.arms.values()
     ):
-        rows.append(Progress("experts", finished_experts(run.experts), recipe.experts.count, "experts"))
-    classes = _bank(run.bank())[1]
+        rows.append(Progress("experts", len(run.finished_experts()), recipe.experts.count, "experts"))
+    classes = classes_of_bank(run.bank())[1]
     students = {"": recipe.student, **recipe.students} if recipe.metrics.students else {}
     for arm, method in {CONTROL: RANDOM_REAL, **recipe.arms}.items():
         total = _units(run, recipe, arm, method, classes=classes)
@@ -79,15 +79,6 @@ def _students(run: RunFolder, arm: str, name: str, config: Student) -> Progress:
     files = run.students(arm, name)
     lost = sum(read(file, StudentResult).diverged is not None for file in files)
     return Progress(stage_of("students", name, arm), len(files), config.seeds, "students", diverged=lost)
-
-
-def _bank(folder: Path) -> tuple[int, int | None]:
-    """Finished classes of a bank, and how many classes there are; None where its building has not begun."""
-    done = sum(shard.last - shard.first + 1 for shard in store.shards(folder))
-    for name, content in ((store.MANIFEST, store.Manifest), (store.PLAN, store.Plan)):
-        if (folder / name).is_file():
-            return done, len(read(folder / name, content, store.REMEDY)["classes"])
-    return done, None
 
 
 def _units(run: RunFolder, recipe: Recipe, arm: str, method: Method, classes: int | None) -> int | None:

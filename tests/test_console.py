@@ -56,7 +56,7 @@ def test_a_run_in_a_folder_with_brackets(
     out = tmp_path / "out a[b]" / "[" / "b]"
     shutil.copytree(finished, out)
     assert main(["run", str(finished.parent / "tiny.yaml"), "--out", str(out)]) == 0
-    assert f"open {out}/report.html" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith(f"open {out}/report.html\n")
     assert main(["report", str(out)]) == 0
     assert str(out) in capsys.readouterr().out
     assert main(["status", str(tmp_path / "no[/b]")]) == 2

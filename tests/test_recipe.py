@@ -143,8 +143,8 @@ def test_dire_weighs_as_the_methods_batch_norm_statistics_do(capsys: pytest.Capt
     assert shown("show", "cifar10-sre2l", "--add", "dire")
     told = capsys.readouterr().err.splitlines()[-1]
     assert told == (
-        "arms.sre2l+dire: DiRe weighs CD 0.001, CDM 0.001, EDM 1e-05, which is 0.1, 0.1, 0.001 of the "
-        "BatchNorm weight 0.01"
+        "arms.sre2l+dire: DiRe's terms have the weights 0.001 (CD), 0.001 (CDM), 1e-05 (EDM); in parts of "
+        "that of the BatchNorm statistics, 0.01: 0.1, 0.1, 0.001"
     )
     assert "did you mean 'terms.dire.r_cd'" in message("cifar10-dire", "method.terms.dire.r_cos=1")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .console import refuse_diverged, say
 from .options import Commands, download, download_argument, regimes_argument
-from .stages import print_result
+from .stages import print_result, say_page
 
 HELP = "tell what finished sets are worth beside random real images, in every regime"
 TEXT = (
@@ -146,6 +146,7 @@ def _judge(arguments: argparse.Namespace) -> None:
         print_result(result)
         for sentence in (*verdicts(result.metrics), *choices(read_recipe(result.folder), result.metrics)):
             say(sentence)
+        say_page(result)
     if len(found) > 1 and not arguments.no_students:
         say(f"all sets by their images a class: open {RunFolder(Path(arguments.out)).report}")
     diverged = [line for result in found for line in result.metrics.diverged()]

@@ -158,6 +158,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
     if until in ("evaluate", "report"):
         print_result(result)
         _print_verdicts(result.metrics)
+        say_page(result)
         refuse_diverged(result.metrics.diverged(), DIVERGED)
     else:
         if getattr(arguments, "committee", False):
@@ -255,6 +256,10 @@ def print_result(result: RunResult) -> None:
     ]
     if others:
         say(f"seconds: {', '.join(others)}")
+
+
+def say_page(result: RunResult) -> None:
+    """Say where the page of a run lies, as the last line, which is what one looks for."""
     page = result.folder.report
     say(
         f"open {page}"

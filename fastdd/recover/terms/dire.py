@@ -78,11 +78,11 @@ class DiReTerm(Term[DiRe, RealEmbeddings]):
     def remark(cls, config: DiRe, terms: Mapping[str, Config]) -> str:
         weights, weight = config.effective_weights, _batch_norm_weight(terms)
         named = zip(("CD", "CDM", "EDM"), weights, strict=True)
-        told = f"DiRe weighs {', '.join(f'{name} {each:.4g}' for name, each in named)}"
+        told = f"DiRe's terms have the weights {', '.join(f'{each:.4g} ({name})' for name, each in named)}"
         if not weight:
-            return f"{told}, with no BatchNorm statistics beside it"
+            return f"{told}, and no BatchNorm statistics stand beside them"
         ratios = ", ".join(f"{each / weight:.4g}" for each in weights)
-        return f"{told}, which is {ratios} of the BatchNorm weight {weight:.4g}"
+        return f"{told}; in parts of that of the BatchNorm statistics, {weight:.4g}: {ratios}"
 
     @classmethod
     def needs(cls, config: DiRe, network: nn.Module) -> Needs:

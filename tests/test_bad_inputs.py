@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -478,6 +479,17 @@ sweep digits --grid ipc=1,2 --grid ipc=3,4 -> both set ipc
 sweep digits --grid ipc=1,2 --seeds none -> invalid int value: 'none'
 sweep digits --grid ipc=1,2 --seeds 0 -> seeds
 sweep digits --grid seed=0,1 --out file.txt -> file.txt
+plot nowhere -> run folder nowhere does not exist
+plot file.txt -> file.txt is a file, expected the folder that `fastdd run` wrote
+plot pets -> pets is no run folder: it has no recipe.yaml
+students export nowhere --out new -> run folder nowhere does not exist
+students export file.txt --out new -> file.txt is a file
+students export pets --out new -> pets is no run folder
+report pets --title '' -> an argument is an empty text
+status '' -> an argument is an empty text
+export pets --to hf --out '' -> an argument is an empty text
+slurm digits --nodes 99999999999999999999999 -> a number of at most 65,533
+slurm digits --gpus -1 -> '-1' must be a number
 merge -> BANK
 merge pets -> --out
 merge nowhere --out new -> nowhere holds no bank
@@ -543,7 +555,7 @@ def arguments() -> list[object]:
     found = []
     for row in ARGUMENTS.splitlines():
         words, _, part = row.partition(" ->")
-        found.append(pytest.param(words.split(), part.strip(), id=words))
+        found.append(pytest.param(shlex.split(words), part.strip(), id=words))
     return found
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import tomllib
 from importlib import resources
 from pathlib import Path
 
@@ -48,6 +50,23 @@ def test_what_does_not_work_is_a_fault_with_its_remedy(
     assert "absent-package: pip install --upgrade fastdd" in told
     assert "other-package: pip install other-package" in told
     assert "export OMP_NUM_THREADS=" in told
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_file_in_the_place_of_the_folder_of_runs_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    found = {each.name: each for each in doctor.examine(tmp_path / "runs")}
+    assert (found["disk"].state, found["disk"].text) == ("fault", f"{tmp_path / 'runs'} is a file")
+
+
+def test_every_command_that_adds_something_names_an_extra_that_has_it() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    for package, (command, _) in doctor.OPTIONAL.items():
+        extra = re.fullmatch(r"pip install 'fastdd\[(\w+)\]'", command)
+        if extra is None:
+            assert command == f"pip install {package}"
+        else:
+            assert any(each.startswith(package) for each in project["optional-dependencies"][extra[1]])
 
 
 def test_a_trial_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,33 +3,14 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from forked import output
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-
-
-def output(*command: str | Path, folder: Path | None = None, path: Path | None = None) -> str:
-    """What a Python process prints, with one thread; ``path`` is put before the places of imports."""
-    places = [str(path)] if path else []
-    places += [os.environ["PYTHONPATH"]] if "PYTHONPATH" in os.environ else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)}
-    done = subprocess.run(
-        [sys.executable, *map(str, command)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=folder,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.mark.slow

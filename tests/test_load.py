@@ -243,3 +243,27 @@ def test_a_loss_leaves_nothing_out_that_it_was_asked_for() -> None:
     with pytest.raises(InputError, match="give class_shares, or hard_part=0"):
         gift(s, z)
     assert gift(s, z, class_shares=F.one_hot(torch.arange(4), 10).float()).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"targets": torch.zeros(2, 4)},
+            r"outputs and targets are \(2, 3\) and \(2, 4\), expected logits of",
+        ),
+        ({"outputs": 3}, r"outputs and targets are 3 and \(2, 3\)"),
+        ({"outputs": torch.zeros(3), "targets": torch.zeros(3)}, r"\(3,\) and \(3,\), expected .* \[B, C\]"),
+        ({"temperature": 0.0}, r"temperature is 0\.0, expected a number above 0"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"student_temperature": "4"}, "student_temperature is '4'"),
+    ],
+)
+def test_logits_and_temperatures_without_a_loss_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        fastdd.losses.distillation(**{"outputs": torch.zeros(2, 3), "targets": torch.zeros(2, 3), **changed})
+
+
+def test_an_empty_text_is_no_folder() -> None:
+    with pytest.raises(InputError, match="path is an empty text, expected a folder"):
+        fastdd.load("")

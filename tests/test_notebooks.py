@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
@@ -24,12 +23,7 @@ def output(name: str, folder: Path, **values: object) -> str:
         )
         assert found == 1, key
     (folder / name).write_text(text)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-    done = subprocess.run(
-        [sys.executable, name], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return forked.output(folder / name, folder=folder, environment={"MPLBACKEND": "Agg"})
 
 
 @pytest.mark.slow

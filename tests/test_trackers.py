@@ -131,7 +131,8 @@ def test_a_tracker_that_is_not_installed_is_refused_before_a_folder_is_made(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("[neptune]", "neptune"), ("tensorboard", "a list in brackets")]
+    ("text", "message"),
+    [("[neptune]", "neptune"), ("tensorboard", "a list in brackets"), ("[csv,csv]", "'csv' is there twice")],
 )
 def test_another_word_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -95,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Read the arguments; overrides may also follow options, where argparse alone does not take them."""
     parser = _parser()
+    if "" in (sys.argv[1:] if argv is None else argv):
+        parser.error("an argument is an empty text, as a variable of the shell is that has no value")
     arguments, rest = parser.parse_known_args(argv)
     if rest and (
         any(text.startswith("-") or "=" not in text for text in rest) or "overrides" not in arguments

@@ -17,6 +17,8 @@ TEXT = (
     "follows from queues. A machine that is lost costs what it had in hand: the others start again from what "
     "is on the disk, and the job goes on when it is queued again."
 )
+MOST = 65_533
+"""nodes that Slurm can have"""
 NAME = re.compile(r"[\w.,:@%+=/-]+")
 """what Slurm's own options may hold, so that nothing of it is read as another option"""
 SCRIPT = """\
@@ -72,9 +74,9 @@ def add(commands: Commands) -> None:
 
 
 def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number")
-    return int(text)
+    if not text.isdecimal() or len(text) > 9 or (number := int(text)) > MOST:
+        raise argparse.ArgumentTypeError(f"{text!r:.40} must be a number of at most {MOST:,}")
+    return number
 
 
 def _positive(text: str) -> int:

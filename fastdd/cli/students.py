@@ -43,13 +43,11 @@ def add(commands: Commands) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from ..distilled import require_folder
-    from ..run_folder import RunFolder
+    from ..run_folder import require_run
     from ..runs.kept_students import export_students
 
-    require_folder(Path(arguments.set))
     exported = export_students(
-        RunFolder(Path(arguments.set)),
+        require_run(Path(arguments.set)),
         Path(arguments.out),
         arm=arguments.arm,
         kind=arguments.students,

@@ -191,6 +191,14 @@ class Recipe(Config):
         """How the labels of a kind of students are stored; empty for the section ``student``."""
         return self.student_labels.get(student, self.labels)
 
+    @field_validator("log")
+    @classmethod
+    def _each_tracker_once(cls, trackers: tuple[Tracker, ...]) -> tuple[Tracker, ...]:
+        for tracker in trackers:
+            if trackers.count(tracker) > 1:
+                raise ValueError(f"{tracker!r} is there twice; give each tracker once")
+        return trackers
+
     @field_validator("student_arms", mode="before")
     @classmethod
     def _lists_of_arms(cls, given: object) -> object:

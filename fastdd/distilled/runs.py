@@ -114,7 +114,7 @@ def arm_of(run: RunFolder, arm: str | None) -> str:
         raise InputError(f"{run} has no images of arm {arm!r}{suggestion(arm, arms)}; it has {listed}")
     own = [name for name in arms if name != CONTROL]
     if arm is None and len(own) != 1:
-        raise InputError(f"{run} holds {listed}; name one with --arm")
+        raise InputError(f"{run} holds {listed}; name one of them (--arm)")
     return arm or own[0]
 
 

@@ -170,6 +170,8 @@ def load(
     ):
         if not isinstance(given, types):
             raise InputError(f"{name} is a {type(given).__name__}, expected {expected}")
+    if not str(path):
+        raise InputError("path is an empty text, expected a folder")
     for name, side in (("size", size), ("channels", channels)):
         if side is not None:
             _require_integer(name, side, 1)

@@ -13,6 +13,7 @@ gradient of kl is (q - p) / t. With ``hard_weight`` the cross-entropy with the c
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch.nn.functional as F
@@ -53,9 +54,11 @@ def distillation(
         class_shares: shares of the classes in mixed images [B, C]; None: ``hard_part`` is 0.
 
     Raises:
-        fastdd.errors.InputError: there is no such loss, or the classes that a part of it needs are not given.
+        fastdd.errors.InputError: there is no such loss, the logits are of other shapes, a temperature is not
+        above 0, or the classes that a part of it needs are not given.
     """
     _require_known(loss, hard_weight=hard_weight, hard_labels=hard_labels)
+    _require_fitting(outputs, targets, temperature=temperature, student_temperature=student_temperature)
     outputs, targets = outputs.float(), targets.float()
     if loss == "kl":
         own = temperature if student_temperature is None else student_temperature
@@ -88,6 +91,21 @@ def _require_known(loss: str, *, hard_weight: float, hard_labels: Tensor | None)
             f"hard_weight {hard_weight:g} adds a cross-entropy with the classes of the images; give "
             "hard_labels, or hard_weight=0"
         )
+
+
+def _require_fitting(
+    outputs: object, targets: object, *, temperature: object, student_temperature: object
+) -> None:
+    shapes = [tuple(each.shape) if isinstance(each, Tensor) else each for each in (outputs, targets)]
+    if not isinstance(outputs, Tensor) or shapes[0] != shapes[1] or outputs.ndim != 2:
+        raise InputError(
+            f"outputs and targets are {shapes[0]!r:.60} and {shapes[1]!r:.60}, expected logits of the same "
+            "shape [B, C]"
+        )
+    for name, value in (("temperature", temperature), ("student_temperature", student_temperature)):
+        known = value is None or isinstance(value, Tensor)  # a GPU would have to be waited for
+        if not known and not (isinstance(value, int | float) and 0 < value < math.inf):
+            raise InputError(f"{name} is {value!r:.60}, expected a number above 0")
 
 
 def _direction(logits: Tensor, shares: Tensor | None, part: float, smoothing: float) -> Tensor:

@@ -12,7 +12,6 @@ from ..config import CONTROL, RANDOM_REAL, Method, Recipe
 from ..config.naming import label_words, student_titles
 from ..config.regimes import regime_of
 from ..distilled.fingerprint import require_same_images
-from ..errors import InputError
 from ..experts import ExpertBuffer
 from ..run_folder import (
     ArmResult,
@@ -26,6 +25,7 @@ from ..run_folder import (
     read_manifest,
     read_recipe,
     read_text,
+    require_run,
 )
 from ..run_folder.metrics_file import require_unedited_results
 from ..runtime.console import counted
@@ -163,9 +163,7 @@ def read_run(path: Path) -> FinishedRun:
         InputError: the folder or a file in it is missing, damaged or of another version, or the results are
             of other images; it is named.
     """
-    if not path.is_dir():
-        raise InputError(f"run folder {path} does not exist; make it with `fastdd run RECIPE --out {path}`")
-    folder = RunFolder(path)
+    folder = require_run(path)
     manifest, recipe = read_manifest(folder), read_recipe(folder)
     metrics = read(folder.metrics, Metrics)
     if recipe.is_judgement:

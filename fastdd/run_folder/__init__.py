@@ -4,7 +4,7 @@ whether they are of this version and unedited (manifest), and work in it (sessio
 Everything that makes or reads a run stands above this package and asks it.
 """
 
-from .manifest import FORMAT, read_manifest, read_recipe
+from .manifest import FORMAT, read_manifest, read_recipe, require_run
 from .paths import RunFolder, image_file
 from .reading import DELETE, TensorFile, damaged, missing, read, read_text
 from .record import write
@@ -48,5 +48,6 @@ __all__ = [
     "read_manifest",
     "read_recipe",
     "read_text",
+    "require_run",
     "write",
 ]

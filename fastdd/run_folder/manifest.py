@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import JsonValue, ValidationError
 
@@ -19,6 +20,25 @@ from .results import Manifest
 FORMAT = 2
 """Number of the run folder's format, noted in the manifest. It rises when folders of earlier versions of
 fastdd can no longer be continued or read; the first format had no number."""
+
+
+def require_run(path: Path) -> RunFolder:
+    """The run folder at a path.
+
+    Raises:
+        InputError: there is nothing, or something else.
+    """
+    run = RunFolder(path)
+    if not path.exists():
+        raise InputError(f"run folder {path} does not exist; make it with `fastdd run RECIPE --out {path}`")
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, expected the folder that `fastdd run` wrote")
+    if not run.recipe.exists():
+        raise InputError(
+            f"{path} is no run folder: it has no {run.recipe.name} of a run; name the folder that "
+            "`fastdd run` wrote"
+        )
+    return run
 
 
 def read_manifest(run: RunFolder) -> Manifest:

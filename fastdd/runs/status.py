@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe, Student
-from ..errors import InputError, refusals_explained
+from ..errors import refusals_explained
 from ..recover import all_units, teachers_used
-from ..run_folder import RunFolder, StudentResult, UnitPlan, read, read_manifest, read_recipe
+from ..run_folder import RunFolder, StudentResult, UnitPlan, read, read_manifest, read_recipe, require_run
 from ..run_folder.bank_files import classes_of_bank
 from ..run_folder.results import stage_of
 
@@ -45,9 +45,7 @@ def status(folder: Path) -> list[Progress]:
     Raises:
         InputError: the folder holds no run, or one of another version.
     """
-    run = RunFolder(folder)
-    if not run.recipe.is_file():
-        raise InputError(f"{folder} is no run folder: it has no {run.recipe.name} of a run")
+    run = require_run(folder)
     manifest = read_manifest(run) if run.manifest.is_file() else None  # a run that was killed early has none
     recipe = read_recipe(run, terms=False)
     rows = []

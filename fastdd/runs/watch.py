@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ..errors import InputError
-from ..run_folder import RunFolder
+from ..run_folder import RunFolder, require_run
 from ..runtime.console import counted
 from ..runtime.lock import workers
 
@@ -121,8 +120,8 @@ def watch(
         InputError: there is no run, and nobody is at work.
     """
     run = RunFolder(folder)
-    if not run.recipe.is_file() and not workers(folder):
-        raise InputError(f"{folder} is no run folder: it has no {run.recipe.name} of a run")
+    if not workers(folder):
+        require_run(folder)
     watched = Watched(run.log)
     while True:
         busy = workers(folder)

@@ -165,6 +165,8 @@ def _memory() -> Finding:
 
 
 def _disk(folder: Path) -> Finding:
+    if folder.exists() and not folder.is_dir():
+        return Finding("disk", "fault", f"{folder} is a file", "choose another --out")
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     try:
         free = shutil.disk_usage(there).free

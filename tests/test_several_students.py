@@ -25,6 +25,7 @@ from fastdd.report import report
 from fastdd.report.figures import accuracy_figure
 from fastdd.report.finished_run import read_run
 from fastdd.run_folder import RunFolder
+from fastdd.runs.experiment import check
 from fastdd.runs.status import status
 
 SOFT = "{network: resnet8, steps: 4, batch: 20, pad: 1, flip: 0.0, seeds: 1, evaluations: 2}"
@@ -335,6 +336,18 @@ def test_students_learn_from_the_arms_that_are_named_and_from_the_controls(
     assert "students resnet-soft deda" in cells
     assert "students resnet-soft sre2l" not in cells
     assert export(open_set(out, "sre2l", channels=1), "imagefolder", tmp_path / "set")
+
+
+def test_a_protocol_that_is_only_known_for_some_numbers_of_images_is_asked_for_the_arms_it_is_for(
+    tmp_path: Path,
+) -> None:
+    offsets = "infer: {method: infer, steps: 1, batch: {slots: all}, augment: {roll: [0, 0]}}"
+    own = f"  by-ipc: {SOFT.replace('batch: 20', 'batch: by_ipc')}\nstudent_arms: {{by-ipc: [ARM]}}\n"
+    text = TWO.replace("arms: {deda:", f"arms: {{{offsets}, deda:") + own
+    seen = "students.by-ipc.batch=by_ipc is known for .* but the set has"
+    with pytest.raises(InputError, match=seen):
+        check(resolve(write(tmp_path, text.replace("ARM", "infer")), ["ipc=10"]).recipe, tmp_path / "out")
+    check(resolve(write(tmp_path, text.replace("ARM", "deda")), ["ipc=10"]).recipe, tmp_path / "out")
 
 
 def test_students_of_arms_that_are_not_chosen_are_left_out(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from .accuracies import Fractions, of_all
 from .record import Record
 
 VALUES = {
-    "coverage": ("coverage", 3),
+    "coverage": ("coverage", 4),
     "cosine": ("cosine", 3),
     "vendi": ("Vendi score", 2),
     "seconds": ("recover, s", 1),

@@ -431,14 +431,15 @@ def _check_student(experiment: Experiment, student: str, labeller: nn.Module) ->
     normalizing = {config.network: network}
     if config.teacher_mode == "train" and config.labels == "online":
         normalizing["the teacher in train mode"] = labeller
-    for arm in experiment.arms:
+    learned = [arm for arm in experiment.arms if experiment.recipe.learns(student, arm)]
+    for arm in learned:
         settled = experiment.protocol(arm, student)
         smallest = evaluate.smallest_batch(settled.images, settled.batch)
         evaluate.check_batch_norm(settled, normalizing, smallest, key)
     stored = experiment.recipe.labels_of(student)
     if config.labels == "stored" and stored.per == "view":
         labels.check_views(stored, config, key)
-        for arm in experiment.arms:
+        for arm in learned:
             settled = experiment.protocol(arm, student)
             labels.check_form(stored, labels.label_epochs(stored, settled), classes)
             labels.check_pool(stored, settled)

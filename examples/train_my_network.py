@@ -35,6 +35,6 @@ test = open_dataset("digits", "test")
 batch = next(iter(open_loader(test, len(test), None, channels)))
 with torch.no_grad():
     right = network.eval()(data.normalize(batch.images)).argmax(1) == batch.labels
-print(f"{100 * right.float().mean():.1f} % of {len(right)} test images, from {len(data)} distilled ones")
+print(f"{100 * right.float().mean():.1f} % of {len(right)} test images, from {len(data)} of {ARM}")
 
 images, classes = next(iter(DataLoader(data, 64, shuffle=True)))  # without labels of views: any Dataset

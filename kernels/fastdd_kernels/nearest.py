@@ -6,6 +6,9 @@ Squared distances come in tiles from a centered matrix product. The k + 2 rows t
 and those alone computed again, by differences in float64: equal distances are equal, never "smaller" by
 rounding.
 
+What is computed part by part is written into one tensor: on a CPU, results of their own would lie between the
+large temporary tensors of the parts, whose memory the C library then reuses for nothing else.
+
 Cost: n^2 D operations for the radii of n rows, since the pairs of a set are formed once for both; 2 n m D for
 the neighbours in another set. Memory: a few tiles and n (k + 2) candidates.
 """
@@ -25,6 +28,7 @@ from .product import matmul
 # On a CPU a tile and what is gathered fit the cache; a GPU must be filled, and launches are what costs there.
 _TILE, _TILE_ON_GPU = 1 << 10, 1 << 13  # rows and columns of a tile of squared distances
 _GATHER, _GATHER_ON_GPU = 1 << 18, 1 << 24  # floats gathered at a time to compute single pairs
+_KEPT = 1 << 20  # candidates held at a time where many are needed a row: of equal rows all others are
 _SPARE = 2  # neighbours kept beyond the k-th, so that rounding rarely leaves open which one is the k-th
 
 # -- reference -------------------------------------------------------------------------------------
@@ -59,8 +63,10 @@ class Rows(NamedTuple):
 
 def centered_rows(features: Tensor, center: Tensor) -> Rows:
     # Part by part: a tile is centered when its turn comes, and no second copy of the features is kept.
-    parts = features.split(_rows_of_a_tile(features))
-    return Rows(features, center, torch.cat([_square_norms(part - center) for part in parts]))
+    square = features.new_empty(len(features))
+    for part in slices(features):
+        square[part] = _square_norms(features[part] - center)
+    return Rows(features, center, square)
 
 
 def tile_of_squares(x: Rows, y: Rows) -> tuple[Tensor, Tensor]:
@@ -73,9 +79,11 @@ def tile_of_squares(x: Rows, y: Rows) -> tuple[Tensor, Tensor]:
 def exact_squares(x: Tensor, y: Tensor, i: Tensor, j: Tensor) -> Tensor:
     """||x_i - y_j||^2 of single pairs [p], by differences in float64."""
     step = _rows_gathered(x)
-    return torch.cat(
-        [_square_norms(x[a].double() - y[b]) for a, b in zip(i.split(step), j.split(step), strict=True)]
-    )
+    squares = torch.empty(len(i), dtype=torch.float64, device=x.device)
+    for start in range(0, len(i), step):
+        part = slice(start, start + step)
+        squares[part] = _square_norms(x[i[part]].double() - y[j[part]])
+    return squares
 
 
 def _square_norms(difference: Tensor) -> Tensor:
@@ -164,8 +172,10 @@ def _kth(x: Tensor, y: Tensor, nearest: _Nearest, k: int, limit: int) -> tuple[T
     """
     keep = nearest.neighbours.shape[1]
     step = _rows_gathered(x, keep)
-    parts = zip(x.split(step), nearest.neighbours.split(step), strict=True)
-    exact = torch.cat([_square_norms(y[theirs].double().sub_(mine.unsqueeze(1))) for mine, theirs in parts])
+    exact = torch.empty(len(x), keep, dtype=torch.float64, device=x.device)
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        exact[part] = _square_norms(y[nearest.neighbours[part]].double().sub_(x[part].unsqueeze(1)))
     kth = exact.kthvalue(k, dim=1).values
     return kth, (kth <= nearest.bounds[:, -1]) | (keep >= limit)
 
@@ -181,11 +191,14 @@ def kth_squares(x: Tensor, y: Tensor | None, k: int) -> Tensor:
     squares, known = _kth(x, targets, nearest, k, limit=limit)
     unknown = (~known).nonzero().flatten()
     while len(unknown):
-        # Many equal or nearly equal distances: look at more of them.
+        # Many equal or nearly equal distances: look at more of them, for some rows at a time.
         keep = min(4 * keep, limit)
-        nearest = _search(rows.part(unknown), others, keep, unknown if y is None else None)
-        squares[unknown], known = _kth(x[unknown], targets, nearest, k, limit=limit)
-        unknown = unknown[~known]
+        left = []
+        for part in unknown.split(max(1, _KEPT // keep)):
+            nearest = _search(rows.part(part), others, keep, part if y is None else None)
+            squares[part], known = _kth(x[part], targets, nearest, k, limit=limit)
+            left.append(part[~known])
+        unknown = torch.cat(left)
     return squares
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -147,3 +151,41 @@ def test_a_gpu_gets_larger_tiles() -> None:
         on_cpu, on_gpu = (torch.empty(20_000, 3, device=device) for device in ("cpu", "cuda"))
         assert len(list(module.slices(on_cpu))) == 20
         assert [tile.stop for tile in module.slices(on_gpu, 100)] == [8292, 16484, 24676]
+
+
+def test_many_equal_rows_are_looked_at_for_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    x[:200] = x[0].clone()
+    whole, candidates, search = knn_radii(x, 3), [], module._search
+
+    def noted(mine: module.Rows, other: module.Rows, keep: int, own: Tensor | None) -> module._Nearest:
+        candidates.append(len(mine.square) * keep)
+        return search(mine, other, keep, own)
+
+    monkeypatch.setattr(module, "_search", noted)
+    monkeypatch.setattr(module, "_KEPT", 1000)
+    assert torch.equal(knn_radii(x, 3), whole)
+    assert max(candidates) <= 1000
+
+
+MEMORY = """
+import torch
+from fastdd_kernels import knn_radii
+x = torch.randn(2000, 256, generator=torch.Generator().manual_seed(0))
+x[:1000] = x[0].clone()
+knn_radii(x[:300], 5)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+def megabytes(name):
+    with open("/proc/self/status") as file:
+        return int(next(line for line in file if line.startswith(name)).split()[1]) / 1e3
+before = megabytes("VmRSS")
+knn_radii(x, 5)
+print(megabytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="this system tells no such peak")
+def test_gathered_rows_leave_no_holes_in_memory() -> None:
+    done = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 300  # with a result of its own for each part it was over 3000

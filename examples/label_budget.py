@@ -5,7 +5,7 @@
 A teacher's labels of every view outweigh the images. Here they are stored in four ways, from 2 bytes a
 class to a tenth of the views at half a byte; the same students learn from each, on DEDA's images and on
 random real ones, the control, which need the same bytes. Compare within a column: what a smaller budget
-costs. Compare within a row: what the images are worth at that budget. It takes half a minute on a laptop.
+costs. Compare within a row: what the images are worth at that budget. It takes 20 seconds on a laptop.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ BUDGETS = {
     "int4-tenth": "{form: int4, keep: 0.1, replay: once}",
 }
 STUDENT = (
-    "{network: convnet1, labels: stored, steps: 100, batch: 50, pad: 1, flip: 0.0, seeds: 2, evaluations: 1}"
+    "{network: convnet1, labels: stored, steps: 60, batch: 50, pad: 1, flip: 0.0, seeds: 2, evaluations: 1}"
 )
 RECIPE = f"""
 ipc: 5

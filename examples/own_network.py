@@ -17,7 +17,7 @@ ipc: 5
 data: {root: digits, channels: 1}
 teacher: {mean: [0.305], std: [0.376]}
 arms: {deda: {method: deda, steps: 60, terms: {gaussian: {layers: bn_inputs}}}}
-student: {steps: 200, lr: 0.01, batch: 25, pad: 1, flip: 0.0, seeds: 2}
+student: {steps: 100, lr: 0.01, batch: 25, pad: 1, flip: 0.0, seeds: 2}
 metrics: {full_set: false}
 """
 
@@ -34,7 +34,7 @@ digits = load_digits()
 images = (torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16 - 0.305) / 0.376
 labels, teacher = torch.tensor(digits.target), network(10, width=32)
 optimizer = torch.optim.AdamW(teacher.parameters(), lr=3e-3)
-for rows in (torch.randperm(1200)[:128] for _ in range(300)):
+for rows in (torch.randperm(1200)[:128] for _ in range(150)):
     loss = nn.functional.cross_entropy(teacher(images[rows]), labels[rows])
     optimizer.zero_grad(), loss.backward(), optimizer.step()
 

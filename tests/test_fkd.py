@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked import output
 from released_fkd import BATCH, CLASSES, EPOCHS, NUMPY, orders, pil, read_released, write_released
 from torch import Tensor
 
@@ -271,7 +270,7 @@ labels = StoredLabels.open({str(tmp_path / "l")!r})
 views, logits = labels.get(2, torch.tensor([17, 4, 5]))
 torch.save([views.digest(), render_views(images.float(), views), logits], {str(tmp_path / "seen.pt")!r})
 """
-    subprocess.run([sys.executable, "-c", program], check=True)
+    output("-c", program)
     digest, pixels, logits = torch.load(tmp_path / "seen.pt", weights_only=True)
     views, wanted = labels.get(2, torch.tensor([17, 4, 5]))
     assert views.digest() == digest

@@ -254,11 +254,11 @@ def test_weights_of_students_that_are_trained_again_without_keeping_go(
 def test_one_student_becomes_a_file_and_all_become_a_folder(
     kept: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "mine" / "student.safetensors"
+    file = tmp_path / "my students" / "student.safetensors"
     asked = ["--arm", "deda", "--seed", "1", "--students", "", "--out", str(file)]
     assert main(["students", "export", str(kept.path), *asked]) == 0
     assert file.read_bytes() == kept.student_weights("deda", 1).read_bytes()
-    assert f"teacher.weights={file} teacher.network=convnet1" in capsys.readouterr().out
+    assert f"'teacher.weights={file}' teacher.network=convnet1" in capsys.readouterr().out
     assert main(["students", "export", str(kept.path), "--out", str(tmp_path / "all")]) == 0
     names = {f"{arm}-seed_{seed}" for arm in ("random", "deda", "full") for seed in (0, 1)}
     names |= {f"soft-{arm}-seed_0" for arm in ("random", "deda", "full")}

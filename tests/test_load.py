@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,13 @@ def test_a_loss_leaves_nothing_out_that_it_was_asked_for() -> None:
 def test_logits_and_temperatures_without_a_loss_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         fastdd.losses.distillation(**{"outputs": torch.zeros(2, 3), "targets": torch.zeros(2, 3), **changed})
+
+
+def test_a_run_without_its_recipe_is_not_taken_for_images_in_folders(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "out")
+    (tmp_path / "out" / "recipe.yaml").unlink()
+    with pytest.raises(InputError, match=r"out is no run folder: it has no recipe\.yaml"):
+        fastdd.load(tmp_path / "out")
 
 
 def test_an_empty_text_is_no_folder() -> None:

@@ -95,6 +95,8 @@ def test_bad_features_are_refused(rows: tuple[Tensor, Tensor]) -> None:
         measured.update(torch.randn(3, 5), real=False)
     with pytest.raises(ValueError, match=r"real features have shape \[8\], expected \[n, D\]"):
         measured.update(torch.randn(8), real=True)
+    with pytest.raises(TypeError, match=r"real features are a list, expected a tensor \[n, D\]"):
+        measured.update([[1.0]], real=True)
     with pytest.raises(TypeError, match=r"are torch.int64, expected a floating dtype"):
         measured.update(torch.ones(3, 8, dtype=torch.int64), real=True)
     with pytest.raises(ValueError, match="k is 0, expected"):

@@ -125,6 +125,17 @@ def test_the_command_writes_the_figures_of_several_runs(
     assert names == ["accuracy-by-images.svg", "accuracy-by-bytes.svg"]
 
 
+def test_letters_that_the_font_lacks_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    figure = plots.losses(make_run(tmp_path / "run"))
+    figure.axes[0].set_title("\N{FOX FACE} and \N{CJK UNIFIED IDEOGRAPH-540D}, twice \N{FOX FACE}")
+    file = plots.save(figure, tmp_path / "losses.png")
+    said = f"{file}: the font lacks \N{FOX FACE} \N{CJK UNIFIED IDEOGRAPH-540D}; name one that has them in "
+    assert capsys.readouterr().err.startswith(said)
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]
+
+
 # -- bad input ------------------------------------------------------------------------------------
 
 

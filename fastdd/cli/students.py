@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from .console import say, show_table
@@ -60,4 +61,5 @@ def _export(arguments: argparse.Namespace) -> None:
         rows.add_row(learned, str(schooling.seed), card.network, reached, str(path))
     show_table(rows)
     path, card, _ = exported[0]
-    say(f"as a teacher: teacher.weights={path} teacher.network={card.network} teacher.minimum_accuracy=0")
+    words = [f"teacher.weights={path}", f"teacher.network={card.network}", "teacher.minimum_accuracy=0"]
+    say(f"as a teacher: {shlex.join(words)}")

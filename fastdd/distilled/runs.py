@@ -8,7 +8,17 @@ from typing import Literal
 
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe
 from ..errors import InputError, suggestion
-from ..run_folder import DataSplit, Manifest, Metrics, RunFolder, UnitLog, read, read_manifest, read_recipe
+from ..run_folder import (
+    DataSplit,
+    Manifest,
+    Metrics,
+    RunFolder,
+    UnitLog,
+    read,
+    read_manifest,
+    read_recipe,
+    require_run,
+)
 
 
 @dataclass(frozen=True)
@@ -89,8 +99,13 @@ def run_of(path: Path) -> tuple[RunFolder, str | None] | None:
 
     Args:
         path: the folder of a run, of the images of all its arms, or of the images of one arm.
+
+    Raises:
+        InputError: it is a run's folder whose recipe is gone.
     """
     run, above, top = RunFolder(path), RunFolder(path.parent), RunFolder(path.parent.parent)
+    if run.manifest.is_file() and run.all_images.is_dir():
+        require_run(path)
     if run.is_run():
         return run, None
     if path == above.all_images and above.is_run():

@@ -25,7 +25,7 @@ class RowMetric(Metric):
     is_differentiable = False
     full_state_update = False
 
-    def checked(self, features: Tensor, name: str, known: Sequence[Tensor]) -> Tensor:
+    def checked(self, features: object, name: str, known: Sequence[Tensor]) -> Tensor:
         """Features as they are kept: detached.
 
         Args:
@@ -35,8 +35,10 @@ class RowMetric(Metric):
 
         Raises:
             ValueError: they are no matrix, or have another width than those before.
-            TypeError: they are not floating point.
+            TypeError: they are no tensor, or not floating point.
         """
+        if not isinstance(features, Tensor):
+            raise TypeError(f"{name} are a {type(features).__name__}, expected a tensor [n, D]")
         if features.ndim != 2:
             raise ValueError(f"{name} have shape {list(features.shape)}, expected [n, D], one row an image")
         if not features.is_floating_point():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,7 +144,25 @@ def save(figure: Figure, path: str | Path) -> Path:
         )
     undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
     # TrueType fonts in PDF, outlines in SVG, and the same bytes each time.
-    with matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "fastdd"}):
+    with (
+        matplotlib.rc_context({"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "fastdd"}),
+        warnings.catch_warnings(record=True) as caught,
+    ):
         figure.savefig(content, format=kind, dpi=300, metadata=undated.get(kind))
     write_bytes(path, content.getvalue())
+    _tell(path, [str(each.message) for each in caught])
     return path
+
+
+def _tell(path: Path, found: Sequence[str]) -> None:
+    """Say in a line what matplotlib warned of; letters that its font lacks are told together."""
+    lacking = (re.match(r"Glyph (\d+)", text) for text in found)
+    letters = dict.fromkeys(chr(int(glyph[1])) for glyph in lacking if glyph)
+    rest = dict.fromkeys(text for text in found if not text.startswith("Glyph "))
+    if letters:
+        print(
+            f"{path}: the font lacks {' '.join(letters)}; name one that has them in matplotlib's font.family",
+            file=sys.stderr,
+        )
+    for text in rest:
+        print(f"{path}: {text}", file=sys.stderr)

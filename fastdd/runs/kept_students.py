@@ -101,7 +101,7 @@ def export_students(
     for student, learned, number in chosen:
         source = folder.student_weights(learned, number, student)
         result = read(folder.student(learned, number, student), StudentResult)
-        card = read_weights("--out", source).card
+        card = read_weights("the kept student", source).card
         if card is None or card.student is None or card.accuracy != result.last:
             raise InputError(
                 f"{source} is of another training than its accuracy; delete it and start the `fastdd run` "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -103,6 +104,28 @@ def test_numbers_come_from_the_committed_results() -> None:
     for name, rows in runs().items():
         assert f"## {name.replace('_', '-')}" in FUNCTIONS["every_run"]()
         assert rows
+
+
+def test_a_table_of_an_addition_has_the_control_at_its_batch_and_marks_reduced_methods(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import result_tables
+
+    metrics = json.loads((result_tables.RESULTS / "cifar10_methods_ipc10.json").read_bytes())
+    arms = {name: metrics["arms"][name] for name in ("random", "sre2l", "sre2l+dire", "rded")}
+    arms["sre2l-as-dire"] = arms["sre2l"] | {"last": [0.11, 0.12, 0.13]}
+    arms["sre2l"] |= {"reduced": "400 of the method's 1,000 steps"}
+    (tmp_path / "m.json").write_text(json.dumps(metrics | {"arms": arms}))
+    monkeypatch.setattr(result_tables, "RESULTS", tmp_path)
+    heading, _, *rows = [
+        [cell.strip() for cell in line.strip("| ").split("|")]
+        for line in result_tables.additions("m", "dire").strip().splitlines()
+    ]
+    assert heading[1:4] == ["last %", "at DiRe's batch, last %", "+ DiRe, last %"]
+    cells = {row[0]: row[1:4] for row in rows}
+    assert cells["SRe2L (reduced)"][1] == "12.0 ± 1.0"
+    assert cells["RDED"][1:] == ["–", "–"]
+    assert len(rows) == 4  # the control, two methods and the whole training set
 
 
 def test_pictures_are_small_and_of_methods_that_exist() -> None:

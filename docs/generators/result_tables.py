@@ -106,26 +106,30 @@ def _mean(fractions: Sequence[float | None]) -> float:
 def _title(metrics: Metrics, arm: str) -> str:
     if arm == "full":
         return "*whole training set, same steps*"
-    title = metrics.arms[arm].title or arm
+    title = metrics.arms[arm].marked_title or arm
     seen = metrics.arms[arm].seen
     images = f" ({seen} images a class seen)" if seen != metrics.ipc else ""
     return f"**{escaped(title)}** (control)" if arm == "random" else f"{escaped(title)}{images}"
 
 
 def additions(name: str, addition: str) -> str:
-    """Each method without and with an addition: accuracies, coverage and Vendi score."""
+    """Each method without and with an addition, and without it at the addition's batch where the run has that
+    control: accuracies, coverage and Vendi score."""
     metrics = metrics_of(name)
+    endings = (f"+{addition}", f"-as-{addition}")
+    controls = any(arm.endswith(endings[1]) for arm in metrics.arms)
     rows = []
     for arm, result in metrics.arms.items():
-        if arm.endswith(f"+{addition}"):
+        if arm.endswith(endings):
             continue
+        others = [f"{arm}{ending}" for ending in (reversed(endings) if controls else endings[:1])]
         other = metrics.arms.get(f"{arm}+{addition}")
         pairs = [(result, each) for each in ("coverage", "vendi")]
         rows.append(
             [
                 _title(metrics, arm),
                 last(name, arm),
-                "–" if other is None else last(name, f"{arm}+{addition}"),
+                *(last(name, each) if each in metrics.arms else "–" for each in others),
                 *(
                     _number(getattr(of, what))
                     + ("" if other is None else f" / {_number(getattr(other, what))}")
@@ -133,12 +137,11 @@ def additions(name: str, addition: str) -> str:
                 ),
             ]
         )
-    rows.append([_title(metrics, "full"), last(name, "full"), "–", "", ""])
     title = {"dire": "DiRe"}[addition]
-    return table(
-        ["10 images a class", "last %", f"+ {title}, last %", f"coverage / + {title}", f"Vendi / + {title}"],
-        rows,
-    )
+    accuracies = ["last %", *([f"at {title}'s batch, last %"] if controls else []), f"+ {title}, last %"]
+    if metrics.full_set is not None:
+        rows.append([_title(metrics, "full"), last(name, "full"), *["–"] * (len(accuracies) - 1), "", ""])
+    return table(["10 images a class", *accuracies, f"coverage / + {title}", f"Vendi / + {title}"], rows)
 
 
 def _number(value: float | None) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .console import refuse_diverged, say
-from .options import Commands, download, download_argument, regimes_argument
+from .options import Commands, Options, download, download_argument, regimes_argument
 from .stages import print_result, say_page
 
 HELP = "tell what finished sets are worth beside random real images, in every regime"
@@ -22,6 +22,26 @@ TEXT = (
 def add(commands: Commands) -> None:
     """Add the command."""
     judge = commands.add_parser("judge", help=HELP, description=TEXT)
+    _sets_arguments(judge)
+    _students_arguments(judge.add_argument_group("students"))
+    judge.add_argument(
+        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
+    )
+    judge.add_argument(
+        "--out",
+        metavar="DIR",
+        default="runs/judge",
+        help="the folder, new or with a judgement to which sets are added (default: runs/judge)",
+    )
+    judge.add_argument(
+        "--fresh", action="store_true", help="first delete an earlier judgement in that folder"
+    )
+    download_argument(judge)
+    judge.set_defaults(run=_judge, overrides=[])
+
+
+def _sets_arguments(judge: argparse.ArgumentParser) -> None:
+    """Arguments that say which sets are judged, beside which real images."""
     judge.add_argument(
         "sets",
         nargs="+",
@@ -33,6 +53,12 @@ def add(commands: Commands) -> None:
         "--data",
         metavar="ROOT",
         help="the real images (default: as --out judges, else those of the first run)",
+    )
+    judge.add_argument(
+        "--resize",
+        type=int,
+        metavar="PIXELS",
+        help="shorter side of the real images before their center is cut out",
     )
     judge.add_argument(
         "--teacher",
@@ -56,57 +82,43 @@ def add(commands: Commands) -> None:
         "fixed students of a kind of their own learn them, beside random real images in the same views "
         "(default: those that a run stored)",
     )
-    regimes_argument(judge, "as --out judges, else those three")
-    judge.add_argument(
+
+
+def _students_arguments(students: Options) -> None:
+    """Arguments that say which students are trained, and how."""
+    regimes_argument(students, "as --out judges, else those three")
+    students.add_argument(
+        "--student",
+        metavar="NETWORKS",
+        help="networks to train, such as resnet20,convnet3 (default: as --out judges, else resnet20)",
+    )
+    students.add_argument(
+        "--protocol", metavar="NAME", help="how students are trained (default: as --out judges, else house)"
+    )
+    students.add_argument(
+        "--seeds", type=int, metavar="N", help="students of each kind (default: the protocol's number)"
+    )
+    students.add_argument(
+        "--seed",
+        type=int,
+        metavar="SEED",
+        help="seed of controls and students (default: as --out judges, else 0)",
+    )
+    students.add_argument(
         "--plain",
         action="store_true",
         help="with soft labels also train students without augmentation, which DD-Ranking's "
         "augmentation-robust score needs; its label-robust score is told wherever a soft and the hard regime "
         "and the whole set are there",
     )
-    judge.add_argument(
-        "--student",
-        metavar="NETWORKS",
-        help="networks to train, such as resnet20,convnet3 (default: as --out judges, else resnet20)",
-    )
-    judge.add_argument(
-        "--protocol", metavar="NAME", help="how students are trained (default: as --out judges, else house)"
-    )
-    judge.add_argument(
-        "--seeds", type=int, metavar="N", help="students of each kind (default: the protocol's number)"
-    )
-    judge.add_argument(
-        "--seed",
-        type=int,
-        metavar="SEED",
-        help="seed of controls and students (default: as --out judges, else 0)",
-    )
-    judge.add_argument(
-        "--resize",
-        type=int,
-        metavar="PIXELS",
-        help="shorter side of the real images before their center is cut out",
-    )
-    judge.add_argument(
+    students.add_argument(
         "--no-full-set", action="store_true", help="train no students of the whole real training set"
     )
-    judge.add_argument(
-        "--no-students", action="store_true", help="train no students, and measure diversity and bytes alone"
+    students.add_argument(
+        "--no-students",
+        action="store_true",
+        help="train no students: measure diversity and bytes, and look for test images and faults, alone",
     )
-    judge.add_argument(
-        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
-    )
-    judge.add_argument(
-        "--out",
-        metavar="DIR",
-        default="runs/judge",
-        help="the folder, new or with a judgement to which sets are added (default: runs/judge)",
-    )
-    judge.add_argument(
-        "--fresh", action="store_true", help="first delete an earlier judgement in that folder"
-    )
-    download_argument(judge)
-    judge.set_defaults(run=_judge, overrides=[])
 
 
 def _judge(arguments: argparse.Namespace) -> None:

@@ -1,38 +1,20 @@
-"""What a judgement is asked for, what its folder holds already, and the recipes that judge.
+"""What a judgement is asked for, and what its folder holds already.
 
 Sets that are judged later into the same folder become further arms of the recipe that is there; what is not
-said of data, teacher and students is as that recipe has it.
+said of data, teacher and students is as that recipe has it (judgement_recipes.py).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
-from pydantic import JsonValue
-
-from .. import teachers
-from ..config import Data, Method, Recipe, Student
-from ..config.regimes import REGIMES, Regime, in_regime, regime_of
-from ..config.student import PLAIN
-from ..config.validation import validated
-from ..data.open import check_recorded_root
-from ..distilled.runs import RunSource
-from ..errors import InputError
-from ..labels import LabelManifest
-from ..models.outline import network_for
-from ..models.student_names import students as networks_of
-from ..recipes.students import resolve_student
+from ..config import Method, Recipe
+from ..config.regimes import Regime
 from ..run_folder import RunFolder, read_recipe
-from ..runtime.console import counted
-from ..runtime.seeds import seeded
-from .given_sets import OpenSet, open_given, require_same
-from .given_views import given_views, open_views, students_of_views
-from .judged_sets import JudgedSet, with_views
+from .judged_sets import JudgedSet
 
 
 @dataclass(frozen=True)
@@ -113,7 +95,7 @@ class Judgement:
         """The arm that a set already is; None: it is none yet."""
         for name, method in self.arms(ipc).items():
             given = method.given
-            if given is not None and _is_same_place(given.path, each.path) and given.arm == each.arm:
+            if given is not None and is_same_place(given.path, each.path) and given.arm == each.arm:
                 return name
         return None
 
@@ -130,259 +112,6 @@ def earlier_judgement(out: Path) -> Judgement:
     return Judgement(out, {each.ipc: each for each in found if each.is_judgement}, is_run)
 
 
-def _is_same_place(one: str, other: str) -> bool:
+def is_same_place(one: str, other: str) -> bool:
+    """Whether two paths lead to the same place."""
     return Path(one).resolve() == Path(other).resolve()
-
-
-# -- the recipes that judge them -------------------------------------------------------------------
-
-
-def recipes(request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement) -> dict[int, Recipe]:
-    """The recipe that judges the sets of each number of images a class, by that number, with those that are
-    judged in the folder already; numbers of which no set is given stay as they are.
-
-    Raises:
-        InputError: a set cannot be read or does not fit the teacher, the other sets or what is asked for.
-    """
-    first = next((each.source for each in sets if each.source is not None), None)
-    teacher = _teacher(request, first, sets[0], earlier)
-    with seeded(0):  # its network is built with random weights, before it gets its own
-        card = teachers.open_teacher(
-            Path(str(teacher["weights"])), torch.device("cpu"), request.teacher_network
-        ).card
-    if earlier.first is None or request.teacher is not None:
-        teacher |= {"network": card.network, "mean": card.mean, "std": card.std}
-    if _is_fixed(request, earlier):
-        sets = with_views(sets, request.labels)
-    elif request.labels:
-        raise InputError("--labels is read in the regime fixed alone, which is not among the regimes")
-    arms: dict[int, dict[str, Method]] = {}
-    views: dict[int, dict[str, LabelManifest]] = {}
-    shape: tuple[int, int, int] | None = None
-    for each in sets:
-        found = open_given(Path(each.path), each.arm, card.classes, 3 if card.channels == 3 else 1)
-        channels, height, width = found.set.shape
-        if shape is not None and shape != (channels, height, width):
-            raise InputError(
-                f"the images of {sets[0]} are {shape[1]} x {shape[2]} pixels, those of {each} {height} x "
-                f"{width}; judge sets of one size together"
-            )
-        shape, ipc = (channels, height, width), _images_a_class(each, found, request.ipc)
-        if ipc not in arms:
-            arms[ipc], views[ipc] = earlier.arms(ipc), {}
-        name, of_views = _add(arms[ipc], each, found, ipc, earlier)
-        if of_views is not None:
-            views[ipc][name] = of_views
-    assert shape is not None  # there is a set
-    data = _data(request, first, sets[0], earlier, channels=card.channels, side=shape[1])
-    kinds = _students(request, len(card.classes), shape, earlier)
-    there = earlier.first or Recipe(name="judge", arms={})
-    common: dict[str, object] = {
-        "name": "judge",
-        "seed": there.seed if request.seed is None else request.seed,
-        "device": request.device,
-        "data": data,
-        "teacher": teacher,
-        "student": _plain(next(iter(kinds.values()))),
-        "metrics": there.metrics.model_dump(mode="json"),
-    }
-    if request.full_set is not None:
-        common["metrics"] = {"full_set": request.full_set}
-    elif request.trains is not None:
-        common["metrics"] = {"students": request.trains}
-    further = dict(list(kinds.items())[1:])
-    return {
-        ipc: validated(
-            Recipe,
-            {
-                **common,
-                "ipc": ipc,
-                "description": _described(of_size),
-                "arms": {name: method.model_dump(mode="json") for name, method in of_size.items()},
-                **_further(further, kinds, views[ipc], earlier.recipes.get(ipc)),
-            },
-            "judge",
-        )
-        for ipc, of_size in sorted(arms.items())
-    }
-
-
-def _is_fixed(request: JudgeRequest, earlier: Judgement) -> bool:
-    """Whether students learn stored labels."""
-    if request.trains is False:
-        return False
-    if earlier.first is None or request.regimes:
-        return "fixed" in (request.regimes or REGIMES)
-    return any(
-        regime_of(kind) == "fixed" for kind in (earlier.first.student, *earlier.first.students.values())
-    )
-
-
-def _add(
-    arms: dict[str, Method], each: JudgedSet, found: OpenSet, ipc: int, earlier: Judgement
-) -> tuple[str, LabelManifest | None]:
-    """Put a set among the arms of its size; those that are there keep their names and their order.
-
-    Returns:
-        The arm's name; and what the labels of its views are, where it is new and some came with it.
-    """
-    name = earlier.arm_of(ipc, each)
-    if name is not None:
-        given = arms[name].given
-        assert given is not None  # it is a judgement
-        require_same(found, given, ipc)
-        return name, None
-    name = each.name if each.name not in arms else each.longer_name
-    if name in arms:
-        raise InputError(
-            f"{each} would be called {name!r} in {earlier.out}, as another set is there; rename its folder"
-        )
-    method = found.method(ipc, each.title, each.path, each.arm)
-    assert method.given is not None  # it takes the set
-    of_views = None if each.views is None else open_views(each.views, found, ipc)
-    if each.views is not None:
-        given = method.given.model_copy(update={"views": given_views(each.views)})
-        method = method.model_copy(update={"given": given})
-    arms[name] = method
-    return name, of_views
-
-
-def _further(
-    further: Mapping[str, Student],
-    kinds: Mapping[str, Student],
-    views: Mapping[str, LabelManifest],
-    there: Recipe | None,
-) -> dict[str, object]:
-    """The further kinds of students of a recipe: those of all sets, and of each set that came with labels of
-    its views those that learn them.
-
-    Args:
-        further: all kinds but the first, by name.
-        kinds: all kinds by name.
-        views: what the labels of views of new sets are, by arm.
-        there: the recipe to which sets are added; None: there is none.
-    """
-    students = {name: _plain(kind) for name, kind in further.items()}
-    arms: dict[str, JsonValue] = {}
-    stored: dict[str, JsonValue] = {}
-    of: dict[str, JsonValue] = {}
-    for name, arm in there.student_views.items() if there is not None else ():
-        assert there is not None
-        students[name] = _plain(there.students[name])
-        stored[name] = there.student_labels[name].model_dump(mode="json")
-        arms[name], of[name] = [arm], arm
-    for arm, manifest in views.items():
-        for kind in kinds.values():
-            if regime_of(kind) != "fixed" or kind.augment == "none":
-                continue
-            student, labels = students_of_views(kind, manifest)
-            name = _safe(f"{kind.network}-fixed-{arm}")
-            students[name] = _plain(student)
-            stored[name] = labels.model_dump(mode="json")
-            arms[name], of[name] = [arm], arm
-    return {"students": students, "student_arms": arms, "student_labels": stored, "student_views": of}
-
-
-def _plain(student: Student) -> dict[str, object]:
-    """The values of students, with those that a saved recipe is without."""
-    unsaved = {"keep": student.keep, "checkpoint_every": student.checkpoint_every}
-    return student.model_dump(mode="json") | unsaved
-
-
-def _safe(name: str) -> str:
-    """A name of students that names a folder too."""
-    return re.sub(r"[^A-Za-z0-9+_-]+", "_", name)
-
-
-def _described(arms: Mapping[str, Method]) -> str:
-    """The description of a judgement: its sets."""
-    named = []
-    for method in arms.values():
-        given = method.given
-        assert given is not None  # all are given
-        named.append(given.path if given.arm is None else f"{given.path}:{given.arm}")
-    return f"Judged beside random real images: {', '.join(named)}."
-
-
-def _teacher(
-    request: JudgeRequest, first: RunSource | None, named: JudgedSet, earlier: Judgement
-) -> dict[str, object]:
-    """The section ``teacher``: that of the judgement in the folder, else its weights alone."""
-    if earlier.first is not None:
-        there = earlier.first.teacher
-        weights = there.weights
-        if request.teacher is None or (weights and _is_same_place(weights, str(request.teacher))):
-            return there.model_dump(mode="json")
-    found = request.teacher or (None if first is None else first.folder.teacher())
-    if found is None:
-        raise InputError(f"{named} is no run, so it has no teacher; give one with --teacher FILE.safetensors")
-    return {"weights": str(found)}
-
-
-def _images_a_class(each: JudgedSet, found: OpenSet, wanted: int | None) -> int:
-    """Stored images of each class that are judged."""
-    fewest, most = min(found.counts), max(found.counts)
-    if wanted is None and fewest != most:
-        raise InputError(
-            f"{each} has {counted(fewest, 'image')} of one class and {most} of another; --ipc {fewest} takes "
-            "the first ones of every class"
-        )
-    if wanted is not None and fewest < wanted:
-        raise InputError(
-            f"{each} has {counted(fewest, 'image')} of a class, but --ipc is {wanted}; set it to {fewest} or "
-            "less"
-        )
-    return wanted or fewest
-
-
-def _students(
-    request: JudgeRequest, classes: int, shape: tuple[int, int, int], earlier: Judgement
-) -> dict[str, Student]:
-    """The kinds of students of all sets, by name: those of the judgement in the folder, where nothing is said
-    of them, else every network in every regime."""
-    said = (request.students, request.protocol, request.overrides, request.seeds, request.regimes)
-    if (there := earlier.first) is not None and not any(said) and not request.plain:
-        further = {name: each for name, each in there.students.items() if name not in there.student_views}
-        return {"": there.student, **further}
-    seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
-    config = resolve_student({}, request.protocol, [*request.overrides, *seeds])
-    found: dict[str, Student] = {}
-    for name in networks_of(request.students, shape[1]) or [config.network]:
-        network = network_for("--student", name, classes, shape)
-        student = config.model_copy(update={"network": network})
-        for regime in request.regimes or (REGIMES if request.trains is not False else ("hard",)):
-            kind = found[_safe(f"{network}-{regime}")] = in_regime(student, regime)
-            if request.plain and regime != "hard":
-                values = {**dict(kind), **PLAIN, "augment": "none"}
-                found[_safe(f"{network}-{regime}-plain")] = Student.model_validate(values)
-    return found
-
-
-def _data(
-    request: JudgeRequest,
-    first: RunSource | None,
-    named: JudgedSet,
-    earlier: Judgement,
-    *,
-    channels: int,
-    side: int,
-) -> dict[str, object]:
-    """The real images: those that are asked for, else those of the judgement in the folder, else those of the
-    first run among the sets."""
-    if earlier.first is not None:
-        there = earlier.first.data
-        if request.resize is None and (request.data is None or _is_same_place(request.data, there.root)):
-            return there.model_dump(mode="json")
-    if request.data is None and first is None:
-        raise InputError(f"{named} is no run, so its real images are unknown; give them with --data ROOT")
-    data = (Data() if first is None else first.recipe.data).model_dump(mode="json")
-    data["channels"] = channels
-    if first is None:
-        data["size"] = side
-    if request.resize is not None:
-        data["resize"] = request.resize
-    if request.data is not None:
-        data["root"] = request.data
-    elif first is not None:
-        check_recorded_root(first.recipe.data.root, "--data")
-    return data

@@ -105,7 +105,11 @@ CASES: dict[str, tuple[Case, str]] = {
         "is no run folder, so it has no arm 'deda'",
     ),
     "an unknown arm": (lambda here, run: [f"{run}:ddea"], "did you mean 'deda'?"),
-    "no teacher": (lambda here, run: [good(here, run), "--data", "digits"], "give one with --teacher"),
+    "no teacher and no data": (lambda here, run: [good(here, run)], "give them with --data ROOT"),
+    "an unknown value of the teacher": (
+        lambda here, run: [good(here, run), "--data", "digits", "teacher.epoch=2"],
+        "a teacher has no value 'epoch' (did you mean 'epochs'?)",
+    ),
     "no data": (lambda here, run: [good(here, run), *with_data(run)[:2]], "give them with --data ROOT"),
     "a folder of another run": (another_run, "is the folder of a run, and no judgement"),
     "its own folder, fresh": (its_own_folder, "--fresh would delete"),

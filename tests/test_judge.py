@@ -212,3 +212,14 @@ def test_sets_are_measured_without_students(
     assert "measured without students" in capsys.readouterr().err
     assert main([*given, "--no-students", "--seeds", "2", "--out", str(out)]) == 2
     assert "--seeds says how students are trained" in capsys.readouterr().err
+
+
+def test_a_stranger_needs_no_teacher(sets: Path, tmp_path: Path) -> None:
+    out, few = tmp_path / "out", [*FEW, "--regimes", "hard", "--no-full-set", "--out", str(tmp_path / "out")]
+    assert main(["judge", str(sets / "plain"), "--data", "digits", "teacher.epochs=1", *few]) == 0
+    assert (out / "teacher.safetensors").is_file()
+    assert list(metrics_of(out).arms) == ["random", "plain"]
+    assert metrics_of(out).teacher.network == "resnet8"
+    # a set is added, with the teacher that is there
+    assert main(["judge", str(sets / "released"), "--out", str(out)]) == 0
+    assert list(metrics_of(out).arms) == ["random", "plain", "released"]

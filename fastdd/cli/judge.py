@@ -47,7 +47,8 @@ def _sets_arguments(judge: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="SET",
         help="a run's folder (all its arms; RUN:ARM for one), a folder of class folders, a released set, or "
-        "what `fastdd export` wrote; KEY=VALUE overrides a value of the protocol, for example steps=500",
+        "what `fastdd export` wrote; KEY=VALUE overrides a value of the protocol, for example steps=500, or "
+        "of the teacher that is trained, for example teacher.epochs=10",
     )
     judge.add_argument(
         "--data",
@@ -63,12 +64,14 @@ def _sets_arguments(judge: argparse.ArgumentParser) -> None:
     judge.add_argument(
         "--teacher",
         metavar="FILE",
-        help="weights with a card (default: as --out judges, else those of the first run)",
+        help="weights (default: as --out judges, else those of the first run, else a teacher with the "
+        "network of the first students is trained on the real images)",
     )
     judge.add_argument(
         "--teacher-network",
         metavar="NETWORK",
-        help="network of the teacher, needed where its card names a function, as package.module:function",
+        help="network of the teacher, needed where its weights have no card, or one that names a function, "
+        "as package.module:function",
     )
     judge.add_argument(
         "--ipc", type=int, metavar="N", help="judge the first N stored images of each class (default: all)"
@@ -132,6 +135,7 @@ def _judge(arguments: argparse.Namespace) -> None:
 
     own = [text for text in arguments.sets if "=" in text and not Path(text).exists()]
     download(arguments, arguments.data, *own, *arguments.sets)
+    values = [*own, *arguments.overrides]
     request = JudgeRequest(
         [text for text in arguments.sets if text not in own],
         data=arguments.data,
@@ -143,7 +147,8 @@ def _judge(arguments: argparse.Namespace) -> None:
         regimes=() if arguments.regimes is None else read_regimes(arguments.regimes, "--regimes"),
         students=[name for name in (arguments.student or "").split(",") if name],
         protocol=arguments.protocol,
-        overrides=[*own, *arguments.overrides],
+        overrides=[text for text in values if not text.startswith("teacher.")],
+        teacher_overrides=[text for text in values if text.startswith("teacher.")],
         seeds=arguments.seeds,
         seed=arguments.seed,
         resize=arguments.resize,

@@ -25,8 +25,10 @@ class JudgeRequest:
         sets: folders; of a run all arms, or RUN:ARM.
         data: root of the real images; None: those of the judgement in the folder, else of the first run among
             the sets.
-        teacher: weights with a card; None: likewise.
-        teacher_network: the teacher's network, where its card names a function; None: the card's.
+        teacher: weights; None: likewise, and where there is no run among the sets one is trained on the real
+            images.
+        teacher_network: the teacher's network, where its card names a function or there is none; None: the
+            card's.
         ipc: stored images of each class that are judged, the first ones of each set; None: all.
         labels: labels of the views of sets, each ``SET=FOLDER``, or ``FOLDER`` of the only set; of runs those
             that they stored are found.
@@ -35,6 +37,8 @@ class JudgeRequest:
         students: names of networks (models/student_names.py); empty: likewise, else the protocol's network.
         protocol: name of a preset; None: the house's.
         overrides: ``key=value`` texts of the protocol.
+        teacher_overrides: ``teacher.key=value`` texts: how the teacher is trained, or mean and std of weights
+            without a card.
         seeds: students of each kind; None: the protocol's number.
         seed: seed of the control and the students; None: that of the judgement in the folder, else 0.
         resize: shorter side in pixels of the real images before their center is cut out; None: the run's.
@@ -56,6 +60,7 @@ class JudgeRequest:
     students: Sequence[str] = ()
     protocol: str | None = None
     overrides: Sequence[str] = ()
+    teacher_overrides: Sequence[str] = ()
     seeds: int | None = None
     seed: int | None = None
     resize: int | None = None

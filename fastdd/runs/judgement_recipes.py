@@ -5,24 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import JsonValue
 
 from .. import teachers
-from ..config import Data, Method, Recipe, Student
+from ..config import Data, Method, Recipe, Student, Teacher
 from ..config.regimes import REGIMES, in_regime, regime_of
 from ..config.student import PLAIN
 from ..config.validation import validated
-from ..data.open import check_recorded_root
+from ..data.open import check_recorded_root, open_dataset
 from ..distilled.runs import RunSource
-from ..errors import InputError
+from ..errors import InputError, suggestion
 from ..labels import LabelManifest
 from ..models.outline import network_for
 from ..models.student_names import students as networks_of
+from ..recipes.overrides import parse_overrides, value_of
 from ..recipes.students import resolve_student
 from ..runtime.console import counted
 from ..runtime.seeds import seeded
+from ..teachers.weights import read_weights
 from .given_sets import OpenSet, open_given, require_same
 from .given_views import given_views, open_views, students_of_views
 from .judged_sets import JudgedSet, with_views
@@ -37,20 +40,20 @@ def recipes(request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement
         InputError: a set cannot be read or does not fit the teacher, the other sets or what is asked for.
     """
     first = next((each.source for each in sets if each.source is not None), None)
-    teacher = _teacher(request, first, sets[0], earlier)
-    with seeded(0):  # its network is built with random weights, before it gets its own
-        card = teachers.open_teacher(
-            Path(str(teacher["weights"])), torch.device("cpu"), request.teacher_network
-        ).card
-    if earlier.first is None or request.teacher is not None:
-        teacher |= {"network": card.network, "mean": card.mean, "std": card.std}
+    teacher = _teacher(request, first, earlier)
+    known = _known(request, teacher, sets[0], first, earlier)
+    if known.card is not None and (earlier.first is None or request.teacher is not None):
+        teacher |= {"network": known.card.network, "mean": known.card.mean, "std": known.card.std}
     if _is_fixed(request, earlier):
         sets = with_views(sets, request.labels)
     elif request.labels:
         raise InputError("--labels is read in the regime fixed alone, which is not among the regimes")
-    arms, views, shape = _arms_by_size(request, sets, earlier, card)
-    data = _data(request, first, sets[0], earlier, channels=card.channels, side=shape[1])
-    kinds = _students(request, len(card.classes), shape, earlier)
+    arms, views, shape = _arms_by_size(request, sets, earlier, known)
+    data = _data(request, first, sets[0], earlier, channels=known.channels, side=shape[1])
+    kinds = _students(request, len(known.classes), shape, earlier)
+    if known.card is None and "network" not in teacher:  # squeeze trains one, of the students' network
+        teacher["network"] = next(iter(kinds.values())).network
+    teacher |= _of_teacher(request.teacher_overrides)
     there = earlier.first or Recipe(name="judge", arms={})
     said = {"full_set": request.full_set, "students": request.trains}
     said = {key: value for key, value in said.items() if value is not None}
@@ -81,12 +84,12 @@ def recipes(request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement
 
 
 def _arms_by_size(
-    request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement, card: teachers.Card
+    request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement, known: _Known
 ) -> tuple[dict[int, dict[str, Method]], dict[int, dict[str, LabelManifest]], tuple[int, int, int]]:
     """The sets as arms, beside those that are there, by their number of images a class.
 
     Args:
-        card: the card of the teacher, which names the classes.
+        known: the classes.
 
     Returns:
         The arms; what the labels of views are that came with new ones; and (C, H, W) of all images.
@@ -95,7 +98,7 @@ def _arms_by_size(
     views: dict[int, dict[str, LabelManifest]] = {}
     shape: tuple[int, int, int] | None = None
     for each in sets:
-        found = open_given(Path(each.path), each.arm, card.classes, 3 if card.channels == 3 else 1)
+        found = open_given(Path(each.path), each.arm, known.classes, known.channels)
         channels, height, width = found.set.shape
         if shape is not None and shape != (channels, height, width):
             raise InputError(
@@ -209,19 +212,75 @@ def _described(arms: Mapping[str, Method]) -> str:
     return f"Judged beside random real images: {', '.join(named)}."
 
 
-def _teacher(
-    request: JudgeRequest, first: RunSource | None, named: JudgedSet, earlier: Judgement
-) -> dict[str, object]:
-    """The section ``teacher``: that of the judgement in the folder, else its weights alone."""
+def _teacher(request: JudgeRequest, first: RunSource | None, earlier: Judgement) -> dict[str, object]:
+    """The section ``teacher``: that of the judgement in the folder, else its weights alone, or nothing where
+    squeeze trains it."""
     if earlier.first is not None:
         there = earlier.first.teacher
         weights = there.weights
         if request.teacher is None or (weights and is_same_place(weights, str(request.teacher))):
             return there.model_dump(mode="json")
     found = request.teacher or (None if first is None else first.folder.teacher())
-    if found is None:
-        raise InputError(f"{named} is no run, so it has no teacher; give one with --teacher FILE.safetensors")
-    return {"weights": str(found)}
+    return {} if found is None else {"weights": str(found)}
+
+
+def _of_teacher(texts: Sequence[str]) -> dict[str, object]:
+    """The values that overrides give to the section ``teacher``."""
+    found: dict[str, object] = {}
+    for given in parse_overrides(texts):
+        key, known = given.key.removeprefix("teacher."), Teacher.model_fields
+        if key not in known:
+            raise InputError(f"{given.key}: a teacher has no value {key!r}{suggestion(key, known)}")
+        found[key] = value_of(given.text, Recipe, (given.key,))
+    return found
+
+
+class _Known(NamedTuple):
+    """What is known of the real images before they are opened.
+
+    Attributes:
+        classes: names of their classes in order.
+        channels: of an image.
+        card: the card of the given teacher; None: there is none, and squeeze trains one or weights without a
+            card are used.
+    """
+
+    classes: tuple[str, ...]
+    channels: Literal[1, 3]
+    card: teachers.Card | None
+
+
+def _known(
+    request: JudgeRequest,
+    teacher: dict[str, object],
+    named: JudgedSet,
+    first: RunSource | None,
+    earlier: Judgement,
+) -> _Known:
+    """The classes that the teacher's card names, or those of the real images."""
+    weights = teacher.get("weights")
+    if weights is not None and not _lacks_card(Path(str(weights)), request.teacher_network):
+        with seeded(0):  # its network is built with random weights, before it gets its own
+            path, cpu = Path(str(weights)), torch.device("cpu")
+            card = teachers.open_teacher(path, cpu, request.teacher_network).card
+        return _Known(card.classes, 3 if card.channels == 3 else 1, card)
+    if weights is not None:
+        teacher["network"] = request.teacher_network
+    if earlier.first is not None:
+        data = earlier.first.data.model_copy(update={} if request.data is None else {"root": request.data})
+    elif request.data is not None:
+        data = Data(root=request.data)
+    elif first is not None:
+        data = first.recipe.data
+    else:
+        raise InputError(f"{named} is no run, so its real images are unknown; give them with --data ROOT")
+    classes = open_dataset(data.root, "train", follow_links=data.follow_links).classes
+    return _Known(classes, 1 if data.channels == 1 else 3, None)
+
+
+def _lacks_card(path: Path, network: str | None) -> bool:
+    """Whether weights have no card, and somebody says of which network they are."""
+    return network is not None and path.is_file() and read_weights("--teacher", path).card is None
 
 
 def _images_a_class(each: JudgedSet, found: OpenSet, wanted: int | None) -> int:

@@ -236,11 +236,12 @@ def test_a_sweep_marks_reduced_arms_beside_a_papers_numbers(
     less = "2 of the method's 1,000 steps"
     monkeypatch.setattr("fastdd.recipes.resolve.reduced_arms", lambda *_: {"sre2l": less})
     recipe = tmp_path / "trial.yaml"
-    numbers = "published:\n  item: A table\n  accuracy: {student: {sre2l: 27.2}}\n"
+    numbers = "published:\n  item: A table\n  differs: it is small.\n  accuracy: {student: {sre2l: 27.2}}\n"
     recipe.write_text(TRIAL + numbers)
     command = ["sweep", str(recipe), "--grid", "ipc=1", "--arms", "sre2l", "--out", str(tmp_path / "out")]
     assert main(command) == 0
     shown = capsys.readouterr().out
+    assert "differs from the paper: it is small." in shown
     rows = [line for line in shown.splitlines() if line.lstrip().startswith("SRe2L (reduced)")]
     assert len(rows) == 2  # the sweep's table, and the paper's numbers
     assert f"reduced, no results of their methods: SRe2L: {less}" in shown
@@ -299,7 +300,7 @@ def test_a_recipe_goes_to_another_data_set() -> None:
 
 def test_what_a_paper_has_no_numbers_for_is_said() -> None:
     resolved = resolve("dire-table2", ["dataset=tiny", "ipc=50"])
-    assert "has no numbers for tiny at ipc 50; it has some for cifar10 at ipc 10 50 100" in resolved.note
+    assert "has no numbers for tiny at ipc 50; it has some for cifar10 at ipc 10, 50, 100" in resolved.note
     assert "numbers" not in resolve("dire-table2").note
 
 

@@ -300,14 +300,15 @@ def print_published(metrics: Metrics) -> None:
 
     published = metrics.published
     assert published is not None  # the caller has looked
+    if not published.rows:
+        return
     rows = Table("", "", "ours", published.item, "difference", box=None, header_style="bold")
     for row in published.rows:
         ours = "-" if row.ours is None else with_deviation(row.ours, row.deviation, row.digits)
         paper = with_deviation(row.paper, row.paper_deviation, row.digits)
         difference = "-" if row.difference is None else f"{row.difference:+.{row.digits}f}"
         rows.add_row(metrics.arms[row.arm].marked_title, row.quantity, ours, paper, difference)
-    if published.rows:
-        show_table(rows)
+    show_table(rows)
     if published.differs:
         say(f"differs from the paper: {published.differs}")
 

@@ -78,8 +78,8 @@ def with_published(tree: Tree, document: Document, ipc: int) -> tuple[Tree, str]
     chosen = numbers_at(by_set.get(str(document.dataset), {}), ipc)
     note = ""
     if not chosen:
-        there = ", ".join(
-            f"{dataset} at ipc {' '.join(map(str, images_a_class(each))) or 'any'}"
+        there = "; ".join(
+            f"{dataset} at ipc {', '.join(map(str, images_a_class(each))) or 'any'}"
             for dataset, each in by_set.items()
         )
         item, images = printed.get("item"), document.dataset or "images of no known data set"

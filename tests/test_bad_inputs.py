@@ -495,6 +495,8 @@ merge pets -> --out
 merge nowhere --out new -> nowhere holds no bank
 merge pets pets --out new -> pets holds no bank
 merge file.txt --out new -> file.txt
+merge run --out new -> run holds no bank, but something else; a run's bank is its folder bank
+metrics pets --features torchvison:resnet18 --random-weights -> (did you mean 'torchvision'?)
 export pets -> --to
 export pets --to zip -> 'zip'
 export nowhere --to hf -> nowhere
@@ -571,6 +573,8 @@ def test_an_argument_that_cannot_be_meant_is_named(
     (here / "train").rename(here / "pets")
     (here / "file.txt").write_text("years of work")
     (here / "empty").mkdir()
+    (here / "run").mkdir()
+    (here / "run/manifest.json").write_text('{"name": "a run"}')
     (here / "folder.yaml").mkdir()
     (here / "small.yaml").write_text(TINY.replace(", weights: w.safetensors", ""))
     before = sorted(here.rglob("*"))

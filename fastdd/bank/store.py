@@ -212,6 +212,8 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / MANIFEST
     schema = read(file, dict[str, JsonValue], REMEDY).get("schema")
+    if schema is None:  # the manifest of a run, or of labels
+        raise InputError(f"{folder} holds no bank, but something else; a run's bank is its folder bank")
     if schema != SCHEMA:
         raise InputError(
             f"{folder} has bank schema {schema}, this version reads {SCHEMA}; delete it and build it again"

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from ..errors import InputError, suggestion
 from ..runtime.console import counted
 from ..runtime.user_code import FAILURES, import_function, reason
-from .doors import DOORS
+from .doors import DOORS, require_package
 from .registry import NETWORKS, call_arguments
 
 _BUILT: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
@@ -139,7 +139,10 @@ def builder_of(name: str) -> Callable[..., object]:
             f"unknown network {name!r}{suggestion(name, NETWORKS)}; networks of your own are named "
             "package.module:function"
         )
-    return DOORS[door](rest) if door in DOORS else import_function(name)
+    if door in DOORS:
+        return DOORS[door](rest)
+    require_package(name)
+    return import_function(name)
 
 
 def auxiliary_tensors(name: str) -> tuple[str, ...]:

@@ -12,8 +12,11 @@ because a teacher's card or a finished run's recipe does (see check_recorded_net
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from torch import nn
@@ -64,6 +67,25 @@ def torchvision_builder(name: str) -> Builder:
     if name not in TORCHVISION:
         raise InputError(f"torchvision has no classification model {name!r}{suggestion(name, TORCHVISION)}")
     return NETWORKS[name].builder
+
+
+def require_package(name: str) -> None:
+    """Refuse ``package.module:function`` whose package is neither installed nor in the current folder.
+
+    Nothing is imported.
+
+    Raises:
+        InputError: there is no such package; where it is spelt like a door of fastdd's, that is told.
+    """
+    package = name.partition(":")[0].partition(".")[0]
+    here = Path(package).is_dir() or Path(f"{package}.py").is_file()
+    if here or package in sys.modules or (package.isidentifier() and find_spec(package) is not None):
+        return
+    near = suggestion(package, ("timm", "torchvision"))
+    raise InputError(
+        f"there is no package {package!r} for {name}{near}; packages are looked for in {Path.cwd()} and "
+        "among the installed ones"
+    )
 
 
 def check_recorded_network(network: str, where: str, option: str) -> None:

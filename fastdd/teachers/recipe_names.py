@@ -6,15 +6,13 @@ What needs the data, such as the layers of a network, is refused by the run, whi
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from ..config import Recipe
 from ..errors import InputError, suggestion
 from ..models.build import builder_of
-from ..models.doors import DOORS
+from ..models.doors import DOORS, require_package
 from ..models.registry import NETWORKS
 from ..models.student_names import LARGE_IMAGES
 from ..runtime.devices import check_device_name
@@ -62,20 +60,9 @@ def _check_network(name: str) -> None:
     if colon and door == "object":
         return  # of another process; the run says so where it needs it
     if colon and door not in DOORS:
-        _check_module(name)
+        require_package(name)
     elif name not in LARGE_IMAGES and all(NETWORKS[own].paper_name != name for own in NETWORKS):
         builder_of(name)
-
-
-def _check_module(name: str) -> None:
-    """Refuse ``package.module:function`` whose package is not installed, nor in the current folder."""
-    door, _, rest = name.partition(":")
-    package = door.partition(".")[0]
-    here = Path(package).is_dir() or Path(f"{package}.py").is_file()
-    if here or package in sys.modules or (package.isidentifier() and find_spec(package) is not None):
-        return
-    near = suggestion(name, [f"{known}:{rest}" for known in LIBRARIES])
-    raise InputError(f"there is no package {package!r} for {name}{near}")
 
 
 def _check_file(key: str, text: str) -> None:

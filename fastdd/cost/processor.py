@@ -19,6 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..runtime.console import counted
 from ..runtime.memory import memory_budget
 from .counting import Argument, Call, Launch, TensorSpec
 from .devices import Seconds
@@ -67,10 +68,10 @@ class Processor:
     @property
     def source(self) -> str:
         """Where its prices come from."""
+        operators = sum(value is not None for value in self.measured.values())
         return (
-            f"measured on this machine, {self.threads} threads: {self.copy_rate / 1e9:.1f} GB/s of a copy, "
-            f"{1e6 * self.launch:.0f} us a call, and {sum(v is not None for v in self.measured.values())} "
-            "operators of the trace"
+            f"measured on this machine, {counted(self.threads, 'thread')}: {self.copy_rate / 1e9:.1f} GB/s "
+            f"of a copy, {1e6 * self.launch:.0f} us a call, and {operators} operators of the trace"
         )
 
     # -- prices -------------------------------------------------------------------------------------

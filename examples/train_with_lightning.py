@@ -26,17 +26,15 @@ class Student(lightning.LightningModule):
     def __init__(self, data):
         super().__init__()
         self.data, self.accuracy = data, MulticlassAccuracy(len(data.classes), average="micro")
-        self.body = nn.Sequential(
-            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Flatten()
-        )
-        self.head = nn.Linear(512, len(data.classes))
+        convolutions = nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Flatten()
+        self.network = nn.Sequential(*convolutions, nn.Linear(512, len(data.classes)))
 
     def training_step(self, batch, index):
         images, logits = batch
-        return fastdd.losses.distillation(self.head(self.body(images)), logits, temperature=4.0)
+        return fastdd.losses.distillation(self.network(images), logits, temperature=4.0)
 
     def validation_step(self, batch, index):
-        logits = self.head(self.body(self.data.normalize(batch.images)))
+        logits = self.network(self.data.normalize(batch.images))
         self.accuracy(logits, batch.labels)
         self.log("accuracy", self.accuracy, batch_size=len(batch.labels))
 
@@ -49,17 +47,12 @@ class Student(lightning.LightningModule):
 
 
 test = open_dataset("digits", "test")
+quiet = dict.fromkeys(
+    ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+)
 for arm in ("random", "deda"):
     lightning.seed_everything(0, verbose=False)
-    trainer = lightning.Trainer(
-        max_epochs=EPOCHS,
-        reload_dataloaders_every_n_epochs=1,
-        accelerator="auto",
-        check_val_every_n_epoch=EPOCHS,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    epochs = {"max_epochs": EPOCHS, "check_val_every_n_epoch": EPOCHS, "reload_dataloaders_every_n_epochs": 1}
+    trainer = lightning.Trainer(**epochs, **quiet)
     trainer.fit(Student(fastdd.load(RUN, arm)), val_dataloaders=open_loader(test, 128, None, 1))
     print(f"{arm}: {100 * trainer.callback_metrics['accuracy']:.1f} % of {len(test)} test images")

@@ -167,6 +167,13 @@ def pets_recipe(tmp_path: Path) -> Callable[[Path], Path]:
 
 
 @pytest.fixture
+def flat_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages draw the map of embeddings without t-SNE, which takes most of the seconds of a small run."""
+    method = "the first two principal components"
+    monkeypatch.setattr("fastdd.report.embedding_map.project", lambda points: (method, points[:, :2]))
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """As many threads as ``fastdd_process`` has: sums in the same order, so the same bytes."""
     before = torch.get_num_threads()

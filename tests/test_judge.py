@@ -19,7 +19,7 @@ from fastdd.runs.judged_sets import find_sets
 from fastdd.runs.status import status
 from fastdd.runtime.lock import at_work
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "flat_map")
 FEW = ["steps=2", "batch=10", "pad=1", "evaluations=1", "--seeds", "2", "--student", "resnet8"]
 
 

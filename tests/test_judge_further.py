@@ -31,7 +31,7 @@ from fastdd.run_folder import Metrics, RunFolder, read, read_recipe
 from fastdd.runtime.lock import at_work
 from fastdd.teachers import open_teacher
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "flat_map")
 FEW = ["steps=2", "batch=10", "pad=1", "evaluations=1", "--seeds", "2", "--student", "resnet8"]
 
 

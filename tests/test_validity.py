@@ -18,7 +18,7 @@ from fastdd.cli import main
 from fastdd.data import open_dataset
 from fastdd.distilled import list_set, open_set
 from fastdd.evaluate.leaks import Copy, Searched
-from fastdd.evaluate.validity import ScannedSet, check_set, claim_findings, embedding_finding, image_findings
+from fastdd.evaluate.validity import ScannedSet, check_set, claim_findings, image_findings, near_finding
 from fastdd.export import export
 
 
@@ -74,13 +74,16 @@ def test_small_grey_and_no_images(shape: tuple[int, ...]) -> None:
     assert [each.test for each in found] == list(range(len(images)))
 
 
-def test_embeddings_nearer_than_those_of_training_images_are_a_note() -> None:
+def test_images_far_nearer_to_test_images_than_to_training_images_are_a_fault() -> None:
     random = torch.Generator().manual_seed(0)
-    test, train = torch.randn(200, 16, generator=random), torch.randn(2000, 16, generator=random)
-    assert embedding_finding(train[:100], test, train) == []
-    (finding,) = embedding_finding(test[:50] + 1e-3, test, train)
-    assert finding.kind == "note"
-    assert finding.text.startswith("100% of the images lie nearer to a test image")
+    test, train, own = (torch.randn(count, 16, generator=random) for count in (600, 600, 100))
+    for honest in (own, train[:100], torch.zeros(10, 16)):
+        assert near_finding(honest, test, train) == []
+    (finding,) = near_finding(torch.cat([own[:50], test[:50] + 1e-3]), test, train)
+    assert finding.kind == "fault"
+    assert finding.text.startswith(
+        "50 of 100 images are far nearer to a test image, in the teacher's embeddings"
+    )
 
 
 @pytest.fixture

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..data import Dataset
@@ -22,13 +21,17 @@ from ..runtime.console import counted
 from .features import Extractor
 from .leaks import DECODED, ROWS, SHOWN, Searched, copies_of_test_images, leak_text
 
-SAMPLE = 5000
-"""training images whose nearest test image says what is usual"""
+NEARER = 0.7
+"""part of the distance from the nearest training image below which a test image is far nearer"""
+SUSPICIOUS = 0.1
+"""share of a set's images from which this is said"""
+FEWEST = 3
+"""images from which it is said"""
+TILE = 512
+"""rows of a set whose distances are taken together"""
 SATURATED = 0.5
 """share of channel values at 0 or 255 from which an image is named"""
 CARD = "README.md"
-EMBEDDED = 0.001
-"""share of real training images that are nearer to a test image than the limit of embeddings"""
 
 
 @dataclass(frozen=True)
@@ -95,15 +98,19 @@ def check_set(
     listed.classes_of(test.classes)
     found = check_images({"set": listed}, [test], resize=resize)["set"]
     if features is not None:
-        size, sample = listed.shape[1:], range(0, len(train), max(1, len(train) // SAMPLE))
+        size, sample = listed.shape[1:], sample_rows(len(train), len(test))
         of_test, _ = features.of_dataset(test, size, resize)
         of_train, _ = features.of_dataset(train, size, resize, indices=sample)
-        found += embedding_finding(features.of_set(listed), of_test, of_train)
+        found += near_finding(features.of_set(listed), of_test, of_train)
     return found + claim_findings(listed, test.classes)
 
 
 def check_images(
-    sets: Mapping[str, ListedSet], tests: Sequence[Dataset], *, resize: int | None = None
+    sets: Mapping[str, ListedSet],
+    tests: Sequence[Dataset],
+    *,
+    resize: int | None = None,
+    saw: Callable[[Tensor], object] | None = None,
 ) -> dict[str, list[Finding]]:
     """What the images of sets of one size show: test images, repetitions, images without content.
 
@@ -111,6 +118,7 @@ def check_images(
         sets: the sets by name.
         tests: splits whose images no set should hold; each is decoded once for all sets.
         resize: as for ``check_set``.
+        saw: is called with each batch of images of those splits, uint8 [B, C, H, W].
 
     Returns:
         The findings of each set, leaks first.
@@ -121,11 +129,15 @@ def check_images(
     scanned = {name: ScannedSet.of(listed) for name, listed in sets.items()}
     shape, clipped = next(iter(sets.values())).shape, list[Tensor]()
     found: dict[str, list[Finding]] = {name: [] for name in sets}
+
+    def look(images: Tensor) -> None:
+        clipped.append(_clipped(images))
+        if saw is not None:
+            saw(images)
+
     for test in tests:
         searched = {name: each.searched.anew() for name, each in scanned.items()}
-        copies = copies_of_test_images(
-            searched, test, shape, resize=resize, saw=lambda images: clipped.append(_clipped(images))
-        )
+        copies = copies_of_test_images(searched, test, shape, resize=resize, saw=look)
         for name, some in copies.items():
             if some:
                 text = leak_text(some, sets[name].name_of, len(sets[name]), test)
@@ -134,29 +146,40 @@ def check_images(
     return {name: found[name] + image_findings(each, usual) for name, each in scanned.items()}
 
 
-def embedding_finding(set_rows: Tensor, test_rows: Tensor, train_rows: Tensor) -> list[Finding]:
-    """Whether many images lie nearer to a test image, in a network's embeddings, than training images do.
+def near_finding(set_rows: Tensor, test_rows: Tensor, train_rows: Tensor) -> list[Finding]:
+    """Whether many images lie far nearer to a test image, in a network's embeddings, than to any of as many
+    training images.
+
+    Test images that were shifted or covered with noise lie so (63 of 100, shifted by four pixels, of CIFAR-10
+    with a ResNet-20); of random real images, and of sets of SRe2L++, FADRM and CIM, at most one of 100.
 
     Args:
-        set_rows, test_rows, train_rows: embeddings [N, D] of the set, the test images, and a sample of the
-            training images.
+        set_rows, test_rows, train_rows: embeddings [N, D] of the set, of the test images, and of a sample of
+            about as many training images.
     """
-    limit = _nearest(train_rows, test_rows).quantile(EMBEDDED)
-    share = float((_nearest(set_rows, test_rows) < limit).float().mean())
-    if share <= 10 * EMBEDDED:
+    near = 0
+    for rows in set_rows.split(TILE):
+        to_test, to_train = (_distances(rows, others) for others in (test_rows, train_rows))
+        near += int((to_test < NEARER * to_train).sum())
+    if near < FEWEST or near < SUSPICIOUS * len(set_rows):
         return []
     text = (
-        f"{share:.0%} of the images lie nearer to a test image, in the teacher's embeddings, than "
-        f"{1 - EMBEDDED:.1%} of the training images do. Images that were optimized for the teacher lie near "
-        "the centers of their classes, so this alone is no leak"
+        f"{near} of {counted(len(set_rows), 'image')} are far nearer to a test image, in the teacher's "
+        "embeddings, than to any of as many training images: they may be changed test images"
     )
-    return [Finding(kind="note", text=text)]
+    return [Finding(kind="fault", text=text)]
 
 
-def _nearest(rows: Tensor, others: Tensor) -> Tensor:
-    """1 - cosine of each row [N] and the nearest of the others."""
-    others = F.normalize(others.float(), dim=1)
-    return torch.cat([1 - (F.normalize(t.float(), dim=1) @ others.T).amax(1) for t in rows.split(ROWS)])
+def _distances(rows: Tensor, others: Tensor) -> Tensor:
+    """Distance of each row [N] from the nearest of the others."""
+    return torch.cat(
+        [torch.cdist(rows.float(), part.float()).amin(1, keepdim=True) for part in others.split(ROWS)], dim=1
+    ).amin(1)
+
+
+def sample_rows(count: int, wanted: int) -> range:
+    """Evenly spaced positions among ``count``, about as many as are wanted."""
+    return range(0, count, max(1, count // max(1, wanted)))
 
 
 def image_findings(scanned: ScannedSet, usual: float = 0.0) -> list[Finding]:

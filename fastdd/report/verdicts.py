@@ -110,9 +110,9 @@ def _looked_for(metrics: Metrics) -> list[str]:
     wrong = any(each.kind != "note" for result in metrics.arms.values() for each in result.findings or ())
     nothing = "" if wrong or notes else " None were found."
     return [
-        "Looked for in every set: copies of held-out images, saved anew or mirrored, repeated and empty "
-        f"images, unlike classes and claims that do not hold.{nothing} Crops, shifts and mosaics of test "
-        "images are not looked for.",
+        "Looked for in every set: copies of held-out images, saved anew or mirrored, images that lie too "
+        "near to those in the teacher's embeddings, repeated and empty images, unlike classes and claims "
+        f"that do not hold.{nothing} Crops and mosaics of test images may escape.",
         *notes,
     ]
 

@@ -92,7 +92,8 @@ def _measure(run: Run, earlier: Metrics | None) -> Metrics:
         earlier: its results before sets were added or images changed; None: there are none.
     """
     recipe, card = run.experiment.recipe, run.teacher.card
-    arms = _arms(run, set_findings(run, earlier))
+    embeddings = _embeddings(run)
+    arms = _arms(run, embeddings, set_findings(run, embeddings, earlier))
     left_out = run.session.manifest.full_set_left_out
     metrics = Metrics(
         recipe=recipe.name,
@@ -161,9 +162,11 @@ def _protocol(run: Run, student: str = "") -> ProtocolResult:
     )
 
 
-def _arms(run: Run, findings: Mapping[str, tuple[Finding, ...]]) -> dict[str, ArmResult]:
+def _arms(
+    run: Run, embeddings: Mapping[str, Tensor], findings: Mapping[str, tuple[Finding, ...]]
+) -> dict[str, ArmResult]:
     """The results of every arm, by name, with what was found wrong with it where that was looked at."""
-    embeddings, k = _embeddings(run), run.experiment.recipe.metrics.nearest_k
+    k = run.experiment.recipe.metrics.nearest_k
     arms, titles = {}, arm_titles(run.experiment.arms)
     with run.session.stage("metrics") as work:
         real = embeddings["real"].float()

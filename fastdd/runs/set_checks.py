@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from ..config import Given
 from ..distilled import ListedSet, list_set
 from ..errors import InputError
-from ..evaluate.validity import check_images, claim_findings
+from ..evaluate import embed
+from ..evaluate.validity import check_images, claim_findings, near_finding, sample_rows
 from ..run_folder import Metrics
 from ..run_folder.results import Finding
 from .run import Run
 
 
-def set_findings(run: Run, earlier: Metrics | None) -> dict[str, tuple[Finding, ...]]:
+def set_findings(
+    run: Run, embeddings: Mapping[str, Tensor], earlier: Metrics | None
+) -> dict[str, tuple[Finding, ...]]:
     """The findings of the control and of every set of a judgement, by arm; none of another run.
 
     The images are those that the run folder took, which students learn; claims are those of the set's own
-    folder. Images are compared with the test images, and with the validation images where there are some.
+    folder. Images are compared with the test images, and with the validation images where there are some, in
+    pixels and in the teacher's embeddings.
 
     Args:
         run: the run.
+        embeddings: the teacher's embeddings [N, D] of the training images, ``real``, and of each arm's.
         earlier: results of the same run, whose findings of the same images are kept; None: there are none.
 
     Raises:
@@ -42,11 +51,21 @@ def set_findings(run: Run, earlier: Metrics | None) -> dict[str, tuple[Finding, 
         left[arm] = list_set(run.folder.path, arm, channels=channels)
     if left:
         held_out = [split for split in experiment.real.splits if split is not experiment.real.train]
-        of_images = check_images(left, held_out, resize=experiment.recipe.data.resize)
+        parts = list[Tensor]()
+        of_images = check_images(
+            left,
+            held_out,
+            resize=experiment.recipe.data.resize,
+            saw=lambda images: parts.append(embed(run.teacher, images.to(experiment.device)).half().cpu()),
+        )
+        tested, train = torch.cat(parts), embeddings["real"]
+        train = train[list(sample_rows(len(train), len(tested)))]
         for arm, findings in of_images.items():
             given = experiment.arms[arm].given
             claims = [] if given is None else _claims(run, given, channels)
-            found[arm] = (*findings, *claims)
+            leaks = any(each.kind == "leak" for each in findings)
+            near = [] if leaks else near_finding(embeddings[arm], tested, train)
+            found[arm] = (*findings, *near, *claims)
     return {arm: found[arm] for arm in experiment.arms}
 
 

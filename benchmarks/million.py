@@ -6,8 +6,9 @@ The files are a few JPEGs of 8 x 8 pixels again and again, under valid names and
 shards of 10,000 samples in random class order, 3.3 GB at the full number, and an image folder. Both are made
 in the folder, measured, and removed unless they are to be kept. Each figure is of a process of its own:
 seconds by the wall, processor seconds, and the largest resident set, of which importing torch is a part,
-given too. What takes hours at the full size is done for a share of it, which stands beside the figure. The
-figures of other works that the JSON file has already stay.
+given too; what is smaller than this process is told as large as that. What takes hours at the full size is
+done for a share of it, which stands beside the figure. The figures of other works that the JSON file has
+already stay.
 """
 
 from __future__ import annotations

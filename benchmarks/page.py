@@ -248,6 +248,18 @@ def accuracies(file: str) -> str:
     return table(("arm", "accuracy, last %", "coverage", "Vendi", "cosine"), lines)
 
 
+def million(file: str) -> str:
+    """The works of benchmarks/million.py: the part that was done, processor time and largest resident set."""
+    found = json.loads((RESULTS / file).read_text())
+    lines = []
+    for name, work in found.items():
+        if isinstance(work, dict):
+            part = "whole" if "share" not in work else f"{100 * work['share']:.3g} %"
+            seconds = work["processor seconds"]
+            lines.append([name, part, figures(seconds), figures(work["largest resident MB"])])
+    return table(("work", "part that was done", "seconds of processor", "largest resident MB"), lines)
+
+
 # -- text ------------------------------------------------------------------------------------------
 
 
@@ -277,7 +289,7 @@ def page() -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
     )
-    functions = (asked_table, machine, rows, curves, faults, accuracies)
+    functions = (asked_table, machine, rows, curves, faults, accuracies, million)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render({function.__name__: function for function in functions})
 

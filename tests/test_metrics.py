@@ -20,7 +20,7 @@ from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.evaluate import embed, measure, network_features, teacher_features
 from fastdd.evaluate.dd_ranking import augmentation_robust, label_robust, score
-from fastdd.evaluate.scores import NAMES
+from fastdd.evaluate.scores import NAMES, rows_of_classes
 from fastdd.models.build import build
 from fastdd.teachers import save_teacher
 from fastdd_kernels import knn_radii
@@ -86,6 +86,13 @@ def test_whole_classes_and_means_against_other_implementations() -> None:
     known = measure(real, truth, synthetic, labels, 4, real_radii=knn_radii(real, 4)).whole
     assert all(getattr(known, name) == pytest.approx(getattr(got.whole, name), rel=1e-6) for name in NAMES)
     assert measure(real, truth, synthetic, labels, 4, real_radii=torch.zeros(95)).whole.coverage == 0
+
+
+def test_the_rows_of_classes_are_found_in_one_look_at_the_labels() -> None:
+    labels = torch.tensor([4, 0, 2, 0, 4, 4])
+    found = rows_of_classes(labels, 6)
+    assert [rows.tolist() for rows in found] == [[1, 3], [], [2], [], [0, 4, 5], []]
+    assert len({rows.untyped_storage().data_ptr() for rows in found}) == 1  # one sort serves all classes
 
 
 def test_a_class_with_too_few_images_says_why() -> None:

@@ -169,7 +169,7 @@ def leak_text(found: Sequence[Copy], name_of: Callable[[int], str], count: int, 
         f"{name_of(each.image)} is {'mirrored ' * each.mirrored}{test.names[each.test]}"
         for each in found[:SHOWN]
     )
-    more = "; ..." if len(found) > SHOWN else ""
+    more = "; and more" if len(found) > SHOWN else ""
     return (
         f"{len(found)} of {counted(count, 'image')} are copies of {test.split} images, or next to them: "
         f"{some}{more}"

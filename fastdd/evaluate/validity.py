@@ -233,7 +233,7 @@ def _repeated(scanned: ScannedSet) -> list[Finding]:
         return []
     name_of = scanned.listed.name_of
     some = "; ".join(f"{name_of(a)} and {name_of(b)}" for a, b in pairs[:SHOWN])
-    more = "; ..." if len(pairs) > SHOWN else ""
+    more = "; and more" if len(pairs) > SHOWN else ""
     text = f"{len(pairs)} of {counted(len(scanned.listed), 'image')} repeat others of the set: {some}{more}"
     return [Finding(kind="fault", text=text)]
 
@@ -266,7 +266,9 @@ def _counted(chosen: Tensor) -> str:
 def _some(scanned: ScannedSet, chosen: Tensor) -> str:
     """The names of the first of some images."""
     places: list[int] = chosen.nonzero()[:, 0].tolist()
-    return ", ".join(map(scanned.listed.name_of, places[:SHOWN])) + (", ..." if len(places) > SHOWN else "")
+    return ", ".join(map(scanned.listed.name_of, places[:SHOWN])) + (
+        " and more" if len(places) > SHOWN else ""
+    )
 
 
 def _soft_labels(listed: ListedSet) -> list[Finding]:

@@ -2,9 +2,9 @@
 
     python benchmarks/estimates.py cifar10-deda [KEY=VALUE ...] [--json benchmarks/results/estimates.json]
 
-Each work of a run (fastdd/cost/works.py) is estimated as the command does, and one repetition of its real
-code is measured, in processor seconds of this process. Works of other arms that cost the same are left out,
-and so is compiling.
+Each work of a run (fastdd/cost/works.py) is estimated as the command does, and repetitions of its real code
+are measured, in processor seconds of this process, of which the median counts: one alone may be 40 % off on a
+machine with other work. Works of other arms that cost the same are left out, and so is compiling.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import contextlib
 import io
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -30,18 +32,23 @@ from fastdd.recipes.resolve import resolve
 CPU = torch.device("cpu")
 
 
-def measured(work: Work) -> float:
-    """Processor seconds of a repetition, after one that is not counted."""
+def measured(work: Work, repetitions: int) -> list[float]:
+    """Processor seconds of each repetition, after one that is not counted."""
     marks: list[float] = []
-    steps = Steps(work.repeats, lambda: marks.append(time.process_time()))
+    steps = Steps(repetitions * work.repeats, lambda: marks.append(time.process_time()))
     with contextlib.suppress(EnoughError), contextlib.redirect_stderr(io.StringIO()):
-        work.run(steps)
-    return (marks[-1] - marks[0]) / work.repeats / torch.get_num_threads()
+        work.run(steps, work.images)
+    ends = marks[:: work.repeats]
+    return [(end - begin) / work.repeats / torch.get_num_threads() for begin, end in pairwise(ends)]
 
 
-def rows_of(subject: Subject, left_out: str) -> list[dict[str, object]]:
-    """Estimate and measurement of each kind of work, but for a part."""
-    every = [work for work in works_of(subject, CPU) if work.part != left_out]
+def rows_of(subject: Subject, left_out: str, stage: str, repetitions: int) -> list[dict[str, object]]:
+    """Estimate and measurement of each kind of work of a stage (empty: of all), but for a part."""
+    every = [
+        work
+        for work in works_of(subject, CPU)
+        if work.part != left_out and (not stage or work.stage.split()[0] == stage)
+    ]
     works = {(work.stage.split()[0], work.part): work for work in reversed(every)}
     found = {key: traced(work, "cpu") for key, work in works.items()}
     processor = Processor()
@@ -49,9 +56,11 @@ def rows_of(subject: Subject, left_out: str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for key, each in reversed(found.items()):
         seconds = processor.seconds(each.launches, compiled=each.work.compiled)
-        estimated, took = processor.total(seconds) / each.work.repeats, measured(each.work)
+        estimated, times = processor.total(seconds) / each.work.repeats, measured(each.work, repetitions)
+        took = median(times)
         row: dict[str, object] = {"recipe": subject.recipe.name, "stage": key[0], "part": key[1]}
         row |= {"images": each.work.images, "estimated s": round(estimated, 4), "measured s": round(took, 4)}
+        row |= {"low s": round(min(times), 4), "high s": round(max(times), 4), "repetitions": len(times)}
         rows.append(row | {"ratio": round(estimated / took, 2)})
         print(json.dumps(rows[-1]), flush=True)
     return rows
@@ -63,12 +72,15 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--json", type=Path, help="replace the recipe's rows of this file")
     parser.add_argument("--without", metavar="PART", default="", help="leave out works such as tests")
+    parser.add_argument("--stage", metavar="NAME", default="", help="measure this stage alone, such as bank")
+    parser.add_argument("--repetitions", metavar="N", type=int, default=5, help="of each work (default: 5)")
     options = parser.parse_args()
     subject = Subject.of(resolve(options.recipe, options.overrides).recipe)
-    rows = rows_of(subject, options.without)
+    rows = rows_of(subject, options.without, options.stage, options.repetitions)
     if options.json:
         earlier = json.loads(options.json.read_text())["rows"] if options.json.is_file() else []
-        kept = [row for row in earlier if row["recipe"] != subject.recipe.name]
+        again = {(row["recipe"], row["stage"], row["part"]) for row in rows}
+        kept = [row for row in earlier if (row["recipe"], row["stage"], row["part"]) not in again]
         facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "cpu": processor_name()}
         options.json.write_text(json.dumps({"facts": facts, "rows": [*kept, *rows]}, indent=2) + "\n")
 

@@ -284,12 +284,19 @@ def error(side: SideResult) -> str:
     return "–" if side.error is None else f"{side.error:.0e}"
 
 
+def gaps() -> str:
+    """The table of gaps to the floor: what was slow, what was expected of a mend, and what came of it."""
+    found = json.loads((RESULTS / "gaps.json").read_text(encoding="utf-8"))
+    keys = ("stage", "gap", "before", "prediction", "after", "how")
+    return table(keys, [[row[key] for key in keys] for row in found["rows"]])
+
+
 def page() -> str:
     """The whole page."""
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True, trim_blocks=True, autoescape=False
     )
-    functions = (asked_table, machine, rows, curves, faults, accuracies, million)
+    functions = (asked_table, machine, rows, curves, gaps, faults, accuracies, million)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     return template.render({function.__name__: function for function in functions})
 

@@ -28,9 +28,10 @@ from fastdd.bench.results import (
     with_results,
     write_results,
 )
+from fastdd.bench.subjects import end_to_end
 from fastdd.bench.subjects.growth import sweeps
 from fastdd.bench.suite import SUBJECTS, Plan, names, run
-from fastdd.bench.work import Goal, Least, Scale, Side, Work
+from fastdd.bench.work import Goal, Least, Scale, Side, Work, largest_error
 from fastdd.cli import bench, main
 from fastdd.errors import InputError
 
@@ -67,6 +68,14 @@ def test_our_loader_has_the_pixels_of_pil() -> None:
     assert row.sides["ours"].error is not None
     assert row.sides["ours"].untimed == ""
     assert row.unit == "image"
+
+
+@pytest.mark.parametrize(("teacher", "student"), [(0.1, 0.9), (0.95, 0.1), (0.95, None)])
+def test_a_whole_run_with_a_broken_stage_is_not_timed(teacher: float, student: float | None) -> None:
+    (whole,) = end_to_end.works(SMALL)
+    nothing = [torch.zeros((), dtype=torch.float64)] * 2
+    assert largest_error(end_to_end.wrong(teacher, student), nothing) > whole.tolerance
+    assert largest_error(end_to_end.wrong(0.95, 0.55), nothing) <= whole.tolerance
 
 
 @pytest.mark.slow

@@ -195,6 +195,24 @@ def test_residual_blocks_end_in_one_pass_where_there_are_kernels(triton_device: 
     assert taps.record.pooled.keys() == layers.keys()
 
 
+def test_batch_norms_of_which_nothing_is_recorded_take_one_pass_too_where_there_are_kernels(
+    triton_device: torch.device,
+) -> None:
+    """As in DEDA, whose statistics are those of whole blocks."""
+    torch.manual_seed(0)
+    network = randomize(Blocks()).double().to(triton_device)
+    layers = layer_names(network, "blocks")
+    taps = Taps(network, layers)
+    assert sum(type(module).__name__ == "_ResidualTap" for module in taps.modules()) == 5
+    images = noise(2, 3, 6, 6).double().to(triton_device)
+    with Counter() as counter:
+        found = taps(images)
+    assert counter.relus == 0
+    assert found.pooled.keys() == layers.keys()
+    assert not found.moments
+    torch.testing.assert_close(found.logits, network(images).float(), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("layer", ["layer1.1.bn2", "layer1.1.relu"])
 def test_a_block_of_whose_parts_something_is_recorded_stays_whole(
     layer: str, triton_device: torch.device

@@ -299,7 +299,8 @@ def _caller() -> str:
 
 def _maker(node: Node) -> str:
     """File and function that made the result whose gradient a node computes."""
-    metadata: dict[str, object] = node.metadata  # type: ignore[assignment]  # a property, which torch says is a method
+    # It is a property, which torch says is a method.
+    metadata: dict[str, object] = node.metadata  # type: ignore[assignment]
     lines = metadata.get("traceback_", [])
     for line in reversed(lines if isinstance(lines, list) else []):
         if (match := _LINE.match(line)) and not _OWN.match(match[1]):

@@ -2,7 +2,8 @@
 
 The tapped modules are replaced by thin wrappers that record their statistics in passing. So there are no
 hooks, the whole step compiles as one graph, and only what a term asked for is recorded. A BatchNorm that
-records its moments also does the work of the ReLU module behind it (fused_relu.py).
+records its moments also does the work of the ReLU module behind it (fused_relu.py). On a GPU each BatchNorm
+does, since the same kernel then writes the activation once instead of two or three times.
 
     bn.<i>                  mean and mean square of the input in each image, the latter about the running mean
     conv.<i>                mean and mean square of the input in each image, of channels and of patches
@@ -68,14 +69,23 @@ class _Record:
 
 
 class _BatchNormTap(nn.Module):
-    def __init__(self, bn: nn.BatchNorm2d, name: str, record: _Record, *, moments: bool, relu: bool) -> None:
+    """A BatchNorm that records the mean of its input, if it has a name, and the moments, if asked.
+
+    Args:
+        fused: whether one pass normalizes, measures and, with ``relu``, rectifies.
+    """
+
+    def __init__(
+        self, bn: nn.BatchNorm2d, name: str | None, record: _Record, *, moments: bool, fused: bool, relu: bool
+    ) -> None:
         super().__init__()
-        self.bn, self.name, self.record = bn, name, record
-        self.frozen = FrozenBatchNorm2d(bn, relu) if moments else None
+        self.bn, self.name, self.record, self.moments = bn, name, record, moments
+        self.frozen = FrozenBatchNorm2d(bn, relu) if fused else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.frozen is None:
-            self.record.pooled[self.name] = pooled_mean(x, (2, 3))
+            if self.name is not None:
+                self.record.pooled[self.name] = pooled_mean(x, (2, 3))
             y: Tensor = self.bn(x)
             return y
         # Normalization, moments and ReLU take one read of x.
@@ -90,8 +100,10 @@ class _BatchNormTap(nn.Module):
         return self._noted(*self.frozen.with_moments(x, residual))
 
     def _noted(self, y: Tensor, mean: Tensor, mean_square: Tensor) -> Tensor:
-        self.record.moments[self.name] = (mean, mean_square)
-        self.record.pooled[self.name] = mean
+        if self.name is not None:
+            self.record.pooled[self.name] = mean
+            if self.moments:
+                self.record.moments[self.name] = (mean, mean_square)
         return y
 
 
@@ -112,7 +124,7 @@ class _ReLUTap(nn.Module):
 
 
 class _ResidualTap(nn.Module):
-    """A residual block whose last BatchNorm records its moments, and adds the shortcut and rectifies too."""
+    """A residual block whose last BatchNorm also adds the shortcut and rectifies."""
 
     def __init__(self, module: nn.Module, block: Block) -> None:
         super().__init__()
@@ -221,13 +233,25 @@ class Taps(nn.Module):
         linear = [path for path, m in network.named_modules() if isinstance(m, nn.Linear)]
         if not linear:
             raise InputError(f"{type(network).__name__} has no linear layer to take embeddings from")
-        followed, relus = rectified(network) if moments else (set(), set())
+        head = cast("nn.Linear", network.get_submodule(linear[-1]))
+        kernels = uses_triton(head.weight)
+        fused = moments or kernels
+        followed, relus = rectified(network) if fused else (set(), set())
         followed -= set(chosen)  # ``module.<path>`` records the output of such a BatchNorm before its ReLU
         for path in relus:
-            relu = cast("nn.ReLU", network.get_submodule(path))
-            _replace(network, path, _ReLUTap(relu, self.record))
-        head = cast("nn.Linear", network.get_submodule(linear[-1]))
+            _replace(network, path, _ReLUTap(cast("nn.ReLU", network.get_submodule(path)), self.record))
         _replace(network, linear[-1], _EmbeddingTap(head, self.record))
+        if kernels:
+            tapped = {paths[name] for name in layers}
+            for path, module in list(network.named_modules()):
+                if (
+                    isinstance(module, nn.BatchNorm2d)
+                    and module.running_mean is not None
+                    and path not in tapped
+                ):
+                    relu = path in followed
+                    unnamed = _BatchNormTap(module, None, self.record, moments=False, fused=True, relu=relu)
+                    _replace(network, path, unnamed)
         # The innermost come first, because wrapping a module changes the paths inside it. Of several taps at
         # one path, that of ``module.<path>`` comes after the others, and that of a map last.
         taps = [*((name, False) for name in layers), *((name, True) for name in maps)]
@@ -243,13 +267,14 @@ class Taps(nn.Module):
                 if module.running_mean is None:
                     raise InputError(f"{name} ({path}) has track_running_stats=False: no statistics to match")
                 self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
-                tap = _BatchNormTap(module, name, self.record, moments=moments, relu=path in followed)
+                relu = path in followed
+                tap = _BatchNormTap(module, name, self.record, moments=moments, fused=fused, relu=relu)
                 _replace(network, path, tap)
             elif isinstance(module, nn.Conv2d):
                 _replace(network, path, _ConvolutionTap(module, name, self.record, patch))
             else:
                 _replace(network, path, _PooledTap(module, name, self.record))
-        if uses_triton(head.weight):
+        if kernels:
             _end_blocks(network)
         self.network = network.eval()
         self.beginning = None if end is None else prefix(self.network, paths[end])
@@ -298,8 +323,8 @@ def _end_blocks(network: nn.Module) -> None:
         block = known_block(module)
         if path and block is not None:
             last, relu = module.get_submodule(block.last), module.get_submodule("relu")
-            moments = isinstance(last, _BatchNormTap) and last.frozen is not None
-            if moments and isinstance(relu, nn.ReLU | _ReLUTap):
+            fused = isinstance(last, _BatchNormTap) and last.frozen is not None
+            if fused and isinstance(relu, nn.ReLU | _ReLUTap):
                 _replace(network, path, _ResidualTap(module, block))
 
 

@@ -1,9 +1,10 @@
 """All stages of a run on the digits, against the same stages written with plain PyTorch and released loops.
 
-Teacher, SRe2L on ten images a class, and a student with the teacher's labels on it and on as many random
+Teacher, SRe2L on ten real images a class, and a student with the teacher's labels on it and on as many random
 real images: ours is ``fastdd.run`` to the accuracies of the students, checks, files and manifest included.
-The peer trains the same networks for as many steps and runs the released loop. Draws differ, so what is
-compared is the share of test images that teacher and student get wrong.
+The peer trains the same networks for as many steps and runs the released loop. Draws differ, so a side is
+right where its teacher and its student get no more test images wrong than those of a working run, over a few
+draws. A broken stage ends near 90 %.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from ..work import Scale, Side, Tensors, Work
 from .students import released_loss
 
 MEAN, STD, BATCH, IPC = 0.305, 0.376, 64, 10
+ALLOWED = (0.15, 0.6)
+"""shares of the test images that a teacher and a student may get wrong; 0.04 to 0.07 and 0.28 to 0.51 were
+seen at the small sizes"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ device: {self.scale.device.type}
 teacher: {{network: resnet8, mean: [{MEAN}], std: [{STD}], epochs: {self.epochs}, batch: {BATCH}, lr: 0.1,
   pad: 1, flip: 0.0, minimum_accuracy: 0.0, precision: {self.scale.precision}}}
 bank: {{precision: {self.scale.precision}}}
-arms: {{sre2l: {{method: sre2l, lr: 0.1, steps: {self.steps}, augment: {{roll: [-1, 1]}}}}}}
+arms: {{sre2l: {{method: sre2l, init: real, lr: 0.1, steps: {self.steps}, augment: {{roll: [-1, 1]}}}}}}
 recover: {{compile: false, unit_images: 100, precision: {self.scale.precision}}}
 student: {{network: resnet8, pad: 1, flip: 0.0, seeds: 1, batch: 20, steps: {self.student_steps},
   precision: {self.scale.precision}}}
@@ -59,7 +63,7 @@ metrics: {{full_set: false}}
 """
 
     def ours(self) -> Tensors:
-        """One minus the accuracies of our teacher and student."""
+        """What our teacher and student get wrong, over what is allowed."""
         with TemporaryDirectory() as folder:
             recipe = Path(folder) / "digits.yaml"
             recipe.write_text(self.recipe())
@@ -87,10 +91,9 @@ metrics: {{full_set: false}}
         teacher.eval().requires_grad_(False)
         classes = torch.arange(10, device=device).repeat_interleave(IPC)
         bounds = [((0 - MEAN) / STD, (1 - MEAN) / STD)]
-        noise = torch.randn(len(classes), *train.shape[1:], device=device)
-        images = ReleasedLoop(teacher, classes, bounds).optimize(noise, self.steps, 0.1, jitter=1)
-        chosen = torch.cat([(labels == c).nonzero()[:IPC, 0] for c in range(10)])
-        accuracies = [self._student(teacher, each, test) for each in (images, train[chosen])]
+        real = train[torch.cat([(labels == c).nonzero()[:IPC, 0] for c in range(10)])]
+        images = ReleasedLoop(teacher, classes, bounds).optimize(real, self.steps, 0.1, jitter=1)
+        accuracies = [self._student(teacher, each, test) for each in (images, real)]
         return wrong(_accuracy(teacher, *test), accuracies[0])
 
     def _student(self, teacher: nn.Module, images: Tensor, test: tuple[Tensor, Tensor]) -> float:
@@ -109,9 +112,13 @@ metrics: {{full_set: false}}
         return _accuracy(student.eval(), *test)
 
 
-def wrong(*accuracies: float | None) -> Tensors:
-    """The shares that are wrong, a tensor each; all where a student diverged."""
-    return [torch.tensor(1 - (accuracy or 0.0), dtype=torch.float64) for accuracy in accuracies]
+def wrong(teacher: float | None, student: float | None) -> Tensors:
+    """What is wrong of accuracies, over what is allowed, a tensor each; None: the student diverged."""
+    shares = (1 - (accuracy or 0.0) for accuracy in (teacher, student))
+    return [
+        torch.tensor(share / allowed, dtype=torch.float64)
+        for share, allowed in zip(shares, ALLOWED, strict=True)
+    ]
 
 
 def _images(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -136,7 +143,7 @@ def _accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 def works(scale: Scale) -> list[Work]:
     """The run on the digits."""
     digits = Digits(
-        scale, epochs=scale.size(10, 3), steps=scale.size(200, 20), student_steps=scale.size(300, 60)
+        scale, epochs=scale.size(10, 3), steps=scale.size(200, 20), student_steps=scale.size(300, 120)
     )
     work: Work[Digits] = Work(
         "digits",
@@ -144,8 +151,7 @@ def works(scale: Scale) -> list[Work]:
         f"({digits.student_steps} steps of 20 images), resnet8, digits of 8 x 8",
         lambda: digits,
         lambda inputs: [torch.zeros((), dtype=torch.float64)] * 2,
-        # No float64 says what is right here; this many wrong images would be a broken stage.
-        tolerance=scale.size(50, 85) / 100,
+        tolerance=1.0,  # no float64 says what is right here
         unit="run",
         sides={"ours": Side(lambda inputs: inputs.ours), "plain_pytorch": Side(lambda inputs: inputs.plain)},
     )

@@ -77,7 +77,7 @@ def test_text_of_users_is_never_read_by_the_shell(
     [
         (("digits", "--partition", "a b"), "--partition 'a b' is no word of Slurm's"),
         (("digits", "--account", "a\n#SBATCH --wrap=x"), "is no word of Slurm's; give letters"),
-        (("digits", "--time", ""), "--time '' is no word of Slurm's"),
+        (("digits", "--time", ""), "an argument is an empty text"),
         (("digits", "method.stepz=3"), "unknown key 'method.stepz'"),
         (("nowhere",), "nowhere"),
     ],

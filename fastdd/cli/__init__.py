@@ -99,7 +99,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     words = list(sys.argv[1:] if argv is None else argv)
     after = [before for before, word in zip(["", *words], words, strict=False) if not word]
     if set(after) - {"--students"}:  # whose empty name is that of the section student
-        parser.error("an argument is an empty text, as a variable of the shell is that has no value")
+        raise InputError("an argument is an empty text, as a variable of the shell is that has no value")
     arguments, rest = parser.parse_known_args(words)
     if rest and (
         any(text.startswith("-") or "=" not in text for text in rest) or "overrides" not in arguments

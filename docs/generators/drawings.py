@@ -73,7 +73,7 @@ def drawing(width: int, height: int, title: str, parts: Sequence[str | Box]) -> 
 def stages() -> str:
     """The stages of a run, from real images to the page."""
     names = [
-        ("real images", "50,000", REAL),
+        ("real images", "many", REAL),
         ("squeeze", "a teacher", NETWORK),
         ("bank", "statistics", NETWORK),
         ("recover", "tiny set", SYNTHETIC),

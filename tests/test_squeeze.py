@@ -449,6 +449,16 @@ def test_fine_tuning_by_the_command(tmp_path: Path) -> None:
     assert not (tmp_path / "third").exists()
 
 
+def test_a_teacher_that_guesses_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "s.yaml").write_text(SQUEEZE)
+    fastdd.run(tmp_path / "s.yaml", tmp_path / "learned", ["teacher.epochs=2"], until="squeeze")
+    assert "guess" not in capsys.readouterr().err
+    fastdd.run(
+        tmp_path / "s.yaml", tmp_path / "guesses", ["teacher.epochs=1", "teacher.lr=1e-9"], until="squeeze"
+    )
+    assert "accuracy is no better than a guess (10." in capsys.readouterr().err
+
+
 def test_fresh_does_not_delete_the_start(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(SQUEEZE)
     out = tmp_path / "out"

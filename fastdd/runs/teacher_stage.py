@@ -6,6 +6,7 @@ several, and their files bear their names.
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from functools import partial
@@ -133,11 +134,28 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
         teachers.save_squeezed(
             session.folder, squeezed, config.minimum_accuracy, name=teacher.name, key=teacher.key
         )
+        _tell_guessing(teacher, squeezed.curve[-1]["accuracy"])
 
 
 def _tested_on(teacher: RunTeacher) -> Literal["validation"] | None:
     """What a teacher's card says of the images that its accuracy is of."""
     return None if teacher.real.validation_set is None else "validation"
+
+
+def _tell_guessing(teacher: RunTeacher, reached: float) -> None:
+    """Say where a teacher's accuracy, in [0, 1], is one that naming the largest class reaches, too.
+
+    The bound is three standard deviations of such guesses above their mean.
+    """
+    images, largest = len(teacher.real.choice_set), max(teacher.real.choice_set.counts)
+    chance = largest / images
+    if reached <= chance + 3 * math.sqrt(chance * (1 - chance) / images):
+        print(
+            f"{teacher.key}: {reached:.1%} accuracy is no better than a guess ({chance:.1%}); a set made with "
+            f"this teacher will show little of the classes. Train it longer ({teacher.key}.epochs), in "
+            f"smaller batches ({teacher.key}.batch), or give one ({teacher.key}.weights)",
+            file=sys.stderr,
+        )
 
 
 def _tell_seen(teacher: RunTeacher, origin: str | None, data: str | None = None) -> None:
@@ -172,6 +190,7 @@ def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
             f"expected at least {teacher.key}.minimum_accuracy = {config.minimum_accuracy:.1%}; are the "
             "classes, mean and std right?"
         )
+    _tell_guessing(teacher, reached)
     card = replace(
         given.card, accuracy=reached, accuracy_on=_tested_on(teacher), size=given.card.size or expected.size
     )

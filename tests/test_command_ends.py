@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import signal
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -85,26 +82,3 @@ def test_too_little_memory_is_one_line(
 def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="a defect"):
         ends_with(monkeypatch, RuntimeError("a defect"), None)
-
-
-AGAIN = """
-import resource, sys
-import fastdd.cli
-sys.argv = ["fastdd", "--version"]
-try:
-    fastdd.cli.main()
-except SystemExit:
-    pass
-import torch
-torch.ones(1 << 24)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(1 << 24)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
-def test_a_command_uses_the_memory_of_freed_tensors_again() -> None:
-    """64 MB are 16,384 pages, each of which would be mapped anew."""
-    done = subprocess.run([sys.executable, "-c", AGAIN], capture_output=True, text=True, check=True)
-    assert int(done.stdout.splitlines()[-1]) < 1000

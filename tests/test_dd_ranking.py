@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_said_before_the_first_student(
     for arguments, text in (
         ([*deda, "--weight", "50"], "--weight is 50, expected a fraction between 0 and 1"),
         ([str(run), "--arm", "random"], "is called 'random', as the real images that a set is compared with"),
-        ([str(run)], "name one with --arm"),
+        ([str(run)], "name one of them (--arm)"),
         (
             [*deda, "--json", str(tmp_path / "notes.json")],
             "it has no DD-Ranking scores, or broken ones: give another --json",

@@ -176,7 +176,7 @@ def test_the_arm_of_a_run(tmp_path: Path) -> None:
         == "random"
     )
     class_folders(run / "images" / "dire", ("cat", "dog"))
-    assert "holds 'deda', 'dire', 'random'; name one with --arm" in fails(run)
+    assert "holds 'deda', 'dire', 'random'; name one of them (--arm)" in fails(run)
     assert "did you mean 'deda'?" in fails(run, arm="dede")
     assert "is arm 'deda', but arm 'dire' is asked for" in fails(run / "images" / "deda", arm="dire")
 

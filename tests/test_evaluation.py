@@ -201,7 +201,7 @@ def test_what_is_missing_is_said_at_once(run: Path, bare: Path, tmp_path: Path) 
     cases: list[tuple[EvaluationRequest, str]] = [
         (EvaluationRequest(bare), r"is no run, so it has no teacher; give one with --teacher"),
         (EvaluationRequest(bare, teacher=teacher), r"real images are unknown; give them with --data"),
-        (EvaluationRequest(run), r"name one with --arm"),
+        (EvaluationRequest(run), r"name one of them \(--arm\)"),
         (
             EvaluationRequest(run, arm="deda", students=["resnet88"]),
             r"unknown network 'resnet88' \(did you mean 'resnet8'",

@@ -200,7 +200,7 @@ def test_errors_of_the_system_are_one_line_that_names_the_file(
     def locked(*_: object) -> bool:  # permissions do not hold for the superuser
         raise PermissionError(13, "Permission denied", "/data/run/recipe.yaml")
 
-    monkeypatch.setattr(Path, "is_file", locked)
+    monkeypatch.setattr(Path, "exists", locked)
     assert "/data/run/recipe.yaml cannot be used: Permission denied" in refused(capsys, "status", tmp_path)
 
 

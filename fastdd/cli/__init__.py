@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import FrameType
 
 from ..errors import InputError, refusals_explained
@@ -117,8 +116,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     done then), told in one line; 128 + number: ended by a signal.
     """
     print_all_letters()
-    if argv is None:  # the process is the command's own
-        _keep_freed_memory()
     with _noted_signals() as signals:
         try:
             arguments = _parse(argv)
@@ -139,24 +136,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise
             print("error: " + "\\n".join(text.splitlines()), file=sys.stderr)
             return 2
-
-
-KEPT_BYTES = 1 << 30
-"""bytes of a tensor up to which its memory is used again, and of unused memory at most"""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""parameters of glibc's ``mallopt``"""
-
-
-def _keep_freed_memory() -> None:
-    """Let the memory of freed tensors be used again, where the C library is glibc.
-
-    By default glibc maps memory anew for each tensor of 32 MB or more, and the kernel clears each page of it:
-    4 GB/s instead of 25 for what an operator writes.
-    """
-    with suppress(AttributeError, OSError, TypeError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
-            mallopt(parameter, KEPT_BYTES)
 
 
 # -- what ends a command from outside --------------------------------------------------------------

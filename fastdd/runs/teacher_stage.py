@@ -151,8 +151,8 @@ def _tell_guessing(teacher: RunTeacher, reached: float) -> None:
     chance = largest / images
     if reached <= chance + 3 * math.sqrt(chance * (1 - chance) / images):
         print(
-            f"{teacher.key}: {reached:.1%} accuracy is no better than a guess ({chance:.1%}); a set made with "
-            f"this teacher will show little of the classes. Train it longer ({teacher.key}.epochs), in "
+            f"{teacher.key}: {reached:.1%} accuracy is no better than a guess ({chance:.1%}); a set made "
+            f"with this teacher will show little of the classes. Train it longer ({teacher.key}.epochs), in "
             f"smaller batches ({teacher.key}.batch), or give one ({teacher.key}.weights)",
             file=sys.stderr,
         )

@@ -89,7 +89,7 @@ class Searched:
             positions: int64 [B], their positions.
         """
         patches = patches_of(shown)
-        # of a plain image: one grey level
+        # the contrast of a plain image is taken for one grey level
         limits = COPY * shown.float().std(dim=(1, 2, 3)).nan_to_num().clamp(min=1.0)
         reach = limits * _overlap(shown) + 1.0  # a grey level for the rounding of cdist
         for mirrored, own in enumerate(self.patches):

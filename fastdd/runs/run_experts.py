@@ -105,8 +105,8 @@ class RunExperts:
         """Folder of the experts that the recipe gives, by it or by their run; None: the run trains them."""
         if self.config.path is None:
             return None
-        given = Path(self.config.path)
-        return RunFolder(given).experts if (given / "recipe.yaml").is_file() else given
+        run = RunFolder(Path(self.config.path))
+        return run.experts if run.recipe.is_file() else run.path
 
     def group(self) -> int:
         """Experts trained together."""

@@ -134,7 +134,8 @@ def _train(teacher: RunTeacher, session: Session, work: Work) -> None:
         teachers.save_squeezed(
             session.folder, squeezed, config.minimum_accuracy, name=teacher.name, key=teacher.key
         )
-        _tell_guessing(teacher, squeezed.curve[-1]["accuracy"])
+        remedy = f"train it longer ({teacher.key}.epochs) or in smaller batches ({teacher.key}.batch)"
+        _tell_guessing(teacher, squeezed.curve[-1]["accuracy"], remedy)
 
 
 def _tested_on(teacher: RunTeacher) -> Literal["validation"] | None:
@@ -142,18 +143,20 @@ def _tested_on(teacher: RunTeacher) -> Literal["validation"] | None:
     return None if teacher.real.validation_set is None else "validation"
 
 
-def _tell_guessing(teacher: RunTeacher, reached: float) -> None:
-    """Say where a teacher's accuracy, in [0, 1], is one that naming the largest class reaches, too.
+def _tell_guessing(teacher: RunTeacher, reached: float, remedy: str) -> None:
+    """Say where a teacher is no better than one that always names the largest class.
 
-    The bound is three standard deviations of such guesses above their mean.
+    Args:
+        reached: its accuracy in [0, 1]. It is no better where it lies less than three standard deviations of
+            that share, over so many images, above it.
+        remedy: what to do.
     """
     images, largest = len(teacher.real.choice_set), max(teacher.real.choice_set.counts)
     chance = largest / images
     if reached <= chance + 3 * math.sqrt(chance * (1 - chance) / images):
         print(
-            f"{teacher.key}: {reached:.1%} accuracy is no better than a guess ({chance:.1%}); a set made "
-            f"with this teacher will show little of the classes. Train it longer ({teacher.key}.epochs), in "
-            f"smaller batches ({teacher.key}.batch), or give one ({teacher.key}.weights)",
+            f"{teacher.key}: {reached:.1%} accuracy is no better than a guess ({chance:.1%}), so a set made "
+            f"with this teacher will show little of the classes; {remedy}",
             file=sys.stderr,
         )
 
@@ -190,7 +193,7 @@ def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
             f"expected at least {teacher.key}.minimum_accuracy = {config.minimum_accuracy:.1%}; are the "
             "classes, mean and std right?"
         )
-    _tell_guessing(teacher, reached)
+    _tell_guessing(teacher, reached, "are the classes, mean and std right?")
     card = replace(
         given.card, accuracy=reached, accuracy_on=_tested_on(teacher), size=given.card.size or expected.size
     )

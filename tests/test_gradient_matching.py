@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fastdd.config import BatchSize, Match, Method, Recover, Siamese, Terms
 from fastdd.errors import InputError
+from fastdd.models.pooling import PairwisePool
 from fastdd.recover import RealImages, Signal, Unit, match_signal, plan
 from fastdd.recover.checkpoint import Checkpoint
 from fastdd.recover.loop import Losses, optimize
@@ -24,7 +25,7 @@ from fastdd.recover.matching.gradients import GradientSignal
 from fastdd.recover.matching.inner import StepNetwork
 from fastdd.recover.matching.kernel import KernelSignal
 from fastdd.recover.matching.network_terms import NetworkDiRe
-from fastdd.recover.matching.networks import PairwisePool, RandomNetworks, Recorded
+from fastdd.recover.matching.networks import RandomNetworks, Recorded
 from fastdd.recover.plan import UnitError
 from fastdd.recover.shared import Shared
 from fastdd.recover.steps import Round
@@ -423,29 +424,6 @@ def test_a_share_scales_dire_through_the_network_and_is_told(real: RealImages) -
 
 
 # -- pooling of the matching networks --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 4), (7, 5)])
-def test_pooling_in_pairs_is_torchs_average_pooling_with_first_and_second_derivatives(
-    height: int, width: int
-) -> None:
-    x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
-    for layout in (torch.contiguous_format, torch.channels_last):
-        ours = PairwisePool()(x.contiguous(memory_format=layout))
-        torch.testing.assert_close(ours, F.avg_pool2d(x, 2), rtol=1e-14, atol=1e-14)
-    assert torch.autograd.gradcheck(PairwisePool(), x)
-    assert torch.autograd.gradgradcheck(PairwisePool(), x)
-
-
-@pytest.mark.parametrize("side", [8, 4])
-def test_pooling_in_bf16_rounds_once(side: int) -> None:
-    x = torch.randn(2, 3, side, side).bfloat16().requires_grad_()
-    pooled, exact = PairwisePool()(x), F.avg_pool2d(x.detach().double(), 2)
-    assert torch.equal(pooled, exact.bfloat16())
-    slopes = torch.randn(2, 3, side // 2, side // 2).bfloat16()
-    (found,) = torch.autograd.grad(pooled, x, slopes)
-    expected = 0.25 * slopes.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    assert torch.equal(found, expected)
 
 
 def test_features_without_a_graph_are_those_with_one_though_their_layout_is_another() -> None:

@@ -30,7 +30,7 @@ def train_experts(run: Run) -> None:
         work.images = build_experts(
             run.folder.experts,
             experts.plan,
-            network=experts.flat_network(),
+            network=experts.flat_network(trained=True),
             group=experts.group(),
             real=lambda: _real_images(run, experts),
         )

@@ -16,8 +16,10 @@ from ..experts import ExpertBuffer, ExpertPlan, epochs_to_keep
 from ..models.build import build, structure
 from ..models.flat import FlatNetwork
 from ..models.outline import outline
+from ..models.pooling import pool_in_pairs
 from ..run_folder import RunFolder, Session
 from ..runtime.memory import require_memory
+from ..runtime.precision import is_bf16
 from ..runtime.seeds import derive
 
 KEY = "match.networks.network"
@@ -113,11 +115,14 @@ class RunExperts:
         alone = 1 if self.real.device.type == "cpu" else 10
         return alone if self.config.group == "auto" else self.config.group
 
-    def flat_network(self) -> FlatNetwork:
-        """Their network, on the device of the run."""
+    def flat_network(self, *, trained: bool = False) -> FlatNetwork:
+        """Their network, on the device of the run; ``trained``: with the pools that are fast in training."""
         with torch.random.fork_rng(devices=[]):
             network = build(self.network, len(self.real.classes), self.real.shape[0])
-        return FlatNetwork(network.to(self.real.device), KEY)
+        network = network.to(self.real.device)
+        if trained and is_bf16(self.real.device, self.config.precision):
+            network = pool_in_pairs(network, self.real.device)
+        return FlatNetwork(network, KEY)
 
     def images(self) -> torch.Tensor | None:
         """Positions of the real images that they learn from; None: all."""

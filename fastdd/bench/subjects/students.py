@@ -10,7 +10,7 @@ same images in memory. What is compared is the gradient that a batch gives a stu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +25,7 @@ from torchvision.io import encode_jpeg
 from ...evaluate import AugmentedBatches
 from ...evaluate.learner import student_optimizer
 from ...evaluate.loss import add_gradient, student_loss
+from ...evaluate.student import with_fast_pools
 from ...models.build import build, to_device
 from ...protocols import settle_student
 from ...protocols.rules import SettledStudent
@@ -137,8 +138,7 @@ class SmallSet:
 
     def ours(self, compiled: bool = False) -> Callable[[], None]:
         """Our epoch."""
-        config = self.config(compiled)
-        student, labeller = (to_device(network, self.scale.device) for network in self.networks())
+        config, (student, labeller) = self.config(compiled), self.our_networks()
         optimizer, source = student_optimizer(config, student), self.batches()
         loss_of = torch.compile(student_loss, dynamic=False) if compiled else student_loss
 
@@ -152,11 +152,33 @@ class SmallSet:
 
     def our_gradient(self, compiled: bool = False) -> Tensors:
         """The gradient of our loss of the same batch."""
+        return self.our_step(self.our_networks(), compiled)()
+
+    def networks_of_torch(self) -> tuple[nn.Module, nn.Module]:
+        """A student and a labeller as networks are on the device."""
         student, labeller = (to_device(network, self.scale.device) for network in self.networks())
+        return student, labeller
+
+    def our_networks(self) -> tuple[nn.Module, nn.Module]:
+        """The same with the pools that ``train_student`` gives them."""
+        config, device = self.config(), self.scale.device
+        student, labeller = (with_fast_pools(config, n, device) for n in self.networks_of_torch())
+        return student, labeller
+
+    def our_step(
+        self, networks: tuple[nn.Module, nn.Module], compiled: bool = False
+    ) -> Callable[[], Tensors]:
+        """Labels, loss and gradient of one batch; it gives the gradient."""
+        config, (student, labeller) = self.config(compiled), networks
         loss_of = torch.compile(student_loss, dynamic=False) if compiled else student_loss
         batch = next(iter(self.batches().epoch(0)))
-        add_gradient(loss_of, student, labeller, batch, config=self.config(compiled))
-        return [flat_gradient(student)]
+
+        def step() -> Tensors:
+            student.zero_grad()
+            add_gradient(loss_of, student, labeller, batch, config=config)
+            return [flat_gradient(student)]
+
+        return step
 
 
 def released_loss(student: nn.Module, labeller: nn.Module, images: Tensor) -> Tensor:
@@ -195,6 +217,29 @@ def epoch_work(scale: Scale, network: str, count: int) -> Work[SmallSet]:
     )
 
 
+def step_work(scale: Scale, network: str, count: int) -> Work[SmallSet]:
+    """A student's step, at full size in bf16 where it is fast, with our pools and with those of torch."""
+    scale = scale if scale.quick else replace(scale, precision="auto")
+
+    def side(networks: Callable[[SmallSet], tuple[nn.Module, nn.Module]]) -> Side[SmallSet]:
+        return Side(
+            lambda images: images.our_step(networks(images)),
+            lambda images: images.our_step(networks(images))(),
+        )
+
+    return Work(
+        "step",
+        f"a step of {network} on {count} images of {SIZE} x {SIZE}, online labels, {scale.precision}",
+        lambda: SmallSet(scale, network, count),
+        lambda images: images.released_gradient(torch.float64),
+        tolerance=0.3,
+        error="norm",
+        count=count,
+        unit="image",
+        sides={"ours": side(SmallSet.our_networks), "torch_pools": side(SmallSet.networks_of_torch)},
+    )
+
+
 def batches_work(scale: Scale, count: int) -> Work[SmallSet]:
     """The batches alone: everything but the networks. Draws differ, so the numbers of images are compared."""
 
@@ -226,4 +271,5 @@ def counted(batches: Iterable[Tensor]) -> Tensors:
 def works(scale: Scale) -> list[Work]:
     """An epoch, and its batches alone."""
     network, count = ("resnet8", 128) if scale.quick else ("resnet20", 1000)
-    return [epoch_work(scale, network, count), batches_work(scale, count)]
+    step = step_work(scale, "convnet3", 8 if scale.quick else BATCH)
+    return [epoch_work(scale, network, count), step, batches_work(scale, count)]

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...config import Precision
 from ...errors import InputError
-from ...models.build import as_input, memory_format, network_builder, to_device
+from ...models.build import as_input, network_builder, to_device
+from ...models.pooling import PairwisePool, pool_in_pairs
 from ...runtime.precision import autocast
 from ...runtime.seeds import derive
 
@@ -48,26 +48,6 @@ class _Keep(nn.Module):
         y: Tensor = self.module(x)
         self.kept.append(x if self.side == "input" else y)
         return y
-
-
-class PairwisePool(nn.Module):
-    """2x2 average pooling of contiguous images on a CPU, where torch's avg_pool2d is slow.
-
-    In float32 it is a sum of two rows and a sum of two columns, over 4. In bf16 it is a product with a matrix
-    of quarters [2 W, W / 2], as two rows of W pixels lie side by side in memory; it takes a fifth of the time
-    of avg_pool2d, backward too. The numbers are those of avg_pool2d but for rounding. Images in channels-last
-    and of odd sides go to avg_pool2d. The result is contiguous.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        N, C, H, W = x.shape
-        if not x.is_contiguous() or H % 2 or W % 2:
-            return F.avg_pool2d(x, 2).contiguous()
-        if x.dtype == torch.bfloat16:
-            quarters = torch.eye(W // 2, dtype=x.dtype).mul(0.25).repeat_interleave(2, 0).repeat(2, 1)
-            return (x.view(-1, 2 * W) @ quarters).view(N, C, H // 2, W // 2)
-        rows = x[:, :, ::2] + x[:, :, 1::2]
-        return (rows[..., ::2] + rows[..., 1::2]) * 0.25
 
 
 class MatchedLayers(NamedTuple):
@@ -161,11 +141,7 @@ class RandomNetworks:
         _replace(network, linear, _Keep(network.get_submodule(linear), self._embedding, "input"))
         for path in relus if maps else ():
             _replace(network, path, _Keep(network.get_submodule(path), self._maps, "output"))
-        if memory_format(network, self.device) == torch.contiguous_format:
-            for path, module in list(network.named_modules()):
-                if _halves(module):
-                    _replace(network, path, PairwisePool())
-        return network
+        return pool_in_pairs(network, self.device)
 
     @torch.no_grad()
     def draw(self, number: int) -> None:
@@ -209,14 +185,6 @@ class RandomNetworks:
         self._embedding.clear()  # or they would keep the graph of this pass
         self._maps.clear()
         return recorded
-
-
-def _halves(module: nn.Module) -> bool:
-    """Whether a module is 2x2 average pooling without overlap or padding."""
-    if type(module) is not nn.AvgPool2d or module.ceil_mode or module.divisor_override is not None:
-        return False
-    sizes = (module.kernel_size, module.stride, module.padding)
-    return sizes in ((2, 2, 0), ((2, 2), (2, 2), (0, 0)))
 
 
 def _pools_first(network: nn.Module) -> bool:

@@ -1,0 +1,73 @@
+"""Pooling in pairs: its numbers, its derivatives, and which networks get it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastdd.models.build import build, to_device
+from fastdd.models.flat import FlatNetwork, flattened
+from fastdd.models.pooling import PairwisePool, pool_in_pairs
+
+CPU = torch.device("cpu")
+
+
+def slopes_in_bf16(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """The logits and the gradients of all weights, computed in bf16."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = network(images)
+    weights = list(network.parameters())
+    return [logits.detach(), *torch.autograd.grad(logits.float().square().sum(), weights)]
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (6, 4), (7, 5)])
+def test_pooling_in_pairs_is_torchs_average_pooling_with_first_and_second_derivatives(
+    height: int, width: int
+) -> None:
+    x = torch.randn(2, 3, height, width, dtype=torch.float64, requires_grad=True)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        ours = PairwisePool()(x.contiguous(memory_format=layout))
+        torch.testing.assert_close(ours, F.avg_pool2d(x, 2), rtol=1e-14, atol=1e-14)
+    assert torch.autograd.gradcheck(PairwisePool(), x)
+    assert torch.autograd.gradgradcheck(PairwisePool(), x)
+
+
+@pytest.mark.parametrize("side", [8, 4])
+def test_pooling_in_bf16_rounds_once(side: int) -> None:
+    x = torch.randn(2, 3, side, side).bfloat16().requires_grad_()
+    pooled, exact = PairwisePool()(x), F.avg_pool2d(x.detach().double(), 2)
+    assert torch.equal(pooled, exact.bfloat16())
+    slopes = torch.randn(2, 3, side // 2, side // 2).bfloat16()
+    (found,) = torch.autograd.grad(pooled, x, slopes)
+    expected = 0.25 * slopes.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    assert torch.equal(found, expected)
+
+
+def test_a_network_trains_with_the_same_bits_in_bf16() -> None:
+    plain = to_device(build("convnet3", 4), CPU)
+    paired = to_device(build("convnet3", 4), CPU)
+    paired.load_state_dict(plain.state_dict())
+    assert pool_in_pairs(paired, CPU) is paired
+    assert [type(m) for m in paired.modules()].count(PairwisePool) == 3
+    images = torch.randn(6, 3, 32, 32)
+    for ours, theirs in zip(slopes_in_bf16(paired, images), slopes_in_bf16(plain, images), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_only_pools_of_two_pixels_are_replaced_and_only_where_images_are_contiguous() -> None:
+    for network in (build("convnet3_bn", 4), build("resnet8", 4)):  # their images are in channels-last
+        assert PairwisePool not in [type(m) for m in pool_in_pairs(network, CPU).modules()]
+    others = [nn.AvgPool2d(3), nn.AvgPool2d(2, stride=1), nn.AvgPool2d(2, padding=1), nn.MaxPool2d(2)]
+    kept = pool_in_pairs(nn.Sequential(nn.GroupNorm(1, 3), *others), CPU)
+    assert [type(m) for m in kept.children()] == [nn.GroupNorm, *map(type, others)]
+
+
+def test_experts_that_are_trained_together_can_have_it() -> None:
+    network = pool_in_pairs(build("convnet2", 4), CPU)
+    weights = torch.stack([flattened(build("convnet2", 4)) for _ in range(3)])
+    images, flat = torch.randn(3, 5, 3, 16, 16), FlatNetwork(network)
+    together = torch.vmap(flat)(weights, images)
+    alone = torch.stack([flat(w, x) for w, x in zip(weights, images, strict=True)])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)

@@ -14,7 +14,7 @@ from fastdd.config import Published
 from fastdd.config.published import Number
 from fastdd.errors import InputError
 from fastdd.recipes.grid import expand, whole_item
-from fastdd.recipes.presets import item_title, paper_items, read
+from fastdd.recipes.presets import paper_items, read
 from fastdd.recipes.published import images_a_class, numbers_at
 from fastdd.recipes.resolve import resolve
 from fastdd.run_folder.published import VALUES, Measured, compare
@@ -78,7 +78,7 @@ def test_the_list_of_recipes_has_every_item(capsys: pytest.CaptureFixture[str]) 
     shown = capsys.readouterr().out
     for name in paper_items():
         assert re.search(rf"^ {name} ", shown, re.MULTILINE), name
-        assert item_title(name).split(".")[0] in shown
+        assert paper_items()[name].title.split(".")[0] in shown
 
 
 @pytest.mark.parametrize(

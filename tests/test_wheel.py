@@ -68,8 +68,8 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path
     for name in (
         "fastdd/py.typed",
         "fastdd/recipes/digits.yaml",
-        "fastdd/recipes/datasets/cifar10.yaml",
-        "fastdd/recipes/papers/deda-table1.yaml",
+        "fastdd/recipes/datasets/all.yaml",
+        "fastdd/recipes/papers/deda.yaml",
         "fastdd/report/page.html",
         "fastdd_kernels/py.typed",
         "fastdd_kernels/gpu/__init__.py",
@@ -79,12 +79,17 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path
 
 
 @pytest.mark.xfail(
-    reason="1.10 MB: 2.9 MB of source and templates in 538 files, no data, and no block of code twice. Zip "
-    "and RECORD take 0.09 MB; the strongest deflate would save 0.03 MB, fastdd bench apart 0.07 MB",
+    reason="1.09 MB: 0.96 MB of it is Python, of which docstrings and comments are 0.30 MB, and 0.09 MB are "
+    "names, headers and RECORD of 514 files. No data, no code twice, nothing that only the repository needs. "
+    "The strongest deflate would save 0.03 MB and take four minutes, fastdd bench apart 0.07 MB",
     strict=True,
 )
 def test_the_wheel_is_under_a_megabyte(wheel: Path) -> None:
     assert wheel.stat().st_size < 1_000_000
+
+
+def test_the_wheel_does_not_grow_unnoticed(wheel: Path) -> None:
+    assert wheel.stat().st_size < 1_120_000
 
 
 def test_the_version_is_that_of_the_package_and_the_changelog_knows_it(wheel: Path) -> None:

@@ -23,15 +23,7 @@ def add(commands: Commands) -> None:
 def _recipes(arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
-    from ..recipes.presets import (
-        data_set,
-        dataset_names,
-        item_title,
-        method_names,
-        paper_items,
-        read,
-        single_names,
-    )
+    from ..recipes.presets import data_set, dataset_names, method_names, paper_items, read, single_names
 
     rows = Table("recipe", "what it does", box=None, header_style="bold")
     for name in single_names():
@@ -42,7 +34,7 @@ def _recipes(arguments: argparse.Namespace) -> None:
     print(f" METHOD is one of: {', '.join(method_names())}")
     items = Table("table or figure", "what it shows", box=None, header_style="bold")
     for name in sorted(paper_items(), key=_natural):
-        items.add_row(name, item_title(name))
+        items.add_row(name, paper_items()[name].title)
     show_table(items)
 
 

@@ -1,10 +1,11 @@
 """The built-in recipes by name: those in a file, DATASET-METHOD for every data set and method, and the items
 of papers.
 
-A data set is a small file in recipes/datasets/, which says where its images are, how its teacher is trained,
-and how students are. What a method does on the data set stands in the method's file. A recipe of the user's
-takes a data set with ``dataset: NAME``. A file in recipes/papers/ makes one table or figure of a paper, or
-several that show the same sets; each is a recipe by its own name, such as ``dire-table2``.
+A data set is a section of recipes/datasets/all.yaml, which says where its images are, how its teacher is
+trained, and how students are. What a method does on the data set stands in the method's file. A recipe of the
+user's takes a data set with ``dataset: NAME``. A file in recipes/papers/ holds the recipes of one paper,
+between lines ``---``. Each makes one table or figure, or several that show the same sets, and its ``items``
+name them: each item is a recipe by its own name, such as ``dire-table2``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from ..config.sources import parse_recipe
 from ..errors import InputError, suggestion
@@ -51,14 +52,21 @@ class Document:
     regimes: object = None
 
 
+class PaperItem(NamedTuple):
+    """A table or figure of a paper: what it shows, in a sentence, and the YAML of its recipe."""
+
+    title: str
+    text: str
+
+
 def method_names() -> list[str]:
     """Names that DATASET-METHOD may end in: methods, and additions, which stand on a method of their own."""
     return [*sorted(name for name in METHODS if name != "custom"), *sorted(ADDITIONS)]
 
 
 def dataset_names() -> list[str]:
-    """The names of the data sets that recipes are composed for."""
-    return _stems("datasets")
+    """The names of the data sets that recipes are composed for, sorted."""
+    return sorted(_data_sets())
 
 
 def single_names() -> list[str]:
@@ -73,32 +81,22 @@ def recipe_names() -> list[str]:
 
 
 @cache
-def paper_items() -> dict[str, str]:
-    """The tables and figures of papers that are recipes: name -> the file in recipes/papers/ without its
-    ending."""
-    return {name: file for file in _stems("papers") for name in _items(_paper_text(file), file)}
-
-
-def item_title(name: str) -> str:
-    """What a table or figure of a paper shows, in a sentence."""
-    file = paper_items()[name]
-    return _items(_paper_text(file), file)[name]
-
-
-def _paper_text(file: str) -> str:
-    return _built_in("papers", f"{file}.yaml")
-
-
-def _items(text: str, file: str) -> dict[str, str]:
-    """The items that a file in recipes/papers/ makes: name -> what it shows."""
-    return cast("dict[str, str]", _parsed(text, f"papers/{file}.yaml")["items"])
+def paper_items() -> dict[str, PaperItem]:
+    """The tables and figures of papers that are recipes, by name."""
+    items: dict[str, PaperItem] = {}
+    for paper in _stems("papers"):
+        for text in _built_in("papers", f"{paper}.yaml").split("\n---\n"):
+            titles = cast("dict[str, str]", _parsed(text, f"papers/{paper}.yaml")["items"])
+            items |= {name: PaperItem(title, text) for name, title in titles.items()}
+    return items
 
 
 def _item(name: str) -> Document:
     """The recipe of a table or figure of a paper."""
-    document = _document(_paper_text(paper_items()[name]), f"recipe {name}")
+    item = paper_items()[name]
+    document = _document(item.text, f"recipe {name}")
     values = {key: value for key, value in document.values.items() if key != "items"}
-    return replace(document, values={"description": item_title(name), **values})
+    return replace(document, values={"description": item.title, **values})
 
 
 def _stems(*folders: str) -> list[str]:
@@ -108,7 +106,7 @@ def _stems(*folders: str) -> list[str]:
 
 
 def data_set(name: object, origin: str) -> dict[str, object]:
-    """What a data set's file says; not to be changed.
+    """What is said of a data set; not to be changed.
 
     Args:
         origin: who asks for it, for the message.
@@ -122,12 +120,14 @@ def data_set(name: object, origin: str) -> dict[str, object]:
             f"{origin}: unknown dataset {name!r}{suggestion(str(name), known)}; known: {', '.join(known)}. "
             "For images of your own give data.root instead"
         )
-    return _data_set(name)
+    return _data_sets()[name]
 
 
 @cache
-def _data_set(name: str) -> dict[str, object]:
-    return _parsed(_built_in("datasets", f"{name}.yaml"), f"data set {name}")
+def _data_sets() -> dict[str, dict[str, object]]:
+    """What is said of each data set, by its name."""
+    text = _built_in("datasets", "all.yaml")
+    return cast("dict[str, dict[str, object]]", _parsed(text, "datasets/all.yaml"))
 
 
 def read(name: str) -> Document:

@@ -181,7 +181,8 @@ def test_a_run_folder_of_an_earlier_version_is_refused_with_one_line(
     del manifest["format"]
     (out / "manifest.json").write_text(json.dumps(manifest))
     said = "was made by an earlier version of fastdd (run folder format 1, this version has 2); "
-    assert message(tiny, out) == f"{out} {said}choose another folder with --out, or start over with --fresh"
+    remedy = "choose another folder with --out, or start over with --fresh, which deletes the run there"
+    assert message(tiny, out) == f"{out} {said}{remedy}"
     assert main(["status", str(out)]) == 2
     assert capsys.readouterr().err == f"error: {out} {said}make the run again in another folder\n"
     fastdd.run(tiny, out, fresh=True, until="squeeze")

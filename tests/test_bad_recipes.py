@@ -144,7 +144,7 @@ labels.form=top-k -> labels.form: & got 'top-k' (did you mean 'topk'?)
 student.schedule=cosin -> student.schedule: & got 'cosin' (did you mean 'cosine'?)
 method.init=kmean -> arms.deda.init: & got 'kmean' (did you mean 'kmeans'?)
 data.evaluate=tset -> data.evaluate: & got 'tset' (did you mean 'test'?)
-data.evaluate=test -> data: evaluate test asks for the test images & leave evaluate out, or set
+data.evaluate=test -> data: evaluate is test, but validation is null & leave evaluate out, or set
 labels.parts=0 -> labels.parts: & got 0
 labels.batch=0 -> labels.batch: & got 0
 metrics.nearest_k=0 -> metrics.nearest_k: & got 0
@@ -176,7 +176,7 @@ data.root= -> data.root: & got ''
 data.backend=pil -> data.backend: & got 'pil'
 data.on_error=ignore -> data.on_error: & got 'ignore'
 data.fingerprint=md5 -> data.fingerprint: & got 'md5'
-committee.second.scores=x -> committee.second.scores says nothing: arms rank by teacher.scores alone
+committee.second.scores=x -> committee.second.scores is not read, since arms rank by teacher.scores alone
 data.validation=0 -> data.validation: & got 0
 data.validation=1 -> data.validation: & got 1
 data.validation=-0.1 -> data.validation: & got -0.1
@@ -200,8 +200,8 @@ labels.form=fp8 -> labels.form: & got 'fp8'
 labels.choice=last -> labels.choice: & got 'last'
 labels.replay=never -> labels.replay: & got 'never'
 labels.rest=all -> labels.rest: & got 'all'
-labels.form=pq -> labels: form pq is made of the labels of many views
-labels.per=view labels.form=lowrank labels.keep=0.5 -> labels: form lowrank wants all views of each image
+labels.form=pq -> labels: form pq needs the labels of many views
+labels.per=view labels.form=lowrank labels.keep=0.5 -> labels: form lowrank needs all views of each image
 labels.codes=0 -> labels.codes: & got 0
 labels.views=none -> labels.views: & got 'none'
 labels.mix_per=epoch -> labels.mix_per: & got 'epoch'
@@ -246,7 +246,7 @@ method.perturb={} method.augment.pad=1 -> arms.deda: & got augment.pad 1
 method.early_late={rounds: 0} -> arms.deda.early_late.rounds: & got 0
 method.early_late={rounds: 2} method.batch.slots=1 -> arms.deda: & got 1
 method.offset={} method.init=noise -> arms.deda: offset is added to real images, but init is noise
-method.offset={} method.perturb={} method.init=real -> arms.deda: offset excludes early_late and perturb
+method.offset={} method.perturb={} method.init=real -> arms.deda: offset does not go with early_late
 method.formation={images: 0} -> arms.deda.formation.images: & got 0
 method.formation={luma: 1.5} -> arms.deda.formation.luma: & got 1.5
 method.formation={} method.save.format=jpeg -> arms.deda: & got jpeg
@@ -279,8 +279,8 @@ method.match={features: {}, siamese: {operations: flip}} -> arms.deda.match.siam
 method.match={features: {}, added: {share: 0}} -> arms.deda.match.added.share: & got 0
 method.match={features: {}, added: {through: bank}} -> arms.deda.match.added.through: & got 'bank'
 method.match={features: {}, added: {through: network}} method.terms.bn={} -> arms.deda: & got bn
-method.match={features: {}} method.perturb={} -> arms.deda: match excludes perturb
-method.match={features: {}} method.offset={} method.init=real -> arms.deda: match excludes offset
+method.match={features: {}} method.perturb={} -> arms.deda: match does not go with perturb
+method.match={features: {}} method.offset={} method.init=real -> arms.deda: match does not go with offset
 method.match={trajectory: {}} method.batch.slots=1 -> arms.deda: & got 1 and 1
 experts.siamese.operations=[blur] -> experts.siamese.operations.0: & got 'blur'
 method.init=kmeans bank.embeddings=5 -> arms.deda.init kmeans ranks all real images by their
@@ -311,10 +311,10 @@ student.loss=ce -> student.loss: & got 'ce'
 student.temperature=0 -> student.temperature: & got 0
 student.temperature=-4 -> student.temperature: & got -4
 student.hard_weight=-1 -> student.hard_weight: & got -1
-student.hard_part=0.1 -> student: hard_part is of loss cosine, got loss kl
+student.hard_part=0.1 -> student: hard_part needs loss cosine, got loss kl
 student.hard_smoothing=1 -> student.hard_smoothing: & got 1
 student.student_temperature=0 -> student.student_temperature: & got 0
-student.loss=mse student.student_temperature=1 -> student: student_temperature is of loss kl
+student.loss=mse student.student_temperature=1 -> student: student_temperature needs loss kl
 student.temperature_schedule={kind: linear} -> student.temperature_schedule.kind: & got 'linear'
 student.temperature_schedule.every=0 -> student.temperature_schedule.every: & got 0
 student.labels=hard student.label_stages=[[soft, 1]] -> student: label_stages takes soft labels in turn
@@ -409,7 +409,7 @@ FILES = {
     ),
     "weights beside a start": (
         "arms: {a: {}}\nteacher: {weights: a, init: b}",
-        "weights are used as they are and init is trained on",
+        "weights a are used as they are, and init b is trained further; set one of the two to null",
     ),
     "a protocol that is a number": ("arms: {a: {}}\nstudent: {protocol: 3}", "3"),
     "a source without its value": ("arms: {a: {lr: !paper }}", "lr"),

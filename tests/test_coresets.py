@@ -103,6 +103,18 @@ def recipe(pets: Path, pets_recipe: Callable[[Path], Path]) -> str:
     return str(file)
 
 
+def test_files_that_no_arm_reads_are_told(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ["teacher.scores=scores.safetensors", "experts.path=runs/mtt"]
+    check(resolve(recipe, overrides, arms=["grand"]).recipe, tmp_path / "out")
+    assert capsys.readouterr().err == (
+        "note: experts.path runs/mtt is not read, since no arm follows experts (mtt and tesla do)\n"
+        "note: teacher.scores scores.safetensors is not read, since no arm's init ranks real images by "
+        "scores (el2n, forgetting, aum, ccs)\n"
+    )
+
+
 def test_squeeze_notes_the_scores_that_arms_rank_by(recipe: str, tmp_path: Path) -> None:
     out, overrides = tmp_path / "out", ["teacher.epochs=3", "teacher.batch=8"]
     fastdd.run(recipe, out, overrides, until="recover")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torchvision.io import encode_png
 
+from fastdd.cli import main
 from fastdd.data import check, open_dataset
 from fastdd.errors import InputError
 from fastdd.runtime import memory
@@ -130,6 +131,35 @@ def test_ignored_files(root: Path, tmp_path: Path) -> None:
         write(root, path, b"x")
     assert open_dataset(root, "train").fingerprint == clean.fingerprint
     assert open_dataset(pack(root, tmp_path / "a.tar", top="pets"), "train").fingerprint == clean.fingerprint
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_that_a_dot_hides_are_told_and_are_no_problem(
+    root: Path, tmp_path: Path, packed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in ("train/.emu/1.png", "train/.emu/2.png", "train/cat/.9.png", "train/cat/._9.png"):
+        write(root, path, png(picture(0)))
+    write(root, "train/@eaDir/1.png", b"x")
+    place = pack(root, tmp_path / "a.tar") if packed else root
+    assert main(["data", "check", str(place)]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{place}: no problems\n"
+    assert err.count("note: ") == 1
+    assert err.startswith(
+        f"{place}: note: 3 images of train/ are left out, since a name begins with a dot: '.emu/1.png' and 2 "
+        "more; rename what you want to use\n"
+    )
+    assert len(open_dataset(place, "train")) == 5
+    assert not capsys.readouterr().err  # it was said
+
+
+def test_a_hidden_folder_that_cannot_be_listed_is_left_alone(root: Path) -> None:
+    write(root, "train/.Trash/1.png", b"x")
+    (root / "train/.Trash").chmod(0)
+    try:
+        assert len(open_dataset(root, "train")) == 5
+    finally:
+        (root / "train/.Trash").chmod(0o755)
 
 
 @pytest.mark.parametrize("packed", [False, True])

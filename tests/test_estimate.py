@@ -198,6 +198,26 @@ def test_what_cannot_be_tried_is_named_and_ends_nothing(monkeypatch: pytest.Monk
     assert "not known beforehand: ZeroDivisionError" in trial.outlook_text(subject, torch.device("cpu"))
 
 
+def test_of_compiled_steps_less_is_told_and_the_compilers_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step is compiled for this, whether the recipe or ``auto`` asks for it."""
+    monkeypatch.setattr(trial, "_timed", lambda work, images, device: (images / 1000, 0.0))
+    monkeypatch.setattr(torch, "compile", lambda *_, **named: 1 / 0)
+    told = {}
+    for answer in ("true", "false"):
+        overrides = [*TINY, f"recover.compile={answer}"]
+        subject = Subject.of(resolve("digits", overrides, arms=["sre2l"]).recipe)
+        told[answer] = trial.outlook(subject, torch.device("cpu"))
+    graphs = told["true"].pop(trial.COMPILING) / trial.COMPILER_SECONDS
+    assert graphs == 1
+    assert trial.COMPILING not in told["false"]
+    for stage, seconds in told["false"].items():
+        share = trial.COMPILED_SHARE if stage == "recover sre2l" else 1
+        assert told["true"][stage] == pytest.approx(share * seconds, rel=0.02), stage
+    compiled = Subject.of(resolve("digits", [*TINY, "recover.compile=true"], arms=["sre2l"]).recipe)
+    text = trial.outlook_text(compiled, torch.device("cpu"))
+    assert "compiling 50 s (a step of each was tried, and 0.7 of its time is told where steps are" in text
+
+
 def test_a_few_images_tell_what_many_take(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step of 3 s, of which the optimizer has 1, and the rest goes with the images."""
     monkeypatch.setattr(trial, "_timed", lambda work, images, device: (1 + 2 * images / 8, 1.0))

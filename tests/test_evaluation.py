@@ -203,8 +203,12 @@ def test_what_is_missing_is_said_at_once(run: Path, bare: Path, tmp_path: Path) 
         (EvaluationRequest(bare, teacher=teacher), r"real images are unknown; give them with --data"),
         (EvaluationRequest(run), r"name one of them \(--arm\)"),
         (
+            EvaluationRequest(run, arm="deda", overrides=["network=resnt20"]),
+            r"^network: unknown network 'resnt20' \(did you mean 'resnet20'",
+        ),
+        (
             EvaluationRequest(run, arm="deda", students=["resnet88"]),
-            r"unknown network 'resnet88' \(did you mean 'resnet8'",
+            r"^--student: unknown network 'resnet88' \(did you mean 'resnet8'",
         ),
         (EvaluationRequest(run, arm="deda", protocol="rdet"), r"did you mean 'rded'"),
         (

@@ -227,8 +227,9 @@ def test_the_card_says_what_the_run_says(run: Path, tmp_path: Path) -> None:
         "Protocol house (cafe) of resnet20, soft labels: as written.",
         "fastdd evaluate FOLDER --teacher TEACHER.safetensors --data REAL_IMAGES --protocol house\n",
         "`fastdd evaluate pets-run --arm deda`",
-        "The images derive from pets.tar: its licence",
+        "The images derive from pets.tar, so its licence",
         "the teacher's logits of each image",
+        "Random real images, as many a class, are the control",
         "steps: 7",
     ):
         assert said in text
@@ -316,6 +317,23 @@ def test_a_form_is_a_file_that_registers_itself(
     monkeypatch.setattr("fastdd.distilled.open_set", lambda *arguments, **named: 1 / 0)
     assert main(["export", str(run), "--to", "web-dataset"]) == 2  # before any image is read
     assert "unknown form 'web-dataset' (did you mean 'webdataset'?); known: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["parquet", "hf"])
+def test_what_cannot_be_written_is_refused_before_any_image_is_read(
+    run: Path, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fastdd.distilled.open_set", lambda *arguments, **named: 1 / 0)
+    write_new(tmp_path / "full/note.txt", b"x")
+    command = ["export", str(run), "--to"]
+    assert main([*command, "webdataset", "--shard-mb", "0"]) == 2
+    assert "shards of 0 MB are not possible" in capsys.readouterr().err
+    assert main([*command, "webdataset", "--out", str(tmp_path / "full")]) == 2
+    assert "full is not empty" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert main([*command, form]) == 2
+    said = f"error: the form {form} needs pyarrow, which is not installed; pip install 'fastdd[export]'\n"
+    assert capsys.readouterr().err == said
 
 
 def test_the_help_of_the_command_needs_no_torch() -> None:

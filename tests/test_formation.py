@@ -210,7 +210,7 @@ def test_all_readers_see_the_same_images(formed: Path, tmp_path: Path) -> None:
         == 0
     )
     card = (tmp_path / "folder" / "README.md").read_text()
-    assert "| images | 40 of 10 classes, unpacked; the run stores 2 in the pixels of one |" in card
+    assert "| images | 40 of 10 classes, unpacked; the run stores 2 of them in one image file |" in card
     written = sorted((tmp_path / "folder" / "train").glob("*/*"))
     assert torch.equal(torch.stack([decode_image(str(path)) for path in written]), images)
 

@@ -226,5 +226,5 @@ def test_declared_values(tmp_path: Path) -> None:
 def test_what_offsets_do_not_go_with() -> None:
     with pytest.raises(ValueError, match="init is noise"):
         Method(offset=Offset())
-    with pytest.raises(ValueError, match="offset excludes early_late and perturb"):
+    with pytest.raises(ValueError, match="offset does not go with early_late or perturb"):
         Method(init="real", offset=Offset(), early_late=EarlyLate(), batch=BatchSize(slots="all"))

@@ -198,7 +198,7 @@ def test_labels_of_views_that_do_not_fit_are_refused(
     assert "there is no folder" in refused(sets / "a", "--labels", tmp_path / "none")
     assert "holds no FKD labels" in refused(sets / "a", "--labels", sets / "b")
     assert "takes 10: leave --ipc out" in refused(sets / "a", "--ipc", 1, "--labels", pool)
-    assert "regime fixed alone" in refused(sets / "a", "--labels", pool, "--regimes", "hard")
+    assert "--regimes leaves out; add fixed to" in refused(sets / "a", "--labels", pool, "--regimes", "hard")
     shutil.rmtree(sets / "a" / "9")
     assert "no images of 1 of the 10" in refused(sets / "a", "--labels", pool)
 

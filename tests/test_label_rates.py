@@ -447,19 +447,19 @@ def test_a_schedule_has_no_rest_unless_it_is_asked_for(images: Tensor) -> None:
         (["label_stages=[[soft, 0.5], [hard, 0.4]]"], "must add up to 1, got 0.9"),
         (["label_stages=[[warm, 1]]"], "got 'warm'"),
         (["label_stages=[]"], "label_stages"),
-        (["loss=mse", "student_temperature=1"], "student_temperature is of loss kl, and loss mse has no"),
+        (["loss=mse", "student_temperature=1"], "student_temperature needs loss kl, since loss mse has no"),
         (
             ["loss=cosine", "student_temperature=1"],
-            "student_temperature is of loss kl, and loss cosine has no",
+            "student_temperature needs loss kl, since loss cosine has no",
         ),
-        (["loss=mse", "temperature_schedule={}"], "temperature_schedule is of loss kl"),
+        (["loss=mse", "temperature_schedule={}"], "temperature_schedule needs loss kl"),
         (
             ["t_squared=true", "student_temperature=1"],
             "t_squared multiplies by the square of one temperature",
         ),
         (["temperature=1", "temperature_schedule={}"], "set low to at most temperature"),
         (["temperature_schedule.factor=1"], "factor"),
-        (["hard_part=0.1"], "hard_part is of loss cosine, got loss kl"),
+        (["hard_part=0.1"], "hard_part needs loss cosine, got loss kl"),
     ],
 )
 def test_what_does_not_go_together_is_refused(overrides: list[str], message: str) -> None:

@@ -279,9 +279,9 @@ def test_pruned_labels_have_codes(teacher: Teacher, images: Tensor, tmp_path: Pa
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"form": "lowrank"}, "form lowrank is made of the labels of many views"),
-        ({"form": "pq", "per": "image"}, "form pq is made of the labels of many views"),
-        ({"form": "lowrank", "per": "view", "keep": 0.5, "replay": "once"}, "wants all views of each image"),
+        ({"form": "lowrank"}, "form lowrank needs the labels of many views"),
+        ({"form": "pq", "per": "image"}, "form pq needs the labels of many views"),
+        ({"form": "lowrank", "per": "view", "keep": 0.5, "replay": "once"}, "needs all views of each image"),
     ],
 )
 def test_forms_that_do_not_fit_are_refused(values: dict[str, Any], message: str) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+import fastdd
 from fastdd.data import Batch, Crop, Dataset, open_dataset, open_loader, resident
 from fastdd.data.loading.loader import dali_installed
 from fastdd.errors import InputError
@@ -224,6 +225,16 @@ def test_photographs_are_torchvisions_bit_for_bit(photographs: Dataset) -> None:
         (batch,) = open_loader(photographs, 25, (224, 224), resize=resize, indices=range(0, 250, 10))
         expected = [by_torchvision(photographs, i, resize or 224, 224) for i in batch.indices.tolist()]
         assert torch.equal(batch.images, torch.stack(expected))
+
+
+def test_a_run_with_a_decoder_that_is_not_installed_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fastdd.data.loading.loader.dali_installed", lambda: False)
+    said = r"^data.backend 'dali' is not installed; pip install 'fastdd\[dali\]', or set data.backend to 'tor"
+    with pytest.raises(InputError, match=said):
+        fastdd.run("digits", tmp_path / "out", ["data.backend=dali"])
+    assert not (tmp_path / "out").exists()
 
 
 @NO_DALI

@@ -374,7 +374,7 @@ def test_unknown_recipe_and_additions(tmp_path: Path) -> None:
         ("method:\narms: {a: {method: deda}}", ["`method` must be a mapping", "None"]),
         ("method: 3\narms: {a: {method: deda}}", ["`method` must be a mapping", "3"]),
         ("arms: {random: {method: deda}}", ["arms.random", "built-in control"]),
-        ("arms: {real: {method: deda}}", ["arms.real", "name the arm otherwise"]),
+        ("arms: {real: {method: deda}}", ["arms.real", "give the arm another name"]),
         ("arms: {../a: {method: deda}}", ["'../a'", "folder name"]),
         ("arms: {a: {method: deda}}\nstudent: {optimiser: sgd}", ["student.optimiser", "'optimizer'"]),
         ("arms: {int: {method: deda, lr: x}}", ["arms.int.lr: input should be a valid number"]),

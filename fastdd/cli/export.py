@@ -55,14 +55,18 @@ def add(commands: Commands) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     from ..distilled import arms_of, channels_of, open_set
-    from ..export import FORMS, export
+    from ..export import export
+    from ..export.forms import form_named
     from ..runtime.hub import is_hub, push
+    from ..runtime.new_folders import require_new
 
     form, path = arguments.to, Path(arguments.set)
-    FORMS[form]  # an unknown form is refused before the images are read
+    form_named(form, arguments.shard_mb)  # what cannot be written is refused before the images are read
     download(arguments, arguments.set)
     arms = arms_of(path, arguments.arm)
     _check_push(arguments, arms)
+    if arguments.out is not None and len(arms) == 1:
+        require_new(Path(arguments.out))
     for arm in arms:
         distilled = open_set(path, arm, size=arguments.size, channels=channels_of(path))
         out = arguments.out

@@ -35,11 +35,13 @@ def add(commands: Commands) -> None:
 
 def _plot(arguments: argparse.Namespace) -> None:
     from ..plots import save
+    from ..plots.drawing import require_matplotlib
     from ..report import runs_of_sweep
     from ..report.finished_run import read_run
     from ..run_folder import RunFolder
     from ..runtime.lock import at_work
 
+    require_matplotlib()
     first, *others = map(Path, arguments.folders)
     folders = [first, *others] if others else runs_of_sweep(first) or [first]
     runs = [read_run(folder) for folder in folders]

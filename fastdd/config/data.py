@@ -61,9 +61,8 @@ class Data(Config):
     def _evaluates_on_what_there_is(self) -> Data:
         if self.evaluate == "test" and self.validation is None:
             raise ValueError(
-                "evaluate test asks for the test images where validation withholds some images, but "
-                "validation is null, so that students are tested on the test images anyway; leave evaluate "
-                "out, or set data.validation=0.1"
+                "evaluate is test, but validation is null, so students are tested on the test images anyway; "
+                "leave evaluate out, or set data.validation=0.1"
             )
         return self
 
@@ -130,7 +129,10 @@ class Teacher(Config):
     @model_validator(mode="after")
     def _one_start(self) -> Teacher:
         if self.weights is not None and self.init is not None:
-            raise ValueError("weights are used as they are and init is trained on: give one of the two")
+            raise ValueError(
+                f"weights {self.weights} are used as they are, and init {self.init} is trained further; set "
+                "one of the two to null"
+            )
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must be [low, high] with 0 < low <= high, got {list(self.scale)}")
         return self

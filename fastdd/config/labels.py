@@ -64,12 +64,12 @@ class Labels(Config):
     def _form_has_its_views(self) -> Labels:
         if self.form in ("lowrank", "pq") and self.per == "image":
             raise ValueError(
-                f"form {self.form} is made of the labels of many views, but labels are one an image; set per "
-                "to view"
+                f"form {self.form} needs the labels of many views, but per is image, one label an image; set "
+                "per to view"
             )
         if self.form == "lowrank" and self.keep < 1:
             raise ValueError(
-                f"form lowrank wants all views of each image, but keep is {self.keep:g}; set keep to 1 or "
+                f"form lowrank needs all views of each image, but keep is {self.keep:g}; set keep to 1 or "
                 "another form"
             )
         return self

@@ -208,7 +208,7 @@ class Method(Config):
                 "offset is added to real images, but init is noise; set init to real or a selection"
             )
         if self.offset is not None and (self.early_late is not None or self.perturb is not None):
-            raise ValueError("offset excludes early_late and perturb; set both to null")
+            raise ValueError("offset does not go with early_late or perturb; set both to null")
         return self
 
     @model_validator(mode="after")
@@ -247,20 +247,22 @@ class Method(Config):
         for key, value in (("residual", self.residual), ("sizes", self.sizes)):
             for other in ("offset", "early_late") if value is not None else ():
                 if getattr(self, other) is not None:
-                    raise ValueError(f"{key} excludes {other}; set one of them to null")
+                    raise ValueError(f"{key} does not go with {other}; set one of them to null")
         if self.sizes is not None:
             for other in ("formation", "match"):
                 if getattr(self, other) is not None:
-                    raise ValueError(f"sizes excludes {other}, which has one size; set one of them to null")
+                    raise ValueError(
+                        f"sizes does not go with {other}, which has one size; set one of them to null"
+                    )
             if self.decay:
                 raise ValueError(
-                    f"sizes excludes decay, got {self.decay:g}, which pulls to a start of one size; set "
-                    "decay to 0, or sizes to null"
+                    f"sizes does not go with decay, got {self.decay:g}, which pulls to a start of one "
+                    "size; set decay to 0, or sizes to null"
                 )
             if self.perturb is not None and not self.perturb.restore:
                 raise ValueError(
-                    "sizes excludes perturb.restore false, whose teacher climbs through batches of one size; "
-                    "set restore to true, or sizes to null"
+                    "sizes does not go with perturb.restore false, whose teacher sees batches of one "
+                    "size; set restore to true, or sizes to null"
                 )
         if self.residual is None:
             return self
@@ -319,7 +321,7 @@ class Method(Config):
             return self
         for key in ("perturb", "early_late", "offset"):
             if getattr(self, key) is not None:
-                raise ValueError(f"match excludes {key}; set one of them to null")
+                raise ValueError(f"match does not go with {key}; set one of them to null")
         if self.match.coupled and (self.batch.classes, self.batch.slots) != ("all", "all"):
             raise ValueError(
                 "match couples all images of this method, so a batch holds them all: set batch.classes and "
@@ -337,7 +339,7 @@ class Method(Config):
         if self.formation is None:
             return self
         if self.offset is not None:
-            raise ValueError("formation excludes offset; set one of them to null")
+            raise ValueError("formation does not go with offset; set one of them to null")
         if self.save.format != "png":
             raise ValueError(f"formation needs exact bytes: set save.format to png, got {self.save.format}")
         if self.batch.slots != "all" and self.batch.slots % self.formation.images:

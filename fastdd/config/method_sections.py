@@ -57,7 +57,8 @@ class Augment(Config):
             )
         if self.pad and self.scale is not None:
             raise ValueError(
-                f"pad and scale are two kinds of crop, got pad {self.pad} and scale {list(self.scale)}"
+                f"pad and scale are two kinds of crop, got pad {self.pad} and scale {list(self.scale)}; set "
+                "pad to 0 or scale to null"
             )
         if self.roll[0] > self.roll[1]:
             raise ValueError(f"roll must be [low, high] with low <= high, got {list(self.roll)}")

@@ -222,12 +222,12 @@ class Recipe(Config):
         taken = {
             CONTROL: "the built-in control of random real images",
             FULL: "the built-in reference, the whole training set",
-            "real": "the name of the real images' embeddings",
-            "real_labels": "the name of the real images' classes",
+            "real": "the real images' embeddings",
+            "real_labels": "the real images' classes",
         }
         for name in self.arms:
             if name in taken:
-                raise ValueError(f"arms.{name} is {taken[name]}; name the arm otherwise")
+                raise ValueError(f"arms.{name} is the name of {taken[name]}; give the arm another name")
             if not _names_a_folder(name):
                 raise ValueError(
                     f"arms: {name!r} becomes a folder name; use letters, digits, '+', '-' and '_'"
@@ -257,7 +257,7 @@ class Recipe(Config):
                     f"students.{name}: the name becomes a folder name; use letters, digits, '+', '-' and '_'"
                 )
             if name in (CONTROL, FULL, *self.arms):
-                raise ValueError(f"students.{name} has the name of an arm; name the student otherwise")
+                raise ValueError(f"students.{name} has the name of an arm; give the student another name")
         for name, arms in self.student_arms.items():
             if name not in self.students:
                 raise ValueError(
@@ -289,7 +289,7 @@ class Recipe(Config):
         for name, arm in self.student_views.items():
             given = self.arms[arm].given if arm in self.arms else None
             if given is None or given.views is None:
-                raise ValueError(f"student_views.{name}: no labels of views came with {arm!r}")
+                raise ValueError(f"student_views.{name}: no labels of views came with {arm!r}; leave it out")
             if self.student_arms.get(name) != (arm,) or name not in self.student_labels:
                 raise ValueError(
                     f"student_views.{name} needs student_arms.{name} to be [{arm}], and student_labels.{name}"
@@ -319,11 +319,14 @@ class Recipe(Config):
             if not name.replace("_", "").isalnum():
                 raise ValueError(f"committee: {name!r} becomes a file name; use letters, digits and '_'")
             if teacher.scores is not None:
-                raise ValueError(f"committee.{name}.scores says nothing: arms rank by teacher.scores alone")
+                raise ValueError(
+                    f"committee.{name}.scores is not read, since arms rank by teacher.scores alone; "
+                    "set it to null"
+                )
             if (teacher.mean, teacher.std) != (self.teacher.mean, self.teacher.std):
                 raise ValueError(
-                    f"committee.{name} has another mean or std than teacher; all see the same images, so use "
-                    "one"
+                    f"committee.{name} has another mean or std than teacher; all see the same images, so "
+                    "give all of them the same"
                 )
         for name, values in (("mean", self.teacher.mean), ("std", self.teacher.std)):
             if len(values) != self.data.channels:

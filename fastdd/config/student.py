@@ -281,12 +281,14 @@ class Student(Config):
                     "to online or stored, or label_stages to null"
                 )
             if abs(total - 1) > 1e-6:
-                raise ValueError(f"shares of label_stages must add up to 1, got {total:g}")
+                raise ValueError(
+                    f"shares of label_stages must add up to 1, got {total:g}; change one of them"
+                )
         if self.loss != "kl":
             for key in ("temperature_schedule", "student_temperature"):
                 if getattr(self, key) is not None:
                     raise ValueError(
-                        f"{key} is of loss kl, and loss {self.loss} has no temperature; set {key} to null"
+                        f"{key} needs loss kl, since loss {self.loss} has no temperature; set {key} to null"
                     )
         if self.student_temperature is not None and self.t_squared:
             raise ValueError(
@@ -301,7 +303,8 @@ class Student(Config):
             )
         if self.hard_part and self.loss != "cosine":
             raise ValueError(
-                f"hard_part is of loss cosine, got loss {self.loss}; hard_weight adds a cross-entropy"
+                f"hard_part needs loss cosine, got loss {self.loss}; set hard_part to 0, or use hard_weight, "
+                "which adds a cross-entropy"
             )
         return self
 

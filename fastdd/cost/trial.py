@@ -3,7 +3,8 @@
 Counting what the code asks for (estimate.py) takes up to 15 seconds, since an operator on tensors without
 values takes far longer than on a few images. So a run that begins does two repetitions of each work instead,
 the second of which is timed. They have a few images, at least as many as can be timed; those of a GPU are
-whole, since few images do not fill it. Nothing is compiled.
+whole, since few images do not fill it. Nothing is compiled, since that takes a minute: of a step that the run
+compiles on a CPU a fixed share of its plain time is told, and the compiler's own time.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import io
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -23,7 +24,7 @@ from ..runtime.seeds import seeded
 from ..runtime.user_code import reason
 from ..teachers import Teacher
 from . import decoding
-from .estimate import decoded_images
+from .estimate import COMPILER_SECONDS, decoded_images
 from .steps import EnoughError, Steps
 from .subject import Subject
 from .work import Work
@@ -35,6 +36,11 @@ SHORT, ENOUGH = 0.02, 0.2
 """seconds of a repetition below which one of more images is tried, and what that takes at most"""
 LONGEST = 0.5
 """seconds of a whole repetition above which a work that has no smaller one is not tried"""
+COMPILING = "compiling"
+"""name of the compiler's time among the stages"""
+COMPILED_SHARE = 0.7
+"""time of a compiled step over that of the plain one, all statistics on, on two AVX2 cores
+(recover/resources.py)"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,12 @@ def outlook_text(subject: Subject, device: torch.device, processes: int = 1) -> 
     untold = [stage for stage, seconds in stages.items() if seconds is None]
     told = ", ".join(f"{kind} {rough_duration(seconds)}" for kind, seconds in kinds.items() if seconds)
     without = f", without {', '.join(untold)}" if untold else ""
-    return f"takes about {rough_duration(sum(kinds.values()))}{without}: {told} (a step of each was tried)"
+    recipe, how = subject.recipe, "a step of each was tried"
+    if COMPILING in stages:
+        how += f", and {COMPILED_SHARE:g} of its time is told where steps are compiled"
+    elif recipe.recover.compile is True or any(each.compile is True for each in subject.students.values()):
+        how += ", not compiled"
+    return f"takes about {rough_duration(sum(kinds.values()))}{without}: {told} ({how})"
 
 
 def outlook(subject: Subject, device: torch.device, processes: int = 1) -> dict[str, float | None]:
@@ -72,26 +83,34 @@ def outlook(subject: Subject, device: torch.device, processes: int = 1) -> dict[
         subject: the recipe and the sizes of its data.
         device: where the run computes.
         processes: how many share the run.
+
+    Returns:
+        The seconds; what the compiler takes in all stages is ``COMPILING``, where there is any on a CPU.
     """
-    plain = subject.recipe.recover.model_copy(update={"compile": False, "capture": False})
-    subject = _Tried(subject.recipe.model_copy(update={"recover": plain}), subject.sizes)
+    asked = _Tried(subject.recipe, subject.sizes)
+    plain = asked.recipe.recover.model_copy(update={"compile": False, "capture": False})
+    subject = replace(asked, recipe=asked.recipe.model_copy(update={"recover": plain}))
     known: dict[str, float | None] = {}
     stages: dict[str, float | None] = {}
-    pixels, an_image = math.prod(subject.sizes.shape[1:]), 0.0
+    pixels, an_image, compiling = math.prod(subject.sizes.shape[1:]), 0.0, 0.0
     with seeded(0), contextlib.redirect_stderr(io.StringIO()):
-        for work in works_of(subject, device, processes):
+        works = zip(works_of(subject, device, processes), works_of(asked, device, processes), strict=True)
+        for work, as_asked in works:
             key = work.alike or f"{work.stage} {work.part}"
             if key not in known:
                 known[key] = _seconds_of(work, pixels, device, an_image)
             took, before = known[key], stages.get(work.stage, 0.0)
             done = work.times * work.share(processes)
+            if as_asked.compiled and device.type == "cpu":
+                done *= COMPILED_SHARE
+                compiling += COMPILER_SECONDS * as_asked.graphs
             stages[work.stage] = None if took is None or before is None else before + done * took
             an_image = max(an_image, (took or 0.0) / max(1, work.images))
     each = decoding.measured(subject.sizes, seconds=SHORT) / processors()
     for stage, seconds in stages.items():
         images, _ = decoded_images(subject, stage, processes, memory=float(memory_budget()))
         stages[stage] = None if seconds is None else seconds + each * images
-    return stages
+    return {**stages, COMPILING: compiling} if compiling else stages
 
 
 def _seconds_of(work: Work, pixels: int, device: torch.device, an_image: float) -> float | None:

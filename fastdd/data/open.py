@@ -8,10 +8,12 @@ REST.
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from ..config.downloads import origin_of
 from ..errors import InputError, suggestion
+from ..runtime.distributed import say_once
 from .dataset import Dataset
 from .sources.base import SOURCES, FingerprintOf, Layout, Split, SplitImages
 from .sources.digits import NAME as DIGITS
@@ -83,7 +85,16 @@ def open_split(root: str | Path, split: Split, follow_links: bool = False) -> Sp
     """
     with following_links(follow_links):
         source, rest = source_of(str(root))
-        return source.open(rest, split)
+        images = source.open(rest, split)
+    if images.note:
+        _say(f"{root}: {images.note}")
+    return images
+
+
+@cache
+def _say(note: str) -> None:
+    """Say a note, once however often a split is opened."""
+    say_once(note)
 
 
 def source_of(root: str) -> tuple[Layout, str]:

@@ -40,7 +40,9 @@ def decode_files(
         shape = tuple(decode_file(found, 0, size, channels, of_run=of_run).shape)
     needed = len(files) * math.prod(shape)
     require_memory(
-        needed, f"to hold {counted(len(files), 'image')} of {found.folder}", "ask for a smaller size"
+        needed,
+        f"to hold {counted(len(files), 'image')} of {found.folder}",
+        "ask for smaller images with --size or size=",
     )
     images = torch.empty((len(files), *shape), dtype=torch.uint8)
 
@@ -51,7 +53,7 @@ def decode_files(
             file = found.folder / files[number].path
             raise InputError(
                 f"images differ in size: {file} is {here} pixels, others are {there}; "
-                + (how_to_redo(file) if of_run else "ask for a size")
+                + (how_to_redo(file) if of_run else "give one size for all, with --size or size=")
             )
         images[number] = image
 

@@ -84,8 +84,9 @@ def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
     kept = " and ".join(f"{h} x {w}" for h, w in sizes[:2])
     if min(min(size) for size in sizes) < 1 or numbers > room:
         raise InputError(
-            f"method.formation keeps {kept} of images of {height} x {width} pixels, {formation.images} of "
-            f"them take {numbers} bytes and a stored image has {room}; change its images, luma or chroma"
+            f"method.formation keeps {kept} numbers of each of {formation.images} images, {numbers} bytes in "
+            f"all, but a stored image of {height} x {width} pixels has {room} bytes; lower images, luma or "
+            "chroma"
         )
     return sizes
 

@@ -22,6 +22,7 @@ from ..data.sources.base import Problem
 from ..data.sources.folder import link_boundary, read_part, two_levels
 from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Listing, arrange
 from ..errors import InputError
+from ..runtime.distributed import say_once
 from .exported import exported_files, exported_logits
 
 RELEASED_FOLDER = re.compile(r"new(\d+)")
@@ -65,6 +66,7 @@ def list_image_files(folder: Path) -> ImageFiles:
         folder = train
     entries = [entry for entry in two_levels(folder, link_boundary(folder)) if not _is_no_image(entry)]
     listing = arrange(folder.name, entries, None, [])
+    say_once(listing.note)
     released = bool(listing.counts) and all(RELEASED_FOLDER.fullmatch(name) for name in listing.counts)
     numbers = _released_numbers(listing) if released else []
 

@@ -80,7 +80,8 @@ class _Named:
             raise self._other_classes(real)
         if len(set(order)) < len(order):
             raise InputError(
-                f"{str(self.path)!r}: two of the classes {some(self.classes)} are the same number"
+                f"{str(self.path)!r}: two of the classes {some(self.classes)} are the same number; "
+                "rename one of their folders"
             )
         if lacking := [name for c, name in enumerate(real) if c not in order]:
             print(

@@ -33,7 +33,7 @@ from ..models.doors import check_recorded_network
 from ..models.outline import network_for, outline
 from ..models.student_names import students
 from ..protocols import settle_student
-from ..recipes.students import named_network, resolve_student
+from ..recipes.students import named_network, network_key, resolve_student
 from ..run_folder import RunFolder
 from ..run_folder.accuracies import EvaluatedOn
 from ..runtime.console import counted
@@ -192,8 +192,9 @@ def open_evaluation(
         shape = (channels, height, width)
         configs = _protocols(request, recipe, device, number, shape=shape)
         classes = distilled.classes_of(teacher.card.classes)
+        key = network_key(request.students, request.overrides)
         for config in configs:
-            outline("--student", config.network, number, shape, others=("convnet", "resnet20"))
+            outline(key, config.network, number, shape, others=("convnet", "resnet20"))
             settle_student(config, len(distilled), number, per_file=distilled.storage.per_file)
         ipc = int(classes.bincount().max()) // distilled.storage.per_file
         real_recipe = _real_recipe(request, recipe, distilled, teacher.card, ipc=ipc, seed=seed)
@@ -282,7 +283,8 @@ def _protocols(
     if not (request.students or is_named) and config.network == run.get("network"):
         check_recorded_network(config.network, f"the recipe of {request.path}", "--student")
     names = students(request.students, shape[1]) or [config.network]
-    networks = [network_for("--student", name, classes, shape) for name in names]
+    key = network_key(request.students, request.overrides)
+    networks = [network_for(key, name, classes, shape) for name in names]
     found = [config.model_copy(update={"network": network}) for network in networks]
     if not request.regimes:
         return found

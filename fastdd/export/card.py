@@ -25,9 +25,17 @@ from ..version import __version__
 from .content import Content
 
 LICENCE = (
-    "The images derive from {source}: its licence and terms of use, such as a restriction to research, go "
-    "for them too. Check them before you share or use this set."
+    "The images derive from {source}, so its licence and terms of use also apply to them, such as a "
+    "restriction to research. Read them before you use or share this set."
 )
+MEASURES = (
+    "Random real images, as many a class, are the control: a set is worth what it adds to them. Coverage is "
+    "the share of the real training images that have an image of the set at least as near as their k-th "
+    "nearest real neighbour. The Vendi score is the effective number of different images in a class. Cosine "
+    "is the mean cosine between images of a class; lower is more diverse. All three are measured on the "
+    "teacher's embeddings."
+)
+"""what the numbers of the table of results mean"""
 PATHS = ("root", "weights", "init", "candidates")
 """keys of a recipe whose values may name a file"""
 
@@ -83,7 +91,7 @@ def _overview(content: Content, form: str, origin: str) -> str:
     channels, height, width = distilled.images.shape[1:]
     images, per_file = f"{len(content):,} of {len(content.names):,} classes", distilled.storage.per_file
     if per_file > 1:
-        images += f", unpacked; the run stores {per_file} in the pixels of one"
+        images += f", unpacked; the run stores {per_file} of them in one image file"
     if content.logits is not None:
         form += ", with the teacher's logits of each image"
     rows = {
@@ -155,7 +163,7 @@ def _costs(source: RunSource, titles: Mapping[str, str]) -> dict[str, str]:
     if work is not None and source.arm != CONTROL:
         machine = source.manifest.machine
         where = machine.cpu if machine.device == "cpu" else machine.device
-        rows["made in"] = f"{work.images:,} iterations of an image, {work.seconds:,.0f} s on {where}"
+        rows["made in"] = f"{work.seconds:,.0f} s on {where}, {work.images:,} iterations of an image"
     return rows
 
 
@@ -190,8 +198,8 @@ def _results(source: RunSource | None) -> str:
             f"Students are tested on the {data.evaluated:,} {data.evaluated_on} images; {data.validation:,} "
             "of the training images were withheld for validation, on which the teacher is tested."
         )
-    text = " ".join([*texts, tested, f"Coverage with k = {metrics.k}."])
-    return "\n".join(["## Results", "", *rows, "", text])
+    text = " ".join([*texts, tested, f"Coverage has k = {metrics.k}."])
+    return "\n".join(["## Results", "", *rows, "", text, "", MEASURES])
 
 
 def _evaluation(source: RunSource | None) -> str:
@@ -210,8 +218,8 @@ def _evaluation(source: RunSource | None) -> str:
     return (
         "## How to evaluate it\n\n```\n"
         f"fastdd evaluate FOLDER --teacher TEACHER.safetensors --data REAL_IMAGES {command}\n```\n\n"
-        "FOLDER holds the images as CLASS/IMAGE, as `fastdd export --to imagefolder` writes them. With "
-        f"the run's folder: `{of_run}`."
+        "FOLDER holds the images as CLASS/IMAGE, as `fastdd export --to imagefolder` writes them. If you "
+        f"have the folder of the run: `{of_run}`."
     )
 
 

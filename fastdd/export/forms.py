@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..distilled.sets import DistilledSet
 from ..errors import InputError, refusals_explained
-from ..runtime.new_folders import new_folder
+from ..runtime.new_folders import new_folder, require_new
 from ..runtime.registry import Registry
 from .card import card
 from .content import Content, gather, write_new
@@ -33,12 +34,14 @@ class Form:
         files: pattern of the files that hold images, relative to the folder, for the card's header.
         loading: three lines of Python that load the set, for the card. PATH stands for the folder, LAST for
             the number of the last shard in six digits.
+        needs: the package that ``write`` imports, and the command that installs it; None: it needs none.
     """
 
     text: str
     write: Callable[[Content, Path, int], None]
     files: str
     loading: str
+    needs: tuple[str, str] | None = None
 
 
 FORMS: Registry[Form] = Registry("form", package="fastdd.export", group="fastdd.exports")
@@ -51,6 +54,26 @@ def register_export(name: str, form: Form) -> None:
         InputError: there is a form of that name already.
     """
     FORMS.register(name, form)
+
+
+def form_named(name: str, shard_mb: float = SHARD_MB) -> Form:
+    """The form of a name, if it can be written here; nothing is read for this.
+
+    Args:
+        name, shard_mb: as for ``export``.
+
+    Raises:
+        InputError: there is no such form, its package is not installed, or shards cannot have this size.
+    """
+    form = FORMS[name]
+    if form.needs is not None and find_spec(form.needs[0]) is None:
+        package, command = form.needs
+        raise InputError(f"the form {name} needs {package}, which is not installed; {command}")
+    if not 0 < shard_mb <= LARGEST_SHARD_MB:
+        raise InputError(
+            f"shards of {shard_mb:g} MB are not possible; expected more than 0, at most {LARGEST_SHARD_MB:g}"
+        )
+    return form
 
 
 @refusals_explained()
@@ -81,12 +104,9 @@ def export(
     Raises:
         InputError: there is no such form, out is not empty, a library is missing, or the disk is full.
     """
-    chosen = FORMS[form]
-    if not 0 < shard_mb <= LARGEST_SHARD_MB:
-        raise InputError(
-            f"shards of {shard_mb:g} MB are not possible; expected more than 0, at most {LARGEST_SHARD_MB:g}"
-        )
-    out, content = Path(out), gather(distilled)
+    chosen = form_named(form, shard_mb)
+    require_new(out := Path(out))
+    content = gather(distilled)
     shard_bytes = int(shard_mb * 1e6)
     last = f"{len(content.shards(shard_bytes)) - 1:06d}"
     loading = chosen.loading.replace("PATH", repository or out.name).replace("LAST", last)

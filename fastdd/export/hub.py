@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .content import Content
 from .forms import Form, register_export
-from .parquet import write_files
+from .parquet import PYARROW, write_files
 
 
 def write_hub_folder(content: Content, folder: Path, shard_bytes: int) -> None:
@@ -26,5 +26,6 @@ register_export(
         files="data/train-*",
         loading='from datasets import load_dataset\ndata = load_dataset("PATH", split="train")\n'
         'image, label = data[0]["image"], data[0]["label"]',
+        needs=PYARROW,
     ),
 )

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 
-from ..errors import InputError
 from .content import Content, Sample
 from .forms import Form, register_export
 
 if TYPE_CHECKING:
     import pyarrow
 
+PYARROW = ("pyarrow", "pip install 'fastdd[export]'")
+"""the package that this form needs, and the command that installs it"""
 ROW_GROUP = 100
 """rows of a row group, which a reader that wants one image has to read whole"""
 
@@ -52,17 +53,10 @@ def write_files(content: Content, folder: Path, *, shard_bytes: int, name: str) 
         folder: where; it is created.
         shard_bytes: largest size of a file.
         name: file name with the fields {number} and {count}.
-
-    Raises:
-        InputError: pyarrow is not installed.
     """
-    try:
-        import pyarrow
-        from pyarrow.parquet import ParquetWriter
-    except ImportError as error:
-        raise InputError(
-            "Parquet needs pyarrow, which is not installed; pip install 'fastdd[export]'"
-        ) from error
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
     fields = [
         ("image", pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])),
         ("label", pyarrow.int64()),
@@ -103,5 +97,6 @@ register_export(
         loading="from datasets import load_dataset\n"
         'data = load_dataset("parquet", data_files="PATH/*.parquet", split="train")\n'
         'image, label = data[0]["image"], data[0]["label"]',
+        needs=PYARROW,
     ),
 )

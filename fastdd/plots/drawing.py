@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -33,6 +34,16 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 """the page's markers in matplotlib's names, by an arm's index"""
 
 
+def require_matplotlib() -> None:
+    """Refuse figures where matplotlib is missing; it is not imported.
+
+    Raises:
+        InputError: it is.
+    """
+    if find_spec("matplotlib") is None:
+        raise InputError("figures need matplotlib, which is not installed; pip install 'fastdd[plots]'")
+
+
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
     """A new figure in the look of the papers' figures, which belongs to no window.
@@ -40,13 +51,10 @@ def new_figure(width: float, height: float) -> Iterator[Figure]:
     Raises:
         InputError: matplotlib is missing.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure as New
-    except ImportError as error:
-        raise InputError(
-            "figures need matplotlib, which is not installed; pip install 'fastdd[plots]'"
-        ) from error
+    require_matplotlib()
+    import matplotlib
+    from matplotlib.figure import Figure as New
+
     with matplotlib.rc_context(
         {
             "font.size": 8,

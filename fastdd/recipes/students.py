@@ -64,6 +64,11 @@ def named_network(overrides: Sequence[str]) -> bool:
     return value_at(asked, "student.network") is not None
 
 
+def network_key(students: Sequence[str], overrides: Sequence[str]) -> str:
+    """How a command was told the students' network, for messages: by ``--student``, or by ``network=``."""
+    return "network" if named_network(overrides) and not students else "--student"
+
+
 def protocol_of_methods(document: Document, ipc: int, default: str) -> tuple[Tree, str]:
     """The section ``student`` that names the protocol which the methods of all arms declare.
 

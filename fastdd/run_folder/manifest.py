@@ -14,7 +14,7 @@ from ..config.terms import TERMS, Terms
 from ..config.yaml_text import load_yaml
 from ..errors import InputError
 from .paths import RunFolder
-from .reading import AGAIN, damaged, first_fault, read, read_text
+from .reading import AGAIN, START_OVER, damaged, first_fault, read, read_text
 from .results import Manifest
 
 FORMAT = 2
@@ -173,7 +173,7 @@ def format_of(run: RunFolder) -> int:
 def refuse_format(run: RunFolder, found: int) -> InputError:
     """The error of a folder that another version made and that cannot be continued."""
     return InputError(
-        f"{run} was made by {_version(found)}; choose another folder with --out, or start over with --fresh"
+        f"{run} was made by {_version(found)}; choose another folder with --out, or {START_OVER}"
     )
 
 

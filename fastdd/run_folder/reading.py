@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 AGAIN = "start the same `fastdd run` command again, it continues where it stopped"
 DELETE = f"delete it and {AGAIN}"
 """the remedy for most files"""
+START_OVER = "start over with --fresh, which deletes the run there"
+"""the last remedy for a folder that holds another run"""
 LARGEST_TEXT = 1 << 28
 """bytes; a larger file of JSON or YAML is none of ours"""
 

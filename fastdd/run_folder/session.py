@@ -38,6 +38,7 @@ from .manifest import (
     without_published,
 )
 from .paths import RunFolder
+from .reading import START_OVER
 from .record import write
 from .results import Machine, Manifest, StageWork, Versions
 
@@ -85,7 +86,7 @@ class Session:
         if known != value:
             raise InputError(
                 f"{self.folder} was made from another {what}: fingerprint {known[:12]}, now {value[:12]}; "
-                "choose another folder with --out, or start over with --fresh"
+                f"choose another folder with --out, or {START_OVER}"
             )
         self.write_manifest()
 
@@ -218,9 +219,7 @@ def _require_same(path: Path, earlier: JsonValue, now: JsonValue, remedy: str) -
             f"{key}: {theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} now" for key in keys[:5]
         )
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
-        raise InputError(
-            f"{path} holds a run of another recipe ({shown}{more}); {remedy}, or start over with --fresh"
-        )
+        raise InputError(f"{path} holds a run of another recipe ({shown}{more}); {remedy}, or {START_OVER}")
 
 
 def _flat(node: JsonValue, path: str = "") -> dict[str, JsonValue]:

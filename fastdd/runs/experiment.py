@@ -27,6 +27,7 @@ from ..config import (
     Terms,
 )
 from ..data.dataset import Dataset
+from ..data.loading.loader import require_dali
 from ..data.real_data import RealData
 from ..distilled.candidates import open_candidates
 from ..distilled.formation import check_formation
@@ -39,6 +40,7 @@ from ..protocols import SettledStudent, settle_student
 from ..run_folder import RunFolder, check_folder
 from ..runtime.console import counted
 from ..runtime.devices import device_of
+from ..runtime.distributed import say_once
 from ..runtime.precision import on_device
 from ..teachers import ImageScores, read_scores
 from ..teachers.recipe_names import check_names
@@ -245,6 +247,8 @@ def check(
     """
     check_names(recipe)
     device = device_of(recipe.device)
+    if recipe.data.backend == "dali":
+        require_dali("data.backend")
     recipe = _with_precision(with_released(recipe), device)
     real = RealData(recipe, device)
     recipe = _with_networks(recipe, real)
@@ -261,6 +265,11 @@ def check(
         recover.check_capture(arm, recipe.recover, forbids)
     if experiment.experts is not None:
         experiment.experts.check(out, fresh)
+    elif recipe.experts.path is not None:
+        say_once(
+            f"note: experts.path {recipe.experts.path} is not read, since no arm follows experts (mtt and "
+            "tesla do)"
+        )
     _check_scores(experiment, out, fresh=fresh)
     for arm in experiment.candidates:
         _check_candidates(experiment, arm, out, fresh=fresh)
@@ -268,12 +277,13 @@ def check(
     number = len(experiment.classes)
     if classes is not None and not 0 <= classes.start < classes.stop <= number:
         raise InputError(
-            f"classes {classes.start}:{classes.stop} are not within the {number} classes 0:{number}"
+            f"classes {classes.start}:{classes.stop} are not within the {number} classes 0:{number}; name a "
+            "part of them with --classes"
         )
     if recipe.metrics.nearest_k >= len(experiment.real.train):
         raise InputError(
             f"metrics.nearest_k is {recipe.metrics.nearest_k}, expected less than the "
-            f"{len(experiment.real.train)} real images"
+            f"{len(experiment.real.train)} real images; lower it"
         )
     if recipe.metrics.features is not None:
         clip_features("metrics.features", recipe.metrics.features, torch.device("cpu"))
@@ -287,6 +297,11 @@ def _check_scores(experiment: Experiment, out: Path, *, fresh: bool) -> None:
     recipe = experiment.recipe
     ranked = [arm for arm, method in recipe.arms.items() if method.init in BY_SCORE]
     if not ranked:
+        if recipe.teacher.scores is not None:
+            say_once(
+                f"note: teacher.scores {recipe.teacher.scores} is not read, since no arm's init ranks real "
+                f"images by scores ({', '.join(BY_SCORE)})"
+            )
         return
     if recipe.teacher.scores is not None:
         experiment.scores(RunFolder(out))  # raises where they do not fit

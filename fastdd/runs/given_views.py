@@ -182,8 +182,8 @@ def label_given_views(
     is_stored = manifest.views == "stored"
     if is_stored and manifest.samples != there.manifest.samples:
         raise InputError(
-            f"the views of {of} are of {there.manifest.samples} images and there are {len(images)} of {arm}; "
-            f"{LEAVE_OUT}"
+            f"the stored views of {of} are of {counted(there.manifest.samples, 'image')}, but {arm} has "
+            f"{len(images)}; {LEAVE_OUT}"
         )
     folder = run.folder.labels(arm, "view", student)
     labels.label_views(

@@ -64,7 +64,7 @@ def find_sets(texts: Sequence[str]) -> list[JudgedSet]:
         found = run_of(Path(path))
         if found is None:
             if arm is not None:
-                raise InputError(f"{path} is no run folder, so it has no arm {arm!r}; give {path}")
+                raise InputError(f"{path} is no run folder, so it has no arm {arm!r}; give {path} alone")
             given.append((path, None))
             continue
         run, named = found
@@ -94,10 +94,11 @@ def with_views(sets: Sequence[JudgedSet], given: Sequence[str]) -> list[JudgedSe
         if len(named) != 1:
             known = ", ".join(map(str, sets))
             raise InputError(
-                f"--labels {text} is of {len(named) or 'none'} of the sets {known}; write SET=FOLDER with one"
+                f"--labels {text} must name one set, and fits {len(named) or 'none'} of {known}; write "
+                "--labels SET=FOLDER with one of them"
             )
         if not Path(path).is_dir():
-            raise InputError(f"--labels {text}: there is no folder {path}")
+            raise InputError(f"--labels {text}: there is no folder {path}; name the folder of the labels")
         found[named[0].name] = Path(path)
     return [
         replace(
@@ -150,6 +151,6 @@ def refuse_deleting(sets: Sequence[JudgedSet], out: Path) -> None:
         here, there = folder.resolve(), out.resolve()
         if there == here or there in here.parents or here in there.parents:
             raise InputError(
-                f"{each} and --out {out} lie in one another, and --fresh would delete; choose "
+                f"{each} and --out {out} lie in one another, and --fresh would delete the set; choose "
                 "another folder with --out"
             )

@@ -22,7 +22,7 @@ from ..labels import LabelManifest
 from ..models.outline import network_for
 from ..models.student_names import students as networks_of
 from ..recipes.overrides import parse_overrides, value_of
-from ..recipes.students import resolve_student
+from ..recipes.students import network_key, resolve_student
 from ..runtime.console import counted
 from ..runtime.seeds import seeded
 from ..teachers.weights import read_weights
@@ -47,7 +47,10 @@ def recipes(request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement
     if _is_fixed(request, earlier):
         sets = with_views(sets, request.labels)
     elif request.labels:
-        raise InputError("--labels is read in the regime fixed alone, which is not among the regimes")
+        raise InputError(
+            "--labels is for the regime fixed, which --regimes leaves out; add fixed to --regimes, or leave "
+            "--labels out"
+        )
     arms, views, shape = _arms_by_size(request, sets, earlier, known)
     data = _data(request, first, sets[0], earlier, channels=known.channels, side=shape[1])
     kinds = _students(request, len(known.classes), shape, earlier)
@@ -230,7 +233,10 @@ def _of_teacher(texts: Sequence[str]) -> dict[str, object]:
     for given in parse_overrides(texts):
         key, known = given.key.removeprefix("teacher."), Teacher.model_fields
         if key not in known:
-            raise InputError(f"{given.key}: a teacher has no value {key!r}{suggestion(key, known)}")
+            raise InputError(
+                f"{given.key}: a teacher has no value {key!r}{suggestion(key, known)}; known: "
+                f"{', '.join(known)}"
+            )
         found[key] = value_of(given.text, Recipe, (given.key,))
     return found
 
@@ -311,8 +317,9 @@ def _students(
     seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
     config = resolve_student({}, request.protocol, [*request.overrides, *seeds])
     found: dict[str, Student] = {}
+    key = network_key(request.students, request.overrides)
     for name in networks_of(request.students, shape[1]) or [config.network]:
-        network = network_for("--student", name, classes, shape)
+        network = network_for(key, name, classes, shape)
         student = config.model_copy(update={"network": network})
         for regime in request.regimes or (REGIMES if request.trains is not False else ("hard",)):
             kind = found[_safe(f"{network}-{regime}")] = in_regime(student, regime)

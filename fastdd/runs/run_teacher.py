@@ -203,7 +203,8 @@ class RunTeacher:
             if not torch.equal(tensor, kept[name]):
                 raise InputError(
                     f"{session.folder} was made with another teacher: {name} differs; give the same module "
-                    "again, choose another folder with out, or start over with fresh=True"
+                    "again, choose another folder with out, or start over with fresh=True, which deletes "
+                    "the run there"
                 )
 
     def read(self, path: Path, device: torch.device | None = None) -> Teacher:

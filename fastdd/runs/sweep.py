@@ -209,13 +209,13 @@ def _require_one_split(grid: Grid) -> None:
     validated = [each for each in data if each.validation is not None]
     if any(each.evaluate == "test" for each in validated):
         raise InputError(
-            "data.evaluate=test would let a sweep choose by the test images; leave it out: the sweep ranks "
-            "on the validation images, and then reads the winner and its control on the test images once"
+            "data.evaluate=test would let a sweep choose by the test images; leave it out. The sweep ranks "
+            "by the validation images, and tests its winner once on the test images"
         )
     if validated and len(validated) < len(data):
         raise InputError(
-            "some runs of the grid have data.validation and others not, so that their accuracies are of "
-            "other images; give all the same"
+            "some runs of the grid have data.validation and others have not, so they are tested on different "
+            "images; give all runs the same data.validation"
         )
 
 

@@ -18,6 +18,7 @@ from .. import recover, teachers
 from ..data import Crop
 from ..errors import InputError
 from ..run_folder import Session, read_manifest, read_recipe
+from ..run_folder.reading import START_OVER
 from ..run_folder.session import Work
 from ..runtime.distributed import from_main, is_main, own_share, require_shared, say_once
 from ..runtime.files import write_bytes
@@ -47,7 +48,7 @@ def squeeze(run: Run) -> None:
         if teacher.is_trained and known in run.session.manifest.fingerprints and not path.is_file():
             raise InputError(
                 f"{path} is gone, the teacher from which the rest of this run was made; put it back, choose "
-                "another folder with --out, or start over with --fresh"
+                f"another folder with --out, or {START_OVER}"
             )
         snapshots = run.folder.snapshots(teacher.name)
         if teacher.config.snapshots and path.is_file() and not snapshots.is_file():

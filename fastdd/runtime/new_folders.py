@@ -30,10 +30,7 @@ def new_folder(path: Path, size: int = 0) -> Iterator[Path]:
         InputError: path is not empty or no folder, the disk is full, or the folder above cannot be written
             to.
     """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file; choose another folder with --out")
-    if path.is_dir() and any(path.iterdir()):
-        raise InputError(f"{path} is not empty; choose a new folder with --out")
+    require_new(path)
     temporary = temporary_name(path)
     with explained(path, size):
         temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +48,18 @@ def new_folder(path: Path, size: int = 0) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_new(path: Path) -> None:
+    """Refuse a place for ``new_folder`` that holds something.
+
+    Raises:
+        InputError: path is not empty, or no folder.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file; choose another folder with --out")
+    if path.is_dir() and any(path.iterdir()):
+        raise InputError(f"{path} is not empty; choose a new folder with --out")
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -18,6 +18,7 @@ from typing_extensions import TypedDict
 from ..data.real_data import RealData
 from ..data.sampling import sample_of_classes
 from ..run_folder import TensorFile
+from ..run_folder.reading import START_OVER
 from ..runtime.files import write_tensors
 from ..runtime.precision import float32_products
 from ..runtime.seeds import derive
@@ -31,7 +32,7 @@ CLASSES = 10
 IMAGES = 100
 """most images of a class: with ten classes as many points as the page's other map has of real images, and a
 snapshot of 512 dimensions takes 2 MB"""
-REMEDY = "put it back, or start over with --fresh: it is written while the teacher is trained"
+REMEDY = f"put it back, or {START_OVER}: it is written while the teacher is trained"
 
 
 class _Named(TypedDict):

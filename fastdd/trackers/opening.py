@@ -85,7 +85,9 @@ def _opened(name: str, folder: RunFolder, recipe: Recipe) -> _Guarded:
     try:
         return _Guarded(name, OPENERS[name](folder, recipe))
     except Exception as error:  # whatever a service and its settings answer
-        raise InputError(f"log: {name} cannot be opened: {_said(error)}; or leave it out of log") from error
+        raise InputError(
+            f"log: {name} cannot be opened: {_said(error)}; check it, or leave it out of log"
+        ) from error
 
 
 class _Guarded:

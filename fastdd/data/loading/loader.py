@@ -151,11 +151,24 @@ def dali_installed() -> bool:
     return find_spec("nvidia") is not None and find_spec("nvidia.dali") is not None
 
 
-def _use_dali(backend: Backend, dataset: Dataset, schedule: Schedule, device: torch.device) -> bool:
-    if backend == "dali" and not dali_installed():
+def require_dali(key: str) -> None:
+    """Refuse the backend 'dali' where DALI is not installed.
+
+    Args:
+        key: what names the backend, for the message.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not dali_installed():
         raise InputError(
-            "backend 'dali' is not installed; pip install 'fastdd[dali]', or set backend 'torchvision'"
+            f"{key} 'dali' is not installed; pip install 'fastdd[dali]', or set {key} to 'torchvision'"
         )
+
+
+def _use_dali(backend: Backend, dataset: Dataset, schedule: Schedule, device: torch.device) -> bool:
+    if backend == "dali":
+        require_dali("backend")
     if backend != "auto":
         return backend == "dali"
     if device.type != "cuda" or not dali_installed() or not len(schedule.chosen):

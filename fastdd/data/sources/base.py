@@ -83,12 +83,14 @@ class SplitImages(ABC):
         counts: images of each class, by class name in sorted order.
         names: "CLASS/FILE" of each image.
         problems: all that is wrong with the split; empty if it can be used.
+        note: what the user should know of a split that can be used; empty: nothing.
         threads, layout: see ImageReader.
     """
 
     counts: dict[str, int]
     names: Sequence[str]
     problems: Sequence[Problem] = ()
+    note: str = ""
     threads: int = 1
     layout: str
 

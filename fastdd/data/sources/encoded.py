@@ -34,7 +34,7 @@ class EncodedImages(SplitImages):
         self.source, self.root, self.split = source, root, split
         self.layout, self.files = source.layout, source.listing.files
         self.counts, self.problems = source.listing.counts, source.listing.problems
-        self.names = self.files.paths
+        self.names, self.note = self.files.paths, source.listing.note
         mean_bytes = sum(self.files.sizes) / max(1, len(self.files))
         self.threads = processors() if mean_bytes >= THREADED_BYTES else 1
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -128,12 +128,16 @@ def list_folder(path: Path) -> list[os.DirEntry[str]]:
 
 
 def two_levels(path: Path, real_root: str) -> Iterator[Entry]:
-    """What lies in a folder and in its class folders, with the size of each file, folder after folder."""
+    """What lies in a folder and in the folders inside it, with the size of each file, folder after folder.
+
+    A hidden folder is no class, so one that cannot be listed is left alone.
+    """
     for top in sized(path, real_root):
         yield top
-        if top.kind == "folder" and is_class_folder(top.path):
-            for inner in sized(path / top.path, real_root):
-                yield inner._replace(path=f"{top.path}/{inner.path}")
+        if top.kind == "folder":
+            with nullcontext() if is_class_folder(top.path) else suppress(InputError):
+                for inner in sized(path / top.path, real_root):
+                    yield inner._replace(path=f"{top.path}/{inner.path}")
 
 
 def sized(path: Path, real_root: str) -> list[Entry]:

@@ -2,8 +2,9 @@
 
 Folders, archives and shards each become a flat list of entries, and the rules are here, once: training images
 lie in `train/`, held-out images in `test/` (without one, in `val/`, `validation/` or `valid/`), each class is
-one folder, and images lie directly inside it. Hidden files, what operating systems leave (`Thumbs.db`), texts
-and tables are ignored; any other file that is no image is a problem, so that nothing is left out unnoticed.
+one folder, and images lie directly inside it. Hidden files and folders, what operating systems leave
+(`Thumbs.db`), texts and tables are ignored; any other file that is no image is a problem, and hidden images
+are told in a note, so that nothing is left out unnoticed.
 Cost: O(N log N) in the number of files; no file is opened.
 """
 
@@ -22,6 +23,7 @@ from typing import NamedTuple, Protocol, overload
 import numpy as np
 
 from ...errors import InputError
+from ...runtime.console import counted
 from .base import Problem, Split
 
 SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
@@ -119,6 +121,7 @@ class Listing:
         counts: images of each class, by name.
         problems: all that is wrong with the split.
         digest: the fingerprint of the names and sizes, where it is known from an earlier look; else empty.
+        note: which images are left out because of their names, for the user; empty: none are.
     """
 
     folder: str
@@ -126,6 +129,7 @@ class Listing:
     counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     digest: str = ""
+    note: str = ""
 
 
 def names_digest(split: Split, files: Files) -> str:
@@ -185,14 +189,23 @@ def arrange(
     """
     listing = Listing(folder, problems=list(problems))
     classes: set[str] = set()
+    hidden: list[str] = []
     flat, nested = 0, False
     for entry in entries:  # perhaps a million, one at a time
-        if not any(is_ignored(part) for part in entry.path.split("/")):
+        if any(is_ignored(part) for part in entry.path.split("/")):
+            if _is_hidden_image(entry):
+                hidden.append(entry.path)
+        else:
             flat += entry.kind == "file" and entry.path.lower().endswith(IMAGE_SUFFIXES)
             nested = nested or "/" in entry.path or entry.kind == "folder"
             _place(entry, listing, classes)
+    if hidden:
+        listing.note = (
+            f"note: {counted(len(hidden), 'image')} of {folder}/ {'is' if len(hidden) == 1 else 'are'} left "
+            f"out, since a name begins with a dot: {some(sorted(hidden), 1)}; rename what you want to use"
+        )
     if flat and not nested:
-        return Listing(folder, problems=[*problems, _flat(folder, flat)])
+        return Listing(folder, problems=[*problems, _flat(folder, flat)], note=listing.note)
     listing.problems = list(dict.fromkeys(listing.problems))  # a nested folder is met once a file
     complete(listing, classes, other)
     return listing
@@ -207,8 +220,8 @@ def complete(listing: Listing, classes: Collection[str], other: tuple[str, Colle
         other: as for arrange.
     """
     listing.files.sort()
-    counted = Counter(path.partition("/")[0] for path in listing.files.paths)
-    listing.counts = {name: counted[name] for name in sorted(classes)}
+    found = Counter(path.partition("/")[0] for path in listing.files.paths)
+    listing.counts = {name: found[name] for name in sorted(classes)}
     for first, second in pairwise(listing.files.paths):
         if first == second:
             where = f"{listing.folder}/{first}"
@@ -303,6 +316,13 @@ def is_class_folder(name: str) -> bool:
 def is_ignored(name: str) -> bool:
     """Whether a file or folder of this name is left alone: it is hidden, or a system left it behind."""
     return name.startswith(".") or name.lower() in IGNORED_NAMES
+
+
+def _is_hidden_image(entry: Entry) -> bool:
+    """Whether a dot at the beginning of a name alone keeps an image out; macOS leaves ``._NAME`` behind."""
+    *folders, name = entry.path.split("/")
+    left_behind = name.startswith("._") or any(part.lower() in IGNORED_NAMES for part in (*folders, name))
+    return entry.kind == "file" and name.lower().endswith(IMAGE_SUFFIXES) and not left_behind
 
 
 def class_name_fault(name: str) -> str:

@@ -9,7 +9,7 @@ import torch
 from tiny_recovery import CLASSES, IPC, make_lab, method
 
 import fastdd
-from fastdd.config import FeatureMatch, Match, Networks
+from fastdd.config import FeatureMatch, KernelMatch, Match, Networks
 from fastdd.errors import InputError
 from fastdd.recover import plan
 from fastdd.runs.experiment import check
@@ -25,6 +25,7 @@ student: {network: resnet8, steps: 2, batch: 20, pad: 1, flip: 0.0, seeds: 1, ev
 """
 DM = "a: {method: dm, match: {networks: {real: 20}}}"
 DATADAM = "a: {method: datadam, match: {networks: {network: convnet1}}}"
+KIP = "a: {method: kip}"
 CAFE = "a: {method: cafe, match: {networks: {real: 20}}}"
 
 
@@ -57,6 +58,11 @@ def recipe_with(tmp_path: Path, arms: str) -> str:
             DATADAM,
             "ipc=2",
             ["arms.a.match.features.layers is relu", "convnet1 has one alone", "layers to all"],
+        ),
+        (
+            KIP,
+            "arms.a.match.kernel.target=9",
+            ["arms.a.match.kernel.target is 9", "each of the 10 classes", "set it to 10 or more"],
         ),
     ],
 )
@@ -127,6 +133,15 @@ def test_smaller_classes_are_told_once() -> None:
     assert smaller_classes(match, (25, 12, 7), ("ant", "bee", "cow")) == (
         "2 of 3 classes have fewer real images than match.networks.real, 20 ('cow' has 7); each step takes "
         "all of them"
+    )
+
+
+def test_classes_smaller_than_their_part_of_a_kernels_images_are_told() -> None:
+    match = Match(kernel=KernelMatch(target=60))
+    assert smaller_classes(match, (20, 30, 20), ("ant", "bee", "cow")) is None
+    assert smaller_classes(match, (25, 12, 7), ("ant", "bee", "cow")) == (
+        "2 of 3 classes have fewer real images than one class's part of match.kernel.target, 20 ('cow' has "
+        "7); each step takes all of them"
     )
 
 

@@ -71,3 +71,42 @@ def test_experts_that_are_trained_together_can_have_it() -> None:
     together = torch.vmap(flat)(weights, images)
     alone = torch.stack([flat(w, x) for w, x in zip(weights, images, strict=True)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+class OfAnotherKind(nn.Module):
+    """A network that pools float32 images, a row of maps without channels, and a map in channels-last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.first, self.middle, self.last = nn.GroupNorm(1, 3), *(nn.AvgPool2d(2) for _ in "abc")
+        self.convolution, self.linear = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(self.convolution(self.first(x)))
+        x = self.middle(x.mean(1, keepdim=True).squeeze(1))[:, None].expand(-1, 3, -1, -1)
+        x = self.convolution(self.last(x.contiguous(memory_format=torch.channels_last)))
+        return self.linear(x.flatten(1) * self.first.kernel_size)
+
+
+def test_exact_pools_give_any_network_its_own_bits() -> None:
+    plain, paired = OfAnotherKind(), OfAnotherKind()
+    paired.load_state_dict(plain.state_dict())
+    pool_in_pairs(paired, CPU, exact=True)
+    assert [type(m) for m in paired.modules()].count(PairwisePool) == 3
+    images = torch.randn(6, 3, 16, 16)
+    for ours, theirs in zip(slopes_in_bf16(paired, images), slopes_in_bf16(plain, images), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(paired(images), plain(images))
+
+
+def test_pools_with_hooks_or_a_forward_of_their_own_are_kept() -> None:
+    hooked, changed = nn.AvgPool2d(2), nn.AvgPool2d(2)
+    hooked.register_forward_hook(lambda module, given, found: found + 1)
+    changed.forward = lambda input: input  # type: ignore[method-assign]
+    network = pool_in_pairs(nn.Sequential(nn.GroupNorm(1, 3), hooked, changed), CPU)
+    assert list(network.children())[1:] == [hooked, changed]
+
+
+def test_pooling_in_bf16_follows_its_images_and_no_default_device() -> None:
+    with torch.device("meta"):
+        assert PairwisePool()(torch.ones(1, 1, 2, 2, dtype=torch.bfloat16, device=CPU)).item() == 1

@@ -23,8 +23,8 @@ def check_matching(arms: Mapping[str, Method], real: RealData, *, units: bool) -
         units: only some units are asked for.
 
     Raises:
-        InputError: a network or its layers, a training set that does not fit into memory, or units of an arm
-            that has one alone.
+        InputError: a network or its layers, fewer real images a step than classes, a training set that does
+            not fit into memory, or units of an arm that has one alone.
     """
     for arm, method in arms.items():
         if (match := method.match) is None:
@@ -33,6 +33,11 @@ def check_matching(arms: Mapping[str, Method], real: RealData, *, units: bool) -
             raise InputError(f"arms.{arm} optimizes all its images together, in one unit; leave out --units")
         if match.kernel is None:
             _check_network(f"arms.{arm}.match", match, real)
+        elif match.kernel.target < len(real.classes):
+            raise InputError(
+                f"arms.{arm}.match.kernel.target is {match.kernel.target}, but a step takes a real image of "
+                f"each of the {len(real.classes)} classes at least; set it to {len(real.classes)} or more"
+            )
         if match.trajectory is None:
             C, H, W = real.shape
             require_memory(
@@ -89,12 +94,14 @@ def smaller_classes(match: Match, counts: Sequence[int], classes: Sequence[str])
         counts: real images of each class.
         classes: names of the classes.
     """
-    wanted = match.networks.real
+    wanted, named = match.networks.real, "match.networks.real"
+    if match.kernel is not None:
+        wanted, named = match.kernel.target // len(counts), "one class's part of match.kernel.target"
     smaller = [count for count in counts if count < wanted]
-    if not smaller or match.trajectory is not None or match.kernel is not None:
+    if not smaller or match.trajectory is not None:
         return None
     fewest = classes[counts.index(min(counts))]
     return (
-        f"{len(smaller)} of {len(counts)} classes have fewer real images than match.networks.real, {wanted} "
+        f"{len(smaller)} of {len(counts)} classes have fewer real images than {named}, {wanted} "
         f"({fewest!r} has {min(counts)}); each step takes all of them"
     )

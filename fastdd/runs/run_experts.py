@@ -121,7 +121,7 @@ class RunExperts:
             network = build(self.network, len(self.real.classes), self.real.shape[0])
         network = network.to(self.real.device)
         if trained and is_bf16(self.real.device, self.config.precision):
-            network = pool_in_pairs(network, self.real.device)
+            network = pool_in_pairs(network, self.real.device, exact=True)
         return FlatNetwork(network, KEY)
 
     def images(self) -> torch.Tensor | None:

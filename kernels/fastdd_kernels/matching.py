@@ -1,14 +1,13 @@
 """What dataset condensation matches: mean features, attention maps, gradients and weights, class by class.
 
-    mean_distance        sum_g || mean x_g - mean y_g ||^2                            DM (Zhao and Bilen, WACV
-    2023) attention_distance   sum_g || mean A(x_g) - mean A(y_g) ||^2                      DataDAM (ICCV
-    2023)
+    mean_distance        sum_g || mean x_g - mean y_g ||^2                    DM (Zhao and Bilen, 2023)
+    attention_distance   sum_g || mean A(x_g) - mean A(y_g) ||^2              DataDAM (Sajedi et al., 2023)
                          A(f) = u / max(||u||, 1e-12),  u = sum over channels of |f|^p
-    gradient_distance    rows    sum over rows of 1 - <g, h> / (||g|| ||h|| + 1e-6)   DC, DSA (ICLR, ICML
-    2021)
-                         mse     sum of (g - h)^2                                     IDC (ICML 2022)
+    gradient_distance    rows    sum over rows of 1 - <g, h> / (||g|| ||h|| + 1e-6)
+                                                                              DC, DSA (Zhao et al., 2021)
+                         mse     sum of (g - h)^2                             IDC (Kim et al., 2022)
                          cosine  1 - <g, h> / (||g|| ||h|| + 1e-6) of all numbers as one vector
-    trajectory_distance  || w - w* ||^2 / || w_0 - w* ||^2                            MTT (CVPR 2022)
+    trajectory_distance  || w - w* ||^2 / || w_0 - w* ||^2                    MTT (Cazenavette et al., 2022)
 
 A row of a weight tensor is what one output channel has: [out, in, k, k] has ``out`` rows of in k k numbers, a
 linear layer's [out, in] likewise; tensors of one dimension (biases, affine parameters) have none, as in the

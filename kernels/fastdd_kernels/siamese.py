@@ -357,8 +357,7 @@ def siamese_augment(x: Tensor, parameters: Tensor) -> Tensor:
     Args:
         x: [N, C, H, W], floating point, normalized so that 0 is the mean color.
         parameters: [G, 13] of :func:`siamese_draws`, with G a divisor of N: 1 for all images alike, the
-            number
-            of classes for images in class order, N for images that are each augmented alone.
+            number of classes for images in class order, N for images that are each augmented alone.
 
     Returns:
         The augmented images, shaped as x and of its dtype; differentiable in x to every order, and the same

@@ -80,8 +80,7 @@ def trajectory_match(
         start: [P], floating point: the expert's weights where the student begins.
         target: [P]: the expert's weights some epochs later.
         batches: images (floating point) and labels of each step, in order. A batch that is made of the
-            distilled
-            images by augmentation passes its gradient on by ``images.backward(gradient)``.
+            distilled images by augmentation passes its gradient on by ``images.backward(gradient)``.
         lr: scalar tensor, the learning rate of the steps.
         through_weights: also through the weights of later steps, which is MTT; False is TESLA.
 

@@ -194,7 +194,7 @@ def test_labels_of_views_that_do_not_fit_are_refused(
         return told(capsys)
 
     assert "are of other images" in refused(sets / "b", "--labels", pool)
-    assert "write SET=FOLDER" in refused(sets / "a", sets / "b", "--labels", pool)
+    assert "write --labels SET=FOLDER" in refused(sets / "a", sets / "b", "--labels", pool)
     assert "there is no folder" in refused(sets / "a", "--labels", tmp_path / "none")
     assert "holds no FKD labels" in refused(sets / "a", "--labels", sets / "b")
     assert "takes 10: leave --ipc out" in refused(sets / "a", "--ipc", 1, "--labels", pool)

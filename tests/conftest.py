@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ if (
 ):  # read once, when Triton is imported, as torchvision does; see kernels/conftest.py
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import forked
 from kernel_checks import interpreter_takes
 from torchvision.io import encode_png
 
@@ -38,6 +40,15 @@ if find_spec("hypothesis"):  # a machine for the kernels alone may lack it
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "bad_input(group): a bad input, counted by group in the summary")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Workers begin with tests that stand together, which share their modules' fixtures, and a worker that
+    has none left takes over some of another's."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -107,28 +118,13 @@ def tiny(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def fastdd_process() -> Callable[..., subprocess.Popen[str]]:
+def fastdd_process() -> Callable[..., forked.Program]:
     """Start ``fastdd`` with some arguments as a process of its own, with one thread."""
-
-    def start(*arguments: str | Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "fastdd", *map(str, arguments)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-
-    return start
+    return partial(forked.start, "-m", "fastdd")
 
 
 @pytest.fixture(scope="session")
-def finished(
-    tmp_path_factory: pytest.TempPathFactory, fastdd_process: Callable[..., subprocess.Popen[str]]
-) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, fastdd_process: Callable[..., forked.Program]) -> Path:
     """The folder of a finished tiny run; beside it lie the recipe, ``stdout`` and ``stderr``. Read only."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(TINY)
@@ -166,11 +162,19 @@ def pets_recipe(tmp_path: Path) -> Callable[[Path], Path]:
     return write
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _flat_maps() -> None:
+    """No map of embeddings is a t-SNE, except where a test asks for ``tsne``."""
+    with suppress(ImportError):  # a machine for the kernels alone may lack what fastdd needs
+        import_module("flat_map")
+
+
 @pytest.fixture
-def flat_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages draw the map of embeddings without t-SNE, which takes most of the seconds of a small run."""
-    method = "the first two principal components"
-    monkeypatch.setattr("fastdd.report.embedding_map.project", lambda points: (method, points[:, :2]))
+def tsne(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Maps of embeddings are those of users."""
+    project = import_module("flat_map").tsne
+    for module in ("embedding_map", "snapshot_figure"):
+        monkeypatch.setattr(f"fastdd.report.{module}.project", project)
 
 
 @pytest.fixture

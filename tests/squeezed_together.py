@@ -1,6 +1,6 @@
 """Squeeze by the processes of torchrun, for test_squeeze_processes.py.
 
-torchrun --nproc-per-node 2 tests/squeezed_together.py FOLDER       writes CASE-NUMBER.safetensors a process
+torchrun --nproc-per-node 2 tests/squeezed_together.py FOLDER CASE ...    writes CASE-NUMBER.safetensors
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import errno
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from forked import Program
 from safetensors.torch import load_file
 
 import fastdd
@@ -24,7 +24,7 @@ from fastdd.run_folder import RunFolder
 from fastdd.runtime.files import write_bytes, write_tensors
 from fastdd.teachers import Card, Teacher, save_teacher
 
-Process = Callable[..., "subprocess.Popen[str]"]
+Process = Callable[..., Program]
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -6,14 +6,12 @@ import copy
 import hashlib
 import itertools
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from galleries import gallery, pixels, random_teacher, real_images
@@ -30,6 +28,7 @@ from fastdd.teachers import Teacher, layer_names
 from fastdd_kernels import LowRankCovariance, unpack_symmetric
 from fastdd_kernels.symmetric import dense_covariance
 
+HERE = Path(__file__).parent
 CLASSES = ("ant", "bee", "cow", "doe", "eel")
 COUNTS = (7, 3, 12, 1, 5)
 BATCH = 4
@@ -368,19 +367,14 @@ while done < kills:
 """
 
 
-def run_program(command: Sequence[str], folder: Path, kills: int) -> None:
-    arguments = [*command, str(folder), str(kills), str(Path(__file__).parent), *sys.path]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        arguments, capture_output=True, text=True, check=False, env=environment, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def test_killed_twenty_times_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    run_program([sys.executable, "-c", PROGRAM], tmp_path / "killed", 20)
-    run_program([sys.executable, "-c", PROGRAM], tmp_path / "whole", 0)
-    wanted = content(tmp_path / "whole")
+def test_killed_twenty_times_it_ends_with_the_same_bytes(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path, one_thread: None
+) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    done = forked.start(tmp_path / "program.py", tmp_path / "killed", 20, HERE)
+    _, errors = done.communicate()
+    assert done.returncode == 0, errors
+    wanted = content(made(tmp_path / "whole", teacher, real_images(*pictures, BATCH)).path)
     finished = [folder for folder in sorted((tmp_path / "killed").iterdir()) if is_whole(folder)]
     assert len(finished) > 1  # the first is undisturbed
     for folder in finished:
@@ -388,12 +382,13 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes(tmp_path: Path) -> None
         assert content(folder) == wanted
 
 
-def test_two_processes_build_the_same_bank(tmp_path: Path) -> None:
+def test_two_processes_build_the_same_bank(
+    teacher: Teacher, pictures: tuple[Tensor, Tensor], tmp_path: Path, one_thread: None
+) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    run_program([*launcher, str(tmp_path / "program.py")], tmp_path / "two", 0)
-    run_program([sys.executable, str(tmp_path / "program.py")], tmp_path / "one", 0)
-    assert content(tmp_path / "two") == content(tmp_path / "one")
+    forked.together(tmp_path / "program.py", tmp_path / "two", 0, HERE)
+    one = made(tmp_path / "one", teacher, real_images(*pictures, BATCH))
+    assert content(tmp_path / "two") == content(one.path)
 
 
 def test_banks_of_other_classes_merge_to_the_same_bytes(

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import importlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 from types import ModuleType
 
+import forked
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_the_walk_counts_the_files_that_run_for_each_stage() -> None:
-    command = [sys.executable, "benchmarks/walk.py", "--files"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    counts = re.findall(r"^(one .*): (\d+) files, \d+ functions of fastdd; ", done.stdout, re.MULTILINE)
+    printed = forked.output(ROOT / "benchmarks/walk.py", "--files", folder=ROOT)
+    counts = re.findall(r"^(one .*): (\d+) files, \d+ functions of fastdd; ", printed, re.MULTILINE)
     assert [stage for stage, _ in counts] == ["one SRe2L unit", "one bank pass", "one student"]
     assert all(int(files) > 0 for _, files in counts)
-    assert "    fastdd/recover/loop.py: " in done.stdout
-    assert "    fastdd_kernels/resample.py: " in done.stdout
+    assert "    fastdd/recover/loop.py: " in printed
+    assert "    fastdd_kernels/resample.py: " in printed
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from forked import Program, together
 from test_run import results
 
 import fastdd
@@ -28,37 +29,12 @@ from fastdd.runs.status import status
 from fastdd.runs.student_stage import Job, longest_first
 from fastdd.runtime.files import remove_leftovers
 
-Process = Callable[..., "subprocess.Popen[str]"]
+Process = Callable[..., Program]
 
 
-def torchrun(*arguments: str | Path, restarts: int = 0, processes: int = 2) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-        "--max-restarts",
-        str(restarts),
-        "-m",
-        "fastdd",
-        *map(str, arguments),
-    ]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
-def wait(process: subprocess.Popen[str]) -> str:
+def wait(process: Program | subprocess.Popen[str]) -> None:
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    return errors
 
 
 def squeezed(finished: Path, out: Path) -> Path:
@@ -73,7 +49,7 @@ def squeezed(finished: Path, out: Path) -> Path:
 
 def test_two_processes_give_the_bytes_of_one(finished: Path, tmp_path: Path) -> None:
     out = squeezed(finished, tmp_path / "out")
-    wait(torchrun("run", finished.parent / "tiny.yaml", "--out", out))
+    together("-m", "fastdd", "run", finished.parent / "tiny.yaml", "--out", out)
     assert results(out) == results(finished)
 
 
@@ -101,7 +77,7 @@ def test_labels_and_students_have_the_same_bytes_whoever_made_them(
     fastdd.run(recipe, whole, until="squeeze")
     shutil.copytree(whole, shared)
     fastdd.run(recipe, whole)
-    wait(torchrun("run", recipe, "--out", shared, processes=processes))
+    together("-m", "fastdd", "run", recipe, "--out", shared, processes=processes)
     assert results(shared) == results(whole)
 
 
@@ -141,10 +117,7 @@ def test_a_folder_that_hosts_do_not_share_is_one_line_in_every_process(
     tmp_path: Path, folder: str, shared: bool
 ) -> None:
     (tmp_path / "host.py").write_text(HOST)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, str(tmp_path / "host.py"), str(tmp_path), folder]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
+    together(tmp_path / "host.py", tmp_path, folder)
     for number in range(2):
         said = (tmp_path / f"said-{number}").read_text()
         if shared:
@@ -174,7 +147,16 @@ def test_a_rank_that_dies_is_started_again(finished: Path, tmp_path: Path) -> No
         shutil.rmtree(out / name)
     for name in ("embeddings.safetensors", "metrics.json", "report.html"):
         (out / name).unlink()
-    process = torchrun("run", finished.parent / "tiny.yaml", "--out", out, restarts=2)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "2"]
+    command = [sys.executable, "-m", *launcher, "-m", "fastdd", "run", finished.parent / "tiny.yaml"]
+    process = subprocess.Popen(
+        [*command, "--out", out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     first = out / "recover" / "random" / "unit_00000.json"
     end = time.monotonic() + 120
     while not first.exists():

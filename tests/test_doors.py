@@ -4,10 +4,9 @@ package."""
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 import fastdd
@@ -70,14 +69,14 @@ def test_a_protocol_of_another_package_is_found_by_its_entry_point(tmp_path: Pat
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-lab\nVersion: 1.0\n")
 
-    def resolved(entry: str) -> subprocess.CompletedProcess[str]:
+    def resolved(entry: str) -> tuple[str, str]:
         (info / "entry_points.txt").write_text(f"[fastdd.protocols]\nlab = their_lab:{entry}\n")
         program = (
             f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
             "from fastdd.recipes.students import resolve_student\n"
             "print(resolve_student({}, 'lab').epochs)"
         )
-        return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        return forked.start("-c", program, modules=forked.PRELOADED).communicate()
 
-    assert resolved("LAB").stdout == "3\n"
-    assert "protocol lab: unknown key epohcs (did you mean 'epochs'?)" in resolved("BAD").stderr
+    assert resolved("LAB")[0] == "3\n"
+    assert "protocol lab: unknown key epohcs (did you mean 'epochs'?)" in resolved("BAD")[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from forked import Program
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -92,7 +92,7 @@ def test_a_run_with_a_given_teacher_and_student(recipe: Path, tmp_path: Path) ->
 
 
 def test_another_process_is_told_to_give_the_object_again(
-    recipe: Path, tmp_path: Path, fastdd_process: Callable[..., subprocess.Popen[str]]
+    recipe: Path, tmp_path: Path, fastdd_process: Callable[..., Program]
 ) -> None:
     out = tmp_path / "out"
     fastdd.run(recipe, out, until="squeeze", teacher=net())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked import together
 from safetensors.torch import load_file, save_file
-from test_distributed import torchrun, wait
 
 from fastdd.cli import main
 from fastdd.distilled import open_set
@@ -19,7 +19,7 @@ from fastdd.runs.judged_sets import find_sets
 from fastdd.runs.status import status
 from fastdd.runtime.lock import at_work
 
-pytestmark = pytest.mark.usefixtures("one_thread", "flat_map")
+pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = ["steps=2", "batch=10", "pad=1", "evaluations=1", "--seeds", "2", "--student", "resnet8"]
 
 
@@ -152,7 +152,7 @@ def test_the_bytes_do_not_depend_on_what_was_interrupted(finished: Path, sets: P
 
 def test_two_processes_give_the_bytes_of_one(finished: Path, sets: Path, tmp_path: Path) -> None:
     few = [*words(finished, sets / "plain", sets / "released"), "--regimes", "hard,fixed", "--no-full-set"]
-    wait(torchrun(*few, "--out", tmp_path / "two"))
+    together("-m", "fastdd", *few, "--out", tmp_path / "two")
     assert main([*few, "--out", str(tmp_path / "one")]) == 0
     for made in ("metrics.json", "students/plain/seed_1.json", "images/released/3/00000.png"):
         assert (tmp_path / "two" / made).read_bytes() == (tmp_path / "one" / made).read_bytes()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from torchvision.io import write_png
@@ -31,7 +30,7 @@ from fastdd.run_folder import Metrics, RunFolder, read, read_recipe
 from fastdd.runtime.lock import at_work
 from fastdd.teachers import open_teacher
 
-pytestmark = pytest.mark.usefixtures("one_thread", "flat_map")
+pytestmark = pytest.mark.usefixtures("one_thread")
 FEW = ["steps=2", "batch=10", "pad=1", "evaluations=1", "--seeds", "2", "--student", "resnet8"]
 
 
@@ -119,14 +118,11 @@ def test_a_judgement_that_was_killed_while_a_set_was_added_goes_on(
 
 def test_two_judges_at_once_both_have_their_rows(finished: Path, sets: Path, tmp_path: Path) -> None:
     out, few = tmp_path / "out", [*FEW, "--regimes", "hard", "--no-full-set"]
-    words = [sys.executable, "-m", "fastdd", "judge"]
     both = [
-        subprocess.Popen(
-            [*words, str(sets / name), *source(finished), *few, "--out", str(out)], stderr=subprocess.PIPE
-        )
+        forked.start("-m", "fastdd", "judge", sets / name, *source(finished), *few, "--out", out)
         for name in ("a", "b")
     ]
-    errors = [process.communicate(timeout=600)[1].decode() for process in both]
+    errors = [process.communicate(timeout=600)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], errors
     assert {"a", "b"} <= set(metrics_of(out).arms)
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_distributed import torchrun, wait
+from forked import together
 from test_run import Process, kill_when, results
 
 import fastdd
@@ -105,7 +105,7 @@ def test_two_processes_share_the_units_of_a_method_with_stages(tmp_path: Path, o
     fastdd.run(tmp_path / "fadrm.yaml", whole, until="bank")
     shutil.copytree(whole, shared)
     fastdd.run(tmp_path / "fadrm.yaml", whole, until="recover")
-    wait(torchrun("recover", tmp_path / "fadrm.yaml", "--out", shared))
+    together("-m", "fastdd", "recover", tmp_path / "fadrm.yaml", "--out", shared)
     assert results(shared) == results(whole)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -112,33 +114,50 @@ def test_a_class_whose_name_is_no_text_is_a_problem(
     assert not (tmp_path / "out" / "teacher.safetensors").exists()
 
 
+SAID = """
+import json, sys
+from fastdd.cli import main
+from fastdd.errors import InputError
+from fastdd.report import report
+
+for words in json.loads(sys.argv[1]):
+    print("status", main(words))
+    print("--", file=sys.stderr)
+try:
+    report(sys.argv[2])
+except InputError as error:
+    print(error, file=sys.stderr)
+"""
+"""commands one after another in a process, with their exit statuses, and what a function raises"""
+
+
 def test_names_in_utf8_where_the_locale_has_none(
     pets: Path, pets_recipe: Callable[[Path], Path], tmp_path: Path
 ) -> None:
     recipe, out = pets_recipe(renamed(pets, "café".encode())), tmp_path / "out"
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-
-    def said(*words: object, status: int = 2) -> str:
-        process = subprocess.run(
-            [sys.executable, "-m", "fastdd", *map(str, words)],
-            env=environment,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-        )
-        assert process.returncode == status, process.stderr
-        assert "Traceback" not in process.stderr
-        return process.stdout + process.stderr
-
-    assert "start with PYTHONUTF8=1" in said("run", recipe, "--out", out)
-    assert not out.exists()
     fastdd.run(recipe, out)
-    assert "done" in said("status", out, status=0)
-    assert "start with PYTHONUTF8=1" in said("data", "check", pets, status=1)
-    assert "start with PYTHONUTF8=1" in said("report", out)
-    program = f"from fastdd.report import report\nreport({str(out)!r})"
+    commands = [
+        ["run", recipe, "--out", tmp_path / "other"],
+        ["status", out],
+        ["data", "check", pets],
+        ["report", out],
+        ["export", out, "--to", "imagefolder", "--out", tmp_path / "set"],
+    ]
+    words = json.dumps([[str(word) for word in command] for command in commands])
     process = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", timeout=120
+        [sys.executable, "-c", SAID, words, str(out)],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
     )
-    assert process.stderr.splitlines()[-1].startswith("fastdd.errors.InputError: names of files are in ascii")
-    assert "start with PYTHONUTF8=1" in said("export", out, "--to", "imagefolder", "--out", tmp_path / "set")
+    assert "Traceback" not in process.stderr
+    assert process.returncode == 0, process.stderr
+    *errors, raised = process.stderr.split("--\n")
+    outputs = re.split(r"status (\d)\n", process.stdout)
+    assert outputs[1::2] == ["2", "0", "1", "2", "2"]
+    for number, (out, err) in enumerate(zip(outputs[::2], errors, strict=False)):
+        assert ("done" if number == 1 else "start with PYTHONUTF8=1") in out + err
+    assert not (tmp_path / "other").exists()
+    assert raised.startswith("names of files are in ascii")

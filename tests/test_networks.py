@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from torch import Tensor, nn
@@ -167,8 +167,7 @@ def test_networks_know_nothing_of_teachers_students_or_data() -> None:
         "above = ('teachers', 'evaluate', 'data', 'config', 'runs')\n"
         "assert not [m for m in sys.modules if m.startswith(tuple(f'fastdd.{a}' for a in above))]\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    forked.output("-c", program)
 
 
 # -- doors ----------------------------------------------------------------------------------------
@@ -382,6 +381,22 @@ def test_a_function_that_returns_one_module_again() -> None:
         with pytest.raises(InputError, match=rf"^student\.network: .* returned the module {shared} again"):
             outline(KEY, name, 10, DIGITS)
     assert not one.head.weight.is_meta
+
+
+def test_a_registered_network_takes_images_of_a_size_once_a_process() -> None:
+    taken: list[tuple[bool, int]] = []
+
+    class Counting(Net):
+        def forward(self, x: Tensor) -> Tensor:
+            taken.append((self.training, x.shape[-1]))
+            return super().forward(x)
+
+    fastdd.register_network("counting", Counting)
+    for trains in (False, True, True, False):
+        assert not outline(KEY, "counting", 10, DIGITS, trains=trains).training
+    assert taken == [(False, 8), (True, 8)]
+    outline(KEY, "counting", 10, (1, 9, 9))
+    assert taken[2:] == [(False, 9), (True, 9)]
 
 
 def test_a_function_may_pass_on_what_build_returned() -> None:

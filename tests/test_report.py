@@ -364,7 +364,7 @@ def test_many_classes_have_a_curve_of_all_of_them(tmp_path: Path) -> None:
     assert "classes, by the control" not in report(few).read_text()
 
 
-def test_same_folder_same_bytes(tmp_path: Path) -> None:
+def test_same_folder_same_bytes(tmp_path: Path, tsne: None) -> None:
     run = make_run(tmp_path, per_class=30)  # enough points for t-SNE
     first = report(run).read_bytes()
     assert b"t-SNE" in first
@@ -436,7 +436,7 @@ def test_losses_are_averaged_over_units_and_hide_what_a_logarithm_cannot_show(ru
     assert "not drawn" in Page(report(run)).text
 
 
-def test_map_draws_the_control_on_real_points(tmp_path: Path) -> None:
+def test_map_draws_the_control_on_real_points(tmp_path: Path, tsne: None) -> None:
     drawn = embedding_map(read_run(make_run(tmp_path, per_class=30)))
     real = {point for cloud in drawn.clouds for point in re.findall(r"M([\d.]+ [\d.]+)h0", cloud)}
     control, *distilled = [points for _, points in drawn.panels]
@@ -447,7 +447,7 @@ def test_map_draws_the_control_on_real_points(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("different", [1, 59, 90])
-def test_map_of_equal_embeddings(run: Path, different: int) -> None:
+def test_map_of_equal_embeddings(run: Path, tsne: None, different: int) -> None:
     real = np.random.RandomState(0).randn(different, 4).astype(np.float16)[np.arange(90) % different]
     tensors = {arm: np.ones((6, 4), np.float16) for arm in ARMS}
     real_tensors = {"real": real, "real_labels": np.repeat(np.arange(3), 30)}

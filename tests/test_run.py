@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import signal
-import subprocess
 import tarfile
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from forked import Program
 from safetensors.torch import load_file
 
 import fastdd
@@ -22,7 +22,7 @@ from fastdd.config import Recipe
 from fastdd.errors import InputError
 from fastdd.runtime import files
 
-Process = Callable[..., "subprocess.Popen[str]"]
+Process = Callable[..., Program]
 ARMS = ("random", "sre2l", "deda", "sre2l+dire")
 VARYING = {"manifest.json", "log.jsonl", "report.html"}
 """files that hold times or facts of the machine; all others are results"""
@@ -226,7 +226,7 @@ MOMENTS = (
 )
 
 
-def kill_when(process: subprocess.Popen[str], path: Path) -> None:
+def kill_when(process: Program, path: Path) -> None:
     """SIGKILL as soon as the file is there."""
     end = time.monotonic() + 120
     while not path.exists():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from tiny_recovery import CLASSES, Lab, make_lab, method
@@ -151,10 +150,9 @@ def test_killed_while_a_unit_is_written_it_ends_with_the_same_bytes(
     tmp_path: Path, one_thread: None, last: str
 ) -> None:
     out = tmp_path / "killed"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", KILLED, tmp_path, out / last]
-    killed = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr
+    killed = forked.start("-c", KILLED, tmp_path, out / last, path=Path(__file__).parent)
+    _, errors = killed.communicate()
+    assert killed.returncode == -9, errors
     run, again = RunFolder(out), make_lab(tmp_path / "again")
     assert run.units("arm") == [run.unit("arm", 0)]
     for leftover in out.rglob(".tmp-*"):

@@ -274,7 +274,7 @@ def test_the_page_of_a_squeeze_is_whole_and_the_same_each_time(squeezed: Path, t
     assert (tmp_path / "out" / "squeeze.html").read_bytes() == (squeezed / "squeeze.html").read_bytes()
 
 
-def test_the_page_of_a_run_shows_snapshots_where_there_are_some(tmp_path: Path) -> None:
+def test_the_page_of_a_run_shows_snapshots_where_there_are_some(tmp_path: Path, tsne: None) -> None:
     run = make_run(tmp_path / "run")
     assert "After epoch" not in Page(report(run)).text
     save_snapshots(RunFolder(run).snapshots(), snapshots_of([1, 5]))

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import Program
 from galleries import pixels
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -402,7 +402,7 @@ def epochs_done(path: Path) -> int:
 
 
 def test_killed_again_and_again_the_teacher_has_the_same_bytes(
-    tmp_path: Path, fastdd_process: Callable[..., subprocess.Popen[str]], one_thread: None
+    tmp_path: Path, fastdd_process: Callable[..., Program], one_thread: None
 ) -> None:
     (tmp_path / "s.yaml").write_text(SQUEEZE)
     fastdd.run(tmp_path / "s.yaml", tmp_path / "whole", until="squeeze")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from safetensors import safe_open
@@ -62,17 +60,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def together(folder: Path, processes: int, *cases: str) -> None:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    script = Path(__file__).with_name("squeezed_together.py")
-    done = subprocess.run(
-        [sys.executable, *launcher, str(script), str(folder), *cases],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
+    forked.together(Path(__file__).with_name("squeezed_together.py"), folder, *cases, processes=processes)
 
 
 def test_two_processes_make_the_teacher_of_one_but_for_rounding(alone: Path, tmp_path: Path) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from test_distributed import torchrun, wait
+from forked import Program, together
 from test_run import content, kill_when, results
 
 import fastdd
@@ -213,7 +212,7 @@ def check_table(text: str, run: dict[str, Any]) -> None:
 
 
 def test_killed_and_continued_it_ends_with_the_same_bytes(
-    recipe: str, tmp_path: Path, fastdd_process: Callable[..., subprocess.Popen[str]], one_thread: None
+    recipe: str, tmp_path: Path, fastdd_process: Callable[..., Program], one_thread: None
 ) -> None:
     sweep(recipe, ["method.gamma=0,50"], tmp_path / "whole")
     out = tmp_path / "out"
@@ -314,7 +313,7 @@ def test_processes_share_every_run_of_a_sweep(recipe: str, tmp_path: Path, one_t
     """The second run's queues are new, though they have the names of the first's."""
     fastdd.run(recipe, tmp_path / "squeezed", until="squeeze")
     given = f"teacher.weights={tmp_path / 'squeezed' / 'teacher.safetensors'}"
-    wait(torchrun("sweep", recipe, given, "--grid", "seed=0,1", "--out", tmp_path / "two"))
+    together("-m", "fastdd", "sweep", recipe, given, "--grid", "seed=0,1", "--out", tmp_path / "two")
     sweep(recipe, ["seed=0,1"], tmp_path / "one", [given])
     assert (tmp_path / "two" / "sweep.json").read_bytes() == (tmp_path / "one" / "sweep.json").read_bytes()
     for run in ("seed-0", "seed-1"):

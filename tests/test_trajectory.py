@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from test_distributed import torchrun, wait
+from forked import together
 from test_experts import PLAN, trained
 from torch import Tensor
 
@@ -275,8 +275,7 @@ def test_a_run_trains_experts_then_images_and_reports_the_learned_rate(recovered
 def test_two_processes_share_the_experts_and_give_the_bytes_of_one(
     recovered: Path, recipe: str, tmp_path: Path
 ) -> None:
-    process = torchrun("experts", recipe, "--out", tmp_path / "out")
-    wait(process)
+    together("-m", "fastdd", "experts", recipe, "--out", tmp_path / "out")
     assert contents(tmp_path / "out/experts") == contents(recovered / "experts")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path
 
+import forked
 import pytest
 
 import fastdd
@@ -132,14 +132,5 @@ def test_a_run_from_the_wheel_needs_no_repository(wheel: Path, tiny: Path, tmp_p
         "ours = [m.__file__ for name, m in sys.modules.items() if name.startswith('fastdd')]\n"
         f"assert len(ours) > 100 and all(f.startswith({str(site)!r}) for f in ours), ours\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    forked.output("-c", program, folder=tmp_path, path=site)
     assert (tmp_path / "runs/tiny/report.html").stat().st_size > 10_000

@@ -26,6 +26,10 @@ BATCH = 2
 SIDES = (4, 8, 16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 384, 512)
 """sides in pixels of images that may be advised"""
 
+_TAKEN: dict[tuple[str, int, tuple[int, int, int], bool], Callable[..., object]] = {}
+"""(registered name, classes, shape of an image, training mode) -> the builder whose network took such images
+on the meta device; no other check of the process tries it again, and a run has several of a network"""
+
 Sizes: TypeAlias = Callable[[int], bool]
 """whether the images of a run could as well be squares of so many pixels a side (data.size)"""
 
@@ -44,7 +48,7 @@ def outline(
     """The network after it took two images, without memory for its weights where that is possible.
 
     It tells whether a network exists, takes the images, returns logits and, if it trains, is built anew at
-    each call. A network whose code needs values (such as ``if x.sum() > 0``) is built on the CPU and takes
+    each call; a registered one takes them once a process. A network whose code needs values (such as ``if x.sum() > 0``) is built on the CPU and takes
     two black images there.
 
     Args:
@@ -187,16 +191,19 @@ def _tried(
     # CPU shows.
     again: Literal["meta", "cpu"] = "cpu" if colon and door not in ("timm", "torchvision") else device
     OUTLINED.pop((name, num_classes, shape[0]), None)
+    builder, modes = builder_of(name), (False, True)[: 1 + trains]
+    tried = [mode for mode in modes if _TAKEN.get((name, num_classes, shape, mode)) is not builder]
     with torch.device(device):
         network = _built_on(device, name, num_classes, shape[0])
-        OUTLINED[name, num_classes, shape[0]] = (builder_of(name), structure(network))
-        _built_on(again, name, num_classes, shape[0])  # refused unless it is a new network, built alike
+        OUTLINED[name, num_classes, shape[0]] = (builder, structure(network))
+        if tried:
+            _built_on(again, name, num_classes, shape[0])  # refused unless it is a new network, built alike
         if weights_alone and (more := more_than_weights(network)) is not None:
             raise _NotWeightsAloneError(f"{name} {more}")
         network.to(device)
         if trains and not any(parameter.requires_grad for parameter in network.parameters()):
             raise InputError(f"{name} cannot be trained: none of its parameters requires a gradient")
-        for mode in (False, True)[: 1 + trains]:
+        for mode in tried:
             network.train(mode)
             try:
                 logits = network(torch.zeros(BATCH, *shape))
@@ -205,6 +212,8 @@ def _tried(
                     f"{name} cannot take images of {shape[0]} x {shape[1]} x {shape[2]} ({reason(error)})"
                 ) from error
             _require_logits(logits, name, num_classes, "training" if mode else "eval")
+            if device == "meta" and name in NETWORKS:
+                _TAKEN[name, num_classes, shape, mode] = builder
     return network
 
 

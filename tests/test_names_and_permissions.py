@@ -150,7 +150,7 @@ def test_names_in_utf8_where_the_locale_has_none(
         env=environment,
         capture_output=True,
         encoding="utf-8",
-        timeout=120,
+        timeout=600,
     )
     assert "Traceback" not in process.stderr
     assert process.returncode == 0, process.stderr

@@ -322,7 +322,7 @@ def test_weights_that_cannot_be_a_start(tmp_path: Path) -> None:
         InputError, match=r"teacher\.init: .* was made for network resnet20, but this run has resnet8"
     ):
         initial_network(changed(init=str(path), new_head=True), EXPECTED, 0)
-    with pytest.raises(ValueError, match="give one of the two"):
+    with pytest.raises(ValueError, match="set one of the two to null"):
         TeacherConfig(weights="a.safetensors", init="b.safetensors")
     with pytest.raises(ValueError, match="scale must be"):
         TeacherConfig(scale=(0.0, 1.0))

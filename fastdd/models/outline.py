@@ -48,8 +48,8 @@ def outline(
     """The network after it took two images, without memory for its weights where that is possible.
 
     It tells whether a network exists, takes the images, returns logits and, if it trains, is built anew at
-    each call; a registered one takes them once a process. A network whose code needs values (such as ``if x.sum() > 0``) is built on the CPU and takes
-    two black images there.
+    each call. A registered network takes images of a shape once a process. A network whose code needs values
+    (such as ``if x.sum() > 0``) is built on the CPU and takes two black images there.
 
     Args:
         key: the recipe's key that names the network, for messages.

@@ -186,6 +186,7 @@ def test_the_parts_of_a_kill_between_two_files_of_a_group_are_made_whole(tmp_pat
     [
         ({"network": "convnet2"}, "of another network: convnet1 there, convnet2 here; use that network"),
         ({"structure": "t" * 64}, "another structure of the network"),
+        ({"network": "convnet2", "shape": (3, 16, 16)}, "another size of images"),
         ({"data": "e" * 64}, "another data set: dddddddddddd there, eeeeeeeeeeee here"),
         ({"seed": 5}, "another seed: 4 there, 5 here; use that seed"),
         ({"mean": (0.4, 0.4, 0.4)}, "another normalization"),

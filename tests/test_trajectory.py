@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from forked import together
+from safetensors.torch import load_file, save_file
 from test_experts import PLAN, trained
 from torch import Tensor
 
@@ -322,6 +323,10 @@ def test_images_that_were_killed_on_the_way_end_with_the_same_bytes(
         (["teacher.mean=[0.3]"], "another normalization"),
         ([f"{TRAJECTORY}.latest_start=3"], "have 2 epochs, but trajectories reach as far as epoch 3"),
         (["experts.count=9"], "holds 2 experts, but experts.count is 9"),
+        (
+            ["experts.keep=9"],
+            "experts.keep is 9, but the experts in .* have 2 epochs; set experts.keep to auto",
+        ),
     ],
 )
 def test_given_experts_that_do_not_fit_are_refused_before_any_work(
@@ -330,6 +335,32 @@ def test_given_experts_that_do_not_fit_are_refused_before_any_work(
     path = f"experts.path={recovered / 'experts'}"
     with pytest.raises(InputError, match=message):
         fastdd.run(recipe, tmp_path / "out", [path, *overrides])
+    assert not (tmp_path / "out").exists()
+
+
+def cut_short(weights: Tensor) -> Tensor:
+    """The weights without those of the last epoch."""
+    return weights[:-1]
+
+
+def of_another_network(weights: Tensor) -> Tensor:
+    """The weights without the last of each epoch."""
+    return weights[:, :-1]
+
+
+@pytest.mark.parametrize("change", [cut_short, of_another_network, None])
+def test_a_damaged_file_among_given_experts_is_named_before_any_work(
+    recovered: Path, recipe: str, tmp_path: Path, change: Callable[[Tensor], Tensor] | None
+) -> None:
+    shutil.copytree(recovered / "experts", tmp_path / "given")
+    file = tmp_path / "given/00001.safetensors"
+    if change is None:
+        file.write_bytes(file.read_bytes()[:-8])
+    else:
+        weights = change(load_file(file)["weights"]).contiguous()
+        save_file({"weights": weights, "accuracy": torch.zeros(len(weights))}, file)
+    with pytest.raises(InputError, match=r"00001\.safetensors is damaged .*; delete it, and the command"):
+        fastdd.run(recipe, tmp_path / "out", [f"experts.path={tmp_path / 'given'}"])
     assert not (tmp_path / "out").exists()
 
 

@@ -66,25 +66,23 @@ class ExpertPlan(Record):
         if self.experts < wanted.experts:
             raise InputError(
                 f"{where} holds {counted(self.experts, 'expert')}, but experts.count is {wanted.experts}; "
-                "lower it, or "
-                "set experts.path to null to train others"
+                "lower it, or set experts.path to null to train others"
             )
         if self.epochs < wanted.epochs:
             raise InputError(
-                f"the experts in {where} have {counted(self.epochs, 'epoch')}, but trajectories reach as "
-                "far as epoch "
-                f"{wanted.epochs}; lower latest_start or epochs of the trajectory, or set experts.path to "
-                "null to train others"
+                f"the experts in {where} have {counted(self.epochs, 'epoch')}, but trajectories reach as far "
+                f"as epoch {wanted.epochs}; lower latest_start or epochs of the trajectory, or set "
+                "experts.path to null to train others"
             )
 
 
 _COMPARED = (
-    ("network", "network", "use that network"),
-    ("structure", "structure of the network", "build the network as it was built there"),
     ("data", "data set", "use that data set"),
     ("classes", "number of classes", "use that data set"),
     ("shape", "size of images (C, H, W)", "set data.size and data.channels to it"),
     ("resize", "data.resize", "use that value"),
+    ("network", "network", "use that network"),
+    ("structure", "structure of the network", "build the network as it was built there"),
     ("mean", "normalization (teacher.mean)", "use that normalization"),
     ("std", "normalization (teacher.std)", "use that normalization"),
     ("seed", "seed", "use that seed"),
@@ -93,7 +91,8 @@ _COMPARED = (
     ("batch", "experts.batch", "use that value"),
     ("siamese", "experts.siamese", "use that value"),
 )
-"""(field, what it is called, how to agree) of what must be equal"""
+"""(field, what it is called, how to agree) of what must be equal; images come first, for the network follows
+from their number of classes, channels and pixels"""
 
 
 def _short(value: object) -> str:

@@ -95,7 +95,7 @@ def _open(file: Path) -> TensorFile:
     Raises:
         InputError: it is missing or damaged.
     """
-    opened = TensorFile(file, "delete it, and the same command trains it anew")
+    opened = TensorFile(file, "delete it, and the command that trains these experts makes it anew")
     opened.require({"weights": (-1, -1)})
     opened.require({"accuracy": opened.shapes["weights"][:1]})
     return opened
@@ -127,6 +127,22 @@ class ExpertBuffer:
                 f"{said}{len(absent)} of the {self.plan.experts} experts in {folder} are not finished, such "
                 f"as {expert_file(folder, absent[0]).name}; start the command that trains them again"
             )
+
+    def require(self, wanted: ExpertPlan, size: int) -> None:
+        """Refuse experts that a run cannot follow. Of the files the shapes are read, no weights.
+
+        Args:
+            wanted: the plan of the run.
+            size: P, the number of weights of their network.
+
+        Raises:
+            InputError: the plan does not fit (``ExpertPlan.require``), or a file that the run may read is
+                damaged or has fewer epochs or other weights than the plan says.
+        """
+        self.plan.require(wanted, self.folder)
+        for expert in range(wanted.experts):
+            rows = self.plan.epochs + 1
+            _open(expert_file(self.folder, expert)).require({"weights": (rows, size)})
 
     def __len__(self) -> int:
         """How many experts there are."""

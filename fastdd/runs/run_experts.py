@@ -18,6 +18,7 @@ from ..models.flat import FlatNetwork
 from ..models.outline import outline
 from ..models.pooling import pool_in_pairs
 from ..run_folder import RunFolder, Session
+from ..runtime.console import counted
 from ..runtime.memory import require_memory
 from ..runtime.precision import is_bf16
 from ..runtime.seeds import derive
@@ -147,7 +148,14 @@ class RunExperts:
         if given is not None:
             if fresh and out.resolve() in given.resolve().parents:
                 raise InputError(f"experts.path {given} lies in {out}, which --fresh would delete; move it")
-            ExpertBuffer(given, "experts.path").plan.require(plan, given)
+            buffer, kept = ExpertBuffer(given, "experts.path"), self.config.keep
+            buffer.require(plan.model_copy(update={"epochs": self.reach}), self.flat_network().size)
+            if plan.epochs > buffer.plan.epochs:
+                raise InputError(
+                    f"experts.keep is {kept}, but the experts in {given} have "
+                    f"{counted(buffer.plan.epochs, 'epoch')}; set experts.keep to auto, or experts.path to "
+                    "null to train others"
+                )
             return
         wanted, fewest = plan.images_per_class, min(train.counts)
         if wanted is not None and wanted > fewest:

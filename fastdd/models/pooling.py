@@ -1,7 +1,7 @@
 """2x2 average pooling of contiguous images on a CPU, where torch's avg_pool2d is slow.
 
 A network whose images are contiguous on its device (``build.memory_format``) can have its pools replaced; in
-bf16 it computes the same bits. ``fastdd bench students --works step`` measures what that brings.
+bf16 its bits are nearly always the same. ``fastdd bench students --works step`` measures what it brings.
 """
 
 from __future__ import annotations

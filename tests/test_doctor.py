@@ -114,12 +114,13 @@ def unknown_keys(value: object, schema: object, whole: dict[str, object], path: 
 def test_the_schema_knows_every_key_of_the_recipes_that_are_there() -> None:
     whole = recipe_schema()
     folder = resources.files("fastdd.recipes")
-    files = [file for place in (folder, folder / "datasets") for file in place.iterdir()]
-    recipes = [file for file in files if file.name.endswith(".yaml")]
-    assert len(recipes) > 10
-    for file in recipes:
-        content = parse_recipe(file.read_text(), file.name)
-        assert unknown_keys(content, whole, whole) == [], file.name
+    files = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
+    recipes = {file.name: parse_recipe(file.read_text(), file.name) for file in files}
+    together = folder / "datasets" / "all.yaml"
+    recipes |= parse_recipe(together.read_text(), together.name)
+    assert len(recipes) > 15
+    for name, content in recipes.items():
+        assert unknown_keys(content, whole, whole) == [], name
     assert unknown_keys({"teacher": {"netwrk": "resnet8"}}, whole, whole) == [".teacher.netwrk"]
     wrong = {"arms": {"a": {"method": "deda", "terms": {"gausian": {}}}}}
     assert unknown_keys(wrong, whole, whole) == [".arms.a.terms.gausian"]

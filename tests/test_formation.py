@@ -153,10 +153,10 @@ def test_what_does_not_fit_is_refused() -> None:
         (5, 5),
     ]
     with pytest.raises(
-        InputError, match=r"keeps 24 x 24 and 8 x 8 of images of 32 x 32 pixels, 5 of them take 3520"
+        InputError, match=r"keeps 24 x 24 and 8 x 8 numbers of each of 5 images, 3520 bytes in all"
     ):
         plane_sizes(Formation(images=5), (3, 32, 32))
-    with pytest.raises(InputError, match=r"keeps 0 x 0 of images of 8 x 8 pixels"):
+    with pytest.raises(InputError, match=r"keeps 0 x 0 numbers of an image of 8 x 8 pixels, .* raise luma"):
         plane_sizes(Formation(luma=0.05), (1, 8, 8))
 
 
@@ -247,8 +247,8 @@ def test_an_evaluation_has_a_control_of_as_many_stored_images(
     [
         ("arms.deda.batch.slots=1", "a batch holds a multiple of them: set batch.slots to all, got 1"),
         ("arms.deda.save.format=jpeg", "formation needs exact bytes: set save.format to png, got jpeg"),
-        ("arms.deda.formation.luma=0.9", "change its images, luma or chroma"),
-        ("arms.deda.formation.images=2000", "change its images, luma or chroma"),
+        ("arms.deda.formation.luma=0.9", "lower images, luma or chroma"),
+        ("arms.deda.formation.images=2000", "lower images, luma or chroma"),
         ("arms.deda.formation.luma=1.5", "formation.luma: input should be less than or equal to 1, got 1.5"),
     ],
 )

@@ -221,7 +221,9 @@ def test_too_large_is_said_before_anything_is_written(
 
 def test_the_name_is_taken(tiny: Path) -> None:
     tiny.write_text(tiny.read_text().replace("  deda:", "  full:"))
-    with pytest.raises(InputError, match=r"arms.full is the built-in reference, the whole training set"):
+    with pytest.raises(
+        InputError, match=r"arms.full is the name of the built-in reference, the whole training set"
+    ):
         fastdd.resolve(str(tiny))
 
 

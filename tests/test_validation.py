@@ -189,6 +189,6 @@ def test_a_sweep_ranks_on_validation_and_reads_its_winner_on_the_test_images(
 def test_a_sweep_refuses_to_choose_by_the_test_images(recipe: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"data\.evaluate=test would let a sweep choose by the test images"):
         sweep(recipe, ["method.gamma=0,10"], tmp_path / "a", ["data.validation=0.25", "data.evaluate=test"])
-    with pytest.raises(InputError, match=r"some runs of the grid have data\.validation and others not"):
+    with pytest.raises(InputError, match=r"some runs of the grid have data\.validation and others have not"):
         sweep(recipe, ["data.validation=null,0.25"], tmp_path / "b")
     assert not (tmp_path / "a").exists()

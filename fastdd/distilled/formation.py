@@ -82,7 +82,12 @@ def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
     sizes = [(round(share * height), round(share * width)) for share in shares]
     numbers, room = formation.images * sum(h * w for h, w in sizes), channels * height * width
     kept = " and ".join(f"{h} x {w}" for h, w in sizes[:2])
-    if min(min(size) for size in sizes) < 1 or numbers > room:
+    if min(min(size) for size in sizes) < 1:
+        raise InputError(
+            f"method.formation keeps {kept} numbers of an image of {height} x {width} pixels, so nothing "
+            "is left of a channel; raise luma or chroma"
+        )
+    if numbers > room:
         raise InputError(
             f"method.formation keeps {kept} numbers of each of {formation.images} images, {numbers} bytes in "
             f"all, but a stored image of {height} x {width} pixels has {room} bytes; lower images, luma or "

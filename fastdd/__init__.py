@@ -55,12 +55,16 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def resolve(
-    recipe: str, overrides: Sequence[str] = (), add: Sequence[str] = (), arms: Sequence[str] = ()
+    recipe: str,
+    overrides: Sequence[str] = (),
+    add: Sequence[str] = (),
+    arms: Sequence[str] = (),
+    students: Sequence[str] = (),
 ) -> Recipe:
     """A validated recipe from a built-in name or a YAML file, with ``key=value`` overrides.
 
     Args:
-        recipe, overrides, add, arms: as for ``run``.
+        recipe, overrides, add, arms, students: as for ``run``.
 
     Raises:
         fastdd.errors.InputError: an unknown name, key or method, or a value of the wrong type or out of
@@ -68,7 +72,7 @@ def resolve(
     """
     from .recipes.resolve import resolve as resolve_all
 
-    return resolve_all(recipe, overrides, add, arms).recipe
+    return resolve_all(recipe, overrides, add, arms, students).recipe
 
 
 @refusals_explained()
@@ -79,6 +83,7 @@ def run(
     add: Sequence[str] = (),
     *,
     arms: Sequence[str] = (),
+    students: Sequence[str] = (),
     fresh: bool = False,
     until: str = "report",
     part: range | None = None,
@@ -100,6 +105,7 @@ def run(
         overrides: ``key=value`` texts; with a recipe by name or file only.
         add: additions for every method, such as ``["dire"]``; with a recipe by name or file only.
         arms: names of the recipe's arms that are kept; empty: all; with a recipe by name or file only.
+        students: names of the recipe's further students that are kept; empty: all; likewise.
         fresh: delete an earlier run in that folder first.
         until: the last stage to do: squeeze, bank, experts, recover, label, evaluate or
             report. label stores soft labels even where no students read them.
@@ -148,11 +154,13 @@ def run(
             require_known_root(root)  # before torch is imported
             if root is not None and is_hub(root) and not download:
                 HubSet.of(root).folder()
-        found = resolve_all(str(recipe), overrides, add, arms)
+        found = resolve_all(str(recipe), overrides, add, arms, students)
         say_once(found.note)
         resolved, reduced = found.recipe, found.reduced
-    elif overrides or add or arms:
-        raise InputError("overrides, add and arms need a recipe by name or file; a Recipe object is complete")
+    elif overrides or add or arms or students:
+        raise InputError(
+            "overrides, add, arms and students need a recipe by name or file; a Recipe object is complete"
+        )
     else:
         resolved, reduced = recipe, {}
     from .runs.given_networks import with_given_networks

@@ -268,7 +268,21 @@ def test_arms_may_be_named_in_several_options(capsys: pytest.CaptureFixture[str]
 def test_no_arms_are_not_all_arms(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["show", "cifar10-table", "--arms", text])
-    assert "names no arm; give some, for example sre2l,deda" in capsys.readouterr().err
+    assert "has no name; give some, with commas between them" in capsys.readouterr().err
+
+
+def test_further_students_are_chosen_with_all_that_names_them(capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = resolve("cifar10-labels", students=["fp16", "codes1-half"]).recipe
+    assert set(chosen.students) == set(chosen.student_labels) == {"fp16", "codes1-half"}
+    assert chosen.students["fp16"] == resolve("cifar10-labels").recipe.students["fp16"]
+    regimes = resolve("cifar10-frontier", ["regimes=hard,online"], students=["small"]).recipe
+    assert {each.network for each in regimes.students.values()} == {"resnet8", regimes.student.network}
+    of_arm = resolve("dire-table4", students=["infer-static"]).recipe
+    assert set(of_arm.student_arms) == {"infer-static"}
+    with pytest.raises(InputError, match=r"no further student 'convnt' \(did you mean 'convnet'\?\)"):
+        resolve("cifar10-frontier", students=["convnt"])
+    assert main(["slurm", "cifar10-frontier", "--students", "small,convnet"]) == 0
+    assert "--students small,convnet" in capsys.readouterr().out
 
 
 def test_tables_and_figures_that_are_no_recipe_say_why() -> None:

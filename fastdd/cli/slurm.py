@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .options import Commands, overrides_of
-from .stages import recipe_arguments, resolved_recipe
+from .stages import chosen_parts, recipe_arguments, resolved_recipe
 
 TEXT = (
     "Print a batch script: `fastdd slurm RECIPE --nodes 4 --gpus 8 > job.sbatch`, then `sbatch job.sbatch`. "
@@ -88,12 +88,7 @@ def _positive(text: str) -> int:
 def _slurm(arguments: argparse.Namespace) -> None:
     overrides, recipe = overrides_of(arguments), resolved_recipe(arguments).recipe
     out = arguments.out or str(Path("runs") / recipe.name)
-    words = ["fastdd", "run", arguments.recipe, *overrides]
-    for name in arguments.add:
-        words += ["--add", name]
-    if arguments.arms:
-        words += ["--arms", ",".join(arguments.arms)]
-    words += ["--out", out]
+    words = ["fastdd", "run", arguments.recipe, *overrides, *chosen_parts(arguments), "--out", out]
     print(batch_script(arguments, recipe.name, words), end="")
 
 

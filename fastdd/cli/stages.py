@@ -104,6 +104,14 @@ def recipe_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="keep these arms of the recipe alone, for example sre2l,deda (default: all)",
     )
+    parser.add_argument(
+        "--students",
+        action="extend",
+        metavar="NAMES",
+        type=_names,
+        default=[],
+        help="keep these of the recipe's further students alone, for example convnet (default: all)",
+    )
     regimes_argument(parser)
 
 
@@ -116,7 +124,9 @@ def resolved_recipe(arguments: argparse.Namespace) -> Resolved:
     from ..recipes.resolve import resolve
     from ..teachers.recipe_names import check_names
 
-    found = resolve(arguments.recipe, overrides_of(arguments), arguments.add, arguments.arms)
+    found = resolve(
+        arguments.recipe, overrides_of(arguments), arguments.add, arguments.arms, arguments.students
+    )
     check_names(found.recipe)
     return found
 
@@ -124,8 +134,16 @@ def resolved_recipe(arguments: argparse.Namespace) -> Resolved:
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names no arm; give some, for example sre2l,deda")
+        raise argparse.ArgumentTypeError(f"{text!r} has no name; give some, with commas between them")
     return names
+
+
+def chosen_parts(arguments: argparse.Namespace) -> list[str]:
+    """The words of a command that choose what of a recipe is kept, and what is added to it."""
+    words = [text for name in arguments.add for text in ("--add", name)]
+    for option, names in {"--arms": arguments.arms, "--students": arguments.students}.items():
+        words += [option, ",".join(names)] if names else []
+    return words
 
 
 def _range(text: str) -> range:
@@ -147,6 +165,7 @@ def run_stage(arguments: argparse.Namespace) -> None:
         overrides_of(arguments),
         arguments.add,
         arms=arguments.arms,
+        students=arguments.students,
         fresh=arguments.fresh,
         until=until,
         part=part,
@@ -208,11 +227,9 @@ def _next(arguments: argparse.Namespace, result: RunResult) -> str:
     if all(student.labels != "stored" for student in (recipe.student, *recipe.students.values())):
         idle.add("label")
     following = next(name for name in names[names.index(arguments.command) + 1 :] if name not in idle)
-    added = [text for name in arguments.add for text in ("--add", name)]
-    arms = ["--arms", ",".join(arguments.arms)] if arguments.arms else []
     out = [] if arguments.out is None else ["--out", arguments.out]
     command = shlex.join(
-        ["fastdd", following, arguments.recipe, *overrides_of(arguments), *added, *arms, *out]
+        ["fastdd", following, arguments.recipe, *overrides_of(arguments), *chosen_parts(arguments), *out]
     )
     part: range | None = getattr(arguments, "part", None)
     if part is None:

@@ -55,6 +55,7 @@ def _sweep(arguments: argparse.Namespace) -> None:
         overrides_of(arguments),
         add=arguments.add,
         arms=arguments.arms,
+        students=arguments.students,
         seeds=arguments.seeds,
         fresh=arguments.fresh,
         download=arguments.download,

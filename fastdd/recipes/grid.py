@@ -117,11 +117,13 @@ def expand(
     overrides: Sequence[str] = (),
     add: Sequence[str] = (),
     arms: Sequence[str] = (),
+    students: Sequence[str] = (),
 ) -> Grid:
     """Make the runs of a grid, in its order; the last key varies fastest.
 
     Args:
-        recipe, overrides, add, arms: as for ``resolve``; the grid's values are laid over the overrides.
+        recipe, overrides, add, arms, students: as for ``resolve``; the grid's values are laid over the
+            overrides.
 
     Raises:
         InputError: no keys, too many points, a key twice, an unknown key, or a value of the wrong type.
@@ -134,7 +136,7 @@ def expand(
         raise InputError(f"{whole}a sweep needs a grid, {EXAMPLE}")
     if points > MAX_POINTS:
         raise InputError(f"the grid has {points} points, at most {MAX_POINTS} are allowed; give fewer values")
-    first = resolve(recipe, [*overrides, *(axis.overrides[0] for axis in axes)], add, arms)
+    first = resolve(recipe, [*overrides, *(axis.overrides[0] for axis in axes)], add, arms, students)
     addresses = first.addresses[len(overrides) :]
     _require_apart(axes, addresses)
     _require_distinct(axes, addresses)
@@ -146,7 +148,7 @@ def expand(
     for chosen in product(*(axis.overrides for axis in of_runs)):
         given = [*overrides, *chosen]
         resolved = [
-            resolve(recipe, [*given, *point], add, arms)
+            resolve(recipe, [*given, *point], add, arms, students)
             for point in product(*(axis.overrides for axis in of_arms))
         ]
         at = _values_at(

@@ -34,6 +34,7 @@ from .presets import Document, data_set, read, recipe_names
 from .published import printed_arms, unknown_names, with_published
 from .reduced import reduced_arms
 from .students import (
+    of_students,
     protocol_of_methods,
     student_over,
     with_one_length,
@@ -83,7 +84,11 @@ class _ImagesAClass(Config):
 
 
 def resolve(
-    name: str, overrides: Sequence[str] = (), add: Sequence[str] = (), arms: Sequence[str] = ()
+    name: str,
+    overrides: Sequence[str] = (),
+    add: Sequence[str] = (),
+    arms: Sequence[str] = (),
+    students: Sequence[str] = (),
 ) -> Resolved:
     """Resolve a recipe.
 
@@ -93,6 +98,7 @@ def resolve(
         add: additions for every arm, such as ``dire``; an arm ``x`` is then called ``x+dire``, and where the
             addition changes its batch, ``x-as-dire`` before it is the control with that batch.
         arms: names of the arms that are kept; empty: all of them.
+        students: names of the further students that are kept; empty: all of them.
 
     Raises:
         InputError: an unknown recipe, key or method, or a value of the wrong type or out of range.
@@ -101,7 +107,8 @@ def resolve(
     given = [override for override in texts if override.key != REGIMES]
     add = texts_of("add", add, "dire")
     whole = read(name)
-    document = on_data_set(of_arms(whole, texts_of("arms", arms, "deda")), name, given)
+    chosen = of_students(whole, texts_of("students", students, "convnet"))
+    document = on_data_set(of_arms(chosen, texts_of("arms", arms, "deda")), name, given)
     origin, dataset = document.origin, document.dataset
     base = {} if dataset is None else tree_of(data_set(dataset, origin), f"data set {dataset}")
     named_set = {} if dataset is None else {"dataset": dataset}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
 from pydantic import JsonValue
@@ -13,7 +14,7 @@ from ..config.regimes import OF_LABELS, REGIMES, Regime
 from ..config.sources import Sourced
 from ..config.student import PLAIN
 from ..config.validation import validated
-from ..errors import InputError
+from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS
 from ..protocols import preset
 from .arms import base_method
@@ -29,6 +30,37 @@ class _Protocol(Config):
 
 LENGTHS = ("steps", "epochs")
 """The two ways of saying how long a student is trained; one replaces the other."""
+
+
+OF_STUDENTS = ("students", "student_arms", "student_labels", "student_views")
+"""The sections of a recipe that are by name of a further student."""
+
+
+def of_students(document: Document, names: Sequence[str]) -> Document:
+    """A recipe with some of its further students.
+
+    Args:
+        names: the students that are kept beside those of the section ``student``; empty: all.
+
+    Raises:
+        InputError: the recipe has no student of a name.
+    """
+    if not names:
+        return document
+    known = cast("dict[str, object]", document.values.get("students") or {})
+    for name in names:
+        if name not in known:
+            listed = ", ".join(known) or "it has those of the section `student` alone"
+            raise InputError(
+                f"{document.origin} has no further student {name!r}{suggestion(name, known)}; "
+                f"students: {listed}"
+            )
+    kept = {
+        section: {name: value for name, value in values.items() if name in names}
+        for section in OF_STUDENTS
+        if isinstance(values := document.values.get(section), dict)
+    }
+    return replace(document, values={**document.values, **kept})
 
 
 def resolve_student(

@@ -44,6 +44,7 @@ def sweep(
     *,
     add: Sequence[str] = (),
     arms: Sequence[str] = (),
+    students: Sequence[str] = (),
     seeds: int | None = None,
     fresh: bool = False,
     download: bool = False,
@@ -58,6 +59,7 @@ def sweep(
         overrides: ``key=value`` texts; the grid's values go over them.
         add: additions for every method, such as ``["dire"]``.
         arms: names of the recipe's arms that are kept; empty: all.
+        students: names of the recipe's further students that are kept; empty: all.
         seeds: students of every set and kind, instead of the recipe's.
         fresh: delete earlier runs of the grid in that folder first.
         download: download released weights of teachers that the cache lacks.
@@ -71,7 +73,7 @@ def sweep(
     """
     axes = [parse_grid(text) for text in grid] or whole_item(recipe, overrides)
     first = [axis.overrides[0] for axis in axes]
-    resolved, counted = resolve(recipe, [*overrides, *first], add, arms), []
+    resolved, counted = resolve(recipe, [*overrides, *first], add, arms, students), []
     if seeds is not None:
         names = resolved.recipe.students
         counted = [f"student.seeds={seeds}", *(f"students.{name}.seeds={seeds}" for name in names)]
@@ -79,7 +81,7 @@ def sweep(
             paths = [".".join(address) for address in found]
             if any(path.startswith("student") and path.endswith(".seeds") for path in paths):
                 raise InputError(f"--seeds {seeds} and {text} both set the number of students; leave one out")
-    expanded = expand(recipe, axes, [*overrides, *counted], add, arms)
+    expanded = expand(recipe, axes, [*overrides, *counted], add, arms, students)
     _require_one_split(expanded)
     if not all(run.recipe.metrics.students for run in expanded.runs):
         raise InputError("a sweep compares accuracies; set metrics.students to true, got false")

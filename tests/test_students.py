@@ -326,7 +326,8 @@ def test_losses_are_the_formulas_written_out(teacher: Teacher, images: Tensor) -
         found = student_loss(
             student, teacher.network, batch, None, config=changed(**changes), hard_labels=hard
         )
-        assert found.item() == pytest.approx(value.item(), rel=1e-4, abs=1e-7), changes
+        rounding = 1e-7 * (400 if "t_squared" in changes else 1)  # of logarithms that nearly cancel
+        assert found.item() == pytest.approx(value.item(), rel=1e-4, abs=rounding), changes
 
 
 @pytest.mark.parametrize("parts", [2, 5])

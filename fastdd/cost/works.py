@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ..config import FULL
 from ..evaluate import train_student
-from ..evaluate.student import with_fast_pools
 from ..labels import LabelManifest, label_epochs, plan_labels, render_views
 from ..labels.labelling import _label
 from ..models.build import as_input, network_builder, to_device
+from ..models.pooling import pool_in_pairs
 from ..protocols import SettledStudent
 from ..run_folder.results import stage_of
 from ..runtime.distributed import WHOLE
@@ -217,7 +217,7 @@ def _student_works(subject: Subject, device: torch.device) -> Iterator[Work]:
             teacher = subject.teacher("", device)
             with device:
                 network = network_builder(protocol.network, sizes.classes, sizes.shape[0])().eval()
-            network = with_fast_pools(protocol, to_device(network, device), device)
+            network = pool_in_pairs(to_device(network, device), device)
             with float32_products(protocol.precision):
                 for _ in steps.feed(None):
                     with autocast(device, protocol.precision):

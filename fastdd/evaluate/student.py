@@ -26,7 +26,7 @@ from ..models.pooling import pool_in_pairs
 from ..protocols import SettledStudent
 from ..runtime.console import counted
 from ..runtime.events import send
-from ..runtime.precision import autocast, float32_products, is_bf16
+from ..runtime.precision import autocast, float32_products
 from ..runtime.progress import Bar
 from ..runtime.seeds import derive
 from ..teachers import NotFiniteError, Teacher, accuracy
@@ -103,8 +103,8 @@ def train_student(
     _check_soft_labels(config, soft_labels, (len(images), classes))
     hard_labels = _needed_hard_labels(config, hard_labels, (len(images), classes))
     torch.manual_seed(derive(seed, "student"))  # also for dropout, whatever was trained before
-    learner = Learner.of(config, with_fast_pools(config, to_device(new_network(), device), device))
-    labeller = with_fast_pools(config, copy.deepcopy(teacher.network), device)
+    learner = Learner.of(config, pool_in_pairs(to_device(new_network(), device), device))
+    labeller = pool_in_pairs(copy.deepcopy(teacher.network), device)
     labeller.train(config.teacher_mode == "train")
     source = _batches(config, teacher, images, seed=seed, soft=soft_labels, hard=hard_labels, storage=storage)
     normalizing = {config.network: learner.network}
@@ -156,14 +156,6 @@ def train_student(
                 break
     best = max(value for _, value in curve)
     return TrainedStudent(curve[-1][1], best, tuple(curve), network=learner.tested.eval())
-
-
-def with_fast_pools(config: Student, network: nn.Module, device: torch.device) -> nn.Module:
-    """A student or its labeller, changed, with the pools that are fastest where it computes in bf16.
-
-    What a network computes in float32 goes through torch's own pools, so no accuracy changes.
-    """
-    return pool_in_pairs(network, device, exact=True) if is_bf16(device, config.precision) else network
 
 
 def _batches(

@@ -20,7 +20,6 @@ from ..models.pooling import pool_in_pairs
 from ..run_folder import RunFolder, Session
 from ..runtime.console import counted
 from ..runtime.memory import require_memory
-from ..runtime.precision import is_bf16
 from ..runtime.seeds import derive
 
 KEY = "match.networks.network"
@@ -121,9 +120,7 @@ class RunExperts:
         with torch.random.fork_rng(devices=[]):
             network = build(self.network, len(self.real.classes), self.real.shape[0])
         network = network.to(self.real.device)
-        if trained and is_bf16(self.real.device, self.config.precision):
-            network = pool_in_pairs(network, self.real.device, exact=True)
-        return FlatNetwork(network, KEY)
+        return FlatNetwork(pool_in_pairs(network, self.real.device) if trained else network, KEY)
 
     def images(self) -> torch.Tensor | None:
         """Positions of the real images that they learn from; None: all."""

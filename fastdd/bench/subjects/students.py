@@ -25,8 +25,8 @@ from torchvision.io import encode_jpeg
 from ...evaluate import AugmentedBatches
 from ...evaluate.learner import student_optimizer
 from ...evaluate.loss import add_gradient, student_loss
-from ...evaluate.student import with_fast_pools
 from ...models.build import build, to_device
+from ...models.pooling import pool_in_pairs
 from ...protocols import settle_student
 from ...protocols.rules import SettledStudent
 from ...recipes.students import resolve_student
@@ -162,8 +162,7 @@ class SmallSet:
 
     def our_networks(self) -> tuple[nn.Module, nn.Module]:
         """The same with the pools that ``train_student`` gives them."""
-        config, device = self.config(), self.scale.device
-        student, labeller = (with_fast_pools(config, n, device) for n in self.networks_of_torch())
+        student, labeller = (pool_in_pairs(n, self.scale.device) for n in self.networks_of_torch())
         return student, labeller
 
     def our_step(

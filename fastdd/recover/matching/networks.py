@@ -141,7 +141,7 @@ class RandomNetworks:
         _replace(network, linear, _Keep(network.get_submodule(linear), self._embedding, "input"))
         for path in relus if maps else ():
             _replace(network, path, _Keep(network.get_submodule(path), self._maps, "output"))
-        return pool_in_pairs(network, self.device)
+        return pool_in_pairs(network, self.device, contiguous=True)
 
     @torch.no_grad()
     def draw(self, number: int) -> None:

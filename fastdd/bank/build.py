@@ -59,10 +59,7 @@ def build(
 
     Args:
         folder: where the bank is, or will be.
-        teacher: the network whose features are gathered.
-        data: the real images.
         kept: which statistics are kept, and the taps of this teacher that give them.
-        fingerprint: fingerprint of the teacher.
         classes: only these, for a job that is one of many; None: all.
         earlier: folders of other banks; a finished one with the same content is copied.
 
@@ -185,7 +182,6 @@ class FinishedClass:
     """A class of which all images have been seen.
 
     Attributes:
-        c: number of the class.
         count: number of images that the statistics are made of.
         statistics: name -> tensor, as in store.py.
         skipped: positions in the data set of the images that could not be read, ascending.
@@ -255,9 +251,7 @@ def _collected(
         forward: images to features.
         batches: images of the wanted classes, each once, and perhaps of others.
         labels: int64 [N], class of each image of the data set.
-        kept: which statistics are wanted.
         wanted: class -> number of its images.
-        bar: counts the images.
 
     Raises:
         InputError: no image of a class could be read, or a statistic is not finite.

@@ -72,7 +72,6 @@ class Kept:
             network: the teacher without taps.
             config: forms of the statistics; its ``class_bn`` and ``patch`` add layers.
             layers: names of the layers whose mean and covariance are kept (see teachers/taps.py).
-            seed: seed of the bank.
 
         Raises:
             InputError: the network lacks a layer.
@@ -96,10 +95,6 @@ class OpenClass:
     """The images of one class seen so far: ``add`` them batch by batch, then ``close``.
 
     Rows stay on the device until the class is closed: a copy to the host would wait for the forward pass.
-
-    Args:
-        kept: which statistics are wanted.
-        c: number of the class.
     """
 
     def __init__(self, kept: Kept, c: int) -> None:
@@ -284,8 +279,6 @@ def over_all(spread: Spread, counts: Sequence[int], batch: int | All) -> tuple[T
     """Mean and variance over the images of all classes, as one set (see the top of the file).
 
     Args:
-        spread: statistics of all classes.
-        counts: number of images of each class.
         batch: images of the mini-batches whose variances are averaged; "all": one variance over everything.
 
     Returns:

@@ -62,7 +62,6 @@ def merge(parts: Sequence[Path], out: Path) -> bool:
 
     Args:
         parts: folders with banks, whole or with some of their classes.
-        out: a new folder.
 
     Returns:
         Whether the merged bank is whole; if not, it can be merged again with what it lacks.

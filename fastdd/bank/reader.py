@@ -24,7 +24,6 @@ class ClassStatistics:
     """What the bank knows of one class.
 
     Attributes:
-        name: name of the class.
         count: number of images that the statistics are made of.
         tensors: name -> statistic, as in the file (store.py) without the dimension of classes.
     """
@@ -38,11 +37,9 @@ class Bank:
     """Read-only statistics of the real data; ``bank[c]`` reads one class from disk and no other.
 
     Attributes:
-        path: the bank's folder.
         classes: class names in order.
         counts: number of images of each class that the statistics are made of.
         layers: name -> width of the layers with mean and covariance.
-        manifest: all of manifest.json.
 
     Raises:
         InputError: the folder holds no finished bank, or one of another version.
@@ -125,7 +122,6 @@ class Bank:
         """Statistics of single images of some classes: of a layer's channels or of its patches.
 
         Args:
-            layer: name of a tapped layer.
             kind: whether of channels or of patches.
             classes: numbers of the k classes.
             patch: side of the patches in pixels, which the bank must have been built with.

@@ -43,12 +43,9 @@ class Settings(TypedDict):
     """Everything that the content of a bank depends on; from ``batch`` on, the recipe's section ``bank``.
 
     Attributes:
-        schema: version of this layout.
         classes: names in order.
         images: number of images of each class, readable or not.
         layers: name -> width of the layers with mean and covariance.
-        embedding: width of the embeddings.
-        teacher, data: fingerprints.
         transform: what was done to the images before the network saw them.
     """
 
@@ -83,7 +80,6 @@ class Manifest(Settings):
 
     Attributes:
         counts: number of images of each class that the statistics are made of.
-        embeddings: number of embeddings kept of each class.
         skipped: names of the images that could not be read.
         discarded: layer -> mean and largest part of ||C||_F^2 that the low rank discards, over the classes.
         shards: first and last class of each file.
@@ -101,7 +97,6 @@ class ImageCounts(TypedDict):
 
     Attributes:
         counts: images that the statistics are made of.
-        embeddings: embeddings kept.
         skipped: names of the images that could not be read.
     """
 

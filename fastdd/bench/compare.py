@@ -26,7 +26,6 @@ class Change(NamedTuple):
     """One figure in both results.
 
     Attributes:
-        row: subject and work.
         figure: what is compared, in words.
         before, after: its values; for the gate, 0 where it was green and 1 where it was red.
         noise: relative noise of the quotient of both.

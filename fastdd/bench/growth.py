@@ -28,7 +28,6 @@ class Sweep:
     """A work at several sizes.
 
     Attributes:
-        name: its name.
         text: what is done, with the sizes that stay.
         along: the size that grows.
         sizes: in ascending order.

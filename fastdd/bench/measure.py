@@ -35,7 +35,6 @@ def measure(
     """The row of a work.
 
     Args:
-        subject: the subject to which it belongs.
         ceilings: what the machine can do, measured in this run.
         rounds: rounds that are timed.
         seconds: how long a side runs in a round, at least one call.

@@ -47,7 +47,6 @@ class ReleasedLoop:
         network: the teacher; its last linear layer takes the embeddings.
         labels: [N], class after class where there are real embeddings.
         bounds: normalized (black, white) of each channel.
-        r_bn: weight of the BatchNorm statistics.
         first: further factor on the first layer.
         real: real embeddings [m, D] of each class of the batch, for DiRe; empty for SRe2L.
     """

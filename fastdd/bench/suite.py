@@ -37,11 +37,9 @@ class Plan:
     """What is measured, and how long.
 
     Attributes:
-        subjects: their names.
         works: patterns of the names of works, such as ``moments_*``; empty: all.
         sides: names of the sides beside ours; empty: all.
         compiled: whether sides that go through torch.compile are measured, which takes a minute for each.
-        clock: the clock.
         rounds: rounds that are timed.
         seconds: how long a side runs in a round, at least one call.
     """

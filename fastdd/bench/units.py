@@ -35,9 +35,6 @@ class Setting(NamedTuple):
     """The sizes of a benchmark.
 
     Attributes:
-        network: name of the teacher's network.
-        side: height and width of an image.
-        real: number of real embeddings of a class.
         statistics, sre2l, dire, deda: (batches, classes a batch, slots a batch) of the unit of each row.
     """
 

@@ -31,7 +31,6 @@ class Scale:
     """Where works are done, and how large they are.
 
     Attributes:
-        device: the device of all tensors.
         quick: whether the small sizes are taken, whose speeds say little.
         precision: arithmetic of our side in works of whole networks; the peers' is float32.
     """
@@ -88,7 +87,6 @@ class Goal:
             other side's is at most the value; ``share``: the other side, a part of ours, takes at most that
             share of our time; ``memory``: our peak memory over the other side's is at most the value;
             ``megabytes``: our peak memory is at most the value.
-        value: the bound.
         against: the other side; empty for ``megabytes``.
         side: the side that is ours here.
     """
@@ -106,7 +104,6 @@ class Least:
     Attributes:
         bytes: bytes read and written, each once.
         operations: floating-point operations of products and convolutions.
-        precision: arithmetic of the products.
     """
 
     bytes: int = 0
@@ -119,7 +116,6 @@ class Work(Generic[Inputs]):
     """A piece of work.
 
     Attributes:
-        name: its name, once in a subject.
         text: what is done, with all sizes.
         inputs: makes what the sides share.
         truth: the true result in float64, or in float32 where it was computed in float64.

@@ -30,7 +30,6 @@ def follow(looks: Iterable[Sequence[tuple[str, str]]], untold: Collection[str] =
     those that are new, line by line.
 
     Args:
-        looks: the rows at one time after another.
         untold: headings of rows that only a terminal shows.
     """
     from rich.live import Live
@@ -80,7 +79,6 @@ def refuse_diverged(lines: Sequence[str], remedy: str) -> None:
 
     Args:
         lines: a line for each set of which students diverged; empty: none did.
-        remedy: what to do, for the message.
 
     Raises:
         InputError: some did. All other results were printed before.

@@ -136,7 +136,6 @@ def request_of(
     """The request to evaluate the set at ``path``.
 
     Args:
-        control: also evaluate random real images.
         full: also evaluate the whole real training set; auto: where its images fit into memory.
     """
     from ..config.regimes import read_regimes

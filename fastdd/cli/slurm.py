@@ -97,7 +97,6 @@ def batch_script(arguments: argparse.Namespace, recipe: str, words: list[str]) -
 
     Args:
         arguments: nodes, gpus, cpus, time, partition and account.
-        recipe: name of the recipe, for the job's.
         words: the command that torchrun starts, after ``-m``; any text is safe.
 
     Raises:

@@ -117,7 +117,6 @@ class Counting(TorchDispatchMode):
         device: ``cuda`` or ``cpu``.
 
     Attributes:
-        counts: what has been counted.
         node: the node of a gradient whose operators run now; None: they are of a forward pass, or of
             PyTorch's own backward pass.
     """

@@ -31,7 +31,6 @@ class DataSheet(NamedTuple):
         bf16: operations a second of bf16 products on tensor cores, dense.
         fp32: operations a second of float32 without tensor cores.
         memory: bytes of its memory.
-        source: the data sheet.
     """
 
     bandwidth: float
@@ -90,11 +89,7 @@ class Prices(Protocol):
         """Where its prices come from, in words."""
 
     def seconds(self, launches: Iterable[Launch], *, compiled: bool = False) -> Seconds:
-        """Where the time of launches goes.
-
-        Args:
-            compiled: torch.compile makes one graph of them.
-        """
+        """Where the time of launches goes."""
 
     def total(self, seconds: Seconds, *, captured: bool = False) -> float:
         """Seconds that pass; ``captured``: a CUDA graph launches the kernels."""

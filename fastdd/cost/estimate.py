@@ -37,7 +37,6 @@ class Part:
     """A part of a stage.
 
     Attributes:
-        name: what is done.
         seconds: how long it takes the process that has most of it.
         bound: what most of it goes to: arithmetic, memory traffic, launches, decoding or compiling.
         images: images that it handles, over all processes.
@@ -82,9 +81,7 @@ class Estimate:
     """What a run costs.
 
     Attributes:
-        recipe: its name.
         device: the device, ``cpu`` or one of ``devices.GPUS``.
-        count: how many of them.
         stages: the stages that take time, in order.
         storage: what is stored -> bytes.
         computed, measured: what was computed from what, and what was measured, in words.
@@ -119,7 +116,6 @@ def estimate(
     """Estimate a run.
 
     Args:
-        recipe: the resolved recipe.
         device: ``cpu`` for this machine, or one of ``devices.GPUS``.
         count: processes, each with such a device, that share the run.
         cores: processor cores beside each GPU that decode images.

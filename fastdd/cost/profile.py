@@ -68,7 +68,6 @@ class Profile:
 
     Attributes:
         stage, part: the stage, and what of it was looked at.
-        images: images of a repetition.
         seconds: of a repetition: of the processor, or that pass where a GPU computes.
         parts: part -> its seconds, in the order of ``PARTS``.
         kinds: arithmetic, memory traffic, launches and decoding -> their seconds of a repetition; the last
@@ -106,10 +105,8 @@ def profile(
     """Look at a few repetitions of a stage, on random weights.
 
     Args:
-        recipe: the resolved recipe.
         stage: the beginning of a stage's name, such as ``recover`` or ``students``; None: recover.
         trace: the file that the trace is written to.
-        repetitions: how many are looked at.
         device: where.
 
     Raises:

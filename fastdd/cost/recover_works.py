@@ -161,9 +161,6 @@ class ShapesOfBank:
 
     Args:
         taps: the teacher with taps in the layers of the bank.
-        teacher: the teacher.
-        subject: the run.
-        embeddings: embeddings of a class.
     """
 
     def __init__(self, taps: Taps, teacher: Teacher, subject: Subject, embeddings: int) -> None:

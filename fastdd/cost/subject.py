@@ -68,7 +68,6 @@ class Subject:
 
     Attributes:
         recipe: the recipe, with every ``network: convnet`` replaced by what it means for the images.
-        sizes: the sizes of the data.
     """
 
     recipe: Recipe

@@ -20,7 +20,6 @@ class Traced:
     """A work that was counted.
 
     Attributes:
-        work: the work.
         launches: what one repetition launches; of several that differ, all of them.
         peak: the most bytes that its tensors take at once.
     """

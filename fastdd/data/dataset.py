@@ -31,9 +31,7 @@ class DatasetSummary(TypedDict):
     Attributes:
         layout: kind of data set, in words.
         split: "train", "validation" or "test".
-        images: number of images.
         classes: class names in the order of the labels.
-        counts: images of each class.
         fingerprint: sha256, hexadecimal.
         fingerprint_of: what was hashed (see Fingerprint).
     """
@@ -68,13 +66,9 @@ class Dataset:
         split: "train", "validation" or "test".
         counts: images of each class by its name, in sorted order.
         names: "CLASS/FILE" of each image, in class order.
-        fingerprint: what tells versions of the split apart.
         reader: where the pixels come from.
 
     Attributes:
-        split, names, reader: as given.
-        classes: class names, sorted.
-        counts: images of each class.
         labels: int64 [N], ascending.
         fingerprint: sha256, hexadecimal. A folder and an archive of it have the same.
         fingerprint_of: what was hashed (see Fingerprint).
@@ -122,7 +116,6 @@ class Dataset:
 
         Args:
             positions: the images, ascending; a class may be left without any.
-            split: what the part is called.
         """
         chosen = Counter(self.labels[list(positions)].tolist())
         counts = {name: chosen[label] for label, name in enumerate(self.classes)}

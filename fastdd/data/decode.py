@@ -64,8 +64,6 @@ def placement(
     """Where the center of an image comes to lie; torchvision's rounding, which every backend must follow.
 
     Args:
-        height: rows of the image.
-        width: columns of the image.
         size: (H, W) that is asked for.
         resize: the shorter side before the crop; None: whatever just covers the size.
 

@@ -42,7 +42,6 @@ def published_size(root: str, classes: Sequence[str]) -> tuple[str, PublishedSiz
 
     Args:
         root: path or name of the real images.
-        classes: names of their classes.
 
     Returns:
         Its name and its published size; None: it is none that is known here.

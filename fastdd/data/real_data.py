@@ -30,7 +30,6 @@ def with_datasets(recipe: Recipe, data: tuple[object, object]) -> Recipe:
     """The recipe with torch Datasets in place of its ``data.root``, which this process alone can open.
 
     Args:
-        recipe: the rest of the run.
         data: the training and the test Dataset of (image, label).
 
     Raises:
@@ -264,10 +263,8 @@ class TrainingImages:
     """The training images as the bank reads them.
 
     Attributes:
-        shape: (C, H, W) of an image.
         labels: int64 [N], ascending.
         names: names of the images, for the list of those that were skipped.
-        fingerprint: fingerprint of the split.
         transform: what is done to the images, for the bank's manifest.
         stream: reads a range of positions, in order, in batches of ``bank.batch``.
     """

@@ -17,13 +17,11 @@ from .dataset import Dataset
 def real_sample(dataset: Dataset, per_class: int, seed: int) -> Tensor:
     """Draw real images without replacement, the same number of each class.
 
-    A smaller per_class with the same seed draws a prefix of each class's sample, so that 1, 10 and 50
-    images a class are nested.
+    A smaller per_class with the same seed draws a prefix of each class's sample, so that 1, 10 and 50 images
+    a class are nested.
 
     Args:
-        dataset: the split to draw from.
         per_class: images a class, at least 1.
-        seed: seed of the draw.
 
     Returns:
         int64 [classes * per_class] indices, class 0 first.
@@ -54,10 +52,8 @@ def sample_of_classes(dataset: Dataset, classes: int, per_class: int, seed: int)
     """Draw some classes, and real images of each without replacement.
 
     Args:
-        dataset: the split to draw from.
         classes: most classes that are drawn.
         per_class: most images of a class; a class with fewer gives all of them.
-        seed: seed of the draw.
 
     Returns:
         int64 indices in class order, those of a class ascending.
@@ -75,9 +71,7 @@ def proportional_sample(dataset: Dataset, wanted: int, seed: int) -> Tensor:
     """Draw real images without replacement, as many of each class as is its share of the split.
 
     Args:
-        dataset: the split to draw from.
         wanted: images in all, at least 1.
-        seed: seed of the draw.
 
     Returns:
         int64 indices in class order. Shares are rounded up, so there are at least ``wanted`` of them, and
@@ -100,9 +94,7 @@ def with_validation(dataset: Dataset, share: float, seed: int) -> tuple[Dataset,
     seed and on the class alone.
 
     Args:
-        dataset: the training split.
         share: above 0 and below 1.
-        seed: seed of the draw.
 
     Returns:
         The training split without them, and the split ``validation``.

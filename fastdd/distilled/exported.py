@@ -49,8 +49,7 @@ def exported_logits(folder: Path, exported: ImageFiles | None, files: Sequence[E
     """The soft labels that an export holds beside its images.
 
     Args:
-        folder: the export.
-        exported: what ``exported_files`` says of it; None: it is an ImageFolder.
+        exported: what ``exported_files`` says of the folder; None: it is an ImageFolder.
         files: its images, in the order in which their labels are wanted.
 
     Returns:

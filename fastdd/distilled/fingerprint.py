@@ -22,8 +22,6 @@ def arm_fingerprint(run: RunFolder, arm: str, classes: Sequence[str], slots: int
     """The fingerprint of an arm's image files, hex.
 
     Args:
-        run: the run folder.
-        arm: name of the arm.
         classes: class names in the order of the labels.
         slots: images a class that students see.
         method: the method, with its file format and formation.

@@ -143,7 +143,6 @@ class LowFrequencies:
     """The projection of images onto what ``unpack(pack(images))`` keeps, without rounding and clipping.
 
     Args:
-        formation: what is kept.
         images: float [N, C, H, W], an example of the shape, dtype and device of the images to be projected.
 
     Raises:

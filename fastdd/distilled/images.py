@@ -68,11 +68,9 @@ def save_images(
     """Write images.
 
     Args:
-        folder: the folder of the arm's images.
         classes: class names in the order of the labels.
         rows: (class, number of the file) of each image.
         images: uint8 [N, C, H, W].
-        config: the file format.
         encoders: threads that encode and write the images; None: they are written one after another.
     """
 
@@ -114,7 +112,6 @@ def load_recovered(
     """The images that students see of an arm, which are unpacked where the method has a formation.
 
     Args:
-        folder: the folder of the arm's images.
         classes: class names in the order of the labels.
         slots: images a class that students see.
         channels: 1 or 3.
@@ -141,11 +138,9 @@ def load_images(
     """The images of an arm as they are stored.
 
     Args:
-        folder: the folder of the arm's images.
         classes: class names in the order of the labels.
         ipc: files a class.
         channels: 1 or 3.
-        config: the file format.
 
     Returns:
         Images, uint8 [K * ipc, C, H, W] in the order of classes and files, and their labels, int64 [K * ipc].

@@ -26,10 +26,7 @@ class RunSource:
     """Where the set of a run comes from.
 
     Attributes:
-        folder: the run's files.
         arm: name of the set's arm; ``random`` is the control of random real images.
-        recipe: the resolved recipe.
-        manifest: versions, fingerprints and times.
         metrics: the results; None: the run has not come so far.
         splits: the real training images, those of the validation split where there is one, and the test
             images; None: the run has not come so far.

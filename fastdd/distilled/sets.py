@@ -136,7 +136,6 @@ class ListedSet(_Named):
         numbered: whether this is the released layout, where a class is always meant by its number.
         logits: soft labels that an export holds beside its images, float16 [N, classes]; None: it holds none,
             or the set is a run's.
-        found: its files, class after class.
         size, channels: as for open_set.
     """
 
@@ -159,7 +158,6 @@ class ListedSet(_Named):
         """Decode the images in batches: uint8 [count, C, H, W], the last one smaller.
 
         Args:
-            count: images a batch.
             rows: int64, which images, all those of a file one after the other; None: all.
 
         Raises:

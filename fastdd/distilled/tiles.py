@@ -63,7 +63,6 @@ def collage(images: Tensor, formation: Formation) -> Tensor:
     Args:
         images: [M f^2, C, H, W] of any dtype; those of one stored image follow each other, tile by tile from
             left to right and from top to bottom.
-        formation: gives the tiles.
 
     Returns:
         [M, C, H, W] in the dtype of ``images``.
@@ -85,7 +84,6 @@ def enlarged(stored: Tensor, formation: Formation, grey: Tensor | float) -> Tens
 
     Args:
         stored: float [M, C, H, W].
-        formation: gives the tiles.
         grey: value beyond the image, a number or [C, 1, 1]: that of 0.5 in colors from 0 to 1.
 
     Returns:

@@ -216,7 +216,6 @@ class StagedBatches:
 
     Args:
         config: the protocol, with ``label_stages``.
-        soft: batches of the soft stages.
         hard: batches of the hard stages; an epoch of the training has as many as one of ``soft``.
     """
 

@@ -131,8 +131,6 @@ class StudentGroup:
     """Students of one set.
 
     Attributes:
-        arm: the set's name.
-        config: their protocol.
         accuracies: accuracy after the last step, a fraction a seed; None: that student diverged.
         diverged: how students diverged, a line each.
     """
@@ -188,8 +186,6 @@ class DDRanking:
         path: the file of scores.
         kept: the scores that the file has.
         weight: w of both scores, in [0, 1].
-        steps: optimization steps of every student.
-        batch: images a batch, of every student.
     """
 
     evaluation: Evaluation
@@ -286,7 +282,6 @@ def open_dd_ranking(request: EvaluationRequest, device: torch.device, weight: fl
         request: what is evaluated; both controls are needed, whatever it says. Its ``json`` is the file of
             scores, and of X.json the students are in X-students.json; None: robust-HASH.json beside the set.
         device: where students are trained.
-        weight: w of both scores.
 
     Raises:
         InputError: something is missing or does not fit; the message says what, and what to do.

@@ -95,17 +95,11 @@ class Evaluation:
     """Everything that the evaluation of a set needs.
 
     Attributes:
-        request: what is evaluated, and how.
-        set: the distilled set.
         images: its images, uint8 [N, C, H, W], on the device where students are trained.
         classes: their classes, int64 [N], in the teacher's order, on the same device.
         teacher: the network that labels.
         configs: the protocol, once with each student's network in each regime.
-        real: the real images.
-        seed: seed of the control and the students.
-        full: the whole real training set.
-        full_left_out: why it is not evaluated; None: it is.
-        results: the file of accuracies.
+        full_left_out: why the whole real training set is not evaluated; None: it is.
     """
 
     request: EvaluationRequest
@@ -170,7 +164,6 @@ def open_evaluation(
     """Open everything that an evaluation needs, and check it before the first student is trained.
 
     Args:
-        request: what is evaluated, and how.
         device: where students are trained.
         is_choice: what is measured helps to choose, so that it is of the validation images, where the run has
             some and the request names no split.

@@ -90,7 +90,6 @@ class Extractor:
         """Embed a data set in class order: float32 [N, D] and labels int64 [N], on the network's device.
 
         Args:
-            dataset: the data set.
             size: (H, W) of the images in pixels.
             resize, on_error, indices: as for open_loader.
 

@@ -32,9 +32,7 @@ class FullSet:
     """The whole real training set, or as much of it as students are shown.
 
     Attributes:
-        real: the real images.
         config: the protocol of the distilled set's students; an epoch has as many images.
-        seed: seed of the choice of images.
     """
 
     real: RealData

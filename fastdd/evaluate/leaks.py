@@ -61,7 +61,6 @@ class Searched:
         patches: means of the patches of its images, plain and mirrored, each float32 [N, 64 C].
         pixels: decodes some images, given by their positions: uint8 [n, C, H, W].
         nearest: float32 [N], the distance to the nearest test image so far.
-        copies: the copies so far, by position.
     """
 
     patches: tuple[Tensor, Tensor]
@@ -132,9 +131,6 @@ def copies_of_test_images(
     """The images of some sets that are next to copies of test images, which are decoded once for all sets.
 
     Args:
-        sets: the sets by name.
-        test: the test images.
-        shape: (C, H, W) of the sets' images.
         resize: shorter side to which test images are resized before the center is cut out; None: whatever
             just covers (H, W).
         saw: is called with each batch of test images.
@@ -160,10 +156,7 @@ def leak_text(found: Sequence[Copy], name_of: Callable[[int], str], count: int, 
     """What is said of copies, of which there are some.
 
     Args:
-        found: the copies.
         name_of: gives the name of the set's image at a position.
-        count: images in the set.
-        test: the test images.
     """
     some = "; ".join(
         f"{name_of(each.image)} is {'mirrored ' * each.mirrored}{test.names[each.test]}"

@@ -33,8 +33,6 @@ class Learner:
     """A student in training.
 
     Attributes:
-        network: its network.
-        optimizer: the protocol's optimizer of the network's parameters.
         average: the moving average of its weights; None: the protocol has none.
     """
 
@@ -126,7 +124,6 @@ class StudentCheckpoint:
     """The file of a student's state.
 
     Args:
-        path: the file.
         owner: a hash of everything that the training depends on; the state of another one is not taken up.
         every: seconds between two writes.
     """

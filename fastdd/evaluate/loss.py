@@ -82,10 +82,7 @@ def student_loss(
     """The loss of a batch, a float32 scalar.
 
     Args:
-        network: the student.
-        labeller: the teacher's network.
         images, targets, hard_labels, class_shares: as in StudentBatch.
-        config: the protocol.
         temperature: T of this step, a scalar tensor, so that a schedule compiles nothing anew; None:
             ``config.temperature``.
     """

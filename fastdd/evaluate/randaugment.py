@@ -126,7 +126,6 @@ def randaugment(images: Tensor, config: RandAugment, draw: torch.Generator) -> T
 
     Args:
         images: uint8 [N, C, H, W].
-        config: operations, magnitudes and probability.
         draw: generator on the CPU, so that draws do not depend on the device.
 
     Returns:

@@ -76,9 +76,7 @@ def class_shares(views: Views, labels: Tensor, classes: int) -> Tensor:
     """The shares of the classes in views, float32 [B, classes]: of a mixture those of both images.
 
     Args:
-        views: the views.
         labels: int64 [N], the classes of the images of the set.
-        classes: how many there are.
     """
     own = F.one_hot(labels[views.ids.to(labels.device)], classes).float()
     if views.partners is None or views.ratios is None:

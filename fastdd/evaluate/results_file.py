@@ -119,7 +119,6 @@ class ResultsFile:
     """The students of an evaluation, in memory and on disk.
 
     Attributes:
-        path: the JSON file.
         content: what it holds, or will hold.
     """
 
@@ -140,7 +139,6 @@ class ResultsFile:
         Args:
             sets: what students learn.
             configs: the protocol, once with each student's network.
-            teacher: labels the images.
             test: uint8 images and int64 labels of the real test split.
             seed: seed of the evaluation; a student's is derived from it and from its number, as in a run.
         """
@@ -225,7 +223,6 @@ def open_results(path: Path, identity: Identity) -> ResultsFile:
     """Read the file of an evaluation, or begin a new one in memory.
 
     Args:
-        path: the JSON file.
         identity: what the accuracies are of.
 
     Raises:

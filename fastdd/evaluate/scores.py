@@ -51,7 +51,6 @@ class SetScores:
 
     Attributes:
         k: number of neighbours that set the radius of a ball.
-        dimension: width of the features.
         whole: scores of all classes together; its cosine is over all pairs, of different classes too.
         by_class: scores of each class of the real set.
     """
@@ -124,7 +123,6 @@ def rows_of_classes(labels: Tensor, classes: int) -> tuple[Tensor, ...]:
 
     Args:
         labels: int64 [n], 0 to classes - 1.
-        classes: their number.
     """
     return labels.argsort(stable=True).split(labels.bincount(minlength=classes).tolist())
 

@@ -44,7 +44,6 @@ def card(content: Content, form: str, *, files: str, loading: str) -> str:
     """The card as Markdown with a YAML header.
 
     Args:
-        content: what is written.
         form: the form of the export in words.
         files: pattern of the files that hold images, for the hub's libraries.
         loading: three lines of Python that load the set.

@@ -32,7 +32,6 @@ class Sample(NamedTuple):
         number: place of the image in the set, from 0.
         png: the encoded image.
         label: place of its class among the class names.
-        class_name: name of its class.
         slot: place of the image in its class, from 0.
         id: path of the image below the set's folder.
     """
@@ -50,7 +49,6 @@ class Content:
     """A set, ready to be written.
 
     Attributes:
-        distilled: the set.
         names: class names that sort in the order of the labels: numbers are padded with zeros.
         logits: the soft labels of a run or of the export that the set was read from, one row an image,
             float16 [N, classes]; None where there are none.

@@ -88,11 +88,10 @@ def export(
     """Write a set in another form, with a dataset card.
 
     Soft labels go along where there is one row of logits for each image, in the run or in the export that the
-    set was read from; stderr says where they stay behind. The folder is written beside
-    its place and then renamed, so it is whole or absent. Cost: one PNG an image.
+    set was read from; stderr says where they stay behind. The folder is written beside its place and then
+    renamed, so it is whole or absent. Cost: one PNG an image.
 
     Args:
-        distilled: the set.
         form: a name in ``FORMS``.
         out: a folder that is absent or empty.
         shard_mb: largest size of a shard or a Parquet file, in MB.

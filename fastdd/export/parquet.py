@@ -49,7 +49,6 @@ def write_files(content: Content, folder: Path, *, shard_bytes: int, name: str) 
     """Write files of at most ``shard_bytes``, unless one image is larger.
 
     Args:
-        content: what is written.
         folder: where; it is created.
         shard_bytes: largest size of a file.
         name: file name with the fields {number} and {count}.

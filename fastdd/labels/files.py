@@ -167,7 +167,6 @@ class ExactLabels:
 
     Args:
         folder: the folder exact/, complete.
-        manifest: the manifest of these labels (LabelManifest.exact).
     """
 
     def __init__(self, folder: Path, manifest: LabelManifest) -> None:

@@ -46,7 +46,6 @@ def export_fkd(labels: StoredLabels, folder: Path, indices: bool = False) -> int
     """Write labels in the released layout; returns the number of files.
 
     Args:
-        labels: labels of views.
         folder: an absent or empty folder; it is written whole or not at all.
         indices: also write the samples' positions in the set, as G-VBSM and EDC do; then any order of labels
             will do.
@@ -116,11 +115,9 @@ def import_fkd(
         source: the folder that holds epoch_0.
         folder: where the labels are written, new or to be continued.
         images: uint8 [N, C, H, W], the images that were labelled, in the order of their files' names.
-        classes: number of classes of a label.
         truth: int64 [N], the class of each image; labels that do not fit it better than chance are refused.
             None: they are not compared.
         permutations: how many permutations the sampler drew an epoch; see views.fkd_orders.
-        form: how logits are stored.
 
     Raises:
         InputError: files are missing or damaged, hold more than tensors and numbers, or are of other images,

@@ -114,7 +114,6 @@ class MeanLogits(nn.Module):
 
     Args:
         networks: the teachers' networks, which take the same images.
-        averaging: how their logits are averaged (see above).
     """
 
     def __init__(self, networks: Iterable[nn.Module], averaging: Averaging) -> None:
@@ -142,7 +141,6 @@ def check_finite(logits: Tensor, teacher: str, epoch: int, ids: Tensor) -> None:
     Args:
         logits: float [B, classes].
         teacher: name of the teacher that gave them.
-        epoch: the labelled epoch.
         ids: int64 [B], the samples.
 
     Raises:

@@ -39,7 +39,6 @@ def label_images(
     Args:
         teacher: one teacher, or several by name, whose logits are averaged.
         images: uint8 [N, C, H, W], on the teachers' device.
-        name: what the progress bar calls the set.
         averaging: how several teachers' logits are averaged (labelling.py).
 
     Raises:
@@ -75,7 +74,6 @@ def load_labels_of(path: Path, images: int, fingerprint: str, classes: int) -> T
     Args:
         path: a file that ``save_labels`` wrote.
         images: number of images of the set that the labels must be of.
-        fingerprint: their fingerprint.
         classes: number of classes that the labels must have.
 
     Raises:

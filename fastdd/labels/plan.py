@@ -20,8 +20,6 @@ def check_views(config: Labels, student: Student, key: str = "student") -> None:
     """Refuse a protocol whose views cannot be labelled one by one.
 
     Args:
-        config: how labels are stored, by view.
-        student: the protocol, which says how views look.
         key: the recipe's section that holds the protocol, for messages.
 
     Raises:
@@ -117,10 +115,8 @@ def plan_labels(
     """Plan the labels of a set's views.
 
     Args:
-        config: how labels are stored.
         student: the protocol, which says how views look and how many epochs there are.
         images: uint8 [N, C, H, W], the set.
-        classes: number of classes of the teachers.
         teachers: fingerprints of the teachers that label.
         seed: seed of the views and of the pool's random choice.
 

@@ -28,12 +28,9 @@ class LabelPool:
     """The labelling batches that are kept.
 
     Args:
-        samples: number of images in the set.
         batch: samples of a labelling batch.
         epochs: number of epochs, before pruning.
         keep: share of the batches that is kept, in (0, 1]; 1 keeps the short ones too.
-        choice: which batches are kept.
-        seed: seed of the random choice.
 
     Raises:
         InputError: keep is out of range, or so small that nothing would be left.

@@ -45,7 +45,6 @@ class Augmentation:
         ratio: range of a window's width / height, with ``scale``.
         pad: without ``scale``, a window has the image's size and lies anywhere in the image with this many
             pixels of the mean color around it.
-        flip: probability of a horizontal flip.
         mix: how a view is mixed with its partner.
         mix_alpha: the ratio of a mixture is Beta(alpha, alpha).
         mix_per: what shares a ratio and a box: a labelling batch, or nothing.
@@ -204,7 +203,6 @@ def fkd_orders(samples: int, permutations: int = FKD_PERMUTATIONS) -> Iterator[T
     epoch.
 
     Args:
-        samples: number of images in the set.
         permutations: how many the sampler draws an epoch, the first of which counts: 2 since 2022, 1 before.
     """
     draw = torch.Generator().manual_seed(FKD_SEED)

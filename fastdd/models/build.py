@@ -34,8 +34,6 @@ def build(name: str, num_classes: int, channels: int = 3) -> nn.Module:
         name: a registered name (``resnet20``, ``resnet18_small``, any torchvision classification model, ...),
             ``timm:NAME``, ``torchvision:NAME``, ``package.module:function``, or the name of an object that
             was given to ``fastdd.run``.
-        num_classes: number of logits.
-        channels: input channels.
 
     Raises:
         InputError: there is no such network, or it cannot be built for this many classes and channels.

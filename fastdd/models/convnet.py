@@ -26,10 +26,7 @@ class ConvNet(nn.Module):
     """Blocks of convolution, normalization, ReLU and pooling.
 
     Args:
-        depth: number of blocks.
-        width: channels of each block.
         side: side of the images in pixels; None: 4 * 2^depth.
-        batch_norm: BatchNorm in place of InstanceNorm.
     """
 
     def __init__(

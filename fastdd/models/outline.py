@@ -53,7 +53,6 @@ def outline(
 
     Args:
         key: the recipe's key that names the network, for messages.
-        shape: (C, H, W) of an image.
         trains: the network will be trained, so it is tried in training mode too.
         weights_alone: the network must be a function of its weights (flat.py), whatever images it takes.
         sizes: which other sizes the images could have; None: they cannot have another.
@@ -121,7 +120,6 @@ def network_for(
 
     Args:
         key, num_classes, shape, sizes, others: as for ``outline``.
-        name: the name.
 
     Raises:
         InputError: the name is convnet, and there is none for images of this size.

@@ -25,7 +25,6 @@ class Network:
     """A builder with what else is to be said of its network.
 
     Attributes:
-        builder: builds the network.
         paper_name: the name by which papers mean this network for some sizes of images, such as ``resnet18``
             for ``resnet18_small``. None: papers use its own name.
         sides: the sides in pixels of the images for which ``paper_name`` means this network.

@@ -103,9 +103,6 @@ def settle_student(
     """Put numbers in place of the values of a protocol that depend on the set and on the network.
 
     Args:
-        config: the protocol, with the student's network.
-        images: number of images in the set.
-        classes: number of classes in the set.
         key: the recipe's section that holds the protocol, for messages.
         learned_lr: learning rate that was learned with the images; None: there is none.
         per_file: images that a file of the set stores; more than one with a formation.

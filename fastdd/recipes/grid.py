@@ -212,9 +212,7 @@ def _require_effect(
     """Refuse an override of which the grid sets every value anew.
 
     Args:
-        text: the override.
-        found: addresses of the values that it sets.
-        axes: the grid.
+        found: addresses of the values that the override sets.
         addresses: for each axis, the addresses of the values that it sets.
     """
     for axis, swept in zip(axes, addresses, strict=True):

@@ -23,11 +23,8 @@ Numbers = Mapping[str, object]
 
 
 def numbers_at(node: Numbers, ipc: int) -> dict[str, object]:
-    """The numbers at some images a class: quantity -> (students ->) arm -> number; what has none is absent.
-
-    Args:
-        ipc: images a class.
-    """
+    """The numbers at some images a class: quantity -> (students ->) arm -> number; what has none is
+    absent."""
     found: dict[str, object] = {}
     for key, value in node.items():
         if not isinstance(value, Mapping):

@@ -26,8 +26,6 @@ class NearestImages:
     """The real images that the slots of one unit are blended with, one after another blend.
 
     Attributes:
-        unit: the unit.
-        pool: the real images of the run.
         decode: reads training images as the run does.
         starts: what slots started from, where none is to have the image of another slot; None: several may
             have one image.

@@ -99,7 +99,6 @@ class CapturedSteps:
 
     Args:
         signal: what moves the images; it has started the unit.
-        variable: what moves.
         optimizer: moves it; its learning rate is a tensor on the device of the images.
         capturer: records and repeats.
     """
@@ -159,7 +158,6 @@ def forbids_capture(method: Method, networks: Sequence[str], device: torch.devic
     """What forbids that an arm's steps are captured, as a clause; None: nothing does.
 
     Args:
-        method: the arm's method.
         networks: names of its teachers' networks.
         device: where the images are optimized.
     """
@@ -182,8 +180,6 @@ def check_capture(arm: str, config: Recover, forbids: str | None) -> None:
     """Refuse ``recover.capture: true`` for an arm where something forbids it.
 
     Args:
-        arm: name of the arm.
-        config: the recover section of the recipe.
         forbids: what ``forbids_capture`` found.
 
     Raises:

@@ -42,7 +42,6 @@ class Checkpoint:
     """The file of one unit.
 
     Attributes:
-        path: the file.
         owner: identity of the optimization.
     """
 

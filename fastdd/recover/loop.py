@@ -59,11 +59,7 @@ def optimize(
 
     Args:
         images: [N, C, H, W] normalized initial images, in the order of ``unit.rows``.
-        unit: the unit.
-        method: what is optimized.
-        config: the recover section of the recipe.
         bounds: normalized black and white, each [C, 1, 1].
-        signal: what moves the images.
         bar: progress, in images times steps.
         checkpoint: where the state inside the unit is kept; None: nowhere.
         capturer: records a step and repeats it, where ``signal`` is a TeacherSignal; None: each step is run

@@ -51,7 +51,6 @@ class Objective:
 
     Attributes:
         terms: the terms, in the order in which they are added up.
-        taps: the frozen teacher with taps.
         config: gives the precision, and whether to compile.
         augment: says how draws are applied to images.
         steps: (H, W) of the images -> the computation, compiled if ``config.compile`` is true.
@@ -159,9 +158,6 @@ def draws(config: Augment, unit: Unit, steps: int, *, size: tuple[int, int], see
     Args:
         config: the ranges that are drawn from.
         unit: the unit whose batches or images are augmented.
-        steps: number of steps.
-        size: (H, W) of an image.
-        seed: the run's seed.
 
     Returns:
         The draws, int64, or None if there is no augmentation.
@@ -288,8 +284,6 @@ class TeacherSignal(Signal):
     Args:
         method: gives the augmentation, and which teachers take part.
         objectives: shape of units -> an objective for each teacher.
-        size: (H, W) of the data's images.
-        seed: the run's seed.
         accuracies: test accuracy of each teacher, 0 to 1, for ``ensemble_weights``; None: not measured.
     """
 

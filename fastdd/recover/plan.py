@@ -49,8 +49,6 @@ class Unit:
     """Batches of one shape, optimized together.
 
     Attributes:
-        index: number of the unit within its arm.
-        batches: the batches, all of one shape.
         part: 0 for images without an offset, m for images with an offset of the m-th teacher.
     """
 
@@ -93,8 +91,6 @@ def plan(
     """All units of a distilled set: slot block after slot block, and in each, class block after class block.
 
     Args:
-        num_classes: classes of the set.
-        ipc: slots of each class.
         batch: classes and slots of a batch; the last batches are smaller where these do not divide the set.
         unit_images: largest number of images in a unit, which holds at least one batch.
         one_block: whether all batches of a unit have the same slots.

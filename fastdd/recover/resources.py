@@ -102,11 +102,7 @@ def compiles(
     """Whether an arm's steps are compiled: ``recover.compile``, where ``auto`` depends on the work.
 
     Args:
-        config: the recover section of the recipe.
-        method: the arm's method.
-        units: all units of the arm.
         taps: all teachers that the arm uses.
-        shape: (C, H, W) of an image.
     """
     if config.compile != "auto":
         return config.compile

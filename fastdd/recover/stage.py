@@ -59,13 +59,10 @@ class Recovery:
     """An arm's optimization: its method, its teachers with their banks, and what its units have in common.
 
     Attributes:
-        method: what is optimized.
         config: the recover section of the recipe; ``decide_compile`` replaces its ``compile: auto``.
         teachers: the teachers that the method uses; images have the normalization of the first.
-        banks: the bank of each teacher.
         real_images: rows -> uint8 images [N, C, H, W] that the method starts from, unless it starts from
             noise.
-        shape: (C, H, W) of an image.
         seed: the run's seed, from which all draws are derived.
         matching: builds the signal that matches synthetic and real images; None: the method has none.
         nearest: builds what chooses the real images anew that a unit is blended with; None: each slot keeps
@@ -311,9 +308,7 @@ def recover(
     """Recover units of an arm into a run folder.
 
     Args:
-        arm: name of the arm.
         units: the units to recover, the same list in all processes.
-        recovery: what recovers them.
         classes: class names in order.
         run: the folder that images and logs are written to.
 

@@ -88,7 +88,6 @@ def multiply_adds(
 
     Args:
         forward: (number of a teacher, size) -> multiply-adds of its forward pass of an image.
-        teachers: how many teachers the method uses.
         full: (H, W) of the data's images.
     """
     paired = any(term_class(name).paired for name in method.terms)
@@ -130,8 +129,6 @@ def check_stages(
     Args:
         key: the recipe's key of the method, such as ``arms.fadrm``.
         networks: names of the networks of its teachers.
-        num_classes: classes of the data.
-        shape: (C, H, W) of the data's images.
 
     Raises:
         InputError: the first size or term that does not fit.

@@ -100,8 +100,6 @@ def check_ensemble(key: str, method: Method, teachers: int) -> None:
 
     Args:
         key: the recipe's key of the method, such as ``arms.cvdd``.
-        method: the method.
-        teachers: how many teachers it uses.
 
     Raises:
         InputError: it does.

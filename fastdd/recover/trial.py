@@ -31,11 +31,7 @@ def try_terms(
     """Call each term that is not fastdd's once, on noise, as a term of its own that is thrown away.
 
     Args:
-        terms: the terms of an objective.
-        context: what the terms are built for.
-        unit: a unit of the context's shape.
         config: the recover section of the recipe, which gives the precision.
-        size: (C, H, W) of an image.
 
     Raises:
         InputError: a term raises an exception, has targets that are no tensors, or returns anything but its

@@ -23,7 +23,6 @@ class AllClasses:
         title: name of the metric, with an arrow to the better side.
         y_ticks: (y, label) of its axis.
         lines: each arm and the path of its curve.
-        count: number of classes.
     """
 
     title: str
@@ -36,7 +35,6 @@ def all_classes(run: FinishedRun, by_class: Callable[[ArmResult], Sequence[float
     """The figure of one metric of every class.
 
     Args:
-        run: the run.
         by_class: the metric of one arm, a value for each class.
         title: name of the metric, with an arrow to the better side.
     """

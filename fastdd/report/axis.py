@@ -40,7 +40,6 @@ class Axis:
     """An axis from low to high.
 
     Attributes:
-        low, high: values at its ends.
         ticks: (fraction, label) of each tick.
         log: whether the axis is logarithmic.
     """
@@ -66,7 +65,6 @@ def linear_axis(values: Sequence[float], ticks: int = 5, from_zero: bool = False
 
     Args:
         values: at least one.
-        ticks: about how many ticks.
         from_zero: whether the axis begins at exactly zero, as bars need it; values are then at least 0.
     """
     low, high = (0.0 if from_zero else min(values)), max(values)

@@ -35,7 +35,6 @@ class BytesRow:
     """A set.
 
     Attributes:
-        arm: the set.
         images: bytes of its images in words.
         cells: one for each kind of students.
         iterations: iterations of its images, summed over them; None: not known, or nothing was optimized.
@@ -52,7 +51,6 @@ class BytesKey:
     """An arm of the legend; arms of several runs with one title share color and marker.
 
     Attributes:
-        label: its title.
         index: its place among all arms, 0 for the control.
         control: whether it is the control.
     """
@@ -82,7 +80,6 @@ class BytesPanel:
 
     Attributes:
         title: network and labels of the students.
-        marks: the sets.
         control: SVG path through the controls, by bytes.
     """
 
@@ -97,7 +94,6 @@ class BytesFigure:
 
     Attributes:
         panels: at least one.
-        legend: the arms.
         x_ticks, y_ticks: (position, text) of each tick; bytes are in MB.
     """
 

@@ -25,12 +25,7 @@ UNKNOWN = (
 
 
 def choices(recipe: Recipe, metrics: Metrics) -> list[str]:
-    """What whoever judged has chosen, a sentence each, and at last what is not known.
-
-    Args:
-        recipe: the recipe of a judgement.
-        metrics: its results.
-    """
+    """What whoever judged has chosen, a sentence each, and at last what is not known."""
     return [*_data(metrics), *_students(recipe), *_control(recipe), UNKNOWN]
 
 

@@ -15,9 +15,7 @@ class ExpertFigure:
     """Accuracy by epoch.
 
     Attributes:
-        paths: SVG path of each expert.
         x_ticks, y_ticks: (position, text) of each tick.
-        experts: how many there are.
         epochs: epochs that they were trained.
         last: mean accuracy after the last epoch, in percent.
     """

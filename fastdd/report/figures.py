@@ -46,7 +46,6 @@ class Marks:
     Attributes:
         dots: place of each student's accuracy, in percent of the axis.
         whisker: places of one standard deviation below and above the mean.
-        mean: place of the mean.
         value, spread: mean and standard deviation of the accuracies, in percent.
     """
 
@@ -82,7 +81,6 @@ class AccuracyFigure:
 
     Attributes:
         control: place of the control's mean in percent of the axis; None: it has none.
-        rows: the arms.
         full_set: the whole training set, its students, None where some diverged, and how many did. None: it
             was left out.
     """
@@ -97,7 +95,6 @@ def accuracy_figure(run: FinishedRun, student: str = "") -> AccuracyFigure:
     """Accuracy after the last step of every arm, with a bar from the control's, and of the full set.
 
     Args:
-        run: the run.
         student: name of the kind of students, in ``run.students``; the figures of all have the same axis.
     """
     every = [of_all(last) for name in run.students for last in run.metrics.last(name).values()]
@@ -150,7 +147,6 @@ def class_dots(run: FinishedRun, by_class: Callable[[ArmResult], Sequence[float]
     """The figure of one metric by class, for the shown classes.
 
     Args:
-        run: the run.
         by_class: the metric of one arm, a value for each class.
         title: name of the metric, with an arrow to the better side.
     """
@@ -168,10 +164,7 @@ class LossLine:
     """The curve of one term.
 
     Attributes:
-        term: key of the term.
         color: place of the term among those of the figure.
-        path: SVG path.
-        label_y: vertical position of its label.
     """
 
     term: str

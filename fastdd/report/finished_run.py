@@ -46,8 +46,6 @@ class FinishedArm:
         key: its name in the recipe; ``random`` is the control.
         label: its title, followed by its key where two arms share a title.
         index: its place among the arms, 0 for the control; it picks color and marker.
-        result: accuracies and diversity.
-        method: how its images were made.
         losses: each term averaged over the units; empty where none were recorded.
         seconds: time of its recovery; None for the control.
     """
@@ -92,11 +90,7 @@ class FinishedRun:
     """A finished run.
 
     Attributes:
-        folder: its files.
-        recipe: the resolved recipe.
-        recipe_text: the same as it is written.
-        manifest: versions, fingerprints and times.
-        metrics: the results.
+        recipe_text: the resolved recipe as it is written.
         arms: the control, then the recipe's arms.
         experts: test accuracy, a fraction, of each expert that the run trained after each epoch from 0.
         embeddings: the teacher's embeddings, float16 [N, D]: those of the real images (``real``, with
@@ -155,9 +149,6 @@ class FinishedRun:
 
 def read_run(path: Path) -> FinishedRun:
     """Read a finished run.
-
-    Args:
-        path: its folder.
 
     Raises:
         InputError: the folder or a file in it is missing, damaged or of another version, or the results are

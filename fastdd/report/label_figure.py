@@ -35,7 +35,6 @@ class LabelRow:
         number: its place in the table, from 1.
         name: name of its students in the recipe.
         words: how the labels are stored and learned.
-        cells: one for each arm.
         hash: the protocol's.
     """
 

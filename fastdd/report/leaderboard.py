@@ -46,7 +46,6 @@ class Source:
     Attributes:
         number: its place on the page, from 1.
         name: its path as it was found, for people.
-        metrics: the results.
         recipe: the resolved recipe beside it, in which paths are cut to their last name, or empty.
         iterations: arm -> iterations of its images, summed over them, where the run's manifest is beside it.
     """
@@ -69,13 +68,10 @@ class Row:
         ipc: images a class as stored.
         seen: images a class that students see; None: the whole training set.
         regime: where labels come from; ``?`` where the protocol's line does not say.
-        student: the students' network.
         arm: name of the set in its recipe; ``full`` is the whole training set.
-        title: its title.
         role: ``control``, ``reference`` (the whole training set) or empty.
         accuracy, deviation: mean and sample standard deviation in percent; None where a student diverged, or
             there is one.
-        seeds: number of students.
         gain: difference from the control in percentage points, and half its 95 % interval; None likewise.
         interval: see ``gain``.
         told: the difference in words.
@@ -85,7 +81,6 @@ class Row:
         forwards: images that teachers label for one student; None likewise.
         iterations: iterations of its images, summed over them; None: not known.
         protocol: hash of the protocol; rows compare only where it is the same.
-        source: number of its source.
     """
 
     data: str

@@ -58,7 +58,6 @@ class Column:
         note: the unit, and an arrow to the better side.
         direction: 1 where larger values are better, -1 where smaller ones are.
         value: the value of an arm; None: the arm has none.
-        format: format of the value.
         fractions: the accuracies of the seeds, whose mean the value is; it has none where a student diverged.
             None: the value is no mean.
         gains: whether the difference from the control is told.
@@ -80,7 +79,6 @@ class Cell:
     """A value in the table.
 
     Attributes:
-        text: the value.
         after: ± and the standard deviation over seeds; empty where there are not several.
         best: whether the value is the best of its column.
         gain: percentage points above the control of the same students, with the 95 % interval; empty: not
@@ -242,7 +240,6 @@ class Finding:
     """The best distilled set, with the students that learn most from it, against the controls.
 
     Attributes:
-        arm: the best set.
         student: name of its kind of students, in ``run.students``.
         value: its accuracy in percent.
         control: that of the control with the same students.

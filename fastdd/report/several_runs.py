@@ -39,7 +39,6 @@ def report_runs(folders: Sequence[Path], page: Path) -> Path:
 
     Args:
         folders: their run folders, at least two and each once.
-        page: the file to write.
 
     Returns:
         ``page``. It is written whole or not at all.
@@ -120,7 +119,6 @@ class Series:
     """Runs in the order of their images a class.
 
     Attributes:
-        runs: the runs.
         names: what the page calls them.
     """
 
@@ -153,7 +151,6 @@ class Row:
     """An arm in the table.
 
     Attributes:
-        title: its title.
         control: whether it is the control.
         cells: its accuracies, for each kind of students those of each run.
     """
@@ -247,7 +244,6 @@ class Protocol:
     """A protocol of a kind of students.
 
     Attributes:
-        digest: its hash.
         text: the protocol in a line.
         runs: the columns of the runs that have it; empty where all have it.
     """

@@ -44,7 +44,6 @@ class Sheet:
     """A grid of images in one picture.
 
     Attributes:
-        uri: data URI of the picture.
         rows, columns: images down and across.
         width, height: size of the picture in pixels.
         reduced: whether the images are smaller than in their files.

@@ -63,9 +63,7 @@ class DistanceLine:
 
     Attributes:
         name: within, center or between.
-        path: SVG path of the line.
         dots: (x, y) of each snapshot.
-        label_y: height of its name beside the frame.
     """
 
     name: str
@@ -80,14 +78,10 @@ class SnapshotFigure:
 
     Attributes:
         teacher: the recipe's section that describes it, such as ``teacher``.
-        network: name of its network.
         images, classes: real images of a snapshot, and classes that they are of.
         method: what made the maps, for the caption.
-        maps: the maps, by epoch.
         count: number of snapshots.
         first, last: the distances of the first and the last snapshot.
-        last_epoch: the epoch of the last snapshot.
-        lines: the distances by epoch.
         x_ticks, y_ticks: (position, text) of each tick.
         compact_y: height of DEDA's distance; None: it lies above the frame.
     """
@@ -132,7 +126,6 @@ def snapshot_figure(
 
     Args:
         teacher: the recipe's section that describes the teacher.
-        network: name of its network.
         snapshots: its snapshots, at least one.
         accuracies: its test accuracy after each epoch, a fraction.
     """

@@ -54,7 +54,6 @@ class SweptRun:
     Attributes:
         at: the keys of the grid that concern the whole run, and their values.
         control: accuracies of the control's seeds, as fractions; None for a student that diverged.
-        sets: its other sets.
     """
 
     at: Mapping[str, JsonValue]
@@ -67,7 +66,6 @@ class Mark:
     """A set in panel coordinates.
 
     Attributes:
-        x, y: place of its mean accuracy.
         high, low: places of one standard deviation above and below.
         text: all that in words.
     """
@@ -86,7 +84,6 @@ class Line:
     Attributes:
         index: number of the line, from 1; it picks color and marker.
         label: the arm and the choice in words.
-        marks: its sets, from left to right.
         path: SVG path of the line through the marks; empty where the values are no numbers.
         level: whether the key across does not concern the arm, so that the line is level.
         control: False; the marker's template asks it of every arm.
@@ -127,7 +124,6 @@ class SweepFigure:
         x_ticks, y_ticks: (position, text) of each tick; a text that has no room is empty.
         broken: position of the break between zero and the logarithmic part of the axis; None: it has none.
         slanted: whether the texts under the axis are slanted.
-        height: height of a panel.
     """
 
     panels: list[Panel]
@@ -204,10 +200,8 @@ class _Frame:
     """What all panels share.
 
     Attributes:
-        key: the key across.
         names: short names of all keys of the grid.
         run_keys: the keys that concern whole runs.
-        x_axis, y_axis: the axes.
     """
 
     key: str
@@ -329,7 +323,6 @@ def sweep_svg(figure: SweepFigure, evaluated_on: EvaluatedOn = "test") -> str:
     """The figure as an SVG file: two panels a row, and the legend below them.
 
     Args:
-        figure: the figure.
         evaluated_on: split that the accuracies are of.
     """
     across, height = min(COLUMNS, len(figure.panels)), figure.height + HEADING

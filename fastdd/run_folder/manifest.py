@@ -57,7 +57,6 @@ def read_recipe(run: RunFolder, *, terms: bool = True) -> Recipe:
     """recipe.yaml of a run folder.
 
     Args:
-        run: the run folder.
         terms: false: of the arms' terms the names alone are read, and torch is not imported.
 
     Raises:

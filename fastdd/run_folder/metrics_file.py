@@ -31,7 +31,6 @@ def require_unedited_results(file: Path, remedy: str = DELETE) -> None:
     digest, and pass.
 
     Args:
-        file: the JSON file.
         remedy: the smallest thing to do.
 
     Raises:

@@ -61,9 +61,6 @@ class RunFolder:
     of the recipe's ``arms``, or ``random`` for the control. ``teacher`` is a name of the recipe's
     ``committee``, or empty for the teacher of the run. ``student`` is a name of the recipe's ``students``, or
     empty for its section ``student``.
-
-    Attributes:
-        path: the folder.
     """
 
     path: Path

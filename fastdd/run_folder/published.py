@@ -74,7 +74,6 @@ def compare(
 
     Args:
         published: the paper's numbers for the run's data set and images a class.
-        arms: what was measured, by arm.
         networks: network of each kind of students, and which accuracy counts, by the kind's name in
             ``published``.
     """

@@ -119,12 +119,9 @@ class TensorFile:
     """An open safetensors file; a tensor is read when it is asked for.
 
     Args:
-        path: the file.
         remedy: the smallest thing to do where it cannot be used.
 
     Attributes:
-        path: the file.
-        shapes: the shape of each tensor by name.
         integers: names of the tensors that hold no fractions.
         metadata: texts by key.
 

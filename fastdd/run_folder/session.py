@@ -67,7 +67,6 @@ class Session:
     """A run folder that is open for work.
 
     Attributes:
-        folder: its files.
         manifest: what manifest.json says; ``stage`` and ``check_fingerprint`` add to it.
         stages: the stages that did something in this session.
     """
@@ -128,7 +127,6 @@ def check_folder(path: Path, recipe: Recipe, *, fresh: bool = False, grows: bool
     """Refuse a folder in which a recipe cannot be run or continued. Nothing is written or deleted.
 
     Args:
-        recipe: the resolved recipe.
         fresh: an earlier run in the folder will be deleted, so it may be of any recipe and version.
         grows: the recipe may have arms and kinds of students that the run in the folder lacks.
 
@@ -248,7 +246,6 @@ def open_run(
     """Open a run folder, new or to be continued; all processes come together.
 
     Args:
-        recipe: the resolved recipe.
         fresh: delete first what an earlier run made there.
         shared: other jobs may be at work in the folder, so their temporary files are no leftovers.
         grows: as ``check_folder`` has it.

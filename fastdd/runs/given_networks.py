@@ -11,7 +11,6 @@ def with_given_networks(recipe: Recipe, teacher: object | None, student: object 
     """The recipe with the names of given networks in place of its own.
 
     Args:
-        recipe: the rest of the run.
         teacher: a trained module, which is not trained further. None: the recipe's teacher.
         student: a function that builds a network, or a module that is copied and initialized anew for each
             seed. None: the recipe's student.

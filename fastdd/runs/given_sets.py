@@ -35,7 +35,6 @@ class OpenSet:
     """A finished set, with classes in the order of the real images. Its images are never all in memory.
 
     Attributes:
-        set: its images.
         labels: int64 [N], their classes.
         logits: its soft labels, float16 [N, classes], with columns in the same order; None: it has none of
             single images.
@@ -104,8 +103,6 @@ def open_given(path: Path, arm: str | None, classes: Sequence[str], channels: in
     Args:
         path: a run's folder, or a set in any layout.
         arm: which arm of a run; None: the set is no run's.
-        classes: class names of the real images.
-        channels: channels of the real images.
 
     Raises:
         InputError: it cannot be read, has other classes than the real images or none of some, or its soft

@@ -66,8 +66,6 @@ def open_views(path: Path, found: OpenSet, ipc: int) -> labels.LabelManifest:
     """What labels of views are of, checked against the set that they came with.
 
     Args:
-        path: their folder.
-        found: the set.
         ipc: stored images of each class that are judged.
 
     Raises:

@@ -32,7 +32,6 @@ def judge(request: JudgeRequest, out: Path, *, fresh: bool = False) -> list[RunR
     """Judge finished sets; or continue where it was interrupted. All is checked before anything is written.
 
     Args:
-        request: which sets, and how.
         out: the run folder, or the one above those of several numbers of images a class.
         fresh: delete an earlier judgement in the folder first.
 

@@ -24,7 +24,6 @@ class JudgedSet:
     Attributes:
         name: the name of its arm.
         title: what tables call it.
-        path: its folder, as it was given.
         source: the run that it comes from; None: it is no run's.
         views: folder of labels of its views that came with it; None: none is known.
     """

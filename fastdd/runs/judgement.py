@@ -74,7 +74,6 @@ class Judgement:
     """What a folder holds of an earlier judgement.
 
     Attributes:
-        out: the folder.
         recipes: the recipe of each number of images a class, by that number; empty: there is no judgement.
         is_run: the folder itself is the run folder, of the only number of images a class.
     """

@@ -246,7 +246,6 @@ class _Known(NamedTuple):
 
     Attributes:
         classes: names of their classes in order.
-        channels: of an image.
         card: the card of the given teacher; None: there is none, and squeeze trains one or weights without a
             card are used.
     """

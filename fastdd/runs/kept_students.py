@@ -29,8 +29,6 @@ def keep_student(
     """Write the weights of a trained student with its card.
 
     Args:
-        network: the student.
-        result: its accuracies, and what it learned from.
         learned: the arm that it learned from, or ``full``.
         student: a name in the recipe's ``students``.
     """
@@ -62,7 +60,6 @@ class Exported(NamedTuple):
     """A student that was exported.
 
     Attributes:
-        path: the new file.
         card: what it says of the student.
         schooling: what it says of the student's training.
     """
@@ -78,7 +75,6 @@ def export_students(
     """Copy kept students of a run to a file, or to a folder where there may be several.
 
     Args:
-        folder: the run.
         out: a new file ``NAME.safetensors``, for one student alone, or a folder that may exist.
         arm: the students of this arm, of ``random`` or of ``full`` alone.
         kind: those of this name in the recipe's ``students`` alone; empty: of its section ``student``.

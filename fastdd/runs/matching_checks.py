@@ -19,7 +19,6 @@ def check_matching(arms: Mapping[str, Method], real: RealData, *, units: bool) -
 
     Args:
         arms: the arms by name, their networks named as they are built.
-        real: the real images.
         units: only some units are asked for.
 
     Raises:
@@ -87,13 +86,7 @@ def _check_weights(key: str, weights: Sequence[float], name: str, layers: int) -
 
 
 def smaller_classes(match: Match, counts: Sequence[int], classes: Sequence[str]) -> str | None:
-    """What is to be said where classes have fewer real images than a step takes; None: all have enough.
-
-    Args:
-        match: what is matched.
-        counts: real images of each class.
-        classes: names of the classes.
-    """
+    """What is to be said where classes have fewer real images than a step takes; None: all have enough."""
     wanted, named = match.networks.real, "match.networks.real"
     if match.kernel is not None:
         wanted, named = match.kernel.target // len(counts), "one class's part of match.kernel.target"

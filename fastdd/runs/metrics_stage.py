@@ -88,7 +88,6 @@ def _measure(run: Run, earlier: Metrics | None) -> Metrics:
     """All that is measured of a run.
 
     Args:
-        run: the run.
         earlier: its results before sets were added or images changed; None: there are none.
     """
     recipe, card = run.experiment.recipe, run.teacher.card

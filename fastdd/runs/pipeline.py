@@ -238,7 +238,6 @@ def begin(
     """Open the run folder of an experiment that was checked, and note there what its data is.
 
     Args:
-        out: the run folder.
         fresh: delete an earlier run in it first.
         shared: other jobs may be at work in it.
         grows: the experiment may have arms that the run in the folder lacks.

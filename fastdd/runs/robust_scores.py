@@ -26,7 +26,6 @@ def with_robust_scores(metrics: Metrics, students: Mapping[str, Student]) -> Met
     """The results with the scores of each set and kind of students that tell them.
 
     Args:
-        metrics: the results.
         students: the kinds of students, those of the section ``student`` under an empty name.
     """
     arms = dict(metrics.arms)

@@ -25,8 +25,6 @@ class Run:
     The properties read what earlier stages have written, when they are first asked for it.
 
     Attributes:
-        experiment: recipe, device and real images.
-        session: the open run folder.
         earlier: folders of finished runs of the same sweep, whose teachers and banks are taken over where
             they are what this run would make.
         reduced: what arms have less of than their methods declare, such as steps, by arm.

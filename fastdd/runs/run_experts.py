@@ -31,10 +31,7 @@ class RunExperts:
     """The experts that the arms with ``match.trajectory`` follow, given or to be trained.
 
     Attributes:
-        recipe: the resolved recipe.
-        real: the real images.
         arms: the arms that follow them.
-        network: name of their network.
         reach: the last epoch that a trajectory reads.
     """
 
@@ -135,7 +132,6 @@ class RunExperts:
         """Refuse now, and not after hours, experts that do not fit. Nothing is written.
 
         Args:
-            out: the run folder.
             fresh: an earlier run in the folder will be deleted first.
 
         Raises:

@@ -33,9 +33,6 @@ class RunTeacher:
 
     Attributes:
         name: its name in the recipe's ``committee``; empty for the teacher of the run.
-        config: its network, weights and training.
-        recipe: the resolved recipe.
-        real: the real images.
     """
 
     name: str
@@ -64,7 +61,6 @@ class RunTeacher:
 
         Args:
             terms: arm that uses the teacher -> its terms.
-            out: the run folder.
             fresh: an earlier run in the folder will be deleted first.
 
         Raises:
@@ -211,7 +207,6 @@ class RunTeacher:
         """The teacher from a file of weights.
 
         Args:
-            path: the file.
             device: where the teacher will be. None: the device of the run.
 
         Raises:

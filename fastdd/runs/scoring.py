@@ -28,7 +28,6 @@ def score(recipe: Recipe, file: Path, epochs: int | None = None) -> Tensor:
 
     Args:
         recipe: the resolved recipe; of its teacher all but the weights counts.
-        file: the file of scores.
         epochs: passes over the training images; None: ``teacher.epochs``.
 
     Returns:

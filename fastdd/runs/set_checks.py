@@ -28,7 +28,6 @@ def set_findings(
     pixels and in the teacher's embeddings.
 
     Args:
-        run: the run.
         embeddings: the teacher's embeddings [N, D] of the training images, ``real``, and of each arm's.
         earlier: results of the same run, whose findings of the same images are kept; None: there are none.
 

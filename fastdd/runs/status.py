@@ -18,10 +18,8 @@ class Progress:
     """A stage of a run.
 
     Attributes:
-        stage: its name.
         done, total: finished and all parts; total is None where it is not known yet.
         unit: what a part is, in the plural.
-        diverged: how many students of it diverged.
     """
 
     stage: str

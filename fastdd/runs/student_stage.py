@@ -57,7 +57,6 @@ class Job(NamedTuple):
     Attributes:
         student: name of its protocol in the experiment's ``students``.
         learned: the arm that it learns from, or FULL.
-        seed: its number.
     """
 
     student: str

@@ -30,7 +30,6 @@ class PlannedTraining:
     """A teacher that is to be trained, or the rest of its training.
 
     Attributes:
-        teacher: the teacher.
         done: epochs that an interrupted command has finished.
         images: images that are left to be shown to it.
         seconds: about how long that takes here, without reading the images and testing.
@@ -104,7 +103,6 @@ def announcement(planned: list[PlannedTraining], count: int) -> str:
 
     Args:
         planned: the trainings, at least one.
-        count: number of teachers of the run.
     """
     total = rough(sum(each.seconds for each in planned))
     head = f"squeeze: {len(planned)} of {counted(count, 'teacher')} to be trained, about {total} in all"

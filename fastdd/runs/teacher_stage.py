@@ -150,7 +150,6 @@ def _tell_guessing(teacher: RunTeacher, reached: float, remedy: str) -> None:
     Args:
         reached: its accuracy in [0, 1]. It is no better where it lies less than three standard deviations of
             that share, over so many images, above it.
-        remedy: what to do.
     """
     images, largest = len(teacher.real.choice_set), max(teacher.real.choice_set.counts)
     chance = largest / images

@@ -112,7 +112,6 @@ def watch(
     """What a run tells, again and again until nobody is at work in its folder; the last is its end.
 
     Args:
-        folder: the run folder.
         every: seconds between two looks.
         sleep: waits for seconds.
 

@@ -74,7 +74,6 @@ class Share(NamedTuple):
 
     Attributes:
         number: number of the process, 0 to processes - 1.
-        processes: number of processes.
     """
 
     number: int = 0

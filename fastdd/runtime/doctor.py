@@ -72,7 +72,6 @@ class Finding:
     """Something that was looked at.
 
     Attributes:
-        name: what it is.
         state: ok; absent: it is not there, and runs do without it; fault: it does not work.
         text: what was found, in words.
         remedy: the command that adds or mends it; empty: there is nothing to do.

@@ -79,8 +79,7 @@ def explained(
     """Turn the system's refusal to write into an InputError.
 
     Args:
-        path: what is written.
-        size: its bytes.
+        size: bytes of what is written.
         remedy: what to do where it cannot be written at all.
     """
     try:

@@ -32,8 +32,6 @@ def beat(store: Store, number: int, size: int) -> None:
 
     Args:
         store: torchrun's store; a connection of its own, since others may wait on theirs.
-        number: number of this process.
-        size: number of processes.
     """
     ended = threading.Event()
     arguments = (store, number, (number + 1) % size, _end)

@@ -134,7 +134,6 @@ def push(folder: Path, repository: str) -> str:
 
     Args:
         folder: an export with its card.
-        repository: ORG/NAME.
 
     Returns:
         Where it is.

@@ -117,7 +117,6 @@ def at_work(
     """Hold a folder for this process; one that is made for it goes again if nothing is put in.
 
     Args:
-        folder: the folder.
         command: what is done there, for the message that others get.
         shared: others that share may work there at the same time.
         waits: a process that does the same there is waited for, and stderr says so.

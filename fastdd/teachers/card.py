@@ -32,7 +32,6 @@ class Schooling:
         recipe: name of the run's recipe.
         set: the arm whose images it learned, ``random``, or ``full`` for the whole training set.
         students: name of its kind in the recipe's ``students``; empty: that of the section ``student``.
-        seed: its number.
         protocol: hash of the protocol under which it was trained.
     """
 

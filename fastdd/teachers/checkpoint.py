@@ -74,8 +74,6 @@ class State:
     """All that a training has become.
 
     Attributes:
-        network: the network.
-        optimizer: its momenta.
         average: the average of its weights; None: there is none.
         scores: what was noted of the training images; None: nothing is.
         asked: the epochs after which snapshots are kept.

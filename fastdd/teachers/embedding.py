@@ -21,9 +21,7 @@ def require_embedding(key: str, name: str, network: nn.Module, shape: tuple[int,
 
     Args:
         key: the recipe's key that names the network, for messages.
-        name: name of the network.
         network: the network as models.outline returns it, on the meta device or the CPU.
-        shape: (C, H, W) of an image.
 
     Raises:
         InputError: it has no linear layer, or its last one does not take one vector an image.
@@ -66,7 +64,6 @@ def require_taps(
 
     Args:
         key: the recipe's key that names the network, for messages.
-        network: the network with its weights.
         images: normalized images [N, C, H, W] on the network's device.
         layers, moments, patch: see Taps.
 
@@ -101,8 +98,7 @@ def require_no_nan(key: str, network: nn.Module, logits: Tensor) -> None:
 
     Args:
         key: the recipe's key that names the teacher, for messages.
-        network: the teacher.
-        logits: its logits [N, classes] for a few real images.
+        logits: the teacher's logits [N, classes] for a few real images.
 
     Raises:
         InputError: a weight or a logit is NaN.

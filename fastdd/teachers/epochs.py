@@ -29,14 +29,12 @@ class Training:
     """A network with its optimizer and the average of its weights, and what it learns from.
 
     Args:
-        config: training settings.
         teacher: the network on its device, with its card.
         train: shuffled passes over the training images, or this process's share of them.
         seed: seed of dropout and augmentation.
         key: the recipe's section that describes the teacher, for messages.
 
     Attributes:
-        optimizer: what moves the weights.
         average: the average of the weights; None: there is none.
     """
 

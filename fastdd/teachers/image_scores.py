@@ -122,9 +122,7 @@ def read_scores(path: Path, images: int, data: str, remedy: str) -> ImageScores:
     """Read the sums of the images of a training split.
 
     Args:
-        path: the file.
-        images: number of images of the split.
-        data: its fingerprint.
+        data: fingerprint of the split.
         remedy: what to do where the file cannot be used.
 
     Raises:

@@ -26,7 +26,6 @@ def initial_network(
     Args:
         config: its ``network``, ``init`` and ``new_head`` are read.
         expected: classes, channels, normalization and size of this run.
-        seed: seed of the random weights.
         key: the recipe's section that describes the teacher, for messages.
 
     Raises:

@@ -278,11 +278,8 @@ def pooled(output: object, axis: int | None, module: nn.Module, path: str) -> Te
     The class token of a vision transformer counts as one token among the others.
 
     Args:
-        output: what the module returned.
         axis: the axis of the channels, from ``channel_axes``. None (for a network that takes images of one
             size only): the last axis of [N, T, D]; in four dimensions the module's type decides.
-        module: the module.
-        path: its path, for messages.
 
     Raises:
         InputError: the output is no tensor [N, ...], or nothing tells which axis holds channels.
@@ -316,8 +313,6 @@ def require_layers(network: nn.Module, layers: Sequence[str], shape: tuple[int, 
 
     Args:
         network: a network as ``outline`` returns it, on the meta device or the CPU.
-        layers: layer names.
-        shape: (C, H, W) of an image.
 
     Raises:
         InputError: a layer takes no part in the forward pass, a BatchNorm keeps no running statistics, or

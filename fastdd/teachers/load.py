@@ -24,10 +24,8 @@ class Teacher:
     """A network in eval mode with its card.
 
     Attributes:
-        network: the network.
         card: what it expects and knows.
         notes: what was made of the file of its weights, in words.
-        memory_format: layout in which the network takes images.
     """
 
     network: nn.Module
@@ -103,7 +101,6 @@ def load_teacher(
         path: a file of weights, see weights.py; its own card, where it has one, must agree with the recipe.
         config: its ``network``, ``mean`` and ``std`` are read.
         classes: class names of the data, in order.
-        channels: channels of the data's images.
         device: where the network will be.
         key: the recipe's key that names the file, for messages.
 

@@ -37,9 +37,6 @@ def check_shares(config: TeacherConfig, images: int, share: Share, key: str) -> 
     """Refuse more processes than a batch has images for.
 
     Args:
-        config: how the teacher is trained.
-        images: number of training images.
-        share: the share of this process.
         key: the recipe's section that describes the teacher, for messages.
 
     Raises:
@@ -58,7 +55,6 @@ def data_parallel(network: nn.Module, device: torch.device, config: TeacherConfi
 
     Args:
         network: the network on its device. It begins in all processes as in the main one.
-        device: the device of this process.
         config: how the teacher is trained; ``sync_batch_norm`` is read.
         key: the recipe's section that describes the teacher, for messages.
 

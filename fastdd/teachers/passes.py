@@ -88,7 +88,6 @@ class DecodedPasses:
     Args:
         loader: a loader that was opened with the same batch size and share.
         batch: images in a full batch of all processes together.
-        batches: batches in a pass.
         share: what this process gets of them.
     """
 
@@ -125,7 +124,6 @@ def open_passes(
         seed: seed of a new order in every epoch, of full batches only; None: class order, all images.
         crop: random resized crop of each image in each epoch, to ``data.size``; it needs a seed. None: whole
             images.
-        share: what this process gets.
 
     Raises:
         InputError: images cannot be read, or differ in size where ``data.size`` is null.

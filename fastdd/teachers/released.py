@@ -45,7 +45,6 @@ class Released:
         name: the text that names them, for example ``timm:resnet18.a1_in1k``.
         names: lists of the names of their classes in the order of the logits, one for each way to name them,
             such as words and ids of WordNet; empty: the names are unknown.
-        classes: number of classes.
         mean, std: the constants with which they were trained, one value a channel.
         size: (H, W) in pixels of the images on which they were tested.
         place: where the file lies in the cache, in words.
@@ -154,7 +153,6 @@ def released(key: str, text: str | None, network: str) -> Released | None:
     Args:
         key: the recipe's key whose value the text is, for messages.
         text: the value.
-        network: name of the network.
 
     Raises:
         InputError: there are no such weights, or they are of another network.

@@ -45,7 +45,6 @@ class Squeezed:
     """A trained teacher.
 
     Attributes:
-        teacher: the network with its card.
         curve: one entry an epoch.
         images: images seen by this call, which may have continued an earlier one.
         snapshots: the snapshots that the configuration asks for; None: none are kept, or another process

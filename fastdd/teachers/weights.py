@@ -54,8 +54,7 @@ class Weights:
         BatchNorm's counters are zero where the file has none. What is wrong after that, ``check_state`` says.
 
         Args:
-            network: name of the network.
-            wanted: its state.
+            wanted: state of the network.
         """
         state, notes = self.state, list(self.notes)
         while prefix := _prefix(state, wanted):
@@ -163,7 +162,6 @@ def check_state(
 
     Args:
         key: the recipe's key that names the file, for messages.
-        network: name of the network.
 
     Raises:
         InputError: a tensor is missing, unknown, of another shape or of no float dtype; the first one is

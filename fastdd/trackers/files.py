@@ -18,11 +18,7 @@ LOSSES_EVERY = 1.0
 
 
 class JsonLines:
-    """One line of JSON an event: time, stage, event, and where it has some step, values and files.
-
-    Args:
-        path: the file, to which lines are appended.
-    """
+    """One line of JSON an event: time, stage, event, and where it has some step, values and files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,11 +39,7 @@ class JsonLines:
 
 
 class Csv:
-    """A row a value: time, stage, event, step, name, value; an event without values has one row.
-
-    Args:
-        path: the file, to which rows are appended.
-    """
+    """A row a value: time, stage, event, step, name, value; an event without values has one row."""
 
     HEAD = ("time", "stage", "event", "step", "name", "value")
 

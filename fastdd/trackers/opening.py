@@ -58,7 +58,6 @@ def tracked(folder: RunFolder, recipe: Recipe, on_event: Receiver | None = None)
     Only the main process of torchrun tracks.
 
     Args:
-        folder: an open run folder.
         on_event: is called last, with each event; an error that it raises ends the run.
 
     Raises:

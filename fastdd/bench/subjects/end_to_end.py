@@ -36,8 +36,6 @@ class Digits:
     """What both sides do.
 
     Attributes:
-        epochs: epochs of the teacher.
-        steps: steps of each image.
         student_steps: steps of the student, of 20 images each.
     """
 

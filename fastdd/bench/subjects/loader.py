@@ -37,7 +37,6 @@ class Geometry:
     """How images are cut to ``SIZE``.
 
     Attributes:
-        text: in words.
         resize: pixels to which the shorter side is resized first; None: to ``SIZE``.
         crop: whether a random part is cut out and resized.
     """

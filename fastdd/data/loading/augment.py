@@ -28,8 +28,6 @@ def siamese_rows(
     """The Siamese augmentation of a training batch, with parameters an image.
 
     Args:
-        count: images of the batch.
-        size: (H, W) of an image.
         always: operations that every image has.
         one_of: operations of which all images have one more, drawn with equal probabilities.
         draw: on the CPU; draws do not depend on the device.
@@ -60,7 +58,6 @@ def shift_and_flip(
     Args:
         images: [N, C, H, W], normalized (so that zero is the mean color).
         pad: largest shift in pixels, in either direction.
-        flip: probability of a horizontal flip.
         generator: on the CPU; draws do not depend on the device.
         rows: which rows of a batch the images are, where other processes have the others.
         of: images of that batch, for all of which is drawn; None: the images are the whole batch.

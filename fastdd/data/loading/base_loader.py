@@ -36,10 +36,8 @@ class Schedule:
     Cost: 8 bytes an image, and one permutation an epoch (10 ms for a million images).
 
     Args:
-        total: number of images in the dataset.
         chosen: positions in the dataset, in the order of reading; None: all.
         order: "class" keeps the order of ``chosen``; "shuffled" permutes it anew each epoch.
-        seed: seed of the permutations.
         shard: the shards of all processes are disjoint and together everything. A shard is a block of the
             class order, so that it cuts at most two classes, and its share of every batch of a permutation.
         batch_size: images a batch, at least 1; where permutations are sharded, of all shards together.
@@ -143,7 +141,6 @@ class BaseLoader(ABC):
     """A Loader (see there) without its decoding.
 
     Args:
-        dataset: the images.
         schedule: which images a pass reads, in which order.
         decoding: what becomes of each image.
     """

@@ -38,7 +38,6 @@ class Crop:
     Args:
         scale: range of the window's share of the area, 0 < low <= high <= 1.
         ratio: range of its width / height, drawn uniformly in the logarithm.
-        flip: probability of a horizontal flip.
 
     Raises:
         InputError: one of them is out of range.
@@ -61,15 +60,7 @@ class Crop:
             raise InputError(f"crop flip {self.flip!r} is not a probability; expected 0 to 1")
 
     def window(self, height: int, width: int, *, seed: int, epoch: int, position: int) -> Window:
-        """The window of one image in one epoch.
-
-        Args:
-            height: rows of the image.
-            width: columns of the image.
-            seed: seed of the crops.
-            epoch: number of the pass.
-            position: number of the image in the dataset.
-        """
+        """The window of one image in one epoch."""
         key = derive(seed, "crop", epoch)
         # 2**64 counter blocks an image, so no two images share a number; the top 53 bits make a float in
         # [0, 1).
@@ -98,7 +89,6 @@ def cut(image: Tensor, window: Window, size: tuple[int, int]) -> Tensor:
     Args:
         image: uint8 [C, h, w].
         window: inside the image.
-        size: (H, W).
 
     Returns:
         uint8 [C, H, W].

@@ -111,7 +111,6 @@ def resident(
     """Decode a dataset, or a part of it, into the memory of a device, with a progress bar.
 
     Args:
-        dataset: a split, made by open_dataset.
         size: (H, W), and all further arguments, as for open_loader.
 
     Raises:

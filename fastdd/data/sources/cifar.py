@@ -39,8 +39,6 @@ class Kind:
     """One of the four ways in which CIFAR is distributed.
 
     Attributes:
-        folder: name of its folder.
-        files: names of the files of each split.
         names: name of the file with the class names.
         label_bytes: bytes of labels in a record, of which the last is the class; 0 for a pickle.
         label_key: key of the labels in a pickle.

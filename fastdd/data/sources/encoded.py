@@ -25,7 +25,6 @@ class EncodedImages(SplitImages):
     """The images of a folder, an archive or shards.
 
     Args:
-        source: the files of the split.
         root: the data set's root, for messages.
         split: "train" or "test", a part of the fingerprint.
     """

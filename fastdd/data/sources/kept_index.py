@@ -98,7 +98,6 @@ def listing_of(origin: IndexOrigin, make: Callable[[], Listing]) -> Listing:
 
     Args:
         origin: what ``make`` reads.
-        make: makes the listing.
     """
     if (path := origin.file()) is None:
         return make()

@@ -48,7 +48,6 @@ class Npz(SplitImages):
     """One split of such a file.
 
     Args:
-        path: the file.
         split: "train" or "test".
 
     Raises:

@@ -109,7 +109,6 @@ class ParquetFiles:
     """The images of Parquet files (see tree.ImageFiles).
 
     Args:
-        paths: the files, of one split.
         split: what the split is called, for messages.
         other: name and classes of the other split; None: there is none.
         numbers: call each class by its number and name, such as ``07_ship``, where the names alone would sort
@@ -173,7 +172,6 @@ class _Table(NamedTuple):
     """One Parquet file, of which only the schema was read.
 
     Attributes:
-        path: the file.
         image, label: names of its columns.
         names: names of its classes, by number.
         has_logits: whether it has a column ``logits``.

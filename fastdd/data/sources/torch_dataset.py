@@ -71,7 +71,6 @@ class RegisteredFunction(Layout):
     """A function that was registered as a source.
 
     Args:
-        source: the name under which it was registered.
         function: called with what stands behind NAME: and the split.
     """
 
@@ -142,9 +141,7 @@ class TorchImages(SplitImages):
     """One split of a Dataset; made by torch_images.
 
     Args:
-        items: its images and labels.
         split: "train" or "test".
-        classes: class names, sorted.
         labels: label of each image, in the dataset's own order.
         sizes: (height, width) -> number of an image of that size, of all images that were looked at.
         sample: sha256 of the labels and of some images.

@@ -50,10 +50,6 @@ class Indexed(Protocol):
 class Items:
     """The images of a Dataset as uint8 [1 or 3, H, W], and their labels.
 
-    Args:
-        dataset: a map-style Dataset of (image, label).
-        name: what messages call it.
-
     Raises:
         InputError: it is no map-style Dataset, has no usable length, or is empty.
     """
@@ -192,7 +188,6 @@ def known_labels(dataset: object, length: int) -> list[int] | None:
 
     Args:
         dataset: a Dataset, or a Subset of one.
-        length: how many there must be.
     """
     if isinstance(dataset, Subset):
         outer = dataset.dataset

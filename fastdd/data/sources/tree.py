@@ -116,9 +116,6 @@ class Listing:
     """The files of one split.
 
     Attributes:
-        folder: name of the split's folder.
-        files: its images, sorted by (class, name).
-        counts: images of each class, by name.
         problems: all that is wrong with the split.
         digest: the fingerprint of the names and sizes, where it is known from an earlier look; else empty.
         note: which images are left out because of their names, for the user; empty: none are.
@@ -145,7 +142,6 @@ class ImageFiles(Protocol):
 
     Attributes:
         layout: what kind of data set this is, in words.
-        listing: the files of the open split.
     """
 
     layout: str

@@ -75,9 +75,7 @@ class FeatureSignal(Signal):
     """Means of features of each class.
 
     Args:
-        config: what is matched.
         match: the section that it is part of, with the networks and the augmentation.
-        real: the real images.
         network: the network of each step, which records maps unless only the last layer is matched.
 
     Attributes:

@@ -61,9 +61,7 @@ class GradientSignal(Signal):
     """Gradients of the weights of a step's network, class by class.
 
     Args:
-        config: how gradients are compared.
         match: the section that it is part of.
-        real: the real images.
         network: the network of each step, in float32, whose weights get gradients.
 
     Attributes:

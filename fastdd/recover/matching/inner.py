@@ -39,8 +39,6 @@ class StepNetwork:
 
     Args:
         match: says how long a network serves, how it is trained, and the augmentation.
-        real: the real images.
-        networks: the networks at random.
         precision: arithmetic of the training.
     """
 

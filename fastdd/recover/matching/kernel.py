@@ -27,12 +27,7 @@ from .real import RealImages
 
 
 class KernelSignal(Signal):
-    """Kernel ridge regression from all synthetic images onto real ones.
-
-    Args:
-        config: kernel, ridge and number of real images.
-        real: the real images.
-    """
+    """Kernel ridge regression from all synthetic images onto real ones."""
 
     def __init__(self, config: KernelMatch, *, real: RealImages) -> None:
         self.config, self.real = config, real

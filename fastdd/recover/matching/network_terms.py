@@ -39,7 +39,6 @@ class NetworkDiRe(Signal):
     """DiRe through the network of a step.
 
     Args:
-        config: weights and reading.
         step: the matching signal, which is called before this one.
     """
 

@@ -66,8 +66,7 @@ def matched_layers(network: nn.Module, name: str, key: str, *, maps: bool) -> Ma
     """Find the layers whose features can be matched.
 
     Args:
-        name: name of the network.
-        key: the recipe's key that names it, for the message.
+        key: the recipe's key that names the network, for the message.
         maps: whether outputs of ReLUs are needed.
 
     Raises:
@@ -87,18 +86,13 @@ class RandomNetworks:
     """A network whose weights are drawn anew for each number.
 
     Args:
-        name: name of the network.
-        classes: number of logits.
-        shape: (C, H, W) of an image.
         device: where the network is.
-        seed: the run's seed.
         precision: arithmetic of the forward pass.
         maps: whether the outputs of its ReLUs are recorded.
         weight_gradients: whether its weights get gradients.
 
     Attributes:
-        network: the network.
-        normalizes: whether it has BatchNorm.
+        normalizes: whether the network has BatchNorm.
 
     Raises:
         InputError: there is no such network, or it has no linear layer or, with ``maps``, no ReLU module.

@@ -20,9 +20,7 @@ class RealImages:
 
     Attributes:
         images: uint8 [N, C, H, W] in class order, on the device of the networks.
-        counts: number of images of each class.
         teacher: gives the normalization of images.
-        seed: the run's seed.
     """
 
     images: Tensor

@@ -18,9 +18,7 @@ def match_signal(match: Match, config: Recover, real: RealImages, *, device: tor
     """The matching signal of a method.
 
     Args:
-        match: what is matched.
         config: the recover section of the recipe, which gives the precision.
-        real: the real images.
         device: where networks are.
 
     Raises:

@@ -41,8 +41,7 @@ class Walk:
     """What is drawn for one trajectory.
 
     Attributes:
-        expert: number of the expert.
-        epoch: its epoch at which the student starts.
+        epoch: epoch of the expert at which the student starts.
         rows: int64 [B], the synthetic images of each student step.
         augmentation: [sum of B, 13], the Siamese parameters of their images, one below the other.
     """
@@ -57,12 +56,9 @@ class TrajectorySignal(Signal):
     """Matching of trajectories; it couples all images.
 
     Args:
-        config: which trajectories, and how the student steps.
         match: the section that it is part of, with the augmentation.
         network: the network of the experts, on the device of the images.
-        experts: the experts.
-        count: how many of them are used, from the first on.
-        seed: the run's seed.
+        count: how many of the experts are used, from the first on.
     """
 
     def __init__(

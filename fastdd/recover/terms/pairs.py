@@ -113,7 +113,6 @@ def pair_distances(anchors: Tensor, images: Tensor, distance: Distance) -> Tenso
     Args:
         anchors: features [N, D] of the anchors.
         images: features [N, D] of the images.
-        distance: see above.
 
     Returns:
         [N].

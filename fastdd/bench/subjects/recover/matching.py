@@ -33,10 +33,8 @@ class Steps:
     """Both sides of a step.
 
     Args:
-        network: name of the network.
         side: of an image, in pixels.
         real: real images of each class in a step.
-        ipc: synthetic images of each class.
     """
 
     def __init__(self, scale: Scale, network: str, side: int, *, real: int, ipc: int) -> None:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .console import say, show_table
-from .options import Commands
+from .console import new_table, say, show_table
+from .options import Commands, device_argument
 
 if TYPE_CHECKING:
     from ..bench.results import Curve, Row, SideResult
@@ -25,7 +25,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     bench = commands.add_parser("bench", help="measure speed and memory beside their peers", description=TEXT)
     bench.add_argument(
         "subject",
@@ -44,9 +43,7 @@ def add(commands: Commands) -> None:
     )
     bench.add_argument("--list", action="store_true", help="only say which works there are")
     bench.add_argument("--rounds", type=int, metavar="N", help="rounds of a work (default: 7; quick: 3)")
-    bench.add_argument(
-        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
-    )
+    device_argument(bench)
     bench.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16"),
@@ -144,13 +141,11 @@ def _split(text: str | None) -> tuple[str, ...]:
 
 
 def _compare(before: Path, after: Path) -> int:
-    from rich.table import Table
-
     from ..bench.compare import changes
     from ..bench.results import read_results
 
     found = list(changes(read_results(before), read_results(after)))
-    rows = Table("", "", "before", "after", "noise", "", box=None, header_style="bold")
+    rows = new_table("", "", "before", "after", "noise", "")
     for change in found:
         noise = f"{100 * change.noise:.0f} %"
         mark = "" if change.verdict == "same" else change.verdict
@@ -167,12 +162,10 @@ def _compare(before: Path, after: Path) -> int:
 
 def _show_row(row: Row) -> None:
     """A work: a line for each side."""
-    from rich.table import Table
-
     from ..bench.words import floor_text, seconds_text
 
     say(f"\n{row.subject} {row.work}: {row.text}")
-    rows = Table("side", f"one {row.unit}", "rounds", "over ours", "peak MB", "error", box=None)
+    rows = new_table("side", f"one {row.unit}", "rounds", "over ours", "peak MB", "error")
     for name, side in row.sides.items():
         rows.add_row(name, *_cells(side))
     show_table(rows)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..runtime.console import counted
 from .console import say
-from .options import Commands, download, download_argument
+from .options import Commands, device_argument, download, download_argument
 
 TEXT = (
     "Look for test images in a set, in pixels and, with a teacher, in its embeddings; for repeated, plain "
@@ -17,7 +17,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     check = commands.add_parser(
         "check", help="look for leaks and faults in a distilled set", description=TEXT
     )
@@ -29,9 +28,7 @@ def add(commands: Commands) -> None:
         metavar="FILE",
         help="network whose embeddings are compared too (default: the teacher of the run, if it is one)",
     )
-    check.add_argument(
-        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
-    )
+    device_argument(check)
     download_argument(check)
     check.set_defaults(run=_check)
 

@@ -14,7 +14,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     command = commands.add_parser("completion", help="print a shell's completion script", description=TEXT)
     command.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that you use")
     command.set_defaults(run=_completion)

@@ -20,6 +20,13 @@ def say(text: str) -> None:
     console().print(text, soft_wrap=True)
 
 
+def new_table(*headings: str) -> Table:
+    """A table without lines, and so far without rows."""
+    from rich.table import Table
+
+    return Table(*headings, box=None)
+
+
 def show_table(rows: Table) -> None:
     """Print a table, whose cells are text as it stands."""
     console().print(rows)

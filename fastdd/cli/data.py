@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
-from .console import show_table
+from .console import new_table, show_table
 from .options import Commands, download, download_argument
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ SHOW = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     data = commands.add_parser("data", help="check a data set, or show what it holds", description=TEXT)
     actions = data.add_subparsers(dest="data_command", required=True)
     check = actions.add_parser("check", help="list every problem of a data set", description=CHECK)
@@ -59,8 +58,6 @@ def _add_follow_links(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from rich.table import Table
-
     from ..data import open_dataset, summary
 
     download(arguments, arguments.root)
@@ -70,7 +67,7 @@ def _show(arguments: argparse.Namespace) -> None:
         for split in ("train", "test")
     ]
     both = [summary(dataset) for dataset in opened]
-    rows = Table("", "train", "test", box=None, header_style="bold")
+    rows = new_table("", "train", "test")
     for name, cells in _cells(both).items():
         rows.add_row(name, *cells)
     show_table(rows)

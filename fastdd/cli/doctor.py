@@ -17,7 +17,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     doctor = commands.add_parser("doctor", help=HELP, description=TEXT)
     doctor.add_argument("--out", metavar="DIR", default="runs", help="where runs are written (default: runs)")
     doctor.add_argument("--json", action="store_true", help="print the findings as JSON")

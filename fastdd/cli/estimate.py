@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..runtime.console import rough_duration
-from .console import say, show_table
+from .console import new_table, say, show_table
 from .options import Commands
 from .stages import recipe_arguments, resolved_recipe
 
@@ -24,7 +24,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     command = commands.add_parser(
         "estimate", help="tell what a run takes in time, memory and storage, before it", description=TEXT
     )
@@ -89,10 +88,8 @@ def content(found: Estimate) -> dict[str, object]:
 
 def show(found: Estimate) -> None:
     """Print an estimate."""
-    from rich.table import Table
-
     device = "this machine" if found.device == "cpu" else f"{found.count} x {found.device}"
-    rows = Table("stage", "time", "memory", "bound by", "of it", box=None, header_style="bold")
+    rows = new_table("stage", "time", "memory", "bound by", "of it")
     for stage in found.stages:
         rows.add_row(stage.stage, *_cells(stage))
     rows.add_row("in all", rough_duration(found.seconds), "", "", "")

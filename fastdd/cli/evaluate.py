@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import InputError, suggestion
 from ..runtime.console import counted
-from .console import refuse_diverged, say, show_table, spread
+from .console import new_table, refuse_diverged, say, show_table, spread
 from .options import Commands, download, held, request_of, set_arguments
 from .stages import run_arguments, run_stage
 
@@ -43,7 +43,6 @@ WITH_SET = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     evaluate = commands.add_parser(
         "evaluate",
         help="train students of a recipe's run, or of a distilled set and its controls",
@@ -114,8 +113,6 @@ def _evaluate_set(arguments: argparse.Namespace) -> None:
 
 def _print(evaluation: Evaluation) -> None:
     """Train, and print a row a student and a column a set."""
-    from rich.table import Table
-
     from ..config import FULL
     from ..config.regimes import regime_of
     from ..evaluate import protocol_hash, protocol_text
@@ -130,7 +127,7 @@ def _print(evaluation: Evaluation) -> None:
         told.append((best, "best"))
     columns = [f"{each.name} {title} %" for each in evaluation.sets for title, _ in told]
     regimes = ("regime",) if evaluation.request.regimes else ()
-    rows = Table("student", *regimes, "protocol", *columns, box=None, header_style="bold")
+    rows = new_table("student", *regimes, "protocol", *columns)
     per_file = evaluation.set.storage.per_file
     settled_ones = [
         settle_student(config, len(evaluation.images), len(card.classes), per_file=per_file)

@@ -11,7 +11,6 @@ from .options import Commands, download, download_argument
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     export = commands.add_parser(
         "export",
         help="write a distilled set for other libraries, with a dataset card",

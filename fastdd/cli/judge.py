@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from .console import refuse_diverged, say
-from .options import Commands, Options, download, download_argument, regimes_argument
+from .options import Commands, Options, device_argument, download, download_argument, regimes_argument
 from .stages import print_result, say_page
 
 HELP = "tell what finished sets are worth beside random real images, in every regime"
@@ -20,13 +20,10 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     judge = commands.add_parser("judge", help=HELP, description=TEXT)
     _sets_arguments(judge)
     _students_arguments(judge.add_argument_group("students"))
-    judge.add_argument(
-        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
-    )
+    device_argument(judge)
     judge.add_argument(
         "--out",
         metavar="DIR",

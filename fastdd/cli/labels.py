@@ -21,7 +21,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_parser("labels", help="show, export or import stored soft labels", description=TEXT)
     labels = parser.add_subparsers(dest="labels_command", required=True, metavar="COMMAND")
     show = labels.add_parser(

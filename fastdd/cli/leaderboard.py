@@ -13,7 +13,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     board = commands.add_parser(
         "leaderboard", help="write one page of the results of many runs", description=TEXT
     )

@@ -14,7 +14,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     merge = commands.add_parser(
         "merge",
         help="make one bank of banks that hold different classes or different images",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
-from .console import say, show_table
-from .options import Commands, download, download_argument
+from .console import new_table, say, show_table
+from .options import Commands, device_argument, download, download_argument
 
 if TYPE_CHECKING:
     from ..distilled import ListedSet
@@ -26,7 +26,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     metrics = commands.add_parser(
         "metrics",
         help="measure coverage, density, precision, recall, Vendi score and cosine of any set",
@@ -69,9 +68,7 @@ def add(commands: Commands) -> None:
         help="side to which all images are resized (default: as the set has them)",
     )
     metrics.add_argument("--k", type=int, default=5, help="nearest neighbors (default: 5)")
-    metrics.add_argument(
-        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
-    )
+    device_argument(metrics)
     metrics.add_argument(
         "--json",
         metavar="FILE",
@@ -206,14 +203,10 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
 
 
 def _print(distilled: ListedSet, root: str, extractor: Extractor, measured: SetScores) -> None:
-    from rich.table import Table
-
     from ..evaluate.scores import NAMES
 
     whole, by_class = measured.whole, measured.by_class
-    rows = Table(
-        "", "whole set", "mean of classes", "least", "most", "classes", box=None, header_style="bold"
-    )
+    rows = new_table("", "whole set", "mean of classes", "least", "most", "classes")
     for name in NAMES:
         values = measured.values(name)
         shown = (

@@ -52,6 +52,13 @@ def overrides_of(arguments: argparse.Namespace) -> list[str]:
     return [*arguments.overrides, *regimes]
 
 
+def device_argument(group: Options) -> None:
+    """Add the option that names the device."""
+    group.add_argument(
+        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
+    )
+
+
 def set_arguments(group: Options) -> None:
     """Add the options that say how a set is evaluated."""
     group.add_argument(
@@ -95,9 +102,7 @@ def set_arguments(group: Options) -> None:
         metavar="SEED",
         help="seed of controls and students (default: that of the run, or 0)",
     )
-    group.add_argument(
-        "--device", default="auto", help="auto, cpu or cuda (default: auto, which is cuda where there is one)"
-    )
+    device_argument(group)
 
 
 @contextmanager

@@ -23,7 +23,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     plot = commands.add_parser("plot", help="write figures for papers", description=TEXT)
     plot.add_argument("folders", nargs="+", metavar="RUN", help="run folders, or the folder of a sweep")
     plot.add_argument("--to", choices=("pdf", "svg", "png"), default="pdf", help="format (default: pdf)")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..runtime.console import rough_duration
-from .console import say, show_table
+from .console import new_table, say, show_table
 from .options import Commands
 from .stages import recipe_arguments, resolved_recipe
 
@@ -20,7 +20,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     command = commands.add_parser(
         "profile",
         help="tell where the time of a stage goes: by part, as a trace, and what bounds it",
@@ -61,9 +60,8 @@ def _profile(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(json.dumps(asdict(found) | {"trace": str(trace), "sentence": found.sentence}, indent=2))
         return
-    from rich.table import Table
 
-    rows = Table("part", "time", "share", box=None, header_style="bold")
+    rows = new_table("part", "time", "share")
     for part, seconds in found.parts.items():
         rows.add_row(part, rough_duration(seconds), f"{seconds / found.seconds:.0%}")
     clock = "that passed" if device.type == "cuda" else "of the processor"

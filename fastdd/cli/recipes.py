@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
-from .console import show_table
+from .console import new_table, show_table
 from .options import Commands
 
 TEXT = (
@@ -15,24 +15,21 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     recipes = commands.add_parser("recipes", help="list the built-in recipes", description=TEXT)
     recipes.set_defaults(run=_recipes)
 
 
 def _recipes(arguments: argparse.Namespace) -> None:
-    from rich.table import Table
-
     from ..recipes.presets import data_set, dataset_names, method_names, paper_items, read, single_names
 
-    rows = Table("recipe", "what it does", box=None, header_style="bold")
+    rows = new_table("recipe", "what it does")
     for name in single_names():
         rows.add_row(name, str(read(name).values["description"]))
     for name in dataset_names():
         rows.add_row(f"{name}-METHOD", str(data_set(name, name)["description"]))
     show_table(rows)
     print(f" METHOD is one of: {', '.join(method_names())}")
-    items = Table("table or figure", "what it shows", box=None, header_style="bold")
+    items = new_table("table or figure", "what it shows")
     for name in sorted(paper_items(), key=_natural):
         items.add_row(name, paper_items()[name].title)
     show_table(items)

@@ -17,7 +17,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     report = commands.add_parser("report", help="write the page of finished runs again", description=TEXT)
     report.add_argument("folders", nargs="+", metavar="DIR", help="run folders, or the folder of a sweep")
     report.add_argument(

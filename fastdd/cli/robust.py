@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
-from .console import refuse_diverged, say, show_table, spread
+from .console import new_table, refuse_diverged, say, show_table, spread
 from .options import Commands, download, download_argument, held, request_of, set_arguments
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ ROWS = {
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     robust = commands.add_parser(
         "robust",
         help="score a distilled set apart from its soft labels and its augmentation",
@@ -81,11 +80,9 @@ def _robust(arguments: argparse.Namespace) -> None:
 
 
 def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
-    from rich.table import Table
-
     from ..evaluate import protocol_hash, protocol_text
 
-    rows = Table("students of", "trained with", "protocol", "last %", box=None, header_style="bold")
+    rows = new_table("students of", "trained with", "protocol", "last %")
     for name, group in scores.groups.items():
         rows.add_row(*ROWS[name], protocol_hash(group.config), spread(group.accuracies))
     config = scores.groups["synthetic"].config

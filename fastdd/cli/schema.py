@@ -15,7 +15,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     commands.add_parser(
         "schema", help="print the JSON schema of recipes, for editors", description=TEXT
     ).set_defaults(run=_schema)

@@ -19,7 +19,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     score = commands.add_parser("score", help=HELP, description=TEXT)
     recipe_arguments(score)
     score.add_argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .console import show_table
+from .console import new_table, show_table
 from .options import Commands
 from .stages import recipe_arguments, resolved_recipe
 
@@ -15,7 +15,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     show = commands.add_parser(
         "show", help="print every value of a recipe, who set it, and its source", description=TEXT
     )
@@ -25,12 +24,10 @@ def add(commands: Commands) -> None:
 
 
 def _show(arguments: argparse.Namespace) -> None:
-    from rich.table import Table
-
     from ..recipes.resolve import table
     from ..runtime.distributed import say_once
 
-    rows = Table("key", "value", "set by", "source", box=None, header_style="bold")
+    rows = new_table("key", "value", "set by", "source")
     resolved = resolved_recipe(arguments)
     for row in table(resolved):
         if arguments.no_defaults and row.origin == "default":

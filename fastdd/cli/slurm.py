@@ -46,7 +46,6 @@ srun --no-kill --kill-on-bad-exit=0 torchrun \\
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     slurm = commands.add_parser(
         "slurm",
         help="print a batch script for Slurm that runs a recipe on several machines",

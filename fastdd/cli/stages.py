@@ -11,7 +11,7 @@ from ..config import CONTROL, FULL
 from ..config.naming import student_titles
 from ..runtime.console import counted
 from ..runtime.distributed import is_main
-from .console import refuse_diverged, say, show_table, spread, with_deviation, work_text
+from .console import new_table, refuse_diverged, say, show_table, spread, with_deviation, work_text
 from .options import Commands, overrides_of, regimes_argument
 
 if TYPE_CHECKING:
@@ -198,13 +198,11 @@ def _print_verdicts(metrics: Metrics) -> None:
 
 def _print_teachers(result: RunResult) -> None:
     """The teachers that the run uses, a row each, and the overrides with which another recipe takes them."""
-    from rich.table import Table
-
     from ..run_folder import read_recipe
     from ..teachers.weights import read_weights
 
     recipe = read_recipe(result.folder)
-    rows, overrides = Table("teacher", "network", "accuracy %", "file", box=None, header_style="bold"), []
+    rows, overrides = new_table("teacher", "network", "accuracy %", "file"), []
     for name, config in {"": recipe.teacher, **recipe.committee}.items():
         key, path = f"committee.{name}" if name else "teacher", result.folder.teacher(name)
         card = read_weights(f"{key}.weights", path).card
@@ -313,13 +311,11 @@ def say_reduced(metrics: Metrics) -> None:
 
 def print_published(metrics: Metrics) -> None:
     """Print a paper's numbers beside those of a run."""
-    from rich.table import Table
-
     published = metrics.published
     assert published is not None  # the caller has looked
     if not published.rows:
         return
-    rows = Table("", "", "ours", published.item, "difference", box=None, header_style="bold")
+    rows = new_table("", "", "ours", published.item, "difference")
     for row in published.rows:
         ours = "-" if row.ours is None else with_deviation(row.ours, row.deviation, row.digits)
         paper = with_deviation(row.paper, row.paper_deviation, row.digits)
@@ -336,8 +332,6 @@ def _seconds(result: RunResult) -> dict[str, float]:
 
 def _print_arms(result: RunResult) -> None:
     """A row for each arm, and one for the whole training set."""
-    from rich.table import Table
-
     from ..run_folder import read_recipe
 
     metrics, seconds = result.metrics, _seconds(result)
@@ -346,7 +340,7 @@ def _print_arms(result: RunResult) -> None:
     others = FEATURES if any(arm.features is not None for arm in metrics.arms.values()) else ()
     measured = (f"coverage (k={metrics.k})", "Vendi", "cosine", *others)
     names = ("", *accuracies, *measured, "recover s", "students s")
-    rows = Table(*names, box=None, header_style="bold")
+    rows = new_table(*names)
     for name, arm in metrics.arms.items():
         rows.add_row(
             arm.marked_title,
@@ -426,17 +420,13 @@ def _with_differences(last: Mapping[str, Fractions]) -> dict[str, str]:
 
 def _print_bytes(result: RunResult) -> None:
     """A row for each arm: bytes that each kind of students reads, and what the set took to make."""
-    from rich.table import Table
-
     from ..run_folder import read_recipe
     from ..run_folder.shipped import bytes_text
 
     metrics, stages = result.metrics, result.manifest.stages
     kinds = list(read_recipe(result.folder).shown_students)
     headings = [f"{student or 'student'} reads" for student in kinds]
-    rows = Table(
-        "", "images seen", "images", *headings, "iterations", "GMAC an image", box=None, header_style="bold"
-    )
+    rows = new_table("", "images seen", "images", *headings, "iterations", "GMAC an image")
     for name, arm in metrics.arms.items():
         if arm.shipped is None:  # measured by an earlier version
             return
@@ -457,13 +447,11 @@ def _print_bytes(result: RunResult) -> None:
 
 def _print_robust(metrics: Metrics) -> None:
     """DD-Ranking's scores of each set and kind of students that tell them; nothing where none do."""
-    from rich.table import Table
-
     from ..report.verdicts import robust_rows
 
     if not (found := robust_rows(metrics)):
         return
-    rows = Table("", "students", "LRS", "ARS", box=None, header_style="bold")
+    rows = new_table("", "students", "LRS", "ARS")
     for row in found:
         rows.add_row(*row)
     show_table(rows)
@@ -472,8 +460,6 @@ def _print_robust(metrics: Metrics) -> None:
 
 def _print_label_rates(result: RunResult) -> None:
     """A row for each way in which labels are stored, where there are several: bytes and accuracies."""
-    from rich.table import Table
-
     from ..config.naming import label_words
     from ..run_folder import read_recipe
     from ..run_folder.shipped import bytes_text
@@ -482,7 +468,7 @@ def _print_label_rates(result: RunResult) -> None:
     if not recipe.label_rates:
         return
     headings = [f"{arm.title} {what}" for arm in metrics.arms.values() for what in ("labels", "last %")]
-    rows = Table("", *headings, "protocol", box=None, header_style="bold")
+    rows = new_table("", *headings, "protocol")
     for name, labels in recipe.label_rates.items():
         cells = []
         for arm in metrics.arms.values():

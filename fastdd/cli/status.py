@@ -10,7 +10,6 @@ from .options import Commands
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     status = commands.add_parser(
         "status",
         help="say which stages of a run are done, and how far the others are",

@@ -6,14 +6,13 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .console import say, show_table
+from .console import new_table, say, show_table
 from .options import Commands
 
 TEXT = "Take out of a run the students that it has kept, as weights for other programs or as teachers."
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     parser = commands.add_parser("students", help="take trained students out of a run", description=TEXT)
     students = parser.add_subparsers(dest="students_command", required=True, metavar="COMMAND")
     export = students.add_parser(
@@ -42,8 +41,6 @@ def add(commands: Commands) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from rich.table import Table
-
     from ..run_folder import require_run
     from ..runs.kept_students import export_students
 
@@ -54,7 +51,7 @@ def _export(arguments: argparse.Namespace) -> None:
         kind=arguments.students,
         seed=arguments.seed,
     )
-    rows = Table("learned from", "seed", "network", "accuracy %", "file", box=None, header_style="bold")
+    rows = new_table("learned from", "seed", "network", "accuracy %", "file")
     for path, card, schooling in exported:
         reached = "-" if card.accuracy is None else f"{100 * card.accuracy:.1f}"
         learned = " ".join(filter(None, (schooling.students, schooling.set)))

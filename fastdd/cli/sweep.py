@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
-from .console import refuse_diverged, say, show_table, spread, work_text
+from .console import new_table, refuse_diverged, say, show_table, spread, work_text
 from .options import Commands, overrides_of
 from .stages import DIVERGED, evaluated_text, print_published, run_arguments, say_reduced
 
@@ -28,7 +28,6 @@ TEXT = (
 
 
 def add(commands: Commands) -> None:
-    """Add the command."""
     sweep = commands.add_parser("sweep", help=HELP, description=TEXT)
     run_arguments(sweep)
     sweep.add_argument(
@@ -72,8 +71,6 @@ def _scores(of: SweepScores | SweepArm, best: str | None) -> list[str]:
 
 def _print(results: SweepResults, path: Path) -> None:
     """A row for the control of each run and for each set; a column for each key of the grid."""
-    from rich.table import Table
-
     from ..config.naming import short_keys, value_text
     from ..report.verdicts import winner_sentences
     from ..run_folder import Metrics, RunFolder, read, read_recipe
@@ -83,7 +80,7 @@ def _print(results: SweepResults, path: Path) -> None:
     best = best_title(results.evaluated_on, recipe.student.reported)
     told = ["last %"] if best is None else ["last %", f"{best} %"]
     scores = (*told, "coverage", "Vendi", "cosine", "GMAC an image")
-    rows = Table("", *names.values(), *scores, box=None, header_style="bold")
+    rows = new_table("", *names.values(), *scores)
 
     def values(at: Mapping[str, JsonValue]) -> list[str]:
         return [value_text(at[key]) if key in at else "" for key in names]

@@ -46,5 +46,4 @@ def all_classes(run: FinishedRun, by_class: Callable[[ArmResult], Sequence[float
     for arm, each in zip(run.arms, values, strict=True):
         points = (f"{PANEL.left + step * i:.1f} {PANEL.y(axis(each[c])):.1f}" for i, c in enumerate(order))
         lines.append((arm, "M" + "L".join(points)))
-    ticks = [(round(PANEL.y(place), 1), text) for place, text in axis.ticks]
-    return AllClasses(title, ticks, lines=lines, count=len(order))
+    return AllClasses(title, PANEL.y_ticks(axis), lines=lines, count=len(order))

@@ -34,6 +34,14 @@ class Geometry:
         """Vertical position of a fraction of the upright axis."""
         return self.bottom - fraction * (self.bottom - self.top)
 
+    def x_ticks(self, axis: Axis) -> list[tuple[float, str]]:
+        """(position, text) of each tick of the axis across."""
+        return [(round(self.x(fraction), 1), text) for fraction, text in axis.ticks]
+
+    def y_ticks(self, axis: Axis) -> list[tuple[float, str]]:
+        """(position, text) of each tick of the upright axis."""
+        return [(round(self.y(fraction), 1), text) for fraction, text in axis.ticks]
+
 
 @dataclass(frozen=True)
 class Axis:

@@ -141,12 +141,7 @@ def bytes_figure(runs: Sequence[FinishedRun]) -> BytesFigure | None:
     x = log_axis([point.megabytes for point in known])
     y = linear_axis([end for point in known for end in (point.low, point.high)])
     panels = [_panel(titles[student], each, keys, x=x, y=y) for student, each in points.items() if each]
-    return BytesFigure(
-        panels,
-        legend=list(keys.values()),
-        x_ticks=[(round(PANEL.x(place), 1), text) for place, text in x.ticks],
-        y_ticks=[(round(PANEL.y(place), 1), text) for place, text in y.ticks],
-    )
+    return BytesFigure(panels, legend=list(keys.values()), x_ticks=PANEL.x_ticks(x), y_ticks=PANEL.y_ticks(y))
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,8 @@ def expert_figure(accuracies: Sequence[Sequence[float]]) -> ExpertFigure | None:
         paths.append("M" + "L".join(points))
     return ExpertFigure(
         paths,
-        x_ticks=[(round(PANEL.x(place), 1), text) for place, text in x.ticks],
-        y_ticks=[(round(PANEL.y(place), 1), text) for place, text in y.ticks],
+        x_ticks=PANEL.x_ticks(x),
+        y_ticks=PANEL.y_ticks(y),
         experts=len(accuracies),
         epochs=epochs,
         last=100 * statistics.mean(each[-1] for each in accuracies),

@@ -203,8 +203,8 @@ def loss_figure(run: FinishedRun) -> LossFigure | None:
     names = term_labels()
     return LossFigure(
         panels=[(arm, _lines(arm, terms, x, y)) for arm in arms],
-        x_ticks=[(round(PANEL.x(place), 1), text) for place, text in x.ticks],
-        y_ticks=[(round(PANEL.y(place), 1), text) for place, text in y.ticks],
+        x_ticks=PANEL.x_ticks(x),
+        y_ticks=PANEL.y_ticks(y),
         terms=[(term, names.get(term, term)) for term in terms],
         hidden=any(value < y.low for _, value in points),
     )

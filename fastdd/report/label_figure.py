@@ -101,8 +101,8 @@ def label_figure(run: FinishedRun) -> BytesFigure | None:
     return BytesFigure(
         [BytesPanel(run.recipe.student.network, marks, control="")],
         legend=list(keys.values()),
-        x_ticks=[(round(PANEL.x(place), 1), text) for place, text in x.ticks],
-        y_ticks=[(round(PANEL.y(place), 1), text) for place, text in y.ticks],
+        x_ticks=PANEL.x_ticks(x),
+        y_ticks=PANEL.y_ticks(y),
     )
 
 

@@ -175,8 +175,8 @@ def snapshot_figure(
             DistanceLine(name, "M" + "L".join(f"{a} {b}" for a, b in each), each, round(height, 1))
             for (name, each), height in zip(dots.items(), heights, strict=True)
         ],
-        x_ticks=[(round(PANEL.x(place), 1), text) for place, text in x.ticks],
-        y_ticks=[(round(PANEL.y(place), 1), text) for place, text in y.ticks],
+        x_ticks=PANEL.x_ticks(x),
+        y_ticks=PANEL.y_ticks(y),
         compact_y=round(PANEL.y(y(COMPACT)), 1) if y.high >= COMPACT else None,
     )
 

@@ -75,11 +75,7 @@ class Bank:
         return ClassStatistics(self.classes[c], self.counts[c], tensors)
 
     def require(self, teacher: str, data: str) -> None:
-        """Refuse a bank of another teacher or data set than those with these fingerprints.
-
-        Raises:
-            InputError: a fingerprint differs; both are named.
-        """
+        """Refuse a bank of another teacher or data set than those with these fingerprints."""
         theirs = {"teacher": self.manifest["teacher"], "data": self.manifest["data"]}
         for what, ours in (("teacher", teacher), ("data", data)):
             if ours != theirs[what]:

@@ -93,11 +93,11 @@ def in_float64(teacher: Teacher) -> Teacher:
     return doubled
 
 
-def unit_of(shape: Shape, index: int = 0) -> Unit:
+def unit_of(shape: Shape) -> Unit:
     """Batches of consecutive classes, all with the first slots."""
     batches, classes, slots = shape
     groups = [tuple(range(b * classes, (b + 1) * classes)) for b in range(batches)]
-    return Unit(index, tuple(ClassSlots(group, tuple(range(slots))) for group in groups))
+    return Unit(0, tuple(ClassSlots(group, tuple(range(slots))) for group in groups))
 
 
 def declared(name: str, steps: int, **changes: object) -> Method:

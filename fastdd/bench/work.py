@@ -174,8 +174,3 @@ def with_gradient(outputs: Sequence[Tensor], x: Tensor, upstream: Sequence[Tenso
 def compiled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """A function as a user would compile a step of fixed shapes."""
     return torch.compile(function, fullgraph=True, dynamic=False)
-
-
-def bytes_of(tensors: Sequence[Tensor]) -> int:
-    """Bytes of some tensors together."""
-    return sum(tensor.nbytes for tensor in tensors)

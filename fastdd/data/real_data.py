@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypedDict
@@ -275,22 +275,3 @@ class TrainingImages:
     fingerprint: str
     transform: Transform
     stream: Callable[[range], Iterable[Batch]]
-
-    @classmethod
-    def in_memory(cls, images: Tensor, labels: Tensor, batch: int, fingerprint: str = "") -> TrainingImages:
-        """Decoded images, uint8 [N, C, H, W] in class order, read in batches of ``batch``."""
-
-        def stream(positions: range) -> Iterator[Batch]:
-            for rows in torch.arange(positions.start, positions.stop).split(batch):
-                yield Batch(images[rows], labels[rows], rows)
-
-        names = [f"{label}/{index}" for index, label in enumerate(labels.tolist())]
-        _, channels, height, width = images.shape
-        return cls(
-            shape=(channels, height, width),
-            labels=labels,
-            names=names,
-            fingerprint=fingerprint,
-            transform={"size": [height, width]},
-            stream=stream,
-        )

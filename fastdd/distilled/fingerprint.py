@@ -57,9 +57,6 @@ def require_same_images(run: RunFolder, recipe: Recipe, metrics: Metrics) -> Non
     """Refuse results of other images than those that lie in a run folder.
 
     Results of earlier versions, which did not note their images, are taken as they are.
-
-    Raises:
-        InputError: an image has changed since the results were made, or is missing.
     """
     for arm, result in metrics.arms.items():
         if result.images is not None:
@@ -76,9 +73,6 @@ def require_same_set(source: RunSource, classes: Sequence[str], slots: int) -> N
         source: where the set comes from.
         classes: class names in the order of the labels.
         slots: images a class that students see.
-
-    Raises:
-        InputError: an image has changed since they were made, or is missing.
     """
     noted = {"soft labels": source.manifest.fingerprints.get(labels_key(source.arm))}
     if source.metrics is not None and source.arm in source.metrics.arms:

@@ -51,9 +51,6 @@ class RunSource:
             split: ``train``, ``validation`` or ``test``.
             fingerprint: that of the split now.
             option: the option with which other images are given.
-
-        Raises:
-            InputError: they have changed.
         """
         known = self.manifest.fingerprints.get(split, fingerprint)
         if known != fingerprint:

@@ -301,9 +301,6 @@ def check_batch_norm(
         networks: the networks that see the batches, by what a message calls them.
         smallest: number of images in the smallest batch.
         key: the recipe's section that holds the protocol, for the message.
-
-    Raises:
-        InputError: such a network would see a single image.
     """
     part = min(len(part) for part in torch.empty(smallest).chunk(config.accumulate))
     for name, network in networks.items():

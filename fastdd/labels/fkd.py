@@ -197,11 +197,7 @@ def plan_import(
 
 
 def _check_numbers(form: LabelForm, classes: int) -> None:
-    """Refuse numbers that no label can have.
-
-    Raises:
-        InputError: they are not possible.
-    """
+    """Refuse numbers that no label can have."""
     if classes < 1:
         raise InputError(f"labels of {classes} classes are not possible; expected at least 1")
     if form.form != "topk":
@@ -297,11 +293,7 @@ def _to_views(
 
 
 def _require_distinct(source: Path, views: Views) -> None:
-    """Refuse an epoch that labels an image twice, so that others of the set would have no label.
-
-    Raises:
-        InputError: it does.
-    """
+    """Refuse an epoch that labels an image twice, so that others of the set would have no label."""
     counts = views.ids.bincount()
     if int(counts.max()) > 1:
         unlabelled = len(views) - int((counts > 0).sum())
@@ -316,9 +308,6 @@ def _check_order(source: Path, truth: Tensor, views: Views, logits: Tensor) -> N
 
     A label fits where its strongest class is that of its image or of the image's partner. Labels of the right
     order beat chance by more than three standard deviations.
-
-    Raises:
-        InputError: they do not.
     """
     partners = views.ids if views.partners is None else views.partners
     wanted, top = torch.stack((truth[views.ids], truth[partners])), logits.argmax(1)

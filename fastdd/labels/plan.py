@@ -56,11 +56,7 @@ def check_views(config: Labels, student: Student, key: str = "student") -> None:
 
 
 def check_pool(config: Labels, student: SettledStudent) -> None:
-    """Refuse a share of the labelling batches of which none would be left.
-
-    Raises:
-        InputError: ``labels.keep`` is so small.
-    """
+    """Refuse a share of the labelling batches of which none would be left."""
     LabelPool(student.images, config.batch or student.batch, label_epochs(config, student), keep=config.keep)
 
 

@@ -184,11 +184,7 @@ ADDITIONS: Registry[Addition] = Registry("addition", "fastdd.methods", "fastdd.a
 
 
 def register_method(name: str, declaration: Declaration | Patch) -> None:
-    """Make a method known: recipes may then say ``method: NAME``, and there are recipes DATASET-NAME.
-
-    Raises:
-        InputError: the name is taken or cannot name a folder, or the declaration is no mapping.
-    """
+    """Make a method known to this process; see ``fastdd.register_method``."""
     METHODS.register(name, declaration)
 
 

@@ -107,11 +107,7 @@ def _require_usable(name: str, network: nn.Module) -> None:
 
 
 def _require_new(name: str, network: nn.Module) -> None:
-    """Refuse a network that shares weights with one of the same name that was built before and is in use.
-
-    Raises:
-        InputError: it shares a module.
-    """
+    """Refuse a network that shares weights with one of the same name that was built before and is in use."""
     own = [(path, part) for path, part in network.named_modules() if list(part.parameters(recurse=False))]
     for path, part in own:
         if _BUILT.get(part) == name:  # a builder may pass on what another has built

@@ -53,17 +53,7 @@ NETWORKS = Networks("network", "fastdd.models", "fastdd.networks")
 
 
 def register_network(name: str, builder: Network | Builder) -> None:
-    """Add a network to this process; recipes then know it by its name.
-
-    Args:
-        name: a name that is not taken.
-        builder: a function or class that returns an untrained ``nn.Module``. It is called with
-            ``num_classes`` and ``channels``, where its signature takes them, and the module returns logits
-            [N, num_classes]. Or a Network: a builder with what else is to be said.
-
-    Raises:
-        InputError: the name is taken, or the builder cannot be called so.
-    """
+    """Add a network to this process, by its builder or as a Network; see ``fastdd.register_network``."""
     NETWORKS.register(name, builder)
 
 

@@ -35,11 +35,7 @@ MARKERS = ("o", "s", "D", "^", "v", "P")
 
 
 def require_matplotlib() -> None:
-    """Refuse figures where matplotlib is missing; it is not imported.
-
-    Raises:
-        InputError: it is.
-    """
+    """Refuse figures where matplotlib is missing; it is not imported."""
     if find_spec("matplotlib") is None:
         raise InputError("figures need matplotlib, which is not installed; pip install 'fastdd[plots]'")
 

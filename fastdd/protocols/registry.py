@@ -31,17 +31,7 @@ PROTOCOLS = Protocols("protocol", package="fastdd.protocols", group="fastdd.prot
 
 
 def register_protocol(name: str, values: Mapping[str, object]) -> None:
-    """Add a protocol, for ``student.protocol`` of recipes and ``fastdd evaluate --protocol``.
-
-    Args:
-        name: letters, digits and ``_ . + -``.
-        values: keys of a recipe's section ``student`` (``fastdd show digits`` lists them) and their values,
-            for example ``{"network": "resnet18_small", "epochs": 300, "batch": 50}``. What is left out is the
-            house protocol's.
-
-    Raises:
-        InputError: the name is taken, a key is unknown, or a value is of the wrong type or out of range.
-    """
+    """Add a protocol to this process; see ``fastdd.register_protocol``."""
     PROTOCOLS.register(name, values)
 
 

@@ -97,8 +97,7 @@ def resolve(
         overrides: ``key=value`` texts, the later over the earlier.
         add: additions for every arm, such as ``dire``; an arm ``x`` is then called ``x+dire``, and where the
             addition changes its batch, ``x-as-dire`` before it is the control with that batch.
-        arms: names of the arms that are kept; empty: all of them.
-        students: names of the further students that are kept; empty: all of them.
+        arms, students: as for ``fastdd.run``.
 
     Raises:
         InputError: an unknown recipe, key or method, or a value of the wrong type or out of range.

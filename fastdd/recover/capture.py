@@ -181,9 +181,6 @@ def check_capture(arm: str, config: Recover, forbids: str | None) -> None:
 
     Args:
         forbids: what ``forbids_capture`` found.
-
-    Raises:
-        InputError: something does.
     """
     if config.capture is True and forbids is not None:
         raise InputError(

@@ -129,9 +129,6 @@ def check_stages(
     Args:
         key: the recipe's key of the method, such as ``arms.fadrm``.
         networks: names of the networks of its teachers.
-
-    Raises:
-        InputError: the first size or term that does not fit.
     """
     if method.sizes is None:
         return

@@ -100,9 +100,6 @@ def check_ensemble(key: str, method: Method, teachers: int) -> None:
 
     Args:
         key: the recipe's key of the method, such as ``arms.cvdd``.
-
-    Raises:
-        InputError: it does.
     """
     there = counted(teachers, "teacher")
     if not isinstance(method.ensemble, str) and method.ensemble > teachers:

@@ -56,11 +56,7 @@ def report_runs(folders: Sequence[Path], page: Path) -> Path:
 
 
 def require_page(path: Path) -> None:
-    """Refuse a file that is no page of fastdd's, over which a page would be written.
-
-    Raises:
-        InputError: it is something else.
-    """
+    """Refuse a file that is no page of fastdd's, over which a page would be written."""
     if not path.exists():
         return
     head = b""
@@ -80,11 +76,7 @@ def runs_of_sweep(folder: Path) -> list[Path]:
 
 
 def require_one_series(runs: Sequence[FinishedRun]) -> None:
-    """Refuse runs that cannot share a page or a figure.
-
-    Raises:
-        InputError: one is given twice, or they have other classes, tested images or students.
-    """
+    """Refuse runs that cannot share a page or a figure."""
     first, places = runs[0], [run.folder.path.resolve() for run in runs]
     if without := [run for run in runs if not run.students]:
         raise InputError(f"{without[0].folder} trained no students; give runs with students")

@@ -169,9 +169,6 @@ class TensorFile:
         Args:
             shapes: name -> shape; -1 stands for any size.
             integers: names of the tensors that hold integers; the others hold floating-point numbers.
-
-        Raises:
-            InputError: which names the first tensor that differs.
         """
         for name, wanted in shapes.items():
             found = self.shapes.get(name)

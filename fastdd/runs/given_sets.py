@@ -156,11 +156,7 @@ def _soft_labels(found: ListedSet, places: Tensor, path: Path) -> Tensor | None:
 
 def check_given(recipe: Recipe, real: RealData, out: Path, *, fresh: bool) -> None:
     """Refuse arms whose sets are not there, not as they were or not of the real images' size. Sets that the
-    run folder has taken already are not looked for.
-
-    Raises:
-        InputError: which names the set.
-    """
+    run folder has taken already are not looked for."""
     for arm, method in recipe.arms.items():
         if method.given is None or (RunFolder(out).unit(arm, 0).is_file() and not fresh):
             continue
@@ -186,11 +182,7 @@ def reopen(given: Given, real: RealData) -> OpenSet:
 
 
 def require_same(found: OpenSet, given: Given, ipc: int) -> None:
-    """Refuse a set that is another than when the run was begun.
-
-    Raises:
-        InputError: its images, classes or soft labels have changed.
-    """
+    """Refuse a set that is another than when the run was begun."""
     if (now := found.fingerprint(ipc)) != given.fingerprint:
         raise InputError(
             f"{given.path} has changed: the fingerprint of its images and soft labels is {now[:12]}, not "

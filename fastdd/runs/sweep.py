@@ -57,9 +57,7 @@ def sweep(
             table or figure has.
         out: the folder; ``runs/<name>-sweep`` if not given.
         overrides: ``key=value`` texts; the grid's values go over them.
-        add: additions for every method, such as ``["dire"]``.
-        arms: names of the recipe's arms that are kept; empty: all.
-        students: names of the recipe's further students that are kept; empty: all.
+        add, arms, students: as for ``fastdd.run``.
         seeds: students of every set and kind, instead of the recipe's.
         fresh: delete earlier runs of the grid in that folder first.
         download: download released weights of teachers that the cache lacks.

@@ -12,11 +12,7 @@ KNOWN = ("auto", "cpu", "cuda", "cuda:0", "mps", "xpu")
 
 
 def check_device_name(name: str) -> None:
-    """Refuse a name that is of no kind of device; whether there is such a device here is not asked.
-
-    Raises:
-        InputError: torch knows no such name.
-    """
+    """Refuse a name that is of no kind of device; whether there is such a device here is not asked."""
     try:
         torch.device("cpu" if name == "auto" else name)
     except RuntimeError as error:

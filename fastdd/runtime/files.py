@@ -115,9 +115,6 @@ def require_writable(path: Path, remedy: str) -> None:
     Args:
         path: the file, present or not.
         remedy: what to do, for the message.
-
-    Raises:
-        InputError: its folder cannot be made or written.
     """
     temporary = temporary_name(path)
     with explained(path, remedy=remedy):

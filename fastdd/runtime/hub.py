@@ -156,11 +156,7 @@ def push(folder: Path, repository: str) -> str:
 
 
 def require_repository(name: str) -> None:
-    """Refuse a text that cannot name a repository to send to, or a machine without huggingface_hub.
-
-    Raises:
-        InputError: which says what is expected.
-    """
+    """Refuse a text that cannot name a repository to send to, or a machine without huggingface_hub."""
     if not REPOSITORY.fullmatch(name):
         raise InputError(f"--push {name!r} names no repository of the hub; expected ORG/NAME")
     _library("--push")

@@ -66,9 +66,6 @@ def refuse_busy(folder: Path, *, shared: bool = False) -> None:
     Args:
         folder: present or absent.
         shared: processes that share are no hindrance.
-
-    Raises:
-        InputError: there is one; it is named.
     """
     _refuse_living(folder, _locks(folder), shared)
 

@@ -51,11 +51,7 @@ def new_folder(path: Path, size: int = 0) -> Iterator[Path]:
 
 
 def require_new(path: Path) -> None:
-    """Refuse a place for ``new_folder`` that holds something.
-
-    Raises:
-        InputError: path is not empty, or no folder.
-    """
+    """Refuse a place for ``new_folder`` that holds something."""
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file; choose another folder with --out")
     if path.is_dir() and any(path.iterdir()):

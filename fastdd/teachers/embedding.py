@@ -99,9 +99,6 @@ def require_no_nan(key: str, network: nn.Module, logits: Tensor) -> None:
     Args:
         key: the recipe's key that names the teacher, for messages.
         logits: the teacher's logits [N, classes] for a few real images.
-
-    Raises:
-        InputError: a weight or a logit is NaN.
     """
     remedy = "give a teacher whose training did not diverge"
     for name, tensor in network.state_dict().items():

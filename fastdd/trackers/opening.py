@@ -39,11 +39,7 @@ PACKAGES = ("tensorboard", "wandb", "mlflow")
 
 
 def require_trackers(recipe: Recipe) -> None:
-    """Refuse a tracker that is not installed; no package is imported.
-
-    Raises:
-        InputError: it is not.
-    """
+    """Refuse a tracker that is not installed; no package is imported."""
     for name in recipe.log:
         if name in PACKAGES and find_spec(name) is None:
             raise InputError(

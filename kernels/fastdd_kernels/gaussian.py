@@ -53,18 +53,15 @@ def gaussian_alignment_reference(
     return (features.mean(1) - class_mean).square().sum(1) + weight * difference
 
 
-# -- the two terms -----------------------------------------------------------------------------------
+# -- the term of the covariance -----------------------------------------------------------------------
 
 
 def _check_targets(
-    shape: tuple[int, ...],
-    class_mean: Tensor | None,
-    class_cov: Covariance | None,
-    square: Tensor | None = None,
+    shape: tuple[int, ...], class_mean: Tensor, class_cov: Covariance, square: Tensor | None = None
 ) -> None:
-    """Raise a ValueError unless the given targets fit G groups of D features; shape is (G, D)."""
+    """Raise a ValueError unless the targets fit G groups of D features; shape is (G, D)."""
     groups, dim = shape
-    if class_mean is not None and class_mean.shape != shape:
+    if class_mean.shape != shape:
         raise ValueError(f"class_mean must be {(groups, dim)} (G, D), got {tuple(class_mean.shape)}")
     if isinstance(class_cov, LowRankCovariance):
         factor, diagonal = class_cov
@@ -72,20 +69,13 @@ def _check_targets(
             raise ValueError(f"class_cov.factor must be [{groups}, {dim}, r], got {tuple(factor.shape)}")
         if diagonal is not None and diagonal.shape != shape:
             raise ValueError(f"class_cov.diagonal must be [{groups}, {dim}], got {tuple(diagonal.shape)}")
-    elif class_cov is not None and class_cov.shape not in (
-        (groups, dim, dim),
-        (groups, dim * (dim + 1) // 2),
-    ):
+    elif class_cov.shape not in ((groups, dim, dim), (groups, dim * (dim + 1) // 2)):
         raise ValueError(
             f"class_cov must be [{groups}, {dim}, {dim}] or packed [{groups}, {dim * (dim + 1) // 2}], "
             f"got {tuple(class_cov.shape)}"
         )
     if square is not None and square.shape != (groups,):
         raise ValueError(f"class_cov_square must be [{groups}], got {tuple(square.shape)}")
-
-
-def _mean_term(mean: Tensor, class_mean: Tensor) -> Tensor:
-    return (mean - class_mean.to(mean.dtype)).square().sum(1)
 
 
 def _covariance_term(
@@ -106,40 +96,6 @@ def _covariance_term(
 
 
 # -- public functions ------------------------------------------------------------------------------
-
-
-def mean_alignment(features: Tensor, class_mean: Tensor) -> Tensor:
-    """Squared distance between group means and class means: the first term of DEDA, eq. 6.
-
-    Args:
-        features: [G, n, D], n feature rows of each of G groups, any float dtype.
-        class_mean: [G, D], the real mean for each group.
-
-    Returns:
-        [G], float32 (float64 for float64 features).
-
-    Raises:
-        ValueError: shapes do not fit.
-    """
-    mean, _ = center(features)
-    _check_targets(mean.shape, class_mean, None)
-    return _mean_term(mean, class_mean)
-
-
-def covariance_alignment(
-    features: Tensor,
-    class_cov: Covariance,
-    class_cov_square: Tensor | None = None,
-    normalize: Normalize = "none",
-    unbiased: bool = False,
-) -> Tensor:
-    """Squared Frobenius distance between covariances: the second term of DEDA, eq. 6, without gamma.
-
-    Arguments, result and errors are those of :func:`gaussian_alignment`.
-    """
-    mean, centered = center(features)
-    _check_targets(mean.shape, None, class_cov, class_cov_square)
-    return _covariance_term(centered, class_cov, class_cov_square, normalize, unbiased=unbiased)
 
 
 def gaussian_alignment(
@@ -173,7 +129,7 @@ def gaussian_alignment(
     mean, centered = center(features)
     _check_targets(mean.shape, class_mean, class_cov, class_cov_square)
     covariance_term = _covariance_term(centered, class_cov, class_cov_square, normalize, unbiased=unbiased)
-    return _mean_term(mean, class_mean) + gamma * covariance_term
+    return (mean - class_mean.to(mean.dtype)).square().sum(1) + gamma * covariance_term
 
 
 class GaussianAlignment(nn.Module):

@@ -117,11 +117,7 @@ def open_loader(
 
 
 def _check_choices(backend: str, on_error: str, threads: int | None) -> None:
-    """Refuse a word that is unknown, or no thread.
-
-    Raises:
-        InputError: naming the value and what is expected.
-    """
+    """Refuse a word that is unknown, or no thread."""
     for name, value, known in (("backend", backend, BACKENDS), ("on_error", on_error, ON_ERROR)):
         if value not in known:
             expected = ", ".join(map(repr, known))
@@ -133,11 +129,7 @@ def _check_choices(backend: str, on_error: str, threads: int | None) -> None:
 
 
 def _check_size(size: tuple[int, int] | None, crop: Crop | None, resize: int | None) -> None:
-    """Refuse a crop or a resizing that does not fit the size.
-
-    Raises:
-        InputError: naming the value and what is expected.
-    """
+    """Refuse a crop or a resizing that does not fit the size."""
     if crop is not None and (size is None or resize is not None):
         raise InputError("a random crop goes with a size and without resize; set size=(H, W) and resize=None")
     if resize is not None and (size is None or resize < max(size)):
@@ -156,9 +148,6 @@ def require_dali(key: str) -> None:
 
     Args:
         key: what names the backend, for the message.
-
-    Raises:
-        InputError: it is not.
     """
     if not dali_installed():
         raise InputError(

@@ -173,9 +173,5 @@ SOURCES = Sources("data source", "fastdd.data.sources", "fastdd.sources")
 
 
 def register_source(name: str, source: DatasetFunction | Layout) -> None:
-    """Make a layout known, or a function that returns torch Datasets; see ``fastdd.register_source``.
-
-    Raises:
-        InputError: the name is taken, or the source is something else.
-    """
+    """Make a layout known, or a function that returns torch Datasets; see ``fastdd.register_source``."""
     SOURCES.register(name, source)

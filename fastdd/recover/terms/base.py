@@ -211,12 +211,7 @@ AnyTerm = Term[Any, Any]
 
 
 def register_term(name: str, term: type[AnyTerm]) -> None:
-    """Make a term known as ``terms.<name>`` in recipes.
-
-    Raises:
-        InputError: the name is taken or no identifier, or the class is no term; the message says what it
-            lacks.
-    """
+    """Make a term known as ``terms.<name>`` in recipes; see ``fastdd.register_term``."""
     TERMS.register(name, term)
 
 

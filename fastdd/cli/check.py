@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..runtime.console import counted
 from .console import say
-from .options import Commands, device_argument, download, download_argument
+from .options import Commands, device_argument, download, download_argument, real_root
 
 TEXT = (
     "Look for test images in a set, in pixels and, with a teacher, in its embeddings; for repeated, plain "
@@ -35,10 +35,8 @@ def add(commands: Commands) -> None:
 
 def _check(arguments: argparse.Namespace) -> int:
     from ..data import open_dataset
-    from ..data.open import check_recorded_root
     from ..distilled import list_set, require_folder
     from ..distilled.runs import run_of
-    from ..errors import InputError
     from ..evaluate import teacher_features
     from ..evaluate.validity import check_set
     from ..runtime.devices import device_of
@@ -51,16 +49,10 @@ def _check(arguments: argparse.Namespace) -> int:
     features = None if weights is None else teacher_features(Path(weights), device)
     channels = 3 if features is None else features.channels
     distilled = list_set(arguments.set, arguments.arm, channels=channels)
-    data = None if distilled.source is None else distilled.source.recipe.data
-    root = arguments.real or (data.root if data else None)
-    if root is None:
-        raise InputError(f"{arguments.set} is no run, which would name its real set; give --real ROOT")
-    if arguments.real is None:
-        check_recorded_root(root, "--real")
-    links = data is not None and arguments.real is None and data.follow_links
+    root, data = real_root(arguments, distilled)
+    links = data is not None and data.follow_links
     train, test = (open_dataset(root, split, follow_links=links) for split in ("train", "test"))
-    resize = data.resize if data is not None and arguments.real is None else None
-    found = check_set(distilled, train, test, resize=resize, features=features)
+    found = check_set(distilled, train, test, resize=data.resize if data else None, features=features)
     for finding in found:
         say(f"{finding.kind}: {finding.text}")
     compared = "pixels" if features is None else f"pixels and embeddings of {features.text}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
 from .console import new_table, say, show_table
-from .options import Commands, device_argument, download, download_argument
+from .options import Commands, device_argument, download, download_argument, real_root
 
 if TYPE_CHECKING:
     from ..distilled import ListedSet
@@ -110,33 +110,26 @@ def _measure_set(
         file: where the scores are written too; None: nowhere.
     """
     from ..data import open_dataset, with_validation
-    from ..data.open import check_recorded_root, split_named
+    from ..data.open import split_named
     from ..distilled import list_set
-    from ..errors import InputError
     from ..evaluate import measure
     from ..runtime.files import write_json
 
     distilled = list_set(arguments.set, arm, size=arguments.size, channels=extractor.channels)
-    data = distilled.source.recipe.data if distilled.source else None
-    root = arguments.real or (data.root if data else None)
-    if root is None:
-        raise InputError(f"{arguments.set} is no run, which would name its real set; give --real ROOT")
-    if arguments.real is None:
-        check_recorded_root(root, "--real")
-    follow_links = data is not None and arguments.real is None and data.follow_links
-    kind = data.fingerprint if data is not None and arguments.real is None else "names"
-    split = split_named(arguments.split)
-    real = open_dataset(root, split, kind, follow_links=follow_links)
-    if split == "train" and arguments.real is None and data is not None and data.validation is not None:
+    root, data = real_root(arguments, distilled)
+    source, split = distilled.source, split_named(arguments.split)
+    kind = data.fingerprint if data else "names"
+    real = open_dataset(root, split, kind, follow_links=data is not None and data.follow_links)
+    if split == "train" and data is not None and data.validation is not None:
         real, _ = with_validation(real, data.validation, data.validation_seed)
-    if distilled.source is not None and arguments.real is None and not distilled.source.manifest.skipped:
-        distilled.source.require_unchanged(real.split, real.fingerprint, "--real")
+    if source is not None and data is not None and not source.manifest.skipped:
+        source.require_unchanged(real.split, real.fingerprint, "--real")
     labels = distilled.classes_of(real.classes)
     height, width = distilled.shape[1:]
-    resize = data.resize if data and arguments.real is None and arguments.size is None else None
+    resize = data.resize if data and arguments.size is None else None
     embedded = extractor.of_set(distilled)
     embedded_real, truth = extractor.of_dataset(
-        real, (height, width), resize, data.on_error if data else "fail"
+        real, (height, width), resize, source.recipe.data.on_error if source else "fail"
     )
     measured = measure(embedded_real, truth, embedded, labels.to(extractor.device), k=arguments.k)
     if file is not None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
+    from ..config import Data
+    from ..distilled.sets import ListedSet
     from ..evaluate.evaluation import EvaluationRequest
 
 
@@ -44,6 +46,24 @@ def download(arguments: argparse.Namespace, *names: str | None) -> None:
 
     if arguments.download:
         download_named(names)
+
+
+def real_root(arguments: argparse.Namespace, distilled: ListedSet) -> tuple[str, Data | None]:
+    """The root of a set's real images: ``--real``, else that of its run, whose section ``data`` is given too.
+
+    Raises:
+        InputError: the set is no run's and there is no ``--real``, or see ``check_recorded_root``.
+    """
+    from ..data.open import check_recorded_root
+    from ..errors import InputError
+
+    if arguments.real is not None:
+        return arguments.real, None
+    if distilled.source is None:
+        raise InputError(f"{arguments.set} is no run, which would name its real set; give --real ROOT")
+    data = distilled.source.recipe.data
+    check_recorded_root(data.root, "--real")
+    return data.root, data
 
 
 def overrides_of(arguments: argparse.Namespace) -> list[str]:

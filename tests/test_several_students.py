@@ -121,6 +121,24 @@ def test_what_is_missing_of_them_is_made_again(folder: Path, tmp_path: Path, one
     assert [file.read_bytes() for file in names] != before
 
 
+def test_many_kinds_have_rows_that_fit_a_terminal(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fastdd.cli.stages.MOST_COLUMNS", 1)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["evaluate", str(folder.parent / "two.yaml"), "--out", str(folder)]) == 0
+    text = capsys.readouterr().out
+    tables = text.split("protocol ")[0]
+    assert "…" not in tables
+    rows = [line.split() for line in tables.splitlines()]
+    kinds = [index for index, row in enumerate(rows) if row[:1] in (["convnet1,"], ["resnet8,"])]
+    assert len(kinds) == 2
+    for first in kinds:
+        assert " ".join(rows[first][3:6]) == "random real images"
+        assert rows[first + 1][0] == "DEDA"
+        assert " ".join(rows[first + 2][:3]) == "whole training set,"
+
+
 def test_the_table_has_a_column_for_each(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(folder.parent / "two.yaml"), "--out", str(folder)]) == 0
     text = capsys.readouterr().out

@@ -39,6 +39,8 @@ ROBUST = (
 )
 """what DD-Ranking's scores are"""
 PARTS = {"bank": "classes", "recover": "units"}
+MOST_COLUMNS = 3
+"""kinds of students that have a column each; where there are more, each has rows of its own"""
 
 
 def add(commands: Commands) -> None:
@@ -331,12 +333,16 @@ def _seconds(result: RunResult) -> dict[str, float]:
 
 
 def _print_arms(result: RunResult) -> None:
-    """A row for each arm, and one for the whole training set."""
+    """A row for each arm and one for the whole training set; many kinds of students have their own table."""
     from ..run_folder import read_recipe
 
     metrics, seconds = result.metrics, _seconds(result)
     kinds = len(read_recipe(result.folder).shown_students)
-    accuracies = _accuracies(result) if kinds == 1 else _accuracies_of_students(result)
+    accuracies: dict[str, dict[str, str]] = {}
+    if kinds > MOST_COLUMNS:
+        _print_kinds(result)
+    else:
+        accuracies = _accuracies(result) if kinds == 1 else _accuracies_of_students(result)
     others = FEATURES if any(arm.features is not None for arm in metrics.arms.values()) else ()
     measured = (f"coverage (k={metrics.k})", "Vendi", "cosine", *others)
     names = ("", *accuracies, *measured, "recover s", "students s")
@@ -356,6 +362,33 @@ def _print_arms(result: RunResult) -> None:
         reached = (column[FULL] for column in accuracies.values())
         rows.add_row(full.title, *reached, *("-" * (len(measured) + 1)), _training_seconds(result, FULL))
     show_table(rows)
+
+
+def _print_kinds(result: RunResult) -> None:
+    """For each kind of students, a row for each arm and one for the whole training set."""
+    from ..run_folder import read_recipe
+
+    metrics = result.metrics
+    titles = {name: arm.marked_title for name, arm in metrics.arms.items()}
+    if metrics.full_set is not None:
+        titles[FULL] = metrics.full_set.title
+    rows = new_table("students", "set", "last %", "reads")
+    for student, kind in student_titles(read_recipe(result.folder).shown_students).items():
+        for name, cell in _with_differences(metrics.last(student)).items():
+            read = _read_text(metrics.arms[name], student) if name in metrics.arms else "-"
+            rows.add_row(kind if name == CONTROL else "", titles[name], cell, read)
+    show_table(rows)
+
+
+def _read_text(arm: ArmResult, student: str) -> str:
+    """What a kind of students reads of an arm, such as ``24.1 kB, labels``."""
+    from ..run_folder.shipped import bytes_text
+
+    found = arm.students.get(student) if student else arm
+    each = None if found is None else found.shipped
+    if each is None:
+        return "-"
+    return f"{bytes_text(each.total)}{', labels' * (each.labels > 0)}{', teacher' * (each.teacher > 0)}"
 
 
 def _features(arm: ArmResult) -> list[str]:
@@ -425,19 +458,14 @@ def _print_bytes(result: RunResult) -> None:
 
     metrics, stages = result.metrics, result.manifest.stages
     kinds = list(read_recipe(result.folder).shown_students)
+    if len(kinds) > MOST_COLUMNS:
+        kinds = []  # their bytes stand beside their accuracies
     headings = [f"{student or 'student'} reads" for student in kinds]
     rows = new_table("", "images seen", "images", *headings, "iterations", "GMAC an image")
     for name, arm in metrics.arms.items():
         if arm.shipped is None:  # measured by an earlier version
             return
-        of_kinds = (arm.students.get(student) if student else arm for student in kinds)
-        found = [None if each is None else each.shipped for each in of_kinds]
-        texts = [
-            "-"
-            if each is None
-            else f"{bytes_text(each.total)}{', labels' * (each.labels > 0)}{', teacher' * (each.teacher > 0)}"
-            for each in found
-        ]
+        texts = [_read_text(arm, student) for student in kinds]
         work = stages.get(f"recover {name}")
         made = "-" if work is None or name == CONTROL else f"{work.images:,}"
         macs = work_text(None if name == CONTROL else arm.multiply_adds)

@@ -70,7 +70,7 @@ class Processor:
         """Where its prices come from."""
         operators = sum(value is not None for value in self.measured.values())
         return (
-            f"measured on this machine, {counted(self.threads, 'thread')}: {self.copy_rate / 1e9:.1f} GB/s "
+            f"on this machine with {counted(self.threads, 'thread')}: {self.copy_rate / 1e9:.1f} GB/s "
             f"of a copy, {1e6 * self.launch:.0f} us a call, and {operators} operators of the trace"
         )
 

@@ -176,7 +176,7 @@ def regimes() -> str:
             Box(692, y, 96, 50, "student", STUDENT),
             note(800, y + 26, cost, "start"),
         ]
-    return drawing(920, 220, "Three regimes of labels: hard, fixed and online", parts)
+    return drawing(940, 220, "Three regimes of labels: hard, fixed and online", parts)
 
 
 def control() -> str:

@@ -13,7 +13,9 @@ from typing import Any
 
 from markdown_pieces import ROOT, code, escaped, table
 
+from fastdd.config.naming import label_words
 from fastdd.methods import METHODS
+from fastdd.recipes.resolve import resolve
 from fastdd.report.leaderboard import Row, rows_of, source_of
 from fastdd.run_folder import Metrics
 
@@ -190,6 +192,23 @@ def stored_labels() -> str:
     return table(["labels", "on disk", "random real images, last %", "k-means, last %"], rows)
 
 
+def label_rates(name: str) -> str:
+    """Each way in which a run stores labels: bytes, their share of the released layout's, and accuracies."""
+    found: Any = json.loads((RESULTS / "cifar10_labels_ipc10.json").read_bytes())
+    metrics, released = metrics_of(name), found["fkd"]["bytes"]
+    rates = resolve(metrics.recipe).recipe.label_rates
+    rows = [["not stored: asked of the teacher", "–", "–", *(told(arm.last) for arm in metrics.arms.values())]]
+    for student in metrics.students:
+        arms = [arm.students[student] for arm in metrics.arms.values()]
+        stored = arms[-1].shipped
+        assert stored is not None  # students of stored labels
+        words = label_words(rates[student], resolve(metrics.recipe).recipe.students[student])
+        share = f"1/{released / stored.labels:.0f}"
+        rows.append([escaped(words), f"{stored.labels / 1e3:.0f} kB", share, *(told(arm.last) for arm in arms)])
+    titles = [f"{arm.title}, last %" for arm in metrics.arms.values()]
+    return table(["labels", "on disk", "of the released layout", *titles], rows)
+
+
 def measured(method: str) -> str:
     """The rows of all committed results in which a method stands, alone or with an addition."""
     rows = []
@@ -292,6 +311,7 @@ FUNCTIONS = {
         evaluated,
         held_out,
         stored_labels,
+        label_rates,
         measured,
         every_run,
         if_measured,

@@ -196,16 +196,16 @@ def label_rates(name: str) -> str:
     """Each way in which a run stores labels: bytes, their share of the released layout's, and accuracies."""
     found: Any = json.loads((RESULTS / "cifar10_labels_ipc10.json").read_bytes())
     metrics, released = metrics_of(name), found["fkd"]["bytes"]
-    rates = resolve(metrics.recipe).recipe.label_rates
-    rows = [["not stored: asked of the teacher", "–", "–", *(told(arm.last) for arm in metrics.arms.values())]]
-    for student in metrics.students:
-        arms = [arm.students[student] for arm in metrics.arms.values()]
-        stored = arms[-1].shipped
+    recipe, arms = resolve(metrics.recipe).recipe, metrics.arms.values()
+    rows = [["not stored: the teacher is asked", "–", "–", *(told(arm.last) for arm in arms)]]
+    for name in metrics.students:
+        results = [arm.students[name] for arm in arms]
+        stored = results[-1].shipped
         assert stored is not None  # students of stored labels
-        words = label_words(rates[student], resolve(metrics.recipe).recipe.students[student])
-        share = f"1/{released / stored.labels:.0f}"
-        rows.append([escaped(words), f"{stored.labels / 1e3:.0f} kB", share, *(told(arm.last) for arm in arms)])
-    titles = [f"{arm.title}, last %" for arm in metrics.arms.values()]
+        words = escaped(label_words(recipe.label_rates[name], recipe.students[name]))
+        size, share = f"{stored.labels / 1e3:.0f} kB", f"1/{released / stored.labels:.0f}"
+        rows.append([words, size, share, *(told(each.last) for each in results)])
+    titles = [f"{arm.title}, last %" for arm in arms]
     return table(["labels", "on disk", "of the released layout", *titles], rows)
 
 

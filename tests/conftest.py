@@ -51,8 +51,41 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the report of a test know the group of its bad input."""
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Tell a worker of xdist whether it samples the kernels' cases."""
+    node.workerinput["samples"] = samples_cases(node.config)  # type: ignore[attr-defined]
+
+
+def samples_cases(config: pytest.Config) -> bool:
+    """Whether the whole suite is run, without ``FASTDD_EVERY_CASE=1``, which the weekly run has."""
+    if hasattr(config, "workerinput"):
+        return bool(config.workerinput["samples"])
+    chosen = config.args_source is pytest.Config.ArgsSource.ARGS or config.option.keyword
+    return not chosen and not os.environ.get("FASTDD_EVERY_CASE")
+
+
+def sampled(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Every third case of each of the kernels' tests that has more than four, and the last.
+
+    Triton's interpreter has a third of the suite's time, and many shapes and dtypes take the same path.
+    """
+    cases: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        name = getattr(item, "originalname", item.name)
+        if item.path.parent.name == "kernels":
+            cases.setdefault((item.path, name), []).append(item)
+    many = [each for each in cases.values() if len(each) > 4]
+    left = {item for each in many for place, item in enumerate(each[:-1]) if place % 3}
+    return [item for item in items if item not in left]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Sample the kernels' cases, and let the report of a test know the group of its bad input."""
+    if samples_cases(config):
+        kept = sampled(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
     for item in items:
         for mark in item.iter_markers("bad_input"):
             item.user_properties.append(("bad_input", mark.args[0]))

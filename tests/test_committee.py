@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,11 @@ from safetensors import safe_open
 import fastdd
 from fastdd.bank import Bank
 from fastdd.cli import main
+from fastdd.cost.storage import storage
+from fastdd.cost.subject import Subject
 from fastdd.errors import InputError
 from fastdd.labels import MeanLogits
+from fastdd.recipes.used_teachers import working_teachers
 from fastdd.runs.experiment import check
 from fastdd.runs.status import status
 from fastdd.runs.teacher_plan import rough
@@ -195,6 +199,58 @@ def test_an_arm_may_use_some_of_the_teachers(run: Path, tmp_path: Path) -> None:
             assert (tmp_path / "out" / file).read_bytes() == (run / file).read_bytes()
     rows = {row.stage: (row.done, row.total) for row in status(tmp_path / "out")}
     assert rows["recover infer"] == (3, 3)
+
+
+def test_a_teacher_that_no_chosen_arm_uses_is_neither_trained_nor_needed(run: Path, tmp_path: Path) -> None:
+    """A member before it that an arm uses, or one after it, has the same images."""
+    own, unused = str(run.parent / "own.yaml"), "committee.large.weights=nowhere.safetensors"
+    with pytest.raises(InputError, match=r"committee\.large\.weights"):
+        check(fastdd.resolve(own, [unused]), tmp_path / "all")
+    fastdd.run(own, tmp_path / "one", [unused], arms=["sre2l"], until="recover")
+    assert [path.name for path in (tmp_path / "one").glob("teacher*.safetensors")] == ["teacher.safetensors"]
+    assert not (tmp_path / "one" / "bank-large").exists()
+    assert not [row for row in status(tmp_path / "one") if "large" in row.stage]
+    for file in (run / "images" / "sre2l").rglob("*.png"):
+        assert (tmp_path / "one" / file.relative_to(run)).read_bytes() == file.read_bytes()
+
+    third = "  third: {network: resnet8, mean: [0.305], std: [0.376], weights: nowhere.safetensors}\n"
+    large = RECIPE.split("committee: {")[1].split("\n")[0].removesuffix("}")
+    text = RECIPE.replace(f"committee: {{{large}}}\n", f"committee:\n{third}  {large}\n")
+    (tmp_path / "own.yaml").write_text(text.replace("{method: gvbsm}", "{method: gvbsm, committee: [large]}"))
+    fastdd.run(tmp_path / "own.yaml", tmp_path / "two", arms=["gvbsm"], until="recover")
+    for file in (run / "images" / "gvbsm").rglob("*.png"):
+        assert (tmp_path / "two" / file.relative_to(run)).read_bytes() == file.read_bytes()
+
+
+def test_teachers_that_label_are_needed(run: Path) -> None:
+    chosen = fastdd.resolve(str(run.parent / "own.yaml"), arms=["sre2l"])
+    assert working_teachers(chosen) == {0: ""}
+    labelled = fastdd.resolve(str(run.parent / "own.yaml"), ["labels.teachers=all"], arms=["sre2l"])
+    assert working_teachers(labelled) == {0: "", 1: "large"}
+
+
+def test_a_run_that_has_trained_teachers_of_no_use_is_continued(run: Path, tmp_path: Path) -> None:
+    """Runs of earlier versions trained all; theirs stay as they are."""
+    out, own = tmp_path / "out", run.parent / "own.yaml"
+    fastdd.run(own, out, arms=["sre2l"], until="recover")
+    shutil.copytree(run / "bank-large", out / "bank-large")
+    shutil.copy(run / "teacher-large.safetensors", out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["fingerprints"]["teacher-large"] = json.loads((run / "manifest.json").read_text())[
+        "fingerprints"
+    ]["teacher-large"]
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.suffix in (".safetensors", ".png")}
+    fastdd.run(own, out, arms=["sre2l"], until="recover")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_costs_count_the_teachers_that_are_used(run: Path) -> None:
+    sizes = {"classes": 10, "train": 1438, "test": 359}
+    one = Subject.of(fastdd.resolve(str(run.parent / "own.yaml"), arms=["sre2l"]), sizes)
+    assert [name for name in storage(one) if name.startswith(("teacher", "bank"))] == ["teacher", "bank"]
+    every = Subject.of(fastdd.resolve(str(run.parent / "own.yaml")), sizes)
+    assert {"teacher of large", "bank of large"} <= storage(every).keys()
 
 
 def test_a_teacher_that_is_not_there_is_told(tmp_path: Path) -> None:

@@ -200,16 +200,18 @@ def _print_verdicts(metrics: Metrics) -> None:
 
 def _print_teachers(result: RunResult) -> None:
     """The teachers that the run uses, a row each, and the overrides with which another recipe takes them."""
+    from ..recipes.used_teachers import working_teachers
     from ..run_folder import read_recipe
     from ..teachers.weights import read_weights
 
     recipe = read_recipe(result.folder)
     rows, overrides = new_table("teacher", "network", "accuracy %", "file"), []
-    for name, config in {"": recipe.teacher, **recipe.committee}.items():
+    configs = {"": recipe.teacher, **recipe.committee}
+    for name in working_teachers(recipe).values():
         key, path = f"committee.{name}" if name else "teacher", result.folder.teacher(name)
         card = read_weights(f"{key}.weights", path).card
         accuracy = "-" if card is None or card.accuracy is None else f"{100 * card.accuracy:.1f}"
-        rows.add_row(key, config.network, accuracy, str(path))
+        rows.add_row(key, configs[name].network, accuracy, str(path))
         overrides.append(f"{key}.weights={path}")
     show_table(rows)
     say(f"another recipe takes them with {shlex.join(overrides)}")

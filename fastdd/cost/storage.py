@@ -22,7 +22,7 @@ def storage(subject: Subject) -> dict[str, int]:
     Images count as raw pixels, which their PNG files come close to where images were optimized.
     """
     found: dict[str, int] = {}
-    for name in subject.teachers:
+    for name in subject.working_teachers:
         suffix = f" of {name}" if name else ""
         with fake_device("cpu"):
             teacher = subject.teacher(name, CPU)

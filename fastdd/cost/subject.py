@@ -20,7 +20,8 @@ from ..errors import InputError
 from ..models.build import build
 from ..models.outline import network_for
 from ..protocols import SettledStudent, settle_student
-from ..recover import Needs, needs, seen_slots, teachers_used
+from ..recipes.used_teachers import teachers_used, working_teachers
+from ..recover import Needs, needs, seen_slots
 from ..runtime.precision import on_device
 from ..teachers import Card, mixed_layer_names
 from ..teachers import Teacher as Network
@@ -101,6 +102,11 @@ class Subject:
     def students(self) -> dict[str, Student]:
         """The section ``student`` under an empty name, then the further students."""
         return {"": self.recipe.student, **self.recipe.students}
+
+    @cached_property
+    def working_teachers(self) -> list[str]:
+        """The names, in ``teachers``, of those that an arm recovers with or that label, and the run's own."""
+        return list(working_teachers(self.recipe).values())
 
     def teachers_of(self, method: Method) -> tuple[int, ...]:
         """The numbers, in ``teachers``, of those that a method uses."""

@@ -71,7 +71,8 @@ class _Passes:
 def _squeeze_works(subject: Subject, device: torch.device) -> Iterator[Work]:
     sizes = subject.sizes
     tests = -(-sizes.test // EVALUATION_BATCH)
-    for name, config in subject.teachers.items():
+    for name in subject.working_teachers:
+        config = subject.teachers[name]
         stage, trains = f"squeeze{_suffix(name)}", config.weights is None
         if trains:
             batch = min(config.batch, sizes.train)
@@ -97,7 +98,7 @@ def _squeeze_works(subject: Subject, device: torch.device) -> Iterator[Work]:
 
 def _bank_works(subject: Subject, device: torch.device) -> Iterator[Work]:
     sizes, batch = subject.sizes, min(subject.recipe.bank.batch, subject.sizes.train)
-    for name in subject.teachers:
+    for name in subject.working_teachers:
 
         @torch.no_grad()
         def forward(steps: Steps, images: int, name: str = name) -> None:
@@ -185,7 +186,7 @@ def _labeller(
 
 
 def _labelling(subject: Subject) -> list[str]:
-    return list(subject.teachers) if subject.recipe.labels.teachers == "all" else [""]
+    return subject.working_teachers if subject.recipe.labels.teachers == "all" else [""]
 
 
 def _student_works(subject: Subject, device: torch.device) -> Iterator[Work]:

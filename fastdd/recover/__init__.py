@@ -22,7 +22,7 @@ counts units without torch, whose import takes longer than the rest of its work.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slots, teachers_used
+from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slots
 
 if TYPE_CHECKING:
     from ..distilled.images import load_images, load_recovered, save_images
@@ -113,7 +113,6 @@ __all__ = [
     "seen_slots",
     "share_of_work",
     "tapped",
-    "teachers_used",
     "unfinished",
     "units_of",
 ]

@@ -150,15 +150,3 @@ def all_units(method: Method, ipc: int, classes: int, teachers: int, *, unit_ima
             )
             found.append(replace(unit, index=len(found), batches=batches, part=part))
     return found
-
-
-def teachers_used(method: Method, committee: Sequence[str]) -> tuple[int, ...]:
-    """The numbers of a run's teachers that a method uses; the run's own is 0, the committee's follow.
-
-    Args:
-        committee: names of the run's further teachers.
-    """
-    if method.ensemble == "first" and method.offset is None:
-        return (0,)
-    chosen = committee if method.committee is None else method.committee
-    return (0, *(number for number, name in enumerate(committee, 1) if name in chosen))

@@ -37,6 +37,7 @@ from ..evaluate.full_set import FullSet
 from ..models.build import structure
 from ..models.outline import multiply_adds, network_for, outline
 from ..protocols import SettledStudent, settle_student
+from ..recipes.used_teachers import teachers_labelling, teachers_used, working_teachers
 from ..run_folder import RunFolder, check_folder
 from ..runtime.console import counted
 from ..runtime.devices import device_of
@@ -90,9 +91,15 @@ class Experiment:
 
     @cached_property
     def teachers(self) -> list[RunTeacher]:
-        """The teacher of the run, then those of the committee."""
+        """The teacher of the run, then those of the committee, also those that no arm uses: their places
+        are their numbers."""
         configs = {"": self.recipe.teacher, **self.recipe.committee}
         return [RunTeacher(name, config, self.recipe, self.real) for name, config in configs.items()]
+
+    @cached_property
+    def working_teachers(self) -> dict[int, RunTeacher]:
+        """Number -> teacher, for those that an arm recovers with or that label, and the run's own."""
+        return {number: self.teachers[number] for number in working_teachers(self.recipe)}
 
     @cached_property
     def experts(self) -> RunExperts | None:
@@ -128,27 +135,11 @@ class Experiment:
 
     def teachers_of(self, arm: str) -> tuple[int, ...]:
         """The numbers, in ``teachers``, of those that an arm's method uses; the first is the run's own."""
-        return recover.teachers_used(self.arms[arm], list(self.recipe.committee))
+        return teachers_used(self.arms[arm], list(self.recipe.committee))
 
     def labelling(self, arm: str, student: str = "") -> tuple[int, ...]:
-        """The numbers, in ``teachers``, of those that label an arm's images for students of a kind.
-
-        It is the run's own teacher or, with ``labels.teachers: all``, also the committee, or those of it that
-        the arm names. The control and the whole training set have the teachers that label every arm which the
-        students learn from.
-        """
-        if self.recipe.labels.teachers == "first":
-            return (0,)
-        arms = (
-            [arm]
-            if arm in self.recipe.arms
-            else [a for a in self.recipe.arms if self.recipe.learns(student, a)]
-        )
-        chosen = [self.recipe.arms[each].committee for each in arms]
-        everywhere = set(self.recipe.committee).intersection(
-            *(names for names in chosen if names is not None)
-        )
-        return (0, *(n for n, name in enumerate(self.recipe.committee, 1) if name in everywhere))
+        """The numbers, in ``teachers``, of those that label an arm's images for students of a kind."""
+        return teachers_labelling(self.recipe, arm, student)
 
     def multiply_adds(self, arm: str) -> int | None:
         """Multiply-adds that recover takes for an image of an arm; None: they are not counted."""
@@ -254,7 +245,7 @@ def check(
     recipe = _with_networks(recipe, real)
     experiment = Experiment(recipe, device, real)
     check_given(recipe, real, out, fresh=fresh)
-    for number, teacher in enumerate(experiment.teachers):
+    for number, teacher in experiment.working_teachers.items():
         teacher.check(experiment.terms_of(number), out, fresh)
     check_matching(experiment.arms, real, units=units is not None)
     for arm, method in recipe.arms.items():

@@ -121,8 +121,11 @@ def _data(run: Run) -> DataResult:
     data = DataResult(root=real.data.root, train=len(real.train), test=len(real.test_set))
     if real.validation_set is None:
         return data
-    teachers = zip(run.experiment.teachers, run.teachers, strict=True)
-    seen_by = tuple(each.key for each, loaded in teachers if each.may_know_validation(loaded.card))
+    seen_by = tuple(
+        each.key
+        for number, each in run.experiment.working_teachers.items()
+        if each.may_know_validation(run.teachers[number].card)
+    )
     split = {"validation": len(real.validation_set), "evaluated_on": real.evaluated_on}
     return data.model_copy(update=split | ({"seen_by": seen_by} if seen_by else {}))
 

@@ -71,7 +71,11 @@ def _evaluate(run: Run) -> None:
 def _squeeze_and_show(run: Run) -> None:
     """Squeeze, and write the page of the snapshots where the recipe asks for some."""
     squeeze(run)
-    kept = [run.folder.snapshots(each.name) for each in run.experiment.teachers if each.config.snapshots]
+    kept = [
+        run.folder.snapshots(each.name)
+        for each in run.experiment.working_teachers.values()
+        if each.config.snapshots
+    ]
     if not kept or not is_main():
         return
     from ..report import report_squeeze

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..config import Recipe, Teacher
 from ..errors import InputError
+from ..recipes.used_teachers import working_teachers
 from ..runtime.distributed import barrier, is_main
 from ..runtime.hub import download_named
 from ..teachers.released import Released, released
@@ -22,6 +23,11 @@ def _named(recipe: Recipe) -> Iterator[tuple[str, Teacher, Released]]:
                 yield section, config, found
 
 
+def _working(recipe: Recipe) -> set[str]:
+    """The sections of the teachers that a run needs."""
+    return {f"committee.{name}" if name else "teacher" for name in working_teachers(recipe).values()}
+
+
 def download_teachers(recipe: Recipe) -> None:
     """Download into the cache what a recipe's teachers lack there; the main process of torchrun does it.
 
@@ -29,8 +35,10 @@ def download_teachers(recipe: Recipe) -> None:
         InputError: weights are unknown, or cannot be downloaded.
     """
     if is_main():
-        for _, _, found in _named(recipe):
-            found.download()
+        working = _working(recipe)
+        for section, _, found in _named(recipe):
+            if section in working:
+                found.download()
     barrier()
 
 
@@ -56,9 +64,10 @@ def with_released(recipe: Recipe) -> Recipe:
     """
     sections = {"teacher": recipe.teacher}
     sections |= {f"committee.{name}": each for name, each in recipe.committee.items()}
-    given = False
+    given, working = False, _working(recipe)
     for section, config, found in _named(recipe):
-        found.file()
+        if section in working:
+            found.file()
         if config.weights is not None:
             constants: dict[str, object] = {"mean": found.mean, "std": found.std}
             sections[section] = config.model_copy(update=constants)

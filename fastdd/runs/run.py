@@ -41,9 +41,11 @@ class Run:
         return self.session.folder
 
     @cached_property
-    def teachers(self) -> list[Teacher]:
-        """The teacher of the run, then those of the committee."""
-        return [teacher.load(self.session) for teacher in self.experiment.teachers]
+    def teachers(self) -> dict[int, Teacher]:
+        """Number -> teacher, for those that the run needs; its own is number 0."""
+        return {
+            number: teacher.load(self.session) for number, teacher in self.experiment.working_teachers.items()
+        }
 
     @property
     def teacher(self) -> Teacher:
@@ -65,9 +67,11 @@ class Run:
         return replace(self.teacher, network=MeanLogits(networks, self.experiment.recipe.labels.average))
 
     @cached_property
-    def banks(self) -> list[Bank]:
-        """Statistics of the real images, one bank a teacher."""
-        return [teacher.bank(self.session) for teacher in self.experiment.teachers]
+    def banks(self) -> dict[int, Bank]:
+        """Statistics of the real images, one bank a teacher, by its number."""
+        return {
+            number: teacher.bank(self.session) for number, teacher in self.experiment.working_teachers.items()
+        }
 
     @property
     def bank(self) -> Bank:

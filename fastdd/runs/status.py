@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ..config import CONTROL, FULL, RANDOM_REAL, Method, Recipe, Student
 from ..errors import refusals_explained
-from ..recover import all_units, teachers_used
+from ..recipes.used_teachers import teachers_used, working_teachers
+from ..recover import all_units
 from ..run_folder import RunFolder, StudentResult, UnitPlan, read, read_manifest, read_recipe, require_run
 from ..run_folder.bank_files import classes_of_bank
 from ..run_folder.results import stage_of
@@ -47,7 +48,7 @@ def status(folder: Path) -> list[Progress]:
     manifest = read_manifest(run) if run.manifest.is_file() else None  # a run that was killed early has none
     recipe = read_recipe(run, terms=False)
     rows = []
-    for teacher in ("", *recipe.committee):
+    for teacher in working_teachers(recipe).values():
         suffix = f"-{teacher}" if teacher else ""
         squeezed = int(run.teacher(teacher).is_file())
         rows.append(Progress(f"squeeze{suffix}", squeezed, 1, "teacher"))

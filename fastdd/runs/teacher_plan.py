@@ -53,7 +53,7 @@ class PlannedTraining:
 def planned_trainings(run: Run) -> list[PlannedTraining]:
     """The trainings that the squeeze stage has to do, in its order."""
     found = []
-    for teacher in run.experiment.teachers:
+    for teacher in run.experiment.working_teachers.values():
         if teacher.is_trained and not run.folder.teacher(teacher.name).is_file():
             done = teachers.epochs_done(run.folder.training_checkpoint(teacher.name))
             images = (teacher.config.epochs - done) * len(teacher.real.train)

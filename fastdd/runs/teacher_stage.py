@@ -42,8 +42,8 @@ def squeeze(run: Run) -> None:
             with, or the one that the run trained, or its snapshots, are gone.
     """
     if is_main() and run.experiment.recipe.committee and (planned := planned_trainings(run)):
-        print(announcement(planned, len(run.experiment.teachers)), file=sys.stderr)
-    for teacher in run.experiment.teachers:
+        print(announcement(planned, len(run.experiment.working_teachers)), file=sys.stderr)
+    for teacher in run.experiment.working_teachers.values():
         path, known = run.folder.teacher(teacher.name), f"teacher{teacher.suffix}"
         if teacher.is_trained and known in run.session.manifest.fingerprints and not path.is_file():
             raise InputError(
@@ -205,7 +205,7 @@ def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
 
 def build_banks(run: Run, classes: range | None = None) -> None:
     """Build what the teachers' banks lack, or only some classes of them."""
-    for number in range(len(run.experiment.teachers)):
+    for number in run.experiment.working_teachers:
         _build_bank(run, number, classes)
 
 

@@ -200,3 +200,25 @@ def test_a_rule_and_a_place_go_together() -> None:
             Method.model_validate(values | {"steps": 0})
     method = Method.model_validate({"init": "x/", "steps": 0})
     assert (method.init, method.candidates) == ("random", "x/")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_that_a_dot_hides_are_told(
+    generated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *, packed: bool
+) -> None:
+    image = generated / "cat" / "g0.png"
+    shutil.copy(image, generated / "cat" / ".g7.png")
+    (generated / ".emu").mkdir()
+    shutil.copy(image, generated / ".emu" / "g8.png")
+    shutil.copy(image, generated / "cat" / "._g0.png")  # which macOS leaves behind
+    place, name = generated, "generated/"
+    if packed:
+        place, name = tmp_path / "generated.tar", "generated.tar"
+        with tarfile.open(place, "w") as archive:
+            archive.add(generated, "generated")
+    assert opened(place).counts == (5, 5)
+    inside = "generated/" if packed else ""
+    assert (
+        f"note: 2 images of {name} are left out, since a name begins with a dot: '{inside}.emu/g8.png' and 1 "
+        "more; rename what you want to use\n"
+    ) in capsys.readouterr().err

@@ -25,11 +25,22 @@ from ..data.sources.base import Problem
 from ..data.sources.encoded import EncodedImages
 from ..data.sources.folder import following_links
 from ..data.sources.parquet import ParquetFiles
-from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Files, Listing, arrange, is_ignored, some
+from ..data.sources.tree import (
+    IMAGE_SUFFIXES,
+    Entry,
+    Files,
+    Listing,
+    arrange,
+    hidden_note,
+    is_hidden_image,
+    is_ignored,
+    some,
+)
 from ..data.unreadable import faults
 from ..errors import InputError, suggestion
 from ..run_folder import RunFolder
 from ..runtime.console import counted
+from ..runtime.distributed import say_once
 from ..runtime.hub import local_folder
 from ..runtime.memory import memory_budget, require_memory
 from .layouts import list_image_files
@@ -101,13 +112,19 @@ def _files(path: Path) -> _Files:
 def _archive(path: Path) -> _Files:
     """The images of an archive, whose class is the folder that they lie in."""
     places: dict[str, list[Entry]] = {}
+    hidden: list[str] = []
     kept, budget = bytearray(), memory_budget()
     with opened(path) as members:
         compressed = members.compressed
         for member in members:
             parts = [part for part in member.name.split("/") if part not in ("", ".")]
             is_image = member.kind != "folder" and member.name.lower().endswith(IMAGE_SUFFIXES)
-            if not is_image or any(is_ignored(part) for part in parts):
+            if not is_image:
+                continue
+            if any(is_ignored(part) for part in parts):
+                named = Entry("/".join(parts), "file", member.size)
+                if is_hidden_image(named):
+                    hidden.append(named.path)
                 continue
             if what := unsafe(member):
                 raise InputError(f"{str(path)!r}: {Problem(member.name, what)}")
@@ -119,6 +136,7 @@ def _archive(path: Path) -> _Files:
                 entry = entry._replace(offset=len(kept))
                 kept += members.read(member)
             places.setdefault("/".join(parts[:-2]), []).append(entry)
+    say_once(hidden_note(path.name, hidden))
     inside = [place for place in places if place.rpartition("/")[2] == "train"] or list(places)
     if len(inside) != 1:
         raise InputError(

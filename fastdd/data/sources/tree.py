@@ -189,22 +189,28 @@ def arrange(
     flat, nested = 0, False
     for entry in entries:  # perhaps a million, one at a time
         if any(is_ignored(part) for part in entry.path.split("/")):
-            if _is_hidden_image(entry):
+            if is_hidden_image(entry):
                 hidden.append(entry.path)
         else:
             flat += entry.kind == "file" and entry.path.lower().endswith(IMAGE_SUFFIXES)
             nested = nested or "/" in entry.path or entry.kind == "folder"
             _place(entry, listing, classes)
-    if hidden:
-        listing.note = (
-            f"note: {counted(len(hidden), 'image')} of {folder}/ {'is' if len(hidden) == 1 else 'are'} left "
-            f"out, since a name begins with a dot: {some(sorted(hidden), 1)}; rename what you want to use"
-        )
+    listing.note = hidden_note(f"{folder}/", hidden)
     if flat and not nested:
         return Listing(folder, problems=[*problems, _flat(folder, flat)], note=listing.note)
     listing.problems = list(dict.fromkeys(listing.problems))  # a nested folder is met once a file
     complete(listing, classes, other)
     return listing
+
+
+def hidden_note(place: str, hidden: Collection[str]) -> str:
+    """What is said of images that a dot keeps out; empty: there are none."""
+    if not hidden:
+        return ""
+    return (
+        f"note: {counted(len(hidden), 'image')} of {place} {'is' if len(hidden) == 1 else 'are'} left out, "
+        f"since a name begins with a dot: {some(sorted(hidden), 1)}; rename what you want to use"
+    )
 
 
 def complete(listing: Listing, classes: Collection[str], other: tuple[str, Collection[str]] | None) -> None:
@@ -314,7 +320,7 @@ def is_ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in IGNORED_NAMES
 
 
-def _is_hidden_image(entry: Entry) -> bool:
+def is_hidden_image(entry: Entry) -> bool:
     """Whether a dot at the beginning of a name alone keeps an image out; macOS leaves ``._NAME`` behind."""
     *folders, name = entry.path.split("/")
     left_behind = name.startswith("._") or any(part.lower() in IGNORED_NAMES for part in (*folders, name))

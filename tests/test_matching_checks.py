@@ -9,11 +9,11 @@ import torch
 from tiny_recovery import CLASSES, IPC, make_lab, method
 
 import fastdd
-from fastdd.config import FeatureMatch, KernelMatch, Match, Networks
+from fastdd.config import FeatureMatch, Inner, KernelMatch, Match, Networks
 from fastdd.errors import InputError
 from fastdd.recover import plan
 from fastdd.runs.experiment import check
-from fastdd.runs.matching_checks import smaller_classes
+from fastdd.runs.matching_checks import smaller_classes, whole_passes
 from fastdd.runtime import memory
 
 SMALL = """\
@@ -134,6 +134,24 @@ def test_smaller_classes_are_told_once() -> None:
         "2 of 3 classes have fewer real images than match.networks.real, 20 ('cow' has 7); each step takes "
         "all of them"
     )
+
+
+def test_passes_that_ask_for_more_images_than_there_are_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def told(images: int | None, on: str = "real") -> str | None:
+        inner = Inner.model_validate({"on": on, "images": images})
+        return whole_passes(Match(features=FeatureMatch(), networks=Networks(inner=inner)), 1438)
+
+    assert told(None) is None
+    assert told(1438) is None
+    assert told(1439) == (
+        "match.networks.inner.images is 1439, but the training set has 1438 images; each pass takes all of "
+        "them"
+    )
+    idc = "a: {method: idc, formation: null, match: {networks: {network: convnet1, steps: 2}}}"
+    fastdd.run(recipe_with(tmp_path, idc), tmp_path / "out", ["ipc=1"], until="recover")
+    assert "recover a: match.networks.inner.images is 2000, but the training" in capsys.readouterr().err
 
 
 def test_classes_smaller_than_their_part_of_a_kernels_images_are_told() -> None:

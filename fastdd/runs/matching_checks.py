@@ -85,6 +85,18 @@ def _check_weights(key: str, weights: Sequence[float], name: str, layers: int) -
         )
 
 
+def whole_passes(match: Match, images: int) -> str | None:
+    """What is to be said where a pass of a network's training asks for more real images than there are; None:
+    there are enough."""
+    inner = match.networks.inner
+    if inner is None or inner.on != "real" or inner.images is None or inner.images <= images:
+        return None
+    return (
+        f"match.networks.inner.images is {inner.images}, but the training set has "
+        f"{counted(images, 'image')}; each pass takes all of them"
+    )
+
+
 def smaller_classes(match: Match, counts: Sequence[int], classes: Sequence[str]) -> str | None:
     """What is to be said where classes have fewer real images than a step takes; None: all have enough."""
     wanted, named = match.networks.real, "match.networks.real"

@@ -14,7 +14,7 @@ from ..recover import NearestImages, Rows, Unit
 from ..runtime.distributed import say_once
 from ..runtime.events import send
 from .given_stage import take_given
-from .matching_checks import smaller_classes
+from .matching_checks import smaller_classes, whole_passes
 from .run import Run
 
 SHOWN_CLASSES = 20
@@ -110,8 +110,9 @@ def _matching(run: Run, arm: str) -> recover.Signal:
             seed=recipe.seed,
         )
     train = run.experiment.real.train
-    if (told := smaller_classes(match, train.counts, train.classes)) is not None:
-        say_once(f"recover {arm}: {told}")
+    for told in (smaller_classes(match, train.counts, train.classes), whole_passes(match, len(train))):
+        if told is not None:
+            say_once(f"recover {arm}: {told}")
     real = recover.RealImages.of(*run.training_images, run.teacher, recipe.seed)
     return recover.match_signal(match, recipe.recover, real, device=run.experiment.device)
 

@@ -231,6 +231,21 @@ def test_a_damaged_expert_is_named(tmp_path: Path) -> None:
         buffer.weights(1, 0)
 
 
+def test_a_damaged_plan_of_given_experts_is_not_for_this_run_to_write(tmp_path: Path) -> None:
+    trained(tmp_path)
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(InputError) as given:
+        ExpertBuffer(tmp_path, "experts.path")
+    said = str(given.value)
+    assert said.startswith(f"{tmp_path / 'plan.json'} is damaged (")
+    assert said.endswith(
+        "; put back a whole copy from where these experts come from, or set experts.path to null to "
+        "train others"
+    )
+    with pytest.raises(InputError, match="delete it and start the same `fastdd run` command again"):
+        ExpertBuffer(tmp_path)  # the run's own
+
+
 def test_a_folder_of_another_plan_is_not_trained_over(tmp_path: Path) -> None:
     trained(tmp_path)
     with pytest.raises(InputError, match="holds experts of another plan"):

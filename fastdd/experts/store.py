@@ -17,8 +17,14 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..run_folder import TensorFile, read, write
+from ..run_folder.reading import DELETE
 from ..runtime.files import write_tensors
 from .plan import ExpertPlan
+
+GIVEN = (
+    "put back a whole copy from where these experts come from, or set experts.path to null to train others"
+)
+"""what to do about a file of experts that another run, or another machine, has made"""
 
 
 def plan_file(folder: Path) -> Path:
@@ -120,7 +126,7 @@ class ExpertBuffer:
         said = f"{key}: " if key else ""
         if not plan_file(folder).is_file():
             raise InputError(f"{said}{folder} holds no experts: it has no {plan_file(folder).name}")
-        self.folder, self.plan = folder, read(plan_file(folder), ExpertPlan)
+        self.folder, self.plan = folder, read(plan_file(folder), ExpertPlan, GIVEN if key else DELETE)
         absent = [k for k in range(self.plan.experts) if not expert_file(folder, k).is_file()]
         if absent:
             raise InputError(

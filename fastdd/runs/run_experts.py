@@ -172,6 +172,6 @@ class RunExperts:
             InputError: they are not finished, or those given have changed.
         """
         folder = self.given or session.folder.experts
-        buffer = ExpertBuffer(folder)
+        buffer = ExpertBuffer(folder, "experts.path" if self.given else "")
         buffer.plan.require(self.plan, folder)
         return buffer

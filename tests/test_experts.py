@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from galleries import gallery
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -228,6 +229,27 @@ def test_a_damaged_expert_is_named(tmp_path: Path) -> None:
     buffer = trained(tmp_path)
     (tmp_path / "00001.safetensors").write_bytes(b"half")
     with pytest.raises(InputError, match=r"00001.safetensors is damaged .*; delete it"):
+        buffer.weights(1, 0)
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_weights_that_are_not_finite_are_found_before_their_row_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, few: bool
+) -> None:
+    buffer = trained(tmp_path)
+    file = tmp_path / "00001.safetensors"
+    tensors = load_file(file)
+    tensors["weights"][-1, 0] = float("nan")
+    save_file(tensors, file)
+    size, named = tensors["weights"].shape[1], r"00001\.safetensors is damaged \('weights' holds NaN"
+    if few:
+        with pytest.raises(InputError, match=named):
+            buffer.require(PLAN, size)
+        return
+    monkeypatch.setattr(ExpertBuffer, "LOOKED_AT_ONCE", 0)
+    buffer.require(PLAN, size)
+    buffer.weights(0, 0)
+    with pytest.raises(InputError, match=named):
         buffer.weights(1, 0)
 
 

@@ -5,7 +5,9 @@
                                      ``accuracy`` [epochs + 1] on test images; written when it is finished
     00000.partial.safetensors        the same up to the last finished epoch, while it is trained
 
-Reading takes two rows of a file and leaves the rest on disk.
+Reading takes two rows of a file and leaves the rest on disk, but the first reading of a file looks at all of
+its weights, row after row, so that NaN in an epoch that is drawn late is found early. Experts of a few bytes
+are looked at before any work.
 """
 
 from __future__ import annotations
@@ -122,11 +124,15 @@ class ExpertBuffer:
         InputError: there are none, or not all of them are finished.
     """
 
+    LOOKED_AT_ONCE = 1 << 28
+    """bytes of weights that are looked at before any work, within about a second"""
+
     def __init__(self, folder: Path, key: str = "") -> None:
         said = f"{key}: " if key else ""
         if not plan_file(folder).is_file():
             raise InputError(f"{said}{folder} holds no experts: it has no {plan_file(folder).name}")
         self.folder, self.plan = folder, read(plan_file(folder), ExpertPlan, GIVEN if key else DELETE)
+        self._finite: set[int] = set()
         absent = [k for k in range(self.plan.experts) if not expert_file(folder, k).is_file()]
         if absent:
             raise InputError(
@@ -135,7 +141,7 @@ class ExpertBuffer:
             )
 
     def require(self, wanted: ExpertPlan, size: int) -> None:
-        """Refuse experts that a run cannot follow. Of the files the shapes are read, no weights.
+        """Refuse experts that a run cannot follow. Of the files the shapes are read, and few weights in all.
 
         Args:
             wanted: the plan of the run.
@@ -146,9 +152,25 @@ class ExpertBuffer:
                 damaged or has fewer epochs or other weights than the plan says.
         """
         self.plan.require(wanted, self.folder)
+        rows = self.plan.epochs + 1
         for expert in range(wanted.experts):
-            rows = self.plan.epochs + 1
             _open(expert_file(self.folder, expert)).require({"weights": (rows, size)})
+        if wanted.experts * rows * size * torch.float32.itemsize <= self.LOOKED_AT_ONCE:
+            for expert in range(wanted.experts):
+                self._opened(expert)
+
+    def _opened(self, expert: int) -> TensorFile:
+        """The file of an expert, whose weights have all been looked at once.
+
+        Raises:
+            InputError: the file is damaged, or weights are not finite.
+        """
+        file = _open(expert_file(self.folder, expert))
+        if expert not in self._finite:
+            for row in range(file.shapes["weights"][0]):
+                file.rows("weights", row, row + 1)
+            self._finite.add(expert)
+        return file
 
     def __len__(self) -> int:
         """How many experts there are."""
@@ -160,7 +182,7 @@ class ExpertBuffer:
         Raises:
             InputError: the file is damaged, has not so many epochs, or its weights are not finite.
         """
-        return _open(expert_file(self.folder, expert)).rows("weights", epoch, epoch + 1)[0]
+        return self._opened(expert).rows("weights", epoch, epoch + 1)[0]
 
     def accuracies(self) -> Tensor:
         """Test accuracy in [0, 1] of each expert after each epoch, [experts, epochs + 1].

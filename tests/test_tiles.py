@@ -24,12 +24,13 @@ from tiny_recovery import method as tiny_method
 from torch import Tensor
 from torchvision.io import decode_image
 
+import fastdd
 from fastdd.cli import main
 from fastdd.config import BatchSize, EarlyLate, Formation, Match, Method, Perturb, Recover, Terms
 from fastdd.distilled import open_set
 from fastdd.distilled.formation import unpack
 from fastdd.distilled.images import load_recovered, to_levels
-from fastdd.distilled.tiles import collage, enlarged, tile_sides, unpack_tiles
+from fastdd.distilled.tiles import collage, enlarged, small_tiles, tile_sides, unpack_tiles
 from fastdd.errors import InputError
 from fastdd.recover import RealImages, plan, recover, unfinished
 from fastdd.recover.checkpoint import Checkpoint
@@ -39,6 +40,7 @@ from fastdd.recover.variables import Formed, Pixels, Tiled
 from fastdd.report.finished_run import read_run
 from fastdd.report.sheets import sheet
 from fastdd.run_folder import RunFolder
+from fastdd.runs.experiment import check
 from fastdd_kernels import siamese_augment
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -471,3 +473,35 @@ def test_formations_that_cannot_be_are_refused(
     assert main(["run", recipe, "--out", str(tmp_path / "out"), override]) == 2
     assert text in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "side", "said"),
+    [
+        (4, 32, ""),
+        (9, 224, ""),
+        (
+            9,
+            64,
+            "images is 9, which leaves each image about 22 x 22 of 64 x 64 pixels; set a.images=4, or a ",
+        ),
+        (4, 28, "images is 4, which leaves each image about 14 x 14 of 28 x 28 pixels; set a=null, or a "),
+    ],
+)
+def test_tiles_that_show_little_of_an_image_are_told(images: int, side: int, said: str) -> None:
+    formation = Formation(kind="zoom", images=images)
+    whole = f"note: a.{said}larger data.size, to show more of it" if said else ""
+    assert small_tiles("a", formation, (side, side)) == whole
+
+
+def test_small_tiles_are_told_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "own.yaml").write_text(
+        "data: {root: digits, channels: 1}\nipc: 1\n"
+        "teacher: {network: resnet8, mean: [0.305], std: [0.376]}\n"
+        "arms: {a: {method: sre2l, formation: {kind: zoom}, batch: {slots: all}}}\n"
+        "student: {network: resnet8, steps: 2}\n"
+    )
+    check(fastdd.resolve(str(tmp_path / "own.yaml")), tmp_path / "out")
+    assert (
+        "note: arms.a.formation.images is 4, which leaves each image about 4 x 4" in capsys.readouterr().err
+    )

@@ -35,6 +35,27 @@ CHUNK = 16
 TIE = 1e-6
 """levels added before rounding, so that a tie goes up whatever the last bits of the weights are"""
 
+FEWEST = {4: 16, 9: 32}
+"""images in one -> the fewest pixels along a tile's side that need no note; more images are as 9. IDC puts
+four into 32 pixels, and nine only into 224"""
+
+
+def small_tiles(key: str, formation: Formation, size: tuple[int, int]) -> str:
+    """What is said of tiles so small that they show little of an image; empty: they are large enough.
+
+    Args:
+        key: the recipe's section ``formation``.
+        size: (H, W) of a stored image.
+    """
+    height, width = (max(sides) for sides in tile_sides(formation, size))
+    if min(height, width) >= FEWEST[4 if formation.images <= 4 else 9]:
+        return ""
+    lower = f"{key}.images=4" if formation.images > 4 else f"{key}=null"
+    return (
+        f"note: {key}.images is {formation.images}, which leaves each image about {height} x {width} of "
+        f"{size[0]} x {size[1]} pixels; set {lower}, or a larger data.size, to show more of it"
+    )
+
 
 def tile_sides(formation: Formation, size: tuple[int, int]) -> tuple[list[int], list[int]]:
     """Pixels within a stored image of (H, W) of its tiles: heights from top to bottom, widths from left to

@@ -31,6 +31,7 @@ from ..data.loading.loader import require_dali
 from ..data.real_data import RealData
 from ..distilled.candidates import open_candidates
 from ..distilled.formation import check_formation
+from ..distilled.tiles import small_tiles
 from ..errors import InputError
 from ..evaluate.clip import clip_features
 from ..evaluate.full_set import FullSet
@@ -389,6 +390,8 @@ def _check_students(experiment: Experiment) -> None:
     for arm, method in experiment.arms.items():
         if method.formation is not None:
             check_formation(method.formation, real.shape)
+            if method.formation.tiled:
+                say_once(small_tiles(f"arms.{arm}.formation", method.formation, real.shape[1:]))
             _check_enough_images(experiment, arm)
         _check_first_images(experiment, arm)
     classes = len(experiment.classes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..run_folder.accuracies import Fractions, of_all
+from ..run_folder.accuracies import of_all
 from ..run_folder.shipped import Shipped, bytes_text
 from .axis import Axis, Geometry, linear_axis, log_axis
 from .figures import mean, spread
@@ -19,12 +19,8 @@ PANEL = Geometry(width=440.0, height=262.0, left=46.0, right=432.0, top=10.0, bo
 
 @dataclass(frozen=True)
 class BytesCell:
-    """What students of a kind read of a set.
-
-    Attributes:
-        total: bytes in words; ``–``: they do not learn from it.
-        parts: what of them are labels and weights, and how many images are labelled, in words.
-    """
+    """What students of a kind read of a set, in words: ``–`` where they do not learn from it; what of it are
+    labels and weights, and how many images are labelled."""
 
     total: str
     parts: tuple[str, ...] = ()
@@ -126,51 +122,68 @@ def _cell(found: Shipped | None) -> BytesCell:
     return BytesCell(bytes_text(found.total), tuple(texts))
 
 
+@dataclass(frozen=True)
+class Point:
+    """A set: bytes, and its accuracy in percent with one standard deviation about it."""
+
+    arm: BytesKey
+    bytes: int
+    low: float
+    high: float
+    text: str
+    number: str = ""
+
+
+def point_of(arm: BytesKey, size: int, fractions: Sequence[float], name: str, number: str = "") -> Point:
+    """The point of a set that ``name`` tells in words."""
+    middle, deviation = 100 * mean(fractions), 100 * spread(fractions)
+    text = f"{name}, {bytes_text(size)}: {middle:.1f} %"
+    return Point(arm, size, low=middle - deviation, high=middle + deviation, text=text, number=number)
+
+
 def bytes_figure(runs: Sequence[FinishedRun]) -> BytesFigure | None:
     """Accuracy against bytes of all sets of runs with the same kinds of students; None where there is none.
 
     Sets of which students diverged have no mark.
     """
-    titles = runs[0].students
     arms = {arm.label: arm.control for run in runs for arm in run.arms}
     keys = {label: BytesKey(label, n, control) for n, (label, control) in enumerate(arms.items())}
-    points = {student: [p for run in runs for p in _points(run, student)] for student in titles}
-    known = [point for each in points.values() for point in each]
-    if not known:
+    return figure_of(
+        [
+            (title, [point for run in runs for point in _points(run, student, keys)])
+            for student, title in runs[0].students.items()
+        ],
+        list(keys.values()),
+    )
+
+
+def figure_of(
+    titled: Sequence[tuple[str, Sequence[Point]]], legend: list[BytesKey], *, controls: bool = True
+) -> BytesFigure | None:
+    """A panel for each title that has points, all on the same axes; None where no title has any.
+
+    Args:
+        controls: whether a path joins the controls.
+    """
+    points = [point for _, each in titled for point in each]
+    if not points:
         return None
-    x = log_axis([point.megabytes for point in known])
-    y = linear_axis([end for point in known for end in (point.low, point.high)])
-    panels = [_panel(titles[student], each, keys, x=x, y=y) for student, each in points.items() if each]
-    return BytesFigure(panels, legend=list(keys.values()), x_ticks=PANEL.x_ticks(x), y_ticks=PANEL.y_ticks(y))
+    x = log_axis([point.bytes / 1e6 for point in points])
+    y = linear_axis([end for point in points for end in (point.low, point.high)])
+    panels = []
+    for title, each in titled:
+        if marks := [_mark(point, x, y) for point in each]:
+            panels.append(BytesPanel(title, marks, _control(marks) if controls else ""))
+    return BytesFigure(panels, legend=legend, x_ticks=PANEL.x_ticks(x), y_ticks=PANEL.y_ticks(y))
 
 
-@dataclass(frozen=True)
-class _Point:
-    """A set: its arm's title, megabytes, and its accuracy in percent with one standard deviation about it."""
-
-    label: str
-    megabytes: float
-    low: float
-    high: float
-    text: str
-
-
-def _points(run: FinishedRun, student: str) -> list[_Point]:
+def _points(run: FinishedRun, student: str, keys: Mapping[str, BytesKey]) -> list[Point]:
     last = run.metrics.last(student)
     return [
-        _point(arm, found, fractions, run.metrics.ipc)
+        point_of(keys[arm.label], found.total, fractions, f"{arm.label}, {run.metrics.ipc} a class")
         for arm in run.arms
-        if (found := shipped_by(arm, student)) is not None
-        and (fractions := of_all(last.get(arm.key, ()))) is not None
-        and fractions
+        if (found := shipped_by(arm, student)) is not None and (fractions := of_all(last.get(arm.key, ())))
     ]
-
-
-def _point(arm: FinishedArm, found: Shipped, fractions: Fractions, ipc: int) -> _Point:
-    values = [100 * value for value in fractions if value is not None]
-    middle, deviation = mean(values), spread(values)
-    text = f"{arm.label}, {ipc} a class, {bytes_text(found.total)}: {middle:.1f} %"
-    return _Point(arm.label, found.total / 1e6, low=middle - deviation, high=middle + deviation, text=text)
 
 
 def shipped_by(arm: FinishedArm, student: str) -> Shipped | None:
@@ -181,24 +194,17 @@ def shipped_by(arm: FinishedArm, student: str) -> Shipped | None:
     return None if further is None else further.shipped
 
 
-def _panel(
-    title: str, points: Sequence[_Point], keys: Mapping[str, BytesKey], *, x: Axis, y: Axis
-) -> BytesPanel:
-    marks = [
-        BytesMark(
-            keys[point.label],
-            round(PANEL.x(x(point.megabytes)), 1),
-            round(PANEL.y(y((point.low + point.high) / 2)), 1),
-            high=round(PANEL.y(y(point.high)), 1),
-            low=round(PANEL.y(y(point.low)), 1),
-            text=point.text,
-        )
-        for point in points
-    ]
+def _mark(point: Point, x: Axis, y: Axis) -> BytesMark:
+    across = round(PANEL.x(x(point.bytes / 1e6)), 1)
+    middle, high, low = (
+        round(PANEL.y(y(value)), 1) for value in ((point.low + point.high) / 2, point.high, point.low)
+    )
+    return BytesMark(point.arm, across, middle, high, low, text=point.text, number=point.number)
+
+
+def _control(marks: Sequence[BytesMark]) -> str:
+    """Path through the controls, by bytes; one size of the control tells its height alone."""
     controls = sorted((mark for mark in marks if mark.arm.control), key=lambda mark: mark.x)
-    path = ""
-    if len(controls) == 1:  # one size of the control tells its height alone
-        path = f"M{PANEL.left} {controls[0].y}H{PANEL.right}"
-    elif controls:
-        path = "M" + "L".join(f"{mark.x} {mark.y}" for mark in controls)
-    return BytesPanel(title, marks, path)
+    if len(controls) == 1:
+        return f"M{PANEL.left} {controls[0].y}H{PANEL.right}"
+    return "M" + "L".join(f"{mark.x} {mark.y}" for mark in controls) if controls else ""

@@ -39,6 +39,18 @@ def in_percent(fractions: Sequence[float]) -> list[float]:
     return [100 * fraction for fraction in fractions]
 
 
+def scatter(accuracies: Fractions) -> str:
+    """± and the standard deviation over seeds in percent; empty for one seed or where a student diverged."""
+    fractions = of_all(accuracies) or []
+    return f"± {100 * spread(fractions):.1f}" if len(fractions) > 1 else ""
+
+
+def accuracy_text(accuracies: Fractions) -> str:
+    """The mean over seeds in percent, or how many students diverged where some did."""
+    fractions = of_all(accuracies)
+    return diverged_text(accuracies) if fractions is None else f"{100 * mean(fractions):.1f}"
+
+
 @dataclass(frozen=True)
 class Marks:
     """The students of one set.

@@ -17,7 +17,7 @@ from .bytes_figure import bytes_figure, bytes_rows
 from .choices import choices
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .expert_figure import expert_figure
-from .figures import accuracy_figure, class_dots, loss_figure, mean, spread, stage_rows
+from .figures import accuracy_figure, accuracy_text, class_dots, loss_figure, mean, scatter, stage_rows
 from .finished_run import FinishedArm, FinishedRun, read_run
 from .label_figure import label_figure, label_rows
 from .reproduce import reproduction
@@ -205,18 +205,6 @@ def _mark(arm: FinishedArm, column: Column, finding: Finding | None) -> str:
     if arm.control:
         return "best random" if column.student == finding.random_student else ""
     return "best of all" if (arm, column.student) == (finding.arm, finding.student) else ""
-
-
-def scatter(accuracies: Fractions) -> str:
-    """± and the standard deviation over seeds in percent; empty for one seed or where a student diverged."""
-    fractions = of_all(accuracies) or []
-    return f"± {100 * spread(fractions):.1f}" if len(fractions) > 1 else ""
-
-
-def accuracy_text(accuracies: Fractions) -> str:
-    """The mean over seeds in percent, or how many students diverged where some did."""
-    fractions = of_all(accuracies)
-    return diverged_text(accuracies) if fractions is None else f"{100 * mean(fractions):.1f}"
 
 
 def _full_set_cells(run: FinishedRun) -> list[Cell]:

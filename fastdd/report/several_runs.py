@@ -20,8 +20,9 @@ from ..runtime.console import counted
 from ..runtime.files import write_text
 from .bytes_figure import PANEL as BYTES_PANEL
 from .bytes_figure import bytes_figure
+from .figures import accuracy_text, scatter
 from .finished_run import FinishedRun, read_run
-from .page import Cell, Finding, accuracy_text, find_best, scatter
+from .page import Cell, Finding, find_best
 from .sheets import Sheet, sheet
 from .sweep_figure import PANEL, SweepFigure, SweptRun, SweptSet, accuracy_by_key
 from .templates import environment

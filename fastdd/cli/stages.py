@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..config import CONTROL, FULL
-from ..config.naming import student_titles
+from ..config.naming import student_titles, teacher_section
 from ..runtime.console import counted
 from ..runtime.distributed import is_main
 from .console import new_table, refuse_diverged, say, show_table, spread, with_deviation, work_text
@@ -206,9 +206,9 @@ def _print_teachers(result: RunResult) -> None:
 
     recipe = read_recipe(result.folder)
     rows, overrides = new_table("teacher", "network", "accuracy %", "file"), []
-    configs = {"": recipe.teacher, **recipe.committee}
+    configs = recipe.all_teachers
     for name in working_teachers(recipe).values():
-        key, path = f"committee.{name}" if name else "teacher", result.folder.teacher(name)
+        key, path = teacher_section(name), result.folder.teacher(name)
         card = read_weights(f"{key}.weights", path).card
         accuracy = "-" if card is None or card.accuracy is None else f"{100 * card.accuracy:.1f}"
         rows.add_row(key, configs[name].network, accuracy, str(path))
@@ -226,7 +226,7 @@ def _next(arguments: argparse.Namespace, result: RunResult) -> str:
     idle = set()
     if not any(arm.match is not None and arm.match.trajectory is not None for arm in recipe.arms.values()):
         idle.add("experts")
-    if all(student.labels != "stored" for student in (recipe.student, *recipe.students.values())):
+    if all(student.labels != "stored" for student in recipe.all_students.values()):
         idle.add("label")
     following = next(name for name in names[names.index(arguments.command) + 1 :] if name not in idle)
     out = [] if arguments.out is None else ["--out", arguments.out]

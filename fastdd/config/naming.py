@@ -15,6 +15,16 @@ LABELS = {"online": "soft labels", "stored": "stored soft labels", "hard": "hard
 """kinds of labels that students learn, in words"""
 
 
+def teacher_section(name: str) -> str:
+    """The recipe's section of a teacher: ``teacher``, or ``committee.NAME``."""
+    return f"committee.{name}" if name else "teacher"
+
+
+def student_section(name: str) -> str:
+    """The recipe's section of a kind of students: ``student``, or ``students.NAME``."""
+    return f"students.{name}" if name else "student"
+
+
 def arm_titles(arms: Mapping[str, Method]) -> dict[str, str]:
     """The title of each arm, followed by the arm's name where two share a title."""
     titles = {arm: method.title or arm for arm, method in arms.items()}

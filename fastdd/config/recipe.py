@@ -171,13 +171,22 @@ class Recipe(Config):
         return bool(self.arms) and all(arm.given is not None for arm in self.arms.values())
 
     @property
+    def all_teachers(self) -> dict[str, Teacher]:
+        """The run's own teacher under an empty name, then those of the committee."""
+        return {"": self.teacher, **self.committee}
+
+    @property
+    def all_students(self) -> dict[str, Student]:
+        """The section ``student`` under an empty name, then the further students."""
+        return {"": self.student, **self.students}
+
+    @property
     def shown_students(self) -> dict[str, Student]:
-        """The kinds of students by name, those of the section ``student`` under an empty one, without those
-        of ``label_rates``, which stand in a table of their own; empty where none are trained."""
+        """``all_students`` without those of ``label_rates``, which stand in a table of their own; empty where
+        none are trained."""
         if not self.metrics.students:
             return {}
-        further = {name: each for name, each in self.students.items() if name not in self.label_rates}
-        return {"": self.student, **further}
+        return {name: each for name, each in self.all_students.items() if name not in self.label_rates}
 
     @property
     def label_rates(self) -> dict[str, Labels]:

@@ -7,28 +7,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import nn
 
 from ..bank import Kept
-from ..config import CONTROL, RANDOM_REAL, Bank, Experts, Method, Recipe, Recover, Student, Teacher, Terms
+from ..config import CONTROL, RANDOM_REAL, Method, Precision, Recipe, Student, Teacher, Terms
+from ..config.naming import student_section
 from ..data.published_sizes import SIZES
 from ..data.real_data import RealData
 from ..errors import InputError
 from ..models.build import build
 from ..models.outline import network_for
 from ..protocols import SettledStudent, settle_student
+from ..recipes.meant import with_networks, with_precision
 from ..recipes.used_teachers import teachers_used, working_teachers
 from ..recover import Needs, needs, seen_slots
 from ..runtime.precision import on_device
 from ..teachers import Card, mixed_layer_names
 from ..teachers import Teacher as Network
 from .fake_device import Kind
-
-Section = TypeVar("Section", Teacher, Bank, Experts, Recover, Student)
-"""a part of a recipe that has a precision"""
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,16 @@ class Subject:
             InputError: its data is not here, its sizes are not known, and they are not given.
         """
         sizes = _sizes(recipe, given or {})
-        return Subject(_with_networks(_with_precision(recipe, kind), sizes), sizes)
+
+        def precision(key: str, asked: Precision) -> Precision:
+            if kind == "cpu":
+                return on_device(key, asked, torch.device("cpu"))
+            return "bf16" if asked == "auto" else asked
+
+        def network(key: str, name: str, _follows: bool) -> str:
+            return network_for(key, name, sizes.classes, sizes.shape)
+
+        return Subject(with_networks(with_precision(recipe, precision), network), sizes)
 
     @cached_property
     def arms(self) -> dict[str, Method]:
@@ -96,12 +103,12 @@ class Subject:
     @cached_property
     def teachers(self) -> dict[str, Teacher]:
         """The teacher of the run under an empty name, then those of the committee."""
-        return {"": self.recipe.teacher, **self.recipe.committee}
+        return self.recipe.all_teachers
 
     @cached_property
     def students(self) -> dict[str, Student]:
         """The section ``student`` under an empty name, then the further students."""
-        return {"": self.recipe.student, **self.recipe.students}
+        return self.recipe.all_students
 
     @cached_property
     def working_teachers(self) -> list[str]:
@@ -124,7 +131,7 @@ class Subject:
             self.students[student],
             self.seen(arm) * self.sizes.classes,
             self.sizes.classes,
-            f"students.{student}" if student else "student",
+            student_section(student),
             per_file=1 if formation is None else formation.images,
         )
 
@@ -185,60 +192,4 @@ def _as_given(
         (channels, side, side),
         stored,
         source,
-    )
-
-
-def _with_precision(recipe: Recipe, kind: Kind) -> Recipe:
-    """The recipe with what ``precision: auto`` means on a kind of device."""
-
-    def meant(key: str, section: Section) -> Section:
-        precision = section.precision
-        if kind == "cpu":
-            precision = on_device(f"{key}.precision", precision, torch.device("cpu"))
-        elif precision == "auto":
-            precision = "bf16"
-        return section.model_copy(update={"precision": precision})
-
-    return recipe.model_copy(
-        update={
-            "teacher": meant("teacher", recipe.teacher),
-            "committee": {name: meant(f"committee.{name}", each) for name, each in recipe.committee.items()},
-            "bank": meant("bank", recipe.bank),
-            "experts": meant("experts", recipe.experts),
-            "recover": meant("recover", recipe.recover),
-            "student": meant("student", recipe.student),
-            "students": {name: meant(f"students.{name}", each) for name, each in recipe.students.items()},
-        }
-    )
-
-
-def _with_networks(recipe: Recipe, sizes: Sizes) -> Recipe:
-    """The recipe with what ``network: convnet`` means for its images."""
-
-    def named(key: str, name: str) -> dict[str, str]:
-        return {"network": network_for(f"{key}.network", name, sizes.classes, sizes.shape)}
-
-    arms = dict(recipe.arms)
-    for arm, method in arms.items():
-        if (match := method.match) is not None and match.kernel is None:
-            key = f"arms.{arm}.match.networks"
-            networks = match.networks.model_copy(update=named(key, match.networks.network))
-            matched = match.model_copy(update={"networks": networks})
-            arms[arm] = method.model_copy(update={"match": matched})
-    committee = {
-        name: each.model_copy(update=named(f"committee.{name}", each.network))
-        for name, each in recipe.committee.items()
-    }
-    students = {
-        name: each.model_copy(update=named(f"students.{name}", each.network))
-        for name, each in recipe.students.items()
-    }
-    return recipe.model_copy(
-        update={
-            "arms": arms,
-            "teacher": recipe.teacher.model_copy(update=named("teacher", recipe.teacher.network)),
-            "committee": committee,
-            "student": recipe.student.model_copy(update=named("student", recipe.student.network)),
-            "students": students,
-        }
     )

@@ -136,7 +136,7 @@ def _origins(source: RunSource, origin: str) -> dict[str, str]:
 def _kinds(recipe: Recipe) -> dict[str, Student]:
     """The kinds of students by name, those of the section ``student`` under an empty one; empty where none
     are trained."""
-    return {"": recipe.student, **recipe.students} if recipe.metrics.students else {}
+    return recipe.all_students if recipe.metrics.students else {}
 
 
 def _costs(source: RunSource, titles: Mapping[str, str]) -> dict[str, str]:

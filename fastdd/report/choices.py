@@ -50,7 +50,7 @@ def _students(recipe: Recipe) -> list[str]:
     """What was chosen of students and their labels; nothing where none are trained."""
     if not recipe.metrics.students:
         return []
-    kinds, found = [recipe.student, *recipe.students.values()], list[str]()
+    kinds, found = list(recipe.all_students.values()), list[str]()
     regimes = {regime_of(each) for each in kinds}
     if left := [regime for regime in REGIMES if regime not in regimes]:
         found.append(f"Not judged with {' and '.join(left)} labels, where the sets may be worth less.")

@@ -126,7 +126,7 @@ class FinishedRun:
     @property
     def regimes(self) -> int:
         """In how many regimes students learn."""
-        return len({regime_of(each) for each in (self.recipe.student, *self.recipe.students.values())})
+        return len({regime_of(each) for each in self.recipe.all_students.values()})
 
     @property
     def shown_classes(self) -> tuple[str, ...]:

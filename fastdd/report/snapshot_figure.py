@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import Recipe
+from ..config.naming import teacher_section
 from ..run_folder import RunFolder, TeacherTraining, read
 from ..teachers import Snapshots, read_snapshots
 from .axis import linear_axis
@@ -109,13 +110,12 @@ def snapshot_figures(folder: RunFolder, recipe: Recipe) -> list[SnapshotFigure]:
         InputError: a file is damaged.
     """
     figures = []
-    for name, config in {"": recipe.teacher, **recipe.committee}.items():
+    for name, config in recipe.all_teachers.items():
         if folder.snapshots(name).is_file():
             training = read(folder.training(name), TeacherTraining)
             accuracies = {int(entry["epoch"]): float(entry["accuracy"]) for entry in training.epochs}
-            section = f"committee.{name}" if name else "teacher"
             snapshots = read_snapshots(folder.snapshots(name))
-            figures.append(snapshot_figure(section, config.network, snapshots, accuracies))
+            figures.append(snapshot_figure(teacher_section(name), config.network, snapshots, accuracies))
     return figures
 
 

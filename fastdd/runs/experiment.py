@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import nn
 
 from .. import evaluate, labels, recover
-from ..config import (
-    BY_SCORE,
-    CONTROL,
-    RANDOM_REAL,
-    Bank,
-    Experts,
-    Method,
-    Networks,
-    Recipe,
-    Recover,
-    Student,
-    Teacher,
-    Terms,
-)
+from ..config import BY_SCORE, CONTROL, RANDOM_REAL, Method, Recipe, Student, Terms
+from ..config.naming import student_section
 from ..data.dataset import Dataset
 from ..data.loading.loader import require_dali
 from ..data.real_data import RealData
@@ -38,6 +24,7 @@ from ..evaluate.full_set import FullSet
 from ..models.build import structure
 from ..models.outline import multiply_adds, network_for, outline
 from ..protocols import SettledStudent, settle_student
+from ..recipes.meant import with_networks, with_precision
 from ..recipes.used_teachers import teachers_labelling, teachers_used, working_teachers
 from ..run_folder import RunFolder, check_folder
 from ..runtime.console import counted
@@ -52,11 +39,6 @@ from .released_teachers import with_released
 from .run_experts import RunExperts
 from .run_teacher import RunTeacher
 from .sizes import possible_sizes
-
-Section = TypeVar("Section", Teacher, Bank, Experts, Recover, Student)
-"""a part of a recipe that has a precision"""
-Named = TypeVar("Named", Teacher, Student, Networks)
-"""a part of a recipe that names a network"""
 
 
 @dataclass(frozen=True)
@@ -86,16 +68,15 @@ class Experiment:
 
     @cached_property
     def students(self) -> dict[str, Student]:
-        """The protocols under which every arm is evaluated: the section ``student`` under an empty name, then
-        the recipe's further students."""
-        return {"": self.recipe.student, **self.recipe.students}
+        """The protocols under which every arm is evaluated, by name."""
+        return self.recipe.all_students
 
     @cached_property
     def teachers(self) -> list[RunTeacher]:
         """The teacher of the run, then those of the committee, also those that no arm uses: their places
         are their numbers."""
-        configs = {"": self.recipe.teacher, **self.recipe.committee}
-        return [RunTeacher(name, config, self.recipe, self.real) for name, config in configs.items()]
+        teachers = self.recipe.all_teachers.items()
+        return [RunTeacher(name, config, self.recipe, self.real) for name, config in teachers]
 
     @cached_property
     def working_teachers(self) -> dict[int, RunTeacher]:
@@ -172,7 +153,7 @@ class Experiment:
             student: a name in ``students``.
             learned_lr: learning rate that was learned with the images, for ``lr: learned``.
         """
-        classes, config, key = len(self.classes), self.students[student], section_of(student)
+        classes, config, key = len(self.classes), self.students[student], student_section(student)
         formation = self.arms[arm].formation
         return settle_student(
             config,
@@ -185,13 +166,12 @@ class Experiment:
 
     def student_structures(self) -> dict[str, str]:
         """Student -> a hash of how its network is built, for those that code which is not fastdd's builds."""
-        return {
-            student: structure(
-                outline(f"{section_of(student)}.network", config.network, len(self.classes), self.real.shape)
-            )
-            for student, config in self.students.items()
-            if ":" in config.network
-        }
+        found = {}
+        for student, config in self.students.items():
+            if ":" in config.network:
+                key = f"{student_section(student)}.network"
+                found[student] = structure(outline(key, config.network, len(self.classes), self.real.shape))
+        return found
 
     def full_set(self, student: str = "") -> FullSet:
         """The whole real training set, for students that take as many steps as the control's."""
@@ -208,11 +188,6 @@ class Experiment:
         wanted = self.recipe.metrics.full_set
         reasons = (self.full_set(student).left_out(wanted) for student in self.students)
         return next((reason for reason in reasons if reason is not None), None)
-
-
-def section_of(student: str) -> str:
-    """The recipe's section that holds a student's protocol: ``student``, or ``students.NAME``."""
-    return f"students.{student}" if student else "student"
 
 
 def check(
@@ -241,7 +216,7 @@ def check(
     device = device_of(recipe.device)
     if recipe.data.backend == "dali":
         require_dali("data.backend")
-    recipe = _with_precision(with_released(recipe), device)
+    recipe = with_precision(with_released(recipe), lambda key, asked: on_device(key, asked, device))
     real = RealData(recipe, device)
     recipe = _with_networks(recipe, real)
     experiment = Experiment(recipe, device, real)
@@ -330,31 +305,6 @@ def _check_candidates(experiment: Experiment, arm: str, out: Path, *, fresh: boo
             )
 
 
-def _with_precision(recipe: Recipe, device: torch.device) -> Recipe:
-    """The recipe with what ``precision: auto`` means on a device, so that the run folder says it.
-
-    Raises:
-        InputError: a precision is tf32, and the device has none.
-    """
-
-    def meant(key: str, section: Section) -> Section:
-        precision = on_device(f"{key}.precision", section.precision, device)
-        return (
-            section if precision == section.precision else section.model_copy(update={"precision": precision})
-        )
-
-    changed = {
-        "teacher": meant("teacher", recipe.teacher),
-        "committee": {name: meant(f"committee.{name}", config) for name, config in recipe.committee.items()},
-        "bank": meant("bank", recipe.bank),
-        "experts": meant("experts", recipe.experts),
-        "recover": meant("recover", recipe.recover),
-        "student": meant("student", recipe.student),
-        "students": {name: meant(section_of(name), config) for name, config in recipe.students.items()},
-    }
-    return recipe.model_copy(update=changed)
-
-
 def _with_networks(recipe: Recipe, real: RealData) -> Recipe:
     """The recipe with what ``network: convnet`` means for its images, so that the run folder says it.
 
@@ -363,25 +313,11 @@ def _with_networks(recipe: Recipe, real: RealData) -> Recipe:
     """
     classes, sizes = len(real.classes), possible_sizes(real)
 
-    def named(key: str, section: Named, others: Sequence[str] = ("resnet20",)) -> Named:
-        name = network_for(f"{key}.network", section.network, classes, real.shape, sizes=sizes, others=others)
-        return section if name == section.network else section.model_copy(update={"network": name})
+    def meant(key: str, name: str, follows: bool) -> str:
+        others = () if follows else ("resnet20",)  # which keeps statistics
+        return network_for(key, name, classes, real.shape, sizes=sizes, others=others)
 
-    arms = dict(recipe.arms)
-    for arm, method in arms.items():
-        if (match := method.match) is not None and match.kernel is None:
-            others = ("resnet20",) if match.trajectory is None else ()  # which keeps statistics
-            networks = named(f"arms.{arm}.match.networks", match.networks, others)
-            changed = match.model_copy(update={"networks": networks})
-            arms[arm] = method.model_copy(update={"match": changed})
-    meant = {
-        "arms": arms,
-        "teacher": named("teacher", recipe.teacher),
-        "committee": {name: named(f"committee.{name}", each) for name, each in recipe.committee.items()},
-        "student": named("student", recipe.student),
-        "students": {name: named(section_of(name), each) for name, each in recipe.students.items()},
-    }
-    return recipe.model_copy(update=meant)
+    return with_networks(recipe, meant)
 
 
 def _check_students(experiment: Experiment) -> None:
@@ -428,7 +364,7 @@ def _check_first_images(experiment: Experiment, arm: str) -> None:
 
 def _check_student(experiment: Experiment, student: str, labeller: nn.Module) -> None:
     """Refuse a student's network, batches and labels that do not go together; ``labeller`` is the teacher."""
-    config, key, classes = experiment.students[student], section_of(student), len(experiment.classes)
+    config, key, classes = experiment.students[student], student_section(student), len(experiment.classes)
     network = outline(
         f"{key}.network",
         config.network,

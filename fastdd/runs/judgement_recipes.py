@@ -124,9 +124,7 @@ def _is_fixed(request: JudgeRequest, earlier: Judgement) -> bool:
         return False
     if earlier.first is None or request.regimes:
         return "fixed" in (request.regimes or REGIMES)
-    return any(
-        regime_of(kind) == "fixed" for kind in (earlier.first.student, *earlier.first.students.values())
-    )
+    return any(regime_of(kind) == "fixed" for kind in earlier.first.all_students.values())
 
 
 def _add(
@@ -311,8 +309,7 @@ def _students(
     of them, else every network in every regime."""
     said = (request.students, request.protocol, request.overrides, request.seeds, request.regimes)
     if (there := earlier.first) is not None and not any(said) and not request.plain:
-        further = {name: each for name, each in there.students.items() if name not in there.student_views}
-        return {"": there.student, **further}
+        return {name: each for name, each in there.all_students.items() if name not in there.student_views}
     seeds = [] if request.seeds is None else [f"seeds={request.seeds}"]
     config = resolve_student({}, request.protocol, [*request.overrides, *seeds])
     found: dict[str, Student] = {}

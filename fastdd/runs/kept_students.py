@@ -122,7 +122,7 @@ def _chosen(
         InputError: an arm or a kind is unknown, or none of them was kept.
     """
     recipe = read_recipe(folder)
-    sets, kinds = [CONTROL, *recipe.arms, FULL], {"": recipe.student, **recipe.students}
+    sets, kinds = [CONTROL, *recipe.arms, FULL], recipe.all_students
     for option, value, known in (("--arm", arm, sets), ("--students", kind, [*kinds])):
         if value is not None and value not in known:
             names = ", ".join(filter(None, known))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Recipe
+from ..config.naming import student_section
 from ..cost.subject import Sizes, Subject
 from ..cost.trial import outlook_text
 from ..data import summary
@@ -26,7 +27,7 @@ from ..runtime.precision import float32_products
 from ..runtime.seeds import seeded
 from ..trackers import require_trackers, tracked
 from . import student_stage
-from .experiment import Experiment, check, section_of
+from .experiment import Experiment, check
 from .expert_stage import train_experts
 from .label_stage import label_all_arms, label_arms
 from .metrics_stage import write_metrics
@@ -259,7 +260,7 @@ def begin(
     for arm, candidates in experiment.candidates.items():
         session.check_fingerprint(f"set of candidates of {arm}", candidates.fingerprint)
     for student, digest in experiment.student_structures().items():
-        session.check_fingerprint(f"{section_of(student)} network", digest)
+        session.check_fingerprint(f"{student_section(student)} network", digest)
     if is_main() and not session.folder.data.is_file():
         write_json(session.folder.data, [summary(split) for split in real.splits])
     return session

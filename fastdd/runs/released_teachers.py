@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..config import Recipe, Teacher
+from ..config.naming import teacher_section
 from ..errors import InputError
 from ..recipes.used_teachers import working_teachers
 from ..runtime.distributed import barrier, is_main
@@ -14,8 +15,7 @@ from ..teachers.released import Released, released
 
 def _named(recipe: Recipe) -> Iterator[tuple[str, Teacher, Released]]:
     """The sections of teachers whose ``weights`` or ``init`` are released ones, with these weights."""
-    sections = {"teacher": recipe.teacher}
-    sections |= {f"committee.{name}": each for name, each in recipe.committee.items()}
+    sections = {teacher_section(name): each for name, each in recipe.all_teachers.items()}
     for section, config in sections.items():
         for key, text in (("weights", config.weights), ("init", config.init)):
             found = released(f"{section}.{key}", text, config.network)
@@ -25,7 +25,7 @@ def _named(recipe: Recipe) -> Iterator[tuple[str, Teacher, Released]]:
 
 def _working(recipe: Recipe) -> set[str]:
     """The sections of the teachers that a run needs."""
-    return {f"committee.{name}" if name else "teacher" for name in working_teachers(recipe).values()}
+    return {teacher_section(name) for name in working_teachers(recipe).values()}
 
 
 def download_teachers(recipe: Recipe) -> None:
@@ -62,8 +62,7 @@ def with_released(recipe: Recipe) -> Recipe:
         InputError: weights are unknown or not in the cache, or teachers of a committee were trained with
             other constants than the run's teacher.
     """
-    sections = {"teacher": recipe.teacher}
-    sections |= {f"committee.{name}": each for name, each in recipe.committee.items()}
+    sections = {teacher_section(name): each for name, each in recipe.all_teachers.items()}
     given, working = False, _working(recipe)
     for section, config, found in _named(recipe):
         if section in working:

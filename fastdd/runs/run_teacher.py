@@ -15,6 +15,7 @@ from .. import recover, teachers
 from ..bank import Bank
 from ..config import Recipe, Terms
 from ..config import Teacher as TeacherConfig
+from ..config.naming import teacher_section
 from ..data.real_data import RealData
 from ..errors import InputError
 from ..models.build import build
@@ -43,7 +44,7 @@ class RunTeacher:
     @property
     def key(self) -> str:
         """Its section of the recipe, for messages."""
-        return f"committee.{self.name}" if self.name else "teacher"
+        return teacher_section(self.name)
 
     @property
     def suffix(self) -> str:

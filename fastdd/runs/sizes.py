@@ -16,8 +16,8 @@ def possible_sizes(real: RealData) -> Sizes:
     """
     recipe, classes, channels = real.config, len(real.classes), real.data.channels
     matched = [method.match for method in recipe.arms.values() if method.match is not None]
-    networks = [teacher.network for teacher in (recipe.teacher, *recipe.committee.values())]
-    networks += [student.network for student in (recipe.student, *recipe.students.values())]
+    networks = [teacher.network for teacher in recipe.all_teachers.values()]
+    networks += [student.network for student in recipe.all_students.values()]
     networks += [match.networks.network for match in matched if match.kernel is None]
     formations = [method.formation for method in recipe.arms.values() if method.formation is not None]
     given_experts = recipe.experts.path is not None and any(match.trajectory for match in matched)

@@ -58,7 +58,7 @@ def status(folder: Path) -> list[Progress]:
     ):
         rows.append(Progress("experts", len(run.finished_experts()), recipe.experts.count, "experts"))
     classes = classes_of_bank(run.bank())[1]
-    students = {"": recipe.student, **recipe.students} if recipe.metrics.students else {}
+    students = recipe.all_students if recipe.metrics.students else {}
     for arm, method in {CONTROL: RANDOM_REAL, **recipe.arms}.items():
         total = _units(run, recipe, arm, method, classes=classes)
         rows.append(Progress(f"recover {arm}", len(run.units(arm)), total, "units"))

@@ -81,7 +81,7 @@ def _take_over(run: Run, teacher: RunTeacher) -> bool:
     now, recipe = run.session.manifest.fingerprints, run.experiment.recipe
     for earlier in run.earlier:
         other, then = read_recipe(earlier), read_manifest(earlier).fingerprints
-        config = {"": other.teacher, **other.committee}.get(teacher.name)
+        config = other.all_teachers.get(teacher.name)
         same = (config, other.data, other.seed) == (teacher.config, recipe.data, recipe.seed)
         if not same or any(then.get(split) != now[split] for split in ("train", "test")):
             continue

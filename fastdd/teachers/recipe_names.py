@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..config import Recipe
+from ..config.naming import student_section, teacher_section
 from ..errors import InputError, suggestion
 from ..models.build import builder_of
 from ..models.doors import DOORS, require_package
@@ -34,8 +35,7 @@ def check_names(recipe: Recipe) -> None:
             _check_network(name)
         except InputError as error:
             raise InputError(f"{key}: {error}") from error
-    sections = {"teacher": recipe.teacher}
-    sections |= {f"committee.{name}": each for name, each in recipe.committee.items()}
+    sections = {teacher_section(name): each for name, each in recipe.all_teachers.items()}
     for section, config in sections.items():
         for key, text in (("weights", config.weights), ("init", config.init)):
             if released(f"{section}.{key}", text, config.network) is None and text is not None:
@@ -44,12 +44,10 @@ def check_names(recipe: Recipe) -> None:
 
 def _networks(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Each key that names a network, and the name."""
-    yield "teacher.network", recipe.teacher.network
-    for name, teacher in recipe.committee.items():
-        yield f"committee.{name}.network", teacher.network
-    yield "student.network", recipe.student.network
-    for name, student in recipe.students.items():
-        yield f"students.{name}.network", student.network
+    for name, teacher in recipe.all_teachers.items():
+        yield f"{teacher_section(name)}.network", teacher.network
+    for name, student in recipe.all_students.items():
+        yield f"{student_section(name)}.network", student.network
     for arm, method in recipe.arms.items():
         if method.match is not None and method.match.kernel is None:
             yield f"arms.{arm}.match.networks.network", method.match.networks.network

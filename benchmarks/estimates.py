@@ -22,10 +22,8 @@ import torch
 
 from fastdd.bench.machine import processor_name
 from fastdd.cost.processor import Processor
-from fastdd.cost.steps import EnoughError, Steps
 from fastdd.cost.subject import Subject
-from fastdd.cost.trace import traced
-from fastdd.cost.work import Work
+from fastdd.cost.work import EnoughError, Steps, Work, traced
 from fastdd.cost.works import works_of
 from fastdd.recipes.resolve import resolve
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fastdd.cli.estimate import bytes_text
 from fastdd.cost.estimate import Estimate, estimate
-from fastdd.cost.trace import Traced
+from fastdd.cost.work import Traced
 from fastdd.recipes.resolve import resolve
 from fastdd.runtime.console import rough_duration
 
@@ -73,8 +73,8 @@ def main() -> None:
             print(sets[-1], flush=True)
     assert last is not None
     squeeze = next(stage for stage in last.stages if stage.stage == "squeeze")
-    from fastdd.cost.decoding import SECONDS_A_PIXEL, SECONDS_AN_IMAGE
     from fastdd.cost.estimate import CORES
+    from fastdd.cost.processor import SECONDS_A_PIXEL, SECONDS_AN_IMAGE
 
     PAGE.write_text(
         TEXT.format(

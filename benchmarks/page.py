@@ -20,9 +20,8 @@ import jinja2
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from fastdd.bench.figure import growth_figure
-from fastdd.bench.results import OURS, Curve, Row, SideResult, read_results
-from fastdd.bench.words import seconds_text
+from fastdd.bench.growth import growth_figure
+from fastdd.bench.results import OURS, Curve, Row, SideResult, read_results, seconds_text
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

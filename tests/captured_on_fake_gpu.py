@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._pytree import tree_map
 
 from fastdd.cost.counting import Counts
-from fastdd.cost.fake_device import fake_gpu
+from fastdd.cost.fake_device import fake_device
 from fastdd.distilled import formation
 from fastdd.models.build import build
 from fastdd.recover.capture import Work
@@ -73,7 +73,10 @@ class WithoutWaits(Watched):
 
 def replays(lab: Lab, case: str) -> int:
     """How many steps of a case were replayed."""
-    with fake_gpu() as counts, mock.patch.object(formation, "YCBCR", without_values(formation.YCBCR)):
+    with (
+        fake_device("cuda") as counts,
+        mock.patch.object(formation, "YCBCR", without_values(formation.YCBCR)),
+    ):
         with torch.device("cuda"):
             network = build("resnet8", CLASSES).eval().requires_grad_(False)
         own = Lab(

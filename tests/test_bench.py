@@ -12,8 +12,7 @@ from torch import Tensor
 
 from fastdd.bench.clock import clock_for
 from fastdd.bench.compare import changes
-from fastdd.bench.figure import growth_figure
-from fastdd.bench.growth import Sweep, curve_of, exponent
+from fastdd.bench.growth import Sweep, curve_of, exponent, growth_figure
 from fastdd.bench.measure import measure
 from fastdd.bench.results import (
     Ceilings,

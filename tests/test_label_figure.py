@@ -14,8 +14,8 @@ from fastdd.config.naming import label_words
 from fastdd.errors import InputError
 from fastdd.labels import StoredLabels
 from fastdd.recipes.resolve import resolve
+from fastdd.report.bytes_figure import label_figure, label_rows
 from fastdd.report.finished_run import read_run
-from fastdd.report.label_figure import label_figure, label_rows
 from fastdd.run_folder import Metrics, read
 
 STORED = "network: convnet1, labels: stored, steps: 8, batch: 5, pad: 1, flip: 0, seeds: 2, evaluations: 1"

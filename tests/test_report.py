@@ -26,10 +26,9 @@ from fastdd.config import as_plain
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.report import report
-from fastdd.report.all_classes import all_classes
 from fastdd.report.axis import linear_axis, log_axis
 from fastdd.report.embedding_map import embedding_map
-from fastdd.report.figures import accuracy_figure, apart, loss_figure
+from fastdd.report.figures import accuracy_figure, all_classes, apart, loss_figure
 from fastdd.report.finished_run import read_run
 from fastdd.report.reproduce import reproduction
 from fastdd.report.sheets import Tile, sheet

@@ -14,9 +14,9 @@ from test_report import Page, make_run, write_losses
 from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.report import report, report_runs
+from fastdd.report.axis import grid_axis
 from fastdd.report.figures import loss_figure
 from fastdd.report.finished_run import read_run
-from fastdd.report.grid_axis import grid_axis
 from fastdd.run_folder import RunFolder
 
 

@@ -13,7 +13,7 @@ from test_report import Page, make_run
 
 from fastdd.errors import InputError
 from fastdd.report import SweptRun, SweptSet, accuracy_by_key, report, sweep_svg
-from fastdd.report.grid_axis import AFTER_ZERO, FIRST, LAST, grid_axis
+from fastdd.report.axis import AFTER_ZERO, FIRST, LAST, grid_axis
 from fastdd.report.sweep_figure import PANEL
 from fastdd.run_folder import RunFolder
 

@@ -1,4 +1,4 @@
-"""How works are timed: all sides in turns, by the processor's clock or by the wall's.
+"""How works are timed, and their memory measured: all sides in turns, by the processor's clock or the wall's.
 
 On a CPU with one thread the figure is processor time, which other programs on the machine change little. With
 several threads, and on a GPU, it is time by the wall, which needs an idle machine. Every result says which.
@@ -6,6 +6,9 @@ several threads, and on a GPU, it is time by the wall, which needs an idle machi
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import math
 import multiprocessing
 import os
@@ -77,3 +80,50 @@ def in_turns(
         for name in list(calls)[:: -1 if number % 2 else 1]:
             times[name].append(seconds_of(calls[name], repeats[name], clock, device))
     return times
+
+
+_PROCESS = Path("/proc/self")
+
+
+def _status(field: str) -> float:
+    """A line of /proc/self/status, in MB."""
+    for line in (_PROCESS / "status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise OSError(f"no {field} in {_PROCESS / 'status'}")
+
+
+def _cuda_peak(call: Callable[[], object], device: torch.device) -> float:
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    result = call()
+    torch.cuda.synchronize(device)
+    del result
+    return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+
+
+def peak_mb(call: Callable[[], object], device: torch.device) -> float | None:
+    """Peak memory of one call, its results included, over what was alive before it, in MB.
+
+    On a GPU: PyTorch's allocator, to the byte. On Linux: the resident set, whose high-water mark is reset
+    through ``/proc/self/clear_refs``. That is good to about 1 MB, and shows pages, not requests: what is
+    allocated and never touched does not count, and what a library keeps for later (thread pools, packing
+    buffers) counts the first time only. So measure a second call, never the first. Elsewhere there is no such
+    mark to reset, and nothing is measured: None.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        return _cuda_peak(call, device)
+    # Freed memory that the allocator still holds would hide as much of the call's own.
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        (_PROCESS / "clear_refs").write_text("5")
+        before = _status("VmRSS")
+        result = call()
+        peak = _status("VmHWM") - before
+    except OSError:
+        return None
+    del result
+    return max(peak, 0.0)

@@ -10,9 +10,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar, cast
 
-from .ceilings import floor_seconds
-from .clock import in_turns, seconds_of
-from .memory import peak_mb
+from .clock import in_turns, peak_mb, seconds_of
+from .machine import floor_seconds
 from .results import OURS, Ceilings, Clock, GoalResult, Row, SideResult, timing
 from .work import Goal, Scale, Side, Tensors, Work, largest_error, norm_error
 

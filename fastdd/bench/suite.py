@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 from ..errors import InputError
 from . import kernels
-from .ceilings import measured
 from .growth import curve_of
+from .machine import measured
 from .measure import measure
 from .results import Ceilings, Clock, Curve, Row
 from .subjects import bank, end_to_end, growth, loader, metrics, recover, students

@@ -80,7 +80,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     import torch
 
     from ..bench.clock import clock_for
-    from ..bench.figure import growth_figure
+    from ..bench.growth import growth_figure
     from ..bench.machine import this_machine
     from ..bench.results import Row, earlier_results, with_results, write_results
     from ..bench.suite import Plan, names, run
@@ -162,7 +162,7 @@ def _compare(before: Path, after: Path) -> int:
 
 def _show_row(row: Row) -> None:
     """A work: a line for each side."""
-    from ..bench.words import floor_text, seconds_text
+    from ..bench.results import floor_text, seconds_text
 
     say(f"\n{row.subject} {row.work}: {row.text}")
     rows = new_table("side", f"one {row.unit}", "rounds", "over ours", "peak MB", "error")
@@ -179,7 +179,7 @@ def _show_row(row: Row) -> None:
 
 
 def _cells(side: SideResult) -> list[str]:
-    from ..bench.words import seconds_text
+    from ..bench.results import seconds_text
 
     error = "-" if side.error is None else f"{side.error:.0e}"
     if side.time is None:
@@ -195,7 +195,7 @@ def _cells(side: SideResult) -> list[str]:
 
 
 def _show_curve(curve: Curve) -> None:
-    from ..bench.words import curve_text, seconds_text
+    from ..bench.results import curve_text, seconds_text
 
     say(f"\ngrowth {curve.name}: {curve.text}")
     for point in curve.points:

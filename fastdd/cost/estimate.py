@@ -1,7 +1,8 @@
 """What a run costs before it is started: time and memory of each stage, and what it stores.
 
-The real code of each stage runs on a device without values (trace.py), and what it asks for has the prices of
-a device: those of a GPU's data sheet (devices.py), or what was measured of this processor (processor.py).
+The real code of each stage runs on a device without values (fake_device.py), and what it asks for has the
+prices of a device: those of a GPU's data sheet (devices.py), or what was measured of this processor
+(processor.py).
 """
 
 from __future__ import annotations
@@ -17,13 +18,11 @@ from ..config import Recipe
 from ..errors import InputError
 from ..recover.resources import GPU_SHARE
 from ..runtime.memory import BUDGET, processors
-from . import decoding
 from .devices import GPU, GPUS, Prices
-from .processor import Processor
+from .processor import Processor, assumed_seconds_to_decode, seconds_to_decode
 from .storage import storage
 from .subject import Subject
-from .trace import Traced, traced
-from .work import Work
+from .work import Traced, Work, traced
 from .works import works_of
 
 COMPILER_SECONDS = 50.0
@@ -132,9 +131,9 @@ def estimate(
     subject = Subject.of(recipe, sizes, "cpu" if device == "cpu" else "cuda")
     if device == "cpu":
         prices: Processor | GPU = Processor()
-        each, cores = decoding.measured(subject.sizes), min(processors(), torch.get_num_threads())
+        each, cores = seconds_to_decode(subject.sizes), min(processors(), torch.get_num_threads())
     else:
-        prices, each = GPU.of(device), decoding.assumed(subject.sizes)
+        prices, each = GPU.of(device), assumed_seconds_to_decode(subject.sizes)
     found = _stages(subject, prices, count, wanted=stages, known={} if known is None else known)
     decoded = [_with_decoding(stage, subject, prices, each / cores, count) for stage in found]
     notes = [

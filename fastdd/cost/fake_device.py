@@ -75,13 +75,6 @@ def fake_device(kind: Kind) -> Iterator[Counts]:
         yield counting.counts
 
 
-@contextmanager
-def fake_gpu() -> Iterator[Counts]:
-    """``fake_device("cuda")``."""
-    with fake_device("cuda") as counts:
-        yield counts
-
-
 def _converted(module: nn.Module, change: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
     """``nn.Module._apply`` of weights without values, which torch's own would swap and cannot."""
     for part in module.modules() if recurse else (module,):

@@ -11,6 +11,7 @@ an idle machine would take.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -18,12 +19,15 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torchvision.io import encode_jpeg
 
+from ..data.decode import decode, fit
 from ..runtime.console import counted
 from ..runtime.memory import memory_budget
 from .counting import Argument, Call, Launch, TensorSpec
 from .devices import Seconds
 from .fake_device import fake_device
+from .subject import Sizes
 
 MEASURING_SECONDS = 4.0
 """processor seconds after which no further operator is measured"""
@@ -136,7 +140,8 @@ class Processor:
                 break
         return best / self.threads
 
-    def _copy_rate(self, size: int = 1 << 26) -> float:
+    def _copy_rate(self) -> float:
+        size = 1 << 26
         source = torch.zeros(size // 4)
         target = torch.zeros_like(source)
         return 2 * size / self._timed(lambda: target.copy_(source), 0.1)
@@ -212,3 +217,30 @@ def _tensor(argument: Argument) -> object:
 def _zeros(spec: TensorSpec) -> Tensor:
     size = 1 + sum((side - 1) * stride for side, stride in zip(spec.shape, spec.stride, strict=True))
     return torch.zeros(max(size, 1), dtype=spec.dtype).as_strided(spec.shape, spec.stride)
+
+
+SECONDS_AN_IMAGE, SECONDS_A_PIXEL = 40e-6, 8.5e-9
+"""of one core of an EPYC with libjpeg-turbo, for an image and for each of its pixels, with the resize; see
+fastdd/data/decode.py"""
+
+
+def assumed_seconds_to_decode(sizes: Sizes) -> float:
+    """Core seconds of an image on another machine."""
+    return SECONDS_AN_IMAGE + SECONDS_A_PIXEL * sizes.stored
+
+
+def seconds_to_decode(sizes: Sizes, seconds: float = 0.1) -> float:
+    """Core seconds of an image on this machine: a JPEG file of as many pixels, 4:3 unless it is small."""
+    side = round(math.sqrt(sizes.stored))
+    small = sizes.stored <= 224 * 224
+    height, width = (
+        (side, side) if small else (round(side * math.sqrt(3) / 2), round(side * 2 / math.sqrt(3)))
+    )
+    rows = torch.linspace(0, 20, height)[:, None] + torch.linspace(0, 30, width)
+    image = (127 + 90 * rows.sin()).to(torch.uint8).expand(3, -1, -1).contiguous()
+    data = bytearray(encode_jpeg(image, 90).numpy().tobytes())
+    number, begin = 0, time.process_time()
+    while time.process_time() - begin < seconds or number < 2:
+        fit(decode(data, 3), sizes.shape[1:])
+        number += 1
+    return (time.process_time() - begin) / number

@@ -26,10 +26,9 @@ from torch.profiler import ProfilerActivity, record_function
 from ..config import Recipe
 from ..errors import InputError, suggestion
 from ..recover.terms.base import term_class
-from . import decoding
-from .steps import EnoughError, Steps
+from .processor import seconds_to_decode
 from .subject import Subject
-from .work import Work
+from .work import EnoughError, Steps, Work
 from .works import works_of
 
 AUGMENT, FORWARD, STATISTICS = "augment", "forward", "statistics"
@@ -123,7 +122,7 @@ def profile(
     # The profiler's clock also runs while others have the processor.
     parts, kinds = ({name: each * seconds / passing for name, each in of.items()} for of in (parts, kinds))
     if work.stage.startswith(("squeeze", "bank")):
-        kinds["decoding"] = work.images * decoding.measured(subject.sizes)
+        kinds["decoding"] = work.images * seconds_to_decode(subject.sizes)
     return Profile(work.stage, work.part, work.images, seconds, parts, kinds, trace)
 
 

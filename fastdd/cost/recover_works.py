@@ -31,9 +31,8 @@ from ..recover.steps import iterations, rounds_of
 from ..recover.terms.base import term_class
 from ..runtime.progress import Bar
 from ..teachers import Taps, Teacher
-from .steps import Steps
 from .subject import Subject
-from .work import Work
+from .work import Steps, Work
 
 CPU = torch.device("cpu")
 

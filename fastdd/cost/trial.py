@@ -23,11 +23,10 @@ from ..runtime.memory import memory_budget, processors
 from ..runtime.seeds import seeded
 from ..runtime.user_code import reason
 from ..teachers import Teacher
-from . import decoding
 from .estimate import COMPILER_SECONDS, decoded_images
-from .steps import EnoughError, Steps
+from .processor import seconds_to_decode
 from .subject import Subject
-from .work import Work
+from .work import EnoughError, Steps, Work
 from .works import works_of
 
 PIXELS = 8 * 32 * 32
@@ -106,7 +105,7 @@ def outlook(subject: Subject, device: torch.device, processes: int = 1) -> dict[
                 compiling += COMPILER_SECONDS * as_asked.graphs
             stages[work.stage] = None if took is None or before is None else before + done * took
             an_image = max(an_image, (took or 0.0) / max(1, work.images))
-    each = decoding.measured(subject.sizes, seconds=SHORT) / processors()
+    each = seconds_to_decode(subject.sizes, seconds=SHORT) / processors()
     for stage, seconds in stages.items():
         images, _ = decoded_images(subject, stage, processes, memory=float(memory_budget()))
         stages[stage] = None if seconds is None else seconds + each * images

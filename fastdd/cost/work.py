@@ -1,11 +1,20 @@
-"""A work: one repetition of a stage's real code, and how often the stage does it."""
+"""A work: one repetition of a stage's real code, how often the stage does it, and what it asks of a device.
+
+Where repetitions begin and end, a progress bar tells, which looks on and ends the work after a few.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from .steps import Steps
+import torch
+
+from .counting import Launch
+from .fake_device import Kind, fake_device
 
 
 @dataclass(frozen=True)
@@ -44,3 +53,82 @@ class Work:
     def share(self, processes: int) -> float:
         """The part of the repetitions that falls to the process that has most."""
         return -(-self.pieces // processes) / self.pieces
+
+
+T = TypeVar("T")
+
+
+class EnoughError(Exception):
+    """Ends a work of which enough repetitions have been seen."""
+
+
+class Steps:
+    """What a work tells of its repetitions; it is a progress bar where the real code has one.
+
+    Args:
+        wanted: repetitions that are looked at. One more comes first, in which all is made that is made once.
+        look: is called at the end of the first repetition and of each one that is looked at.
+    """
+
+    def __init__(self, wanted: int, look: Callable[[], None]) -> None:
+        self.wanted, self.look, self.done = wanted, look, 0
+
+    def end(self) -> None:
+        """A repetition has ended.
+
+        Raises:
+            EnoughError: as many as wanted were looked at.
+        """
+        self.look()
+        self.done += 1
+        if self.done > self.wanted:
+            raise EnoughError
+
+    def feed(self, item: T) -> Iterator[T]:
+        """What a work takes, once for each repetition."""
+        while True:
+            yield item
+            self.end()
+
+    def advance(self, images: int, note: str = "") -> None:
+        """A repetition has ended, as a progress bar is told."""
+        if images:
+            self.end()
+
+    def line(self, text: str) -> None:
+        """Say nothing."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A work that was counted.
+
+    Attributes:
+        launches: what one repetition launches; of several that differ, all of them.
+        peak: the most bytes that its tensors take at once.
+    """
+
+    work: Work
+    launches: Sequence[Launch]
+    peak: int
+
+    @property
+    def flops(self) -> float:
+        """Multiplications and additions of a repetition."""
+        return sum(launch.flops for launch in self.launches) / self.work.repeats
+
+    @property
+    def bytes(self) -> float:
+        """Bytes that a repetition reads and writes."""
+        return sum(launch.bytes for launch in self.launches) / self.work.repeats
+
+
+def traced(work: Work, kind: Kind) -> Traced:
+    """Count a work on a kind of device."""
+    marks: list[int] = []
+    with fake_device(kind) as counts, torch.device(kind):
+        steps = Steps(work.repeats, lambda: marks.append(len(counts.launches)))
+        with contextlib.suppress(EnoughError), contextlib.redirect_stderr(io.StringIO()):
+            work.run(steps, work.images)
+        launches = counts.launches[marks[0] : marks[-1]]
+    return Traced(work, launches, counts.peak)

@@ -1,9 +1,9 @@
 """The work of a run: for each stage the real code of one repetition, such as a training step, and how often
 it is done.
 
-The code runs on whatever device it is given: on one without values its cost is counted (trace.py), on a real
-one its time is measured (profile.py). Images are black and weights are random, since neither costs more than
-others.
+The code runs on whatever device it is given: on one without values its cost is counted (fake_device.py), on
+a real one its time is measured (profile.py). Images are black and weights are random, since neither costs
+more than others.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from ..runtime.precision import autocast, float32_products
 from ..teachers import EVALUATION_BATCH, squeeze
 from ..teachers.training import streamed_accuracy
 from .recover_works import recover_works
-from .steps import Steps
 from .subject import Subject
-from .work import Work
+from .work import Steps, Work
 
 
 def works_of(subject: Subject, device: torch.device, processes: int = 1) -> list[Work]:

@@ -2,7 +2,7 @@
 
 from .page import report
 from .several_runs import report_runs, require_page, runs_of_sweep
-from .squeeze_page import report_squeeze
+from .snapshot_figure import report_squeeze
 from .sweep_figure import SweepFigure, SweptRun, SweptSet, accuracy_by_key, sweep_svg
 
 __all__ = [

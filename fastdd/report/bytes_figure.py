@@ -1,17 +1,18 @@
 """What students read of each set, in bytes, and what they reach with it: a table, and accuracy against bytes.
 
-A set is worth its bytes where it lies above the control's curve: random real images that cost as much.
+A set is worth its bytes where it lies above the control's curve: random real images that cost as much. Where
+a run stores labels in several ways, there is a table of these too, and accuracy against the bytes of labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..run_folder.accuracies import of_all
 from ..run_folder.shipped import Shipped, bytes_text
 from .axis import Axis, Geometry, linear_axis, log_axis
-from .figures import mean, spread
+from .figures import accuracy_text, mean, scatter, spread
 from .finished_run import FinishedArm, FinishedRun
 
 PANEL = Geometry(width=440.0, height=262.0, left=46.0, right=432.0, top=10.0, bottom=222.0)
@@ -208,3 +209,67 @@ def _control(marks: Sequence[BytesMark]) -> str:
     if len(controls) == 1:
         return f"M{PANEL.left} {controls[0].y}H{PANEL.right}"
     return "M" + "L".join(f"{mark.x} {mark.y}" for mark in controls) if controls else ""
+
+
+@dataclass(frozen=True)
+class LabelCell:
+    """Students of an arm.
+
+    Attributes:
+        accuracy: mean over the seeds in percent, or how many diverged.
+        after: ± and the standard deviation over seeds; empty where there are not several.
+        size: bytes of the stored labels in words.
+    """
+
+    accuracy: str
+    after: str
+    size: str
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """A way to store labels.
+
+    Attributes:
+        number: its place in the table, from 1.
+        name: name of its students in the recipe.
+        words: how the labels are stored and learned.
+        hash: the protocol's.
+    """
+
+    number: int
+    name: str
+    words: str
+    cells: list[LabelCell]
+    hash: str
+
+
+def label_rows(run: FinishedRun) -> list[LabelRow]:
+    """The ways in which a run stores labels; empty where it has one."""
+    rows = []
+    for number, (name, words) in enumerate(run.label_rates.items(), start=1):
+        cells = [_label_cell(arm, name) for arm in run.arms]
+        rows.append(LabelRow(number, name, words, cells=cells, hash=run.metrics.students[name].hash))
+    return rows
+
+
+def _label_cell(arm: FinishedArm, name: str) -> LabelCell:
+    found = arm.result.students.get(name)
+    if found is None or found.shipped is None:
+        return LabelCell("–", "", "")
+    return LabelCell(accuracy_text(found.last), scatter(found.last), bytes_text(found.shipped.labels))
+
+
+def label_figure(run: FinishedRun) -> BytesFigure | None:
+    """Accuracy against bytes of labels, in one panel; None where nothing was measured in several ways."""
+    keys = {arm.key: BytesKey(arm.label, arm.index, arm.control) for arm in run.arms}
+    points = [point for arm in run.arms for point in _label_points(run, arm, keys[arm.key])]
+    return figure_of([(run.recipe.student.network, points)], list(keys.values()), controls=False)
+
+
+def _label_points(run: FinishedRun, arm: FinishedArm, key: BytesKey) -> Iterator[Point]:
+    for number, (name, words) in enumerate(run.label_rates.items(), start=1):
+        found = arm.result.students.get(name)
+        if found is not None and found.shipped is not None and (fractions := of_all(found.last)):
+            text = f"{number}. {words}, {arm.label}"
+            yield point_of(key, found.shipped.labels, fractions, text, str(number))

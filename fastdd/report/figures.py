@@ -20,6 +20,8 @@ from .finished_run import FinishedArm, FinishedRun
 
 PANEL = Geometry(width=360.0, height=230.0, left=46.0, right=292.0, top=10.0, bottom=200.0)
 """panel of the loss curves, whose labels stand right of the frame"""
+WIDE_PANEL = Geometry(width=560.0, height=250.0, left=46.0, right=550.0, top=10.0, bottom=220.0)
+"""panel of the diversity of all classes"""
 LABEL_GAP = 13.0
 """least distance between two labels of curves"""
 
@@ -284,3 +286,85 @@ def stage_rows(stages: Mapping[str, StageWork]) -> list[StageRow]:
         rate = stage.images / stage.seconds if stage.images and stage.seconds else None
         rows.append(StageRow(name, bar=100 * stage.seconds / longest, seconds=stage.seconds, rate=rate))
     return rows
+
+
+@dataclass(frozen=True)
+class AllClasses:
+    """A metric of every class.
+
+    Attributes:
+        title: name of the metric, with an arrow to the better side.
+        y_ticks: (y, label) of its axis.
+        lines: each arm and the path of its curve.
+    """
+
+    title: str
+    y_ticks: list[tuple[float, str]]
+    lines: list[tuple[FinishedArm, str]]
+    count: int
+
+
+def all_classes(run: FinishedRun, by_class: Callable[[ArmResult], Sequence[float]], title: str) -> AllClasses:
+    """One metric of every class, a curve an arm, for runs with more classes than the page names.
+
+    The classes are in the order of the control's values, so its curve rises; DiRe's Figure 2 is the cosine.
+
+    Args:
+        by_class: the metric of one arm, a value for each class.
+        title: name of the metric, with an arrow to the better side.
+    """
+    values = [by_class(arm.result) for arm in run.arms]
+    order = sorted(range(len(values[0])), key=lambda c: values[0][c])
+    axis = linear_axis([value for each in values for value in each])
+    step = (WIDE_PANEL.right - WIDE_PANEL.left) / max(1, len(order) - 1)
+    lines = []
+    for arm, each in zip(run.arms, values, strict=True):
+        heights = (WIDE_PANEL.y(axis(each[c])) for c in order)
+        points = (f"{WIDE_PANEL.left + step * i:.1f} {height:.1f}" for i, height in enumerate(heights))
+        lines.append((arm, "M" + "L".join(points)))
+    return AllClasses(title, WIDE_PANEL.y_ticks(axis), lines=lines, count=len(order))
+
+
+@dataclass(frozen=True)
+class ExpertFigure:
+    """Accuracy by epoch.
+
+    Attributes:
+        x_ticks, y_ticks: (position, text) of each tick.
+        epochs: epochs that they were trained.
+        last: mean accuracy after the last epoch, in percent.
+    """
+
+    paths: list[str]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    experts: int
+    epochs: int
+    last: float
+
+
+def expert_figure(accuracies: Sequence[Sequence[float]]) -> ExpertFigure | None:
+    """The figure of the experts that a run trained; None where it trained none.
+
+    Args:
+        accuracies: of each expert after each epoch from 0, a fraction.
+    """
+    if not accuracies:
+        return None
+    epochs = len(accuracies[0]) - 1
+    x = linear_axis([0.0, float(epochs)], ticks=4, from_zero=True)
+    y = linear_axis([100 * value for each in accuracies for value in each])
+    paths = []
+    for each in accuracies:
+        points = [
+            f"{PANEL.x(x(epoch)):.1f} {PANEL.y(y(100 * value)):.1f}" for epoch, value in enumerate(each)
+        ]
+        paths.append("M" + "L".join(points))
+    return ExpertFigure(
+        paths,
+        x_ticks=PANEL.x_ticks(x),
+        y_ticks=PANEL.y_ticks(y),
+        experts=len(accuracies),
+        epochs=epochs,
+        last=100 * statistics.mean(each[-1] for each in accuracies),
+    )

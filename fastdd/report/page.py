@@ -11,15 +11,22 @@ from ..errors import refusals_explained
 from ..run_folder.accuracies import Fractions, best_title, diverged_text, of_all
 from ..run_folder.comparison import Difference, difference, difference_text, more_seeds
 from ..runtime.files import write_text
-from . import all_classes, figures, sweep_figure
+from . import figures, sweep_figure
 from .bytes_figure import PANEL as BYTES_PANEL
-from .bytes_figure import bytes_figure, bytes_rows
+from .bytes_figure import bytes_figure, bytes_rows, label_figure, label_rows
 from .choices import choices
 from .embedding_map import HEIGHT, WIDTH, embedding_map
-from .expert_figure import expert_figure
-from .figures import accuracy_figure, accuracy_text, class_dots, loss_figure, mean, scatter, stage_rows
+from .figures import (
+    accuracy_figure,
+    accuracy_text,
+    class_dots,
+    expert_figure,
+    loss_figure,
+    mean,
+    scatter,
+    stage_rows,
+)
 from .finished_run import FinishedArm, FinishedRun, read_run
-from .label_figure import label_figure, label_rows
 from .reproduce import reproduction
 from .sheets import Sheet, sheet
 from .snapshot_figure import snapshot_figures
@@ -326,13 +333,13 @@ def strips_of(out: Path) -> list[tuple[str, str]]:
     return [(arm.key, picture.uri) for arm, picture in _strips(read_run(out))]
 
 
-def _all_classes(run: FinishedRun) -> list[all_classes.AllClasses]:
+def _all_classes(run: FinishedRun) -> list[figures.AllClasses]:
     """Cosine and Vendi score of every class; nothing where the page names all classes anyway."""
     if len(run.metrics.classes) <= len(run.shown_classes):
         return []
     return [
-        all_classes.all_classes(run, lambda result: result.cosine_by_class, "Cosine within the class ↓"),
-        all_classes.all_classes(run, lambda result: result.vendi_by_class, "Vendi score ↑"),
+        figures.all_classes(run, lambda result: result.cosine_by_class, "Cosine within the class ↓"),
+        figures.all_classes(run, lambda result: result.vendi_by_class, "Vendi score ↑"),
     ]
 
 
@@ -376,7 +383,7 @@ def _context(run: FinishedRun) -> dict[str, object]:
             class_dots(run, lambda result: result.vendi_by_class, "Vendi score ↑"),
         ],
         "all_classes": _all_classes(run),
-        "all_classes_geometry": all_classes.PANEL,
+        "all_classes_geometry": figures.WIDE_PANEL,
         "map": embedding_map(run),
         "map_size": (WIDTH, HEIGHT),
         "geometry": figures.PANEL,

@@ -1,4 +1,4 @@
-"""The figure of snapshots: how a teacher's embeddings of the same real images change while it is trained.
+"""Snapshots, their figure and page: how a teacher embeds the same real images while it is trained.
 
 It shows what DEDA's Figure 1 shows: a map of the embeddings at each snapshot, and cosine distances by epoch,
 which are 1 - cosine,
@@ -12,16 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ..config import Recipe
 from ..config.naming import teacher_section
-from ..run_folder import RunFolder, TeacherTraining, read
+from ..errors import InputError, refusals_explained
+from ..run_folder import DataSplit, RunFolder, TeacherTraining, read, read_manifest, read_recipe, read_text
+from ..runtime.files import write_text
 from ..teachers import Snapshots, read_snapshots
 from .axis import linear_axis
-from .embedding_map import class_labels, cloud, fit, project
+from .embedding_map import HEIGHT, WIDTH, class_labels, cloud, fit, project
 from .figures import LABEL_GAP, PANEL, apart
+from .reproduce import reproduction
+from .templates import environment
 
 COMPACT = 0.1
 """cosine distance from the center of the class below which DEDA finds the images of a well-trained teacher"""
@@ -215,3 +220,44 @@ def _of_length_one(rows: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     unit: np.ndarray = rows / np.where(lengths > 0, lengths, 1.0)
     return unit
+
+
+@refusals_explained()
+def report_squeeze(out: Path) -> Path:
+    """Write the page of the snapshots of a run's teachers into its folder.
+
+    Args:
+        out: the run folder, finished up to its teachers.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: no teacher kept snapshots, or a file is missing or damaged.
+    """
+    folder = RunFolder(Path(out))
+    recipe = read_recipe(folder)
+    figures = snapshot_figures(folder, recipe)
+    if not figures:
+        raise InputError(
+            f"{out} has no snapshots of a teacher; train one with "
+            f"teacher.snapshots=[1,{recipe.teacher.epochs}]"
+        )
+    again = reproduction(recipe)
+    page = (
+        environment()
+        .get_template("squeeze.html")
+        .render(
+            recipe=recipe,
+            recipe_text=read_text(folder.recipe),
+            manifest=read_manifest(folder),
+            splits=read(folder.data, list[DataSplit]),
+            figures=figures,
+            map_size=(WIDTH, HEIGHT),
+            geometry=PANEL,
+            reproduction=again,
+            command=again.command.replace("fastdd run", "fastdd squeeze"),
+        )
+    )
+    write_text(folder.squeeze_page, page)
+    return folder.squeeze_page

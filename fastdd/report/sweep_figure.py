@@ -15,9 +15,8 @@ from pydantic import JsonValue
 
 from ..config.naming import point_text, short_keys
 from ..run_folder.accuracies import EvaluatedOn, Fractions, of_all
-from .axis import Axis, Geometry, linear_axis
+from .axis import Axis, Geometry, GridAxis, grid_axis, linear_axis
 from .figures import mean, spread
-from .grid_axis import GridAxis, grid_axis
 from .templates import environment
 
 PANEL = Geometry(width=440.0, height=272.0, left=46.0, right=432.0, top=10.0, bottom=222.0)

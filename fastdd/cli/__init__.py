@@ -17,7 +17,6 @@ from ..version import __version__
 from . import (
     bench,
     check,
-    completion,
     data,
     doctor,
     estimate,
@@ -25,53 +24,45 @@ from . import (
     export,
     judge,
     labels,
-    leaderboard,
-    merge,
     metrics,
-    plot,
-    profile,
+    parts,
     recipes,
     report,
     robust,
-    schema,
-    score,
-    show,
     slurm,
     stages,
-    status,
-    students,
     sweep,
 )
 
-COMMANDS = (
-    stages,
-    estimate,
-    profile,
-    score,
-    sweep,
-    slurm,
-    status,
-    report,
-    plot,
-    leaderboard,
-    evaluate,
-    judge,
-    robust,
-    metrics,
-    check,
-    recipes,
-    show,
-    data,
-    merge,
-    labels,
-    students,
-    export,
-    schema,
-    completion,
-    doctor,
-    bench,
+ADDED = (
+    stages.add,
+    estimate.add,
+    estimate.add_profile,
+    parts.add_score,
+    sweep.add,
+    slurm.add,
+    stages.add_status,
+    report.add,
+    report.add_plot,
+    report.add_leaderboard,
+    evaluate.add,
+    judge.add,
+    robust.add,
+    metrics.add,
+    check.add,
+    recipes.add,
+    recipes.add_show,
+    data.add,
+    parts.add_merge,
+    labels.add,
+    parts.add_students,
+    export.add,
+    recipes.add_schema,
+    doctor.add_completion,
+    doctor.add,
+    bench.add,
 )
-"""in the order of ``fastdd --help``"""
+"""adds commands, in the order of ``fastdd --help``"""
 TEXT = (
     "Turn a large set of labelled images into a tiny one that trains networks almost as well, and compare it "
     "with as many random real images."
@@ -87,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastdd {__version__}")
     parser.set_defaults(parser=parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in COMMANDS:
-        module.add(commands)
+    for add in ADDED:
+        add(commands)
     return parser
 
 

@@ -1,4 +1,6 @@
-"""``fastdd doctor``: what this machine has, what works, and the command that adds what is missing."""
+"""An installation: ``fastdd doctor``, what this machine has and lacks; ``fastdd completion SHELL``, a script
+that completes commands and options.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
+from ..errors import InputError
 from .console import say, show_table
 from .options import Commands
 
@@ -41,3 +44,27 @@ def _doctor(arguments: argparse.Namespace) -> int:
         if each.remedy:
             say(f"{each.name}: {each.remedy}")
     return bool(faults)
+
+
+COMPLETION = (
+    "Print the script with which a shell completes commands and options, for example: fastdd completion bash "
+    "> ~/.local/share/bash-completion/completions/fastdd"
+)
+
+
+def add_completion(commands: Commands) -> None:
+    command = commands.add_parser(
+        "completion", help="print a shell's completion script", description=COMPLETION
+    )
+    command.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that you use")
+    command.set_defaults(run=_completion)
+
+
+def _completion(arguments: argparse.Namespace) -> None:
+    try:
+        import shtab
+    except ImportError as error:
+        raise InputError(
+            f"completion needs shtab ({error}); install it with `pip install 'fastdd[completion]'`"
+        ) from error
+    print(shtab.complete(arguments.parser, arguments.shell))

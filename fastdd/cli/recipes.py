@@ -1,12 +1,16 @@
-"""``fastdd recipes``: the built-in recipes."""
+"""Recipes: ``fastdd recipes``, the built-in ones; ``fastdd show RECIPE``, every value and where it comes
+from; ``fastdd schema``, with which editors complete and check them.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 
 from .console import new_table, show_table
 from .options import Commands
+from .stages import recipe_arguments, resolved_recipe
 
 TEXT = (
     "List the built-in recipes, each a run that is described by values, and the data sets and methods whose "
@@ -38,3 +42,58 @@ def _recipes(arguments: argparse.Namespace) -> None:
 def _natural(name: str) -> list[str | int]:
     """A key that sorts table2 before table10."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+SHOW = (
+    "Print every value of a recipe, who set it (the recipe, its data set, its method, its protocol, you, or "
+    "a default), and whether the paper, its released code or fastdd says so."
+)
+
+
+def add_show(commands: Commands) -> None:
+    show = commands.add_parser(
+        "show", help="print every value of a recipe, who set it, and its source", description=SHOW
+    )
+    recipe_arguments(show)
+    show.add_argument("--no-defaults", action="store_true", help="leave out the values that are defaults")
+    show.set_defaults(run=_show)
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    from ..recipes.resolve import table
+    from ..runtime.distributed import say_once
+
+    rows = new_table("key", "value", "set by", "source")
+    resolved = resolved_recipe(arguments)
+    for row in table(resolved):
+        if arguments.no_defaults and row.origin == "default":
+            continue
+        value = "null" if row.value is None else str(row.value)
+        rows.add_row(row.path, value, row.origin, row.source)
+    show_table(rows)
+    say_once(resolved.note)
+    # After the recipe has found all terms: a term of another package imports fastdd.recover itself.
+    from ..recover import remarks
+
+    for arm, method in resolved.recipe.arms.items():
+        for remark in remarks(method):
+            say_once(f"arms.{arm}: {remark}")
+
+
+SCHEMA = (
+    "Print the JSON schema of recipes. An editor with the YAML language server completes a recipe that "
+    "begins with the line: # yaml-language-server: $schema=recipe.schema.json, where `fastdd schema > "
+    "recipe.schema.json` wrote that file."
+)
+
+
+def add_schema(commands: Commands) -> None:
+    commands.add_parser(
+        "schema", help="print the JSON schema of recipes, for editors", description=SCHEMA
+    ).set_defaults(run=_schema)
+
+
+def _schema(arguments: argparse.Namespace) -> None:
+    from ..recipes.schema import recipe_schema
+
+    print(json.dumps(recipe_schema(), indent=2))

@@ -1,17 +1,20 @@
-"""A run, or its stages one by one: ``fastdd run|squeeze|bank|experts|recover|label RECIPE``."""
+"""A run, or its stages one by one: ``fastdd run|squeeze|bank|experts|recover|label RECIPE``; how far it is:
+``fastdd status DIR``.
+"""
 
 from __future__ import annotations
 
 import argparse
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import CONTROL, FULL
 from ..config.naming import student_titles, teacher_section
 from ..runtime.console import counted
 from ..runtime.distributed import is_main
-from .console import new_table, refuse_diverged, say, show_table, spread, with_deviation, work_text
+from .console import follow, new_table, refuse_diverged, say, show_table, spread, with_deviation, work_text
 from .options import Commands, overrides_of, regimes_argument
 
 if TYPE_CHECKING:
@@ -526,3 +529,30 @@ def _say_certainty(result: RunResult) -> None:
     say(f"in parentheses: points above random real images of the same seeds ± half the 95 % interval{level}")
     if (seeds := more_seeds(known, wanted / 100)) is not None:
         say(f"intervals of ± {wanted:g} points take about {seeds} seeds (student.seeds={seeds})")
+
+
+def add_status(commands: Commands) -> None:
+    status = commands.add_parser(
+        "status",
+        help="say which stages of a run are done, and how far the others are",
+        description="Say which stages of a run are done, and how far the others are. It reads the run's "
+        "folder alone, so the run may be at work, on another machine too.",
+    )
+    status.add_argument("folder", metavar="DIR", help="the run folder")
+    status.add_argument(
+        "--watch",
+        action="store_true",
+        help="follow a run that another process does, its speed and its last losses, until it ends",
+    )
+    status.set_defaults(run=_status)
+
+
+def _status(arguments: argparse.Namespace) -> None:
+    from ..runs.status import status
+
+    folder = Path(arguments.folder)
+    if arguments.watch:
+        from ..runs.watch import watch
+
+        follow(watch(folder), untold={"last news"})
+    print("\n".join(map(str, status(folder))))

@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fastdd.cli.estimate import bytes_text
 from fastdd.cost.estimate import Estimate, estimate
 from fastdd.cost.work import Traced
 from fastdd.recipes.resolve import resolve
-from fastdd.runtime.console import rough_duration
+from fastdd.runtime.console import bytes_text, rough_duration
 
 DATA = {
     "ImageNet-1K": {"classes": 1_000, "train": 1_281_167, "test": 50_000},

@@ -21,7 +21,7 @@ from fastdd.labels import MeanLogits
 from fastdd.recipes.used_teachers import working_teachers
 from fastdd.runs.experiment import check
 from fastdd.runs.status import status
-from fastdd.runs.teacher_plan import rough
+from fastdd.runs.teacher_stage import rough
 
 RECIPE = """\
 ipc: 2

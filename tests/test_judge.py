@@ -15,7 +15,7 @@ from fastdd.cli import main
 from fastdd.distilled import open_set
 from fastdd.export import export
 from fastdd.run_folder import Metrics, RunFolder, read
-from fastdd.runs.judged_sets import find_sets
+from fastdd.runs.judgement import find_sets
 from fastdd.runs.status import status
 from fastdd.runtime.lock import at_work
 

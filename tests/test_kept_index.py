@@ -11,7 +11,7 @@ from pictures import picture, png, tar
 
 from fastdd.data import Dataset, open_dataset
 from fastdd.data.sources import kept_index, webdataset
-from fastdd.runtime.cache import cache_folder
+from fastdd.runtime.files import cache_folder
 
 LONG_AGO = 1_700_000_000_000_000_000  # ns
 

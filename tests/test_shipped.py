@@ -17,7 +17,7 @@ from fastdd.report import report
 from fastdd.report.bytes_figure import bytes_figure, bytes_rows
 from fastdd.report.finished_run import read_run
 from fastdd.run_folder import RunFolder
-from fastdd.run_folder.shipped import bytes_text
+from fastdd.runtime.console import bytes_text
 
 KINDS = """\
 ipc: 2

@@ -11,7 +11,7 @@ from run_folders import make_run_folder
 from fastdd.cli import main
 from fastdd.errors import InputError
 from fastdd.run_folder import RunFolder
-from fastdd.runs.watch import Watched, watch
+from fastdd.runs.status import Watched, watch
 from fastdd.runtime.events import Event, in_stage, received_by, send
 from fastdd.runtime.lock import at_work
 from fastdd.trackers.files import JsonLines

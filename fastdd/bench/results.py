@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from pydantic import Field, ValidationError
 
 from ..errors import InputError
-from ..run_folder.record import Record, write
+from ..run_folder.reading import Record, write
 
 Clock: TypeAlias = Literal["processor", "wall"]
 """processor: time of the processor; wall: time by the clock on the wall"""

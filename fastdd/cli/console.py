@@ -12,7 +12,7 @@ from ..runtime.console import console
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..run_folder.accuracies import Fractions
+    from ..run_folder.comparison import Fractions
 
 
 def say(text: str) -> None:
@@ -63,7 +63,7 @@ def spread(values: Fractions) -> str:
     """Mean and sample standard deviation of fractions, in percent, such as ``81.3 ± 0.4``.
 
     Where students diverged, it says how many."""
-    from ..run_folder.accuracies import diverged_text, of_all
+    from ..run_folder.comparison import diverged_text, of_all
 
     if (fractions := of_all(values)) is None:
         return diverged_text(values)

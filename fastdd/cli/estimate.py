@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runtime.console import rough_duration
+from ..runtime.console import bytes_text, rough_duration
 from .console import new_table, say, show_table
 from .options import Commands
 from .stages import recipe_arguments, resolved_recipe
@@ -117,14 +117,6 @@ def _cells(stage: StageEstimate) -> tuple[str, str, str, str]:
         stage.bound,
         parts if len(stage.parts) > 1 else "",
     )
-
-
-def bytes_text(size: float) -> str:
-    """Bytes in the unit that suits them: ``1.2 GB``."""
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size / 1e3:.3g} kB"
 
 
 PROFILE = (

@@ -117,7 +117,7 @@ def _print(evaluation: Evaluation) -> None:
     from ..config.regimes import regime_of
     from ..evaluate import protocol_hash, protocol_text
     from ..protocols import settle_student
-    from ..run_folder.accuracies import best_title
+    from ..run_folder.comparison import best_title
 
     accuracies, card = evaluation.run(), evaluation.teacher.card
     real = evaluation.real

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..config import CONTROL, FULL
 from ..config.naming import student_titles, teacher_section
-from ..runtime.console import counted
+from ..runtime.console import bytes_text, counted
 from ..runtime.distributed import is_main
 from .console import follow, new_table, refuse_diverged, say, show_table, spread, with_deviation, work_text
 from .options import Commands, overrides_of, regimes_argument
@@ -20,7 +20,7 @@ from .options import Commands, overrides_of, regimes_argument
 if TYPE_CHECKING:
     from ..recipes.resolve import Resolved
     from ..run_folder import ArmResult, FullSetResult, Metrics
-    from ..run_folder.accuracies import Fractions
+    from ..run_folder.comparison import Fractions
     from ..run_folder.results import DataResult
     from ..runs.pipeline import RunResult
 
@@ -387,7 +387,6 @@ def _print_kinds(result: RunResult) -> None:
 
 def _read_text(arm: ArmResult, student: str) -> str:
     """What a kind of students reads of an arm, such as ``24.1 kB, labels``."""
-    from ..run_folder.shipped import bytes_text
 
     found = arm.students.get(student) if student else arm
     each = None if found is None else found.shipped
@@ -420,7 +419,7 @@ def _shown(seconds: float | None) -> str:
 def _accuracies(result: RunResult) -> dict[str, dict[str, str]]:
     """The columns of one protocol's accuracies, whose cells are by arm."""
     from ..run_folder import read_recipe
-    from ..run_folder.accuracies import best_title
+    from ..run_folder.comparison import best_title
 
     metrics = result.metrics
     sets: dict[str, ArmResult | FullSetResult] = dict(metrics.arms)
@@ -459,7 +458,6 @@ def _with_differences(last: Mapping[str, Fractions]) -> dict[str, str]:
 def _print_bytes(result: RunResult) -> None:
     """A row for each arm: bytes that each kind of students reads, and what the set took to make."""
     from ..run_folder import read_recipe
-    from ..run_folder.shipped import bytes_text
 
     metrics, stages = result.metrics, result.manifest.stages
     kinds = list(read_recipe(result.folder).shown_students)
@@ -495,7 +493,6 @@ def _print_label_rates(result: RunResult) -> None:
     """A row for each way in which labels are stored, where there are several: bytes and accuracies."""
     from ..config.naming import label_words
     from ..run_folder import read_recipe
-    from ..run_folder.shipped import bytes_text
 
     metrics, recipe = result.metrics, read_recipe(result.folder)
     if not recipe.label_rates:
@@ -552,7 +549,7 @@ def _status(arguments: argparse.Namespace) -> None:
 
     folder = Path(arguments.folder)
     if arguments.watch:
-        from ..runs.watch import watch
+        from ..runs.status import watch
 
         follow(watch(folder), untold={"last news"})
     print("\n".join(map(str, status(folder))))

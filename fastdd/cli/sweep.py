@@ -74,7 +74,7 @@ def _print(results: SweepResults, path: Path) -> None:
     from ..config.naming import short_keys, value_text
     from ..report.verdicts import winner_sentences
     from ..run_folder import Metrics, RunFolder, read, read_recipe
-    from ..run_folder.accuracies import best_title
+    from ..run_folder.comparison import best_title
 
     names, recipe = short_keys(results.keys), read_recipe(RunFolder(path / results.runs[0].folder))
     best = best_title(results.evaluated_on, recipe.student.reported)

@@ -6,9 +6,7 @@ optimization steps, and rates and weights are plain numbers.
 """
 
 from .base import All, Config, Count, LayerKind, Layers, Precision
-from .controls import CONTROL, FULL, RANDOM_REAL
 from .data import Data, Teacher
-from .experts import Experts
 from .labels import Labels
 from .matching import (
     Added,
@@ -21,7 +19,7 @@ from .matching import (
     Siamese,
     TrajectoryMatch,
 )
-from .method import BY_EMBEDDING, BY_SCORE, Method
+from .method import BY_EMBEDDING, BY_SCORE, CONTROL, FULL, RANDOM_REAL, Method
 from .method_sections import (
     RDED,
     Augment,
@@ -36,9 +34,8 @@ from .method_sections import (
     Save,
 )
 from .published import Published
-from .recipe import Bank, Metrics, Recipe, Recover, Tracker, as_plain
+from .recipe import Bank, Experts, Metrics, Point, Recipe, Recover, Sweep, Tracker, as_plain
 from .student import RandAugment, Student, TemperatureSchedule
-from .sweep import Point, Sweep
 from .terms import Terms
 
 __all__ = [

@@ -348,3 +348,13 @@ class Method(Config):
                 f"them: set batch.slots to all, got {self.batch.slots}"
             )
         return self
+
+
+CONTROL = "random"
+"""name of the control of random real images, which every run has"""
+RANDOM_REAL = Method(
+    title="random real images", init="real", batch=BatchSize(slots="all"), terms=Terms.none(), steps=0
+)
+"""the method that makes those images: chosen, and not optimized"""
+FULL = "full"
+"""name of the reference: students of the whole real training set"""

@@ -9,14 +9,12 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from ..runtime.console import counted
 from .base import All, Config, Count, Natural, Positive, Precision, Seed, Side, Text
-from .controls import CONTROL, FULL
 from .data import Data, Teacher
-from .experts import Experts
 from .labels import Labels
-from .method import BY_EMBEDDING, Method
+from .matching import Siamese
+from .method import BY_EMBEDDING, CONTROL, FULL, Method
 from .published import Published
 from .student import Student
-from .sweep import Sweep
 
 Tracker = Literal["csv", "tensorboard", "wandb", "mlflow"]
 LONGEST_NAME = 200
@@ -107,6 +105,56 @@ class Metrics(Config):
                 "NETWORK` takes other networks"
             )
         return name
+
+
+class Experts(Config):
+    """The networks whose trajectories are matched (MTT, TESLA), and how they are trained.
+
+    Only arms with ``match.trajectory`` use them; the network is that of those arms. Learning rate, batch and
+    augmentation are those of the released MTT code: SGD without momentum, decay or schedule.
+    """
+
+    path: str | None = None
+    """another run, or its folder `experts`, whose finished experts are used as they are; null: the experts
+    stage trains them"""
+    count: Count = 100
+    """experts, each from other random weights"""
+    keep: Count | Literal["auto"] = "auto"
+    """epochs that an expert is trained and its weights are kept. auto: as far as trajectories reach,
+    latest_start - 1 + epochs, which changes nothing because the learning rate is constant"""
+    images_per_class: Count | None = None
+    """real images of each class that experts learn from, a seeded choice; null: all of them"""
+    lr: Positive = 0.01
+    """learning rate of SGD"""
+    batch: Count = 256
+    """images a step"""
+    siamese: Siamese = Siamese()
+    """augmentation: each step draws one of the operations, with parameters an image"""
+    group: Count | Literal["auto"] = "auto"
+    """experts trained together, which changes their weights by rounding alone. auto: 1 on a CPU, where one
+    after another is faster, 10 on a GPU"""
+    precision: Precision = "fp32"
+    """arithmetic of the training; weights are float32"""
+
+
+class Point(Config):
+    """Where an arm lies that a sweep made by setting some values of one of the recipe's arms."""
+
+    of: str
+    """name of the recipe's arm"""
+    title: str
+    """title of the recipe's arm, which no other arm of the recipe has"""
+    at: dict[str, JsonValue]
+    """the values that were set, by ``method.`` and their path in the method"""
+
+
+class Sweep(Config):
+    """The arms that lie on a grid."""
+
+    keys: tuple[str, ...] = ()
+    """keys of the grid, in its order"""
+    points: dict[str, Point] = Field(default_factory=dict)
+    """places on the grid, by arm"""
 
 
 class Recipe(Config):

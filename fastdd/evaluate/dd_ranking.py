@@ -36,7 +36,7 @@ from ..config.student import PLAIN
 from ..errors import InputError, refusals_explained
 from ..protocols import SettledStudent, settle_student
 from ..run_folder import read
-from ..run_folder.accuracies import of_all
+from ..run_folder.comparison import of_all
 from ..runtime.files import write_json
 from .evaluation import Evaluation, EvaluationRequest, open_evaluation
 from .protocol_text import protocol_hash, protocol_text

@@ -35,7 +35,7 @@ from ..models.student_names import students
 from ..protocols import settle_student
 from ..recipes.students import named_network, network_key, resolve_student
 from ..run_folder import RunFolder
-from ..run_folder.accuracies import EvaluatedOn
+from ..run_folder.comparison import EvaluatedOn
 from ..runtime.console import counted
 from ..runtime.precision import on_device
 from ..runtime.seeds import seeded

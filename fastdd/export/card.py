@@ -19,8 +19,8 @@ from ..config.yaml_text import dump_yaml
 from ..distilled import RunSource
 from ..protocols import PROTOCOLS
 from ..recipes.students import LENGTHS, resolve_student
-from ..run_folder.accuracies import Fractions, diverged_text, of_all
-from ..run_folder.shipped import bytes_text
+from ..run_folder.comparison import Fractions, diverged_text, of_all
+from ..runtime.console import bytes_text
 from ..version import __version__
 from .content import Content
 

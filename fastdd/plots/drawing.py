@@ -18,8 +18,7 @@ from ..errors import InputError
 from ..report.figures import mean, spread
 from ..report.sheets import Tile, open_tile
 from ..report.templates import page_colors
-from ..run_folder.accuracies import Fractions, of_all
-from ..run_folder.comparison import half_interval
+from ..run_folder.comparison import Fractions, half_interval, of_all
 from ..runtime.files import write_bytes
 
 if TYPE_CHECKING:

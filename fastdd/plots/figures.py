@@ -14,7 +14,7 @@ from ..report.figures import mean
 from ..report.finished_run import FinishedArm, FinishedRun, read_run
 from ..report.several_runs import require_one_series, runs_of_sweep
 from ..report.templates import page_colors
-from ..run_folder.accuracies import Fractions, of_all
+from ..run_folder.comparison import Fractions, of_all
 from .drawing import COLUMN, Error, draw, finish, half, new_figure, pasted, plain, tint
 
 if TYPE_CHECKING:

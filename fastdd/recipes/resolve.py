@@ -28,11 +28,10 @@ from ..config.origins import Leaf, Tree, leaves, merge, plain_values, section, t
 from ..config.regimes import Regime, read_regimes
 from ..config.validation import validated
 from ..errors import InputError
-from .arms import add_to_all, arm_values, of_arms, with_declared_committees, with_student_arms
+from .arms import add_to_all, arm_values, of_arms, reduced_arms, with_declared_committees, with_student_arms
 from .overrides import Address, Override, parse_overrides, set_value, texts_of, values_outside_arms
 from .presets import Document, data_set, read, recipe_names
 from .published import printed_arms, unknown_names, with_published
-from .reduced import reduced_arms
 from .students import (
     of_students,
     protocol_of_methods,

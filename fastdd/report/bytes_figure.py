@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..run_folder.accuracies import of_all
-from ..run_folder.shipped import Shipped, bytes_text
+from ..run_folder.comparison import of_all
+from ..run_folder.results import Shipped
+from ..runtime.console import bytes_text
 from .axis import Axis, Geometry, linear_axis, log_axis
 from .figures import accuracy_text, mean, scatter, spread
 from .finished_run import FinishedArm, FinishedRun

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ..config import CONTROL, FULL
 from ..config.terms import term_labels
 from ..run_folder import ArmResult, FullSetResult
-from ..run_folder.accuracies import Fractions, diverged_text, of_all
+from ..run_folder.comparison import Fractions, diverged_text, of_all
 from ..run_folder.results import StageWork
 from .axis import Axis, Geometry, linear_axis, log_axis
 from .finished_run import FinishedArm, FinishedRun

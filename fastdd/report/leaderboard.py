@@ -19,12 +19,11 @@ from ..config.yaml_text import dump_yaml
 from ..errors import InputError, refusals_explained, suggestion
 from ..export.card import without_folders
 from ..run_folder import Manifest, Metrics, RunFolder, read, read_recipe
-from ..run_folder.accuracies import of_all
-from ..run_folder.comparison import Difference, difference, difference_text
+from ..run_folder.comparison import Difference, difference, difference_text, of_all
 from ..run_folder.metrics_file import require_unedited_results
 from ..run_folder.reading import first_fault
 from ..run_folder.results import ArmResult, FullSetResult, ProtocolResult
-from ..run_folder.shipped import bytes_text
+from ..runtime.console import bytes_text
 from ..runtime.files import write_json, write_text
 from .figures import mean, spread
 from .templates import environment

@@ -8,8 +8,16 @@ from pathlib import Path
 
 from ..config import CONTROL
 from ..errors import refusals_explained
-from ..run_folder.accuracies import Fractions, best_title, diverged_text, of_all
-from ..run_folder.comparison import Difference, difference, difference_text, more_seeds
+from ..run_folder.comparison import (
+    Difference,
+    Fractions,
+    best_title,
+    difference,
+    difference_text,
+    diverged_text,
+    more_seeds,
+    of_all,
+)
 from ..runtime.files import write_text
 from . import figures, sweep_figure
 from .bytes_figure import PANEL as BYTES_PANEL

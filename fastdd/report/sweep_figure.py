@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import JsonValue
 
 from ..config.naming import point_text, short_keys
-from ..run_folder.accuracies import EvaluatedOn, Fractions, of_all
+from ..run_folder.comparison import EvaluatedOn, Fractions, of_all
 from .axis import Axis, Geometry, GridAxis, grid_axis, linear_axis
 from .figures import mean, spread
 from .templates import environment

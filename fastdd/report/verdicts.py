@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from ..config import CONTROL
 from ..config.naming import short_keys, value_text
 from ..run_folder import ArmResult, Metrics, RunFolder, read
-from ..run_folder.accuracies import Fractions, diverged_text, of_all
-from ..run_folder.comparison import Difference, difference, difference_text
+from ..run_folder.comparison import Difference, Fractions, difference, difference_text, diverged_text, of_all
 from ..run_folder.results import ProtocolResult, StudentAccuracies, SweepResults
-from ..run_folder.shipped import bytes_text
-from ..runtime.console import counted
+from ..runtime.console import bytes_text, counted
 
 
 def verdicts(metrics: Metrics) -> list[str]:

@@ -6,8 +6,7 @@ Everything that makes or reads a run stands above this package and asks it.
 
 from .manifest import FORMAT, read_manifest, read_recipe, require_run
 from .paths import RunFolder, image_file
-from .reading import DELETE, TensorFile, damaged, missing, read, read_text
-from .record import write
+from .reading import DELETE, TensorFile, damaged, missing, read, read_text, write
 from .results import (
     ArmResult,
     DataSplit,

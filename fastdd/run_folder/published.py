@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from ..config import Published
 from ..config.published import OWN, Number
-from .accuracies import Fractions, of_all
-from .record import Record
+from .comparison import Fractions, of_all
+from .reading import Record
 
 VALUES = {
     "coverage": ("coverage", 4),

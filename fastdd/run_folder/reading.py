@@ -1,4 +1,4 @@
-"""The one reader of the JSON and safetensors files that fastdd writes, and its one error.
+"""The one reader of the JSON and safetensors files that fastdd writes, its one error, and how JSON is written.
 
 A file is written whole or not at all, and the command that made it makes it again where it is absent. So the
 error names the one file that cannot be used, says what is wrong with it, and the smallest remedy is to delete
@@ -12,9 +12,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from ..errors import InputError
+from ..runtime.files import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -222,3 +223,14 @@ class TensorFile:
             InputError: one holds NaN or infinite values.
         """
         return {name: self.tensor(name) for name in self.shapes}
+
+
+class Record(BaseModel):
+    """Content of a file: no keys but those declared, no infinite or undefined numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+def write(file: Path, record: Record) -> None:
+    """Write a file atomically: the fields that were given, in the order of the type."""
+    write_json(file, record.model_dump(mode="json", exclude_unset=True))

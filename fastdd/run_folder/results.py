@@ -11,11 +11,9 @@ from pydantic import Field, JsonValue
 
 from ..config import FULL
 from ..config.regimes import Regime
-from .accuracies import EvaluatedOn
-from .comparison import Difference
+from .comparison import Difference, EvaluatedOn
 from .published import PublishedResult
-from .record import Record
-from .shipped import Shipped
+from .reading import Record
 
 # -- manifest.json -------------------------------------------------------------------------------
 
@@ -147,6 +145,28 @@ class RobustScores(Record):
     """label-robust score (LRS), 0.269 for a set that neither gains nor loses; absent: no students tell it"""
     augmentation: float | None = None
     """augmentation-robust score (ARS), likewise; absent: no students without augmentation are there"""
+
+
+class Shipped(Record):
+    """What the students of one kind need of a set beside code.
+
+    A set is cheap in images and dear in labels, or the other way round, so sets compare at equal bytes of all
+    that their students read.
+    """
+
+    images: int
+    """bytes of the image files"""
+    labels: int
+    """bytes of the stored soft labels; 0: none are read"""
+    teacher: int
+    """bytes of the weights of the teachers that label while a student trains; 0: none does"""
+    forwards: int
+    """images that teachers label for one student: while it trains, or beforehand where labels are stored"""
+
+    @property
+    def total(self) -> int:
+        """Bytes of all that is read."""
+        return self.images + self.labels + self.teacher
 
 
 class StudentAccuracies(Record):

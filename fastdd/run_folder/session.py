@@ -38,8 +38,7 @@ from .manifest import (
     without_published,
 )
 from .paths import RunFolder
-from .reading import START_OVER
-from .record import write
+from .reading import START_OVER, write
 from .results import Machine, Manifest, StageWork, Versions
 
 SECTIONS = {

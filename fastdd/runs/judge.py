@@ -20,8 +20,7 @@ from ..runtime.console import counted
 from ..runtime.distributed import barrier, is_main
 from ..runtime.lock import at_work, refuse_busy
 from .experiment import check
-from .judged_sets import JudgedSet, find_sets, refuse_deleting
-from .judgement import Judgement, JudgeRequest, earlier_judgement
+from .judgement import JudgedSet, Judgement, JudgeRequest, earlier_judgement, find_sets, refuse_deleting
 from .judgement_recipes import recipes
 from .pipeline import RunResult
 from .pipeline import run as run_pipeline

@@ -28,8 +28,7 @@ from ..runtime.seeds import seeded
 from ..teachers.weights import read_weights
 from .given_sets import OpenSet, open_given, require_same
 from .given_views import given_views, open_views, students_of_views
-from .judged_sets import JudgedSet, with_views
-from .judgement import Judgement, JudgeRequest, is_same_place
+from .judgement import JudgedSet, Judgement, JudgeRequest, is_same_place, with_views
 
 
 def recipes(request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement) -> dict[int, Recipe]:

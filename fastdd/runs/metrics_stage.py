@@ -1,4 +1,6 @@
-"""The results of a run: accuracies of the students and diversity of the images, all in metrics.json."""
+"""The results of a run, metrics.json: accuracies of the students and diversity of the images, on the
+teacher's embeddings and, with ``metrics.features``, in the features of another network.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,22 @@ from ..config.naming import arm_titles
 from ..config.published import OWN
 from ..config.regimes import regime_of
 from ..errors import InputError
+from ..evaluate.clip import clip_features
 from ..run_folder import ArmResult, Metrics, TensorFile, read
 from ..run_folder.comparison import difference
 from ..run_folder.metrics_file import require_unedited_results
 from ..run_folder.metrics_file import write_metrics as write_results
 from ..run_folder.published import Measured, PublishedResult, compare
-from ..run_folder.results import DataResult, Finding, ProtocolResult, StudentAccuracies, TeacherResult
+from ..run_folder.results import (
+    DataResult,
+    FeatureDiversity,
+    Finding,
+    ProtocolResult,
+    StudentAccuracies,
+    TeacherResult,
+)
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
-from .feature_stage import feature_diversity
 from .label_stage import described_protocol
 from .robust_scores import with_robust_scores
 from .run import Run
@@ -172,7 +181,7 @@ def _arms(
     arms, titles = {}, arm_titles(run.experiment.arms)
     with run.session.stage("metrics") as work:
         real = embeddings["real"].float()
-        radii, others = knn_radii(real, k), feature_diversity(run)
+        radii, others = knn_radii(real, k), _feature_diversity(run)
         for arm in run.experiment.arms:
             seen = run.experiment.seen(arm)
             truth = torch.arange(len(run.experiment.classes)).repeat_interleave(seen)
@@ -255,3 +264,49 @@ def _real_embeddings(run: Run) -> tuple[Tensor, Tensor]:
                 labels.append(batch.labels.cpu())
             bar.advance(len(batch.images) + len(batch.skipped))
     return torch.cat(rows), torch.cat(labels)
+
+
+MADE_OF = "made of"
+"""key of the metadata of features.safetensors: the network, and the fingerprints of the arms' images"""
+
+
+def _feature_diversity(run: Run) -> dict[str, FeatureDiversity]:
+    """The diversity of every arm, by name; nothing where the recipe names no features."""
+    recipe = run.experiment.recipe
+    if recipe.metrics.features is None:
+        return {}
+    features, k = _features(run, recipe.metrics.features), recipe.metrics.nearest_k
+    real = features["real"].float()
+    radii, found = knn_radii(real, k), {}
+    for arm in run.experiment.arms:
+        labels = torch.arange(len(run.experiment.classes)).repeat_interleave(run.experiment.seen(arm))
+        measured = evaluate.diversity(real, radii, features[arm].float(), labels, k=k)
+        found[arm] = FeatureDiversity(
+            coverage=measured.coverage, vendi=measured.vendi, cosine=measured.cosine
+        )
+    return found
+
+
+def _features(run: Run, name: str) -> dict[str, Tensor]:
+    """Features [N, D] float32 of the real training images (``real``) and of every arm's images; those of
+    images that have changed since are made again."""
+    extractor = clip_features("metrics.features", name, run.experiment.device)
+    path, now = run.folder.features, {"features": extractor.text, **run.image_fingerprints}
+    tensors: dict[str, Tensor] = {}
+    then: dict[str, str] = {}
+    if path.is_file():
+        file = TensorFile(path)
+        then = file.note(MADE_OF, dict[str, str])
+        tensors = file.tensors() if then.get("features") == extractor.text else {}
+    if "real" not in tensors:
+        real, recipe = run.experiment.real, run.experiment.recipe
+        rows, _ = extractor.of_dataset(
+            real.train, real.shape[1:], resize=recipe.data.resize, on_error=recipe.data.on_error
+        )
+        tensors["real"] = rows.cpu()
+    for arm, fingerprint in run.image_fingerprints.items():
+        if arm not in tensors or then.get(arm) != fingerprint:
+            tensors[arm] = extractor(run.distilled(arm)[0]).cpu()
+    if then != now:
+        write_tensors(path, tensors, {MADE_OF: json.dumps(now)})
+    return tensors

@@ -18,7 +18,7 @@ from ..cost.trial import outlook_text
 from ..data import summary
 from ..errors import InputError
 from ..run_folder import RunFolder, Session, open_run
-from ..run_folder.accuracies import Fractions
+from ..run_folder.comparison import Fractions
 from ..runtime.distributed import is_main, say_once, under_torchrun, world_size
 from ..runtime.events import Receiver
 from ..runtime.files import explained, write_json

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..evaluate.loaded_set import LoadedSet, load
 from ..run_folder import ArmResult, Manifest, Metrics, RunFolder, read
-from ..run_folder.accuracies import of_all
+from ..run_folder.comparison import of_all
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,7 +15,7 @@ from ..config.regimes import in_regime, regime_of
 from ..config.student import PLAIN
 from ..evaluate.dd_ranking import augmentation_robust, label_robust
 from ..run_folder import Metrics
-from ..run_folder.accuracies import of_all
+from ..run_folder.comparison import of_all
 from ..run_folder.results import RobustScores
 
 ALIKE = {"protocol", "seeds", "reported", "augment"}

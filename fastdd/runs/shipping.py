@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..labels import StoredLabels
-from ..run_folder.shipped import Shipped
+from ..run_folder.results import Shipped
 from .run import Run
 
 

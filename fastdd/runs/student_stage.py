@@ -24,7 +24,7 @@ from ..evaluate.full_set import FullSet
 from ..models.build import network_builder
 from ..models.outline import multiply_adds
 from ..run_folder import FullSetResult, StudentResult, read, write
-from ..run_folder.accuracies import Fractions
+from ..run_folder.comparison import Fractions
 from ..run_folder.results import Curve, FullSetAccuracies, StudentAccuracies, stage_of
 from ..runtime.distributed import barrier, claims, from_main, world_size
 from ..runtime.progress import progress

@@ -23,7 +23,7 @@ from ..recipes.grid import Grid, GridRun, expand, parse_grid, whole_item
 from ..recipes.resolve import resolve
 from ..report import SweptRun, SweptSet, accuracy_by_key, report, report_runs, require_page, sweep_svg
 from ..run_folder import ArmResult, Metrics, RunFolder, SweepResults, delete_run, read, write
-from ..run_folder.accuracies import of_all
+from ..run_folder.comparison import of_all
 from ..run_folder.results import SweepArm, SweepRun, SweepScores, SweepWinner
 from ..runtime.distributed import barrier, is_main, say_once
 from ..runtime.files import write_text

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
 
 def console(*, stderr: bool = False) -> Console:
     """The terminal; what is printed to a file or a pipe has 160 columns. No text is Rich's markup."""
@@ -38,3 +40,12 @@ def rough_duration(seconds: float) -> str:
         if seconds >= 1.5 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.2g} s"
+
+
+def bytes_text(count: float) -> str:
+    """Bytes with three figures, in decimal units: ``301 kB``, ``1.42 MB``."""
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    digits = 0 if unit == 0 or value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f} {UNITS[unit]}"

@@ -184,3 +184,19 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
             raise OSError(int(number[1]), str(error)) if number else error from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+VARIABLE = "FASTDD_CACHE"
+"""environment variable that names another folder, or where it is empty none"""
+
+
+def cache_folder() -> Path | None:
+    """``FASTDD_CACHE``, else ``fastdd`` in ``XDG_CACHE_HOME`` or in ``~/.cache``.
+
+    None: ``FASTDD_CACHE`` is set and empty, or the user has no home; then nothing is kept.
+    """
+    if (named := os.environ.get(VARIABLE)) is not None:
+        return Path(named) if named else None
+    above = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
+    found = os.path.expanduser(above)
+    return None if found.startswith("~") else Path(found) / "fastdd"

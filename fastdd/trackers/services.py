@@ -17,7 +17,7 @@ from PIL import Image
 from ..config import Recipe, as_plain
 from ..config.yaml_text import dump_yaml
 from ..run_folder import RunFolder, read, write
-from ..run_folder.record import Record
+from ..run_folder.reading import Record
 from ..runtime.events import Event
 
 PROJECT = "fastdd"

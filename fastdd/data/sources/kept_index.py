@@ -1,6 +1,6 @@
 """The index of a data set kept on disk, so that archives of a million images are read through once.
 
-The file ``index/SPLIT-HASH.safetensors`` in fastdd's cache (runtime/cache.py) belongs to one split of one
+The file ``index/SPLIT-HASH.safetensors`` in fastdd's cache (runtime/files.py) belongs to one split of one
 root. It holds the columns of the split's ``Files``, and a hash of what they were made from: path, size and
 both times of the last change of each archive, and the list of classes. A kept index is used only where all of
 that is as it was; otherwise, or where the file is damaged, the index is made again and takes its place. No
@@ -24,9 +24,8 @@ from typing_extensions import TypedDict
 
 from ...errors import InputError
 from ...run_folder.reading import TensorFile
-from ...runtime.cache import VARIABLE, cache_folder
 from ...runtime.distributed import say_once
-from ...runtime.files import require_writable, write_tensors
+from ...runtime.files import VARIABLE, cache_folder, require_writable, write_tensors
 from ...version import __version__
 from .base import Split
 from .tree import Files, Listing, names_digest

@@ -67,7 +67,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path
     assert {name for name in names if ".dist-info/" not in name} == expected
     for name in (
         "fastdd/py.typed",
-        "fastdd/recipes/digits.yaml",
+        "fastdd/recipes/all.yaml",
         "fastdd/recipes/datasets/all.yaml",
         "fastdd/recipes/papers/deda.yaml",
         "fastdd/report/page.html",

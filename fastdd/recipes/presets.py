@@ -1,15 +1,17 @@
-"""The built-in recipes by name: those in a file, DATASET-METHOD for every data set and method, and the items
-of papers.
+"""The built-in recipes by name: those in recipes/all.yaml, DATASET-METHOD for every data set and method, and
+the items of papers.
 
-A data set is a section of recipes/datasets/all.yaml, which says where its images are, how its teacher is
-trained, and how students are. What a method does on the data set stands in the method's file. A recipe of the
-user's takes a data set with ``dataset: NAME``. A file in recipes/papers/ holds the recipes of one paper,
-between lines ``---``. Each makes one table or figure, or several that show the same sets, and its ``items``
-name them: each item is a recipe by its own name, such as ``dire-table2``.
+In recipes/all.yaml recipes stand between lines ``---``, and each says its name. A data set is a section of
+recipes/datasets/all.yaml, which says where its images are, how its teacher is trained, and how students are.
+What a method does on the data set stands in the method's file. A recipe of the user's takes a data set with
+``dataset: NAME``. A file in recipes/papers/ holds the recipes of one paper, between lines ``---``. Each makes
+one table or figure, or several that show the same sets, and its ``items`` name them: each item is a recipe by
+its own name, such as ``dire-table2``.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -21,6 +23,8 @@ from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS
 from ..methods.declaration import SAME_IMAGES
 
+PAPERS = ("deda.yaml", "dire.yaml")
+"""files of recipes/papers/"""
 NO_RECIPES = {
     "deda-figure2": "the figure draws DEDA's method; `fastdd recipes` lists the others",
     "deda-figure3": "its three panels are deda-figure3a (gamma), deda-figure3b and deda-figure3c",
@@ -70,8 +74,15 @@ def dataset_names() -> list[str]:
 
 
 def single_names() -> list[str]:
-    """The names of the built-in recipes that have a file of their own."""
-    return _stems()
+    """The names of the built-in recipes of recipes/all.yaml, sorted."""
+    return sorted(_singles())
+
+
+@cache
+def _singles() -> dict[str, str]:
+    """The YAML of each of these recipes by its name."""
+    texts = _built_in("all.yaml").split("\n---\n")
+    return {re.findall(r"^name: (.+)$", text, re.MULTILINE)[0]: text for text in texts}
 
 
 def recipe_names() -> list[str]:
@@ -84,9 +95,9 @@ def recipe_names() -> list[str]:
 def paper_items() -> dict[str, PaperItem]:
     """The tables and figures of papers that are recipes, by name."""
     items: dict[str, PaperItem] = {}
-    for paper in _stems("papers"):
-        for text in _built_in("papers", f"{paper}.yaml").split("\n---\n"):
-            titles = cast("dict[str, str]", _parsed(text, f"papers/{paper}.yaml")["items"])
+    for paper in PAPERS:
+        for text in _built_in("papers", paper).split("\n---\n"):
+            titles = cast("dict[str, str]", _parsed(text, f"papers/{paper}")["items"])
             items |= {name: PaperItem(title, text) for name, title in titles.items()}
     return items
 
@@ -97,12 +108,6 @@ def _item(name: str) -> Document:
     document = _document(item.text, f"recipe {name}")
     values = {key: value for key, value in document.values.items() if key != "items"}
     return replace(document, values={"description": item.title, **values})
-
-
-def _stems(*folders: str) -> list[str]:
-    """The names of the YAML files in a folder of this package, sorted."""
-    files = resources.files("fastdd.recipes").joinpath(*folders).iterdir()
-    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
 
 
 def data_set(name: object, origin: str) -> dict[str, object]:
@@ -136,8 +141,8 @@ def read(name: str) -> Document:
     Raises:
         InputError: no such recipe or file, or a file that is no recipe.
     """
-    if name in single_names():
-        return _document(_built_in(f"{name}.yaml"), f"recipe {name}")
+    if name in _singles():
+        return _document(_singles()[name], f"recipe {name}")
     if name in paper_items():
         return _item(name)
     if name in recipe_names():

@@ -1,4 +1,4 @@
-"""The one reader of the JSON and safetensors files that fastdd writes, its one error, and how JSON is written.
+"""The one reader of the JSON and safetensors files that fastdd writes, its one error, and how one is written.
 
 A file is written whole or not at all, and the command that made it makes it again where it is absent. So the
 error names the one file that cannot be used, says what is wrong with it, and the smallest remedy is to delete

@@ -38,7 +38,7 @@ from fastdd.bench.units import Silent
 from fastdd.config import Method, Recover, Terms
 from fastdd.cost.counting import Counts, Launch
 from fastdd.cost.devices import GPU, GPUS, LAUNCH
-from fastdd.cost.fake_device import fake_gpu
+from fastdd.cost.fake_device import fake_device
 from fastdd.models.build import build
 from fastdd.recipes.resolve import resolve
 from fastdd.recover import Recovery, Unit, tapped
@@ -163,7 +163,7 @@ def traced(case: Case) -> Step:
     """The second step of a case's first unit."""
     method = method_of(case)
     unit = all_units(method, case.ipc, case.classes, 1, unit_images=case.images)[0]
-    with fake_gpu() as counts:
+    with fake_device("cuda") as counts:
         with torch.device("cuda"):
             network = build(case.network, case.classes)
         _channels_last(network)

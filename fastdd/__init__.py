@@ -172,7 +172,7 @@ def run(
         resolved = with_datasets(resolved, data)
     resolved = with_given_networks(resolved, teacher, student)
     if download:
-        from .runs.released_teachers import download_data, download_teachers
+        from .runs.given_networks import download_data, download_teachers
         from .teachers.recipe_names import check_names
 
         check_names(resolved)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from fastdd.cli import main
 from fastdd.errors import InputError
-from fastdd.evaluate import clip
-from fastdd.evaluate.clip import MEAN, STD, clip_features
+from fastdd.evaluate import features
+from fastdd.evaluate.features import MEAN, STD, clip_features
 
 timm = pytest.importorskip("timm")
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.manual_seed(0)
     vision = timm.create_model("vit_xsmall_patch16_clip_224", num_classes=24)
     width = vision.embed_dim
-    monkeypatch.setitem(clip.NETWORKS, (width, 16), "vit_xsmall_patch16_clip{}_224")
+    monkeypatch.setitem(features.NETWORKS, (width, 16), "vit_xsmall_patch16_clip{}_224")
     with torch.no_grad():
         vision.head.bias.zero_()
         vision.cls_token.normal_()

@@ -16,7 +16,7 @@ from kernel_checks import randn
 from torch import nn
 
 from fastdd.cost.counting import Counting
-from fastdd.cost.gradients import gradients
+from fastdd.cost.fake_device import gradients
 from fastdd_kernels import dire_loss, frozen_batch_norm, resample, resample_parameters
 
 pytest.importorskip("triton", reason="Triton is not installed")

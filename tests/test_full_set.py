@@ -26,8 +26,8 @@ from fastdd.errors import InputError
 from fastdd.evaluate import AugmentedBatches, protocol_hash, train_student
 from fastdd.evaluate.evaluation import EvaluationRequest, open_evaluation
 from fastdd.evaluate.full_set import FullSet
+from fastdd.evaluate.learner import learning_rate
 from fastdd.evaluate.results_file import TrainingSet
-from fastdd.evaluate.schedule import learning_rate
 from fastdd.export.forms import export
 from fastdd.models.build import build, network_builder
 from fastdd.protocols import settle_student

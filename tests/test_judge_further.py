@@ -25,7 +25,7 @@ from fastdd.labels import (
     label_views,
 )
 from fastdd.recipes.resolve import resolve
-from fastdd.report.choices import choices
+from fastdd.report.verdicts import choices
 from fastdd.run_folder import Metrics, RunFolder, read, read_recipe
 from fastdd.runtime.lock import at_work
 from fastdd.teachers import open_teacher

@@ -18,7 +18,7 @@ from fastdd.config.origins import leaves, tree_of
 from fastdd.config.student import PLAIN
 from fastdd.errors import InputError
 from fastdd.evaluate import protocol_hash, protocol_text
-from fastdd.evaluate.schedule import learning_rate, learning_rate_factor
+from fastdd.evaluate.learner import learning_rate, learning_rate_factor
 from fastdd.protocols import PROTOCOLS, SettledStudent, settle_student
 from fastdd.recipes.resolve import resolve, table
 from fastdd.recipes.students import resolve_student

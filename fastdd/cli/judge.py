@@ -123,8 +123,7 @@ def _students_arguments(students: Options) -> None:
 
 def _judge(arguments: argparse.Namespace) -> None:
     from ..config.regimes import read_regimes
-    from ..report.choices import choices
-    from ..report.verdicts import verdicts
+    from ..report.verdicts import choices, verdicts
     from ..run_folder import RunFolder, read_recipe
     from ..runs.judge import judge
     from ..runs.judgement import JudgeRequest

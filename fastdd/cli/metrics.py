@@ -169,7 +169,7 @@ def _extractor(arguments: argparse.Namespace) -> Extractor:
     from ..distilled.runs import run_of
     from ..errors import InputError
     from ..evaluate import network_features, teacher_features
-    from ..evaluate.clip import clip_features, is_clip
+    from ..evaluate.features import clip_features, is_clip
     from ..runtime.devices import device_of
 
     device = device_of(arguments.device)

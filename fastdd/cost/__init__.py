@@ -2,8 +2,8 @@
 
 works.py, recover_works.py   the real code of each stage, one repetition of it, and how often it is done
 subject.py                   what a run is made of, without its images and weights
-fake_device.py               a device that has shapes and no values; counting.py counts there, gradients.py
-                             goes backward, and work.py counts a work
+fake_device.py               a device that has shapes and no values; counting.py counts there, and work.py
+                             counts a work
 devices.py, processor.py     prices: of GPUs from data sheets, of this processor as measured
 storage.py                   bytes on disk
 estimate.py                  all of it: time, memory and storage of each stage

@@ -22,7 +22,7 @@ from ..errors import InputError, refusals_explained, suggestion
 from ..labels import StoredLabels, images_fingerprint, load_labels, render_views
 from ..runtime.hub import download_named
 from ..teachers.weights import read_weights
-from .replay import class_shares
+from .batches import class_shares
 
 
 class LoadedSet(torch.utils.data.Dataset[Any]):

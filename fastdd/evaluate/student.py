@@ -1,7 +1,7 @@
 """Students: networks that learn a distilled set. Their test accuracy is what the set is worth.
 
 By default a fresh network learns the teacher's soft labels (Hinton et al., 2015) of mixed, augmented images
-by their divergence (loss.py), with AdamW and a cosine learning rate (schedule.py). Every set, the random real
+by their divergence (loss.py), with AdamW and a cosine learning rate (learner.py). Every set, the random real
 control included, gets the same protocol, and the protocol's hash is printed beside the accuracies. Teacher,
 student and loss are one function of a batch, which may be compiled. A long training is kept on the disk in
 its midst (learner.py).
@@ -31,9 +31,8 @@ from ..runtime.progress import Bar
 from ..runtime.seeds import derive
 from ..teachers import NotFiniteError, Teacher, accuracy
 from .batches import AugmentedBatches, StagedBatches, StudentBatch, StudentBatches, check_batch_norm, endless
-from .learner import Learner, StudentCheckpoint
+from .learner import Learner, StudentCheckpoint, learning_rate, restarts_momentum, temperature_at, test_steps
 from .loss import add_gradient, student_loss
-from .schedule import learning_rate, restarts_momentum, temperature_at, test_steps
 
 LOSSES_READ = 500
 """steps after which the losses are read, if no test of the student comes first"""

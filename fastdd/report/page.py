@@ -22,7 +22,6 @@ from ..runtime.files import write_text
 from . import figures, sweep_figure
 from .bytes_figure import PANEL as BYTES_PANEL
 from .bytes_figure import bytes_figure, bytes_rows, label_figure, label_rows
-from .choices import choices
 from .embedding_map import HEIGHT, WIDTH, embedding_map
 from .figures import (
     accuracy_figure,
@@ -39,7 +38,7 @@ from .reproduce import reproduction
 from .sheets import Sheet, sheet
 from .snapshot_figure import snapshot_figures
 from .templates import environment
-from .verdicts import robust_rows, verdicts, winner_sentences_of
+from .verdicts import choices, robust_rows, verdicts, winner_sentences_of
 
 
 @refusals_explained()

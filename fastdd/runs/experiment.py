@@ -19,7 +19,7 @@ from ..distilled.candidates import open_candidates
 from ..distilled.formation import check_formation
 from ..distilled.tiles import small_tiles
 from ..errors import InputError
-from ..evaluate.clip import clip_features
+from ..evaluate.features import clip_features
 from ..evaluate.full_set import FullSet
 from ..models.build import structure
 from ..models.outline import multiply_adds, network_for, outline
@@ -33,9 +33,9 @@ from ..runtime.distributed import say_once
 from ..runtime.precision import on_device
 from ..teachers import ImageScores, read_scores
 from ..teachers.recipe_names import check_names
+from .given_networks import with_released
 from .given_sets import check_given
 from .matching_checks import check_matching
-from .released_teachers import with_released
 from .run_experts import RunExperts
 from .run_teacher import RunTeacher
 from .sizes import possible_sizes

@@ -1,4 +1,4 @@
-"""The label stage of a run: the soft labels of its arms' images, and what its students learn from.
+"""The label stage of a run: the soft labels of its arms' images, what its students learn from, and its bytes.
 
 With ``labels.per=image`` an arm has one row of logits for each image. With ``labels.per=view`` it has a
 folder that says what every sample of every epoch looked like, and its logits; views are those of a protocol,
@@ -15,6 +15,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from itertools import chain, product
+from pathlib import Path
 
 from torch import Tensor
 
@@ -23,8 +24,9 @@ from ..config import CONTROL, Labels, Student
 from ..config.labels import rest_of
 from ..distilled.fingerprint import labels_key
 from ..evaluate import ReplayedBatches, StudentBatches, protocol_hash, protocol_text
+from ..labels import StoredLabels
 from ..labels.manifest import MANIFEST
-from ..run_folder.results import stage_of
+from ..run_folder.results import Shipped, stage_of
 from ..runtime.distributed import barrier, claims, from_main, is_main, say_once
 from ..teachers import Teacher
 from .given_stage import given_labels
@@ -224,3 +226,30 @@ def _form_text(stored: Labels, student: Student) -> str:
         return stored.form + shared.get(stored.form, "")
     rest = rest_of(stored, student)
     return "topk" if rest == "spread" else "topk without a rest"
+
+
+def shipped(run: Run, arm: str, student: str = "") -> Shipped:
+    """Measure the files that students of a kind read of an arm; its images where none are trained.
+
+    Args:
+        student: a name in the experiment's ``students``.
+    """
+    images = _bytes(run.folder.images(arm))
+    protocol, labelling = run.experiment.protocol(arm, student), run.experiment.labelling(arm, student)
+    if protocol.labels == "hard" or not run.experiment.recipe.metrics.students:
+        return Shipped(images=images, labels=0, teacher=0, forwards=0)
+    if protocol.labels == "online":
+        names = [run.experiment.teachers[number].name for number in labelling]
+        weights = sum(run.folder.teacher(name).stat().st_size for name in names)
+        shown = protocol.soft_steps * min(protocol.batch, protocol.images)
+        return Shipped(images=images, labels=0, teacher=weights, forwards=shown * len(labelling))
+    per = run.experiment.recipe.labels_of(student).per
+    path = run.folder.labels(arm, per, student)
+    labelled = protocol.images if per == "image" else StoredLabels.open(path).manifest.pool.labels
+    return Shipped(images=images, labels=_bytes(path), teacher=0, forwards=labelled * len(labelling))
+
+
+def _bytes(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

@@ -20,7 +20,7 @@ from ..config.naming import arm_titles
 from ..config.published import OWN
 from ..config.regimes import regime_of
 from ..errors import InputError
-from ..evaluate.clip import clip_features
+from ..evaluate.features import clip_features
 from ..run_folder import ArmResult, Metrics, TensorFile, read
 from ..run_folder.comparison import difference
 from ..run_folder.metrics_file import require_unedited_results
@@ -36,11 +36,10 @@ from ..run_folder.results import (
 )
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
-from .label_stage import described_protocol
+from .label_stage import described_protocol, shipped
 from .robust_scores import with_robust_scores
 from .run import Run
 from .set_checks import set_findings
-from .shipping import shipped
 from .student_stage import arm_accuracies, full_set_result, further_accuracies
 
 IMAGES = "images"

@@ -28,14 +28,13 @@ from ..runtime.seeds import seeded
 from ..trackers import require_trackers, tracked
 from . import student_stage
 from .experiment import Experiment, check
-from .expert_stage import train_experts
 from .label_stage import label_all_arms, label_arms
 from .metrics_stage import write_metrics
 from .recover_stage import recover_arms
 from .result import RunResult
 from .run import Run
 from .student_stage import train_students
-from .teacher_stage import build_banks, squeeze
+from .teacher_stage import build_banks, squeeze, train_experts
 
 # -- the stages ----------------------------------------------------------------------------------
 

@@ -31,9 +31,8 @@ from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from ..teachers.checkpoint import training_identity
 from .kept_students import keep_student
-from .label_stage import learned_from, stored_labels
+from .label_stage import learned_from, shipped, stored_labels
 from .run import Run
-from .shipping import shipped
 
 
 class Accuracies(TypedDict):

@@ -30,9 +30,9 @@ from ..runtime.files import write_text
 from ..runtime.lock import at_work, refuse_busy
 from ..teachers.recipe_names import check_names
 from .experiment import check
+from .given_networks import download_teachers
 from .pipeline import accuracies_on_test
 from .pipeline import run as run_pipeline
-from .released_teachers import download_teachers
 
 
 @refusals_explained()

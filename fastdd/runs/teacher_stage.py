@@ -1,4 +1,4 @@
-"""The squeeze and bank stages of a run: its teachers, and the statistics of the real images through each.
+"""The stages before images: teachers, the statistics of the real images through each, and experts.
 
 The first teacher is the run's own. Further ones, the recipe's ``committee``, serve the methods that use
 several, and their files bear their names.
@@ -23,6 +23,7 @@ from .. import recover, teachers
 from ..config import Precision
 from ..data import Crop
 from ..errors import InputError
+from ..experts import ExpertData, build_experts, plan_file
 from ..models.build import as_input, build, to_device
 from ..run_folder import Session, read_manifest, read_recipe
 from ..run_folder.reading import START_OVER
@@ -32,10 +33,11 @@ from ..runtime.distributed import from_main, is_main, own_share, require_shared,
 from ..runtime.files import write_bytes
 from ..runtime.precision import autocast, float32_products
 from ..runtime.seeds import derive
-from ..teachers import Teacher
+from ..teachers import Teacher, fingerprint
 from ..teachers.released import weights_file
 from ..teachers.weights import tell
 from .run import Run
+from .run_experts import RunExperts
 from .run_teacher import RunTeacher
 
 # -- squeeze -------------------------------------------------------------------------------------
@@ -332,3 +334,37 @@ def announcement(planned: list[PlannedTraining], count: int) -> str:
     total = rough(sum(each.seconds for each in planned))
     head = f"squeeze: {len(planned)} of {counted(count, 'teacher')} to be trained, about {total} in all"
     return "\n".join([f"{head}, without reading and testing:", *(f"  {each}" for each in planned)])
+
+
+def train_experts(run: Run) -> None:
+    """Train the experts that the run folder lacks, where an arm follows some and the recipe gives none.
+
+    They are gigabytes: once the images of all arms that follow them are made, their folder may be deleted.
+
+    Raises:
+        InputError: an expert diverges, or given experts are not those that the run began with.
+    """
+    experts = run.experiment.experts
+    if experts is None:
+        return
+    if experts.given is not None:
+        run.session.check_fingerprint("experts", fingerprint(plan_file(experts.given)))
+        return
+    if all(run.folder.units(arm) for arm in experts.arms):  # such an arm is one unit
+        return
+    if len(run.folder.finished_experts()) == experts.plan.experts:
+        return
+    with run.session.stage("experts") as work:
+        work.images = build_experts(
+            run.folder.experts,
+            experts.plan,
+            network=experts.flat_network(trained=True),
+            group=experts.group(),
+            real=lambda: _real_images(run, experts),
+        )
+
+
+def _real_images(run: Run, experts: RunExperts) -> ExpertData:
+    real, rows = run.experiment.real, experts.images()
+    images, labels = run.training_images if rows is None else real.images(real.train, rows)
+    return ExpertData(images, labels, *real.choice)

@@ -12,14 +12,14 @@ from types import ModuleType
 import pytest
 
 import fastdd
+from fastdd import trackers
 from fastdd.config import as_plain
 from fastdd.errors import InputError
 from fastdd.run_folder import RunFolder
 from fastdd.run_folder.session import recipe_hash
 from fastdd.runtime.events import Event, in_stage, received_by, send
 from fastdd.runtime.progress import progress
-from fastdd.trackers import require_trackers, services, tracked
-from fastdd.trackers.files import Csv, JsonLines
+from fastdd.trackers import Csv, JsonLines, require_trackers, tracked
 
 SMALL = """\
 ipc: 1
@@ -115,7 +115,7 @@ def test_log_is_no_part_of_the_saved_recipe_nor_of_its_hash() -> None:
 def test_a_tracker_that_is_not_installed_is_told_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fastdd.trackers.opening.find_spec", lambda name: None)
+    monkeypatch.setattr("fastdd.trackers.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"log: tensorboard is not installed; pip install 'fastdd\[tens"):
         require_trackers(TRACKED)
     require_trackers(UNTRACKED)
@@ -124,7 +124,7 @@ def test_a_tracker_that_is_not_installed_is_told_with_the_command_that_installs_
 def test_a_tracker_that_is_not_installed_is_refused_before_a_folder_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdd.trackers.opening.find_spec", lambda name: None)
+    monkeypatch.setattr("fastdd.trackers.find_spec", lambda name: None)
     with pytest.raises(InputError, match="mlflow is not installed"):
         fastdd.run("digits", out=tmp_path / "run", overrides=["log=[mlflow]"])
     assert not (tmp_path / "run").exists()
@@ -157,7 +157,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_run_goes_on(
         def close(self, *, failed: bool) -> None:
             raise AssertionError
 
-    monkeypatch.setitem(sys.modules["fastdd.trackers.opening"].OPENERS, "csv", lambda *_: Broken())
+    monkeypatch.setitem(sys.modules["fastdd.trackers"].OPENERS, "csv", lambda *_: Broken())
     recipe = fastdd.resolve("digits", ["log=[csv]"])
     events: list[Event] = []
     with tracked(RunFolder(tmp_path), recipe, events.append):
@@ -174,7 +174,7 @@ def test_a_tracker_that_cannot_be_opened_is_one_error(
     def refuse(*_: object) -> None:
         raise PermissionError("api key not configured")
 
-    monkeypatch.setitem(sys.modules["fastdd.trackers.opening"].OPENERS, "csv", refuse)
+    monkeypatch.setitem(sys.modules["fastdd.trackers"].OPENERS, "csv", refuse)
     with (
         pytest.raises(InputError, match="log: csv cannot be opened: PermissionError: api key not"),
         tracked(RunFolder(tmp_path), fastdd.resolve("digits", ["log=[csv]"])),
@@ -213,7 +213,7 @@ def test_weights_and_biases_continues_a_run_and_lets_each_stage_count_its_steps(
     fake = FakeWandb()
     monkeypatch.setitem(sys.modules, "wandb", fake)
     for _ in range(2):
-        run = services.WeightsAndBiases(RunFolder(tmp_path), UNTRACKED)
+        run = trackers.WeightsAndBiases(RunFolder(tmp_path), UNTRACKED)
         run(LOSSES)
         run.close(failed=False)
     assert [asked["id"] for asked in fake.asked] == [None, "abc"]
@@ -227,14 +227,14 @@ def test_weights_and_biases_continues_a_run_and_lets_each_stage_count_its_steps(
 
 
 def test_names_are_in_the_letters_that_mlflow_takes() -> None:
-    assert services._mlflow_name("recover sre2l+dire/ce") == "recover sre2l_dire/ce"
+    assert trackers._mlflow_name("recover sre2l+dire/ce") == "recover sre2l_dire/ce"
 
 
 def test_curves_are_drawn_of_numbers_alone() -> None:
-    assert services.scalars(Event("begin", "bank")) == {}
+    assert trackers.scalars(Event("begin", "bank")) == {}
     done = Event("progress", "bank", values={"done": 50, "total": 100, "rate": 25.0})
-    assert services.scalars(done) == {"bank/images per second": 25.0}
-    assert services.place(done) == 50
+    assert trackers.scalars(done) == {"bank/images per second": 25.0}
+    assert trackers.place(done) == 50
 
 
 def test_mlflow_itself_keeps_what_was_sent_and_a_second_session_goes_on(
@@ -245,7 +245,7 @@ def test_mlflow_itself_keeps_what_was_sent_and_a_second_session_goes_on(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path}/kept")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     for files in ((digit("3"),), ()):
-        run = services.MLflow(RunFolder(tmp_path), UNTRACKED)
+        run = trackers.MLflow(RunFolder(tmp_path), UNTRACKED)
         run(LOSSES)
         run(Event("images", "recover deda", values={"images": 1}, files=files))
         run.close(failed=False)
@@ -264,7 +264,7 @@ def test_weights_and_biases_itself_runs_offline(
     pytest.importorskip("wandb", reason="pip install 'fastdd[wandb]'")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    run = services.WeightsAndBiases(RunFolder(tmp_path), UNTRACKED)
+    run = trackers.WeightsAndBiases(RunFolder(tmp_path), UNTRACKED)
     run(LOSSES)
     run(Event("images", "recover deda", values={"images": 1}, files=(digit("3"),)))
     run.close(failed=False)
@@ -278,7 +278,7 @@ def test_tensorboard_reads_back_what_was_sent(tmp_path: Path, digit: Callable[[s
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     folder = RunFolder(tmp_path)
-    writer = services.TensorBoard(folder)
+    writer = trackers.TensorBoard(folder)
     writer(LOSSES)
     writer(Event("images", "recover deda", values={"images": 2}, files=(digit("3"), digit("4"))))
     writer.close(failed=False)

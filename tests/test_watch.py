@@ -14,7 +14,7 @@ from fastdd.run_folder import RunFolder
 from fastdd.runs.status import Watched, watch
 from fastdd.runtime.events import Event, in_stage, received_by, send
 from fastdd.runtime.lock import at_work
-from fastdd.trackers.files import JsonLines
+from fastdd.trackers import JsonLines
 
 NOW = datetime.now().astimezone()
 RECIPE = {"name": "small", "arms": {"deda": {}}}

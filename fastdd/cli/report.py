@@ -71,8 +71,7 @@ def add_plot(commands: Commands) -> None:
 
 
 def _plot(arguments: argparse.Namespace) -> None:
-    from ..plots import save
-    from ..plots.drawing import require_matplotlib
+    from ..plots import require_matplotlib, save
     from ..report import runs_of_sweep
     from ..report.finished_run import read_run
     from ..run_folder import RunFolder

@@ -1,4 +1,4 @@
-"""Networks from elsewhere: objects that a program gives to ``fastdd.run``, put into a recipe under a name, and
+"""Networks from elsewhere: objects that a program gives to ``fastdd.run``, put into a recipe under a name;
 teachers whose weights torchvision or timm released.
 """
 

@@ -52,6 +52,9 @@ def _records() -> Iterator[str]:
                 meaning = said.value if isinstance(said, ast.Constant) else ""
                 rows.append([f"`{each.target.id}`", f"`{ast.unparse(each.annotation)}`", prose(str(meaning))])
         if rows:
-            yield f"\n### {node.name}\n\n{prose(ast.get_docstring(node) or '')}\n\n" + table(
+            # pydantic puts the fields of the last base first
+            bases = [ast.unparse(base) for base in reversed(node.bases) if ast.unparse(base) != "Record"]
+            first = f" First come the keys of {' and '.join(bases)}." if bases else ""
+            yield f"\n### {node.name}\n\n{prose(ast.get_docstring(node) or '')}{first}\n\n" + table(
                 ["key", "type", "what it says"], rows
             )

@@ -388,7 +388,7 @@ def _print_kinds(result: RunResult) -> None:
 def _read_text(arm: ArmResult, student: str) -> str:
     """What a kind of students reads of an arm, such as ``24.1 kB, labels``."""
 
-    found = arm.students.get(student) if student else arm
+    found = arm.kinds.get(student)
     each = None if found is None else found.shipped
     if each is None:
         return "-"

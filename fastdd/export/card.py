@@ -147,11 +147,7 @@ def _costs(source: RunSource, titles: Mapping[str, str]) -> dict[str, str]:
     """
     rows: dict[str, str] = {}
     result = None if source.metrics is None else source.metrics.arms.get(source.arm)
-    kinds = (
-        {}
-        if result is None
-        else {"": result.shipped} | {student: each.shipped for student, each in result.students.items()}
-    )
+    kinds = {} if result is None else {student: each.shipped for student, each in result.kinds.items()}
     for student, found in kinds.items():
         if found is not None and student in titles:
             parts = {"images": found.images, "labels": found.labels, "teacher": found.teacher}
@@ -183,7 +179,7 @@ def _results(source: RunSource | None) -> str:
     if metrics.full_set is not None:
         accuracies = [_accuracy(each[FULL]) for each in last]
         rows.append(f"| {metrics.full_set.title} | {' | '.join([*accuracies, '-', '-', '-'])} |")
-    protocols = {"": metrics.protocol, **metrics.students}
+    protocols = metrics.protocols
     configs = _kinds(recipe)
     texts = [
         f"Protocol {configs[student].protocol} ({protocols[student].hash}) of {title}: "

@@ -190,10 +190,8 @@ def _points(run: FinishedRun, student: str, keys: Mapping[str, BytesKey]) -> lis
 
 def shipped_by(arm: FinishedArm, student: str) -> Shipped | None:
     """What one student of a kind reads of a set; None: they do not learn from it, or it was not measured."""
-    if not student:
-        return arm.result.shipped
-    further = arm.result.students.get(student)
-    return None if further is None else further.shipped
+    found = arm.result.kinds.get(student)
+    return None if found is None else found.shipped
 
 
 def _mark(point: Point, x: Axis, y: Axis) -> BytesMark:

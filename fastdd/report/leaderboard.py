@@ -219,7 +219,7 @@ def _metrics(file: Path) -> Metrics:
 
 def _protocols(metrics: Metrics) -> dict[str, ProtocolResult]:
     """The protocols of the kinds of students, by name; empty where none were trained."""
-    return {"": metrics.protocol, **metrics.students} if metrics.protocol.seeds else {}
+    return metrics.protocols if metrics.protocol.seeds else {}
 
 
 def data_name(root: str) -> str:

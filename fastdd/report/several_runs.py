@@ -254,7 +254,7 @@ def _protocols(series: Series) -> list[tuple[str, list[Protocol]]]:
         texts: dict[str, str] = {}
         columns: dict[str, list[str]] = {}
         for run, column in zip(series.runs, series.columns, strict=True):
-            protocol = {"": run.metrics.protocol, **run.metrics.students}[student]
+            protocol = run.metrics.protocols[student]
             columns.setdefault(protocol.hash, []).append(column)
             texts[protocol.hash] = f"{protocol.text}; {counted(protocol.seeds, 'seed')}"
         several = len(texts) > 1

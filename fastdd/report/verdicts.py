@@ -17,7 +17,7 @@ from ..data.published_sizes import published_size
 from ..recipes.students import resolve_student
 from ..run_folder import ArmResult, Metrics, RunFolder, read
 from ..run_folder.comparison import Difference, Fractions, difference, difference_text, diverged_text, of_all
-from ..run_folder.results import ProtocolResult, StudentAccuracies, SweepResults
+from ..run_folder.results import ProtocolResult, SweepResults
 from ..runtime.console import bytes_text, counted
 
 
@@ -27,7 +27,7 @@ def verdicts(metrics: Metrics) -> list[str]:
     sets = [name for name in metrics.arms if name != CONTROL]
     if not metrics.protocol.seeds:
         return [*(_measured(metrics, name) for name in sets), *_looked_for(metrics), UNTRAINED]
-    kinds = {"": metrics.protocol, **metrics.students}
+    kinds = metrics.protocols
     found = [*(_verdict(metrics, name, kinds) for name in sets), *_looked_for(metrics)]
     seeds = max(each.seeds for each in kinds.values())
     if seeds == 1:
@@ -50,9 +50,8 @@ def _verdict(metrics: Metrics, arm: str, kinds: Mapping[str, ProtocolResult]) ->
             f"{_named(metrics, result)} holds images that students are tested on, so its accuracies say "
             f"nothing of what it is worth: {'; '.join(leaks)}.{_faults(result)}"
         )
-    students: dict[str, ArmResult | StudentAccuracies] = {"": result, **result.students}
     groups: dict[str, list[str]] = {}
-    for name, each in students.items():
+    for name, each in result.kinds.items():
         text, found = _kind(name, kinds), each.above_control
         if found is not None:
             text = f"{text} {difference_text(found).removeprefix('≈ ')} points"
@@ -125,10 +124,9 @@ def _looked_for(metrics: Metrics) -> list[str]:
 def robust_rows(metrics: Metrics) -> list[tuple[str, str, str, str]]:
     """DD-Ranking's scores: set, kind of students, label- and augmentation-robust score; empty where no kinds
     of students tell them."""
-    kinds, found = {"": metrics.protocol, **metrics.students}, list[tuple[str, str, str, str]]()
+    kinds, found = metrics.protocols, list[tuple[str, str, str, str]]()
     for arm in metrics.arms.values():
-        students: dict[str, ArmResult | StudentAccuracies] = {"": arm, **arm.students}
-        for name, each in students.items():
+        for name, each in arm.kinds.items():
             if (scores := each.robust) is not None:
                 told = ("–" if s is None else f"{s:.3f}" for s in (scores.label, scores.augmentation))
                 label, augmentation = told

@@ -53,6 +53,16 @@ def _with_name(stem: str, name: str) -> str:
     return f"{stem}-{name}" if name else stem
 
 
+class InFolder:
+    """A file or folder with a fixed name in a run folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: RunFolder, owner: type[RunFolder]) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of one run.
@@ -68,80 +78,36 @@ class RunFolder:
     def __str__(self) -> str:
         return str(self.path)
 
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe; a folder that has it holds a run."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def manifest(self) -> Path:
-        """Versions, machine, fingerprints and seconds (results.Manifest)."""
-        return self.path / "manifest.json"
-
-    @property
-    def data(self) -> Path:
-        """The index of the splits (a list of results.DataSplit)."""
-        return self.path / "data.json"
-
-    @property
-    def metrics(self) -> Path:
-        """All results (results.Metrics)."""
-        return self.path / "metrics.json"
-
-    @property
-    def embeddings(self) -> Path:
-        """Teacher embeddings: ``real``, ``real_labels`` and one tensor an arm."""
-        return self.path / "embeddings.safetensors"
-
-    @property
-    def features(self) -> Path:
-        """Features of another network than the teacher: ``real`` and one tensor an arm."""
-        return self.path / "features.safetensors"
-
-    @property
-    def report(self) -> Path:
-        """The page."""
-        return self.path / "report.html"
-
-    @property
-    def log(self) -> Path:
-        """One line of JSON an event."""
-        return self.path / "log.jsonl"
-
-    @property
-    def figures(self) -> Path:
-        """Folder of figures for papers."""
-        return self.path / "figures"
-
-    @property
-    def csv(self) -> Path:
-        """The values of all events, one a row."""
-        return self.path / "log.csv"
-
-    @property
-    def tensorboard(self) -> Path:
-        """Folder of TensorBoard's files."""
-        return self.path / "tensorboard"
-
-    @property
-    def wandb(self) -> Path:
-        """Folder in which W&B keeps its files; ``run.json`` in it names W&B's run, which is continued."""
-        return self.path / "wandb"
-
-    @property
-    def mlflow(self) -> Path:
-        """Names MLflow's run, which is continued."""
-        return self.path / "mlflow.json"
-
-    @property
-    def sweep(self) -> Path:
-        """Results of a sweep whose folder this is (results.SweepResults)."""
-        return self.path / "sweep.json"
-
-    @property
-    def sweep_figure(self) -> Path:
-        """Figure of a sweep whose folder this is."""
-        return self.path / "sweep.svg"
+    recipe = InFolder("recipe.yaml")
+    """The resolved recipe; a folder that has it holds a run."""
+    manifest = InFolder("manifest.json")
+    """Versions, machine, fingerprints and seconds (results.Manifest)."""
+    data = InFolder("data.json")
+    """The index of the splits (a list of results.DataSplit)."""
+    metrics = InFolder("metrics.json")
+    """All results (results.Metrics)."""
+    embeddings = InFolder("embeddings.safetensors")
+    """Teacher embeddings: ``real``, ``real_labels`` and one tensor an arm."""
+    features = InFolder("features.safetensors")
+    """Features of another network than the teacher: ``real`` and one tensor an arm."""
+    report = InFolder("report.html")
+    """The page."""
+    log = InFolder("log.jsonl")
+    """One line of JSON an event."""
+    figures = InFolder("figures")
+    """Folder of figures for papers."""
+    csv = InFolder("log.csv")
+    """The values of all events, one a row."""
+    tensorboard = InFolder("tensorboard")
+    """Folder of TensorBoard's files."""
+    wandb = InFolder("wandb")
+    """Folder in which W&B keeps its files; ``run.json`` in it names W&B's run, which is continued."""
+    mlflow = InFolder("mlflow.json")
+    """Names MLflow's run, which is continued."""
+    sweep = InFolder("sweep.json")
+    """Results of a sweep whose folder this is (results.SweepResults)."""
+    sweep_figure = InFolder("sweep.svg")
+    """Figure of a sweep whose folder this is."""
 
     # -- teachers and banks --------------------------------------------------------------------
 
@@ -161,15 +127,10 @@ class RunFolder:
         """Embeddings of real images after some epochs of a teacher's training (teachers/snapshots.py)."""
         return self.path / f"{_with_name('snapshots', teacher)}.safetensors"
 
-    @property
-    def scores(self) -> Path:
-        """How hard each training image was for the run's own teacher (teachers/image_scores.py)."""
-        return self.path / "scores.safetensors"
-
-    @property
-    def squeeze_page(self) -> Path:
-        """The page of the snapshots of all teachers."""
-        return self.path / "squeeze.html"
+    scores = InFolder("scores.safetensors")
+    """How hard each training image was for the run's own teacher (teachers/image_scores.py)."""
+    squeeze_page = InFolder("squeeze.html")
+    """The page of the snapshots of all teachers."""
 
     def training_checkpoint(self, teacher: str = "") -> Path:
         """State of a teacher's training at the end of its last epoch; deleted when the teacher is written."""
@@ -179,10 +140,8 @@ class RunFolder:
         """Folder of the statistics of the real images through a teacher."""
         return self.path / _with_name("bank", teacher)
 
-    @property
-    def experts(self) -> Path:
-        """Folder of the experts whose trajectories are matched."""
-        return self.path / "experts"
+    experts = InFolder("experts")
+    """Folder of the experts whose trajectories are matched."""
 
     def finished_experts(self) -> list[Path]:
         """The experts that are finished on the disk, in order."""
@@ -190,10 +149,8 @@ class RunFolder:
 
     # -- an arm --------------------------------------------------------------------------------
 
-    @property
-    def all_images(self) -> Path:
-        """Folder of the images of all arms."""
-        return self.path / "images"
+    all_images = InFolder("images")
+    """Folder of the images of all arms."""
 
     def images(self, arm: str) -> Path:
         """Folder of an arm's images, with a folder for each class."""

@@ -1,6 +1,6 @@
 """What the JSON files of a run folder say, as types; reading.py and manifest.py read them.
 
-Fields are the keys of the files, in their order.
+Fields are the keys of the files, in their order; those of the last base come first.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ class Shipped(Record):
         return self.images + self.labels + self.teacher
 
 
-class StudentAccuracies(Record):
-    """The students of a section on one set; accuracies are fractions, one a student."""
+class Accuracies(Record):
+    """Students of one kind; accuracies are fractions, one a student."""
 
     last: tuple[float | None, ...]
     """test accuracy after the last step; null: the student diverged"""
@@ -179,6 +179,11 @@ class StudentAccuracies(Record):
     curves: tuple[Curve, ...]
     diverged: tuple[str | None, ...] = ()
     """how each student diverged, null for one that did not; absent: none did"""
+
+
+class StudentAccuracies(Accuracies):
+    """The students of a section on one set."""
+
     learned_from: str | None = None
     """as in the students' files"""
     above_control: Difference | None = None
@@ -198,8 +203,8 @@ class FeatureDiversity(Record):
     cosine: float
 
 
-class ArmResult(Record):
-    """One arm's students and the diversity of its images; accuracies are fractions, one a student."""
+class DescribedSet(Record):
+    """What is told of an arm before its students."""
 
     title: str
     seen: int
@@ -212,22 +217,11 @@ class ArmResult(Record):
     findings: tuple[Finding, ...] | None = None
     """what was found wrong with its images and claims, leaks first; null: it was not looked at, which
     `fastdd judge` does"""
-    last: tuple[float | None, ...]
-    """test accuracy after the last step; null: the student diverged"""
-    best: tuple[float | None, ...]
-    """largest test accuracy of any test during the training; null: the student diverged"""
-    curves: tuple[Curve, ...]
-    diverged: tuple[str | None, ...] = ()
-    """how each student diverged, null for one that did not; absent: none did"""
-    learned_from: str | None = None
-    """as in the students' files"""
-    above_control: Difference | None = None
-    """difference of ``last`` from that of the control's students, seed by seed; absent: this is the control,
-    a student diverged, or an earlier version wrote the file"""
-    shipped: Shipped | None = None
-    """bytes that these students read; absent: an earlier version wrote the file"""
-    robust: RobustScores | None = None
-    """DD-Ranking's scores with these students; absent: the run's kinds of students tell none"""
+
+
+class ArmResult(StudentAccuracies, DescribedSet):
+    """One arm: the students of the section ``student``, and the diversity of its images."""
+
     multiply_adds: int | None = None
     """multiply-adds that recover took for an image; null: they are not counted for this method"""
     coverage: float
@@ -242,6 +236,12 @@ class ArmResult(Record):
     """the same measures in other features; absent: the recipe names none"""
     students: dict[str, StudentAccuracies] = Field(default_factory=dict)
     """the further students that learned from it, by name; absent: there are none"""
+
+    @property
+    def kinds(self) -> dict[str, StudentAccuracies]:
+        """The students of each kind that learned from it, those of the section ``student`` under an empty
+        name."""
+        return {"": self, **self.students}
 
     @property
     def marked_title(self) -> str:
@@ -263,19 +263,17 @@ class FullSetAccuracies(StudentAccuracies):
     """real images that the students see"""
 
 
-class FullSetResult(Record):
-    """Students of the whole real training set; accuracies are fractions, one a student."""
+class FullSet(Record):
+    """What is told of the whole real training set before its students."""
 
     title: str
     images: int
     """real images that the students see"""
-    last: tuple[float | None, ...]
-    """test accuracy after the last step; null: the student diverged"""
-    best: tuple[float | None, ...]
-    """largest test accuracy of any test during the training; null: the student diverged"""
-    curves: tuple[Curve, ...]
-    diverged: tuple[str | None, ...] = ()
-    """how each student diverged, null for one that did not; absent: none did"""
+
+
+class FullSetResult(Accuracies, FullSet):
+    """The whole real training set, and the students of the section ``student``."""
+
     students: dict[str, FullSetAccuracies] = Field(default_factory=dict)
     """the further students of the recipe, by name; absent: it has none"""
 
@@ -316,6 +314,11 @@ class Metrics(Record):
 
     __str__ = __repr__
 
+    @property
+    def protocols(self) -> dict[str, ProtocolResult]:
+        """The protocol of each kind of students, that of the section ``student`` under an empty name."""
+        return {"": self.protocol, **self.students}
+
     def last(self, student: str = "") -> dict[str, tuple[float | None, ...]]:
         """Accuracies after the last step of every arm that students of a kind learned from, and of the whole
         training set under the name ``full``.
@@ -329,7 +332,7 @@ class Metrics(Record):
         """Differences from the control of all arms, with all kinds of students."""
         found = []
         for arm in self.arms.values():
-            found += [arm.above_control, *(students.above_control for students in arm.students.values())]
+            found += [students.above_control for students in arm.kinds.values()]
         return [each for each in found if each is not None]
 
     def diverged(self) -> list[str]:
@@ -344,7 +347,7 @@ class Metrics(Record):
                     lines.append(f"{name}: {len(how)} of {len(each.last)} {kind}: {how[0]}")
         return lines
 
-    def _of(self, student: str) -> dict[str, ArmResult | FullSetResult | StudentAccuracies]:
+    def _of(self, student: str) -> dict[str, Accuracies]:
         """The students of one kind, by the set that they learned; the whole training set is ``full``."""
         sets: dict[str, ArmResult | FullSetResult] = dict(self.arms)
         if self.full_set is not None:
@@ -432,20 +435,19 @@ class SweepScores(Record):
     cosine: float
 
 
-class SweepArm(Record):
-    """Place and scores of one arm of a sweep's run."""
+class SweepPlace(Record):
+    """Where an arm of a sweep's run lies on the grid."""
 
     of: str
     """the arm of the recipe that was varied"""
     title: str
     at: dict[str, JsonValue]
     """its values of the grid's keys; empty: no key concerns it"""
-    last: tuple[float | None, ...]
-    best: tuple[float | None, ...]
-    diverged: tuple[str | None, ...] = ()
-    coverage: float
-    vendi: float
-    cosine: float
+
+
+class SweepArm(SweepScores, SweepPlace):
+    """Place and scores of one arm of a sweep's run."""
+
     multiply_adds: int | None = None
     """as in metrics.json"""
 

@@ -26,14 +26,7 @@ from ..run_folder.comparison import difference
 from ..run_folder.metrics_file import require_unedited_results
 from ..run_folder.metrics_file import write_metrics as write_results
 from ..run_folder.published import Measured, PublishedResult, compare
-from ..run_folder.results import (
-    DataResult,
-    FeatureDiversity,
-    Finding,
-    ProtocolResult,
-    StudentAccuracies,
-    TeacherResult,
-)
+from ..run_folder.results import DataResult, FeatureDiversity, Finding, ProtocolResult, TeacherResult
 from ..runtime.files import write_tensors
 from ..runtime.progress import progress
 from .label_stage import described_protocol, shipped
@@ -83,11 +76,10 @@ def _is_current(run: Run, metrics: Metrics) -> bool:
     if recipe.is_judgement and any(each.findings is None for each in metrics.arms.values()):
         return False  # of an earlier version
     for arm, result in metrics.arms.items():
-        students: dict[str, ArmResult | StudentAccuracies] = {"": result, **result.students}
-        learned = {name: arm_accuracies(run, arm, name).get("learned_from") for name in students}
+        learned = {name: arm_accuracies(run, arm, name).get("learned_from") for name in result.kinds}
         if result.images != run.image_fingerprints.get(arm):
             return False
-        if any(each.learned_from != learned[name] for name, each in students.items()):
+        if any(each.learned_from != learned[name] for name, each in result.kinds.items()):
             return False
     return True
 
@@ -146,10 +138,9 @@ def _measured(run: Run, arms: Mapping[str, ArmResult]) -> dict[str, Measured]:
         values = {"coverage": result.coverage, "cosine": result.cosine, "vendi": result.vendi}
         if (work := stages.get(f"recover {arm}")) is not None:
             values["seconds"] = work.seconds
-        kinds: dict[str, ArmResult | StudentAccuracies] = {"": result, **result.students}
         accuracies = {
             name or OWN: each.best if students[name].reported == "best" else each.last
-            for name, each in kinds.items()
+            for name, each in result.kinds.items()
         }
         features = {} if result.features is None else result.features.model_dump()
         found[arm] = Measured(accuracies, values, features)

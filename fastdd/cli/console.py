@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -60,15 +59,10 @@ def follow(looks: Iterable[Sequence[tuple[str, str]]], untold: Collection[str] =
 
 
 def spread(values: Fractions) -> str:
-    """Mean and sample standard deviation of fractions, in percent, such as ``81.3 ± 0.4``.
+    """``mean_text`` of fractions, which is imported when a command needs it."""
+    from ..run_folder.comparison import mean_text
 
-    Where students diverged, it says how many."""
-    from ..run_folder.comparison import diverged_text, of_all
-
-    if (fractions := of_all(values)) is None:
-        return diverged_text(values)
-    deviation = f" ± {100 * statistics.stdev(fractions):.1f}" if len(fractions) > 1 else ""
-    return f"{100 * statistics.mean(fractions):.1f}{deviation}"
+    return mean_text(values)
 
 
 def with_deviation(value: float, deviation: float | None, digits: int) -> str:

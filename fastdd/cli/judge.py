@@ -124,7 +124,7 @@ def _students_arguments(students: Options) -> None:
 def _judge(arguments: argparse.Namespace) -> None:
     from ..config.regimes import read_regimes
     from ..report.verdicts import choices, verdicts
-    from ..run_folder import RunFolder, read_recipe
+    from ..run_folder import RunFolder
     from ..runs.judge import judge
     from ..runs.judgement import JudgeRequest
     from ..runtime.distributed import is_main
@@ -157,7 +157,7 @@ def _judge(arguments: argparse.Namespace) -> None:
         return
     for result in found:
         print_result(result)
-        for sentence in (*verdicts(result.metrics), *choices(read_recipe(result.folder), result.metrics)):
+        for sentence in (*verdicts(result.metrics), *choices(result.recipe, result.metrics)):
             say(sentence)
         say_page(result)
     if len(found) > 1 and not arguments.no_students:

@@ -204,10 +204,9 @@ def _print_verdicts(metrics: Metrics) -> None:
 def _print_teachers(result: RunResult) -> None:
     """The teachers that the run uses, a row each, and the overrides with which another recipe takes them."""
     from ..recipes.used_teachers import working_teachers
-    from ..run_folder import read_recipe
     from ..teachers.weights import read_weights
 
-    recipe = read_recipe(result.folder)
+    recipe = result.recipe
     rows, overrides = new_table("teacher", "network", "accuracy %", "file"), []
     configs = recipe.all_teachers
     for name in working_teachers(recipe).values():
@@ -222,10 +221,9 @@ def _print_teachers(result: RunResult) -> None:
 
 def _next(arguments: argparse.Namespace, result: RunResult) -> str:
     """What is to be said of the part that was done, and the command of the next stage that has work."""
-    from ..run_folder import read_recipe
     from ..runs.pipeline import STAGES
 
-    recipe, names = read_recipe(result.folder), [stage.name for stage in STAGES]
+    recipe, names = result.recipe, [stage.name for stage in STAGES]
     idle = set()
     if not any(arm.match is not None and arm.match.trajectory is not None for arm in recipe.arms.values()):
         idle.add("experts")
@@ -244,7 +242,6 @@ def _next(arguments: argparse.Namespace, result: RunResult) -> str:
 
 def print_result(result: RunResult) -> None:
     """Print a finished run: a row an arm, the protocol, and what was left out."""
-    from ..run_folder import read_recipe
 
     metrics = result.metrics
     accuracy = metrics.teacher.accuracy
@@ -262,7 +259,7 @@ def print_result(result: RunResult) -> None:
         print_published(metrics)
     if metrics.protocol.seeds:
         say(evaluated_text(metrics.data))
-    for name in read_recipe(result.folder).shown_students:
+    for name in result.recipe.shown_students:
         protocol = metrics.students.get(name, metrics.protocol)
         of = f" of {name}" if name else ""
         say(f"protocol{of} {protocol.hash}: {protocol.text}; {counted(protocol.seeds, 'seed')}")
@@ -339,10 +336,9 @@ def _seconds(result: RunResult) -> dict[str, float]:
 
 def _print_arms(result: RunResult) -> None:
     """A row for each arm and one for the whole training set; many kinds of students have their own table."""
-    from ..run_folder import read_recipe
 
     metrics, seconds = result.metrics, _seconds(result)
-    kinds = len(read_recipe(result.folder).shown_students)
+    kinds = len(result.recipe.shown_students)
     accuracies: dict[str, dict[str, str]] = {}
     if kinds > MOST_COLUMNS:
         _print_kinds(result)
@@ -371,14 +367,13 @@ def _print_arms(result: RunResult) -> None:
 
 def _print_kinds(result: RunResult) -> None:
     """For each kind of students, a row for each arm and one for the whole training set."""
-    from ..run_folder import read_recipe
 
     metrics = result.metrics
     titles = {name: arm.marked_title for name, arm in metrics.arms.items()}
     if metrics.full_set is not None:
         titles[FULL] = metrics.full_set.title
     rows = new_table("students", "set", "last %", "reads")
-    for student, kind in student_titles(read_recipe(result.folder).shown_students).items():
+    for student, kind in student_titles(result.recipe.shown_students).items():
         for name, cell in _with_differences(metrics.last(student)).items():
             read = _read_text(metrics.arms[name], student) if name in metrics.arms else "-"
             rows.add_row(kind if name == CONTROL else "", titles[name], cell, read)
@@ -418,7 +413,6 @@ def _shown(seconds: float | None) -> str:
 
 def _accuracies(result: RunResult) -> dict[str, dict[str, str]]:
     """The columns of one protocol's accuracies, whose cells are by arm."""
-    from ..run_folder import read_recipe
     from ..run_folder.comparison import best_title
 
     metrics = result.metrics
@@ -426,7 +420,7 @@ def _accuracies(result: RunResult) -> dict[str, dict[str, str]]:
     if metrics.full_set is not None:
         sets[FULL] = metrics.full_set
     columns = {"last %": _with_differences(metrics.last())}
-    best = best_title(metrics.data.evaluated_on, read_recipe(result.folder).student.reported)
+    best = best_title(metrics.data.evaluated_on, result.recipe.student.reported)
     if best is not None:
         columns[f"{best} %"] = {name: spread(each.best) for name, each in sets.items()}
     return columns
@@ -435,10 +429,9 @@ def _accuracies(result: RunResult) -> dict[str, dict[str, str]]:
 def _accuracies_of_students(result: RunResult) -> dict[str, dict[str, str]]:
     """A column a student: the accuracy after the last step, and its difference from the same student's
     control."""
-    from ..run_folder import read_recipe
 
     columns: dict[str, dict[str, str]] = {}
-    recipe = read_recipe(result.folder)
+    recipe = result.recipe
     for student, title in student_titles(recipe.shown_students).items():
         columns[f"{student or 'student'} last %\n({title})"] = _with_differences(result.metrics.last(student))
     return columns
@@ -457,10 +450,9 @@ def _with_differences(last: Mapping[str, Fractions]) -> dict[str, str]:
 
 def _print_bytes(result: RunResult) -> None:
     """A row for each arm: bytes that each kind of students reads, and what the set took to make."""
-    from ..run_folder import read_recipe
 
     metrics, stages = result.metrics, result.manifest.stages
-    kinds = list(read_recipe(result.folder).shown_students)
+    kinds = list(result.recipe.shown_students)
     if len(kinds) > MOST_COLUMNS:
         kinds = []  # their bytes stand beside their accuracies
     headings = [f"{student or 'student'} reads" for student in kinds]
@@ -492,9 +484,8 @@ def _print_robust(metrics: Metrics) -> None:
 def _print_label_rates(result: RunResult) -> None:
     """A row for each way in which labels are stored, where there are several: bytes and accuracies."""
     from ..config.naming import label_words
-    from ..run_folder import read_recipe
 
-    metrics, recipe = result.metrics, read_recipe(result.folder)
+    metrics, recipe = result.metrics, result.recipe
     if not recipe.label_rates:
         return
     headings = [f"{arm.title} {what}" for arm in metrics.arms.values() for what in ("labels", "last %")]
@@ -513,10 +504,9 @@ def _print_label_rates(result: RunResult) -> None:
 
 def _say_certainty(result: RunResult) -> None:
     """What the differences in the table mean, and how many seeds intervals as narrow as wanted take."""
-    from ..run_folder import read_recipe
     from ..run_folder.comparison import more_seeds
 
-    known, wanted = result.metrics.differences(), read_recipe(result.folder).metrics.interval
+    known, wanted = result.metrics.differences(), result.recipe.metrics.interval
     if not known:
         return
     if all(each.interval is None for each in known):

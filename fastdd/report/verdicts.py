@@ -4,7 +4,6 @@ something else, and what cannot be known."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 
 from pydantic import JsonValue, TypeAdapter
@@ -16,7 +15,7 @@ from ..config.regimes import REGIMES, in_regime, regime_of
 from ..data.published_sizes import published_size
 from ..recipes.students import resolve_student
 from ..run_folder import ArmResult, Metrics, RunFolder, read
-from ..run_folder.comparison import Difference, Fractions, difference, difference_text, diverged_text, of_all
+from ..run_folder.comparison import Difference, difference, difference_text, mean_text
 from ..run_folder.results import ProtocolResult, SweepResults
 from ..runtime.console import bytes_text, counted
 
@@ -153,15 +152,6 @@ def winner_sentences(results: SweepResults) -> list[str]:
 def winner_sentences_of(folder: RunFolder) -> list[str]:
     """The sentences of the sweep whose results lie in a folder; none where none do."""
     return winner_sentences(read(folder.sweep, SweepResults)) if folder.sweep.is_file() else []
-
-
-def mean_text(accuracies: Fractions) -> str:
-    """Mean and sample standard deviation over seeds in percent, or how many diverged."""
-    fractions = of_all(accuracies)
-    if fractions is None:
-        return diverged_text(accuracies)
-    text = f"{100 * statistics.fmean(fractions):.1f}"
-    return text if len(fractions) < 2 else f"{text} ± {100 * statistics.stdev(fractions):.1f}"
 
 
 UNTRAINED = (

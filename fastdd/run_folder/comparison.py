@@ -127,6 +127,15 @@ def diverged_text(accuracies: Fractions) -> str:
     return f"{lost} of {len(accuracies)} diverged" if lost else ""
 
 
+def mean_text(accuracies: Fractions) -> str:
+    """Mean and sample standard deviation over seeds in percent, such as ``81.3 ± 0.4``, or how many
+    diverged."""
+    if (fractions := of_all(accuracies)) is None:
+        return diverged_text(accuracies)
+    deviation = f" ± {100 * statistics.stdev(fractions):.1f}" if len(fractions) > 1 else ""
+    return f"{100 * statistics.mean(fractions):.1f}{deviation}"
+
+
 def best_title(evaluated_on: EvaluatedOn, reported: Literal["last", "best"]) -> str | None:
     """What the best of a student's test passes is called; None: it is not told.
 

@@ -147,38 +147,6 @@ def run(
     if part is not None and last.do_part is None:
         raise InputError(f"a part is one of the bank's classes or recover's units; until is {until!r}")
     require_trackers(recipe)
-    with seeded(recipe.seed):
-        return _run(
-            recipe,
-            out,
-            fresh=fresh,
-            last=last,
-            part=part,
-            earlier=tuple(map(RunFolder, earlier)),
-            reduced=reduced or {},
-            on_event=on_event,
-            outlook=outlook,
-            grows=grows,
-            held=held,
-        )
-
-
-def _run(
-    recipe: Recipe,
-    out: Path,
-    *,
-    fresh: bool,
-    last: Stage,
-    part: range | None,
-    earlier: Sequence[RunFolder],
-    reduced: Mapping[str, str],
-    on_event: Receiver | None,
-    outlook: bool,
-    grows: bool,
-    held: bool,
-) -> RunResult:
-    """Check a recipe, and do its stages up to ``last``."""
-    until = last.name
     shared = part is not None and not fresh  # who deletes the run must be alone in it
     command = "run" if until == "report" else until
     holds = is_main() and not held  # the main process holds the folder for all processes of torchrun
@@ -187,23 +155,24 @@ def _run(
             if under_torchrun():  # which may have lost the machine that held it
                 await_gone(out)
             refuse_busy(out, shared=shared)
-    experiment = check(
-        recipe,
-        out,
-        fresh=fresh,
-        grows=grows,
-        classes=part if until == "bank" else None,
-        units=part if until == "recover" else None,
-    )
-    with at_work(out, command, shared=shared) if holds else nullcontext():
-        session = begin(experiment, out, fresh=fresh, shared=shared, grows=grows)
-        work = Run(experiment, session, earlier, reduced)
-        if outlook and is_main() and not session.manifest.stages:
-            subject = Subject(experiment.recipe, Sizes.of(experiment.real, experiment.recipe.data.root))
-            say_once(f"{recipe.name} {outlook_text(subject, experiment.device, world_size())}")
-        with tracked(work.folder, recipe, on_event):
-            _do_stages(work, last, part)
-    return RunResult(work.folder, work.session.manifest)
+    with seeded(recipe.seed):
+        experiment = check(
+            recipe,
+            out,
+            fresh=fresh,
+            grows=grows,
+            classes=part if until == "bank" else None,
+            units=part if until == "recover" else None,
+        )
+        with at_work(out, command, shared=shared) if holds else nullcontext():
+            session = begin(experiment, out, fresh=fresh, shared=shared, grows=grows)
+            work = Run(experiment, session, tuple(map(RunFolder, earlier)), reduced or {})
+            if outlook and is_main() and not session.manifest.stages:
+                subject = Subject(experiment.recipe, Sizes.of(experiment.real, experiment.recipe.data.root))
+                say_once(f"{recipe.name} {outlook_text(subject, experiment.device, world_size())}")
+            with tracked(work.folder, recipe, on_event):
+                _do_stages(work, last, part)
+        return RunResult(work.folder, work.session.manifest)
 
 
 def _do_stages(work: Run, last: Stage, part: range | None) -> None:

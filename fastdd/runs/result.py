@@ -10,8 +10,9 @@ from pathlib import Path
 from pydantic import JsonValue
 from torch import Tensor
 
+from ..config import Recipe
 from ..evaluate.loaded_set import LoadedSet, load
-from ..run_folder import ArmResult, Manifest, Metrics, RunFolder, read
+from ..run_folder import ArmResult, Manifest, Metrics, RunFolder, read, read_recipe
 from ..run_folder.comparison import of_all
 
 
@@ -76,6 +77,11 @@ class RunResult:
             InputError: the run has not come to its results; it was told to stop before.
         """
         return read(self.folder.metrics, Metrics)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return read_recipe(self.folder)
 
     @property
     def arms(self) -> dict[str, RunArm]:

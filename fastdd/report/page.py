@@ -330,14 +330,14 @@ def _sheets(run: FinishedRun) -> list[tuple[FinishedArm, Sheet]]:
     return sheets
 
 
-def _strips(run: FinishedRun) -> list[tuple[FinishedArm, Sheet]]:
+def strips(run: FinishedRun) -> list[tuple[FinishedArm, Sheet]]:
     """For each arm, the first image of each class, side by side."""
     return [(arm, sheet([[run.image(arm, name, 0) for name in run.shown_classes]])) for arm in run.arms]
 
 
 def strips_of(out: Path) -> list[tuple[str, str]]:
     """For each arm of a finished run, its name and the data URI of the first image of each class."""
-    return [(arm.key, picture.uri) for arm, picture in _strips(read_run(out))]
+    return [(arm.key, picture.uri) for arm, picture in strips(read_run(out))]
 
 
 def _all_classes(run: FinishedRun) -> list[figures.AllClasses]:
@@ -369,7 +369,7 @@ def _context(run: FinishedRun) -> dict[str, object]:
         "best_title": _best_title(run),
         "rows": _table(run.arms, columns, finding),
         "full_set": _full_set_cells(run),
-        "strips": _strips(run),
+        "strips": strips(run),
         "sheets": _sheets(run),
         "accuracy": accuracy_figure(run, student) if run.students else None,
         "accuracies": {name: accuracy_figure(run, name) for name in run.students},

@@ -22,8 +22,7 @@ from .bytes_figure import PANEL as BYTES_PANEL
 from .bytes_figure import bytes_figure
 from .figures import accuracy_text, scatter
 from .finished_run import FinishedRun, read_run
-from .page import Cell, Finding, find_best
-from .sheets import Sheet, sheet
+from .page import Cell, Finding, find_best, strips
 from .sweep_figure import PANEL, SweepFigure, SweptRun, SweptSet, accuracy_by_key
 from .templates import environment
 from .verdicts import winner_sentences_of
@@ -172,7 +171,7 @@ def _context(series: Series, page: Path) -> dict[str, object]:
         "bytes_geometry": BYTES_PANEL,
         "rows": _rows(runs, findings),
         "protocols": _protocols(series),
-        "strips": _strips(runs[0]),
+        "strips": strips(runs[0]),
         "pages": [
             Path(os.path.relpath(run.folder.report, page.parent)).as_posix()
             if run.folder.report.is_file()
@@ -262,11 +261,3 @@ def _protocols(series: Series) -> list[tuple[str, list[Protocol]]]:
             (title, [Protocol(digest, text, columns[digest] * several) for digest, text in texts.items()])
         )
     return found
-
-
-def _strips(run: FinishedRun) -> list[tuple[str, bool, Sheet]]:
-    """The first image of each class of every arm, side by side."""
-    return [
-        (arm.label, arm.control, sheet([[run.image(arm, name, 0) for name in run.shown_classes]]))
-        for arm in run.arms
-    ]

@@ -25,7 +25,7 @@ def environment() -> Environment:
 @cache
 def page_colors() -> dict[str, str]:
     """The page's colors on white by name: ``control``, ``a1`` ... of arms, ``k0`` ... of terms."""
-    style = Path(__file__).with_name("style.html").read_text(encoding="utf-8")
+    style = Path(__file__).with_name("head.html").read_text(encoding="utf-8")
     light = style[: style.index("prefers-color-scheme")]
     return dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", light))
 

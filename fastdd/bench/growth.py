@@ -45,7 +45,6 @@ class Sweep:
 
 
 def curve_of(sweep: Sweep, scale: Scale, clock: Clock) -> Curve:
-    """Measure a sweep: of each size the least time of some calls, and the peak memory of one."""
     points = []
     for size in sweep.sizes:
         call = sweep.build(size)

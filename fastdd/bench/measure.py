@@ -89,7 +89,6 @@ def measure(
 
 
 def _peak_and_seconds(call: Callable[[], object], clock: Clock, scale: Scale) -> tuple[float | None, float]:
-    """Peak memory of a call in MB, and its seconds."""
     seconds: list[float] = []
     peak = peak_mb(lambda: seconds.append(seconds_of(call, 1, clock, scale.device)), scale.device)
     if not seconds:  # memory cannot be measured here, so nothing was called

@@ -19,14 +19,7 @@ from torch import Tensor, nn
 # -- DiRe ------------------------------------------------------------------------------------------
 
 
-def released_diversity_loss(
-    embeddings: Tensor,
-    real: Sequence[Tensor],
-    images_per_class: int,
-    multiplier: float = 0.1,
-    r_cos: float = 1.0,
-    r_euc: float = 0.01,
-) -> Tensor:
+def released_diversity_loss(embeddings: Tensor, real: Sequence[Tensor], images_per_class: int) -> Tensor:
     """DiRe's released loss (utils_regularized of SRe2L/CIFAR100), class after class with torchmetrics."""
     from torchmetrics.functional import pairwise_cosine_similarity, pairwise_euclidean_distance
 
@@ -35,8 +28,8 @@ def released_diversity_loss(
         a = pairwise_cosine_similarity(synthetic, zero_diagonal=True).abs().mean()
         b = pairwise_euclidean_distance(synthetic, bank, zero_diagonal=True).mean()
         c = (1 - pairwise_cosine_similarity(synthetic, bank, zero_diagonal=True)).abs().mean()
-        total = total + r_cos * a + r_cos * c + r_euc * b
-    return multiplier * total
+        total = total + a + c + 0.01 * b
+    return 0.1 * total
 
 
 def plain_dire(synthetic: Tensor, real: Tensor) -> Tensor:
@@ -53,15 +46,13 @@ def plain_dire(synthetic: Tensor, real: Tensor) -> Tensor:
 # -- Gaussian matching -----------------------------------------------------------------------------
 
 
-def plain_gaussian(
-    features: Tensor, class_mean: Tensor, class_cov: Tensor, gamma: float = 50.0
-) -> tuple[Tensor, ...]:
+def plain_gaussian(features: Tensor, class_mean: Tensor, class_cov: Tensor) -> tuple[Tensor, ...]:
     """DEDA's equations 6 to 9 as printed, for all groups at once, with the D x D covariance written out."""
     dim = features.shape[2]
     mean = features.mean(1)
     centered = features - mean[:, None]
     covariance = centered.mT @ centered / features.shape[1]
-    alignment = (mean - class_mean).square().sum(1) + gamma * (covariance - class_cov).square().sum((1, 2))
+    alignment = (mean - class_mean).square().sum(1) + 50.0 * (covariance - class_cov).square().sum((1, 2))
     variances = covariance.diagonal(dim1=1, dim2=2)
     hinge = (1 - (variances + 1e-4).sqrt()).clamp(min=0).mean(1)
     off_diagonal = (covariance - torch.diag_embed(variances)).square().sum((1, 2)) / (dim * (dim - 1))
@@ -110,10 +101,25 @@ def var_mean_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     return mean, variance
 
 
+class StatisticsHook:
+    """Notes ||running_var - var|| + ||running_mean - mean|| of a BatchNorm's input at each forward pass, as
+    SRe2L's hook does."""
+
+    def __init__(self, module: nn.BatchNorm2d, statistics: Statistics) -> None:
+        self.r_feature, self.statistics = torch.zeros(()), statistics
+        module.register_forward_hook(self._note)
+
+    def _note(self, module: nn.BatchNorm2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        mean, var = self.statistics(inputs[0])
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        self.r_feature = torch.norm(module.running_var - var, 2) + torch.norm(module.running_mean - mean, 2)
+
+
 class HookedBatchNorm(nn.Module):
     """BatchNorm and ReLU of a frozen network as in torchvision's ResNet, with a hook on the BatchNorm.
 
-    After a call, ``r_feature`` is the loss of the layer, as in SRe2L's hook.
+    After a call, ``hook.r_feature`` is the loss of the layer.
     """
 
     def __init__(
@@ -124,17 +130,8 @@ class HookedBatchNorm(nn.Module):
         state = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": var}
         self.norm.load_state_dict(state, strict=False)
         self.relu = nn.ReLU(inplace=True)
-        self.statistics = statistics
-        self.norm.register_forward_hook(self.hook)
+        self.hook = StatisticsHook(self.norm, statistics)
         self.eval().requires_grad_(False)
-
-    def hook(self, module: nn.BatchNorm2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        mean, var = self.statistics(inputs[0])
-        assert module.running_mean is not None
-        assert module.running_var is not None
-        self.r_feature = torch.norm(module.running_var.data - var, 2) + torch.norm(
-            module.running_mean.data - mean, 2
-        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.norm(x))

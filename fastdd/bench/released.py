@@ -22,21 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .peers import released_diversity_loss, released_statistics
-
-
-class StatisticsHook:
-    """Notes ||running_var - var|| + ||running_mean - mean|| of a BatchNorm's input at each forward pass."""
-
-    def __init__(self, module: nn.BatchNorm2d) -> None:
-        self.r_feature = torch.zeros(())
-        module.register_forward_hook(self._note)
-
-    def _note(self, module: nn.BatchNorm2d, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        mean, var = released_statistics(inputs[0])
-        assert module.running_mean is not None
-        assert module.running_var is not None
-        self.r_feature = torch.norm(module.running_var - var, 2) + torch.norm(module.running_mean - mean, 2)
+from .peers import StatisticsHook, released_diversity_loss, released_statistics
 
 
 @dataclass
@@ -62,7 +48,9 @@ class ReleasedLoop:
     def __post_init__(self) -> None:
         network = copy.deepcopy(self.network).to(memory_format=torch.contiguous_format)
         self.network = network.eval().requires_grad_(False)
-        self.hooks = [StatisticsHook(m) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+        self.hooks = [
+            StatisticsHook(m, released_statistics) for m in network.modules() if isinstance(m, nn.BatchNorm2d)
+        ]
         linear = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
         self.embedding = torch.zeros(())
         linear.register_forward_pre_hook(self._note)

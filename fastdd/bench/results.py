@@ -226,12 +226,10 @@ def seconds_text(seconds: float) -> str:
 
 
 def floor_text(floor: float, seconds: float) -> str:
-    """How far ours is from the floor: ``ours takes 2.1 times that``."""
     return f"ours takes {seconds / floor:.2g} times that"
 
 
 def curve_text(curve: Curve) -> str:
-    """The exponents of a curve, and whether time grows faster than operations do."""
     verdict = ", steeper than that" if curve.time_exponent > curve.expected + STEEPER else ""
     memory = "" if curve.memory_exponent is None else f"; memory as the {curve.memory_exponent:.2f}th"
     return (

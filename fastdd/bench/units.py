@@ -87,7 +87,6 @@ def random_teacher(setting: Setting, device: torch.device, batch: int = 100) -> 
 
 
 def in_float64(teacher: Teacher) -> Teacher:
-    """A copy of a teacher whose arithmetic is float64."""
     doubled = copy.deepcopy(teacher)
     doubled.network.double()
     return doubled

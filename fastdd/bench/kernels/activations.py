@@ -19,9 +19,7 @@ from ..peers import (
     var_mean_moments,
     var_mean_statistics,
 )
-from ..work import Goal, Least, Scale, Side, Tensors, Work, compiled, with_gradient
-
-Call = Callable[[], Tensors]
+from ..work import Call, Goal, Least, Scale, Side, Work, compiled, with_gradient
 
 # -- BatchNorm, ReLU and statistics ----------------------------------------------------------------
 
@@ -96,7 +94,7 @@ def batch_norm_hooked(statistics: Statistics) -> Callable[[list[Layer]], Call]:
         def call() -> list[Tensor]:
             outputs = [module(one.x) for module, one in zip(modules, layers, strict=True)]
             return layer_gradients(
-                layers, outputs, torch.stack([module.r_feature for module in modules]).sum()
+                layers, outputs, torch.stack([module.hook.r_feature for module in modules]).sum()
             )
 
         return call
@@ -148,7 +146,6 @@ Shape = tuple[int, int, int, int]
 
 
 def activation(scale: Scale, shape: Shape, layout: torch.memory_format) -> Activation:
-    """Random activations in a memory layout."""
     x = (1 + scale.randn(*shape)).contiguous(memory_format=layout).requires_grad_()
     upstream = [scale.randn(*shape[:2], seed=seed) for seed in (2, 3)]
     return Activation(x, 1 + 0.1 * scale.randn(shape[1], seed=1), upstream)

@@ -11,9 +11,7 @@ from torch import Tensor
 from fastdd_kernels import RealEmbeddings, covariance_regularizer, dire_loss, gaussian_alignment
 
 from ..peers import plain_dire, plain_gaussian, released_diversity_loss
-from ..work import Goal, Least, Scale, Side, Tensors, Work, compiled, with_gradient
-
-Call = Callable[[], Tensors]
+from ..work import Call, Goal, Least, Scale, Side, Work, compiled, with_gradient
 
 # -- DiRe ------------------------------------------------------------------------------------------
 
@@ -44,7 +42,6 @@ def dire_prepared(inputs: Embeddings) -> Call:
 
 
 def dire_work(scale: Scale) -> Work[Embeddings]:
-    """DiRe's loss, and its gradient."""
     classes, ipc, real = scale.size(50, 5), 10, scale.size(500, 60)
     return Work(
         "dire",
@@ -119,7 +116,6 @@ def gaussian_plain(function: Callable[..., tuple[Tensor, ...]]) -> Callable[[Cla
 
 
 def gaussian_work(scale: Scale) -> Work[Classes]:
-    """DEDA's alignment and regularizer, and their gradient."""
     groups, dim = scale.size(10, 3), scale.size(512, 128)
     return Work(
         "gaussian",

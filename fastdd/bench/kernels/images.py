@@ -11,9 +11,7 @@ from torch import Tensor
 from fastdd_kernels import resample, resample_parameters
 
 from ..peers import torchvision_resample
-from ..work import Goal, Least, Scale, Side, Tensors, Work, with_gradient
-
-Call = Callable[[], Tensors]
+from ..work import Call, Goal, Least, Scale, Side, Work, with_gradient
 
 
 class Images(NamedTuple):
@@ -49,7 +47,6 @@ def resample_call(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Ima
 
 
 def works(scale: Scale) -> list[Work]:
-    """The works on images."""
     batch, side = scale.size(50, 4), scale.size(224, 64)
     resampled: Work[Images] = Work(
         "resample",

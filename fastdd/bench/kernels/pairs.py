@@ -11,9 +11,7 @@ from torch import Tensor
 from fastdd_kernels import distance_sum, pairwise_cosine_similarity, pairwise_euclidean_distance
 
 from ..peers import plain_cosine, plain_distance
-from ..work import Goal, Least, Scale, Side, Tensors, Work, compiled, with_gradient
-
-Call = Callable[[], Tensors]
+from ..work import Call, Goal, Least, Scale, Side, Work, compiled, with_gradient
 
 
 class Pairs(NamedTuple):
@@ -94,7 +92,6 @@ def pairwise_work(
 
 
 def distance_work(scale: Scale, name: str, n: int, m: int, dim: int) -> Work[Pairs]:
-    """The sum of all distances."""
     return Work(
         name,
         f"sum of the distances of all pairs of {n} and {m} rows of {dim}, forward and backward",

@@ -12,9 +12,7 @@ from torch import Tensor
 from fastdd_kernels import ClassGaussian, coverage, prdc, vendi_score
 
 from ..peers import index_add_outer_products, plain_cosine, prdc_all, prdc_coverage, vendi_dual, vendi_kernel
-from ..work import Goal, Least, Scale, Side, Tensors, Work
-
-Call = Callable[[], Tensors]
+from ..work import Call, Goal, Least, Scale, Side, Tensors, Work
 
 # -- neighbours ------------------------------------------------------------------------------------
 
@@ -28,11 +26,11 @@ class Sets(NamedTuple):
     synthetic: Tensor  # [m, D], of the first clusters, a little wider
 
 
-def clusters(scale: Scale, n: int, m: int, dim: int = 512) -> Sets:
+def clusters(scale: Scale, n: int, m: int) -> Sets:
     """Clusters twice as far apart as they are wide: all neighbours that count are in the same one."""
-    centers = 2 * scale.randn(n // MEMBERS, dim, seed=1).repeat_interleave(MEMBERS, 0)
-    real = centers + scale.randn(n, dim, seed=2)
-    return Sets(real, centers[:m] + 1.1 * scale.randn(m, dim, seed=3))
+    centers = 2 * scale.randn(n // MEMBERS, 512, seed=1).repeat_interleave(MEMBERS, 0)
+    real = centers + scale.randn(n, 512, seed=2)
+    return Sets(real, centers[:m] + 1.1 * scale.randn(m, 512, seed=3))
 
 
 def prdc_truth(inputs: Sets) -> list[Tensor]:
@@ -89,7 +87,6 @@ def coverage_work(
 
 
 def prdc_work(scale: Scale, n: int, m: int) -> Work[Sets]:
-    """Precision, recall, density and coverage."""
     return Work(
         "prdc",
         f"precision, recall, density and coverage of {n} real rows of 512 and {m}, k = {K}",
@@ -128,7 +125,6 @@ def vendi_package(function: Callable[[np.ndarray, int], float], q: int) -> Side[
 
 
 def vendi_work(scale: Scale, q: int) -> Work[Tensor]:
-    """The Vendi score of an order."""
     n, dim = scale.size(1000, 100), 512
     return Work(
         f"vendi_q{q}",
@@ -195,7 +191,6 @@ def accumulate_index_add(inputs: Rows, classes: int) -> Call:
 
 
 def accumulate_work(scale: Scale, per_class: int, *, goals: tuple[Goal, ...] = ()) -> Work[Rows]:
-    """Means and covariances of all classes, batch after batch."""
     classes, dim = scale.size(1000, 20), scale.size(512, 64)
     return Work(
         f"accumulate_{per_class}_a_class",

@@ -18,9 +18,8 @@ from fastdd_kernels.trajectory import Batch, TrajectoryMatch, trajectory_match_r
 
 from ...models.build import build
 from ...models.flat import FlatNetwork, flattened
-from ..work import Goal, Scale, Side, Tensors, Work
+from ..work import Call, Goal, Scale, Side, Work
 
-Call = Callable[[], Tensors]
 CLASSES = 10
 Match = Callable[..., TrajectoryMatch]
 

@@ -71,7 +71,6 @@ class Pass:
         return cls(teacher, random_images(classes, per_class, batch), kept, scale.device)
 
     def normalized(self, dtype: torch.dtype = torch.float32) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches of images as the teacher takes them, and their labels."""
         for batch in self.data.stream(range(len(self.data.labels))):
             yield self.teacher.normalize(batch.images.to(self.device)).to(dtype), batch.labels
 
@@ -123,7 +122,6 @@ class Pass:
         return [torch.stack([x.mean(0) for x in own]), torch.stack(covariances)]
 
     def in_float64(self) -> Callable[[Tensor], Features]:
-        """A copy of the taps in float64."""
         return copy.deepcopy(self.kept.taps).double()
 
 

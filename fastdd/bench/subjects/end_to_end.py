@@ -139,7 +139,6 @@ def _accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def works(scale: Scale) -> list[Work]:
-    """The run on the digits."""
     digits = Digits(
         scale, epochs=scale.size(10, 3), steps=scale.size(200, 20), student_steps=scale.size(300, 120)
     )

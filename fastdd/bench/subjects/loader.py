@@ -118,7 +118,6 @@ def center(geometry: Geometry) -> Geometry:
 
 
 def first_images(batches: Pass) -> list[Tensor]:
-    """The first images of a pass."""
     return [next(batches())[:COMPARED]]
 
 

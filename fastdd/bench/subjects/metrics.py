@@ -70,7 +70,6 @@ def packages(sets: Features) -> Tensors:
 
 
 def metrics_work(scale: Scale, name: str, real: int, synthetic: int, *, peers: bool) -> Work[Features]:
-    """All metrics of a set."""
     classes = 10
     sides: dict[str, Side[Features]] = {"ours": Side(lambda sets: lambda: ours(sets))}
     if peers:

@@ -66,7 +66,6 @@ class SmallSet:
         self.teacher = Teacher(built, card)
 
     def config(self, compiled: bool = False) -> SettledStudent:
-        """The released protocol in the precision of the scale."""
         own = {
             "network": self.network,
             "batch": BATCH,
@@ -138,7 +137,6 @@ class SmallSet:
     # -- ours --------------------------------------------------------------------------------------
 
     def ours(self, compiled: bool = False) -> Callable[[], None]:
-        """Our epoch."""
         config, (student, labeller) = self.config(compiled), self.our_networks()
         optimizer, source = student_optimizer(config, student), self.batches()
         loss_of = torch.compile(student_loss, dynamic=False) if compiled else student_loss
@@ -156,7 +154,6 @@ class SmallSet:
         return self.our_step(self.our_networks(), compiled)()
 
     def networks_of_torch(self) -> tuple[nn.Module, nn.Module]:
-        """A student and a labeller as networks are on the device."""
         student, labeller = (to_device(network, self.scale.device) for network in self.networks())
         return student, labeller
 
@@ -200,7 +197,7 @@ def epoch_work(scale: Scale, network: str, count: int) -> Work[SmallSet]:
         f"an epoch of {network} on {count} images of {SIZE} x {SIZE}, batches of {BATCH}, online labels",
         lambda: SmallSet(scale, network, count),
         lambda images: images.released_gradient(torch.float64),
-        tolerance=0.3 if scale.precision == "bf16" else 2e-2,
+        tolerance=scale.tolerance,
         error="norm",
         count=count,
         unit="image",
@@ -233,7 +230,7 @@ def step_work(scale: Scale, network: str, count: int) -> Work[SmallSet]:
         f"a step of {network} on {count} images of {SIZE} x {SIZE}, online labels, {scale.precision}",
         lambda: SmallSet(scale, network, count),
         lambda images: images.released_gradient(torch.float64),
-        tolerance=0.3 if scale.precision == "bf16" else 2e-2,
+        tolerance=scale.tolerance,
         error="norm",
         count=count,
         unit="image",

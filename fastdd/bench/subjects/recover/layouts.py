@@ -46,7 +46,6 @@ class Passes:
     images: Tensor
 
     def in_layout(self, chosen: bool) -> Callable[[], list[Tensor]]:
-        """The gradient of the images, in the chosen layout or the other one."""
         layout = memory_format(self.network, self.scale.device)
         if not chosen:
             other = {torch.channels_last: torch.contiguous_format}
@@ -70,7 +69,6 @@ class Passes:
 
 
 def layout_work(scale: Scale, name: str, side: int, count: int) -> Work[Passes]:
-    """A network in both layouts."""
 
     def inputs() -> Passes:
         torch.manual_seed(0)
@@ -82,7 +80,7 @@ def layout_work(scale: Scale, name: str, side: int, count: int) -> Work[Passes]:
         f"{name} both ways to {count} images of {side} x {side}, in the chosen layout and the other",
         inputs,
         lambda passes: passes.exact(),
-        tolerance=0.3 if scale.precision == "bf16" else 2e-2,
+        tolerance=scale.tolerance,
         error="norm",
         count=count,
         unit="image",

@@ -65,7 +65,6 @@ def exact(both: Both) -> list[Tensor]:
 
 
 def works(scale: Scale) -> list[Work]:
-    """The step of CIM."""
     count, side = scale.size(8, 2), scale.size(224, 32)
     work: Work[Both] = Work(
         "cim",

@@ -53,7 +53,6 @@ class Loops:
 
     @cached_property
     def teacher(self) -> Teacher:
-        """A random teacher."""
         return random_teacher(self.setting, self.scale.device, batch=20)
 
     def loop(self, method: Method) -> Callable[[], object]:
@@ -98,7 +97,7 @@ def loop_work(
         f"{plain.steps} steps of {text}, {setting.network}, {images} images of side {setting.side}",
         lambda: Loops(scale, setting, unit_of((1, images, 1)), plain),
         lambda loops: loops.exact(),
-        tolerance=0.3 if scale.precision == "bf16" else 2e-2,
+        tolerance=scale.tolerance,
         error="norm",
         count=plain.steps,
         unit="step",
@@ -111,7 +110,6 @@ def loop_work(
 
 
 def works(scale: Scale) -> list[Work]:
-    """The works on blends and on sizes."""
     quick, steps = scale.quick, scale.size(20, 4)
     small = FULL._replace(network="resnet8", side=8) if quick else FULL
     large = small if quick else FULL._replace(network="resnet18", side=224)

@@ -25,15 +25,10 @@ from ....runtime.precision import float32_products
 from ....teachers import Teacher
 from ...released import ReleasedLoop
 from ...units import FULL, QUICK, OurStep, RandomBank, Setting, declared, in_float64, random_teacher, unit_of
-from ...work import Goal, Least, Scale, Side, Work
+from ...work import TOLERANCE, Goal, Least, Scale, Side, Work
 
-TOLERANCE = 2e-2
-"""error of a float32 gradient that is taken for rounding: a few ReLUs sit so near zero that rounding decides
-them. The released form of a ResNet-18 is 4e-3 from float64, ours 2e-3."""
 ROUNDING = 1.1
 """in bf16 ours may err by this times what autocast makes of the released form"""
-BF16 = 0.3
-"""the same where there is no released form"""
 
 
 @dataclass(frozen=True)
@@ -55,12 +50,10 @@ class Lab:
     def step(
         self, method: Method, unit: Unit, *, compiled: bool = False, shared: Recovery | None = None
     ) -> OurStep:
-        """Steps of a unit, in the scale's precision."""
         config = Recover(precision=self.scale.precision, compile=compiled)
         return OurStep(method, config, unit, teacher=self.teacher, bank=self.bank, recovery=shared)
 
     def exact(self, method: Method, unit: Unit) -> Tensor:
-        """The gradient of our eager step in float64."""
         teacher = in_float64(self.teacher)
         bank = RandomBank(self.bank.setting, teacher, torch.float64)
         config = Recover(precision="fp32", compile=False)
@@ -110,7 +103,6 @@ class Released:
         )
 
     def gradient(self, loop: ReleasedLoop, dtype: torch.dtype, bf16: bool = False) -> Tensor:
-        """Gradient of the released loss at the first step."""
         images = self.ours.images.to(dtype, copy=True).requires_grad_()
         _, rows, columns = self.ours.first_draws()[0].tolist()
         device = self.lab.scale.device.type
@@ -210,7 +202,7 @@ def _work_of_parts(
         title,
         inputs,
         lambda both: [both.exact],
-        tolerance=BF16 if scale.precision == "bf16" else TOLERANCE,
+        tolerance=scale.tolerance,
         error="norm",
         count=steps,
         unit="step",

@@ -50,8 +50,7 @@ class Scale:
     @property
     def tolerance(self) -> float:
         """Error of a network's gradient, by its norm, that is taken for rounding: a few ReLUs sit so near
-        zero that rounding decides them. In float32 the released form of a ResNet-18 is 4e-3 from float64, ours
-        2e-3."""
+        zero that rounding decides them. The float32 form of a ResNet-18 is 4e-3 from float64, ours 2e-3."""
         return 0.3 if self.precision == "bf16" else TOLERANCE
 
     def randn(self, *shape: int, seed: int = 0) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import fastdd
+from fastdd.cost.subject import Subject
 from fastdd.errors import InputError
 from fastdd.runs.experiment import check
 
@@ -102,3 +103,19 @@ def test_the_papers_name_of_a_network_is_understood_for_teachers(tmp_path: Path)
         recipe = check(resolved, tmp_path / "out").recipe
         networks = {recipe.teacher.network, recipe.committee["second"].network, recipe.student.network}
         assert networks == {name}
+
+
+def test_an_estimate_means_what_a_run_means_and_advises_no_network_that_it_would_refuse(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own.yaml").write_text(MATCHING_EXPERTS)
+    names = [f"{key}=convnet" for key in KEYS if "dm" not in key]
+    resolved = fastdd.resolve(str(tmp_path / "own.yaml"), [*names, "experts.precision=auto"])
+    run, estimated = check(resolved, tmp_path / "out").recipe, Subject.of(resolved).recipe
+    assert estimated.arms == run.arms
+    for section in ("teacher", "bank", "experts", "recover", "student"):
+        assert getattr(estimated, section) == getattr(run, section), section
+    given = ["data.size=20", "arms.mtt.match.networks.network=convnet"]
+    with pytest.raises(InputError, match=r"there is no ConvNet for images of 20 x 20") as caught:
+        Subject.of(fastdd.resolve(str(tmp_path / "own.yaml"), given))
+    assert not advised(str(caught.value))  # BatchNorm of resnet20 keeps statistics

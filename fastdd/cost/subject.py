@@ -90,8 +90,9 @@ class Subject:
                 return on_device(key, asked, torch.device("cpu"))
             return "bf16" if asked == "auto" else asked
 
-        def network(key: str, name: str, _follows: bool) -> str:
-            return network_for(key, name, sizes.classes, sizes.shape)
+        def network(key: str, name: str, follows: bool) -> str:
+            others = () if follows else ("resnet20",)  # which keeps statistics
+            return network_for(key, name, sizes.classes, sizes.shape, others=others)
 
         return Subject(with_networks(with_precision(recipe, precision), network), sizes)
 

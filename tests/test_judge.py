@@ -54,7 +54,9 @@ def test_sets_in_every_layout_are_worth_what_their_images_are(
     out = tmp_path / "out"
     given = [sets / "plain", sets / "released", sets / "shards"]
     assert main([*words(finished, *given), "--out", str(out)]) == 0
-    told = capsys.readouterr().out
+    told, notes = capsys.readouterr()
+    assert notes.count("the same images") == 1
+    assert "all the same: " + ", ".join(map(str, given)) in notes
     metrics = metrics_of(out)
     assert list(metrics.arms) == ["random", "plain", "released", "shards"]
     protocols = {"": metrics.protocol, **metrics.students}
@@ -80,7 +82,9 @@ def test_sets_in_every_layout_are_worth_what_their_images_are(
     assert all(row.done == row.total for row in status(out) if row.total is not None)
 
 
-def test_soft_labels_that_came_with_a_set_are_learned(finished: Path, tmp_path: Path, sets: Path) -> None:
+def test_soft_labels_that_came_with_a_set_are_learned(
+    finished: Path, tmp_path: Path, sets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     theirs = tmp_path / "theirs"
     shutil.copytree(sets / "plain", theirs / "train")
     logits = torch.randn(20, 10).half()
@@ -88,6 +92,12 @@ def test_soft_labels_that_came_with_a_set_are_learned(finished: Path, tmp_path: 
     out = tmp_path / "out"
     arguments = [*words(finished, theirs, sets / "plain"), "--regimes", "fixed", "--out", str(out)]
     assert main([*arguments, "--no-full-set"]) == 0
+    err = capsys.readouterr().err
+    assert "the same images" not in err  # their soft labels differ
+    assert "read theirs: 20 images" in err
+    assert "read plain: 20 images" in err
+    assert "read part of train: 20 images" in err  # the random real images
+    assert "read train: 20 images" not in err
     stored = load_file(out / "labels" / "theirs.safetensors")["logits"]
     assert torch.equal(stored, logits)
     assert not torch.equal(load_file(out / "labels" / "plain.safetensors")["logits"], logits)
@@ -100,6 +110,7 @@ def test_the_arms_of_a_run_need_no_teacher_and_no_data(
     out = tmp_path / "out"
     few = [*FEW, "--regimes", "hard", "--no-full-set", "--out", str(out)]
     assert main(["judge", f"{run}:deda", *few]) == 0
+    assert "read deda of run: 20 images" in capsys.readouterr().err
     metrics = metrics_of(out)
     assert list(metrics.arms) == ["random", "deda"]
     assert metrics.arms["deda"].coverage == metrics_of(run).arms["deda"].coverage

@@ -53,10 +53,10 @@ def add(commands: Commands) -> None:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from ..distilled import arms_of, channels_of, open_set
+    from ..distilled import arms_of, channels_of, open_set, set_name
     from ..export import export
     from ..export.forms import form_named
-    from ..runtime.hub import is_hub, push
+    from ..runtime.hub import push
     from ..runtime.new_folders import require_new
 
     form, path = arguments.to, Path(arguments.set)
@@ -70,7 +70,7 @@ def _export(arguments: argparse.Namespace) -> None:
         distilled = open_set(path, arm, size=arguments.size, channels=channels_of(path))
         out = arguments.out
         if (source := distilled.source) is None:
-            name = path.name if is_hub(path) else distilled.path.resolve().name
+            name = set_name(path)
         else:
             name = f"{source.folder.path.resolve().name}-{source.arm}"
             out = Path(out) / source.arm if out and len(arms) > 1 else out

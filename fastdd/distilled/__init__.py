@@ -8,6 +8,7 @@ set of a run and what the run says of it, sets.py decodes the images, formation.
 one, tiles.py cuts those that are tiles, and images.py writes and reads the images of a run.
 """
 
+from .layouts import set_name
 from .runs import RunSource, arms_of, channels_of
 from .sets import DistilledSet, ListedSet, list_set, open_set, require_folder
 
@@ -20,4 +21,5 @@ __all__ = [
     "list_set",
     "open_set",
     "require_folder",
+    "set_name",
 ]

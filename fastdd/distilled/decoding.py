@@ -27,13 +27,13 @@ def decode_files(
     *,
     of_run: bool,
     shape: tuple[int, ...] | None = None,
-    is_shown: bool = False,
+    shown: str | None = None,
 ) -> Tensor:
     """Decode files, to uint8 [N, channels, H, W]; a run makes its own again where they are damaged.
 
     Args:
         shape: (channels, H, W) that all must have; None: that of the first file.
-        is_shown: whether a progress bar tells how many are read.
+        shown: what a progress bar calls the set; None: there is none.
     """
     files = found.files
     if shape is None:
@@ -59,11 +59,10 @@ def decode_files(
 
     pool = decoding_threads(processors())
     try:
-        bar = progress(f"read {found.folder.name}", len(files)) if is_shown else nullcontext()
-        with bar as shown:
+        with nullcontext() if shown is None else progress(f"read {shown}", len(files)) as bar:
             for _ in pool.map(fill, range(len(files))):
-                if shown is not None:
-                    shown.advance(1)
+                if bar is not None:
+                    bar.advance(1)
     finally:
         pool.shutdown(cancel_futures=True)
     return images

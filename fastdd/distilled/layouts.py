@@ -23,10 +23,28 @@ from ..data.sources.folder import link_boundary, read_part, two_levels
 from ..data.sources.tree import IMAGE_SUFFIXES, Entry, Listing, arrange
 from ..errors import InputError
 from ..runtime.distributed import say_once
+from ..runtime.hub import is_hub
 from .exported import exported_files, exported_logits
 
 RELEASED_FOLDER = re.compile(r"new(\d+)")
 RELEASED_FILE = re.compile(r"class(\d+)_id(\d+)\.(?:jpe?g|png)", re.IGNORECASE)
+
+
+INSIDE = ("train", "data", "images")
+"""names of folders that tell what lies in them, and not of which set"""
+
+
+def set_name(path: str | Path) -> str:
+    """What a set of no run is called: as its folder, as the one above where that only says what lies in it,
+    or as it is called on the hub.
+
+    Args:
+        path: as the user gave it, so that a set of the hub is not called as its folder in the cache.
+    """
+    if is_hub(path):
+        return Path(path).name
+    folder = Path(path).resolve()
+    return (folder.name in INSIDE and folder.parent.name) or folder.name
 
 
 class ImageFiles(NamedTuple):

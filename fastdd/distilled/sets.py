@@ -25,7 +25,7 @@ from ..runtime.progress import progress
 from .decoding import as_shown, decode_file, decode_files
 from .formation import unpack
 from .images import ONE_A_FILE, Storage
-from .layouts import ImageFiles, list_image_files
+from .layouts import ImageFiles, list_image_files, set_name
 from .runs import RunSource, arm_of, read_source, run_of
 
 
@@ -136,9 +136,11 @@ class ListedSet(_Named):
         numbered: whether this is the released layout, where a class is always meant by its number.
         logits: soft labels that an export holds beside its images, float16 [N, classes]; None: it holds none,
             or the set is a run's.
+        name: what progress bars call it, such as ``deda of digits-run``.
         size, channels: as for open_set.
     """
 
+    name: str
     found: ImageFiles
     size: int | None
     channels: int
@@ -166,7 +168,7 @@ class ListedSet(_Named):
         rows = torch.arange(len(self)) if rows is None else rows
         files, per_file = rows[:: self.per_file] // self.per_file, self.per_file
         waiting = torch.empty((0, *self.shape), dtype=torch.uint8)
-        with progress(f"read {self.found.folder.name}", len(rows)) as bar:
+        with progress(f"read {self.name}", len(rows)) as bar:
             for chunk in files.split(-(-count // per_file)):
                 waiting = torch.cat([waiting, self.decoded(chunk.tolist())])
                 bar.advance(len(chunk) * per_file)
@@ -251,10 +253,10 @@ def open_set(
     found, source, storage = listed.found, listed.source, ONE_A_FILE
     formation = None if source is None else source.method.formation
     if source is None or formation is None:
-        images = decode_files(found, size, channels, of_run=source is not None, is_shown=True)
+        images = decode_files(found, size, channels, of_run=source is not None, shown=listed.name)
         ids = [entry.path for entry in found.files]
     else:
-        stored = decode_files(found, None, source.recipe.data.channels, of_run=True, is_shown=True)
+        stored = decode_files(found, None, source.recipe.data.channels, of_run=True, shown=listed.name)
         images, storage = unpack(stored, formation), Storage.of(stored, formation)
         images = as_shown(images, size, channels)
         if storage.mosaics is not None:
@@ -307,6 +309,7 @@ def list_set(
         source=source,
         numbered=found.numbered,
         logits=found.logits,
+        name=set_name(path) if source is None else f"{source.arm} of {source.folder.path.resolve().name}",
         found=found,
         size=size,
         channels=channels,

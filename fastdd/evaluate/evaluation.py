@@ -25,7 +25,7 @@ from ..config import Teacher as TeacherConfig
 from ..config.regimes import Regime, in_regime
 from ..data.open import check_recorded_root
 from ..data.real_data import RealData
-from ..distilled import DistilledSet, open_set, require_folder
+from ..distilled import DistilledSet, open_set, require_folder, set_name
 from ..distilled.runs import learned_lr, run_of
 from ..errors import InputError, refusals_explained
 from ..labels import images_fingerprint
@@ -116,10 +116,11 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """Column name of the set: the run's arm, else the folder's name ("set" if that would be "full")."""
+        """Column name of the set: the run's arm, else the set's name ("set" if that is one of the others)."""
         if self.set.source is not None:
             return self.set.source.arm
-        return self.request.path.name if self.request.path.name != FULL else "set"
+        name = set_name(self.request.path)
+        return name if name not in (FULL, CONTROL) else "set"
 
     @cached_property
     def sets(self) -> list[TrainingSet]:

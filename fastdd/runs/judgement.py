@@ -14,7 +14,7 @@ from typing import Literal
 
 from ..config import CONTROL, FULL, Method, Recipe
 from ..config.regimes import Regime
-from ..distilled import require_folder
+from ..distilled import require_folder, set_name
 from ..distilled.runs import RunSource, arm_of, read_source, run_of
 from ..errors import InputError
 from ..run_folder import RunFolder, read_recipe
@@ -227,8 +227,7 @@ def _path_and_arm(text: str) -> tuple[str, str | None]:
 def _named(path: str, source: RunSource | None, *, several: bool) -> JudgedSet:
     """Name a set after its arm, with the run's name where sets are of several, or after its folder."""
     if source is None:
-        folder = Path(path).resolve()
-        title = folder.parent.name if folder.name in ("train", "data", "images") else folder.name
+        title = set_name(path)
     else:
         run = source.folder.path.resolve().name
         title = (

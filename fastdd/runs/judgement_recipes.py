@@ -11,7 +11,7 @@ import torch
 from pydantic import JsonValue
 
 from .. import teachers
-from ..config import Data, Method, Recipe, Student, Teacher
+from ..config import Data, Given, Method, Recipe, Student, Teacher
 from ..config.regimes import REGIMES, in_regime, regime_of
 from ..config.student import PLAIN
 from ..config.validation import validated
@@ -24,6 +24,7 @@ from ..models.student_names import students as networks_of
 from ..recipes.overrides import parse_overrides, value_of
 from ..recipes.students import network_key, resolve_student
 from ..runtime.console import counted
+from ..runtime.distributed import say_once
 from ..runtime.seeds import seeded
 from ..teachers.weights import read_weights
 from .given_sets import OpenSet, open_given, require_same
@@ -51,6 +52,7 @@ def recipes(request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement
             "--labels out"
         )
     arms, views, shape = _arms_by_size(request, sets, earlier, known)
+    say_once(_same_images(arms))
     data = _data(request, first, sets[0], earlier, channels=known.channels, side=shape[1])
     kinds = _students(request, len(known.classes), shape, earlier)
     if known.card is None and "network" not in teacher:  # squeeze trains one, of the students' network
@@ -204,12 +206,29 @@ def _safe(name: str) -> str:
 
 def _described(arms: Mapping[str, Method]) -> str:
     """The description of a judgement: its sets."""
-    named = []
-    for method in arms.values():
-        given = method.given
-        assert given is not None  # all are given
-        named.append(given.path if given.arm is None else f"{given.path}:{given.arm}")
-    return f"Judged beside random real images: {', '.join(named)}."
+    return f"Judged beside random real images: {', '.join(map(_place, _given(arms)))}."
+
+
+def _same_images(arms_by_size: Mapping[int, Mapping[str, Method]]) -> str:
+    """A note that names the sets that are the same images with the same soft labels; empty: all differ."""
+    places: dict[str, list[str]] = {}
+    for arms in arms_by_size.values():
+        for given in _given(arms):
+            places.setdefault(given.fingerprint, []).append(_place(given))
+    same = [", ".join(each) for each in places.values() if len(each) > 1]
+    if not same:
+        return ""
+    return f"note: these sets hold the same images, and each is judged all the same: {'; '.join(same)}"
+
+
+def _given(arms: Mapping[str, Method]) -> list[Given]:
+    """What the arms of a judgement take, all of which are given."""
+    return [method.given for method in arms.values() if method.given is not None]
+
+
+def _place(given: Given) -> str:
+    """Where a set is, as a user names it."""
+    return given.path if given.arm is None else f"{given.path}:{given.arm}"
 
 
 def _teacher(request: JudgeRequest, first: RunSource | None, earlier: Judgement) -> dict[str, object]:

@@ -134,7 +134,8 @@ def resident(
     labels = [torch.empty(0, dtype=torch.int64, device=device)]
     kept = [torch.empty(0, dtype=torch.int64)]
     done = 0
-    with progress(f"read {dataset.split}", len(loader)) as bar:
+    part = "" if len(loader) == len(dataset) else "part of "
+    with progress(f"read {part}{dataset.split}", len(loader)) as bar:
         for batch in loader:
             images[done : done + len(batch.images)] = batch.images
             labels.append(batch.labels)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fastdd.cli.robust import _points
+from fastdd.report.templates import environment
 from fastdd.run_folder.comparison import Difference, difference, difference_text, half_interval, more_seeds
 
 T_2 = 4.302652729911275
@@ -89,6 +91,24 @@ def test_one_seed_has_no_interval_and_distinguishes_nothing() -> None:
     assert not found.distinguishable
     assert difference_text(found) == "+10.0"
     assert more_seeds([found], 0.01) is None
+
+
+@pytest.mark.parametrize("mean", [0.0, -0.0, -0.0004, 0.0004])
+def test_a_difference_that_rounds_to_zero_has_no_minus_and_is_not_below(mean: float) -> None:
+    assert _points(mean) == "+0.0 points"
+    found = Difference(mean=mean, deviation=None, interval=None, seeds=1)
+    assert difference_text(found) == "+0.0"
+    assert difference_text(found.model_copy(update={"interval": 0.01, "deviation": 0.01})) == "≈ +0.0 ± 1.0"
+    verdict = environment().get_template("figures.html").module.verdict
+    text = " ".join(verdict({"difference": found}, [""]).split())
+    assert text.startswith("as much as random real images, with one seed")
+
+
+def test_a_difference_that_is_seen_keeps_its_sign() -> None:
+    assert (_points(-0.0006), _points(0.0006)) == ("-0.1 points", "+0.1 points")
+    found = Difference(mean=-0.0006, deviation=None, interval=None, seeds=1)
+    verdict = environment().get_template("figures.html").module.verdict
+    assert " ".join(verdict({"difference": found}, [""]).split()).startswith("0.1 points below random")
 
 
 def test_students_that_diverged_leave_no_difference() -> None:

@@ -194,7 +194,7 @@ def control() -> str:
         Box(560, 124, 120, 60, f"{random:.1f} %", STUDENT),
         arrow(680, 54, 750, 96),
         arrow(680, 154, 750, 112),
-        Box(752, 74, 130, 60, f"{best - random:+.1f} points\nwhat it is worth"),
+        Box(752, 74, 130, 60, f"{best - random:+z.1f} points\nwhat it is worth"),
     ]
     return drawing(900, 208, "A distilled set and as many random real images under one protocol", parts)
 

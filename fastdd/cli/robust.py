@@ -98,14 +98,14 @@ def _print(ranking: DDRanking, network: str, scores: NetworkScores) -> None:
         return
     say(
         f"label-robust score {label.score:.3f}: {_points(label.over_random)} over random real images, "
-        f"{_points(-label.hard_label_loss)} with hard labels against the whole set; alpha {label.alpha:+.3f}"
+        f"{_points(-label.hard_label_loss)} with hard labels against the whole set; alpha {label.alpha:+z.3f}"
     )
     say(
         f"augmentation-robust score {augmentation.score:.3f}: {_points(augmentation.augmented)} over random "
         f"real images with augmentation, {_points(augmentation.plain)} without; beta "
-        f"{augmentation.beta:+.3f}"
+        f"{augmentation.beta:+z.3f}"
     )
 
 
 def _points(fraction: float) -> str:
-    return f"{100 * fraction:+.1f} points"
+    return f"{100 * fraction:+z.1f} points"

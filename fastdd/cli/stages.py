@@ -323,7 +323,7 @@ def print_published(metrics: Metrics) -> None:
     for row in published.rows:
         ours = "-" if row.ours is None else with_deviation(row.ours, row.deviation, row.digits)
         paper = with_deviation(row.paper, row.paper_deviation, row.digits)
-        difference = "-" if row.difference is None else f"{row.difference:+.{row.digits}f}"
+        difference = "-" if row.difference is None else f"{row.difference:+z.{row.digits}f}"
         rows.add_row(metrics.arms[row.arm].marked_title, row.quantity, ours, paper, difference)
     show_table(rows)
     if published.differs:

@@ -103,7 +103,7 @@ def difference_text(found: Difference) -> str:
     """Points with their interval, such as ``+3.1 ± 0.8``.
 
     ``≈`` leads where they are not distinguishable from 0. One seed has no interval."""
-    text = f"{100 * found.mean:+.1f}"
+    text = f"{100 * found.mean:+z.1f}"
     if found.interval is None:
         return text
     return f"{'' if found.distinguishable else '≈ '}{text} ± {100 * found.interval:.1f}"

@@ -145,9 +145,10 @@ def test_a_given_teacher_is_used(tiny: Path, finished: Path, tmp_path: Path, one
 def test_a_folder_of_another_recipe(finished: Path, tmp_path: Path) -> None:
     tiny, out = finished.parent / "tiny.yaml", tmp_path / "out"
     shutil.copytree(finished, out)
-    text = message(tiny, out, "ipc=3", "method.lr=0.7")
+    text = message(tiny, out, "ipc=3", "method.lr=0.7", "data.resize=40")
     assert "ipc: 2 there, 3 now" in text
     assert "arms.deda.lr: 0.02 there, 0.7 now" in text
+    assert "data.resize: null there, 40 now" in text
     assert "--fresh" in text
     (out / "notes.txt").write_text("mine")
     fastdd.run(tiny, out, ["ipc=3"], fresh=True, until="squeeze")
@@ -169,7 +170,7 @@ def test_a_run_of_an_earlier_version_is_told_apart_by_its_recipe(
     (tmp_path / "out" / "manifest.json").write_text(json.dumps(manifest))
     text = message(tiny, tmp_path / "out")
     assert "holds a run of another recipe" in text
-    assert "bank.batch: absent there" in text
+    assert "bank.batch: not set there" in text
 
 
 def test_a_run_folder_of_an_earlier_version_is_refused_with_one_line(

@@ -137,6 +137,22 @@ def test_squeeze_notes_the_scores_that_arms_rank_by(recipe: str, tmp_path: Path)
     assert (tmp_path / "again.safetensors").read_bytes() == (out / "scores.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("kind", ["missing", "a folder", "damaged"])
+def test_scores_that_were_given_and_cannot_be_read_are_made_and_not_waited_for(
+    tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / "scores.safetensors"
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "damaged":
+        path.write_bytes(b"half")
+    with pytest.raises(InputError) as caught:
+        read_scores(path, 16, "d" * 64, "make them with `fastdd score pets`")
+    said = {"missing": "does not exist", "a folder": "is no file", "damaged": "is damaged ("}[kind]
+    assert str(caught.value).startswith(f"{path} {said}")
+    assert str(caught.value).endswith("; make them with `fastdd score pets`")
+
+
 def test_a_given_teacher_needs_scores_which_fastdd_score_makes(
     recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

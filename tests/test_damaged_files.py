@@ -178,7 +178,7 @@ def test_a_damaged_shard_of_a_bank_is_made_again_alone(
     if damage != "gone":
         text = refused(capsys, *again)
         assert f"error: {file} is damaged (" in text
-        assert "delete it and start the same command again, which makes that alone" in text
+        assert "delete it and start the command that built the bank again, which makes that alone" in text
         file.unlink()
     assert main([str(word) for word in again]) == 0
     (file,) = run.bank().glob("*.safetensors")

@@ -45,8 +45,7 @@ def test_scores_of_a_runs_set(
     out = capsys.readouterr().out
     assert "each 10 steps of 20 images" in out
     (scores,), (students,) = run.glob("robust-*.json"), run.glob("evaluation-*.json")
-    assert str(scores) in out
-    assert str(students) in out
+    assert f"\nwritten: {scores} and {students} (--json FILE writes elsewhere)\n" in out
     found = content(scores)
     (network,) = found["scores"]
     assert (network["network"], network["weight"]) == ("resnet8", 0.5)

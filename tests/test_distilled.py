@@ -13,7 +13,7 @@ from run_folders import make_run_folder, write_splits
 from torchvision.datasets import ImageFolder
 
 from fastdd.config import RANDOM_REAL
-from fastdd.distilled import list_set, open_set
+from fastdd.distilled import list_set, open_set, set_name
 from fastdd.distilled.images import load_recovered, stream_recovered
 from fastdd.errors import InputError
 from fastdd.run_folder import RunFolder
@@ -200,6 +200,22 @@ def test_images_that_the_run_did_not_make_are_refused(finished: Path, tmp_path: 
         text = fails(run, arm="deda")
         assert "holds 3 images of class" in text
         assert text.endswith("but the run made 2; move away those that it did not make")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("sets/mine", "mine"),
+        ("sets/mine/train", "mine"),
+        ("sets/mine/train/..", "mine"),
+        ("sets/images/data", "images"),
+        ("/train", "train"),
+        ("hf:somebody/mine", "mine"),
+        ("hf:somebody/train", "train"),
+    ],
+)
+def test_a_set_is_called_as_its_folder_and_not_as_what_lies_in_it(path: str, name: str) -> None:
+    assert set_name(path) == name
 
 
 def test_a_listed_set_decodes_in_parts_what_an_open_one_holds(finished: Path, tmp_path: Path) -> None:

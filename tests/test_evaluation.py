@@ -49,6 +49,7 @@ def test_a_runs_set_is_worth_what_the_run_says(
     assert metrics["protocol"]["hash"] in out
     assert "random last %" in out
     (file,) = run.glob("evaluation-*.json")
+    assert f"\nwritten: {file} (--json FILE writes elsewhere)\n" in out
     found = entries(file)
     for arm, measured in {**metrics["arms"], "full": metrics["full_set"]}.items():
         if arm in ("deda", "random", "full"):
@@ -102,11 +103,25 @@ def test_a_folder_of_anybodys(
     out = capsys.readouterr().out
     assert "full best on the test set %" in out
     assert "its authors report the best" in out
+    assert f"\nwritten: {tmp_path / 'j.json'}\n" in out
+    assert not list(bare.glob("*.json"))
     with pytest.raises(InputError, match="another seed; give another --json"):
         open_evaluation(
             EvaluationRequest(bare, teacher=Path(teacher), data="digits", seed=3, json=tmp_path / "j.json"),
             CPU,
         )
+
+
+@pytest.mark.parametrize("folder", ["random", "full", "full/train"])
+def test_a_folder_that_is_called_as_a_control_is_no_control(
+    run: Path, bare: Path, tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / folder).parent.mkdir(exist_ok=True)
+    bare.rename(tmp_path / folder)
+    request = EvaluationRequest(
+        tmp_path / folder, teacher=run / "teacher.safetensors", data="digits", full=False
+    )
+    assert [each.name for each in open_evaluation(request, CPU).sets] == ["set", "random"]
 
 
 def test_the_control_has_as_many_images_of_each_class(run: Path, bare: Path) -> None:

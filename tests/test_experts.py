@@ -193,7 +193,7 @@ def test_the_parts_of_a_kill_between_two_files_of_a_group_are_made_whole(tmp_pat
         ({"mean": (0.4, 0.4, 0.4)}, "another normalization"),
         ({"lr": 0.01}, "another experts.lr: 0.05 there, 0.01 here"),
         ({"siamese": Siamese(operations=())}, "another experts.siamese"),
-        ({"images_per_class": 7}, "another experts.images_per_class: None there, 7 here"),
+        ({"images_per_class": 7}, "another experts.images_per_class: null there, 7 here"),
         ({"epochs": 3}, "have 2 epochs, but trajectories reach as far as epoch 3; lower latest_start"),
         ({"experts": 4}, r"holds 3 experts, but experts.count is 4"),
     ],
@@ -253,17 +253,22 @@ def test_weights_that_are_not_finite_are_found_before_their_row_is_read(
         buffer.weights(1, 0)
 
 
-def test_a_damaged_plan_of_given_experts_is_not_for_this_run_to_write(tmp_path: Path) -> None:
-    trained(tmp_path)
-    (tmp_path / "plan.json").write_text("{}")
-    with pytest.raises(InputError) as given:
-        ExpertBuffer(tmp_path, "experts.path")
-    said = str(given.value)
-    assert said.startswith(f"{tmp_path / 'plan.json'} is damaged (")
-    assert said.endswith(
-        "; put back a whole copy from where these experts come from, or set experts.path to null to "
-        "train others"
-    )
+@pytest.mark.parametrize("name", ["plan.json", "00001.safetensors"])
+def test_a_damaged_file_of_given_experts_is_not_for_this_run_to_write(tmp_path: Path, name: str) -> None:
+    size = trained(tmp_path).weights(0, 0).numel()
+    (tmp_path / name).write_text("{}")
+    reads = (ExpertBuffer.accuracies, lambda buffer: buffer.weights(1, 0), lambda b: b.require(PLAN, size))
+    for read in reads:
+        with pytest.raises(InputError) as given:
+            read(ExpertBuffer(tmp_path, "experts.path"))
+        said = str(given.value)
+        assert said.startswith(f"{tmp_path / name} is damaged (")
+        assert said.endswith(
+            "; put back a whole copy from where these experts come from, or set experts.path to null to "
+            "train others"
+        )
+    if name != "plan.json":
+        return
     with pytest.raises(InputError, match="delete it and start the same `fastdd run` command again"):
         ExpertBuffer(tmp_path)  # the run's own
 

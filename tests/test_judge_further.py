@@ -15,6 +15,7 @@ from fastdd.cli import main
 from fastdd.config import Given
 from fastdd.data import open_dataset
 from fastdd.distilled import open_set
+from fastdd.errors import InputError
 from fastdd.evaluate.dd_ranking import augmentation_robust, label_robust
 from fastdd.labels import (
     Augmentation,
@@ -27,6 +28,7 @@ from fastdd.labels import (
 from fastdd.recipes.resolve import resolve
 from fastdd.report.verdicts import choices
 from fastdd.run_folder import Metrics, RunFolder, read, read_recipe
+from fastdd.runs.given_sets import open_given
 from fastdd.runtime.lock import at_work
 from fastdd.teachers import open_teacher
 
@@ -197,6 +199,18 @@ def test_labels_of_views_that_do_not_fit_are_refused(
     assert "--regimes leaves out; add fixed to" in refused(sets / "a", "--labels", pool, "--regimes", "hard")
     shutil.rmtree(sets / "a" / "9")
     assert "no images of 1 of the 10" in refused(sets / "a", "--labels", pool)
+
+
+def test_damaged_labels_of_a_judged_run_are_put_back_and_not_deleted(finished: Path, tmp_path: Path) -> None:
+    """Without them the teacher would label the set, and nobody would know."""
+    run = RunFolder(shutil.copytree(finished, tmp_path / "run"))
+    run.labels("deda", "image").parent.mkdir(exist_ok=True)
+    run.labels("deda", "image").write_bytes(b"half")
+    with pytest.raises(InputError) as caught:
+        open_given(run.path, "deda", [str(c) for c in range(10)], 1)
+    assert str(caught.value).endswith(
+        "; put back the file that the run wrote, or move it away, and the teacher labels the set"
+    )
 
 
 def test_what_whoever_judges_has_chosen_is_said(finished: Path) -> None:

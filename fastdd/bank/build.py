@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, groupby
@@ -143,13 +143,14 @@ def _begin(folder: Path, plan: Plan) -> None:
     if different := [key for key in {**earlier, **now} if earlier.get(key) != now.get(key)]:
         key = different[0]
         raise InputError(
-            f"the bank in {folder} was begun with another {key}: {_short(earlier.get(key))} there, "
-            f"{_short(now.get(key))} now; delete that folder, or choose another run folder"
+            f"the bank in {folder} was begun with another {key}: {_short(earlier, key)} there, "
+            f"{_short(now, key)} now; delete that folder, or choose another run folder"
         )
 
 
-def _short(value: object) -> str:
-    text = json.dumps(value)
+def _short(values: Mapping[str, JsonValue], key: str) -> str:
+    """The value of a key for a message, or that there is none."""
+    text = json.dumps(values[key]) if key in values else "not set"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from ..errors import InputError, suggestion
 from ..runtime.console import counted
 from .console import new_table, refuse_diverged, say, show_table, spread
-from .options import Commands, download, held, request_of, set_arguments
+from .options import Commands, download, held, request_of, set_arguments, written_text
 from .stages import run_arguments, run_stage
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _print(evaluation: Evaluation) -> None:
         say(f"{FULL}: {evaluation.full.title}; a reference, no contender{online}")
     else:
         say(f"the whole training set is left out: {evaluation.full_left_out}")
-    say(f"every student: {evaluation.results.path}")
+    say(written_text(evaluation.request, evaluation.results.path))
     found_of = [of_set for of_sets in accuracies for of_set in of_sets.values()]
     refuse_diverged(
         [line for of_set in found_of for line in of_set["diverged"]], "lower lr=, or warm up for longer"

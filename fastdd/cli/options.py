@@ -155,6 +155,12 @@ def held(request: EvaluationRequest, command: str) -> Iterator[None]:
             yield
 
 
+def written_text(request: EvaluationRequest, *files: Path) -> str:
+    """Where results are, and how to have them elsewhere where that is in the folder of the set."""
+    elsewhere = "" if request.json is not None else " (--json FILE writes elsewhere)"
+    return f"written: {' and '.join(map(str, files))}{elsewhere}"
+
+
 def request_of(
     arguments: argparse.Namespace, path: str, *, control: bool = True, full: bool | Literal["auto"] = "auto"
 ) -> EvaluationRequest:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..runtime.console import counted
 from .console import new_table, refuse_diverged, say, show_table, spread
-from .options import Commands, download, download_argument, held, request_of, set_arguments
+from .options import Commands, download, download_argument, held, request_of, set_arguments, written_text
 
 if TYPE_CHECKING:
     from ..evaluate.dd_ranking import DDRanking, NetworkScores
@@ -72,9 +72,9 @@ def _robust(arguments: argparse.Namespace) -> None:
         for network, scores in found.items():
             _print(ranking, network, scores)
     real = ranking.evaluation.real
-    say(f"\nweight {ranking.weight:g}; the scores: {ranking.path}")
+    say(f"\nweight {ranking.weight:g}")
     say(f"students are tested on the {len(real.evaluation_set):,} {real.evaluated_on} images")
-    say(f"every student: {ranking.evaluation.results.path}")
+    say(written_text(request, ranking.path, ranking.evaluation.results.path))
     groups = [group for scores in found.values() for group in scores.groups.values()]
     refuse_diverged([line for group in groups for line in group.diverged], "lower lr=, or warm up for longer")
 

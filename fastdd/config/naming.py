@@ -93,7 +93,12 @@ def value_text(value: JsonValue) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:.12g}" if isinstance(value, int | float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def value_of_key(values: Mapping[str, JsonValue], key: str) -> str:
+    """The value of a key as YAML writes it, or that there is none."""
+    return value_text(values[key]) if key in values else "not set"
 
 
 def point_text(at: Mapping[str, JsonValue], names: Mapping[str, str]) -> str:

@@ -301,7 +301,7 @@ def open_dd_ranking(request: EvaluationRequest, device: torch.device, weight: fl
     if evaluation.name == CONTROL:
         raise InputError(
             f"{evaluation.set.path} is called {CONTROL!r}, as the real images that a set is compared with; "
-            "name another arm with --arm, or rename the folder"
+            "name another arm with --arm"
         )
     results = evaluation.results
     path = given or results.path.with_name(f"robust-{results.path.name.removeprefix('evaluation-')}")

@@ -96,7 +96,9 @@ from their number of classes, channels and pixels"""
 
 
 def _short(value: object) -> str:
-    """A value for a message; fingerprints by their first digits."""
+    """A value for a message, as recipes write it where it is none; fingerprints by their first digits."""
+    if value is None:
+        return "null"
     return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
 
 

@@ -23,6 +23,8 @@ from ..run_folder.reading import DELETE
 from ..runtime.files import write_tensors
 from .plan import ExpertPlan
 
+AGAIN = "delete it, and the command that trains these experts makes it anew"
+"""what to do about a file of experts that the run has made itself"""
 GIVEN = (
     "put back a whole copy from where these experts come from, or set experts.path to null to train others"
 )
@@ -97,13 +99,16 @@ class Trajectory:
         return cls([], [])
 
 
-def _open(file: Path) -> TensorFile:
+def _open(file: Path, remedy: str = AGAIN) -> TensorFile:
     """The file of an expert, with as many accuracies as weights.
+
+    Args:
+        remedy: what to do where it is damaged.
 
     Raises:
         InputError: it is missing or damaged.
     """
-    opened = TensorFile(file, "delete it, and the command that trains these experts makes it anew")
+    opened = TensorFile(file, remedy)
     opened.require({"weights": (-1, -1)})
     opened.require({"accuracy": opened.shapes["weights"][:1]})
     return opened
@@ -132,6 +137,7 @@ class ExpertBuffer:
         if not plan_file(folder).is_file():
             raise InputError(f"{said}{folder} holds no experts: it has no {plan_file(folder).name}")
         self.folder, self.plan = folder, read(plan_file(folder), ExpertPlan, GIVEN if key else DELETE)
+        self._remedy = GIVEN if key else AGAIN
         self._finite: set[int] = set()
         absent = [k for k in range(self.plan.experts) if not expert_file(folder, k).is_file()]
         if absent:
@@ -154,10 +160,13 @@ class ExpertBuffer:
         self.plan.require(wanted, self.folder)
         rows = self.plan.epochs + 1
         for expert in range(wanted.experts):
-            _open(expert_file(self.folder, expert)).require({"weights": (rows, size)})
+            self._file(expert).require({"weights": (rows, size)})
         if wanted.experts * rows * size * torch.float32.itemsize <= self.LOOKED_AT_ONCE:
             for expert in range(wanted.experts):
                 self._opened(expert)
+
+    def _file(self, expert: int) -> TensorFile:
+        return _open(expert_file(self.folder, expert), self._remedy)
 
     def _opened(self, expert: int) -> TensorFile:
         """The file of an expert, whose weights have all been looked at once.
@@ -165,7 +174,7 @@ class ExpertBuffer:
         Raises:
             InputError: the file is damaged, or weights are not finite.
         """
-        file = _open(expert_file(self.folder, expert))
+        file = self._file(expert)
         if expert not in self._finite:
             for row in range(file.shapes["weights"][0]):
                 file.rows("weights", row, row + 1)
@@ -190,7 +199,7 @@ class ExpertBuffer:
         Raises:
             InputError: a file is damaged.
         """
-        files = [_open(expert_file(self.folder, k)) for k in range(len(self))]
+        files = [self._file(expert) for expert in range(len(self))]
         for file in files:
             file.require({"accuracy": (self.plan.epochs + 1,)})
         return torch.stack([file.tensor("accuracy") for file in files])

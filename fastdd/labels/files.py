@@ -31,7 +31,8 @@ from .whole_set import SAMPLE, SHARED, WHOLE_SET, encode_low_rank, find_codebook
 
 METADATA_KEY = "fastdd"
 """the key under which a safetensors file's metadata hold ours"""
-REMEDY = "delete it and start the same command again"
+REMEDY = "put back a whole copy, or delete it and start the command that made it again"
+"""what to do about a file of labels, which a run may have made or somebody may have given"""
 EXACT = "exact"
 """folder of the labels in fp16, until those that need all of them are written"""
 CHUNK = 1 << 26

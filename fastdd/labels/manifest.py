@@ -166,7 +166,7 @@ def read_manifest(folder: Path) -> LabelManifest | None:
     path = folder / MANIFEST
     if not path.is_file():
         return None
-    remedy = "delete the folder and label again"
+    remedy = "put back a whole copy, or delete the folder and label again"
     content = read(path, dict[str, JsonValue], remedy)
     if "schema" not in content:
         raise InputError(

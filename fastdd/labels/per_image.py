@@ -68,36 +68,36 @@ def load_labels(path: Path, images: Tensor, classes: int) -> Tensor:
     return load_labels_of(path, len(images), images_fingerprint(images), classes)
 
 
-def load_labels_of(path: Path, images: int, fingerprint: str, classes: int) -> Tensor:
+def load_labels_of(path: Path, images: int, fingerprint: str, classes: int, remedy: str = REMEDY) -> Tensor:
     """Read the labels of a set: logits float32 [N, classes], on the CPU.
 
     Args:
         path: a file that ``save_labels`` wrote.
         images: number of images of the set that the labels must be of.
         classes: number of classes that the labels must have.
+        remedy: what to do where they cannot be used.
 
     Raises:
         InputError: the file is missing, damaged or something else, or the labels are of other images or
             classes, or not finite.
     """
-    found = read_labels(path)
+    found = read_labels(path, remedy)
     if found.images not in (None, fingerprint):
         raise InputError(
             f"labels {path} are of other images: fingerprint {found.images[:12]}, these are "
-            f"{fingerprint[:12]}; "
-            "delete that file and start the same command again"
+            f"{fingerprint[:12]}; {remedy}"
         )
     if found.logits.shape != (images, classes):
         raise InputError(
             f"labels {path} are {list(found.logits.shape)}, expected [{images}, {classes}]: one row an "
-            "image and one column a class of the teacher; delete that file and start the same command again"
+            f"image and one column a class of the teacher; {remedy}"
         )
     logits = found.logits.float()
     bad = ~logits.isfinite().all(1)
     if bad.any():
         raise InputError(
             f"labels {path} are not finite for image {int(bad.nonzero()[0])} ({int(bad.sum())} of {len(bad)} "
-            "images); delete that file and start the same command again"
+            f"images); {remedy}"
         )
     return logits
 
@@ -121,15 +121,18 @@ class ImageLabels:
     images: str | None
 
 
-def read_labels(path: Path) -> ImageLabels:
+def read_labels(path: Path, remedy: str = REMEDY) -> ImageLabels:
     """Read a file of one label an image.
+
+    Args:
+        remedy: what to do where it is damaged.
 
     Raises:
         InputError: the file is missing, damaged or something else.
     """
     if not path.is_file():
         raise InputError(f"{path} does not exist; make labels with `fastdd label RECIPE`")
-    file = TensorFile(path, REMEDY)
+    file = TensorFile(path, remedy)
     names = list(file.shapes)
     if len(file.shapes.get("logits", ())) != 2 or "logits" in file.integers:
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""

@@ -24,7 +24,7 @@ from ..runtime.console import counted
 from ..runtime.files import write_json
 from ..runtime.seeds import generator
 from .encoding import decode
-from .files import DIGITS, EXACT, LabelFile, LabelWriter, label_path
+from .files import DIGITS, EXACT, REMEDY, LabelFile, LabelWriter, label_path
 from .manifest import MANIFEST, LabelManifest, manifest_content, read_manifest
 from .view_records import unpack_views
 from .views import Views
@@ -120,7 +120,7 @@ class StoredLabels:
         if images is not None and images != manifest.images:
             raise InputError(
                 f"labels {folder} are of other images: fingerprint {manifest.images[:12]}, these are "
-                f"{images[:12]}; delete that folder and label these images"
+                f"{images[:12]}; give labels of these images, or delete that folder and label them"
             )
         if classes is not None and classes != manifest.classes:
             raise InputError(
@@ -173,8 +173,7 @@ class StoredLabels:
         if bad.any():
             raise InputError(
                 f"labels {file.path} are not finite for sample {int(ids[bad][0])} "
-                f"({int(bad.sum())} of {len(bad)} in a batch); delete that file and start the same command "
-                "again"
+                f"({int(bad.sum())} of {len(bad)} in a batch); {REMEDY}"
             )
         return views.select(rows), logits
 

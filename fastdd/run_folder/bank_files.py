@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from .reading import read
 
 MANIFEST, PLAN = "manifest.json", "plan.json"
-REMEDY = "delete it and start the same command again, which makes that alone"
+REMEDY = "delete it and start the command that built the bank again, which makes that alone"
 """the remedy for a file of a bank that is damaged"""
 FILE = re.compile(r"classes-(\d+)-(\d+)\.safetensors")
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from ..config import Recipe, as_plain
+from ..config.naming import value_of_key
 from ..config.yaml_text import dump_yaml
 from ..errors import InputError
 from ..runtime.distributed import is_main, require_shared
@@ -213,7 +214,7 @@ def _require_same(path: Path, earlier: JsonValue, now: JsonValue, remedy: str) -
     keys = [key for key in {**theirs, **ours} if theirs.get(key, absent) != ours.get(key, absent)]
     if keys:
         shown = "; ".join(
-            f"{key}: {theirs.get(key, 'absent')} there, {ours.get(key, 'absent')} now" for key in keys[:5]
+            f"{key}: {value_of_key(theirs, key)} there, {value_of_key(ours, key)} now" for key in keys[:5]
         )
         more = f" and {len(keys) - 5} more" if len(keys) > 5 else ""
         raise InputError(f"{path} holds a run of another recipe ({shown}{more}); {remedy}, or {START_OVER}")

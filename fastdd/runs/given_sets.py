@@ -26,6 +26,8 @@ from ..runtime.console import counted
 
 JPEG = b"\xff\xd8"
 """what the bytes of a JPEG begin with"""
+PUT_BACK = "put back the file that the run wrote, or move it away, and the teacher labels the set"
+"""what to do about soft labels of a judged run that cannot be used"""
 CHUNK = 256
 """images that are decoded together"""
 
@@ -138,7 +140,7 @@ def _soft_labels(found: ListedSet, places: Tensor, path: Path) -> Tensor | None:
         file = source.folder.labels(source.arm, "image")
         if file.is_file():
             images = _fingerprint(found, torch.arange(len(found)))
-            logits = labels.load_labels_of(file, len(found), images, len(names)).half()
+            logits = labels.load_labels_of(file, len(found), images, len(names), PUT_BACK).half()
         names = names if source.splits is None else source.splits[0].classes
     if logits is None:
         return None

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..run_folder import TensorFile
 from ..runtime.collective import summed
 from ..runtime.files import write_tensors
@@ -128,6 +129,8 @@ def read_scores(path: Path, images: int, data: str, remedy: str) -> ImageScores:
     Raises:
         InputError: the file is missing or damaged, or of other images.
     """
+    if not path.is_file():
+        raise InputError(f"{path} {'is no file' if path.exists() else 'does not exist'}; {remedy}")
     file, scores = TensorFile(path, remedy), ImageScores(images, torch.device("cpu"))
     wanted = scores.stored()
     integers = [name for name, tensor in wanted.items() if not tensor.is_floating_point()]

@@ -277,6 +277,9 @@ def test_the_command_tells_recipes_and_sets_apart(
     assert "is no distilled set, so --student says nothing" in capsys.readouterr().err
     assert main(["evaluate", str(run), "--fresh"]) == 2
     assert "is a distilled set, no recipe, so --fresh says nothing" in capsys.readouterr().err
+    for option in ("--arms", "--students"):  # --arm and --student are those of a set
+        assert main(["evaluate", str(run), option, "deda"]) == 2
+        assert f"is a distilled set, no recipe, so {option} says nothing" in capsys.readouterr().err
     assert main(["evaluate", "cifar10-tabel"]) == 2
     assert "did you mean 'cifar10-table'" in capsys.readouterr().err
     out = tmp_path / "again"

@@ -23,7 +23,7 @@ TEXT = (
     "With a recipe: do a run up to students and metrics, and stop. With a distilled set: train students "
     "on it, on random real images and on the whole real training set, and print their accuracies."
 )
-WITH_RECIPE = ("add", "out", "fresh")
+WITH_RECIPE = ("add", "arms", "students", "out", "fresh")
 WITH_SET = (
     "student",
     "protocol",

@@ -50,10 +50,9 @@ def of_students(document: Document, names: Sequence[str]) -> Document:
     known = cast("dict[str, object]", document.values.get("students") or {})
     for name in names:
         if name not in known:
-            listed = ", ".join(known) or "it has those of the section `student` alone"
+            listed = f"students: {', '.join(known)}" if known else "leave --students out, for it has none"
             raise InputError(
-                f"{document.origin} has no further student {name!r}{suggestion(name, known)}; "
-                f"students: {listed}"
+                f"{document.origin} has no further student {name!r}{suggestion(name, known)}; {listed}"
             )
     kept = {
         section: {name: value for name, value in values.items() if name in names}

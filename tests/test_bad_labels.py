@@ -102,21 +102,27 @@ def replaced(path: Path, other: Path) -> None:
 # -- stored labels --------------------------------------------------------------------------------
 
 BY_IMAGE: list[tuple[Spoil, str]] = [
-    (lambda f: cut(f / "random.safetensors"), r"labels/random.safetensors is damaged \(.*\); delete it"),
+    (
+        lambda f: cut(f / "random.safetensors"),
+        r"labels/random.safetensors is damaged \(.*\); put back a whole copy, or delete it",
+    ),
     (lambda f: (f / "random.safetensors").write_bytes(b""), r"labels/random.safetensors is damaged"),
     (
         lambda f: edited(f / "random.safetensors", not_finite),
-        r"are not finite for image 3 \(1 of 20 images\); delete",
+        r"are not finite for image 3 \(1 of 20 images\); put back a whole copy, or delete",
     ),
     (
         lambda f: edited(f / "random.safetensors", fewer_classes),
-        r"are \[20, 7\], expected \[20, 10\].*; delete",
+        r"are \[20, 7\], expected \[20, 10\].*; put back a whole copy, or delete",
     ),
-    (lambda f: edited(f / "random.safetensors", fewer_rows), r"are \[7, 10\], expected \[20, 10\].*; delete"),
+    (
+        lambda f: edited(f / "random.safetensors", fewer_rows),
+        r"are \[7, 10\], expected \[20, 10\].*; put back a whole copy, or delete",
+    ),
     (
         lambda f: replaced(f / "random.safetensors", f / "deda.safetensors"),
-        r"labels/random.safetensors are of other images: fingerprint \w{12}, these are \w{12}; delete that "
-        r"file",
+        r"labels/random.safetensors are of other images: fingerprint \w{12}, these are \w{12}; put back "
+        r"a whole copy, or delete it",
     ),
     (
         lambda f: replaced(f / "random.safetensors", f.parent / "teacher.safetensors"),
@@ -124,25 +130,33 @@ BY_IMAGE: list[tuple[Spoil, str]] = [
     ),
 ]
 BY_VIEW: list[tuple[Spoil, str]] = [
-    (lambda f: cut(shard(f)), r"random/epochs-\d{5}-\d{5}.safetensors is damaged \(.*\); delete it"),
+    (
+        lambda f: cut(shard(f)),
+        r"random/epochs-\d{5}-\d{5}.safetensors is damaged \(.*\); put back a whole copy, or delete it",
+    ),
     (
         lambda f: edited(shard(f), not_finite),
-        r"random/epochs-\d{5}-\d{5}.safetensors are not finite for sample \d+ \(1 of 20 in a batch\); delete "
-        r"that file",
+        r"random/epochs-\d{5}-\d{5}.safetensors are not finite for sample \d+ \(1 of 20 in a batch\); "
+        r"put back a whole copy, or delete it",
     ),
     (lambda f: edited(shard(f), fewer_classes), r"holds logits \[\d+, 7\], expected logits \[\d+, 10\]"),
     (lambda f: edited(shard(f), fewer_rows), r"holds logits \[7, 10\], expected logits \[\d+, 10\]"),
     (lambda f: edited(shard(f), another_form), r"holds levels \[\d+, 10\], expected logits \[\d+, 10\]"),
     (
         lambda f: write_tensors(shard(f), {"logits": torch.zeros(20, 10)}),
-        r"holds logits \[20, 10\], expected logits \[\d+, 10\] and which views they are of\); delete it",
+        r"holds logits \[20, 10\], expected logits \[\d+, 10\] and which views they are of\); "
+        r"put back a whole copy, or delete it",
     ),
     (lambda f: edited(shard(f), dict.clear), r"holds nothing, expected logits \[\d+, 10\] and which views"),
     (
         lambda f: replaced(f / "random", f / "deda"),
-        r"labels/random are of other images: fingerprint \w{12}, these are \w{12}; delete that folder",
+        r"labels/random are of other images: fingerprint \w{12}, these are \w{12}; give labels of these "
+        r"images, or delete that folder",
     ),
-    (lambda f: (f / "random/manifest.json").write_text("{"), r"manifest.json is damaged .*; delete the"),
+    (
+        lambda f: (f / "random/manifest.json").write_text("{"),
+        r"manifest.json is damaged .*; put back a whole copy, or delete the",
+    ),
 ]
 
 

@@ -93,7 +93,7 @@ def test_words_that_look_like_truth_values_need_quotes_in_files(tmp_path: Path) 
     assert fastdd.resolve(name).bank.class_bn == "true"
     name = write(tmp_path, "arms: {a: {method: deda}}\nbank: {class_bn: true}")
     assert message(name).endswith(
-        "bank.class_bn: input should be 'none', 'true' or 'running', got True; write text in quotes"
+        "bank.class_bn: input should be 'none', 'true' or 'running', got true; write text in quotes"
     )
     name = write(tmp_path, "arms: {a: {method: deda}}\ndata: {root: 2024}")
     assert message(name).endswith("data.root: input should be a valid string, got 2024; write text in quotes")

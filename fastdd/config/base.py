@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
+from .yaml_text import shown
+
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -40,7 +42,7 @@ def _kind_or_paths(layers: object) -> object:
         return layers
     kinds = ", ".join(get_args(LayerKind))
     raise ValueError(
-        f"expected one of {kinds}, or a list of module paths such as ['features.*'], got {layers!r}"
+        f"expected one of {kinds}, or a list of module paths such as ['features.*'], got {shown(layers)}"
     )
 
 

@@ -20,11 +20,12 @@ from .base import (
     Side,
     Text,
 )
+from .yaml_text import shown
 
 
 def _an_integer(channels: object) -> object:
     if isinstance(channels, bool | float):  # which equal 1, so that a Literal would take them
-        raise ValueError(f"input should be 1 or 3, got {channels!r}")
+        raise ValueError(f"input should be 1 or 3, got {shown(channels)}")
     return channels
 
 

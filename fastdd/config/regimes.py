@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from ..errors import InputError, suggestion
 from .student import Student
+from .yaml_text import shown
 
 Regime = Literal["hard", "fixed", "online"]
 REGIMES: dict[Regime, dict[str, JsonValue]] = {
@@ -56,7 +57,7 @@ def read_regimes(given: object, origin: str) -> list[Regime]:
     if not names or len(set(names)) < len(names):
         raise InputError(
             f"{origin}: expected one or more of {', '.join(REGIMES)}, each once, such as hard,fixed,online; "
-            f"got {given!r}"
+            f"got {shown(given)}"
         )
     return cast("list[Regime]", list(names))
 

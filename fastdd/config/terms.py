@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema, core_schema
 from ..errors import InputError
 from ..runtime.registry import Registry
 from .base import Config
+from .yaml_text import shown
 
 DEFAULT = "ce"
 """name of cross-entropy, the one term that is present unless a recipe sets it to null"""
@@ -171,7 +172,8 @@ class Terms(Mapping[str, Config]):
             return given
         if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
             raise ValueError(
-                f"terms must be a mapping of terms by name, such as {{bn: {{weight: 0.01}}}}, got {given!r}"
+                f"terms must be a mapping of terms by name, such as {{bn: {{weight: 0.01}}}}, "
+                f"got {shown(given)}"
             )
         return cls(**given)
 

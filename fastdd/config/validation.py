@@ -15,6 +15,7 @@ from .data import Teacher
 from .method import Method
 from .student import Student
 from .terms import Terms, vocabulary
+from .yaml_text import shown
 
 NAMED: dict[str, type[BaseModel]] = {"arms": Method, "committee": Teacher, "students": Student}
 """sections of a recipe that hold configurations by name, and the type of those"""
@@ -172,5 +173,5 @@ def _wants_text(item: ErrorDetails) -> bool:
 
 def _shown(value: object) -> str:
     """A value in a message: as it was written, and no longer than a line."""
-    text = repr(list(value) if isinstance(value, tuple) else value)
+    text = shown(list(value) if isinstance(value, tuple) else value)
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

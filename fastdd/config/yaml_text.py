@@ -7,6 +7,7 @@ text. Anchors may stand, but nothing refers to them, so a document is as large a
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import cast
@@ -41,6 +42,11 @@ def scalar(text: str) -> bool | int | float | str | None:
     if NUMBER.fullmatch(text):
         return float(text.replace(".inf", "inf").replace(".nan", "nan"))
     return text
+
+
+def shown(value: object) -> str:
+    """A value in a message: YAML's word for it where it has one, with texts in quotes."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
 
 
 def mistake(problem: str, at: yaml.Node | yaml.Event) -> ConstructorError:

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from ..config import Recipe
 from ..config.origins import Leaf, Tree, merge, section, tree_of, value_at
 from ..config.sources import Sourced
+from ..config.yaml_text import shown
 from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS
 from ..methods.declaration import SAME_IMAGES
@@ -91,13 +92,13 @@ def arm_values(name: str, document: Document, ipc: int) -> Tree:
     """
     values, where = document.arms[name], f"{document.origin}: arms.{name}"
     if not isinstance(values, dict):
-        raise InputError(f"{where} must be a mapping, such as {{method: deda}}, got {values!r}")
+        raise InputError(f"{where} must be a mapping, such as {{method: deda}}, got {shown(values)}")
     own = dict(values)
     method, additions = own.pop("method", "custom"), own.pop("add", [])
     if not isinstance(method, str):
-        raise InputError(f"{where} must name its `method` ({', '.join(METHODS)}), got {method!r}")
+        raise InputError(f"{where} must name its `method` ({', '.join(METHODS)}), got {shown(method)}")
     if not isinstance(additions, list) or not all(isinstance(extra, str) for extra in additions):
-        raise InputError(f"{where}.add must be a list of names such as [dire], got {additions!r}")
+        raise InputError(f"{where}.add must be a list of names such as [dire], got {shown(additions)}")
     tree: Tree = {}
     dataset = None if document.dataset is None else str(document.dataset)
     base = base_method(method)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from ..config.sources import parse_recipe
+from ..config.yaml_text import shown
 from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS
 from ..methods.declaration import SAME_IMAGES
@@ -199,7 +200,7 @@ def _document(text: str, origin: str) -> Document:
     if not isinstance(arms, dict):
         raise _no_arms(origin)
     if not isinstance(method, dict):
-        raise InputError(f"{origin}: the section `method` must be a mapping, got {method!r}")
+        raise InputError(f"{origin}: the section `method` must be a mapping, got {shown(method)}")
     if not isinstance(grid, dict) or not all(isinstance(each, list) and each for each in grid.values()):
         raise InputError(
             f"{origin}: the section `grid` must map keys to lists of values, such as {{ipc: [1, 10]}}, got "

@@ -27,7 +27,7 @@ from ..run_folder import (
     read_text,
     require_run,
 )
-from ..run_folder.metrics_file import require_unedited_results
+from ..run_folder.manifest import require_unedited_results
 from ..runtime.console import counted
 from .sheets import Tile
 

@@ -20,7 +20,7 @@ from ..errors import InputError, refusals_explained, suggestion
 from ..export.card import without_folders
 from ..run_folder import Manifest, Metrics, RunFolder, read, read_recipe
 from ..run_folder.comparison import Difference, difference, difference_text, of_all
-from ..run_folder.metrics_file import require_unedited_results
+from ..run_folder.manifest import require_unedited_results
 from ..run_folder.reading import first_fault
 from ..run_folder.results import ArmResult, FullSetResult, ProtocolResult
 from ..runtime.console import bytes_text

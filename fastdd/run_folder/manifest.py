@@ -1,4 +1,8 @@
-"""The reader of manifest.json and recipe.yaml, which must be of this version and belong together."""
+"""The reader of manifest.json and recipe.yaml, which must be of this version and belong together; and the
+digest of metrics.json, by which a file that was damaged or edited by hand is known.
+
+Whoever edits a file with care can write its digest anew, so the digest tells of accidents and haste alone.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,10 @@ from ..config import Recipe
 from ..config.terms import TERMS, Terms
 from ..config.yaml_text import load_yaml
 from ..errors import InputError
+from ..runtime.files import write_json
 from .paths import RunFolder
-from .reading import AGAIN, START_OVER, damaged, first_fault, read, read_text
-from .results import Manifest
+from .reading import AGAIN, DELETE, START_OVER, damaged, first_fault, read, read_text
+from .results import Manifest, Metrics
 
 FORMAT = 2
 """Number of the run folder's format, noted in the manifest. It rises when folders of earlier versions of
@@ -179,3 +184,33 @@ def refuse_format(run: RunFolder, found: int) -> InputError:
 def _version(found: int) -> str:
     age = "an earlier" if found < FORMAT else "a later"
     return f"{age} version of fastdd (run folder format {found}, this version has {FORMAT})"
+
+
+DIGEST = "digest"
+
+
+def write_metrics(file: Path, metrics: Metrics) -> None:
+    """Write results atomically: the fields that were given, in the order of the type, then the digest."""
+    content = metrics.model_dump(mode="json", exclude_unset=True, exclude={DIGEST})
+    write_json(file, content | {DIGEST: _digest(content)})
+
+
+def require_unedited_results(file: Path, remedy: str = DELETE) -> None:
+    """Refuse results that say something else than when they were measured; those of earlier versions have no
+    digest, and pass.
+
+    Args:
+        remedy: the smallest thing to do.
+
+    Raises:
+        InputError: it was edited, or it is no JSON.
+    """
+    content = read(file, dict[str, JsonValue], remedy)
+    noted = content.pop(DIGEST, None)
+    if noted is not None and noted != _digest(content):
+        raise InputError(f"{file} was edited after it was measured, which its digest tells; {remedy}")
+
+
+def _digest(content: Mapping[str, JsonValue]) -> str:
+    """First 16 hex digits of the sha256 of the content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

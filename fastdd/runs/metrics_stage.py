@@ -23,8 +23,8 @@ from ..errors import InputError
 from ..evaluate.features import clip_features
 from ..run_folder import ArmResult, Metrics, TensorFile, read
 from ..run_folder.comparison import difference
-from ..run_folder.metrics_file import require_unedited_results
-from ..run_folder.metrics_file import write_metrics as write_results
+from ..run_folder.manifest import require_unedited_results
+from ..run_folder.manifest import write_metrics as write_results
 from ..run_folder.published import Measured, PublishedResult, compare
 from ..run_folder.results import DataResult, FeatureDiversity, Finding, ProtocolResult, TeacherResult
 from ..runtime.files import write_tensors

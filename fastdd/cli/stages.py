@@ -19,7 +19,7 @@ from .options import Commands, overrides_of, regimes_argument
 
 if TYPE_CHECKING:
     from ..recipes.resolve import Resolved
-    from ..run_folder import ArmResult, FullSetResult, Metrics
+    from ..run_folder import ArmResult, Metrics
     from ..run_folder.comparison import Fractions
     from ..run_folder.results import DataResult
     from ..runs.pipeline import RunResult
@@ -338,12 +338,11 @@ def _print_arms(result: RunResult) -> None:
     """A row for each arm and one for the whole training set; many kinds of students have their own table."""
 
     metrics, seconds = result.metrics, _seconds(result)
-    kinds = len(result.recipe.shown_students)
     accuracies: dict[str, dict[str, str]] = {}
-    if kinds > MOST_COLUMNS:
+    if len(result.recipe.shown_students) > MOST_COLUMNS:
         _print_kinds(result)
     else:
-        accuracies = _accuracies(result) if kinds == 1 else _accuracies_of_students(result)
+        accuracies = _accuracies(result)
     others = FEATURES if any(arm.features is not None for arm in metrics.arms.values()) else ()
     measured = (f"coverage (k={metrics.k})", "Vendi", "cosine", *others)
     names = ("", *accuracies, *measured, "recover s", "students s")
@@ -412,28 +411,20 @@ def _shown(seconds: float | None) -> str:
 
 
 def _accuracies(result: RunResult) -> dict[str, dict[str, str]]:
-    """The columns of one protocol's accuracies, whose cells are by arm."""
+    """The columns of accuracies, whose cells are by arm: of one kind of students after the last step and,
+    where that is told, the best; of several kinds a column each."""
     from ..run_folder.comparison import best_title
 
-    metrics = result.metrics
-    sets: dict[str, ArmResult | FullSetResult] = dict(metrics.arms)
-    if metrics.full_set is not None:
-        sets[FULL] = metrics.full_set
+    metrics, students = result.metrics, result.recipe.shown_students
+    if len(students) != 1:
+        return {
+            f"{student or 'student'} last %\n({title})": _with_differences(metrics.last(student))
+            for student, title in student_titles(students).items()
+        }
     columns = {"last %": _with_differences(metrics.last())}
     best = best_title(metrics.data.evaluated_on, result.recipe.student.reported)
     if best is not None:
-        columns[f"{best} %"] = {name: spread(each.best) for name, each in sets.items()}
-    return columns
-
-
-def _accuracies_of_students(result: RunResult) -> dict[str, dict[str, str]]:
-    """A column a student: the accuracy after the last step, and its difference from the same student's
-    control."""
-
-    columns: dict[str, dict[str, str]] = {}
-    recipe = result.recipe
-    for student, title in student_titles(recipe.shown_students).items():
-        columns[f"{student or 'student'} last %\n({title})"] = _with_differences(result.metrics.last(student))
+        columns[f"{best} %"] = {name: spread(each.best) for name, each in metrics.students_of().items()}
     return columns
 
 
@@ -535,11 +526,9 @@ def add_status(commands: Commands) -> None:
 
 
 def _status(arguments: argparse.Namespace) -> None:
-    from ..runs.status import status
+    from ..runs.status import status, watch
 
     folder = Path(arguments.folder)
     if arguments.watch:
-        from ..runs.status import watch
-
         follow(watch(folder), untold={"last news"})
     print("\n".join(map(str, status(folder))))

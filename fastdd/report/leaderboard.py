@@ -14,15 +14,15 @@ from pathlib import Path, PurePath
 
 from pydantic import ValidationError
 
-from ..config import CONTROL, FULL, as_plain
+from ..config import CONTROL, as_plain
 from ..config.yaml_text import dump_yaml
 from ..errors import InputError, refusals_explained, suggestion
 from ..export.card import without_folders
 from ..run_folder import Manifest, Metrics, RunFolder, read, read_recipe
-from ..run_folder.comparison import Difference, difference, difference_text, of_all
+from ..run_folder.comparison import difference, difference_text, of_all
 from ..run_folder.manifest import require_unedited_results
 from ..run_folder.reading import first_fault
-from ..run_folder.results import ArmResult, FullSetResult, ProtocolResult
+from ..run_folder.results import ProtocolResult
 from ..runtime.console import bytes_text
 from ..runtime.files import write_json, write_text
 from .figures import mean, spread
@@ -229,29 +229,17 @@ def data_name(root: str) -> str:
 
 def rows_of(source: Source) -> Iterator[Row]:
     """The rows of a file of results: each kind of students, and each set that it learned from."""
+    for student in _protocols(source.metrics):
+        for name in source.metrics.last(student):
+            yield _row(source, student, name)
+
+
+def _row(source: Source, student: str, name: str) -> Row:
     metrics = source.metrics
-    sets: dict[str, ArmResult | FullSetResult] = dict(metrics.arms)
-    if metrics.full_set is not None:
-        sets[FULL] = metrics.full_set
-    for student, protocol in _protocols(metrics).items():
-        last = metrics.last(student)
-        for name, fractions in last.items():
-            found = None if name == CONTROL else difference(fractions, last[CONTROL])
-            yield _row(source, student, protocol, name, sets[name], found)
-
-
-def _row(
-    source: Source,
-    student: str,
-    protocol: ProtocolResult,
-    name: str,
-    of: ArmResult | FullSetResult,
-    found: Difference | None,
-) -> Row:
-    accuracies = source.metrics.last(student)[name]
-    fractions = of_all(accuracies)
-    arm = of if isinstance(of, ArmResult) else None
-    kind = arm if arm is None or not student else arm.students.get(student)
+    protocol, last, arm = metrics.protocols[student], metrics.last(student), metrics.arms.get(name)
+    fractions, found = of_all(last[name]), None if name == CONTROL else difference(last[name], last[CONTROL])
+    title = arm.marked_title if arm is not None else metrics.full_set.title if metrics.full_set else ""
+    kind = None if arm is None else arm.kinds.get(student)
     shipped = None if kind is None else kind.shipped
     return Row(
         data=data_name(source.metrics.data.root),
@@ -261,11 +249,11 @@ def _row(
         regime=protocol.regime or _told_regime(protocol.text),
         student=protocol.network or protocol.text.partition(",")[0],
         arm=name,
-        title=of.title if arm is None else arm.marked_title,
+        title=title,
         role="control" if name == CONTROL else "reference" if arm is None else "",
         accuracy=100 * mean(fractions) if fractions else None,
         deviation=100 * spread(fractions) if fractions and len(fractions) > 1 else None,
-        seeds=len(accuracies),
+        seeds=len(last[name]),
         gain=None if found is None else 100 * found.mean,
         interval=None if found is None or found.interval is None else 100 * found.interval,
         told="" if found is None else difference_text(found).replace("-", "−"),

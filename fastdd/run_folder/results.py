@@ -326,7 +326,7 @@ class Metrics(Record):
         Args:
             student: a name in ``students``; empty for the recipe's section ``student``.
         """
-        return {name: each.last for name, each in self._of(student).items()}
+        return {name: each.last for name, each in self.students_of(student).items()}
 
     def differences(self) -> list[Difference]:
         """Differences from the control of all arms, with all kinds of students."""
@@ -340,14 +340,14 @@ class Metrics(Record):
         step 7: its loss is nan``."""
         lines = []
         for student in ("", *self.students):
-            for name, each in self._of(student).items():
+            for name, each in self.students_of(student).items():
                 how = [f"seed {seed} {text}" for seed, text in enumerate(each.diverged) if text is not None]
                 if how:
                     kind = f"{student} students" if student else "students"
                     lines.append(f"{name}: {len(how)} of {len(each.last)} {kind}: {how[0]}")
         return lines
 
-    def _of(self, student: str) -> dict[str, Accuracies]:
+    def students_of(self, student: str = "") -> dict[str, Accuracies]:
         """The students of one kind, by the set that they learned; the whole training set is ``full``."""
         sets: dict[str, ArmResult | FullSetResult] = dict(self.arms)
         if self.full_set is not None:

@@ -1,4 +1,4 @@
-"""SRe2L's post-training, and DiRe's, LPLD's and DWA's, which follow it.
+"""SRe2L's post-training, and those of DiRe, LPLD, DWA, INFER and LPQLD, which follow it.
 
 CIFAR: AdamW on everything, MixUp, T = 30, and a teacher that was never put in eval mode; the image is padded
 before it is normalized, so with black. Tiny-ImageNet: SGD with torchvision's warm-up of 5 epochs, and a
@@ -7,6 +7,26 @@ CutMix, T = 20.
 
 The ImageNet labels of SRe2L and LPLD were stored, one for each view of each epoch (FKD); ``labels: online``
 is the same but for fp16 and for LPLD's pruning.
+
+INFER's post-training on CIFAR: SRe2L's with batches of 64 and a teacher in eval mode.
+
+infer           static labels: each image has one label as it is stored, and labels are mixed as images are
+infer-dynamic   the papers' INFER(D): the teacher labels each mixed batch. A set of M teachers holds M + 1
+                times as many images, so that 80 epochs with M = 4 show as many as 400 epochs of others
+
+Released labels are the mean logits of the four teachers, as in recipes DATASET-infer
+(``labels.teachers: all``).
+
+LPQLD's post-training (TPAMI 2026): LPLD's, with falling temperatures and a student's softmax at T = 1.
+
+The teacher's temperature is max(2, 20 x 0.7^floor(e / 30)) in epoch e of 300, counted from 1; the student's
+stays 1, and nothing is multiplied by T^2. The released labels are stored: the first tenth of the batches of
+views, drawn without replacement, and of a label the k largest logits without a rest:
+
+    labels: {per: view, keep: 0.1, replay: once, form: topk, topk: 100, rest: none}
+
+Here the teacher labels online unless ``student.labels=stored`` is set. ImageNet-21K's cutout and its
+smoothing of logits are left out; its length is ours.
 """
 
 from ..config.sources import code, ours
@@ -105,3 +125,32 @@ register_protocol("lpld-imagenet", LPLD_IMAGENET)
 register_protocol("dwa-cifar", DWA_CIFAR)
 register_protocol("dwa-tiny", DWA_TINY)
 register_protocol("dwa-imagenet", DWA_IMAGENET)
+
+INFER = {
+    **CIFAR,
+    "batch": code(64),
+    "labels": code("stored"),
+    "teacher_mode": code("eval"),
+    "test_every": code(10),
+    "reported": code("best"),
+}
+INFER_DYNAMIC = {**INFER, "epochs": code(80), "labels": code("online")}
+
+register_protocol("infer", INFER)
+register_protocol("infer-dynamic", INFER_DYNAMIC)
+
+LPQLD_IMAGENET = {
+    **LPLD_IMAGENET,
+    "temperature_schedule": {
+        "kind": code("step"),
+        "low": code(2.0),
+        "factor": code(0.7),
+        "every": code(30 / 300),
+    },
+    "student_temperature": code(1.0),
+    "test_every": code(50),
+}
+LPQLD_IMAGENET21K = {**LPQLD_IMAGENET, "epochs": ours(300), "batch": code(32), "lr": code(2e-3)}
+
+register_protocol("lpqld-imagenet", LPQLD_IMAGENET)
+register_protocol("lpqld-imagenet21k", LPQLD_IMAGENET21K)

@@ -129,6 +129,11 @@ TAKEN = (CONTROL, FULL, "real", "real_labels")
 """names that no set may have in a run"""
 
 
+def safe(name: str) -> str:
+    """A name that folders may have too."""
+    return re.sub(r"[^A-Za-z0-9+_-]+", "_", name).strip("_")
+
+
 @dataclass(frozen=True)
 class JudgedSet:
     """A set that is judged.
@@ -151,7 +156,7 @@ class JudgedSet:
         """The name of its arm where another set of a judgement has ``name``: with its run's, or with the
         folder's above it."""
         above = Path(self.path).resolve().parent if self.source is None else self.source.folder.path.resolve()
-        return re.sub(r"[^A-Za-z0-9+_-]+", "_", f"{above.name}-{self.name}").strip("_")
+        return safe(f"{above.name}-{self.name}")
 
     @property
     def arm(self) -> str | None:
@@ -234,7 +239,7 @@ def _named(path: str, source: RunSource | None, *, several: bool) -> JudgedSet:
             f"{source.method.title or source.arm}, {run}" if several else source.method.title or source.arm
         )
     own = title if source is None else f"{run}-{source.arm}" if several else source.arm
-    name = re.sub(r"[^A-Za-z0-9+_-]+", "_", own).strip("_") or "set"
+    name = safe(own) or "set"
     return JudgedSet(f"set-{name}" if name in TAKEN else name, title, path, source)
 
 

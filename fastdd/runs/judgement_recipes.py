@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -29,7 +28,7 @@ from ..runtime.seeds import seeded
 from ..teachers.weights import read_weights
 from .given_sets import OpenSet, open_given, require_same
 from .given_views import given_views, open_views, students_of_views
-from .judgement import JudgedSet, Judgement, JudgeRequest, is_same_place, with_views
+from .judgement import JudgedSet, Judgement, JudgeRequest, is_same_place, safe, with_views
 
 
 def recipes(request: JudgeRequest, sets: Sequence[JudgedSet], earlier: Judgement) -> dict[int, Recipe]:
@@ -186,7 +185,7 @@ def _further(
             if regime_of(kind) != "fixed" or kind.augment == "none":
                 continue
             student, labels = students_of_views(kind, manifest)
-            name = _safe(f"{kind.network}-fixed-{arm}")
+            name = safe(f"{kind.network}-fixed-{arm}")
             students[name] = _plain(student)
             stored[name] = labels.model_dump(mode="json")
             arms[name], of[name] = [arm], arm
@@ -197,11 +196,6 @@ def _plain(student: Student) -> dict[str, object]:
     """The values of students, with those that a saved recipe is without."""
     unsaved = {"keep": student.keep, "checkpoint_every": student.checkpoint_every}
     return student.model_dump(mode="json") | unsaved
-
-
-def _safe(name: str) -> str:
-    """A name of students that names a folder too."""
-    return re.sub(r"[^A-Za-z0-9+_-]+", "_", name)
 
 
 def _described(arms: Mapping[str, Method]) -> str:
@@ -336,10 +330,10 @@ def _students(
         network = network_for(key, name, classes, shape)
         student = config.model_copy(update={"network": network})
         for regime in request.regimes or (REGIMES if request.trains is not False else ("hard",)):
-            kind = found[_safe(f"{network}-{regime}")] = in_regime(student, regime)
+            kind = found[safe(f"{network}-{regime}")] = in_regime(student, regime)
             if request.plain and regime != "hard":
                 values = {**dict(kind), **PLAIN, "augment": "none"}
-                found[_safe(f"{network}-{regime}-plain")] = Student.model_validate(values)
+                found[safe(f"{network}-{regime}-plain")] = Student.model_validate(values)
     return found
 
 

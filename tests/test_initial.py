@@ -384,7 +384,7 @@ def test_arms_that_start_from_chosen_images(
     assert (
         truth.tolist() == [0] * 4 + [1] * 4
     )  # ipc 3, 2 classes, 1 teacher: 2 untouched and 2 with an offset
-    assert torch.equal(images[[0, 1, 4, 5]], experiment.real.sample(2))
+    assert torch.equal(images[[0, 1, 4, 5]], real[experiment.real.choose(2)])
     assert json.loads((tmp_path / "out" / "recover" / "inf" / "unit_00000.json").read_text())["losses"] == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, TypedDict
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..config import Recipe
 from ..errors import InputError
 from ..runtime.console import counted
+from ..runtime.progress import progress
 from ..runtime.seeds import derive
 from .dataset import Dataset
 from .loading.batch import Batch, Loader
@@ -132,8 +133,14 @@ class RealData:
         channels, height, width = loader.shape
         return channels, height, width
 
-    def images(self, dataset: Dataset, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Decode a split, or some positions of it: uint8 [N, C, H, W] and int64 labels [N], on the device."""
+    def images(
+        self, dataset: Dataset, indices: Tensor | None = None, *, is_shown: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Decode a split, or some positions of it: uint8 [N, C, H, W] and int64 labels [N], on the device.
+
+        Args:
+            is_shown: whether a progress bar tells how many are read.
+        """
         held = resident(
             dataset,
             self.size,
@@ -142,8 +149,26 @@ class RealData:
             indices=indices,
             device=self.device,
             backend=self.data.backend,
+            is_shown=is_shown,
         )
         return held.images, held.labels
+
+    def batches(self, dataset: Dataset, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """What ``images`` gives of a split, in batches of ``count``, the last one smaller; more are never
+        held."""
+        loader = open_loader(
+            dataset,
+            count,
+            self.size,
+            self.data.channels,
+            resize=self.data.resize,
+            backend=self.data.backend,
+            device=self.device,
+        )
+        with progress(f"read {dataset.split}", len(dataset)) as bar:
+            for batch in loader:
+                yield batch.images, batch.labels
+                bar.advance(len(batch.images))
 
     def first_images(self, count: int) -> Tensor:
         """The first training images, uint8 [count, C, H, W] on the CPU, for a look at what takes them."""
@@ -193,11 +218,6 @@ class RealData:
         """Images and labels of the test split (see ``images``)."""
         return self.evaluation if self.evaluation_set is self.test_set else self.images(self.test_set)
 
-    @cached_property
-    def chosen_images(self) -> Tensor:
-        """The chosen training images, uint8 [K * ipc, C, H, W] in class order."""
-        return self.images(self.train, self.chosen)[0]
-
     def choose(self, count: int) -> Tensor:
         """Draw ``count`` training images a class by the recipe's seed; larger draws begin with smaller ones.
 
@@ -205,12 +225,6 @@ class RealData:
             InputError: a class has fewer.
         """
         return real_sample(self.train, count, derive(self.config.seed, "real"))
-
-    def sample(self, count: int) -> Tensor:
-        """The images of ``choose(count)``, uint8 [K * count, C, H, W] in class order."""
-        if count == self.config.ipc:
-            return self.chosen_images
-        return self.images(self.train, self.choose(count))[0]
 
     def stream(self) -> TrainingImages:
         """The training images as the bank reads them: in class order, any part of them."""

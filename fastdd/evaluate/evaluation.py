@@ -139,11 +139,11 @@ class Evaluation:
         """As many random real images of each class as the set has files."""
         images_of_class = self.classes.bincount(minlength=len(self.teacher.card.classes))
         counts = (images_of_class // self.set.storage.per_file).tolist()
-        most = max(counts)  # real.chosen_images has this many of each class
+        most = max(counts)  # real.chosen has this many of each class
         rows = torch.cat([c * most + torch.arange(count) for c, count in enumerate(counts)])
         classes = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        device = self.images.device
-        return TrainingSet(CONTROL, self.real.chosen_images[rows.to(device)], classes.to(device))
+        images, _ = self.real.images(self.real.train, self.real.chosen[rows])
+        return TrainingSet(CONTROL, images, classes.to(self.images.device))
 
     def run(self) -> list[dict[str, Accuracies]]:
         """Train the students that the file lacks; the accuracies by set, for each of ``configs``."""

@@ -66,6 +66,17 @@ class Unit:
         """(class, slot) of each image, batch by batch, class by class."""
         return [(c, s) for batch in self.batches for c in batch.classes for s in batch.slots]
 
+    def parts(self, images: int) -> list[Unit]:
+        """The unit in parts of whole classes, of at most so many images unless a class has more."""
+        if len(self.rows) <= images:
+            return [self]
+        return [
+            replace(self, batches=(ClassSlots(batch.classes[start : start + together], batch.slots),))
+            for batch in self.batches
+            for together in [max(1, images // len(batch.slots))]
+            for start in range(0, len(batch.classes), together)
+        ]
+
     @staticmethod
     def up_to(batch: ClassSlots) -> list[ClassSlots]:
         """The batches of the same slots with lower classes, then the batch itself."""

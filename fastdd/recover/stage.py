@@ -53,6 +53,9 @@ from .terms.dire import DiRe
 from .trial import try_terms
 from .variables import Tiled
 
+WRITTEN = 100
+"""images that are chosen and not optimized, and read and written together"""
+
 
 @dataclass
 class Recovery:
@@ -321,26 +324,40 @@ def recover(
     recovery.prepare(units)
     done, failed, learned = 0, list[str](), list[dict[str, float]]()
     total = sum(iterations(recovery.method, unit) for unit in units)
-    with progress(f"recover {arm}", total) as bar, UnitWriter(encoding_threads(recovery.device)) as writer:
-        if recovery.device.type == "cuda" and recovery.config.capture == "auto" and recovery.forbids_capture:
+    # Images that are chosen and not optimized are read and written, and that is counted instead.
+    written = 0 if total else sum(len(unit.rows) for unit in units)
+    with (
+        progress(f"recover {arm}", total or written) as bar,
+        UnitWriter(encoding_threads(recovery.device)) as writer,
+    ):
+
+        def write_files(part: Unit, images: Tensor, mark: Callable[[], None]) -> None:
+            files = stored_files(part.rows, images, recovery.method)
+            save = partial(save_images, run.images(arm), classes, *files, config=recovery.method.save)
+            writer.write(save, mark)
+            if written:
+                bar.advance(len(part.rows))
+
+        captures = recovery.device.type == "cuda" and recovery.config.capture == "auto"
+        if total and captures and recovery.forbids_capture:
             bar.line(f"steps are not captured as CUDA graphs: {recovery.forbids_capture}")
         for number in claims(f"recover/{arm}", len(units)):
             unit = units[number]
+            # No image depends on another where nothing is optimized, so then not all are in memory.
+            is_cut = not iterations(recovery.method, unit)
+            *parts, last = unit.parts(WRITTEN) if is_cut else [unit]
+            for part in parts:
+                write_files(part, recovery.optimize(part, bar)[0], lambda: None)
             checkpoint = _checkpoint(run.unit_state(arm, unit.index), recovery, unit)
             try:
-                images, losses = recovery.optimize(unit, bar, checkpoint)
+                images, losses = recovery.optimize(last, bar, checkpoint)
             except UnitError as error:
                 failed.append(str(error))
                 continue
             learned.append(recovery.signal.learned())
-            log = {"rows": unit.rows, "losses": losses, "learned": learned[-1]}
-            files = stored_files(unit.rows, images, recovery.method)
-            writer.write(
-                partial(save_images, run.images(arm), classes, *files, config=recovery.method.save),
-                partial(
-                    _finish, run.unit(arm, unit.index), UnitLog.model_validate(log), checkpoint=checkpoint
-                ),
-            )
+            log = UnitLog.model_validate({"rows": unit.rows, "losses": losses, "learned": learned[-1]})
+            finish = partial(_finish, run.unit(arm, unit.index), log, checkpoint=checkpoint)
+            write_files(last, images, finish)
             done += iterations(recovery.method, unit)
         if learned and learned[0]:
             means = {name: sum(each[name] for each in learned) / len(learned) for name in learned[0]}

@@ -157,6 +157,15 @@ def _chosen(run: Run, arm: str) -> recover.Chosen:
 
 
 def _real_images(run: Run, slots: int) -> Callable[[Rows], Tensor]:
-    """The seeded choice of ``slots`` real images a class, which begins with the control's images."""
-    images = cache(lambda: run.experiment.real.sample(slots))
-    return lambda rows: images()[[c * slots + slot for c, slot in rows]]
+    """The seeded choice of ``slots`` real images a class, which begins with the control's images.
+
+    The images of a unit are decoded when it asks for them, so those of others are not in memory.
+    """
+    real = run.experiment.real
+    positions = cache(lambda: real.choose(slots))
+
+    def images_of(rows: Rows) -> Tensor:
+        chosen = positions()[[c * slots + slot for c, slot in rows]]
+        return real.images(real.train, chosen, is_shown=False)[0]
+
+    return images_of

@@ -7,6 +7,7 @@ resize for each image. Cost: N C H W bytes (CIFAR-10: 154 MB), and one pass of a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -107,11 +108,13 @@ def resident(
     on_error: OnError = "fail",
     backend: Backend = "auto",
     threads: int | None = None,
+    is_shown: bool = True,
 ) -> Resident:
-    """Decode a dataset, or a part of it, into the memory of a device, with a progress bar.
+    """Decode a dataset, or a part of it, into the memory of a device.
 
     Args:
-        size: (H, W), and all further arguments, as for open_loader.
+        size: (H, W), and all further arguments but the last, as for open_loader.
+        is_shown: whether a progress bar tells how many are read.
 
     Raises:
         InputError: it does not fit, an image cannot be read, or an argument is not possible.
@@ -135,13 +138,15 @@ def resident(
     kept = [torch.empty(0, dtype=torch.int64)]
     done = 0
     part = "" if len(loader) == len(dataset) else "part of "
-    with progress(f"read {part}{dataset.split}", len(loader)) as bar:
+    bar_or_none = progress(f"read {part}{dataset.split}", len(loader)) if is_shown else nullcontext()
+    with bar_or_none as bar:
         for batch in loader:
             images[done : done + len(batch.images)] = batch.images
             labels.append(batch.labels)
             kept.append(batch.indices)
             done += len(batch.images)
-            bar.advance(len(batch.images) + len(batch.skipped))
+            if bar is not None:
+                bar.advance(len(batch.images) + len(batch.skipped))
     return Resident(images[:done], torch.cat(labels), torch.cat(kept), loader.skipped)
 
 

@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .. import labels
 from ..config import GivenViews, Labels, Student
@@ -140,12 +139,7 @@ def students_of_views(student: Student, manifest: labels.LabelManifest) -> tuple
 
 
 def label_given_views(
-    run: Run,
-    arm: str,
-    student: str,
-    images: Tensor,
-    labelling: Mapping[str, Teacher],
-    teachers: tuple[str, ...],
+    run: Run, arm: str, student: str, labelling: Mapping[str, Teacher], teachers: tuple[str, ...]
 ) -> None:
     """Put labels of views into the run folder: of an arm those that came with it, of the control in the same
     views those of the teacher. All processes come together.
@@ -153,7 +147,6 @@ def label_given_views(
     Args:
         arm: the arm, or the control.
         student: the kind of students that learns them.
-        images: uint8 [N, C, H, W] of the arm.
         labelling: the teachers that label, by name.
         teachers: their fingerprints.
 
@@ -164,10 +157,11 @@ def label_given_views(
     own = run.folder.labels(of, "view", student)
     if not from_main(lambda: labels.is_whole(own)):
         if is_main():
-            _take(run, of, run.distilled(of)[0], own)
+            _take(run, of, own)
         barrier()
     if arm == of:
         return
+    images, _ = run.distilled(arm)
     there = labels.StoredLabels.open(own)
     manifest = replace(
         there.manifest,
@@ -189,7 +183,7 @@ def label_given_views(
     )
 
 
-def _take(run: Run, arm: str, images: Tensor, folder: Path) -> None:
+def _take(run: Run, arm: str, folder: Path) -> None:
     """Copy or import the labels of views that came with an arm's set."""
     given = run.experiment.arms[arm].given
     assert given is not None  # the recipe has looked
@@ -201,8 +195,8 @@ def _take(run: Run, arm: str, images: Tensor, folder: Path) -> None:
             "another folder with --out"
         )
     if not (path / MANIFEST).is_file():
-        classes, truth = len(run.experiment.classes), run.distilled(arm)[1]
-        labels.import_fkd(path, folder, images.cpu(), classes, truth=truth.cpu())
+        images, truth = run.distilled(arm)
+        labels.import_fkd(path, folder, images.cpu(), len(run.experiment.classes), truth=truth.cpu())
         return
     if folder.is_dir():  # of one that was killed by an earlier version
         shutil.rmtree(folder)

@@ -74,9 +74,8 @@ def _label_arms(run: Run, students: Sequence[str]) -> None:
     by_view = [each for each in left if recipe.labels_of(each[0]).per == "view"]
     for student, arm in chain((whole[number] for number in claims("label", len(whole))), by_view):
         with run.session.stage(stage_of("label", student, arm)) as work:
-            images, _ = run.distilled(arm)
-            _label(run, arm, student, images)
-            work.images = len(images)
+            _label(run, arm, student)
+            work.images = run.experiment.seen(arm) * len(run.experiment.classes)
     barrier()
     if is_main():
         labelled = {labels_key(arm, student): run.image_fingerprints[arm] for student, arm in wanted}
@@ -105,14 +104,15 @@ def _is_labelled(run: Run, arm: str, student: str) -> bool:
     return False
 
 
-def _label(run: Run, arm: str, student: str, images: Tensor) -> None:
-    """Label an arm's uint8 images [N, C, H, W]; by view, as a student's protocol shows them."""
+def _label(run: Run, arm: str, student: str) -> None:
+    """Label an arm's images, which are in memory for as long; by view, as a student's protocol shows them."""
     recipe, labelling = run.experiment.recipe, _labelling_teachers(run, arm, student)
     path = run.folder.labels(arm, recipe.labels_of(student).per, student)
     if student in recipe.student_views:
         prints = tuple(run.session.manifest.fingerprints[_print_of(name)] for name in labelling)
-        label_given_views(run, arm, student, images, labelling, teachers=prints)
+        label_given_views(run, arm, student, labelling, teachers=prints)
         return
+    images, _ = run.distilled(arm)
     if recipe.labels_of(student).per == "image":
         logits = given_labels(run, arm)
         if logits is None:

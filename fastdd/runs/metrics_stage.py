@@ -296,7 +296,8 @@ def _features(run: Run, name: str) -> dict[str, Tensor]:
         tensors["real"] = rows.cpu()
     for arm, fingerprint in run.image_fingerprints.items():
         if arm not in tensors or then.get(arm) != fingerprint:
-            tensors[arm] = extractor(run.distilled(arm)[0]).cpu()
+            batches = run.batches(arm, evaluate.batch_of(*run.experiment.real.shape[1:]))
+            tensors[arm] = torch.cat([extractor(images).cpu() for images in batches])
     if then != now:
         write_tensors(path, tensors, {MADE_OF: json.dumps(now)})
     return tensors

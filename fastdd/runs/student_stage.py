@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import NamedTuple, NotRequired, TypedDict
 
 from pydantic import JsonValue
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import CONTROL, FULL
-from ..distilled.images import ONE_A_FILE
+from ..distilled.images import ONE_A_FILE, Storage
 from ..distilled.runs import learned_lr
 from ..evaluate import StudentCheckpoint, train_student
-from ..evaluate.full_set import FullSet
 from ..models.build import network_builder
 from ..models.outline import multiply_adds
 from ..run_folder import FullSetResult, StudentResult, read, write
@@ -68,19 +67,43 @@ class Job(NamedTuple):
         return stage_of("students", self.student, self.learned)
 
 
+class HeldSet:
+    """What the student in training learns, in memory: one set at a time, which is decoded once for all of its
+    students that follow each other."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._of: tuple[str, str] | None = None
+        self._held: tuple[Tensor, Tensor, Storage] | None = None
+
+    def of(self, job: Job) -> tuple[Tensor, Tensor, Storage]:
+        """Images, classes and storage of what a student learns, as ``Run.stored`` has them.
+
+        Raises:
+            InputError: an image is missing or damaged, or the images do not fit into memory.
+        """
+        # How much of the whole training set they are shown differs between kinds of students.
+        of = (job.learned, job.student if job.learned == FULL else "")
+        if self._held is None or self._of != of:
+            self._held = None  # released before the next one is decoded
+            self._of, self._held = of, self._decoded(job)
+        return self._held
+
+    def _decoded(self, job: Job) -> tuple[Tensor, Tensor, Storage]:
+        if job.learned == FULL:
+            return (*self.run.experiment.full_set(job.student).images, ONE_A_FILE)
+        return self.run.stored(job.learned)
+
+
 def train_students(run: Run) -> None:
     """Train and test the students that the run folder lacks, of all protocols, arms and seeds.
 
     Students that learned other images or labels than those that the run folder has now are trained again, and
     those whose weights are asked for and were not kept.
     """
-    left = from_main(lambda: longest_first(run, _left(run)))
-    full: dict[str, FullSet] = {}  # of one student at a time, whose images are decoded once
+    left, held = from_main(lambda: longest_first(run, _left(run))), HeldSet(run)
     for number in claims("students", len(left)):
-        job = left[number]
-        if job.student not in full:
-            full = {job.student: run.experiment.full_set(job.student)}
-        _train(run, job, full[job.student])
+        _train(run, left[number], held)
     barrier()
 
 
@@ -96,9 +119,9 @@ def accuracies_on_test(run: Run, arms: Sequence[str]) -> dict[str, Fractions]:
         Accuracy after the last step of each student, by arm.
     """
     jobs = [Job("", arm, seed) for arm, seed in product(arms, range(run.experiment.recipe.student.seeds))]
-    left = from_main(lambda: [job for job in jobs if not _is_tested(run, job)])
+    left, held = from_main(lambda: [job for job in jobs if not _is_tested(run, job)]), HeldSet(run)
     for number in claims("tested students", len(left)):
-        _train(run, left[number], full=None, last_test=True)
+        _train(run, left[number], held, last_test=True)
     barrier()
     numbers = range(run.experiment.recipe.student.seeds)
     return {
@@ -187,28 +210,26 @@ def _jobs(run: Run) -> list[Job]:
     ]
 
 
-def _train(run: Run, job: Job, full: FullSet | None, *, last_test: bool = False) -> None:
+def _train(run: Run, job: Job, held: HeldSet, *, last_test: bool = False) -> None:
     """Train one student, keep its weights where they are asked for, and write its accuracy.
 
     Args:
-        full: the whole training set, for students of it.
+        held: what it learns, in memory.
         last_test: test the student on the test images, at the end alone.
     """
     student, name, seed = job
-    identity = derive(run.experiment.recipe.seed, "student", seed)
-    if name == FULL and full is not None:
-        config, soft_labels = full.config, None
-        images, truth = full.images
-        storage = ONE_A_FILE
+    identity, real = derive(run.experiment.recipe.seed, "student", seed), run.experiment.real
+    test, (images, truth, storage) = real.test if last_test else real.evaluation, held.of(job)
+    if name == FULL:
+        config, soft_labels = run.experiment.protocol(CONTROL, student), None
     else:
         rate = learned_lr(run.folder, name) if run.experiment.students[student].lr == "learned" else None
-        config, (images, truth, storage) = run.experiment.protocol(name, student, rate), run.stored(name)
+        config = run.experiment.protocol(name, student, rate)
         soft_labels = stored_labels(run, name, images, truth, seed=identity, student=student)
-    file, stage, test = run.folder.student(name, seed, student), job.title, run.experiment.real.evaluation
+    file, stage = run.folder.student(name, seed, student), job.title
     if last_test:
         config = config.model_copy(update={"evaluations": 1, "test_every": None, "best_from": 0.0})
         file, stage = run.folder.tested_student(name, seed), f"test {job.title}"
-        test = run.experiment.real.test
     total = config.images_seen
     new_network = network_builder(config.network, len(run.teacher.card.classes), images.shape[1])
     shown = f"{stage_of('student', student, name)} {seed}"

@@ -35,6 +35,7 @@ from ..runtime.precision import autocast, float32_products
 from ..runtime.seeds import derive
 from ..teachers import Teacher, fingerprint
 from ..teachers.released import weights_file
+from ..teachers.training import streamed_accuracy
 from ..teachers.weights import tell
 from .run import Run
 from .run_experts import RunExperts
@@ -189,10 +190,10 @@ def _take(teacher: RunTeacher, path: Path, work: Work) -> None:
     for text in teachers.differences(given.card, expected, ("size",)):
         print(f"squeeze: {origin} was {text}; its accuracy may suffer", file=sys.stderr)
     _tell_seen(teacher, origin, given.card.data)
-    images, truth = teacher.real.choice
-    work.images = len(images)
+    work.images = len(teacher.real.choice_set)
+    batches = teacher.real.batches(teacher.real.choice_set, teachers.EVALUATION_BATCH)
     try:
-        reached = teachers.accuracy(given.network, given.normalize, images, truth)
+        reached = streamed_accuracy(given.network, given.normalize, batches)
     except teachers.NotFiniteError as error:
         raise InputError(
             f"{teacher.key}: {origin} has no accuracy: {error}; give a teacher whose training did not diverge"

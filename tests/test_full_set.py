@@ -176,12 +176,13 @@ def test_no_more_images_are_decoded_than_are_shown(real: RealData) -> None:
 
 def test_what_does_not_fit_is_left_out_or_refused(real: RealData, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = FullSet(real, settle_student(Student(steps=10**4, batch=20), 20, 10), 0)
-    needed = 1438 * 64
-    monkeypatch.setattr(data_memory, "available_memory", lambda: math.ceil(needed / data_memory.BUDGET) + 1)
+    needed, tested = 1438 * 64, 359 * 64
+    least = needed / data_memory.BUDGET + tested
+    monkeypatch.setattr(data_memory, "available_memory", lambda: math.ceil(least) + 1)
     assert whole.left_out("auto") is None
     assert whole.left_out(True) is None
     assert whole.left_out(False) == "it was not asked for"
-    monkeypatch.setattr(data_memory, "available_memory", lambda: int(needed / data_memory.BUDGET) - 2)
+    monkeypatch.setattr(data_memory, "available_memory", lambda: int(least) - 4)
     assert whole.left_out("auto") == "1,438 of its images do not fit into memory"
     with pytest.raises(
         InputError, match=r"92,032 bytes .* 1,438 images .* set metrics.full_set to auto or false"
@@ -209,7 +210,9 @@ def test_a_run_without(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 def test_too_large_is_said_before_anything_is_written(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdd.evaluate.full_set.device_budget", lambda device: 100)
+    of_arm, tested = 20 * 64, 359 * 64
+    budget = of_arm + int(data_memory.BUDGET * tested)
+    monkeypatch.setattr("fastdd.evaluate.held.device_budget", lambda device: budget)
     with pytest.raises(InputError, match=r"set metrics.full_set to auto or false"):
         fastdd.run(tiny, tmp_path / "out", ["metrics.full_set=true"])
     assert not (tmp_path / "out").exists()
@@ -295,7 +298,7 @@ def test_a_set_is_evaluated_beside_the_whole_set(
 def test_what_does_not_fit_is_refused_only_where_it_is_asked_for(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdd.evaluate.full_set.device_budget", lambda device: 100)
+    monkeypatch.setattr("fastdd.evaluate.held.device_budget", lambda device: 100)
     evaluation = open_evaluation(EvaluationRequest(finished, arm="deda"), CPU)
     assert [each.name for each in evaluation.sets] == ["deda", "random"]
     assert evaluation.full_left_out == "206 of its images do not fit into memory"

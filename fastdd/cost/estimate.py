@@ -7,15 +7,15 @@ prices of a device: those of a GPU's data sheet (devices.py), or what was measur
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import torch
 
-from ..config import Recipe
+from ..config import CONTROL, FULL, Recipe
 from ..errors import InputError
+from ..evaluate.held import bytes_of_set
 from ..recover.resources import GPU_SHARE
 from ..runtime.memory import BUDGET, processors
 from .devices import GPU, GPUS, Prices
@@ -136,7 +136,10 @@ def estimate(
         prices, each = GPU.of(device), assumed_seconds_to_decode(subject.sizes)
     found = _stages(subject, prices, count, wanted=stages, known={} if known is None else known)
     decoded = [_with_decoding(stage, subject, prices, each / cores, count) for stage in found]
-    notes = [
+    left_out = [stage.stage for stage in decoded if _is_left_out(subject, stage.stage, prices)]
+    decoded = [stage for stage in decoded if stage.stage not in left_out]
+    notes = [f"{stage} is left out: its images do not fit into memory" for stage in left_out]
+    notes += [
         f"{stage.stage} needs {stage.memory / 1e9:.0f} GB, and {device} has {prices.memory / 1e9:.0f} GB; "
         "choose a smaller batch"
         for stage in decoded
@@ -256,32 +259,59 @@ def _with_decoding(
         each: seconds of an image.
     """
     images, held = decoded_images(subject, stage.stage, count, memory=prices.memory)
+    stage = replace(stage, memory=stage.memory + held)
     if not images:
         return stage
     part = Part("decoding", each * images, "decoding", images=images)
     beside = prices.name != "cpu"
     seconds = max(stage.seconds, part.seconds) if beside else stage.seconds + part.seconds
-    return replace(stage, seconds=seconds, memory=stage.memory + held, parts=[*stage.parts, part])
+    return replace(stage, seconds=seconds, parts=[*stage.parts, part])
 
 
 def decoded_images(subject: Subject, stage: str, count: int, *, memory: float) -> tuple[int, int]:
-    """How many images a stage decodes, and the bytes of those that it then holds.
+    """How many images a stage decodes, and the bytes of decoded ones that it holds on its device.
 
     Args:
-        stage: its name, such as ``bank``; those after it decode none.
+        stage: its name, such as ``bank``. What those after it decode is few and does not count.
         count: processes that share the stage.
         memory: bytes of the device.
     """
     sizes, name = subject.sizes, stage.split()[0]
     if name.startswith("bank"):
         return -(-sizes.train // count), 0
+    if name in ("label", "students"):
+        tested = bytes_of_set(sizes.test, sizes.shape) if name == "students" else 0
+        return 0, _bytes_learned(subject, stage) + tested
     if not name.startswith("squeeze"):
         return 0, 0
-    config, held = (
+    config, held, tested = (
         subject.teachers[name.removeprefix("squeeze").removeprefix("-")],
-        sizes.train * math.prod(sizes.shape),
+        bytes_of_set(sizes.train, sizes.shape),
+        bytes_of_set(sizes.test, sizes.shape),
     )
     if config.weights is not None:
         return sizes.test, 0
     resident = config.scale is None and held <= BUDGET * memory
-    return (1 if resident else config.epochs) * sizes.train + sizes.test, held if resident else 0
+    images = (1 if resident else config.epochs) * sizes.train + sizes.test
+    return images, tested + (held if resident else 0)
+
+
+def _is_left_out(subject: Subject, stage: str, prices: Processor | GPU) -> bool:
+    """Whether a run leaves the students of a stage out, which would learn the whole training set, for lack of
+    memory."""
+    if stage.split()[0] != "students" or stage.split()[-1] != FULL:
+        return False
+    usable = prices.memory if isinstance(prices, Processor) else BUDGET * prices.memory
+    tested = BUDGET * bytes_of_set(subject.sizes.test, subject.sizes.shape)
+    return subject.recipe.metrics.full_set == "auto" and _bytes_learned(subject, stage) + tested > usable
+
+
+def _bytes_learned(subject: Subject, stage: str) -> int:
+    """Bytes of the set that a stage of labels or students holds."""
+    student, learned, sizes = " ".join(stage.split()[1:-1]), stage.split()[-1], subject.sizes
+    if learned == FULL:
+        shown = subject.protocol(CONTROL, student).images_seen
+        return bytes_of_set(min(sizes.train, shown), sizes.shape)
+    formation = subject.arms[learned].formation
+    per_file = 1 if formation is None else formation.images
+    return bytes_of_set(subject.seen(learned) * sizes.classes, sizes.shape, per_file)

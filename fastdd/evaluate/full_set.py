@@ -11,7 +11,6 @@ choice with each class's share.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -23,8 +22,8 @@ from ..data.real_data import RealData
 from ..errors import InputError
 from ..protocols import SettledStudent
 from ..runtime.distributed import world_size
-from ..runtime.memory import device_budget
 from ..runtime.seeds import derive
+from .held import budget_of_sets, bytes_of_set
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class FullSet:
         """int64 positions in the training split, ascending; all where students are shown that many."""
         return proportional_sample(self.real.train, self.config.images_seen, derive(self.seed, "full set"))
 
-    @cached_property
+    @property
     def images(self) -> tuple[Tensor, Tensor]:
-        """The chosen images, uint8, and their classes, int64, on the device; decoded when first asked for."""
+        """The chosen images, uint8, and their classes, int64, on the device; decoded anew, so keep them."""
         return self.real.images(self.real.train, self.chosen)
 
     @property
@@ -60,8 +59,8 @@ class FullSet:
         """Why these students are left out; None: they are not.
 
         Args:
-            wanted: whether they are asked for; auto: where the images fit into memory, once for each process
-                that trains such students.
+            wanted: whether they are asked for; auto: where the images fit into memory beside those that
+                students are tested on, once for each process that trains such students.
 
         Raises:
             InputError: they are asked for, but the images do not fit.
@@ -69,13 +68,15 @@ class FullSet:
         if wanted is False:
             return "it was not asked for"
         copies = 1 if self.real.device.type == "cuda" else min(world_size(), self.config.seeds)
-        needed = copies * len(self.chosen) * math.prod(self.real.shape)
-        budget = device_budget(self.real.device)
+        needed = copies * bytes_of_set(len(self.chosen), self.real.shape)
+        tested = copies * bytes_of_set(len(self.real.evaluation_set), self.real.shape)
+        budget = budget_of_sets(self.real.device, tested)
         if needed <= budget:
             return None
         if wanted is True:
             raise InputError(
                 f"{needed:,} bytes are needed to hold {len(self.chosen):,} images of the whole training set, "
-                f"but {budget:,} may be used; set metrics.full_set to auto or false, or a smaller data.size"
+                f"but {budget:,} may be used beside the test images; set metrics.full_set to auto or false, "
+                "or a smaller data.size"
             )
         return f"{len(self.chosen):,} of its images do not fit into memory"

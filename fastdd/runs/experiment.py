@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from ..distilled.tiles import small_tiles
 from ..errors import InputError
 from ..evaluate.features import clip_features
 from ..evaluate.full_set import FullSet
+from ..evaluate.held import budget_of_sets, bytes_of_set
 from ..models.build import structure
 from ..models.outline import multiply_adds, network_for, outline
 from ..protocols import SettledStudent, settle_student
@@ -29,7 +31,7 @@ from ..recipes.used_teachers import teachers_labelling, teachers_used, working_t
 from ..run_folder import RunFolder, check_folder
 from ..runtime.console import counted
 from ..runtime.devices import device_of
-from ..runtime.distributed import say_once
+from ..runtime.distributed import say_once, world_size
 from ..runtime.precision import on_device
 from ..teachers import ImageScores, read_scores
 from ..teachers.recipe_names import check_names
@@ -198,6 +200,7 @@ def check(
     grows: bool = False,
     classes: range | None = None,
     units: range | None = None,
+    trains: bool = True,
 ) -> Experiment:
     """Refuse now, and not after hours, what cannot be run. Nothing is written or deleted.
 
@@ -208,6 +211,7 @@ def check(
         grows: the recipe may have arms that the run in the folder lacks.
         classes: the part of the bank that is asked for; None: all.
         units: the part of recovery that is asked for; None: all.
+        trains: whether students are to be trained now.
 
     Raises:
         InputError: a device, data, network, weights, method, protocol or folder that does not fit.
@@ -255,6 +259,8 @@ def check(
     if recipe.metrics.features is not None:
         clip_features("metrics.features", recipe.metrics.features, torch.device("cpu"))
     experiment.full_set_left_out()  # raises where it was asked for and does not fit
+    if trains:
+        _check_memory(experiment, out, fresh=fresh)
     check_folder(out, recipe, fresh=fresh, grows=grows)
     return experiment
 
@@ -334,6 +340,30 @@ def _check_students(experiment: Experiment) -> None:
     labeller = outline("teacher.network", teacher.network, classes, real.shape, trains=False).train()
     for student in experiment.students:
         _check_student(experiment, student, labeller)
+
+
+def _check_memory(experiment: Experiment, out: Path, *, fresh: bool) -> None:
+    """Refuse sets that a student could not hold in memory beside the images that it is tested on."""
+    recipe, real, folder = experiment.recipe, experiment.real, RunFolder(out)
+    if not recipe.metrics.students:
+        return
+    processes = 1 if experiment.device.type == "cuda" else world_size()
+    tested = processes * bytes_of_set(len(real.evaluation_set), real.shape)
+    budget = budget_of_sets(experiment.device, tested)
+    for (student, config), (arm, method) in product(experiment.students.items(), experiment.arms.items()):
+        files = [folder.student(arm, seed, student) for seed in range(config.seeds)]
+        if not recipe.learns(student, arm) or (not fresh and all(file.is_file() for file in files)):
+            continue
+        images = experiment.seen(arm) * len(experiment.classes)
+        per_file = 1 if method.formation is None else method.formation.images
+        needed = processes * bytes_of_set(images, real.shape, per_file)
+        if needed > budget:
+            raise InputError(
+                f"students of arm {arm!r} hold its {counted(images, 'image')} in memory, {needed:,} bytes "
+                f"beside {tested:,} of the images that they are tested on, but only {budget:,} may be used "
+                "for the former; lower ipc, set a smaller data.size, or train no students "
+                "(metrics.students=false)"
+            )
 
 
 def _check_enough_images(experiment: Experiment, arm: str) -> None:

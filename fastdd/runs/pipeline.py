@@ -163,6 +163,7 @@ def run(
             grows=grows,
             classes=part if until == "bank" else None,
             units=part if until == "recover" else None,
+            trains=until in ("evaluate", "report"),
         )
         with at_work(out, command, shared=shared) if holds else nullcontext():
             session = begin(experiment, out, fresh=fresh, shared=shared, grows=grows)

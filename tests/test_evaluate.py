@@ -455,8 +455,9 @@ def test_the_rate_that_a_method_learned_is_its_sets_alone(tmp_path: Path) -> Non
     write(run.unit("random", 0), UnitLog(rows=((0, 0),), losses=()))
     rates = {name: learned_lr(run, name) for name in ("mtt", "random", "full")}
     assert rates == {"mtt": 0.0213, "random": None, "full": None}
-    images, config = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), CONFIG.model_copy(update={"lr": "learned"})
-    sets = [TrainingSet(name, images, torch.arange(2), learned_lr=rate) for name, rate in rates.items()]
+    config = CONFIG.model_copy(update={"lr": "learned"})
+    images, classes = torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.arange(2)
+    sets = [TrainingSet(name, 2, lambda: (images, classes), learned_lr=rate) for name, rate in rates.items()]
     assert [each.protocol(config, 10).peak_lr for each in sets] == [0.0213, 0.01, 0.01]
     assert [each.protocol(CONFIG, 10).peak_lr for each in sets] == 3 * [0.01]
     assert len({protocol_hash(each.protocol(config, 10)) for each in sets}) == 1

@@ -128,12 +128,12 @@ def test_steps_batches_rates_and_tests_are_the_sets(
 
 
 def test_stored_labels_are_online_and_hard_ones_stay() -> None:
-    images = numbered(8)
-    whole = TrainingSet("full", images, torch.arange(8) % 4, epoch_images=4)
+    learned = (numbered(8), torch.arange(8) % 4)
+    whole = TrainingSet("full", 8, lambda: learned, epoch_images=4)
     for labels, wanted in (("stored", "online"), ("online", "online")):
         config = CONFIG.model_copy(update={"labels": labels})
         assert whole.protocol(config, 4).labels == wanted
-        assert TrainingSet("deda", images, whole.classes).protocol(config, 4).labels == labels
+        assert TrainingSet("deda", 8, lambda: learned).protocol(config, 4).labels == labels
     assert (
         whole.protocol(CONFIG.model_copy(update={"batch": "by_ipc"}), 4).batch == 4
     )  # RDED's rule: of 4 images
@@ -283,7 +283,7 @@ def test_a_set_is_evaluated_beside_the_whole_set(
     request = EvaluationRequest(bare, teacher=run / "teacher.safetensors", data="digits")
     sets = open_evaluation(request, CPU).sets
     assert [each.name for each in sets] == ["set", "random", "full"]
-    assert (sets[2].epoch_images, len(sets[2].images)) == (20, 1438)
+    assert (sets[2].epoch_images, sets[2].count, len(sets[2].read()[0])) == (20, 1438, 1438)
     assert main(["evaluate", str(run), "--arm", "deda", "--no-full-set", "steps=2", "--seeds", "1"]) == 0
     out = capsys.readouterr().out
     assert "full last %" not in out

@@ -127,12 +127,14 @@ class Evaluation:
         """The set, the control and the whole training set, in the order of the table."""
         source = self.set.source
         rate = None if source is None else learned_lr(source.folder, source.arm)
-        storage = self.set.storage.on(self.images.device)
-        sets = [TrainingSet(self.name, self.images, self.classes, learned_lr=rate, storage=storage)]
+        storage, number = self.set.storage.on(self.images.device), len(self.images)
+        own = (self.images, self.classes)
+        sets = [TrainingSet(self.name, number, lambda: own, learned_lr=rate, storage=storage)]
         if self.request.control and self.name != CONTROL:
             sets.append(self._control())
         if self.full_left_out is None:
-            sets.append(TrainingSet(FULL, *self.full.images, epoch_images=self.full.config.images))
+            full, each = self.full, self.full.config.images
+            sets.append(TrainingSet(FULL, len(full.chosen), lambda: full.images, epoch_images=each))
         return sets
 
     def _control(self) -> TrainingSet:
@@ -141,9 +143,8 @@ class Evaluation:
         counts = (images_of_class // self.set.storage.per_file).tolist()
         most = max(counts)  # real.chosen has this many of each class
         rows = torch.cat([c * most + torch.arange(count) for c, count in enumerate(counts)])
-        classes = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
-        images, _ = self.real.images(self.real.train, self.real.chosen[rows])
-        return TrainingSet(CONTROL, images, classes.to(self.images.device))
+        real, chosen = self.real, self.real.chosen[rows]
+        return TrainingSet(CONTROL, len(rows), lambda: real.images(real.train, chosen))
 
     def run(self) -> list[dict[str, Accuracies]]:
         """Train the students that the file lacks; the accuracies by set, for each of ``configs``."""

@@ -6,7 +6,7 @@ trained again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NotRequired, cast
@@ -91,8 +91,9 @@ class TrainingSet:
 
     Attributes:
         name: column name in the table, and ``arm`` in the file.
-        images: uint8 [N, C, H, W], on the device to train on.
-        classes: int64 [N], in the teacher's order, on the same device.
+        count: number of its images, N.
+        read: gives the images, uint8 [N, C, H, W], and their classes, int64 [N], in the teacher's order, on
+            the device to train on. They are in memory only while students learn them.
         epoch_images: number of images an epoch, for the whole real training set: that of the distilled set,
             with online labels in place of stored ones. None: all images, with the protocol's labels.
         learned_lr: learning rate that was learned with the images, for ``lr: learned``; None: none was.
@@ -100,15 +101,15 @@ class TrainingSet:
     """
 
     name: str
-    images: Tensor
-    classes: Tensor
+    count: int
+    read: Callable[[], tuple[Tensor, Tensor]]
     epoch_images: int | None = None
     learned_lr: float | None = None
     storage: Storage = ONE_A_FILE
 
     def protocol(self, config: Student, classes: int) -> SettledStudent:
         """The protocol of its students, in numbers, for a teacher of this many classes."""
-        images = len(self.images) if self.epoch_images is None else self.epoch_images
+        images = self.count if self.epoch_images is None else self.epoch_images
         rate = self.learned_lr if config.lr == "learned" else None
         settled = settle_student(config, images, classes, learned_lr=rate, per_file=self.storage.per_file)
         online = self.epoch_images is not None and settled.labels == "stored"
@@ -159,24 +160,27 @@ class ResultsFile:
         test: tuple[Tensor, Tensor],
         seed: int,
     ) -> None:
+        if not numbers:
+            return
+        images, classes = each.read()
         soft_labels = None
-        if numbers and config.labels == "stored":
-            soft_labels = label_images(teacher, each.images, each.name).float()
+        if config.labels == "stored":
+            soft_labels = label_images(teacher, images, each.name).float()
         digest = protocol_hash(config)
-        new_network = network_builder(config.network, len(teacher.card.classes), each.images.shape[1])
+        new_network = network_builder(config.network, len(teacher.card.classes), images.shape[1])
         with progress(f"{config.network} {each.name}", len(numbers) * config.images_seen) as bar:
             for number in numbers:
-                checkpoint = self._checkpoint(each, config, number)
+                checkpoint = self._checkpoint(each, config, number, images.device.type)
                 result = train_student(
                     config,
                     teacher,
-                    each.images,
+                    images,
                     new_network=new_network,
                     test=test,
                     seed=derive(seed, "student", number),
                     bar=bar,
                     soft_labels=soft_labels,
-                    hard_labels=each.classes,
+                    hard_labels=classes,
                     storage=each.storage,
                     checkpoint=checkpoint,
                 )
@@ -186,10 +190,11 @@ class ResultsFile:
                 write_json(self.path, self.content)
                 checkpoint.remove()
 
-    def _checkpoint(self, each: TrainingSet, config: SettledStudent, number: int) -> StudentCheckpoint:
+    def _checkpoint(
+        self, each: TrainingSet, config: SettledStudent, number: int, device: str
+    ) -> StudentCheckpoint:
         """The state of a student while it is trained, beside the file."""
         numbers: list[JsonValue] = [config.images, config.training_steps, config.peak_lr, number]
-        device = each.images.device.type
         of: list[JsonValue] = [f"{key} {value}" for key, value in self.content["of"].items()]
         owner = training_identity(of, each.name, config.model_dump(mode="json"), numbers, device)
         path = self.path.with_name(f"{self.path.stem}.state-{owner[:12]}.safetensors")

@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_said_before_the_first_student(
         error = capsys.readouterr().err
         assert text in error
         assert error.splitlines()[-1].startswith("error: ")
-    monkeypatch.setattr("fastdd.evaluate.held.device_budget", lambda device: 100)
+    monkeypatch.setattr("fastdd.evaluate.full_set.device_budget", lambda device: 100)
     assert main(["robust", *deda]) == 2
     assert "need students of the whole real training set, but" in capsys.readouterr().err
     assert not list(run.glob("robust-*"))

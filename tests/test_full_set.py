@@ -212,7 +212,7 @@ def test_too_large_is_said_before_anything_is_written(
 ) -> None:
     of_arm, tested = 20 * 64, 359 * 64
     budget = of_arm + int(data_memory.BUDGET * tested)
-    monkeypatch.setattr("fastdd.evaluate.held.device_budget", lambda device: budget)
+    monkeypatch.setattr("fastdd.evaluate.full_set.device_budget", lambda device: budget)
     with pytest.raises(InputError, match=r"set metrics.full_set to auto or false"):
         fastdd.run(tiny, tmp_path / "out", ["metrics.full_set=true"])
     assert not (tmp_path / "out").exists()
@@ -298,7 +298,7 @@ def test_a_set_is_evaluated_beside_the_whole_set(
 def test_what_does_not_fit_is_refused_only_where_it_is_asked_for(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fastdd.evaluate.held.device_budget", lambda device: 100)
+    monkeypatch.setattr("fastdd.evaluate.full_set.device_budget", lambda device: 100)
     evaluation = open_evaluation(EvaluationRequest(finished, arm="deda"), CPU)
     assert [each.name for each in evaluation.sets] == ["deda", "random"]
     assert evaluation.full_left_out == "206 of its images do not fit into memory"

@@ -15,7 +15,7 @@ import torch
 
 from ..config import CONTROL, FULL, Recipe
 from ..errors import InputError
-from ..evaluate.held import bytes_of_set
+from ..evaluate.full_set import bytes_of_set
 from ..recover.resources import GPU_SHARE
 from ..runtime.memory import BUDGET, processors
 from .devices import GPU, GPUS, Prices

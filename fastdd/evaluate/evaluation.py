@@ -133,8 +133,8 @@ class Evaluation:
         if self.request.control and self.name != CONTROL:
             sets.append(self._control())
         if self.full_left_out is None:
-            full, each = self.full, self.full.config.images
-            sets.append(TrainingSet(FULL, len(full.chosen), lambda: full.images, epoch_images=each))
+            full, shown = self.full, self.full.config.images
+            sets.append(TrainingSet(FULL, len(full.chosen), lambda: full.images, epoch_images=shown))
         return sets
 
     def _control(self) -> TrainingSet:

@@ -11,10 +11,12 @@ choice with each class's share.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from ..data import proportional_sample
@@ -22,8 +24,8 @@ from ..data.real_data import RealData
 from ..errors import InputError
 from ..protocols import SettledStudent
 from ..runtime.distributed import world_size
+from ..runtime.memory import BUDGET, device_budget
 from ..runtime.seeds import derive
-from .held import budget_of_sets, bytes_of_set
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,22 @@ class FullSet:
                 "or a smaller data.size"
             )
         return f"{len(self.chosen):,} of its images do not fit into memory"
+
+
+# -- memory ---------------------------------------------------------------------------------------
+
+# Students hold one set at a time, and the images that they are tested on, decoded, a byte a value. A step
+# gathers images from anywhere in the set and a test passes over all test images, so neither is read in parts.
+
+
+def bytes_of_set(images: int, shape: tuple[int, int, int], per_file: int = 1) -> int:
+    """Bytes of a set of images [C, H, W] while it is held; where several are in a file, the files count, too,
+    of which images are unpacked."""
+    files = images // per_file if per_file > 1 else 0
+    return (images + files) * math.prod(shape)
+
+
+def budget_of_sets(device: torch.device, tested: int) -> int:
+    """Bytes that sets may take on a device now: a part of what is left beside the ``tested`` bytes of the
+    images that students are tested on."""
+    return max(0, device_budget(device) - int(BUDGET * tested))

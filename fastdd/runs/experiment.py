@@ -21,8 +21,7 @@ from ..distilled.formation import check_formation
 from ..distilled.tiles import small_tiles
 from ..errors import InputError
 from ..evaluate.features import clip_features
-from ..evaluate.full_set import FullSet
-from ..evaluate.held import budget_of_sets, bytes_of_set
+from ..evaluate.full_set import FullSet, budget_of_sets, bytes_of_set
 from ..models.build import structure
 from ..models.outline import multiply_adds, network_for, outline
 from ..protocols import SettledStudent, settle_student

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from fastdd.bench.clock import clock_for
-from fastdd.bench.compare import changes
 from fastdd.bench.growth import Sweep, curve_of, exponent, growth_figure
-from fastdd.bench.measure import measure
+from fastdd.bench.measure import SUBJECTS, Plan, measure, names, run
 from fastdd.bench.results import (
     Ceilings,
     Machine,
@@ -21,6 +20,7 @@ from fastdd.bench.results import (
     Row,
     SideResult,
     Timing,
+    changes,
     earlier_results,
     read_results,
     timing,
@@ -29,7 +29,6 @@ from fastdd.bench.results import (
 )
 from fastdd.bench.subjects import end_to_end
 from fastdd.bench.subjects.growth import sweeps
-from fastdd.bench.suite import SUBJECTS, Plan, names, run
 from fastdd.bench.work import Goal, Least, Scale, Side, Work, largest_error
 from fastdd.cli import bench, main
 from fastdd.errors import InputError

@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from fastdd.config import Student, as_plain
-from fastdd.config.origins import leaves, tree_of
+from fastdd.config.sources import leaves, tree_of
 from fastdd.config.student import PLAIN
 from fastdd.errors import InputError
 from fastdd.evaluate import protocol_hash, protocol_text

@@ -11,7 +11,7 @@ import yaml
 import fastdd
 from fastdd.cli import main
 from fastdd.config import Recipe, Student
-from fastdd.config.regimes import REGIMES, in_regime, read_regimes, regime_of
+from fastdd.config.student import REGIMES, in_regime, read_regimes, regime_of
 from fastdd.errors import InputError
 from fastdd.recipes.resolve import resolve, table
 from fastdd.run_folder import Metrics

@@ -82,8 +82,8 @@ def _measure(arguments: argparse.Namespace) -> int:
     from ..bench.clock import clock_for
     from ..bench.growth import growth_figure
     from ..bench.machine import this_machine
+    from ..bench.measure import Plan, names, run
     from ..bench.results import Row, earlier_results, with_results, write_results
-    from ..bench.suite import Plan, names, run
     from ..bench.work import Scale
     from ..runtime.devices import device_of
     from ..runtime.files import require_writable, write_bytes
@@ -141,8 +141,7 @@ def _split(text: str | None) -> tuple[str, ...]:
 
 
 def _compare(before: Path, after: Path) -> int:
-    from ..bench.compare import changes
-    from ..bench.results import read_results
+    from ..bench.results import changes, read_results
 
     found = list(changes(read_results(before), read_results(after)))
     rows = new_table("", "", "before", "after", "noise", "")

@@ -114,7 +114,7 @@ def _evaluate_set(arguments: argparse.Namespace) -> None:
 def _print(evaluation: Evaluation) -> None:
     """Train, and print a row a student and a column a set."""
     from ..config import FULL
-    from ..config.regimes import regime_of
+    from ..config.student import regime_of
     from ..evaluate import protocol_hash, protocol_text
     from ..protocols import settle_student
     from ..run_folder.comparison import best_title

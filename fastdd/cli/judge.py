@@ -122,7 +122,7 @@ def _students_arguments(students: Options) -> None:
 
 
 def _judge(arguments: argparse.Namespace) -> None:
-    from ..config.regimes import read_regimes
+    from ..config.student import read_regimes
     from ..report.verdicts import choices, verdicts
     from ..run_folder import RunFolder
     from ..runs.judge import judge

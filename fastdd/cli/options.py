@@ -169,7 +169,7 @@ def request_of(
     Args:
         full: also evaluate the whole real training set; auto: where its images fit into memory.
     """
-    from ..config.regimes import read_regimes
+    from ..config.student import read_regimes
     from ..evaluate.evaluation import EvaluationRequest
 
     regimes = getattr(arguments, "regimes", None)

@@ -22,7 +22,7 @@ from torch import Tensor
 from .. import teachers
 from ..config import CONTROL, FULL, Data, Recipe, Student
 from ..config import Teacher as TeacherConfig
-from ..config.regimes import Regime, in_regime
+from ..config.student import Regime, in_regime
 from ..data.open import check_recorded_root
 from ..data.real_data import RealData
 from ..distilled import DistilledSet, open_set, require_folder, set_name
@@ -52,7 +52,7 @@ class EvaluationRequest:
     Attributes:
         path: the set: a run's folder, or a folder of class folders.
         students: names of networks (models/student_names.py); empty: the protocol's network.
-        regimes: regimes in which students of each network are trained (config/regimes.py); empty: that of
+        regimes: regimes in which students of each network are trained (config/student.py); empty: that of
             the protocol alone.
         protocol: name of the run's further students, whose protocol it is then, or of a preset; None: the
             protocol of the run's section ``student``, or the house's.

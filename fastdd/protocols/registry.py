@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..config import Student
-from ..config.origins import plain_values, with_origin
-from ..config.sources import code
+from ..config.sources import code, plain_values, with_origin
 from ..config.validation import validated
 from ..errors import InputError
 from ..runtime.registry import Registry

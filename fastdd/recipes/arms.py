@@ -9,8 +9,7 @@ from typing import cast
 from pydantic import JsonValue
 
 from ..config import Recipe
-from ..config.origins import Leaf, Tree, merge, section, tree_of, value_at
-from ..config.sources import Sourced
+from ..config.sources import Leaf, Sourced, Tree, merge, section, tree_of, value_at
 from ..config.yaml_text import shown
 from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS

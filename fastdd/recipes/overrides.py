@@ -16,7 +16,7 @@ from pydantic import BaseModel, JsonValue
 
 from ..config import Method
 from ..config.base import alternatives
-from ..config.origins import Tree, merge, nested, section, with_origin
+from ..config.sources import Tree, merge, nested, section, with_origin
 from ..config.validation import FILE_ALONE, NAMED, schema
 from ..config.yaml_text import load_yaml, scalar
 from ..errors import InputError, suggestion

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..config import CONTROL
-from ..config.origins import Tree, plain_values, with_origin
 from ..config.published import OWN
+from ..config.sources import Tree, plain_values, with_origin
 from ..errors import InputError
 from .arms import of_arms
 from .presets import Document

@@ -24,8 +24,8 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from ..config import Config, Count, Recipe, as_plain
-from ..config.origins import Leaf, Tree, leaves, merge, plain_values, section, tree_of, value_at
-from ..config.regimes import Regime, read_regimes
+from ..config.sources import Leaf, Tree, leaves, merge, plain_values, section, tree_of, value_at
+from ..config.student import Regime, read_regimes
 from ..config.validation import validated
 from ..errors import InputError
 from .arms import add_to_all, arm_values, of_arms, reduced_arms, with_declared_committees, with_student_arms

@@ -9,10 +9,19 @@ from typing import cast
 from pydantic import JsonValue
 
 from ..config import Config, Student
-from ..config.origins import Leaf, Tree, merge, nested, plain_values, section, tree_of, value_at, with_origin
-from ..config.regimes import OF_LABELS, REGIMES, Regime
-from ..config.sources import Sourced
-from ..config.student import PLAIN
+from ..config.sources import (
+    Leaf,
+    Sourced,
+    Tree,
+    merge,
+    nested,
+    plain_values,
+    section,
+    tree_of,
+    value_at,
+    with_origin,
+)
+from ..config.student import OF_LABELS, PLAIN, REGIMES, Regime
 from ..config.validation import validated
 from ..errors import InputError, suggestion
 from ..methods import ADDITIONS, METHODS

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import CONTROL, RANDOM_REAL, Method, Recipe
 from ..config.naming import label_words, student_titles
-from ..config.regimes import regime_of
+from ..config.student import regime_of
 from ..distilled.fingerprint import require_same_images
 from ..experts import ExpertBuffer
 from ..run_folder import (

@@ -11,7 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from ..config import CONTROL, Recipe
 from ..config.naming import short_keys, value_text
-from ..config.regimes import REGIMES, in_regime, regime_of
+from ..config.student import REGIMES, in_regime, regime_of
 from ..data.published_sizes import published_size
 from ..recipes.students import resolve_student
 from ..run_folder import ArmResult, Metrics, RunFolder, read

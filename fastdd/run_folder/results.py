@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field, JsonValue
 
 from ..config import FULL
-from ..config.regimes import Regime
+from ..config.student import Regime
 from .comparison import Difference, EvaluatedOn
 from .published import PublishedResult
 from .reading import Record
@@ -126,7 +126,7 @@ class ProtocolResult(Record):
     network: str | None = None
     """the students' network; absent: an earlier version measured"""
     regime: Regime | None = None
-    """where their labels come from (config/regimes.py); absent: an earlier version measured"""
+    """where their labels come from (config/student.py); absent: an earlier version measured"""
 
 
 class Finding(Record):

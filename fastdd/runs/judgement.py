@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..config import CONTROL, FULL, Method, Recipe
-from ..config.regimes import Regime
+from ..config.student import Regime
 from ..distilled import require_folder, set_name
 from ..distilled.runs import RunSource, arm_of, read_source, run_of
 from ..errors import InputError

@@ -11,8 +11,7 @@ from pydantic import JsonValue
 
 from .. import teachers
 from ..config import Data, Given, Method, Recipe, Student, Teacher
-from ..config.regimes import REGIMES, in_regime, regime_of
-from ..config.student import PLAIN
+from ..config.student import PLAIN, REGIMES, in_regime, regime_of
 from ..config.validation import validated
 from ..data.open import check_recorded_root, open_dataset
 from ..distilled.runs import RunSource

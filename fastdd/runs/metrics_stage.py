@@ -18,7 +18,7 @@ from .. import evaluate
 from ..config import CONTROL
 from ..config.naming import arm_titles
 from ..config.published import OWN
-from ..config.regimes import regime_of
+from ..config.student import regime_of
 from ..errors import InputError
 from ..evaluate.features import clip_features
 from ..run_folder import ArmResult, Metrics, TensorFile, read

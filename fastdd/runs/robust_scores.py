@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from statistics import fmean
 
 from ..config import CONTROL, FULL, Student
-from ..config.regimes import in_regime, regime_of
-from ..config.student import PLAIN
+from ..config.student import PLAIN, in_regime, regime_of
 from ..evaluate.dd_ranking import augmentation_robust, label_robust
 from ..run_folder import Metrics
 from ..run_folder.comparison import of_all

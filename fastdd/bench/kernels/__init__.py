@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..work import Scale, Work
-from . import activations, features, images, pairs, sets, trajectory
+from . import activations, features, pairs, sets, trajectory
 
-MODULES = (features, activations, images, pairs, sets, trajectory)
+MODULES = (features, activations, pairs, sets, trajectory)
 
 
 def works(scale: Scale) -> list[Work]:

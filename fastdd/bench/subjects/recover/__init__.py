@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ...work import Scale, Work
-from . import layouts, matching, pairs, stages, steps
+from . import layouts, matching, stages, steps
 
 
 def works(scale: Scale) -> list[Work]:
     """All works, in the order in which they are measured."""
-    return [work for module in (steps, matching, pairs, stages, layouts) for work in module.works(scale)]
+    parts = (steps.works, matching.works, layouts.cim_works, stages.works, layouts.layout_works)
+    return [work for works_of in parts for work in works_of(scale)]

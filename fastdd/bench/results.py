@@ -1,4 +1,4 @@
-"""The file of a benchmark run, which machine and a row for each work with all of its sides; and two compared."""
+"""The file of a benchmark run: which machine, and a row for each work with all of its sides. Two compared."""
 
 from __future__ import annotations
 

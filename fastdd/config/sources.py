@@ -1,5 +1,5 @@
-"""Where a value comes from: who set it and, of what an author says, whether it is printed in a paper, found in
-released code, or our own choice. Values that remember it stand in trees, which are laid one over another.
+"""Where a value comes from: who set it, and whether it is printed in a paper, found in released code, or our
+own choice. Values that remember it stand in trees, which are laid one over another.
 
 A method's file writes ``"lr": code(0.25)``; a recipe writes the same as ``lr: !code 0.25``.
 """

@@ -320,8 +320,8 @@ class Student(Config):
 # -- regimes: where the labels that students learn come from, all else being equal ----------------------
 #
 #     hard      the classes of the images; neither soft labels nor the teacher
-#     fixed     stored soft labels, one of each image or a pool of views (section ``labels``); no teacher while
-#               students are trained
+#     fixed     stored soft labels, one of each image or a pool of views (section ``labels``); no teacher
+#               while students are trained
 #     online    the teacher labels every view
 #
 # These are the three of "Hard Truths". The students of a kind take the same steps on the same batches in all

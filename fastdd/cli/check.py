@@ -10,9 +10,9 @@ from .console import say
 from .options import Commands, device_argument, download, download_argument, real_root
 
 TEXT = (
-    "Look for test images in a set, in pixels and, with a teacher, in its embeddings; for repeated, plain "
-    "and clipped images, unlike numbers of images a class, and soft labels and claims that do not hold. It "
-    "ends with 1 where test images or faults are found."
+    "Look for test images in a set, whole, cropped and as tiles of mosaics, in pixels and, with a teacher, "
+    "in its embeddings; for repeated, plain and clipped images, unlike numbers of images a class, and soft "
+    "labels and claims that do not hold. It ends with 1 where test images or faults are found."
 )
 
 
@@ -39,6 +39,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from ..distilled.runs import run_of
     from ..evaluate import teacher_features
     from ..evaluate.validity import check_set
+    from ..run_folder.results import MAY_ESCAPE
     from ..runtime.devices import device_of
 
     download(arguments, arguments.set, arguments.real)
@@ -60,8 +61,5 @@ def _check(arguments: argparse.Namespace) -> int:
         f"{distilled.path}: {counted(len(distilled), 'image')} against {len(test)} test images, by {compared}"
     )
     if not found:
-        say(
-            "nothing of what is looked for was found; crops, shifts and mosaics of test images are not "
-            "looked for"
-        )
+        say(f"nothing of what is looked for was found; {MAY_ESCAPE}")
     return int(any(finding.kind != "note" for finding in found))

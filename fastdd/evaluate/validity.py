@@ -1,6 +1,7 @@
 """What is wrong with a set before anybody trains on it: leaks, repetitions, imbalance, claims that fail.
 
-A set is decoded once, in parts, and again where an image may be a copy of a test image (leaks.py).
+A set is decoded once, in parts, and again where an image may be a copy of a test image (leaks.py). Crops and
+mosaics of test images are sought by their pieces (pieces.py), changed ones in a network's embeddings.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..run_folder.results import Finding
 from ..runtime.console import counted
 from .features import Extractor
 from .leaks import DECODED, ROWS, SHOWN, Searched, copies_of_test_images, leak_text
+from .pieces import PieceSearch, SetPieces
 
 NEARER = 0.7
 """part of the distance from the nearest training image below which a test image is far nearer"""
@@ -41,6 +43,7 @@ class ScannedSet:
     Attributes:
         listed: the set.
         searched: the set, in which copies of test images can be looked for.
+        pieces: pieces of some of its images, which can be sought in test images.
         digests: sha256 of the pixels of each image.
         plain: bool [N], which images have one color.
         clipped: bool [N], which others have most of their values at the ends of their range.
@@ -48,6 +51,7 @@ class ScannedSet:
 
     listed: ListedSet
     searched: Searched
+    pieces: SetPieces
     digests: list[bytes]
     plain: Tensor
     clipped: Tensor
@@ -60,8 +64,10 @@ class ScannedSet:
             InputError: an image cannot be read.
         """
         digests, plain, clipped = list[bytes](), list[Tensor](), list[Tensor]()
+        pieces = SetPieces(len(listed), listed.name_of)
 
         def look(images: Tensor) -> Tensor:
+            pieces.add(images)
             digests.extend(hashlib.sha256(image.numpy().tobytes()).digest() for image in images)
             rows = images.flatten(1)
             plain.append(rows.amax(1) == rows.amin(1))
@@ -69,7 +75,7 @@ class ScannedSet:
             return images
 
         searched = Searched.of(map(look, listed.batches(DECODED)), listed.rows)
-        return ScannedSet(listed, searched, digests, plain=torch.cat(plain), clipped=torch.cat(clipped))
+        return ScannedSet(listed, searched, pieces, digests, torch.cat(plain), torch.cat(clipped))
 
 
 def check_set(
@@ -96,7 +102,8 @@ def check_set(
         InputError: the set has other classes, or a real image cannot be read.
     """
     listed.classes_of(test.classes)
-    found = check_images({"set": listed}, [test], resize=resize)["set"]
+    device = torch.device("cpu") if features is None else features.device
+    found = check_images({"set": listed}, [test], train, resize=resize, device=device)["set"]
     if features is not None:
         size, sample = listed.shape[1:], sample_rows(len(train), len(test))
         of_test, _ = features.of_dataset(test, size, resize)
@@ -108,8 +115,10 @@ def check_set(
 def check_images(
     sets: Mapping[str, ListedSet],
     tests: Sequence[Dataset],
+    train: Dataset,
     *,
     resize: int | None = None,
+    device: torch.device,
     saw: Callable[[Tensor], object] | None = None,
 ) -> dict[str, list[Finding]]:
     """What the images of sets of one size show: test images, repetitions, images without content.
@@ -117,8 +126,10 @@ def check_images(
     Args:
         sets: the sets by name.
         tests: splits whose images no set should hold; each is decoded once for all sets.
+        train: the training images, of which as many are decoded.
         resize: as for ``check_set``.
-        saw: is called with each batch of images of those splits, uint8 [B, C, H, W].
+        device: where pieces of images are compared.
+        saw: is called with each batch of images of ``tests``, uint8 [B, C, H, W].
 
     Returns:
         The findings of each set, leaks first.
@@ -129,8 +140,12 @@ def check_images(
     scanned = {name: ScannedSet.of(listed) for name, listed in sets.items()}
     shape, clipped = next(iter(sets.values())).shape, list[Tensor]()
     found: dict[str, list[Finding]] = {name: [] for name in sets}
+    copied: dict[str, set[int]] = {name: set() for name in sets}
+    pieces = {name: each.pieces for name, each in scanned.items()}
+    search = PieceSearch(pieces, train, tests, shape, resize=resize, device=device)
 
     def look(images: Tensor) -> None:
+        search.compare(images)
         clipped.append(_clipped(images))
         if saw is not None:
             saw(images)
@@ -142,6 +157,9 @@ def check_images(
             if some:
                 text = leak_text(some, sets[name].name_of, len(sets[name]), test)
                 found[name].append(Finding(kind="leak", text=text))
+                copied[name] |= {each.image for each in some}
+    for name, parts in search.findings(search.far_nearer(), copied).items():
+        found[name] += parts
     usual = float(torch.cat(clipped).float().mean()) if clipped else 0.0
     return {name: found[name] + image_findings(each, usual) for name, each in scanned.items()}
 

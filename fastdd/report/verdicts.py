@@ -16,7 +16,7 @@ from ..data.published_sizes import published_size
 from ..recipes.students import resolve_student
 from ..run_folder import ArmResult, Metrics, RunFolder, read
 from ..run_folder.comparison import Difference, difference, difference_text, mean_text
-from ..run_folder.results import ProtocolResult, SweepResults
+from ..run_folder.results import MAY_ESCAPE, ProtocolResult, SweepResults
 from ..runtime.console import bytes_text, counted
 
 
@@ -113,9 +113,9 @@ def _looked_for(metrics: Metrics) -> list[str]:
     wrong = any(each.kind != "note" for result in metrics.arms.values() for each in result.findings or ())
     nothing = "" if wrong or notes else " None were found."
     return [
-        "Looked for in every set: copies of held-out images, saved anew or mirrored, images that lie too "
-        "near to those in the teacher's embeddings, repeated and empty images, unlike classes and claims "
-        f"that do not hold.{nothing} Crops and mosaics of test images may escape.",
+        "Looked for in every set: copies of held-out images, saved anew or mirrored, their crops and "
+        "mosaics, images that lie too near to them in the teacher's embeddings, repeated and empty images, "
+        f"unlike classes and claims that do not hold.{nothing} {MAY_ESCAPE[0].upper()}{MAY_ESCAPE[1:]}.",
         *notes,
     ]
 

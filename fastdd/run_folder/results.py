@@ -138,6 +138,14 @@ class Finding(Record):
     """a clause without a full stop"""
 
 
+MAY_ESCAPE = (
+    "crops of test images of less than 60 % of their side, mosaics of other tiles than 2 x 2 and 3 x 3, "
+    "crops and mosaics in less than a tenth of a set, and images that are turned, recolored or blended may "
+    "escape"
+)
+"""test images that nothing looks for, or that are often not found (evaluate/pieces.py), as a clause"""
+
+
 class RobustScores(Record):
     """DD-Ranking's scores of a set, of students with soft labels (evaluate/dd_ranking.py), in [0, 1]."""
 

@@ -54,7 +54,9 @@ def set_findings(
         of_images = check_images(
             left,
             held_out,
+            experiment.real.train,
             resize=experiment.recipe.data.resize,
+            device=experiment.device,
             saw=lambda images: parts.append(embed(run.teacher, images.to(experiment.device)).half().cpu()),
         )
         tested, train = torch.cat(parts), embeddings["real"]

@@ -6,12 +6,12 @@ import os
 import statistics
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import torch
 
 from ..config import Precision
+from ..run_folder.session import processor_name
+from ..runtime.doctor import installed_version
 from ..runtime.precision import float32_products
 from .clock import seconds_of
 from .results import Ceilings, Clock, Machine
@@ -43,27 +43,9 @@ def this_machine(scale: Scale, note: str = "") -> Machine:
         threads=torch.get_num_threads(),
         precision=scale.precision,
         allocator=allocator,
-        packages={package: package_version(package) for package in PACKAGES},
+        packages={package: installed_version(package) for package in PACKAGES},
         note=note,
     )
-
-
-def package_version(package: str) -> str | None:
-    """The installed version of a package; None: it is absent."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def processor_name() -> str:
-    """The model of the processor, where Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown processor"
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else "unknown processor"
 
 
 ROUNDS = 5

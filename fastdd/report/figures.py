@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ..config import CONTROL, FULL
 from ..config.terms import term_labels
 from ..run_folder import ArmResult, FullSetResult
-from ..run_folder.comparison import Fractions, diverged_text, of_all
+from ..run_folder.comparison import Fractions, difference, difference_text, diverged_text, of_all
 from ..run_folder.results import StageWork
 from .axis import Axis, Geometry, linear_axis, log_axis
 from .finished_run import FinishedArm, FinishedRun
@@ -45,6 +45,12 @@ def scatter(accuracies: Fractions) -> str:
     """± and the standard deviation over seeds in percent; empty for one seed or where a student diverged."""
     fractions = of_all(accuracies) or []
     return f"± {100 * spread(fractions):.1f}" if len(fractions) > 1 else ""
+
+
+def gain_text(accuracies: Fractions, control: Fractions) -> str:
+    """Points above the control with their interval; empty where one of the two has no accuracy."""
+    found = difference(accuracies, control)
+    return "" if found is None else difference_text(found).replace("-", "−")
 
 
 def accuracy_text(accuracies: Fractions) -> str:

@@ -13,7 +13,6 @@ from ..run_folder.comparison import (
     Fractions,
     best_title,
     difference,
-    difference_text,
     diverged_text,
     more_seeds,
     of_all,
@@ -28,6 +27,7 @@ from .figures import (
     accuracy_text,
     class_dots,
     expert_figure,
+    gain_text,
     loss_figure,
     mean,
     scatter,
@@ -207,8 +207,7 @@ def _cells(arms: Sequence[FinishedArm], column: Column, finding: Finding | None)
 def _gain(arm: FinishedArm, control: FinishedArm, column: Column) -> str:
     if arm.control or column.fractions is None:
         return ""
-    found = difference(column.fractions(arm), column.fractions(control))
-    return "" if found is None else difference_text(found).replace("-", "−")
+    return gain_text(column.fractions(arm), column.fractions(control))
 
 
 def _mark(arm: FinishedArm, column: Column, finding: Finding | None) -> str:

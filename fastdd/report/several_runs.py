@@ -15,12 +15,11 @@ from pydantic import JsonValue
 from ..config import CONTROL
 from ..errors import InputError, refusals_explained
 from ..run_folder import RunFolder, SweepResults, read
-from ..run_folder.comparison import difference, difference_text
 from ..runtime.console import counted
 from ..runtime.files import write_text
 from .bytes_figure import PANEL as BYTES_PANEL
 from .bytes_figure import bytes_figure
-from .figures import accuracy_text, scatter
+from .figures import accuracy_text, gain_text, scatter
 from .finished_run import FinishedRun, read_run
 from .page import Cell, Finding, find_best, strips
 from .sweep_figure import PANEL, SweepFigure, SweptRun, SweptSet, accuracy_by_key
@@ -225,8 +224,7 @@ def _cell(run: FinishedRun, finding: Finding | None, key: str, student: str) -> 
     best_random = (
         finding is not None and len(run.students) > 1 and (key, student) == (CONTROL, finding.random_student)
     )
-    found = None if key == CONTROL else difference(last[key], last[CONTROL])
-    gain = "" if found is None else difference_text(found).replace("-", "−")
+    gain = "" if key == CONTROL else gain_text(last[key], last[CONTROL])
     mark = "best random" if best_random else ""
     return Cell(accuracy_text(last[key]), scatter(last[key]), best=best, gain=gain, mark=mark)
 

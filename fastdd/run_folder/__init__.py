@@ -19,7 +19,7 @@ from .results import (
     UnitLog,
     UnitPlan,
 )
-from .session import Session, check_folder, delete_run, open_run
+from .session import Session, check_folder, delete_run, open_run, refuse_deleting
 
 __all__ = [
     "DELETE",
@@ -47,6 +47,7 @@ __all__ = [
     "read_manifest",
     "read_recipe",
     "read_text",
+    "refuse_deleting",
     "require_run",
     "write",
 ]

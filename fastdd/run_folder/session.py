@@ -293,6 +293,17 @@ def _write_changed(run: RunFolder, manifest: Manifest) -> None:
         write(run.manifest, manifest)
 
 
+def refuse_deleting(key: str, given: str | Path, out: Path) -> None:
+    """Refuse what a recipe gives where it lies in a run folder that will be deleted.
+
+    Args:
+        key: the recipe's key that gives it.
+    """
+    place = Path(given).resolve()
+    if out.resolve() in (place, *place.parents):
+        raise InputError(f"{key} {given} lies in {out}, which --fresh would delete; move it")
+
+
 def delete_run(path: Path) -> None:
     """Delete what a run made, of any version, and nothing else that lies in the folder.
 
@@ -320,7 +331,7 @@ def _new(recipe: Recipe, full_set_left_out: str | None) -> Manifest:
         fastdd=__version__,
         versions=Versions(torch=torch.__version__, python=platform.python_version()),
         machine=Machine(
-            cpu=_cpu(),
+            cpu=processor_name(),
             cores=os.cpu_count(),
             threads=torch.get_num_threads(),
             device=torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -351,8 +362,8 @@ def code_fingerprint() -> str:
     return digest.hexdigest()
 
 
-def _cpu() -> str:
-    """Name of the processor."""
+def processor_name() -> str:
+    """The model of the processor, where Linux tells it, else what Python says of it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

@@ -27,7 +27,7 @@ from ..models.outline import multiply_adds, network_for, outline
 from ..protocols import SettledStudent, settle_student
 from ..recipes.meant import with_networks, with_precision
 from ..recipes.used_teachers import teachers_labelling, teachers_used, working_teachers
-from ..run_folder import RunFolder, check_folder
+from ..run_folder import RunFolder, check_folder, refuse_deleting
 from ..runtime.console import counted
 from ..runtime.devices import device_of
 from ..runtime.distributed import say_once, world_size
@@ -290,8 +290,8 @@ def _check_candidates(experiment: Experiment, arm: str, out: Path, *, fresh: boo
     method, found, real = experiment.arms[arm], experiment.candidates[arm], experiment.real
     key, path = f"arms.{arm}.candidates", method.candidates
     assert path is not None  # it has candidates
-    if fresh and out.resolve() in (Path(path).resolve(), *Path(path).resolve().parents):
-        raise InputError(f"{key} {path} lies in {out}, which --fresh would delete; move it")
+    if fresh:
+        refuse_deleting(key, path, out)
     used, number = len(experiment.teachers_of(arm)), len(experiment.classes)
     wanted = recover.real_slots(method, experiment.recipe.ipc, number, used)
     if wanted > (fewest := min(found.counts)):

@@ -17,7 +17,7 @@ from ..models.build import build, structure
 from ..models.flat import FlatNetwork
 from ..models.outline import outline
 from ..models.pooling import pool_in_pairs
-from ..run_folder import RunFolder, Session
+from ..run_folder import RunFolder, Session, refuse_deleting
 from ..runtime.console import counted
 from ..runtime.memory import require_memory
 from ..runtime.seeds import derive
@@ -139,8 +139,8 @@ class RunExperts:
         """
         plan, given, train = self.plan, self.given, self.real.train
         if given is not None:
-            if fresh and out.resolve() in given.resolve().parents:
-                raise InputError(f"experts.path {given} lies in {out}, which --fresh would delete; move it")
+            if fresh:
+                refuse_deleting("experts.path", given, out)
             buffer, kept = ExpertBuffer(given, "experts.path"), self.config.keep
             buffer.require(plan.model_copy(update={"epochs": self.reach}), self.flat_network().size)
             if plan.epochs > buffer.plan.epochs:

@@ -21,7 +21,7 @@ from ..errors import InputError
 from ..models.build import build
 from ..models.doors import brings_weights
 from ..models.outline import outline
-from ..run_folder import RunFolder, Session
+from ..run_folder import RunFolder, Session, refuse_deleting
 from ..runtime.distributed import own_share
 from ..teachers import Card, Teacher
 from ..teachers.released import released
@@ -91,10 +91,8 @@ class RunTeacher:
         if self.config.init is not None and not is_there:
             teachers.initial_network(self.config, self.expected_card, self.recipe.seed, key=self.key)
         for name, path in (("weights", self.config.weights), ("init", self.config.init)):
-            if fresh and path is not None and out.resolve() in Path(path).resolve().parents:
-                raise InputError(
-                    f"{self.key}.{name} {path} lies in {out}, which --fresh would delete; move it"
-                )
+            if fresh and path is not None:
+                refuse_deleting(f"{self.key}.{name}", path, out)
 
     def _check_layers(
         self, terms: Mapping[str, Terms], network: nn.Module

@@ -98,7 +98,8 @@ def examine(folder: Path) -> list[Finding]:
     return found + [_result(name, trial, deadline) for name, trial in trials.items()]
 
 
-def _version(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
+    """The installed version of a package; None: it is absent."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -106,7 +107,7 @@ def _version(name: str) -> str | None:
 
 
 def _required(name: str) -> Finding:
-    found = _version(name)
+    found = installed_version(name)
     return (
         Finding(name, "ok", found)
         if found
@@ -115,7 +116,7 @@ def _required(name: str) -> Finding:
 
 
 def _optional(name: str) -> Finding:
-    (command, use), found = OPTIONAL[name], _version(name)
+    (command, use), found = OPTIONAL[name], installed_version(name)
     return Finding(name, "ok", found) if found else Finding(name, "absent", f"not installed: {use}", command)
 
 

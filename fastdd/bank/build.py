@@ -58,7 +58,6 @@ def build(
     """Build what the folder does not hold yet; the processes of torchrun share the classes.
 
     Args:
-        folder: where the bank is, or will be.
         kept: which statistics are kept, and the taps of this teacher that give them.
         classes: only these, for a job that is one of many; None: all.
         earlier: folders of other banks; a finished one with the same content is copied.
@@ -112,11 +111,7 @@ def _plan(kept: Kept, teacher: Teacher, data: TrainingImages, *, counts: list[in
 
 
 def _take_over(folder: Path, plan: Plan, earlier: Sequence[Path]) -> bool:
-    """Copy a finished bank that was built by the same plan to a folder in which none was begun.
-
-    Returns:
-        Whether there was one.
-    """
+    """Copy a finished bank that was built by the same plan to a folder in which none was begun."""
     settings = {key: value for key, value in plan.items() if key != "shard_mb"}
     for other in earlier:
         if folder.exists() or not is_whole(other):
@@ -184,7 +179,6 @@ class FinishedClass:
 
     Attributes:
         count: number of images that the statistics are made of.
-        statistics: name -> tensor, as in store.py.
         skipped: positions in the data set of the images that could not be read, ascending.
     """
 
@@ -249,13 +243,7 @@ def _collected(
     """The wanted classes of a stream as they are finished.
 
     Args:
-        forward: images to features.
-        batches: images of the wanted classes, each once, and perhaps of others.
-        labels: int64 [N], class of each image of the data set.
         wanted: class -> number of its images.
-
-    Raises:
-        InputError: no image of a class could be read, or a statistic is not finite.
     """
     left = dict(wanted)
     open_classes: dict[int, OpenClass] = {}

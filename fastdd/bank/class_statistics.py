@@ -254,7 +254,6 @@ def running_statistics(
         mean, mean_square: [n, channels] float64 of each image: the mean, and the mean square about shift.
         shift: [channels] float64.
         group: images of the class in a mini-batch.
-        random: draws the order of the images.
     """
     order = torch.randperm(len(mean), generator=random)
     groups = order.split(group)

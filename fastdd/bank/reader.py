@@ -37,8 +37,6 @@ class Bank:
     """Read-only statistics of the real data; ``bank[c]`` reads one class from disk and no other.
 
     Attributes:
-        classes: class names in order.
-        counts: number of images of each class that the statistics are made of.
         layers: name -> width of the layers with mean and covariance.
 
     Raises:
@@ -118,8 +116,6 @@ class Bank:
         """Statistics of single images of some classes: of a layer's channels or of its patches.
 
         Args:
-            kind: whether of channels or of patches.
-            classes: numbers of the k classes.
             patch: side of the patches in pixels, which the bank must have been built with.
 
         Raises:

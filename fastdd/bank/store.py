@@ -43,7 +43,6 @@ class Settings(TypedDict):
     """Everything that the content of a bank depends on; from ``batch`` on, the recipe's section ``bank``.
 
     Attributes:
-        classes: names in order.
         images: number of images of each class, readable or not.
         layers: name -> width of the layers with mean and covariance.
         transform: what was done to the images before the network saw them.
@@ -96,7 +95,6 @@ class ImageCounts(TypedDict):
     """What a file says of the images of its classes, one entry a class.
 
     Attributes:
-        counts: images that the statistics are made of.
         skipped: names of the images that could not be read.
     """
 
@@ -114,11 +112,7 @@ class Shard:
     last: int
 
     def images(self) -> ImageCounts:
-        """What the file says of the images of its classes.
-
-        Raises:
-            InputError: the file is damaged.
-        """
+        """What the file says of the images of its classes."""
         file, number = self.open(), self.last - self.first + 1
         images = file.note(METADATA_KEY, ImageCounts)
         lists = (images["counts"], images["embeddings"], images["skipped"])
@@ -127,11 +121,7 @@ class Shard:
         return images
 
     def tensors(self) -> dict[str, Tensor]:
-        """All statistics of its classes, by name.
-
-        Raises:
-            InputError: the file is damaged.
-        """
+        """All statistics of its classes, by name."""
         return self.open().tensors()
 
     def open(self, settings: Settings | None = None, embeddings: int | None = None) -> TensorFile:
@@ -139,10 +129,6 @@ class Shard:
 
         Args:
             settings: those of the bank, whose layers the file must hold.
-            embeddings: how many embeddings it must hold.
-
-        Raises:
-            InputError: the file is damaged.
         """
         file, number = TensorFile(self.path, REMEDY), self.last - self.first + 1
         by_class = {name: shape for name, shape in file.shapes.items() if name != EMBEDDINGS}

@@ -29,11 +29,8 @@ class DatasetSummary(TypedDict):
     """What a split holds, as data.json has it.
 
     Attributes:
-        layout: kind of data set, in words.
         split: "train", "validation" or "test".
         classes: class names in the order of the labels.
-        fingerprint: sha256, hexadecimal.
-        fingerprint_of: what was hashed (see Fingerprint).
     """
 
     layout: str
@@ -66,7 +63,6 @@ class Dataset:
         split: "train", "validation" or "test".
         counts: images of each class by its name, in sorted order.
         names: "CLASS/FILE" of each image, in class order.
-        reader: where the pixels come from.
 
     Attributes:
         labels: int64 [N], ascending.

@@ -64,7 +64,6 @@ def placement(
     """Where the center of an image comes to lie; torchvision's rounding, which every backend must follow.
 
     Args:
-        size: (H, W) that is asked for.
         resize: the shorter side before the crop; None: whatever just covers the size.
 
     Returns:
@@ -96,7 +95,6 @@ def fit(image: Tensor, size: tuple[int, int], resize: int | None = None) -> Tens
     """Resize so that the image just covers ``size``, then crop its center; an equal size is untouched.
 
     Args:
-        image: uint8 [C, h, w].
         size: (H, W). For H = W the result is bit for bit that of torchvision's Resize(H) and CenterCrop(H).
         resize: the shorter side in pixels before the crop, at least max(size): Resize(resize) instead.
 

@@ -75,10 +75,6 @@ def open_dataset(
 def open_split(root: str | Path, split: Split, follow_links: bool = False) -> SplitImages:
     """The images of one split with all that is wrong with it.
 
-    Args:
-        root, follow_links: as for open_dataset.
-        split: "train" or "test".
-
     Raises:
         MissingRootError: there is nothing at the root.
         InputError: the root holds no such split, or is damaged.
@@ -102,10 +98,6 @@ def source_of(root: str) -> tuple[Layout, str]:
 
     A path that exists is never taken for NAME:REST, and no name has one letter, as the drives of Windows
     have.
-
-    Raises:
-        MissingRootError: nobody does, since there is nothing at the root.
-        InputError: the system cannot look there.
     """
     name, colon, rest = root.partition(":")
     if colon and name in SOURCES and not os.path.lexists(root):
@@ -150,7 +142,6 @@ def check_recorded_root(root: str, option: str) -> None:
     """Refuse the root that a finished run's recipe names, where it cannot or must not be opened from there.
 
     Args:
-        root: ``data.root`` of the recipe.
         option: option of the command that gives the images otherwise, for the message.
 
     Raises:
@@ -168,11 +159,7 @@ def check_recorded_root(root: str, option: str) -> None:
 
 
 def split_named(split: str) -> Split:
-    """ "train" or "test", from any name of a split.
-
-    Raises:
-        InputError: the name is unknown.
-    """
+    """ "train" or "test", from any name of a split."""
     for name, folders in SPLIT_FOLDERS.items():
         if split in (name, *folders):
             return name

@@ -40,9 +40,6 @@ CIFAR10 = {"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 def published_size(root: str, classes: Sequence[str]) -> tuple[str, PublishedSize] | None:
     """The data set that real images seem to be, by the name of their folder or archive, or by their classes.
 
-    Args:
-        root: path or name of the real images.
-
     Returns:
         Its name and its published size; None: it is none that is known here.
     """

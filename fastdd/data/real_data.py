@@ -32,9 +32,6 @@ def with_datasets(recipe: Recipe, data: tuple[object, object]) -> Recipe:
 
     Args:
         data: the training and the test Dataset of (image, label).
-
-    Raises:
-        InputError: they are no pair.
     """
     root = {"root": give_datasets(data)}
     return recipe.model_copy(update={"data": recipe.data.model_copy(update=root)})
@@ -46,10 +43,6 @@ class RealData:
     With ``data.validation`` a part of the training images is a split of its own. No set is made from it;
     every choice looks at it, and so do students unless ``data.evaluate`` is ``test``.
 
-    Args:
-        config: the recipe.
-        device: where decoded images live.
-
     Attributes:
         train: training split, without the validation images. With ``data.on_error=skip`` it lacks the images
             that a scan found unreadable.
@@ -57,9 +50,6 @@ class RealData:
         test_set: test split. With ``data.on_error=skip`` it lacks the unreadable ones, too.
         skipped: split -> what is wrong with each image that it lacks.
         chosen: the seeded choice of ``ipc`` training images a class: int64 positions in class order.
-
-    Raises:
-        InputError: the data cannot be used.
     """
 
     def __init__(self, config: Recipe, device: torch.device) -> None:
@@ -219,11 +209,7 @@ class RealData:
         return self.evaluation if self.evaluation_set is self.test_set else self.images(self.test_set)
 
     def choose(self, count: int) -> Tensor:
-        """Draw ``count`` training images a class by the recipe's seed; larger draws begin with smaller ones.
-
-        Raises:
-            InputError: a class has fewer.
-        """
+        """Draw ``count`` training images a class by the recipe's seed; larger draws begin with smaller."""
         return real_sample(self.train, count, derive(self.config.seed, "real"))
 
     def stream(self) -> TrainingImages:
@@ -262,7 +248,6 @@ class Transform(TypedDict, total=False):
     """What was done to images before the teacher sees them, as a bank's manifest has it.
 
     Attributes:
-        size: [H, W].
         resize: shorter side in pixels before the center was cut out; None: whatever just covers the size.
         backend: name and version of the decoder.
     """

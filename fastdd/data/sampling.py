@@ -20,9 +20,6 @@ def real_sample(dataset: Dataset, per_class: int, seed: int) -> Tensor:
     A smaller per_class with the same seed draws a prefix of each class's sample, so that 1, 10 and 50 images
     a class are nested.
 
-    Args:
-        per_class: images a class, at least 1.
-
     Returns:
         int64 [classes * per_class] indices, class 0 first.
 

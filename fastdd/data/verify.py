@@ -63,11 +63,7 @@ def verify(data: bytes | bytearray) -> tuple[int, int]:
 
 
 def jpeg_frame(data: bytes | bytearray) -> int:
-    """Where the first frame header of a JPEG begins (SOF0 to SOF15 without DHT, JPG and DAC).
-
-    Raises:
-        BadImage: there is none.
-    """
+    """Where the first frame header of a JPEG begins (SOF0 to SOF15 without DHT, JPG and DAC)."""
     at = 2
     while (at := data.find(0xFF, at)) >= 0 and at + 9 <= len(data):
         marker = data[at + 1]

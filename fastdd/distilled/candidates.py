@@ -65,8 +65,6 @@ def open_candidates(path: str, classes: Sequence[str], data: Data, *, key: str) 
     """Open labelled images as a split ``candidates`` with the classes of a data set.
 
     Args:
-        path: a folder, an archive or a Parquet file.
-        classes: class names of the data set, in the order of the labels.
         data: what is done about links and unreadable images, and what is hashed to notice changes.
         key: the recipe's key that names the path, for messages.
 

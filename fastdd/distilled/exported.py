@@ -54,9 +54,6 @@ def exported_logits(folder: Path, exported: ImageFiles | None, files: Sequence[E
 
     Returns:
         Logits, float16 [N, classes]; None: there are none.
-
-    Raises:
-        InputError: they are damaged, or not of all images.
     """
     if isinstance(exported, ParquetFiles):
         rows = [exported.logits[entry.part] for entry in files]

@@ -22,9 +22,7 @@ def arm_fingerprint(run: RunFolder, arm: str, classes: Sequence[str], slots: int
     """The fingerprint of an arm's image files, hex.
 
     Args:
-        classes: class names in the order of the labels.
         slots: images a class that students see.
-        method: the method, with its file format and formation.
 
     Raises:
         InputError: an image is missing or unreadable; the message says how it is made again.
@@ -67,13 +65,7 @@ def require_same_images(run: RunFolder, recipe: Recipe, metrics: Metrics) -> Non
 
 
 def require_same_set(source: RunSource, classes: Sequence[str], slots: int) -> None:
-    """Refuse a set of a run whose results or soft labels are of other images.
-
-    Args:
-        source: where the set comes from.
-        classes: class names in the order of the labels.
-        slots: images a class that students see.
-    """
+    """Refuse a set of a run whose results or soft labels are of other images."""
     noted = {"soft labels": source.manifest.fingerprints.get(labels_key(source.arm))}
     if source.metrics is not None and source.arm in source.metrics.arms:
         noted["results"] = source.metrics.arms[source.arm].images

@@ -38,11 +38,7 @@ Size = tuple[int, int]
 
 
 def check_formation(formation: Formation, shape: tuple[int, ...]) -> None:
-    """Refuse a formation that stored images of shape [..., C, H, W] cannot hold.
-
-    Raises:
-        InputError: see ``plane_sizes`` and ``tiles.tile_sides``.
-    """
+    """Refuse a formation that stored images of shape [..., C, H, W] cannot hold."""
     if formation.tiled:
         tile_sides(formation, (shape[-2], shape[-1]))
     else:
@@ -57,9 +53,6 @@ def unpack(stored: Tensor, formation: Formation) -> Tensor:
 
     Returns:
         uint8 [M * formation.images, C, H, W]; those of one stored image follow each other.
-
-    Raises:
-        InputError: see ``check_formation``.
     """
     if formation.tiled:
         return unpack_tiles(stored, formation)
@@ -71,11 +64,7 @@ def unpack(stored: Tensor, formation: Formation) -> Tensor:
 
 
 def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
-    """(h, w) of the plane of each channel, for images of shape [..., C, H, W].
-
-    Raises:
-        InputError: the planes do not fit into a stored image, or nothing would be left of a channel.
-    """
+    """(h, w) of the plane of each channel, for images of shape [..., C, H, W]."""
     channels, height, width = shape[-3:]
     luma, chroma = formation.shares
     shares = [luma] if channels == 1 else [luma, chroma, chroma]
@@ -106,9 +95,6 @@ def pack(images: Tensor, formation: Formation) -> Tensor:
 
     Returns:
         The stored images, uint8 [N / formation.images, C, H, W].
-
-    Raises:
-        InputError: see ``plane_sizes``.
     """
     sizes = plane_sizes(formation, images.shape)
     levels = 255 * _in_colors(images.double(), YCBCR.to(images.device))
@@ -144,9 +130,6 @@ class LowFrequencies:
 
     Args:
         images: float [N, C, H, W], an example of the shape, dtype and device of the images to be projected.
-
-    Raises:
-        InputError: see ``plane_sizes``.
     """
 
     def __init__(self, formation: Formation, images: Tensor) -> None:

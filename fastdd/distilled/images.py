@@ -68,7 +68,6 @@ def save_images(
     """Write images.
 
     Args:
-        classes: class names in the order of the labels.
         rows: (class, number of the file) of each image.
         images: uint8 [N, C, H, W].
         encoders: threads that encode and write the images; None: they are written one after another.
@@ -93,10 +92,6 @@ def stored_files(
         rows: (class, slot) of each image; with a formation all slots of a file, one after the other.
         images: float [N, C, H, W] in [0, 1]; with a formation of tiles the stored images, fewer than
             the rows.
-        method: the method, with its file format and formation.
-
-    Returns:
-        The rows, and uint8 images on the CPU, for ``save_images``.
     """
     levels = to_levels(images, method.save)
     if (formation := method.formation) is not None:
@@ -112,10 +107,7 @@ def load_recovered(
     """The images that students see of an arm, which are unpacked where the method has a formation.
 
     Args:
-        classes: class names in the order of the labels.
         slots: images a class that students see.
-        channels: 1 or 3.
-        method: the method, with its file format and formation.
 
     Returns:
         Images, uint8 [K * slots, C, H, W] in the order of classes and slots, their labels, int64, and how
@@ -138,9 +130,7 @@ def load_images(
     """The images of an arm as they are stored.
 
     Args:
-        classes: class names in the order of the labels.
         ipc: files a class.
-        channels: 1 or 3.
 
     Returns:
         Images, uint8 [K * ipc, C, H, W] in the order of classes and files, and their labels, int64 [K * ipc].
@@ -176,11 +166,7 @@ def stream_recovered(
 
 
 def _files(folder: Path, classes: Sequence[str], ipc: int, config: Save) -> list[Path]:
-    """The image files of an arm, in the order of classes and files.
-
-    Raises:
-        InputError: a folder is none of the classes.
-    """
+    """The image files of an arm, in the order of classes and files."""
     others = sorted({entry.name for entry in folder.glob("[!.]*/")} - set(classes))
     if others:
         raise InputError(
@@ -191,11 +177,7 @@ def _files(folder: Path, classes: Sequence[str], ipc: int, config: Save) -> list
 
 
 def _decoded(files: Sequence[Path], channels: int) -> Iterator[Tensor]:
-    """Decode files one after another: uint8 [channels, H, W], all as large as the first.
-
-    Raises:
-        InputError: an image is missing, damaged or of another size.
-    """
+    """Decode files one after another: uint8 [channels, H, W], all as large as the first."""
     first: torch.Size | None = None
     for file in files:
         try:
@@ -245,11 +227,7 @@ def how_to_redo(file: Path) -> str:
 
 
 def _unit_of(run: RunFolder, arm: str, file: Path) -> Path | None:
-    """The log of the finished unit that made an image file; None: there is none.
-
-    Raises:
-        InputError: a file that tells so is damaged.
-    """
+    """The log of the finished unit that made an image file; None: there is none."""
     if not file.stem.isdecimal():
         return None
     classes = read(run.data, list[DataSplit])[0].classes

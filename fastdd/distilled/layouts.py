@@ -51,11 +51,9 @@ class ImageFiles(NamedTuple):
     """The image files of a set, class after class.
 
     Attributes:
-        folder: the folder that holds the class folders.
         classes: class names; in the released layout the numbers, in rising order.
         files: paths relative to the folder, with their sizes in bytes.
         labels: place of each file's class among ``classes``.
-        read: gives the encoded bytes of a file.
         numbered: whether this is the released layout, where a class is always meant by its number.
         logits: soft labels that an export holds beside the images, float16 [N, classes]; None: it has none.
     """
@@ -70,12 +68,7 @@ class ImageFiles(NamedTuple):
 
 
 def list_image_files(folder: Path) -> ImageFiles:
-    """List the image files of a set.
-
-    Raises:
-        InputError: there are no class folders, or they hold something other than images; the first problem is
-            named.
-    """
+    """List the image files of a set."""
     if (exported := exported_files(folder)) is not None:
         found = _arranged(folder, exported.listing, exported.read)
         return found._replace(logits=exported_logits(folder, exported, found.files))
@@ -102,11 +95,7 @@ def list_image_files(folder: Path) -> ImageFiles:
 
 
 def _arranged(folder: Path, listing: Listing, read: Callable[[Entry], bytearray]) -> ImageFiles:
-    """The files of a listing, whose classes are the first parts of their names.
-
-    Raises:
-        InputError: something is wrong with the listing; the first problem is named.
-    """
+    """The files of a listing, whose classes are the first parts of their names."""
     if listing.problems:
         more = f" (and {len(listing.problems) - 1} more)" if len(listing.problems) > 1 else ""
         raise InputError(

@@ -63,11 +63,7 @@ class RunSource:
 
 
 def read_source(run: RunFolder, arm: str) -> RunSource:
-    """What a run's folder says of an arm's set.
-
-    Raises:
-        InputError: one of its files is damaged, or the folder is of another version of fastdd.
-    """
+    """What a run's folder says of an arm's set."""
     return RunSource(
         folder=run,
         arm=arm,
@@ -79,11 +75,7 @@ def read_source(run: RunFolder, arm: str) -> RunSource:
 
 
 def learned_lr(run: RunFolder, arm: str) -> float | None:
-    """The learning rate that an arm's method learned with its images (MTT); None: it learned none.
-
-    Raises:
-        InputError: the log of the arm's recovery is damaged.
-    """
+    """The learning rate that an arm's method learned with its images (MTT); None: it learned none."""
     units = run.units(arm)
     return read(units[0], UnitLog).learned.get("lr") if units else None
 
@@ -110,11 +102,7 @@ def run_of(path: Path) -> tuple[RunFolder, str | None] | None:
 
 
 def arm_of(run: RunFolder, arm: str | None) -> str:
-    """The arm that is meant: the one that is named, or else the only one beside the control.
-
-    Raises:
-        InputError: the run has no images of that arm, or none is named and there are several.
-    """
+    """The arm that is meant: the one that is named, or else the only one beside the control."""
     arms = run.arms()
     if not arms:
         raise InputError(f"{run} has no distilled images yet; start the run again, it continues")

@@ -41,12 +41,7 @@ four into 32 pixels, and nine only into 224"""
 
 
 def small_tiles(key: str, formation: Formation, size: tuple[int, int]) -> str:
-    """What is said of tiles so small that they show little of an image; empty: they are large enough.
-
-    Args:
-        key: the recipe's section ``formation``.
-        size: (H, W) of a stored image.
-    """
+    """What is said of tiles so small that they show little of an image; empty: they are large enough."""
     height, width = (max(sides) for sides in tile_sides(formation, size))
     if min(height, width) >= FEWEST[4 if formation.images <= 4 else 9]:
         return ""
@@ -87,9 +82,6 @@ def collage(images: Tensor, formation: Formation) -> Tensor:
 
     Returns:
         [M, C, H, W] in the dtype of ``images``.
-
-    Raises:
-        InputError: see ``tile_sides``.
     """
     heights, widths = tile_sides(formation, (images.shape[2], images.shape[3]))
     tiles = images.unflatten(0, (-1, formation.factor, formation.factor))
@@ -109,9 +101,6 @@ def enlarged(stored: Tensor, formation: Formation, grey: Tensor | float) -> Tens
 
     Returns:
         [M f^2, C, H, W], in the order of ``collage``. An image depends on its tile alone, to the bit.
-
-    Raises:
-        InputError: see ``tile_sides``.
     """
     size = (stored.shape[2], stored.shape[3])
     heights, widths = tile_sides(formation, size)

@@ -27,10 +27,7 @@ def build_experts(
     """Train what a folder lacks; nothing is read where it lacks nothing.
 
     Args:
-        folder: where experts are kept.
-        plan: what determines them.
         network: their network, on the device where they are trained.
-        group: experts trained together.
         real: gives the real images, on that device.
 
     Returns:

@@ -48,13 +48,6 @@ class ExpertPlan(Record):
 
         More experts or epochs than wanted are welcome: expert k after epoch e does not depend on how many
         there are.
-
-        Args:
-            wanted: the plan of the run.
-            where: where these experts lie, for the message.
-
-        Raises:
-            InputError: a value differs, or there are fewer experts or epochs than wanted.
         """
         for name, key, remedy in _COMPARED:
             theirs, ours = getattr(self, name), getattr(wanted, name)

@@ -47,11 +47,7 @@ def partial_file(folder: Path, expert: int) -> Path:
 
 
 def settle_plan(folder: Path, plan: ExpertPlan) -> None:
-    """Write the plan of a folder, or see that the experts in it are of the same plan.
-
-    Raises:
-        InputError: the folder holds experts of another plan.
-    """
+    """Write the plan of a folder, or see that the experts in it are of the same plan."""
     file = plan_file(folder)
     if not file.is_file():
         write(file, plan)
@@ -87,11 +83,7 @@ class Trajectory:
 
     @classmethod
     def open(cls, folder: Path, expert: int) -> Trajectory:
-        """What a folder has of an expert; no epochs where it has none.
-
-        Raises:
-            InputError: a file is damaged.
-        """
+        """What a folder has of an expert; no epochs where it has none."""
         for file in (expert_file(folder, expert), partial_file(folder, expert)):
             if file.is_file():
                 opened = _open(file)
@@ -100,14 +92,7 @@ class Trajectory:
 
 
 def _open(file: Path, remedy: str = AGAIN) -> TensorFile:
-    """The file of an expert, with as many accuracies as weights.
-
-    Args:
-        remedy: what to do where it is damaged.
-
-    Raises:
-        InputError: it is missing or damaged.
-    """
+    """The file of an expert, with as many accuracies as weights."""
     opened = TensorFile(file, remedy)
     opened.require({"weights": (-1, -1)})
     opened.require({"accuracy": opened.shapes["weights"][:1]})
@@ -118,12 +103,7 @@ class ExpertBuffer:
     """Finished experts.
 
     Args:
-        folder: where they are.
         key: the recipe's key that names the folder, for messages; empty: none does.
-
-    Attributes:
-        folder: where they are.
-        plan: what determined them.
 
     Raises:
         InputError: there are none, or not all of them are finished.
@@ -150,7 +130,6 @@ class ExpertBuffer:
         """Refuse experts that a run cannot follow. Of the files the shapes are read, and few weights in all.
 
         Args:
-            wanted: the plan of the run.
             size: P, the number of weights of their network.
 
         Raises:
@@ -169,11 +148,7 @@ class ExpertBuffer:
         return _open(expert_file(self.folder, expert), self._remedy)
 
     def _opened(self, expert: int) -> TensorFile:
-        """The file of an expert, whose weights have all been looked at once.
-
-        Raises:
-            InputError: the file is damaged, or weights are not finite.
-        """
+        """The file of an expert, whose weights have all been looked at once."""
         file = self._file(expert)
         if expert not in self._finite:
             for row in range(file.shapes["weights"][0]):
@@ -194,11 +169,7 @@ class ExpertBuffer:
         return self._opened(expert).rows("weights", epoch, epoch + 1)[0]
 
     def accuracies(self) -> Tensor:
-        """Test accuracy in [0, 1] of each expert after each epoch, [experts, epochs + 1].
-
-        Raises:
-            InputError: a file is damaged.
-        """
+        """Test accuracy in [0, 1] of each expert after each epoch, [experts, epochs + 1]."""
         files = [self._file(expert) for expert in range(len(self))]
         for file in files:
             file.require({"accuracy": (self.plan.epochs + 1,)})

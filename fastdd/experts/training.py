@@ -56,9 +56,6 @@ def batch_draws(config: Siamese, count: int, size: Sequence[int], random: torch.
 
     Args:
         config: the operations; with ``together`` each image has all of them.
-        count: images of the batch.
-        size: (H, W) of an image.
-        random: source of the numbers.
 
     Returns:
         Rows of ``siamese_augment``, float64 [count, 13]; [0, 13] without operations.
@@ -69,13 +66,7 @@ def batch_draws(config: Siamese, count: int, size: Sequence[int], random: torch.
 
 
 class Training:
-    """The training of experts of one plan on one device.
-
-    Args:
-        plan: what they learn, and how.
-        network: their network.
-        real: the real images, on the device.
-    """
+    """The training of experts of one plan on one device."""
 
     def __init__(self, plan: ExpertPlan, network: FlatNetwork, real: ExpertData) -> None:
         self.plan, self.network, self.real = plan, network, real
@@ -98,11 +89,7 @@ class Training:
         return torch.stack(drawn).to(self.device)
 
     def epoch(self, weights: Tensor, experts: Sequence[int], epoch: int, bar: Bar) -> Tensor:
-        """The weights [experts, P] after one more epoch; the first is 1.
-
-        Raises:
-            InputError: the loss or a weight of an expert is not finite.
-        """
+        """The weights [experts, P] after one more epoch; the first is 1."""
         orders = [
             torch.randperm(len(self.real.images), generator=self._generator(expert, "order", epoch))
             for expert in experts
@@ -169,11 +156,7 @@ class Training:
 
     @torch.no_grad()
     def accuracy(self, weights: Tensor, experts: Sequence[int], epoch: int) -> list[float]:
-        """Top-1 accuracy in [0, 1] of each expert after an epoch, on at most TEST_IMAGES test images.
-
-        Raises:
-            InputError: an expert's logits are not finite.
-        """
+        """Top-1 accuracy in [0, 1] of each expert after an epoch, on at most TEST_IMAGES test images."""
         return [self._accuracy_of(row, expert, epoch) for row, expert in zip(weights, experts, strict=True)]
 
     def _accuracy_of(self, weights: Tensor, expert: int, epoch: int) -> float:

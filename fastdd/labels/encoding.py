@@ -92,10 +92,6 @@ def encode(
 
     Args:
         logits: float [B, C].
-        form: what is stored; see this module's table; not lowrank and pq.
-        k: number of classes that topk keeps.
-        temperature: T of topk.
-        rest: what topk gives the classes that it does not keep.
 
     Raises:
         InputError: a logit is not finite, or too large for the form.

@@ -106,11 +106,7 @@ class LabelWriter:
 
 
 class LabelFile:
-    """An open file of labels; rows are read when they are asked for.
-
-    Raises:
-        InputError: the file is damaged, or does not hold what the manifest says.
-    """
+    """An open file of labels; rows are read when they are asked for."""
 
     def __init__(self, folder: Path, manifest: LabelManifest, epochs: list[int]) -> None:
         self.path, self.epochs = label_path(folder, epochs), epochs
@@ -164,11 +160,7 @@ class LabelFile:
 
 
 class ExactLabels:
-    """All labels in fp16, of which those that need the whole set are made.
-
-    Args:
-        folder: the folder exact/, complete.
-    """
+    """All labels in fp16, of which those that need the whole set are made."""
 
     def __init__(self, folder: Path, manifest: LabelManifest) -> None:
         self.manifest = manifest

@@ -157,9 +157,7 @@ def plan_import(
     """What an import will have. The files are counted, and the first ones read.
 
     Args:
-        source: the folder that holds epoch_0.
         shape: number, height and width of the images that were labelled.
-        images: their fingerprint.
         classes, form: as for ``import_fkd``.
 
     Raises:
@@ -219,11 +217,7 @@ def _augmentation(first: Record, size: tuple[int, int]) -> Augmentation:
 
 
 def _is_pruned(source: Path, counts: list[int], batch: int, samples: int) -> bool:
-    """Whether the files are the first ones of LPLD's pruned labels, which have only full batches.
-
-    Raises:
-        InputError: neither whole epochs of this many samples nor pruned ones have so many files.
-    """
+    """Whether the files are the first ones of LPLD's pruned labels, which have only full batches."""
     last = len(read_record(batch_path(source, 0, counts[0] - 1)).flips)
     found = batch * (counts[0] - 1) + last
     if found == samples and len(set(counts)) == 1:

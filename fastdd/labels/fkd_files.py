@@ -36,13 +36,7 @@ class Record:
     """A labelling batch of B samples.
 
     Attributes:
-        windows: float32 [B, 4], top, left, height and width as fractions of the stored image's sides.
-        flips: bool [B], whether a sample is flipped.
-        partners: int64 [B], positions in the batch of the samples that are mixed in; None: nothing is mixed.
-        ratio: the share of the sample itself in the mixture; None: nothing is mixed.
         box: the box of CutMix in pixels of the view: top, bottom, left, right; None: no CutMix.
-        logits: float [B, C] of the mixed batch, before the softmax.
-        indices: int64 [B], the samples' positions in the set; None: the loader's order tells them.
     """
 
     windows: Tensor
@@ -76,11 +70,7 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def read_record(path: Path) -> Record:
-    """Read a batch without executing anything that the file might hold.
-
-    Raises:
-        InputError: there is no such file, it holds more than tensors and numbers, or it is not of the layout.
-    """
+    """Read a batch without executing anything that the file might hold."""
     if path.exists() and not path.is_file():
         raise InputError(f"{path} is no file, from which a batch could be read; copy the FKD folder again")
     try:
@@ -103,11 +93,7 @@ def read_record(path: Path) -> Record:
 
 
 def _to_record(content: object) -> Record:
-    """Check the content of a file.
-
-    Raises:
-        TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError: it is not of the layout.
-    """
+    """Check the content of a file."""
     if not isinstance(content, list) or len(content) not in (6, 7):
         raise ValueError(f"a {type(content).__name__}")
     windows, flips, partners, ratio, box, logits, indices = [*content, None][:7]

@@ -51,8 +51,6 @@ def label_views(
     Args:
         teachers: the networks that label, by name; all normalize images alike.
         images: uint8 [N, C, H, W], on the device to label on.
-        folder: the labels' folder, new or to be continued.
-        manifest: what is to be labelled, and how.
         name: what the progress bar calls the set.
         views_of: gives the views of a labelled epoch; None: they are drawn from the seed.
 
@@ -110,11 +108,7 @@ def _label(
 
 
 class MeanLogits(nn.Module):
-    """Several teachers as one network, for labels that are not stored: the average of their logits.
-
-    Args:
-        networks: the teachers' networks, which take the same images.
-    """
+    """Several teachers as one network, for labels that are not stored: the average of their logits."""
 
     def __init__(self, networks: Iterable[nn.Module], averaging: Averaging) -> None:
         super().__init__()
@@ -136,16 +130,7 @@ def average_logits(logits: list[Tensor], averaging: Averaging) -> Tensor:
 
 
 def check_finite(logits: Tensor, teacher: str, epoch: int, ids: Tensor) -> None:
-    """Refuse labels that are not finite.
-
-    Args:
-        logits: float [B, classes].
-        teacher: name of the teacher that gave them.
-        ids: int64 [B], the samples.
-
-    Raises:
-        InputError: a label is not finite; the teacher, the epoch and the first such sample are named.
-    """
+    """Refuse labels that are not finite."""
     bad = ~logits.isfinite().all(1).cpu()
     if bad.any():
         raise InputError(

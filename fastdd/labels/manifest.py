@@ -42,9 +42,7 @@ class LabelManifest:
         images: fingerprint of the distilled images (see images_fingerprint).
         teachers: fingerprints of the teachers that labelled, in order.
         classes: number of classes, hence of logits a label.
-        samples: number of images in the set.
         epochs: number of epochs of views, before pruning.
-        augmentation: how views are drawn (views.py).
         seed: seed of the views and of the pool's random choice.
         keep: share of the labelling batches that is kept, in (0, 1] (pruning.py).
         choice: which batches are kept (pruning.py).
@@ -53,7 +51,6 @@ class LabelManifest:
         k: number of classes that topk keeps.
         rest: what topk gives the other classes.
         temperature: temperature at which topk keeps probabilities, where the rest is spread.
-        rank: number of directions that lowrank keeps of an image's views.
         codes: number of runs of classes that pq has, a byte each.
         mode: "eval" or "train", the teachers' mode; "unknown" of imported labels.
         parts: number of parts of a batch that a teacher sees one by one.

@@ -72,9 +72,6 @@ def load_labels_of(path: Path, images: int, fingerprint: str, classes: int, reme
     """Read the labels of a set: logits float32 [N, classes], on the CPU.
 
     Args:
-        path: a file that ``save_labels`` wrote.
-        images: number of images of the set that the labels must be of.
-        classes: number of classes that the labels must have.
         remedy: what to do where they cannot be used.
 
     Raises:

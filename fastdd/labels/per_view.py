@@ -37,11 +37,7 @@ Replay = Literal["shuffle", "cycle", "draw", "once"]
 
 
 def begin_labels(folder: Path, manifest: LabelManifest) -> LabelWriter:
-    """Begin a folder of labels, or continue one with the same manifest; the writer writes what is missing.
-
-    Raises:
-        InputError: the folder holds other labels, or the disk cannot hold these.
-    """
+    """Begin a folder of labels, or continue one with the same manifest; the writer writes what is missing."""
     known = read_manifest(folder)
     if known is not None and known != manifest:
         names = (field.name for field in fields(manifest))
@@ -77,8 +73,6 @@ class StoredLabels:
     """Finished labels on disk, to be read.
 
     Attributes:
-        folder: the folder that holds them.
-        manifest: what they are of, and how they were made.
         epochs: the labelled epochs, in order.
     """
 
@@ -190,7 +184,6 @@ class StoredLabels:
 
         Args:
             epoch: the epoch of training; after the last labelled epoch the first one follows again.
-            seed: seed of orders and draws.
             replay: which samples the epoch sees; see config.Labels.replay.
             batch: samples a batch, for shuffle; None: as many as in a labelling batch.
 

@@ -21,10 +21,6 @@ def check_views(config: Labels, student: Student, key: str = "student") -> None:
 
     Args:
         key: the recipe's section that holds the protocol, for messages.
-
-    Raises:
-        InputError: the protocol augments in a way that views do not record, pruning asks for another replay,
-            or the loss for all classes.
     """
     black = bool(student.pad) and student.pad_color == "black"
     siamese = student.siamese or student.siamese_always
@@ -61,12 +57,7 @@ def check_pool(config: Labels, student: SettledStudent) -> None:
 
 
 def check_form(config: Labels, epochs: int, classes: int) -> None:
-    """Refuse a form that this many labelled epochs and classes do not have room for.
-
-    Raises:
-        InputError: topk would keep more classes than there are, lowrank as many directions as views, or pq
-            more runs than classes.
-    """
+    """Refuse a form that this many labelled epochs and classes do not have room for."""
     if config.form == "topk" and config.topk > classes:
         raise InputError(
             f"labels.topk keeps {config.topk} classes and there are {classes}; set it to {classes} or less"

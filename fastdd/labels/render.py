@@ -56,7 +56,6 @@ def mix_views(own: Tensor, partners: Tensor, views: Views) -> Tensor:
     Args:
         own: [B, C, H, W], the rendered views before mixing.
         partners: [B, C, H, W], the rendered views of their partners.
-        views: the views, with partners.
     """
     if views.boxes is None:
         assert views.ratios is not None  # MixUp has ratios

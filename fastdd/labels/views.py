@@ -186,10 +186,7 @@ def mix_in(views: Views, rows: Tensor, ratios: Tensor, boxes: Tensor | None) -> 
     """Give views of whole groups their partners.
 
     Args:
-        views: views without partners.
         rows: int64 [B], the row of each row's partner.
-        ratios: float64 [B], as in Views.
-        boxes: int64 [B, 4] or None, as in Views.
     """
     return replace(
         views, partners=views.ids[rows], partner_windows=views.windows[rows], ratios=ratios, boxes=boxes

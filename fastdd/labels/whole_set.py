@@ -60,8 +60,6 @@ def find_codebook(logits: Tensor, codes: int, seed: int) -> Tensor:
     Args:
         logits: float [n, C], some labels; where a run has less than 256 different values, they are its
             centers, and the last one fills up.
-        codes: m, number of runs.
-        seed: seed of k-means.
     """
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
@@ -83,8 +81,6 @@ def quantize(logits: Tensor, codebook: Tensor, codes: int) -> Tensor:
     """The nearest center of each run of classes, uint8 [B, m].
 
     Args:
-        logits: float [B, C].
-        codebook: [256, C].
         codes: m, number of runs.
     """
     runs = zip(logits.float().tensor_split(codes, 1), codebook.float().tensor_split(codes, 1), strict=True)
@@ -103,11 +99,7 @@ def decode_whole_set(encoded: Encoded, classes: int) -> Tensor:
 
 
 def encode_low_rank(logits: Tensor, rank: int) -> Encoded:
-    """``low_rank`` in fp16.
-
-    Raises:
-        InputError: a number is too large for fp16.
-    """
+    """``low_rank`` in fp16."""
     return {name: _half(tensor) for name, tensor in low_rank(logits, rank).items()}
 
 

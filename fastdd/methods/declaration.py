@@ -73,9 +73,7 @@ class Declaration:
         """The declared values for a data set and images a class, as (origin, patch); later ones override.
 
         Args:
-            name: name of the method, for the origin.
             dataset: name of the data set; None: the images are of no known data set.
-            ipc: images a class.
         """
         dataset = SAME_IMAGES.get(dataset or "", dataset)
         everywhere, there = f"method {name}", f"method {name} on {dataset}" if dataset else f"method {name}"
@@ -125,7 +123,6 @@ def members(
     """Further teachers, each called by the name of its network.
 
     Args:
-        source: source of the choice of networks.
         networks: names of the networks, separated by spaces.
         minimum: test accuracy, 0 to 1, that each must reach; None: that of the run's own teacher.
         training: values of squeeze that differ from those of the run's own teacher.
@@ -189,9 +186,5 @@ def register_method(name: str, declaration: Declaration | Patch) -> None:
 
 
 def register_addition(name: str, addition: Addition) -> None:
-    """Make an addition known: ``--add NAME``, and recipes DATASET-NAME for its released settings.
-
-    Raises:
-        InputError: the name is taken.
-    """
+    """Make an addition known: ``--add NAME``, and recipes DATASET-NAME for its released settings."""
     ADDITIONS.register(name, addition)

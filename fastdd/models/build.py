@@ -77,12 +77,7 @@ def network_builder(name: str, num_classes: int, channels: int = 3) -> Callable[
 
 
 def _require_usable(name: str, network: nn.Module) -> None:
-    """Refuse a network that cannot be looked into, or whose weights are no float32 numbers.
-
-    Raises:
-        InputError: it is compiled by torch.jit, or has weights without a shape, without values or of another
-            dtype.
-    """
+    """Refuse a network that cannot be looked into, or whose weights are no float32 numbers."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
         raise InputError(
             f"{name} is compiled by torch.jit, so its layers cannot be recorded; give the module that it was "

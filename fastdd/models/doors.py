@@ -57,11 +57,7 @@ def timm_builder(name: str) -> Builder:
 
 
 def torchvision_builder(name: str) -> Builder:
-    """The builder of a torchvision model.
-
-    Raises:
-        InputError: torchvision has no such classification model.
-    """
+    """The builder of a torchvision model."""
     from .torchvision_models import TORCHVISION
 
     if name not in TORCHVISION:
@@ -73,9 +69,6 @@ def require_package(name: str) -> None:
     """Refuse ``package.module:function`` whose package is neither installed nor in the current folder.
 
     Nothing is imported.
-
-    Raises:
-        InputError: there is no such package; where it is spelt like a door of fastdd's, that is told.
     """
     package = name.partition(":")[0].partition(".")[0]
     here = Path(package).is_dir() or Path(f"{package}.py").is_file()
@@ -92,12 +85,7 @@ def check_recorded_network(network: str, where: str, option: str) -> None:
     """Refuse the network that a file names, where building it would call code that the user did not name.
 
     Args:
-        network: name of the network in a teacher's card or a run's recipe.
-        where: what names it, for the message.
         option: option of the command by which the user names the network, for the message.
-
-    Raises:
-        InputError: the network is a function, or an object that was given to ``fastdd.run``.
     """
     door, colon, _ = network.partition(":")
     if not colon or door in ("timm", "torchvision"):

@@ -18,7 +18,6 @@ class FlatNetwork:
 
     Args:
         network: its own weights are never read; it may be on the meta device.
-        key: the recipe's key that names the network, for messages.
 
     Attributes:
         size: P, the number of weights.

@@ -118,9 +118,6 @@ def network_for(
 
     Names of networks, and all other names, mean themselves.
 
-    Args:
-        key, num_classes, shape, sizes, others: as for ``outline``.
-
     Raises:
         InputError: the name is convnet, and there is none for images of this size.
     """
@@ -216,11 +213,7 @@ def _tried(
 
 
 def _built_on(device: Literal["meta", "cpu"], name: str, num_classes: int, channels: int) -> nn.Module:
-    """A new network, on the CPU if its code cannot build it on the meta device.
-
-    Raises:
-        InputError: build refuses it.
-    """
+    """A new network, on the CPU if its code cannot build it on the meta device."""
     try:
         with torch.device(device):
             return build(name, num_classes, channels)

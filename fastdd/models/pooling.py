@@ -47,9 +47,6 @@ def pool_in_pairs(network: nn.Module, device: torch.device, *, contiguous: bool 
 
     The network is changed and returned. It keeps its weights and their names. Other networks stay as they
     are, and so do pools with hooks, which may be what the network's own code reads.
-
-    Args:
-        contiguous: that of ``PairwisePool``.
     """
     if device.type == "cpu" and memory_format(network, device) == torch.contiguous_format:
         for path, module in list(network.named_modules()):

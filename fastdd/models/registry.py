@@ -60,9 +60,6 @@ def register_network(name: str, builder: Network | Builder) -> None:
 def call_arguments(what: str, builder: object) -> frozenset[str]:
     """Which of ``num_classes`` and ``channels`` a builder takes by keyword.
 
-    Args:
-        what: the builder in words, for messages.
-
     Raises:
         InputError: it cannot be called, or needs other arguments too.
     """

@@ -25,11 +25,7 @@ SHUFFLENETS = ("shufflenet_v2_x0_5", "shufflenet_v2_x1_0")
 
 
 def small(name: str, num_classes: int, channels: int = 3) -> nn.Module:
-    """The small-image form of a torchvision model.
-
-    Args:
-        name: torchvision's name.
-    """
+    """The small-image form of a torchvision model."""
     from torchvision import models
 
     network = models.get_model(name, num_classes=num_classes)

@@ -16,11 +16,7 @@ TORCHVISION = tuple(models.list_models(module=models))
 
 
 def torchvision_network(name: str, num_classes: int, channels: int) -> nn.Module:
-    """A torchvision model by its name.
-
-    Raises:
-        InputError: the images have other than 3 channels.
-    """
+    """A torchvision model by its name."""
     if channels != 3:
         raise InputError(
             f"network {name!r} takes 3 channels, but data.channels is {channels}; set data.channels=3"

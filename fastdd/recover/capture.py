@@ -100,7 +100,6 @@ class CapturedSteps:
     Args:
         signal: what moves the images; it has started the unit.
         optimizer: moves it; its learning rate is a tensor on the device of the images.
-        capturer: records and repeats.
     """
 
     def __init__(
@@ -155,12 +154,7 @@ def optimizer_for_capture(method: Method, free: Tensor) -> torch.optim.Optimizer
 
 
 def forbids_capture(method: Method, networks: Sequence[str], device: torch.device) -> str | None:
-    """What forbids that an arm's steps are captured, as a clause; None: nothing does.
-
-    Args:
-        networks: names of its teachers' networks.
-        device: where the images are optimized.
-    """
+    """What forbids that an arm's steps are captured, as a clause; None: nothing does."""
     if device.type != "cuda":
         return f"graphs of steps need a GPU, and the device is {device.type}"
     if method.match is not None:
@@ -177,11 +171,7 @@ def forbids_capture(method: Method, networks: Sequence[str], device: torch.devic
 
 
 def check_capture(arm: str, config: Recover, forbids: str | None) -> None:
-    """Refuse ``recover.capture: true`` for an arm where something forbids it.
-
-    Args:
-        forbids: what ``forbids_capture`` found.
-    """
+    """Refuse ``recover.capture: true`` for an arm where something forbids it."""
     if config.capture is True and forbids is not None:
         raise InputError(
             f"recover.capture is true, but arms.{arm} cannot be captured: {forbids}; set it to auto"

@@ -39,11 +39,7 @@ def identity(*settings: object) -> str:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The file of one unit.
-
-    Attributes:
-        owner: identity of the optimization.
-    """
+    """The file of one unit."""
 
     path: Path
     owner: str
@@ -71,9 +67,6 @@ class Checkpoint:
 
         Returns:
             The number of steps that are done; 0 without a file.
-
-        Raises:
-            InputError: the file is damaged, or belongs to another optimization.
         """
         if not self.path.is_file():
             return 0

@@ -60,7 +60,6 @@ def optimize(
     Args:
         images: [N, C, H, W] normalized initial images, in the order of ``unit.rows``.
         bounds: normalized black and white, each [C, 1, 1].
-        bar: progress, in images times steps.
         checkpoint: where the state inside the unit is kept; None: nowhere.
         capturer: records a step and repeats it, where ``signal`` is a TeacherSignal; None: each step is run
             as it is.

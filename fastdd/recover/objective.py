@@ -50,11 +50,7 @@ class Objective:
     """The terms through one teacher, for units of one shape; a call gives the named values.
 
     Attributes:
-        terms: the terms, in the order in which they are added up.
-        config: gives the precision, and whether to compile.
-        augment: says how draws are applied to images.
         steps: (H, W) of the images -> the computation, compiled if ``config.compile`` is true.
-        memory_format: layout in which images enter the teacher.
         paired: whether a term compares images with those that they started from.
     """
 
@@ -95,9 +91,7 @@ class Objective:
         """The values of one step.
 
         Args:
-            images: [N, C, H, W].
             draws: the step's augmentation, an entry of ``draws``; None: there is none.
-            targets: what ``targets`` returned.
             anchors: the images that these started from, in the same order, for paired terms.
         """
         size = tuple(images.shape[2:])
@@ -154,10 +148,6 @@ def draws(config: Augment, unit: Unit, steps: int, *, size: tuple[int, int], see
     """The augmentation of every step, [steps, batches or images, k].
 
     It is rows of ``resample``, with the top left corner of the rectangle behind them where there is cutout.
-
-    Args:
-        config: the ranges that are drawn from.
-        unit: the unit whose batches or images are augmented.
 
     Returns:
         The draws, int64, or None if there is no augmentation.
@@ -228,7 +218,6 @@ class Variable(Protocol):
     """The normalized images [N, C, H, W] of a unit as a function of ``free``, the tensor that moves.
 
     Attributes:
-        free: what moves.
         anchors: the images [N, C, H, W] that the unit starts from, before a formation cuts anything off.
     """
 
@@ -282,7 +271,6 @@ class TeacherSignal(Signal):
     """Terms of the features of augmented images, through the teachers that take part in a step.
 
     Args:
-        method: gives the augmentation, and which teachers take part.
         objectives: shape of units -> an objective for each teacher.
         accuracies: test accuracy of each teacher, 0 to 1, for ``ensemble_weights``; None: not measured.
     """

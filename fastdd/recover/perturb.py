@@ -67,8 +67,6 @@ def perturbed(
     Args:
         taps: the teacher with taps; its weights are changed in place.
         network: the same teacher without taps, which stays as it is.
-        batches: what the weights climb.
-        config: number of ascent steps and their total length.
     """
     climber, gradient = copy.deepcopy(network).eval().requires_grad_(True), None
     with torch.enable_grad():

@@ -119,11 +119,7 @@ def plan(
 
 
 def first_slots(ipc: int, classes: int, teachers: int) -> int:
-    """Untouched real images n a class, for a method with offsets.
-
-    Raises:
-        InputError: the offsets' storage leaves none.
-    """
+    """Untouched real images n a class, for a method with offsets."""
     slots = ipc * classes // (classes + teachers)  # floats would round a whole quotient down
     if slots == 0:
         raise InputError(

@@ -74,9 +74,7 @@ def images_that_fit(device: torch.device, each: int, total: int) -> int:
     has a unit.
 
     Args:
-        device: where the units are optimized.
         each: bytes that a step takes for an image.
-        total: images of all units.
     """
     if device.type == "cuda":
         free = GPU_SHARE * free_device_memory(device)
@@ -99,11 +97,7 @@ def compiles(
     *,
     shape: tuple[int, int, int],
 ) -> bool:
-    """Whether an arm's steps are compiled: ``recover.compile``, where ``auto`` depends on the work.
-
-    Args:
-        taps: all teachers that the arm uses.
-    """
+    """Whether an arm's steps are compiled: ``recover.compile``, where ``auto`` depends on the work."""
     if config.compile != "auto":
         return config.compile
     device = next(taps[0].parameters()).device

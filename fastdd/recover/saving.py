@@ -60,12 +60,7 @@ class UnitWriter:
             self._wait()
 
     def write(self, images: SaveImages, mark: Callable[[], None]) -> None:
-        """Wait until the unit before is written, then write this one.
-
-        Args:
-            images: writes the unit's images.
-            mark: marks the unit as finished; it is called when all images are on the disk.
-        """
+        """Wait until the unit before is written, then write this one."""
         self._wait()
         if self._encoders is None:
             images(encoders=None)

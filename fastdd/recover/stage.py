@@ -66,7 +66,6 @@ class Recovery:
         teachers: the teachers that the method uses; images have the normalization of the first.
         real_images: rows -> uint8 images [N, C, H, W] that the method starts from, unless it starts from
             noise.
-        seed: the run's seed, from which all draws are derived.
         matching: builds the signal that matches synthetic and real images; None: the method has none.
         nearest: builds what chooses the real images anew that a unit is blended with; None: each slot keeps
             the one that it started from.
@@ -312,8 +311,6 @@ def recover(
 
     Args:
         units: the units to recover, the same list in all processes.
-        classes: class names in order.
-        run: the folder that images and logs are written to.
 
     Returns:
         The image-iterations that this process did.

@@ -37,8 +37,6 @@ class Stage:
     """Consecutive steps at one size of the images.
 
     Attributes:
-        number: 0 for the first.
-        steps: 0-based numbers of the steps.
         side: side of the images in pixels; None: the size of the data.
     """
 
@@ -59,11 +57,7 @@ def stages_of(method: Method) -> list[Stage]:
 
 
 def sizes_of_steps(method: Method, full: Size) -> list[Size]:
-    """(H, W) of the images at each step.
-
-    Args:
-        full: (H, W) of the data's images.
-    """
+    """(H, W) of the images at each step."""
     return [stage.size(full) for stage in stages_of(method) for _ in stage.steps]
 
 
@@ -111,11 +105,7 @@ def size_of(images: Tensor) -> Size:
 
 
 def resized(images: Tensor, size: Size, *, antialias: bool = False) -> Tensor:
-    """Images [N, C, H, W] at another size, bilinear without aligned corners; of that size they stay the same.
-
-    Args:
-        antialias: whether images are smoothed before they are made smaller.
-    """
+    """Images [N, C, H, W] at another size, bilinear without aligned corners; of that size as they are."""
     if size_of(images) == size:
         return images
     return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=antialias)
@@ -128,7 +118,6 @@ def check_stages(
 
     Args:
         key: the recipe's key of the method, such as ``arms.fadrm``.
-        networks: names of the networks of its teachers.
     """
     if method.sizes is None:
         return

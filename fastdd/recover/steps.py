@@ -37,8 +37,6 @@ class Round:
     """Consecutive steps with the same active images.
 
     Attributes:
-        steps: 0-based numbers of the steps.
-        unit: the unit with its active slots only.
         rows: int64 positions of the active images in the whole unit; None: all are active.
     """
 
@@ -120,12 +118,7 @@ def teacher_weights(
     """What the losses of a step's teachers weigh, in all 1; None: as much as one another.
 
     Args:
-        method: gives the rule.
-        teachers: 0-based numbers of the step's teachers.
         accuracies: test accuracy of each of the run's teachers, 0 to 1; None: not measured.
-
-    Raises:
-        InputError: the rule is accuracy, and one was not measured.
     """
     rule = method.ensemble_weights
     if rule == "equal":

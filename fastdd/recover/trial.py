@@ -30,9 +30,6 @@ def try_terms(
 ) -> None:
     """Call each term that is not fastdd's once, on noise, as a term of its own that is thrown away.
 
-    Args:
-        config: the recover section of the recipe, which gives the precision.
-
     Raises:
         InputError: a term raises an exception, has targets that are no tensors, or returns anything but its
             declared values as scalar tensors; the term is named.

@@ -30,8 +30,6 @@ class Pixels:
 
     Args:
         images: normalized images [N, C, H, W] to start from; they stay as they are.
-        bounds: normalized black and white.
-        clip: whether images are clipped to valid colors after each step.
         decay: factor of the pull towards the start; 0: there is none.
 
     Attributes:

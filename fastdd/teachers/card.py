@@ -29,7 +29,6 @@ class Schooling:
     """How a network became what it is, of a network that was a student of a run.
 
     Attributes:
-        recipe: name of the run's recipe.
         set: the arm whose images it learned, ``random``, or ``full`` for the whole training set.
         students: name of its kind in the recipe's ``students``; empty: that of the section ``student``.
         protocol: hash of the protocol under which it was trained.
@@ -82,14 +81,7 @@ _CARD = TypeAdapter(Card)
 
 
 def read_card(key: str, path: Path, metadata: dict[str, str]) -> Card | None:
-    """The card in a file's metadata; None where there is none.
-
-    Args:
-        key: the recipe's key that names the file, for messages.
-
-    Raises:
-        InputError: the card is damaged, or a value is out of its range.
-    """
+    """The card in a file's metadata; None where there is none."""
     if METADATA_KEY not in metadata:
         return None
     try:

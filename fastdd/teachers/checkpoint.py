@@ -36,9 +36,7 @@ class Epoch(TypedDict):
     """What one epoch of a squeeze reached: one entry of its curve.
 
     Attributes:
-        epoch: its number, from 1.
         lr: the learning rate of its last step.
-        loss: the mean training loss.
         accuracy: the test accuracy in [0, 1].
     """
 
@@ -77,7 +75,6 @@ class State:
         average: the average of its weights; None: there is none.
         scores: what was noted of the training images; None: nothing is.
         asked: the epochs after which snapshots are kept.
-        curve: one entry for each finished epoch.
         snapshots: epoch -> the embeddings that were kept after it.
     """
 
@@ -102,11 +99,7 @@ class State:
         write_tensors(path, separate_tensors(tensors), {METADATA_KEY: noted})
 
     def restore(self, path: Path, owner: str) -> None:
-        """Load a checkpoint where there is one.
-
-        Raises:
-            InputError: the file is damaged, or belongs to another training.
-        """
+        """Load a checkpoint where there is one."""
         if not path.is_file():
             return
         groups: dict[str, dict[str, torch.Tensor]] = {

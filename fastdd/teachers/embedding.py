@@ -63,7 +63,6 @@ def require_taps(
     """Record a network's layers once, as the bank and the recovery will.
 
     Args:
-        key: the recipe's key that names the network, for messages.
         images: normalized images [N, C, H, W] on the network's device.
         layers, moments, patch: see Taps.
 
@@ -97,7 +96,6 @@ def require_no_nan(key: str, network: nn.Module, logits: Tensor) -> None:
     """Refuse a trained teacher that has computed NaN, or would.
 
     Args:
-        key: the recipe's key that names the teacher, for messages.
         logits: the teacher's logits [N, classes] for a few real images.
     """
     remedy = "give a teacher whose training did not diverge"

@@ -29,13 +29,8 @@ class Training:
     """A network with its optimizer and the average of its weights, and what it learns from.
 
     Args:
-        teacher: the network on its device, with its card.
         train: shuffled passes over the training images, or this process's share of them.
-        seed: seed of dropout and augmentation.
         key: the recipe's section that describes the teacher, for messages.
-
-    Attributes:
-        average: the average of the weights; None: there is none.
     """
 
     def __init__(
@@ -68,9 +63,7 @@ class Training:
         """Train on one pass, and test.
 
         Args:
-            number: number of the epoch, from 0.
             test: passes over the images that it is tested on, or this process's share of them.
-            bar: is advanced by the images of each step of all processes.
             scores: notes how hard the training images are; None: nothing is noted.
 
         Raises:

@@ -43,11 +43,7 @@ when it was last shown"""
 
 
 class ImageScores:
-    """Sums of all training images, while a network is trained and afterwards.
-
-    Attributes:
-        fields: tensors [images] by the names in FIELDS.
-    """
+    """Sums of all training images, while a network is trained and afterwards."""
 
     def __init__(self, images: int, device: torch.device) -> None:
         self.fields = {
@@ -60,7 +56,6 @@ class ImageScores:
         """Note a batch of an epoch, in which an image occurs once.
 
         Args:
-            epoch: number of the epoch, from 0.
             logits: [B, classes].
             labels: int64 [B].
             positions: int64 [B] in the training split.

@@ -61,7 +61,6 @@ def layer_names(network: nn.Module, layers: str | Sequence[str]) -> dict[str, st
     """Layer name -> module path, in the order of the network.
 
     Args:
-        network: the network, with or without taps.
         layers: a kind (``bn_inputs``, ``conv_inputs``, ``blocks`` or ``stages``), or patterns of module
             paths.
 
@@ -310,9 +309,6 @@ def _axis_by_type(output: Tensor, module: nn.Module, path: str) -> int:
 
 def require_layers(network: nn.Module, layers: Sequence[str], shape: tuple[int, int, int]) -> None:
     """Check on one image, without arithmetic, that the statistics of the layers can be recorded.
-
-    Args:
-        network: a network as ``outline`` returns it, on the meta device or the CPU.
 
     Raises:
         InputError: a layer takes no part in the forward pass, a BatchNorm keeps no running statistics, or

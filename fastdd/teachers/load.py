@@ -24,7 +24,6 @@ class Teacher:
     """A network in eval mode with its card.
 
     Attributes:
-        card: what it expects and knows.
         notes: what was made of the file of its weights, in words.
     """
 
@@ -100,8 +99,6 @@ def load_teacher(
     Args:
         path: a file of weights, see weights.py; its own card, where it has one, must agree with the recipe.
         config: its ``network``, ``mean`` and ``std`` are read.
-        classes: class names of the data, in order.
-        device: where the network will be.
         key: the recipe's key that names the file, for messages.
 
     Raises:
@@ -120,7 +117,6 @@ def open_teacher(path: Path, device: torch.device, network: str | None = None) -
 
     Args:
         path: safetensors file with a card.
-        device: where the network will be.
         network: name of the network, in place of the card's. A network that is a function must be named here,
             since a card alone never makes fastdd import or call one. None: the card's.
 
@@ -144,11 +140,7 @@ def open_teacher(path: Path, device: torch.device, network: str | None = None) -
 
 
 def _teacher_of(key: str, path: Path, weights: Weights, card: Card, *, device: torch.device) -> Teacher:
-    """The teacher that a card describes, with the weights of a file.
-
-    Raises:
-        InputError: the network cannot be built, or the weights do not fit it.
-    """
+    """The teacher that a card describes, with the weights of a file."""
     network = build(card.network, len(card.classes), card.channels)
     wanted = network.state_dict()
     weights = weights.fitted(card.network, wanted)

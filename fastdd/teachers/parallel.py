@@ -38,9 +38,6 @@ def check_shares(config: TeacherConfig, images: int, share: Share, key: str) -> 
 
     Args:
         key: the recipe's section that describes the teacher, for messages.
-
-    Raises:
-        InputError: a process would have no image or, with statistics of its own, less than two.
     """
     batch, least = min(config.batch, images), 1 if config.sync_batch_norm or share.processes == 1 else 2
     if (each := batch // share.processes) < least:
@@ -55,8 +52,6 @@ def data_parallel(network: nn.Module, device: torch.device, config: TeacherConfi
 
     Args:
         network: the network on its device. It begins in all processes as in the main one.
-        config: how the teacher is trained; ``sync_batch_norm`` is read.
-        key: the recipe's section that describes the teacher, for messages.
 
     Raises:
         InputError: a BatchNorm of the network is one of a library's own, which cannot be synchronized.
@@ -104,10 +99,6 @@ class SharedBatchNorm(nn.Module):
     """A BatchNorm by the statistics of the batches of all processes together, on any device.
 
     mean and variance are sums over processes, and so are their gradients. In eval mode it is the BatchNorm.
-
-    Args:
-        norm: the BatchNorm, whose weights and running statistics are used and kept.
-        group: the processes.
     """
 
     def __init__(self, norm: _BatchNorm, group: dist.ProcessGroup) -> None:

@@ -55,7 +55,6 @@ class ResidentPasses:
         batch: images in a full batch of all processes together; at most the split.
         seed: seed of a new order in every epoch, which leaves out a last batch that is not full. None: class
             order, all images.
-        share: what this process gets of every shuffled batch.
     """
 
     images: Resident
@@ -83,13 +82,7 @@ class ResidentPasses:
 
 
 class DecodedPasses:
-    """Passes that decode the images each time.
-
-    Args:
-        loader: a loader that was opened with the same batch size and share.
-        batch: images in a full batch of all processes together.
-        share: what this process gets of them.
-    """
+    """Passes that decode the images each time."""
 
     def __init__(self, loader: Loader, batch: int, batches: int, share: Share) -> None:
         self.loader, self.batch, self.batches, self.share = loader, batch, batches, share
@@ -120,7 +113,6 @@ def open_passes(
     Args:
         data: its size, resize, channels, backend and on_error are read.
         batch: images in a full batch of all processes together; at most the split.
-        device: where batches are delivered.
         seed: seed of a new order in every epoch, of full batches only; None: class order, all images.
         crop: random resized crop of each image in each epoch, to ``data.size``; it needs a seed. None: whole
             images.

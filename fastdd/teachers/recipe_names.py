@@ -25,9 +25,6 @@ def check_names(recipe: Recipe) -> None:
 
     Whether the device is there, and the weights in the cache, is not asked: a recipe may be read on one
     machine and run on another.
-
-    Raises:
-        InputError: a name is unknown; the message has its key and the nearest known one.
     """
     check_device_name(recipe.device)
     for key, name in _networks(recipe):

@@ -42,14 +42,10 @@ class Released:
 
     Attributes:
         key: the recipe's key that names them, for messages.
-        name: the text that names them, for example ``timm:resnet18.a1_in1k``.
         names: lists of the names of their classes in the order of the logits, one for each way to name them,
             such as words and ids of WordNet; empty: the names are unknown.
-        mean, std: the constants with which they were trained, one value a channel.
         size: (H, W) in pixels of the images on which they were tested.
         place: where the file lies in the cache, in words.
-        cached: finds the file in the cache; None: it is not there.
-        fetch: downloads the file into the cache.
         command: downloads it on a machine with a network.
     """
 
@@ -66,11 +62,7 @@ class Released:
     command: str
 
     def file(self) -> Path:
-        """The file in the cache.
-
-        Raises:
-            InputError: it is not there, or it is damaged.
-        """
+        """The file in the cache."""
         path = self.cached()
         if path is None:
             raise InputError(
@@ -89,11 +81,7 @@ class Released:
         return path
 
     def download(self) -> None:
-        """Download the file into the cache, unless it is there.
-
-        Raises:
-            InputError: it cannot be downloaded.
-        """
+        """Download the file into the cache, unless it is there."""
         if self.cached() is not None:
             return
         try:
@@ -107,9 +95,6 @@ class Released:
 
     def check_classes(self, classes: Sequence[str]) -> str:
         """Compare the classes of the data with those of the weights, by name where names are known.
-
-        Args:
-            classes: names of the data's classes, in order.
 
         Returns:
             How they were compared, in words.
@@ -152,7 +137,6 @@ def released(key: str, text: str | None, network: str) -> Released | None:
 
     Args:
         key: the recipe's key whose value the text is, for messages.
-        text: the value.
 
     Raises:
         InputError: there are no such weights, or they are of another network.
@@ -164,11 +148,7 @@ def released(key: str, text: str | None, network: str) -> Released | None:
 
 
 def weights_file(key: str, text: str, network: str) -> Path:
-    """The file of weights that a recipe names: by its path, or as released weights.
-
-    Raises:
-        InputError: released weights are unknown, or are not in the cache.
-    """
+    """The file of weights that a recipe names: by its path, or as released weights."""
     found = released(key, text, network)
     return Path(text) if found is None else found.file()
 

@@ -77,13 +77,9 @@ def squeeze(
     """Train a teacher.
 
     Args:
-        config: network, initial weights, normalization and training settings.
-        classes: class names, in order.
         train: shuffled passes over the training images, or the share of this process: then all processes come
             together, and the first one writes the checkpoint.
         test: passes over the images that it is tested on, or a share; the accuracy on them goes on the card.
-        seed: seed of initial weights, dropout and augmentation; the order has the seed of ``train``.
-        device: where to train, and where the passes deliver.
         data: fingerprint of the training images, for the card.
         tested_on: whether ``test`` are validation images; None: they are the test split.
         checkpoint: file that keeps the state at the end of every epoch, and from which training continues;
@@ -177,7 +173,6 @@ def save_squeezed(
     images, if any, as ``scores.safetensors``, and then the teacher as ``teacher.safetensors``.
 
     Args:
-        run: where to write.
         minimum: the accuracy in [0, 1] that the teacher must reach.
         name: a name of the recipe's ``committee``; empty for the teacher of the run.
         key: the recipe's section that describes the teacher, for messages.

@@ -198,7 +198,6 @@ class Taps(nn.Module):
         network: any classifier whose last linear layer gives the logits; it is copied.
         layers: names of the layers whose statistics are recorded (see layer_names.py).
         moments: whether the moments of the BatchNorm layers among them are recorded.
-        patch: side in pixels of the patches of the convolutions' inputs.
         maps: names of blocks and stages whose outputs are recorded with all pixels.
         end: name of the layer, among these, behind which nothing is needed; the pass ends there where the
             network can be cut (prefix.py). None: it goes to the logits.

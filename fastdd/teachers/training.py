@@ -21,11 +21,7 @@ class NotFiniteError(InputError):
 
 
 def require_finite_weights(network: nn.Module) -> None:
-    """Look at all parameters; the host waits for the device once.
-
-    Raises:
-        NotFiniteError: a parameter holds NaN or infinite values; it is named.
-    """
+    """Look at all parameters; the host waits for the device once."""
     named = dict(network.named_parameters())
     if not named:
         return
@@ -57,9 +53,6 @@ def streamed_accuracy(
     """Top-1 accuracy in [0, 1] of a classifier on batches (uint8 images [B, C, H, W], int64 labels [B]).
 
     With ``shared`` the batches of all processes are tested together, and all come together.
-
-    Raises:
-        NotFiniteError: a weight is NaN or infinite, or the largest logit of an image is.
     """
     require_finite_weights(network)
     counts, seen = [], 0

@@ -52,9 +52,6 @@ class Weights:
 
         Prefixes that all names have are taken off, tensors of auxiliary classifiers are left out, and
         BatchNorm's counters are zero where the file has none. What is wrong after that, ``check_state`` says.
-
-        Args:
-            wanted: state of the network.
         """
         state, notes = self.state, list(self.notes)
         while prefix := _prefix(state, wanted):
@@ -159,9 +156,6 @@ def check_state(
     key: str, path: Path, network: str, *, wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]
 ) -> None:
     """Compare the tensors that a network wants with those of a file.
-
-    Args:
-        key: the recipe's key that names the file, for messages.
 
     Raises:
         InputError: a tensor is missing, unknown, of another shape or of no float dtype; the first one is

@@ -54,11 +54,7 @@ def to_float(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def range_factor(square: Tensor) -> Tensor:
-    """Powers of two that bring numbers to where float32 holds their squares; 1 where it does.
-
-    Args:
-        square: squared norms of the numbers, perhaps infinite or 0.
-    """
+    """Powers of two that bring numbers to where float32 holds their squares; 1 where it does."""
     return torch.where(square > 2.0**80, 2.0**-80, torch.where(square < 2.0**-80, 2.0**90, 1.0)).to(square)
 
 

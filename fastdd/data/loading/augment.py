@@ -28,9 +28,7 @@ def siamese_rows(
     """The Siamese augmentation of a training batch, with parameters an image.
 
     Args:
-        always: operations that every image has.
         one_of: operations of which all images have one more, drawn with equal probabilities.
-        draw: on the CPU; draws do not depend on the device.
 
     Returns:
         Rows of ``siamese_augment``, float64 [count, 13]; [0, 13] without operations.
@@ -58,7 +56,6 @@ def shift_and_flip(
     Args:
         images: [N, C, H, W], normalized (so that zero is the mean color).
         pad: largest shift in pixels, in either direction.
-        generator: on the CPU; draws do not depend on the device.
         rows: which rows of a batch the images are, where other processes have the others.
         of: images of that batch, for all of which is drawn; None: the images are the whole batch.
     """
@@ -115,10 +112,8 @@ def mix_batch(
     Args:
         images: [N, C, H, W].
         targets: [N, classes], mixed with the same ratio; None: there are none.
-        kind: MixUp, CutMix, or neither.
         alpha: the ratio is Beta(alpha, alpha). CutMix mixes the targets with the drawn ratio even where the
             border clips the box, as the released code does.
-        draw: on the CPU.
     """
     if kind == "none":
         return images, targets

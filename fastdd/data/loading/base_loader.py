@@ -41,10 +41,6 @@ class Schedule:
         shard: the shards of all processes are disjoint and together everything. A shard is a block of the
             class order, so that it cuts at most two classes, and its share of every batch of a permutation.
         batch_size: images a batch, at least 1; where permutations are sharded, of all shards together.
-        drop_last: leave out what does not fill a batch.
-
-    Raises:
-        InputError: one of them is out of range.
     """
 
     def __init__(
@@ -120,12 +116,9 @@ class Decoding:
 
     Attributes:
         size: (H, W); None: as stored.
-        channels: 1 or 3.
         crop: the random window of each image; None: the center.
         resize: shorter side in pixels before the center is cut out; None: whatever just covers the size.
-        on_error: "fail" or "skip".
         threads: number of threads that decode; None: as many as the dataset's reader says.
-        device: where batches go.
     """
 
     size: tuple[int, int] | None
@@ -138,12 +131,7 @@ class Decoding:
 
 
 class BaseLoader(ABC):
-    """A Loader (see there) without its decoding.
-
-    Args:
-        schedule: which images a pass reads, in which order.
-        decoding: what becomes of each image.
-    """
+    """A Loader (see there) without its decoding."""
 
     backend: str
 
@@ -206,12 +194,7 @@ class BaseLoader(ABC):
         """Decode each batch's positions: pixels [B, C, H, W] on the device, and the rows that failed."""
 
     def _pixels(self, position: int, epoch: int) -> Tensor:
-        """uint8 [C, H, W] of one image, decoded and resized by torchvision.
-
-        Raises:
-            Unreadable: the image cannot be read.
-            InputError: it has another size than the first, and none was asked for.
-        """
+        """uint8 [C, H, W] of one image, decoded and resized by torchvision."""
         C, H, W = self.shape
         try:
             image = self.dataset.reader.pixels(position, C)

@@ -84,14 +84,6 @@ class Crop:
 
 
 def cut(image: Tensor, window: Window, size: tuple[int, int]) -> Tensor:
-    """Crop a window, resize it to ``size`` and mirror it if it says so: torchvision's resized_crop and hflip.
-
-    Args:
-        image: uint8 [C, h, w].
-        window: inside the image.
-
-    Returns:
-        uint8 [C, H, W].
-    """
+    """Crop a window of a uint8 image [C, h, w], resize it to ``size`` and mirror it if it says so."""
     image = functional.resized_crop(image, *window[:4], size=list(size), antialias=True)
     return image.flip(-1) if window.flip else image

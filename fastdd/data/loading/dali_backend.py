@@ -37,11 +37,9 @@ class PreparedBatch(NamedTuple):
     """A batch ready to be decoded: what DALI is given, and what it is not.
 
     Attributes:
-        positions: numbers of the batch's images in the dataset.
         rows: rows of the batch that DALI decodes.
         inputs: what DALI is fed with for these rows, by the names of INPUTS.
         others: row -> pixels that torchvision decoded.
-        failures: rows that could not be read, with reasons.
     """
 
     positions: list[int]

@@ -59,9 +59,7 @@ def build(
     Args:
         kind: decode only, resize and crop the center, or crop a window, resize and mirror it.
         ring: whether the border of an image may be seen in the result.
-        channels: 3 or 1.
         batch_size: images of the largest batch that is fed.
-        threads: number of threads that decode on the CPU.
         gpu: number of the device to decode on; None: the CPU.
     """
     pipeline = Pipeline(

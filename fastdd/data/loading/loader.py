@@ -62,7 +62,6 @@ def open_loader(
     """Open a dataset for reading in batches; two batches are in memory.
 
     Args:
-        dataset: a split, made by open_dataset.
         batch_size: images a batch, of all shards together where they are shuffled; the last batch of a pass
             may hold fewer.
         size: (H, W) in pixels; None: as stored, which must be the same for all.
@@ -144,11 +143,7 @@ def dali_installed() -> bool:
 
 
 def require_dali(key: str) -> None:
-    """Refuse the backend 'dali' where DALI is not installed.
-
-    Args:
-        key: what names the backend, for the message.
-    """
+    """Refuse the backend 'dali' where DALI is not installed."""
     if not dali_installed():
         raise InputError(
             f"{key} 'dali' is not installed; pip install 'fastdd[dali]', or set {key} to 'torchvision'"

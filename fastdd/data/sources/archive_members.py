@@ -49,7 +49,6 @@ class Member(NamedTuple):
 
     Attributes:
         name: its path in the archive, with '/'.
-        size: bytes.
         offset: where its bytes begin in the tar's blocks; of a zip, its number.
     """
 

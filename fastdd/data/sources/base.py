@@ -66,11 +66,7 @@ class ImageReader(Protocol):
         """(height, width) -> name of an image of that size, of the images decoded when it was opened."""
 
     def pixels(self, index: int, channels: int) -> Tensor:
-        """uint8 [channels, h, w] of one image, as stored.
-
-        Raises:
-            InputError: the image cannot be read; the message names it.
-        """
+        """uint8 [channels, h, w] of one image, as stored."""
 
     def encoded(self, index: int) -> bytearray | None:
         """The bytes of one image's JPEG or PNG file; None where images are not kept in such files."""
@@ -110,9 +106,6 @@ class SplitImages(ABC):
     @abstractmethod
     def fingerprint(self, wanted: FingerprintOf) -> Fingerprint:
         """The fingerprint of what is wanted, or of more where that costs nothing.
-
-        Args:
-            wanted: "names" or "contents".
 
         Raises:
             InputError: an image cannot be read.

@@ -114,8 +114,6 @@ class Cifar(SplitImages):
 
     Args:
         place: the folder of the files, or an archive of it.
-        kind: which of the four kinds the files are (see find).
-        split: "train" or "test".
 
     Raises:
         InputError: a file is missing, damaged, of the wrong length, or holds more than data.

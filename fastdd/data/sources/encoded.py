@@ -22,12 +22,7 @@ CHUNK = 256  # files a task hashes
 
 
 class EncodedImages(SplitImages):
-    """The images of a folder, an archive or shards.
-
-    Args:
-        root: the data set's root, for messages.
-        split: "train" or "test", a part of the fingerprint.
-    """
+    """The images of a folder, an archive or shards."""
 
     def __init__(self, source: ImageFiles, root: str, split: Split) -> None:
         self.source, self.root, self.split = source, root, split
@@ -38,22 +33,14 @@ class EncodedImages(SplitImages):
         self.threads = processors() if mean_bytes >= THREADED_BYTES else 1
 
     def pixels(self, index: int, channels: int) -> Tensor:
-        """Decode one image: uint8 [channels, h, w].
-
-        Raises:
-            InputError: the file cannot be read or is no whole image; the message names it.
-        """
+        """Decode one image: uint8 [channels, h, w]."""
         try:
             return decode(self.encoded(index), channels)
         except BadImage as error:
             raise self._bad(index, str(error)) from error
 
     def encoded(self, index: int) -> bytearray:
-        """The bytes of one file.
-
-        Raises:
-            InputError: the file cannot be read; the message names it.
-        """
+        """The bytes of one file."""
         try:
             return self.source.read(self.files[index])
         except OSError as error:
@@ -63,9 +50,6 @@ class EncodedImages(SplitImages):
         """sha256 of the split and of each file's name and size; for "contents", of each name and all bytes.
 
         A folder and an archive of it agree. Cost: nothing is opened; or one read of every file.
-
-        Raises:
-            InputError: contents are wanted and a file cannot be read; the message names it.
         """
         if wanted != "contents":
             known = self.source.listing.digest

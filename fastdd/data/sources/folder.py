@@ -60,10 +60,6 @@ class FolderLayout(Layout):
 class Folder:
     """One split of an image folder.
 
-    Args:
-        root: the folder that holds `train/` and `test/` (or `val/`).
-        split: "train" or "test".
-
     Raises:
         InputError: root is empty, has no such split, or cannot be read.
     """
@@ -115,11 +111,7 @@ class Folder:
 
 
 def list_folder(path: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, in any order.
-
-    Raises:
-        InputError: it cannot be listed.
-    """
+    """What lies in a folder, in any order."""
     try:
         with os.scandir(path) as found:
             return list(found)

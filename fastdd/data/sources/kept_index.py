@@ -59,13 +59,8 @@ class IndexOrigin:
     """What the index of one split is made from.
 
     Args:
-        root: the data set's root, as the user gave it.
-        split: "train" or "test".
         archives: every archive that is read for the index.
         classes: names of the classes by number, where a list gives them.
-
-    Raises:
-        OSError: an archive is not there.
     """
 
     def __init__(
@@ -93,11 +88,7 @@ class IndexOrigin:
 
 
 def listing_of(origin: IndexOrigin, make: Callable[[], Listing]) -> Listing:
-    """The listing of one split: the kept one where nothing has changed, or a new one, which is kept.
-
-    Args:
-        origin: what ``make`` reads.
-    """
+    """The listing of one split: the kept one where nothing has changed, or a new one, which is kept."""
     if (path := origin.file()) is None:
         return make()
     made_from, changed = origin.hash()
@@ -138,11 +129,7 @@ def _keep(path: Path, listing: Listing, made_from: str) -> None:
 
 
 def _read(path: Path, made_from: str) -> Listing | None:
-    """The index in a file; None: it was made from something else.
-
-    Raises:
-        InputError: the file is damaged.
-    """
+    """The index in a file; None: it was made from something else."""
     file = TensorFile(path, "the index is made again")
     note = file.note(METADATA_KEY, _Note)
     if note["made_from"] != made_from:

@@ -47,9 +47,6 @@ class NpzLayout(Layout):
 class Npz(SplitImages):
     """One split of such a file.
 
-    Args:
-        split: "train" or "test".
-
     Raises:
         InputError: the file is damaged, lacks the split, or holds something else than one class an image.
     """

@@ -85,11 +85,7 @@ def _split_of(path: Path) -> str | None:
 
 
 def require_whole(root: str, split: str, paths: Sequence[Path]) -> Sequence[Path]:
-    """The files of a split, which must be of one data set, and all of them.
-
-    Raises:
-        InputError: they are of several, or some are missing.
-    """
+    """The files of a split, which must be of one data set, and all of them."""
     folders = {path.parent.parent if path.parent.name == split else path.parent for path in paths}
     if len(folders) > 1:
         names = some(sorted(folder.name for folder in folders))
@@ -109,13 +105,11 @@ class ParquetFiles:
     """The images of Parquet files (see tree.ImageFiles).
 
     Args:
-        split: what the split is called, for messages.
         other: name and classes of the other split; None: there is none.
         numbers: call each class by its number and name, such as ``07_ship``, where the names alone would sort
             in another order than the numbers.
 
     Attributes:
-        layout, listing: as those of ImageFiles.
         logits: soft labels of each image, by the number of its entry's part; None where it has none.
 
     Raises:
@@ -174,8 +168,6 @@ class _Table(NamedTuple):
     Attributes:
         image, label: names of its columns.
         names: names of its classes, by number.
-        has_logits: whether it has a column ``logits``.
-        size: about how many bytes of memory its images take.
     """
 
     path: Path
@@ -187,11 +179,7 @@ class _Table(NamedTuple):
 
     @staticmethod
     def open(path: Path) -> _Table:
-        """Read the schema of a file.
-
-        Raises:
-            InputError: it is damaged, or has no column of images or of classes.
-        """
+        """Read the schema of a file."""
         schema, size = _schema(path)
         features = _features(path, schema)
         columns = set(schema.names)
@@ -202,11 +190,7 @@ class _Table(NamedTuple):
         return _Table(path, image, label, names, "logits" in columns, size)
 
     def rows(self) -> Iterator[tuple[bytes, int, np.ndarray | None]]:
-        """(encoded image, label, logits) of each row.
-
-        Raises:
-            InputError: the file is damaged, or holds something else.
-        """
+        """(encoded image, label, logits) of each row."""
         from pyarrow import ArrowException
         from pyarrow.parquet import read_table
 

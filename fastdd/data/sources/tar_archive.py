@@ -43,7 +43,6 @@ class Archive:
     Args:
         path: a .tar, .tar.gz, .tar.bz2, .tar.xz or .zip file; recognized by its first bytes, not by its
             suffix.
-        split: "train" or "test".
 
     Raises:
         InputError: not such an archive, damaged, no such split, or (compressed) larger than the memory.

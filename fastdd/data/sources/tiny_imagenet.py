@@ -48,11 +48,9 @@ def arrange(
     """Give each image of one split its class, and apply the rules of the layout.
 
     Args:
-        folder: "train" or "val".
         entries: what lies below it, by its own path.
         classes: the text of wnids.txt.
         annotations: the text of val_annotations.txt, or None.
-        problems: what was already found wrong.
     """
     known = set(classes.split())
     problems = list(problems)
@@ -118,10 +116,6 @@ def is_tiny(root: Path) -> bool:
 
 class TinyFolder(Folder):
     """One split of an unpacked Tiny-ImageNet.
-
-    Args:
-        root: the folder that holds wnids.txt.
-        split: "train" or "test", which is val/.
 
     Raises:
         InputError: the split or a list is missing or cannot be read.

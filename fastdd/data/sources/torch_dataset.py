@@ -85,11 +85,7 @@ class RegisteredFunction(Layout):
 
 
 def give_datasets(data: tuple[object, object]) -> str:
-    """Make a training and a test Dataset known to this process; returns the root under which it opens them.
-
-    Raises:
-        InputError: they are no pair.
-    """
+    """Make a training and a test Dataset known to this process; returns the root that opens them."""
     if not isinstance(data, tuple | list) or len(data) != 2:
         raise InputError(
             f"data is of type {type(data).__name__}; expected a pair of torch Datasets: data=(train, test)"
@@ -103,8 +99,6 @@ def torch_images(dataset: object, split: Split, name: str) -> TorchImages:
     """The images of a Dataset in class order.
 
     Args:
-        dataset: a map-style Dataset of (image, label).
-        split: "train" or "test", a part of the fingerprint.
         name: what messages call the dataset.
 
     Raises:
@@ -141,7 +135,6 @@ class TorchImages(SplitImages):
     """One split of a Dataset; made by torch_images.
 
     Args:
-        split: "train" or "test".
         labels: label of each image, in the dataset's own order.
         sizes: (height, width) -> number of an image of that size, of all images that were looked at.
         sample: sha256 of the labels and of some images.
@@ -173,22 +166,14 @@ class TorchImages(SplitImages):
         return self._sizes
 
     def pixels(self, index: int, channels: int) -> Tensor:
-        """uint8 [channels, h, w]; grey is repeated for 3 channels, and 1 channel is the luminance of color.
-
-        Raises:
-            InputError: the dataset fails, or gives no image; the message names it.
-        """
+        """uint8 [channels, h, w]; grey is repeated for 3 channels, 1 channel is the luminance of color."""
         image, _ = self.items[self.order[index]]
         if channels == 1 and len(image) == 3:
             return luminance(image)
         return image.expand(channels, -1, -1)
 
     def fingerprint(self, wanted: FingerprintOf) -> Fingerprint:
-        """sha256 of the labels and of 64 images; or, of the contents, of the labels and of all images.
-
-        Raises:
-            InputError: contents are wanted, and the dataset fails or gives no image.
-        """
+        """sha256 of the labels and of 64 images; or, of the contents, of the labels and of all images."""
         if wanted != "contents":
             return Fingerprint(self.sample, "sample")
         digest = hashlib.sha256(self.sample.encode())
@@ -207,11 +192,7 @@ def _hash_image(digest: _Digest, index: int, image: Tensor) -> None:
 
 
 def _called(function: Callable[..., object], arguments: tuple[str, ...], name: str) -> object:
-    """What the user's function returns.
-
-    Raises:
-        InputError: it fails.
-    """
+    """What the user's function returns."""
     shown = ", ".join(map(repr, arguments))
     with reporting(f"{name} fails when it is called with {shown}"):
         return function(*arguments)

@@ -48,11 +48,7 @@ class Indexed(Protocol):
 
 
 class Items:
-    """The images of a Dataset as uint8 [1 or 3, H, W], and their labels.
-
-    Raises:
-        InputError: it is no map-style Dataset, has no usable length, or is empty.
-    """
+    """The images of a Dataset as uint8 [1 or 3, H, W], and their labels."""
 
     def __init__(self, dataset: object, name: str) -> None:
         kind = type(dataset).__name__
@@ -77,11 +73,7 @@ class Items:
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """uint8 [1 or 3, H, W] and label of one image, in the dataset's own order.
-
-        Raises:
-            InputError: the dataset fails, or gives something else.
-        """
+        """uint8 [1 or 3, H, W] and label of one image, in the dataset's own order."""
         unreadable = f"{self.name}: image {index} cannot be read"
         try:
             with reporting(unreadable):
@@ -100,7 +92,6 @@ class Items:
         """All images and labels in the dataset's own order, with a progress bar.
 
         Args:
-            task: name of the bar.
             sizes: (height, width) -> number of the first image of that size; filled in.
         """
         with progress(task, len(self)) as bar:
@@ -117,9 +108,6 @@ def to_pixels(image: object) -> Tensor:
     Args:
         image: a PIL image of mode L or RGB, or 1 or P, which are converted; a tensor [C, H, W]; an array [H,
             W, C]; or a grey tensor or array [H, W]. Values are uint8, or floats in [0, 1].
-
-    Raises:
-        BadImage: it is something else.
     """
     if isinstance(image, Image.Image):
         if image.mode not in ("1", "L", "P", "RGB"):
@@ -168,9 +156,6 @@ def to_label(label: object) -> int:
 
     Args:
         label: an int, a whole number of numpy, or a tensor or array of such without dimensions.
-
-    Raises:
-        BadImage: it is something else, or negative.
     """
     value: object = label
     if isinstance(label, Tensor | np.ndarray | np.generic) and label.ndim == 0:
@@ -184,11 +169,7 @@ def to_label(label: object) -> int:
 
 
 def known_labels(dataset: object, length: int) -> list[int] | None:
-    """The labels that a dataset has in ``targets``; None where it has none, or changes them.
-
-    Args:
-        dataset: a Dataset, or a Subset of one.
-    """
+    """The labels that a dataset has in ``targets``; None where it has none, or changes them."""
     if isinstance(dataset, Subset):
         outer = dataset.dataset
         whole = known_labels(outer, len(outer))  # type: ignore[arg-type]  # it has numbers

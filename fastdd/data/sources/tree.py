@@ -46,7 +46,6 @@ class Entry(NamedTuple):
     Attributes:
         path: relative to the split's folder, with '/' ("cat/1.jpg").
         kind: "file", "folder", or a phrase that says what an entry is that must be rejected.
-        size: bytes.
         offset: where the bytes begin in an archive; 0 in a folder.
         part: number of the archive, where there are several.
     """
@@ -116,7 +115,6 @@ class Listing:
     """The files of one split.
 
     Attributes:
-        problems: all that is wrong with the split.
         digest: the fingerprint of the names and sizes, where it is known from an earlier look; else empty.
         note: which images are left out because of their names, for the user; empty: none are.
     """
@@ -138,29 +136,17 @@ def names_digest(split: Split, files: Files) -> str:
 
 
 class ImageFiles(Protocol):
-    """JPEG and PNG files, wherever they lie.
-
-    Attributes:
-        layout: what kind of data set this is, in words.
-    """
+    """JPEG and PNG files, wherever they lie."""
 
     layout: str
     listing: Listing
 
     def read(self, entry: Entry, first: int = 0, size: int | None = None) -> bytearray:
-        """The bytes of one file, or ``size`` of them from the byte ``first`` on; fewer where it is shorter.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
+        """The bytes of one file, or ``size`` of them from ``first`` on; fewer where it is shorter."""
 
 
 def split_folder(found: Collection[str], split: Split, root: str) -> str:
-    """The name of the split's folder among the folders found.
-
-    Raises:
-        InputError: there is none; the message says what was found.
-    """
+    """The name of the split's folder among the folders found."""
     for name in SPLIT_FOLDERS[split]:
         if name in found:
             return name
@@ -219,7 +205,6 @@ def complete(listing: Listing, classes: Collection[str], other: tuple[str, Colle
     Args:
         listing: with all files and the problems so far; completed in place.
         classes: names of the classes, also of those without images.
-        other: as for arrange.
     """
     listing.files.sort()
     found = Counter(path.partition("/")[0] for path in listing.files.paths)

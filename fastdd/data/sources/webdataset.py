@@ -84,7 +84,6 @@ class Shards:
 
     Args:
         root: a folder, or a pattern with {split}.
-        split: "train" or "test".
 
     Raises:
         InputError: no such shards, or the list of classes cannot be read.
@@ -201,11 +200,7 @@ class _Found(NamedTuple):
 
 
 def _by_key(members: Members, path: Path, fault: Callable[[str, str], None]) -> _Found:
-    """Sort the members of a shard by what they are.
-
-    Raises:
-        InputError: the shard is cut short.
-    """
+    """Sort the members of a shard by what they are."""
     found, length = _Found({}, {}, {}, {}, {}), path.stat().st_size
     for member in members:
         folder, _, file = member.name.removeprefix("./").rpartition("/")

@@ -42,7 +42,6 @@ def shard_paths(root: str | Path, split: Split) -> tuple[str, list[Path]]:
     Args:
         root: a folder, or a pattern: {split} stands for train, test, val or validation, {0000..0099} for
             each number between, and `*` and `?` in the last part for any characters.
-        split: "train" or "test".
 
     Raises:
         InputError: there are none, some of a range are missing, or the pattern is not one.

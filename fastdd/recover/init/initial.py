@@ -83,14 +83,9 @@ class Chosen:
     """(class, slot) rows -> uint8 images [N, C, H, W] by the rule ``method.init``.
 
     Attributes:
-        method: the method; its ``init`` is a rule of selection.py or rded.
         slots: number of slots of each class that need an image.
-        pool: what the rule chooses from.
         decode: reads images of the pool as the run does.
         originals: reads them as they are stored.
-        teacher: the teacher that ranks images or scores crops.
-        size: (H, W) of an image.
-        seed: the run's seed.
         folder: folder that choices are written to and read from.
         choices: class -> its choice, as far as it is known; ``choice`` fills it.
     """

@@ -38,7 +38,6 @@ class RealPool:
     """The real images of a run.
 
     Attributes:
-        bank: the bank of the teacher, which holds their embeddings.
         names: names of all training images, in class order.
         noted: what a training has noted of all training images; None: no rule ranks by it.
     """
@@ -112,7 +111,6 @@ class FirstImages:
     """The first images of each class of another pool, as CIM chooses from.
 
     Attributes:
-        pool: the other pool.
         count: how many of a class; fewer where it has fewer.
     """
 

@@ -43,11 +43,7 @@ Originals = Callable[[Tensor], list[Tensor]]
 
 
 def factor_of(config: RDED, size: tuple[int, int]) -> int:
-    """The number of crops along a side of an image of (H, W).
-
-    Raises:
-        InputError: there are more crops than pixels.
-    """
+    """The number of crops along a side of an image of (H, W)."""
     if config.factor != "auto":
         if config.factor > min(size):
             raise InputError(
@@ -63,12 +59,8 @@ class Mosaic:
     """Chooses and cuts the crops of a run.
 
     Attributes:
-        config: number and area of the crops.
-        teacher: the teacher that scores them.
         decode: reads training images as the run does.
         originals: reads them as they are stored.
-        size: (H, W) of the images that are made.
-        seed: the run's seed, from which the choice of images and crops is derived.
     """
 
     config: RDED
@@ -91,16 +83,8 @@ class Mosaic:
     def choose(self, c: int, positions: Tensor, slots: int) -> Tensor:
         """The crops of a class, best first.
 
-        Args:
-            c: the class.
-            positions: positions [n] of its images in the data set.
-            slots: number of images to make.
-
         Returns:
             int64 [slots f^2, 8]: position in the data set, then the row of ``resample`` that cuts the crop.
-
-        Raises:
-            InputError: the class has too few images.
         """
         wanted, random = slots * self.factor**2, generator(self.seed, "rded", c)
         pool = positions[torch.randperm(len(positions), generator=random)[: self.config.images]]
@@ -156,11 +140,6 @@ class Mosaic:
 
     def cut(self, choice: Tensor, slots: int, wanted: list[int]) -> Tensor:
         """The images of some slots of a class; as released, tile k of slot s has crop k ``slots`` + s.
-
-        Args:
-            choice: the crops of the class, from ``choose``.
-            slots: number of slots of the class.
-            wanted: the slots whose images are made.
 
         Returns:
             uint8 [len(wanted), C, H, W].

@@ -54,13 +54,9 @@ def select(
     """The best images of a class.
 
     Args:
-        kind: the rule.
-        images: number n of images of the class.
-        label: number of the class.
         embeddings: their embeddings [n, D]; None: the rule needs none.
         scores: how hard each was to learn, [n], larger is harder; None: the rule needs none.
         network: the teacher; its last linear layer turns embeddings into logits.
-        count: number of images wanted, 1 to n.
         seed: seed of random draws, of k-means, of ccs and of the first image of kcenter.
 
     Returns:

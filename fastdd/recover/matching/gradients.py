@@ -36,11 +36,7 @@ from .real import RealImages
 
 
 def compared_weights(config: GradientMatch, networks: RandomNetworks) -> list[Tensor]:
-    """The weights whose gradients are compared.
-
-    Raises:
-        InputError: the network has no convolutions, and theirs are asked for.
-    """
+    """The weights whose gradients are compared."""
     matrices_only = config.matrices_only or config.metric == "rows"
     found: list[Tensor] = []
     for module in networks.network.modules():
@@ -61,15 +57,7 @@ class GradientSignal(Signal):
     """Gradients of the weights of a step's network, class by class.
 
     Args:
-        match: the section that it is part of.
         network: the network of each step, in float32, whose weights get gradients.
-
-    Attributes:
-        real_embeddings: class -> embeddings [n, D] of its real images in the present step, where something
-            uses them.
-
-    Raises:
-        InputError: the network has no weights that could be compared.
     """
 
     def __init__(

@@ -35,12 +35,7 @@ MIXED = 0.5
 
 
 class StepNetwork:
-    """The network of each step.
-
-    Args:
-        match: says how long a network serves, how it is trained, and the augmentation.
-        precision: arithmetic of the training.
-    """
+    """The network of each step."""
 
     def __init__(
         self, match: Match, *, real: RealImages, networks: RandomNetworks, precision: Precision

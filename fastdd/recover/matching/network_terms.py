@@ -36,11 +36,7 @@ class StepEmbeddings(Protocol):
 
 
 class NetworkDiRe(Signal):
-    """DiRe through the network of a step.
-
-    Args:
-        step: the matching signal, which is called before this one.
-    """
+    """DiRe through the network of a step."""
 
     def __init__(self, config: DiRe, step: StepEmbeddings) -> None:
         self.config, self.step = config, step

@@ -65,10 +65,6 @@ class MatchedLayers(NamedTuple):
 def matched_layers(network: nn.Module, name: str, key: str, *, maps: bool) -> MatchedLayers:
     """Find the layers whose features can be matched.
 
-    Args:
-        key: the recipe's key that names the network, for the message.
-        maps: whether outputs of ReLUs are needed.
-
     Raises:
         InputError: the network has no linear layer or, with ``maps``, no ReLU module.
     """
@@ -86,16 +82,11 @@ class RandomNetworks:
     """A network whose weights are drawn anew for each number.
 
     Args:
-        device: where the network is.
-        precision: arithmetic of the forward pass.
         maps: whether the outputs of its ReLUs are recorded.
         weight_gradients: whether its weights get gradients.
 
     Attributes:
         normalizes: whether the network has BatchNorm.
-
-    Raises:
-        InputError: there is no such network, or it has no linear layer or, with ``maps``, no ReLU module.
     """
 
     def __init__(

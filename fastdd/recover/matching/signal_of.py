@@ -17,10 +17,6 @@ from .real import RealImages
 def match_signal(match: Match, config: Recover, real: RealImages, *, device: torch.device) -> Signal:
     """The matching signal of a method.
 
-    Args:
-        config: the recover section of the recipe, which gives the precision.
-        device: where networks are.
-
     Raises:
         InputError: the network cannot be used.
     """

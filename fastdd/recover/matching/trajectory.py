@@ -56,7 +56,6 @@ class TrajectorySignal(Signal):
     """Matching of trajectories; it couples all images.
 
     Args:
-        match: the section that it is part of, with the augmentation.
         network: the network of the experts, on the device of the images.
         count: how many of the experts are used, from the first on.
     """
@@ -125,11 +124,7 @@ class TrajectorySignal(Signal):
         return F.cross_entropy(self.network(weights, images), labels)
 
     def _learn(self, slope: Tensor, step: int) -> None:
-        """One step of SGD on the learning rate.
-
-        Raises:
-            UnitError: the learning rate is no longer a positive number.
-        """
+        """One step of SGD on the learning rate."""
         self.velocity = MOMENTUM * self.velocity + slope
         self.lr = self.lr - self.config.lr_lr * self.velocity
         if not (self.lr.isfinite() and self.lr > 0):

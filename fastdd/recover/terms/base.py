@@ -126,7 +126,6 @@ class Context:
     """The units, the teacher and the bank that a term is built for.
 
     Attributes:
-        shape: shape of the units.
         network: the teacher without taps.
         taps: the frozen teacher with taps, which gives the features.
         bank: the statistics of the real images through that teacher.
@@ -236,8 +235,6 @@ def needs_by_key(terms: Terms, network: nn.Module, section: str = "terms") -> di
     """What each term of an objective needs, by the recipe's key that decides it.
 
     Args:
-        terms: the terms.
-        network: the teacher without taps.
         section: the key of the terms in the recipe, such as ``arms.deda.terms``.
 
     Raises:

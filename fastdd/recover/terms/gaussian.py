@@ -56,7 +56,6 @@ class GaussianTerm(Term[Gaussian, list[Aligned]]):
     """Gaussian alignment; its targets are the Gaussians of the unit's classes in each layer.
 
     Attributes:
-        layers: names of the aligned layers.
         together: whether layers of one width are aligned as one, so that on a GPU they share launches.
     """
 
@@ -107,11 +106,7 @@ class GaussianTerm(Term[Gaussian, list[Aligned]]):
 
 
 def aligned_layers(config: Gaussian, network: nn.Module) -> list[str]:
-    """Names of the aligned layers: all but the last of a kind, as the embedding takes its place (l < L).
-
-    Raises:
-        InputError: the network has no such layers, or none but the last.
-    """
+    """Names of the aligned layers: all but the last of a kind, as the embedding takes its place (l < L)."""
     names = list(layer_names(network, config.layers))
     if not isinstance(config.layers, str):
         return names

@@ -108,15 +108,7 @@ class PairsTerm(Term[Pairs, None]):
 
 
 def pair_distances(anchors: Tensor, images: Tensor, distance: Distance) -> Tensor:
-    """The distance of each row from its partner.
-
-    Args:
-        anchors: features [N, D] of the anchors.
-        images: features [N, D] of the images.
-
-    Returns:
-        [N].
-    """
+    """The distance of each row from its partner."""
     if distance == "l1":
         return (anchors - images).abs().mean(1)
     if distance == "l2":

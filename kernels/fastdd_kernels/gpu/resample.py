@@ -239,7 +239,6 @@ def resample_pass(x: Tensor, parameters: Tensor, out: Tensor, transposed: bool) 
             resampled ones.
         parameters: contiguous integers [count, 7] or [count, 3] on the device of x.
         out: [N, C, height, width] in the dtype of x, any strides; no side, of x either, exceeds ``LARGEST``.
-        transposed: whether x is a gradient.
     """
     images, (height, width) = x.shape[0] // len(parameters), out.shape[2:]
     source, result = (out.shape[2:], x.shape[2:]) if transposed else (x.shape[2:], out.shape[2:])

@@ -116,9 +116,8 @@ class ClassGaussian:
         self.num_classes, self.dim = num_classes, dim
         self.counts = torch.zeros(num_classes, dtype=torch.int64)  # [classes], on the CPU: read every batch
         self._means = torch.zeros(num_classes, dim, dtype=torch.float64, device=device)
-        self._sums = torch.zeros(
-            num_classes, staircase_size(dim), dtype=dtype, device=device
-        )  # covariance times count
+        # covariance times count
+        self._sums = torch.zeros(num_classes, staircase_size(dim), dtype=dtype, device=device)
 
     @torch.no_grad()
     def update(self, features: Tensor, labels: Tensor) -> None:
@@ -142,14 +141,10 @@ class ClassGaussian:
         present, sizes = torch.stack(ordered.long().unique_consecutive(return_counts=True)).tolist()
         for label in (present[0], present[-1]) if present else ():
             self._check_class(label)
-        features, order = (
-            features.detach().to(self._means.device),
-            order.to(self._means.device, non_blocking=True),
-        )
+        device = self._means.device
+        features, order = features.detach().to(device), order.to(device, non_blocking=True)
         if uses_triton(features) and self._sums.dtype == torch.float32 and features.dtype != torch.float64:
-            join_tiles(
-                self._sums, self._means, self.counts, features, order=order, present=present, sizes=sizes
-            )
+            join_tiles(self._sums, self._means, self.counts, features, order, present, sizes)
             self.counts[present] += torch.tensor(sizes, dtype=torch.int64)
             return
         tiles = (features if in_order else features[order]).split(sizes)

@@ -170,6 +170,5 @@ class FrozenBatchNorm2d(nn.Module):
         for path, module in list(network.named_modules()):
             if path and isinstance(module, nn.BatchNorm2d):
                 layers.append(cls(module))
-                parent, _, name = path.rpartition(".")
-                setattr(network.get_submodule(parent), name, layers[-1])
+                network.set_submodule(path, layers[-1])
         return layers

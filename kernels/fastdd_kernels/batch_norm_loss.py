@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .autograd import Context
 from .moments import check_activation, check_channels, spatial_moments
-from .product import matmul
+from .product import matmul, root
 
 Moments = tuple[Tensor, Tensor]
 """mean and mean square about a shift of each image, each [N, C]"""
@@ -111,16 +111,11 @@ def _statistics(
 
 
 def _norms(rows: Tensor, widths: Sequence[int], columns: Tensor | None) -> Tensor:
-    """Euclidean norm of each layer's part of rows [..., D], [layers, ...]; columns are of ``layer_columns``.
-
-    Where a part is zero its gradient, to every order, is 0 and never NaN.
-    """
+    """Euclidean norm of each layer's part of rows [..., D], [layers, ...]; see ``layer_columns``."""
     if columns is None:
-        square = torch.stack([part.sum(-1) for part in rows.square().split(list(widths), dim=-1)])
-    else:
-        square = matmul(rows.square().flatten(0, -2), columns.to(rows.dtype)).mT.unflatten(1, rows.shape[:-1])
-    positive = square > 0
-    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+        return root(torch.stack([part.sum(-1) for part in rows.square().split(list(widths), dim=-1)]))
+    sums = matmul(rows.square().flatten(0, -2), columns.to(rows.dtype))
+    return root(sums.mT.unflatten(1, rows.shape[:-1]))
 
 
 # -- public functions ------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from .autograd import Context
-from .product import matmul
+from .product import matmul, root
 
 # -- reference -------------------------------------------------------------------------------------
 
@@ -116,12 +116,7 @@ def _variances(centered: Tensor, unbiased: bool) -> Tensor:
 def _hinge(variances: Tensor, eps: float) -> Tensor:
     if eps < 0:
         raise ValueError(f"eps must be at least 0, got {eps}")
-    if eps > 0:
-        deviation = (variances + eps).sqrt()
-    else:  # The root of a zero is skipped, not merely multiplied by zero: its slope is infinite.
-        positive = variances > 0
-        deviation = torch.where(positive, torch.where(positive, variances, 1.0).sqrt(), 0.0)
-    return (1 - deviation).relu().mean(1)
+    return (1 - ((variances + eps).sqrt() if eps > 0 else root(variances))).relu().mean(1)
 
 
 def _off_diagonal(centered: Tensor, variances: Tensor, unbiased: bool) -> Tensor:

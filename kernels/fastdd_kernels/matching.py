@@ -26,6 +26,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from .product import root
+
 Metric = Literal["rows", "mse", "cosine"]
 EPSILON = 1e-6
 """What DC adds to the product of norms."""
@@ -185,7 +187,8 @@ def gradient_distance(
     if metric == "mse":
         return torch.stack([(g - h).square().sum() for g, h in pairs]).sum()
     if metric == "cosine":
-        pairs = [(_vector([g for g, _ in pairs]), _vector([h for _, h in pairs]))]
+        g, h = (torch.cat([each.flatten() for each in side])[None] for side in zip(*pairs, strict=True))
+        pairs = [(g, h)]
     return torch.stack([_row_distance(g.flatten(1), h.flatten(1)).sum() for g, h in pairs]).sum()
 
 
@@ -215,17 +218,11 @@ def trajectory_distance(weights: Tensor, target: Tensor, start: Tensor) -> Tenso
 # -- the parts -------------------------------------------------------------------------------------
 
 
-def _vector(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors])[None]
-
-
 def _row_distance(g: Tensor, h: Tensor) -> Tensor:
     """1 - the cosine of each row, [rows]."""
     return 1 - (g * h).sum(1) / (_norm(g) * _norm(h) + EPSILON)
 
 
 def _norm(x: Tensor) -> Tensor:
-    """Euclidean norm over the last dimension; at a zero row its gradient is 0, to every order, never NaN."""
-    square = x.square().sum(-1)
-    positive = square > 0
-    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+    """Euclidean norm over the last dimension."""
+    return root(x.square().sum(-1))

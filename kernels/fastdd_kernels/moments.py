@@ -205,24 +205,13 @@ def _backward(
     grad_mean_square: Tensor,
 ) -> Tensor:
     run = moments_bwd if uses_triton(x) and x.numel() else _torch_bwd
-    grad_x = run(
-        x.flatten(2),
-        shift,
-        scale,
-        bias,
-        relu=relu,
-        grad_y=None if grad_y is None else grad_y.flatten(2),
-        grad_mean=grad_mean,
-        grad_mean_square=grad_mean_square,
-    )
+    grad_y = None if grad_y is None else grad_y.flatten(2)
+    grad_x = run(x.flatten(2), shift, scale, bias, relu, grad_y, grad_mean, grad_mean_square)
     return pixels_in_rows(grad_x, x)
 
 
-@torch.library.custom_op("fastdd_kernels::moments", mutates_args=())
-def _moments_op(
-    x: Tensor, shift: Tensor, scale: Tensor | None, bias: Tensor | None, relu: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    return _forward(x, shift, scale, bias, relu=relu)
+_moments_op = torch.library.custom_op("fastdd_kernels::moments", _forward, mutates_args=())
+_moments_backward_op = torch.library.custom_op("fastdd_kernels::moments_backward", _backward, mutates_args=())
 
 
 @_moments_op.register_fake
@@ -231,29 +220,6 @@ def _moments_fake(
 ) -> tuple[Tensor, Tensor, Tensor]:
     y = x.new_empty(0) if scale is None else pixels_in_rows(torch.empty_like(x.flatten(2)), x)
     return y, shift.new_empty(x.shape[:2]), shift.new_empty(x.shape[:2])
-
-
-@torch.library.custom_op("fastdd_kernels::moments_backward", mutates_args=())
-def _moments_backward_op(
-    x: Tensor,
-    shift: Tensor,
-    scale: Tensor | None,
-    bias: Tensor | None,
-    relu: bool,
-    grad_y: Tensor | None,
-    grad_mean: Tensor,
-    grad_mean_square: Tensor,
-) -> Tensor:
-    return _backward(
-        x,
-        shift,
-        scale,
-        bias,
-        relu=relu,
-        grad_y=grad_y,
-        grad_mean=grad_mean,
-        grad_mean_square=grad_mean_square,
-    )
 
 
 @_moments_backward_op.register_fake
@@ -290,22 +256,9 @@ def _merge(
     if all(grad is None for grad in grads):
         return (None,) * 5
     x, shift, scale, bias = ctx.saved_tensors
-    grad_y, *moments = grads
-    grad_mean, grad_mean_square = (
-        shift.new_zeros(()).expand(x.shape[:2]) if grad is None else grad for grad in moments
-    )
-    grad_y = None if scale is None else grad_y
-    grad_x = run(
-        x,
-        shift,
-        scale,
-        bias,
-        relu=ctx.options,
-        grad_y=grad_y,
-        grad_mean=grad_mean,
-        grad_mean_square=grad_mean_square,
-    )
-    return grad_x, *[None] * 4
+    grad_y = None if scale is None else grads[0]
+    moments = [shift.new_zeros(()).expand(x.shape[:2]) if grad is None else grad for grad in grads[1:]]
+    return run(x, shift, scale, bias, ctx.options, grad_y, *moments), *[None] * 4
 
 
 def _op_backward(ctx: Context[bool], *grads: Tensor | None) -> tuple[Tensor | None, ...]:

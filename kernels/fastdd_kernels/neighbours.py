@@ -28,6 +28,7 @@ from torch import Tensor
 from .cosine import check_pair, to_float
 from .distance import distance_factor
 from .nearest import (
+    Rows,
     centered_rows,
     check_features,
     check_neighbours,
@@ -79,12 +80,13 @@ class _Counts(NamedTuple):
     recalled: Tensor  # [n]: whether any synthetic ball holds real i
 
 
-def _inside(gap: Tensor, error: Tensor, x: Tensor, y: Tensor, limit: Tensor) -> Tensor:
-    """Whether d^2 < limit, given d^2 - limit with its error; limit broadcasts to [n, m], float64."""
+def _inside(squares: Tensor, error: Tensor, x: Rows, y: Rows, limit: Tensor) -> Tensor:
+    """Whether d^2 < limit, given d^2 with its error; limit broadcasts to [n, m], float64."""
+    gap = squares - limit.to(squares.dtype)
     inside = gap < 0
     i, j = (gap.abs() <= error).nonzero(as_tuple=True)
     if len(i):
-        inside[i, j] = exact_squares(x, y, i, j) < limit.expand_as(gap)[i, j] * _TIE
+        inside[i, j] = exact_squares(x.features, y.features, i, j) < limit.expand_as(gap)[i, j] * _TIE
     return inside
 
 
@@ -102,15 +104,11 @@ def _count(real: Tensor, synthetic: Tensor, real_radii: Tensor | None, syn_radii
             mine, other = x.part(rows), y.part(columns)
             squares, error = tile_of_squares(mine, other)
             if real_radii is not None:
-                limit = real_radii[rows].square()[:, None]
-                gap = squares - limit.to(squares.dtype)
-                inside = _inside(gap, error, mine.features, other.features, limit=limit)
+                inside = _inside(squares, error, mine, other, real_radii[rows].square()[:, None])
                 counts.in_real[columns] += inside.sum(0)
                 counts.real_hit[rows] |= inside.any(1)
             if syn_radii is not None:
-                limit = syn_radii[columns].square()[None]
-                gap = squares - limit.to(squares.dtype)
-                inside = _inside(gap, error, mine.features, other.features, limit=limit)
+                inside = _inside(squares, error, mine, other, syn_radii[columns].square()[None])
                 counts.recalled[rows] |= inside.any(1)
     return counts
 
@@ -132,9 +130,8 @@ def _crowded(x: Tensor, limit: Tensor, k: int) -> Tensor:
             tile, _ = tile_of_squares(rows.part(mine), rows.part(other))
             if mine == other:
                 tile.fill_diagonal_(torch.inf)
-            flags = (
-                flags if flags.shape == tile.shape else torch.empty_like(tile)
-            )  # numbers add up faster than bools
+            # Numbers add up faster than bools.
+            flags = flags if flags.shape == tile.shape else torch.empty_like(tile)
             for count, bound in ((sure, low), (possible, high)):
                 count[mine] += torch.lt(tile, bound[mine, None], out=flags).sum(1).long()
                 if mine != other:

@@ -155,16 +155,7 @@ class _Slope(torch.autograd.Function):
     ) -> Tensor:
         if known is not None:
             return known.clone()
-        return _sweep(
-            x,
-            y,
-            _squares(y, kind),
-            weight,
-            kind=kind,
-            exclude_diagonal=exclude_diagonal,
-            precision=precision,
-            need_slope=True,
-        )[1]
+        return _sweep(x, y, _squares(y, kind), weight, kind, exclude_diagonal, precision, True)[1]
 
     @staticmethod
     def setup_context(
@@ -172,9 +163,8 @@ class _Slope(torch.autograd.Function):
         inputs: tuple[Tensor, Tensor, Tensor, Tensor | None, str, bool, str],
         output: Tensor,
     ) -> None:
-        x, y, weight, _, *_ = inputs
         ctx.options = inputs[4:]
-        ctx.save_for_backward(x, y, weight)
+        ctx.save_for_backward(*inputs[:3])
 
     @staticmethod
     @once_differentiable
@@ -187,9 +177,7 @@ class _Slope(torch.autograd.Function):
             parts = [t[at].detach().requires_grad_() for t, at in zip(saved, places, strict=True)]
             diagonal = columns.start - rows.start if exclude_diagonal else None
             with torch.enable_grad():
-                slope = slope_of_block(
-                    parts[0], parts[1], parts[2], kind, diagonal=diagonal, precision=precision
-                )
+                slope = slope_of_block(parts[0], parts[1], parts[2], kind, diagonal, precision)
             grads = torch.autograd.grad(slope, parts, upstream[groups, rows], materialize_grads=True)
             for total, at, grad in zip(totals, places, grads, strict=True):
                 total[at].add_(grad)
@@ -200,40 +188,12 @@ def _squares(y: Tensor, kind: str) -> Tensor:
     return y.square().sum(-1) if kind == "distance" else y.new_zeros(()).expand(y.shape[:2])
 
 
-@torch.library.custom_op("fastdd_kernels::pair_sums", mutates_args=())
-def _pair_sums_op(
-    x: Tensor,
-    y: Tensor,
-    y_square: Tensor,
-    y_weight: Tensor | None,
-    kind: str,
-    exclude_diagonal: bool,
-    precision: str,
-    need_slope: bool,
-) -> tuple[Tensor, Tensor]:
-    return _sweep(
-        x,
-        y,
-        y_square,
-        y_weight,
-        kind=kind,
-        exclude_diagonal=exclude_diagonal,
-        precision=precision,
-        need_slope=need_slope,
-    )
+_pair_sums_op = torch.library.custom_op("fastdd_kernels::pair_sums", _sweep, mutates_args=())
 
 
 @_pair_sums_op.register_fake
-def _pair_sums_fake(
-    x: Tensor,
-    y: Tensor,
-    y_square: Tensor,
-    y_weight: Tensor | None,
-    kind: str,
-    exclude_diagonal: bool,
-    precision: str,
-    need_slope: bool,
-) -> tuple[Tensor, Tensor]:
+def _pair_sums_fake(x: Tensor, *rest: object) -> tuple[Tensor, Tensor]:
+    need_slope = rest[-1]
     return x.new_empty(x.shape[:2]), x.new_empty(x.shape if need_slope else 0)
 
 

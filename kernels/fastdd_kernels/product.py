@@ -112,6 +112,13 @@ class _Product(torch.autograd.Function):
         return grad_a, matmul(a.mT, grad, ctx.options) if ctx.needs_input_grad[1] else None, None
 
 
+def root(square: Tensor) -> Tensor:
+    """The square root of sums of squares; where one is 0 its gradient, to every order, is 0 and never NaN."""
+    positive = square > 0
+    # The root never sees the zero, whose slope is infinite.
+    return torch.where(positive, torch.where(positive, square, 1.0).sqrt(), 0.0)
+
+
 # -- public function -------------------------------------------------------------------------------
 
 

@@ -65,17 +65,9 @@ def _backward(
     """The gradients by x and by the residual, whose dtype is given."""
     result = y.flatten(2)
     grad_residual = torch.empty_like(result, dtype=dtype)
+    moments = grad_mean, grad_mean_square
     grad_x = moments_bwd(
-        x.flatten(2),
-        shift,
-        scale,
-        bias,
-        relu=True,
-        grad_y=grad_y.flatten(2),
-        grad_mean=grad_mean,
-        grad_mean_square=grad_mean_square,
-        y=result,
-        grad_residual=grad_residual,
+        x.flatten(2), shift, scale, bias, True, grad_y.flatten(2), *moments, result, grad_residual
     )
     return pixels_in_rows(grad_x, x), pixels_in_rows(grad_residual, x)
 
@@ -93,16 +85,7 @@ def _gradient(
 ) -> tuple[Tensor, Tensor]:
     """The same as one differentiable expression, for double backward."""
     masked = torch.where(y <= 0, 0.0, grad_y)
-    grad_x = moments_gradient(
-        x,
-        shift,
-        scale,
-        bias,
-        relu=False,
-        grad_y=masked,
-        grad_mean=grad_mean,
-        grad_mean_square=grad_mean_square,
-    )
+    grad_x = moments_gradient(x, shift, scale, bias, False, masked, grad_mean, grad_mean_square)
     return grad_x, masked.to(dtype)
 
 

@@ -20,14 +20,13 @@ from fastdd.models.pooling import PairwisePool
 from fastdd.recover import RealImages, Signal, Unit, match_signal, plan
 from fastdd.recover.checkpoint import Checkpoint
 from fastdd.recover.loop import Losses, optimize
+from fastdd.recover.matching.added import NetworkDiRe, Shared
 from fastdd.recover.matching.features import FeatureSignal
 from fastdd.recover.matching.gradients import GradientSignal
 from fastdd.recover.matching.inner import StepNetwork
 from fastdd.recover.matching.kernel import KernelSignal
-from fastdd.recover.matching.network_terms import NetworkDiRe
 from fastdd.recover.matching.networks import RandomNetworks, Recorded
 from fastdd.recover.plan import UnitError
-from fastdd.recover.shared import Shared
 from fastdd.recover.steps import Round
 from fastdd.recover.terms.dire import DiRe
 from fastdd.recover.variables import Pixels

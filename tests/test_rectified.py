@@ -13,7 +13,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from fastdd.models.build import build
 from fastdd.models.cifar_resnet import BasicBlock as CifarBlock
 from fastdd.teachers import Taps, layer_names
-from fastdd.teachers.fused_relu import rectified
+from fastdd.teachers.structure import rectified
 from fastdd_kernels import dispatch
 
 

@@ -40,7 +40,7 @@ from fastdd.teachers import (
     save_teacher,
     squeeze,
 )
-from fastdd.teachers.optimizer import learning_rate, sgd
+from fastdd.teachers.epochs import learning_rate, sgd
 from fastdd.teachers.training import WeightAverage
 
 CPU = torch.device("cpu")

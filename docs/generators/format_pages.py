@@ -15,14 +15,12 @@ page is made from the docstrings of the modules that own each format. """
 FORMATS = {
     "A run folder": "fastdd/run_folder/paths.py",
     "Distilled sets": "fastdd/distilled/layouts.py",
-    "Sets that were exported": "fastdd/distilled/exported.py",
     "Formations": "fastdd/distilled/formation.py",
     "The bank": "fastdd/bank/store.py",
     "Experts": "fastdd/experts/store.py",
     "Teachers' weights": "fastdd/teachers/card.py",
     "Labels of views": "fastdd/labels/per_view.py",
     "Files of labels": "fastdd/labels/files.py",
-    "Views in files of labels": "fastdd/labels/view_records.py",
     "The released FKD layout": "fastdd/labels/fkd_files.py",
     "Events": "fastdd/runtime/events.py",
 }

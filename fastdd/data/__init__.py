@@ -11,12 +11,12 @@ Where to look:
     sources/       one data layout a file; base.py says what a layout is, tree.py has the rules for files
     decode.py      from the bytes of one image to pixels, after verify.py has looked at the bytes
     loading/       loader.py reads a Dataset in batches, by two backends; resident.py keeps one in memory
-    check.py       lists all problems; unreadable.py finds the images that cannot be read
+    check.py       lists all problems, and finds the images that cannot be read
     sampling.py    seeded choices of images
     real_data.py   the splits as a recipe wants them
 """
 
-from .check import check
+from .check import check, scan
 from .dataset import Dataset, DatasetSummary, summary
 from .loading.batch import Batch, Loader
 from .loading.crops import Crop
@@ -25,7 +25,6 @@ from .loading.resident import Resident, resident
 from .open import open_dataset
 from .sampling import proportional_sample, real_sample, with_validation
 from .sources.base import Layout, Problem, SplitImages
-from .unreadable import scan
 
 __all__ = [
     "Batch",

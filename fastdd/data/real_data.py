@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..runtime.console import counted
 from ..runtime.progress import progress
 from ..runtime.seeds import derive
+from .check import scan
 from .dataset import Dataset
 from .loading.batch import Batch, Loader
 from .loading.loader import open_loader
@@ -24,7 +25,6 @@ from .sampling import real_sample, with_validation
 from .sources.base import Split
 from .sources.torch_dataset import give_datasets
 from .sources.tree import some
-from .unreadable import scan
 
 
 def with_datasets(recipe: Recipe, data: tuple[object, object]) -> Recipe:

@@ -3,7 +3,7 @@
     distilled = open_set("runs/digits", arm="deda")      # or a released folder, or any ImageFolder
     labels = distilled.classes_of(real.classes)          # int64 [N], in the real set's order
 
-layouts.py lists the files of a set and the class of each, exported.py those of an export, runs.py finds the
+layouts.py lists the files of a set and the class of each, runs.py finds the
 set of a run and what the run says of it, sets.py decodes the images, formation.py unpacks several images from
 one, tiles.py cuts those that are tiles, and images.py writes and reads the images of a run.
 """

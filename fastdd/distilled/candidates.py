@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import Data
+from ..data.check import faults
 from ..data.dataset import Dataset
 from ..data.sources.archive_members import mapped, opened, unsafe
 from ..data.sources.base import Problem
@@ -36,7 +37,6 @@ from ..data.sources.tree import (
     is_ignored,
     some,
 )
-from ..data.unreadable import faults
 from ..errors import InputError, suggestion
 from ..run_folder import RunFolder
 from ..runtime.console import counted

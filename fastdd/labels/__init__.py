@@ -8,7 +8,7 @@ epoch, cropped, flipped and mixed. For labels of views:
     labelling.py     asks one or several teachers
     encoding.py      writes logits in few bytes; whole_set.py in fewer, where labels share something
     pruning.py       says which labelling batches are kept, and which of them an epoch of training sees
-    manifest.py, files.py, view_records.py, per_view.py    keep labels on disk and read them
+    manifest.py, files.py, per_view.py    keep labels on disk and read them
     fkd.py, fkd_files.py    read and write the released FKD layout
 """
 

@@ -1,8 +1,13 @@
 """Files of stored labels; each holds one or more whole epochs, one after the other (LabelManifest.files).
 
 epochs-00000-00003.safetensors    the tensors of the form, a row a label, in labelling order (encoding.py)
-    view/...                      the views, where they are not drawn again from the seed (view_records.py)
+    view/...                      the views, where they are not drawn again from the seed
     metadata                      for each epoch the first digits of the sha256 of its views
+
+Views lie epoch after epoch, in the smallest dtypes that hold their values:
+
+view/window uint8|int16 [n, 4] (top, left, height, width)     view/flip uint8 [ceil(n / 8)], a bit each
+view/id, view/group, view/partner int32 [n]                   view/ratio float64 [n]   view/box int16 [n, 4]
 
 Forms that need all labels before the first is written (whole_set.py) are one file with all epochs. Until it
 is there the labels lie in fp16 in the folder exact/, which is then deleted; so labelling can be continued.
@@ -25,8 +30,7 @@ from ..runtime.files import write_tensors
 from ..runtime.seeds import generator
 from .encoding import Encoded, encode
 from .manifest import LabelManifest
-from .view_records import FLIP, flip_bytes, pack_views
-from .views import Views
+from .views import FLIP, Views, flip_bytes, pack_views
 from .whole_set import SAMPLE, SHARED, WHOLE_SET, encode_low_rank, find_codebook, quantize
 
 METADATA_KEY = "fastdd"
@@ -137,7 +141,7 @@ class LabelFile:
         return found
 
     def views(self, epoch: int) -> dict[str, Tensor]:
-        """The packed views of an epoch (view_records.py)."""
+        """The packed views of an epoch (views.py)."""
         at = self.epochs.index(epoch)
         found = {}
         for name in self._views:
@@ -172,7 +176,7 @@ class ExactLabels:
         return [file.digest(epoch) for file, epoch in self._epochs]
 
     def packed_views(self) -> dict[str, Tensor]:
-        """The packed views of all labelled epochs (view_records.py); empty where they are drawn again."""
+        """The packed views of all labelled epochs (views.py); empty where they are drawn again."""
         packed = [file.views(epoch) for file, epoch in self._epochs]
         return {name: torch.cat([each[name] for each in packed]) for name in packed[0]}
 

@@ -17,8 +17,7 @@ from ..errors import InputError
 from ..run_folder.reading import damaged, first_fault, read
 from .encoding import Form, Rest, bytes_per_label, shapes
 from .pruning import Choice, LabelPool
-from .view_records import BYTES
-from .views import Augmentation, Views, draw_views
+from .views import BYTES, Augmentation, Views, draw_views
 from .whole_set import CENTERS, WHOLE_SET
 
 SCHEMA = 2

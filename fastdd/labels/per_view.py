@@ -26,8 +26,7 @@ from ..runtime.seeds import generator
 from .encoding import decode
 from .files import DIGITS, EXACT, REMEDY, LabelFile, LabelWriter, label_path
 from .manifest import MANIFEST, LabelManifest, manifest_content, read_manifest
-from .view_records import unpack_views
-from .views import Views
+from .views import Views, unpack_views
 from .whole_set import WHOLE_SET, decode_whole_set
 
 REMEMBERED = 16

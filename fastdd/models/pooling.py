@@ -51,8 +51,7 @@ def pool_in_pairs(network: nn.Module, device: torch.device, *, contiguous: bool 
     if device.type == "cpu" and memory_format(network, device) == torch.contiguous_format:
         for path, module in list(network.named_modules()):
             if _halves(module) and not _watched(module):
-                parent, _, leaf = path.rpartition(".")
-                setattr(network.get_submodule(parent), leaf, PairwisePool(contiguous=contiguous))
+                network.set_submodule(path, PairwisePool(contiguous=contiguous))
     return network
 
 

@@ -8,7 +8,7 @@ anchors.py          chooses real images anew for a blend
 trial.py            tries the terms of the user's own once, before any arm is recovered
 objective.py        is what a step minimizes: the terms (terms/) of augmented images
 matching/           is the other thing that a step can minimize: the matching of synthetic and real images
-shared.py           adds the first to the second
+                    with terms, if any, added to it (matching/added.py)
 loop.py             minimizes them
 capture.py          records its steps as CUDA graphs and replays them
 checkpoint.py       keeps the state inside a unit that holds all images of a method

@@ -1,7 +1,7 @@
 """The objective of one step: terms of the features of augmented images, and their targets.
 
 It is one of the *signals* that move the images: each adds its gradient to them at every step. The others are
-in matching/ (features, gradients, trajectories and kernels of synthetic and real images) and shared.py. All
+in matching/ (features, gradients, trajectories and kernels of synthetic and real images). All
 that a signal draws comes from a generator of (seed, purpose, step, class), so a step can be repeated after a
 kill, and a class gives the same images in any unit and process.
 
@@ -42,7 +42,7 @@ from ..teachers import Features, Taps
 from .plan import Unit
 from .stages import resized, size_of, sizes_of_steps
 from .steps import Round, teacher_weights, teachers_of_steps
-from .terms.base import AnyTerm, Shape, Values
+from .terms.base import AnyTerm, Shape, Values, add_values
 
 
 @dataclass
@@ -334,8 +334,7 @@ class TeacherSignal(Signal):
             elif len(drawn.teachers) > 1:
                 values = {name: value / len(drawn.teachers) for name, value in values.items()}
             torch.stack(list(values.values())).sum().backward()
-            for name, value in values.items():
-                together[name] = together[name] + value.detach() if name in together else value.detach()
+            add_values(together, values)
         return together
 
     def _anchors(self, variable: Variable, images: Tensor) -> Tensor:

@@ -39,13 +39,12 @@ from .anchors import NearestImages
 from .capture import Capturer, CUDAGraphs, forbids_capture
 from .checkpoint import Checkpoint, identity
 from .loop import Losses, optimize
-from .matching.network_terms import NetworkDiRe, StepEmbeddings
+from .matching.added import NetworkDiRe, Shared, StepEmbeddings
 from .objective import Objective, Signal, TeacherSignal, draws
 from .perturb import Climb, perturbed
 from .plan import ClassSlots, Rows, Unit, UnitError, all_units
 from .resources import STATE_BYTES, bytes_per_image, compiles, images_that_fit
 from .saving import UnitWriter, encoding_threads
-from .shared import Shared
 from .stages import largest_size, resized, sizes_of_steps
 from .steps import iterations, rounds_of
 from .terms.base import Context, Shape, build_terms, tapped

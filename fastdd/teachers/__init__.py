@@ -1,19 +1,17 @@
 """Teachers: the networks whose statistics are matched.
 
-squeeze.py trains one, epoch by epoch (epochs.py): from which weights (initial_weights.py), on which images
-(passes.py), with which optimizer (optimizer.py), by how many processes (parallel.py), and with which state
-kept on disk between epochs (checkpoint.py). snapshots.py keeps
-embeddings while it trains, image_scores.py how hard each image is. load.py reads and writes weights, and
-card.py describes what they expect, embedding.py what makes a network a teacher. taps.py returns the features
-of a trained network, patch_moments.py the moments of an activation in patches. The networks themselves are in
-``fastdd.models``; layer_names.py names their layers.
+squeeze.py trains one, epoch by epoch (epochs.py): on which images (passes.py), by how many processes
+(parallel.py), and with which state kept on disk between epochs (checkpoint.py). snapshots.py keeps embeddings
+while it trains, image_scores.py how hard each image is. load.py reads and writes weights, and card.py
+describes what they expect, embedding.py what makes a network a teacher. taps.py returns the features of a
+trained network, patch_moments.py the moments of an activation in patches. The networks themselves are in
+``fastdd.models``; layer_names.py names their layers, structure.py knows their code.
 """
 
 from .card import Card, differences
 from .checkpoint import epochs_done
 from .embedding import require_embedding, require_no_nan, require_taps
 from .image_scores import ImageScores, read_scores, save_scores
-from .initial_weights import initial_network
 from .layer_names import (
     batch_norm_layers,
     hooked_layers,
@@ -27,7 +25,7 @@ from .load import Teacher, fingerprint, load_teacher, open_teacher, save_teacher
 from .parallel import check_shares
 from .passes import Passes, open_passes
 from .snapshots import Snapshots, images_of_snapshots, read_snapshots
-from .squeeze import Squeezed, save_squeezed, squeeze
+from .squeeze import Squeezed, initial_network, save_squeezed, squeeze
 from .taps import Features, Taps
 from .training import EVALUATION_BATCH, NotFiniteError, WeightAverage, accuracy, decay_groups
 

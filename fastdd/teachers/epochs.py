@@ -1,7 +1,11 @@
-"""An epoch of squeeze: a step for each batch, then a test; by one process, or together by several."""
+"""An epoch of squeeze: a step for each batch, then a test; by one process, or together by several.
+
+The learning rate is a function of the step alone, and the momenta of SGD are the only state of the optimizer.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -19,10 +23,41 @@ from ..runtime.seeds import derive, generator
 from .checkpoint import Epoch
 from .image_scores import ImageScores
 from .load import Teacher
-from .optimizer import learning_rate, sgd
 from .parallel import data_parallel, same_statistics
 from .passes import Passes
-from .training import NotFiniteError, WeightAverage, streamed_accuracy
+from .training import NotFiniteError, WeightAverage, decay_groups, streamed_accuracy
+
+
+def learning_rate(config: TeacherConfig, step: int, steps: int) -> float:
+    """The learning rate of a step, 0 <= step < steps.
+
+    onecycle: half a cosine from lr / 25 up to lr, then half a cosine down to lr / 250000 (Smith and Topin,
+    2019, as in torch's OneCycleLR, without its cycled momentum). cosine: a straight line up to lr, then half
+    a cosine to 0. constant: a straight line up to lr, which stays.
+    """
+    if config.schedule == "onecycle":
+        top = max(0.0, config.warmup * steps - 1)
+        if step < top:
+            return _half_cosine(config.lr / 25, config.lr, step / top)
+        return _half_cosine(config.lr, config.lr / 250_000, (step - top) / max(1.0, steps - 1 - top))
+    top = config.warmup * steps
+    if step < top:
+        return config.lr * (step + 1) / (top + 1)
+    if config.schedule == "constant":
+        return config.lr
+    return _half_cosine(config.lr, 0.0, (step - top) / (steps - top))
+
+
+def _half_cosine(start: float, end: float, fraction: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2
+
+
+def sgd(config: TeacherConfig, network: nn.Module) -> torch.optim.SGD:
+    """SGD; 1-D parameters (BatchNorm, biases) have weight decay only where ``decay_norms`` is set."""
+    groups = decay_groups(network, config.weight_decay, lambda name, p: config.decay_norms or p.ndim > 1)
+    return torch.optim.SGD(
+        groups, config.lr, config.momentum, nesterov=config.nesterov and config.momentum > 0
+    )
 
 
 class Training:

@@ -15,7 +15,9 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import chain
 from typing import get_args
 
@@ -121,17 +123,14 @@ def _blocks(network: nn.Module) -> list[str]:
     sequences = {
         path.rpartition(".")[0]
         for path, module in modules
-        if isinstance(module, nn.Conv2d) and isinstance(_parent(network, path), nn.Sequential)
+        if isinstance(module, nn.Conv2d)
+        and isinstance(network.get_submodule(path.rpartition(".")[0]), nn.Sequential)
     }
     return [
         path
         for path, module in modules
         if isinstance(module, nn.MaxPool2d | nn.AvgPool2d) and path.rpartition(".")[0] in sequences
     ]
-
-
-def _parent(network: nn.Module, path: str) -> nn.Module:
-    return network.get_submodule(path.rpartition(".")[0])
 
 
 def batch_norm_layers(network: nn.Module) -> list[str]:
@@ -246,29 +245,29 @@ def _unmoved(small: tuple[int, ...], large: tuple[int, ...]) -> int | None:
 
 def _output_shapes(network: nn.Module, paths: Collection[str], side: int) -> dict[str, tuple[int, ...]]:
     """Output shapes of modules for one image of this side, up to the module where the network rejects it."""
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def note(path: str, output: object) -> None:
-        if isinstance(output, Tensor):
-            shapes[path] = tuple(output.shape)
-
-    handles = [
-        network.get_submodule(path).register_forward_hook(
-            lambda module, inputs, output, path=path: note(path, output)
-        )
-        for path in paths
-    ]
     first = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = 3 if first is None else first.in_channels
+    outputs: dict[str, object] = {}
+    with suppress(Exception):  # a network's own code may raise anything for an image that it does not take
+        _run(network, paths, (3 if first is None else first.in_channels, side, side), outputs)
+    return {path: tuple(output.shape) for path, output in outputs.items() if isinstance(output, Tensor)}
+
+
+def _run(
+    network: nn.Module, paths: Collection[str], shape: tuple[int, int, int], outputs: dict[str, object]
+) -> None:
+    """Run a network on a black image, and note what the modules at these paths return as they do."""
+
+    def note(module: nn.Module, inputs: object, output: object, *, path: str) -> None:
+        outputs[path] = output
+
+    hooks = {path: partial(note, path=path) for path in paths}
+    handles = [network.get_submodule(path).register_forward_hook(hook) for path, hook in hooks.items()]
     try:
         with torch.no_grad():
-            network(torch.zeros(1, channels, side, side, device=device_of_network(network)))
-    except Exception:  # a network's own code may raise anything for an image of a size that it does not take
-        return shapes
+            network(torch.zeros(1, *shape, device=device_of_network(network)))
     finally:
         for handle in handles:
             handle.remove()
-    return shapes
 
 
 def pooled(output: object, axis: int | None, module: nn.Module, path: str) -> Tensor:
@@ -353,29 +352,11 @@ def layer_paths(network: nn.Module, layers: Collection[str]) -> dict[str, str]:
 def _outputs(network: nn.Module, paths: Collection[str], shape: tuple[int, int, int]) -> dict[str, object]:
     """What the modules at these paths return for a black image; one that is not called is absent."""
     outputs: dict[str, object] = {}
-
-    def note(path: str, output: object) -> None:
-        outputs[path] = output
-
-    def run(network: nn.Module, device: str) -> None:
-        handles = [
-            network.get_submodule(path).register_forward_hook(
-                lambda module, inputs, output, path=path: note(path, output)
-            )
-            for path in paths
-        ]
-        try:
-            with torch.no_grad():
-                network(torch.zeros(1, *shape, device=device))
-        finally:
-            for handle in handles:
-                handle.remove()
-
     try:
-        run(network, device_of_network(network).type)
+        _run(network, paths, shape, outputs)
     except Exception:  # code that needs values, which the meta device lacks; zeros do
         zeros = copy.deepcopy(network).to_empty(device="cpu")
         for tensor in (*zeros.parameters(), *zeros.buffers()):
             tensor.detach().zero_()
-        run(zeros, "cpu")
+        _run(zeros, paths, shape, outputs)
     return outputs

@@ -2,7 +2,7 @@
 
 The tapped modules are replaced by thin wrappers that record their statistics in passing. So there are no
 hooks, the whole step compiles as one graph, and only what a term asked for is recorded. A BatchNorm that
-records its moments also does the work of the ReLU module behind it (fused_relu.py). On a GPU each BatchNorm
+records its moments also does the work of the ReLU module behind it (structure.py). On a GPU each BatchNorm
 does, since the same kernel then writes the activation once instead of two or three times.
 
     bn.<i>                  mean and mean square of the input in each image, the latter about the running mean
@@ -26,11 +26,9 @@ from fastdd_kernels import FrozenBatchNorm2d, pooled_mean
 from fastdd_kernels.dispatch import uses_triton
 
 from ..errors import InputError
-from .fused_relu import rectified
 from .layer_names import MODULE, channel_axes, layer_paths, pooled
 from .patch_moments import Moments, image_moments
-from .prefix import prefix
-from .residual import Block, known_block, shortcut
+from .structure import Block, known_block, prefix, rectified, shortcut
 
 
 class Features(NamedTuple):
@@ -110,16 +108,15 @@ class _BatchNormTap(nn.Module):
 class _ReLUTap(nn.Module):
     """A ReLU module, possibly used in several places; it passes on what a BatchNorm has rectified."""
 
-    def __init__(self, relu: nn.ReLU, record: _Record) -> None:
+    def __init__(self, relu: nn.Module, record: _Record) -> None:
         super().__init__()
         self.relu, self.record = relu, record
 
     def forward(self, x: Tensor) -> Tensor:
         if x is not self.record.positive:
             return self.relu(x)
-        self.record.positive = (
-            None  # the same tensor may come again after negative numbers were added in place
-        )
+        # The same tensor may come again after negative numbers were added in place.
+        self.record.positive = None
         return x
 
 
@@ -200,7 +197,7 @@ class Taps(nn.Module):
         moments: whether the moments of the BatchNorm layers among them are recorded.
         maps: names of blocks and stages whose outputs are recorded with all pixels.
         end: name of the layer, among these, behind which nothing is needed; the pass ends there where the
-            network can be cut (prefix.py). None: it goes to the logits.
+            network can be cut (structure.py). None: it goes to the logits.
 
     Attributes:
         layers: the names, sorted by kind and then in the order of the network.
@@ -238,8 +235,8 @@ class Taps(nn.Module):
         followed, relus = rectified(network) if fused else (set(), set())
         followed -= set(chosen)  # ``module.<path>`` records the output of such a BatchNorm before its ReLU
         for path in relus:
-            _replace(network, path, _ReLUTap(cast("nn.ReLU", network.get_submodule(path)), self.record))
-        _replace(network, linear[-1], _EmbeddingTap(head, self.record))
+            network.set_submodule(path, _ReLUTap(network.get_submodule(path), self.record))
+        network.set_submodule(linear[-1], _EmbeddingTap(head, self.record))
         if kernels:
             tapped = {paths[name] for name in layers}
             for path, module in list(network.named_modules()):
@@ -250,7 +247,7 @@ class Taps(nn.Module):
                 ):
                     relu = path in followed
                     unnamed = _BatchNormTap(module, None, self.record, moments=False, fused=True, relu=relu)
-                    _replace(network, path, unnamed)
+                    network.set_submodule(path, unnamed)
         # The innermost come first, because wrapping a module changes the paths inside it. Of several taps at
         # one path, that of ``module.<path>`` comes after the others, and that of a map last.
         taps = [*((name, False) for name in layers), *((name, True) for name in maps)]
@@ -259,20 +256,20 @@ class Taps(nn.Module):
             path = paths[name]
             module = network.get_submodule(path)
             if is_map:
-                _replace(network, path, _MapTap(module, name, self.record))
+                network.set_submodule(path, _MapTap(module, name, self.record))
             elif name.startswith(MODULE):
-                _replace(network, path, _ModuleTap(module, path, self.record, axes[path]))
+                network.set_submodule(path, _ModuleTap(module, path, self.record, axes[path]))
             elif isinstance(module, nn.BatchNorm2d):
                 if module.running_mean is None:
                     raise InputError(f"{name} ({path}) has track_running_stats=False: no statistics to match")
                 self.running[name] = (module.running_mean, module.running_var)  # type: ignore[assignment]
                 relu = path in followed
                 tap = _BatchNormTap(module, name, self.record, moments=moments, fused=fused, relu=relu)
-                _replace(network, path, tap)
+                network.set_submodule(path, tap)
             elif isinstance(module, nn.Conv2d):
-                _replace(network, path, _ConvolutionTap(module, name, self.record, patch))
+                network.set_submodule(path, _ConvolutionTap(module, name, self.record, patch))
             else:
-                _replace(network, path, _PooledTap(module, name, self.record))
+                network.set_submodule(path, _PooledTap(module, name, self.record))
         if kernels:
             _end_blocks(network)
         self.network = network.eval()
@@ -324,9 +321,4 @@ def _end_blocks(network: nn.Module) -> None:
             last, relu = module.get_submodule(block.last), module.get_submodule("relu")
             fused = isinstance(last, _BatchNormTap) and last.frozen is not None
             if fused and isinstance(relu, nn.ReLU | _ReLUTap):
-                _replace(network, path, _ResidualTap(module, block))
-
-
-def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, leaf = path.rpartition(".")
-    setattr(network.get_submodule(parent), leaf, module)
+                network.set_submodule(path, _ResidualTap(module, block))

@@ -20,8 +20,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..models.build import auxiliary_tensors, build
 from ..models.registry import NETWORKS
-from ..models.small_image import RESNETS
-from ..models.torchvision_models import TORCHVISION
+from ..models.torchvision_models import RESNETS, TORCHVISION
 from ..runtime.torch_files import TorchFileError, load_torch
 from .card import Card, read_card
 

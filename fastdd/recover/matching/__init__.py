@@ -7,6 +7,6 @@ features.py       means of features of each class (DM, DataDAM, CAFE)
 gradients.py      gradients of the weights, class by class (DC, DSA, IDC)
 trajectory.py     weights after steps on the synthetic images, against those of experts (MTT, TESLA)
 kernel.py         kernel ridge regression from synthetic onto real images (KIP)
-network_terms.py  DiRe through the network of a step
+added.py          terms through a teacher, or DiRe through the network of a step
 signal_of.py      the signal that a recipe asks for
 """

@@ -29,7 +29,7 @@ from ...config import FeatureMatch, Match
 from ..objective import Signal, Variable
 from ..plan import Unit
 from ..steps import Round
-from ..terms.base import Values
+from ..terms.base import Values, add_values
 from .inner import StepNetwork
 from .networks import Recorded
 from .real import RealImages
@@ -116,8 +116,7 @@ class FeatureSignal(Signal):
                 slope = surrogate[1][groups.start : groups.stop]
                 loss = loss + (self._mean(recorded.embedding) * slope).sum()
             gradients.append(torch.autograd.grad(loss, chunk)[0])
-            for name, value in found.items():
-                values[name] = values[name] + value if name in values else value
+            add_values(values, found)
         images.backward(torch.cat(gradients))
         return values
 
@@ -171,7 +170,7 @@ class FeatureSignal(Signal):
         for target, (name, factor, rows) in zip(self.targets, layers, strict=True):
             wanted = target[groups.start : groups.stop, None]
             value = factor * mean_distance(rows.view(len(groups), self.slots, -1), wanted).sum()
-            values[name] = values[name] + value.detach() if name in values else value.detach()
+            add_values(values, {name: value})
             loss = loss + value
         return loss, values
 

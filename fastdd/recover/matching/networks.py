@@ -123,9 +123,9 @@ class RandomNetworks:
 
     def _recording(self, network: nn.Module, maps: bool) -> nn.Module:
         linear, relus = matched_layers(network, self.name, "match.networks.network", maps=maps)
-        _replace(network, linear, _Keep(network.get_submodule(linear), self._embedding, "input"))
+        network.set_submodule(linear, _Keep(network.get_submodule(linear), self._embedding, "input"))
         for path in relus if maps else ():
-            _replace(network, path, _Keep(network.get_submodule(path), self._maps, "output"))
+            network.set_submodule(path, _Keep(network.get_submodule(path), self._maps, "output"))
         return pool_in_pairs(network, self.device, contiguous=True)
 
     @torch.no_grad()
@@ -180,8 +180,3 @@ def _pools_first(network: nn.Module) -> bool:
     """
     leaves = [type(module) for module in network.modules() if not list(module.children())]
     return leaves[:4] == [nn.Conv2d, nn.GroupNorm, nn.ReLU, PairwisePool]
-
-
-def _replace(network: nn.Module, path: str, module: nn.Module) -> None:
-    parent, _, leaf = path.rpartition(".")
-    setattr(network.get_submodule(parent), leaf, module)

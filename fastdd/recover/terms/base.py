@@ -285,6 +285,12 @@ def build_terms(terms: Terms, context: Context) -> list[AnyTerm]:
     return [term_class(name)(config, context) for name, config in terms.items()]
 
 
+def add_values(total: Values, values: Values) -> None:
+    """Add values, without their graphs, to those of the same names so far."""
+    for name, value in values.items():
+        total[name] = total[name] + value.detach() if name in total else value.detach()
+
+
 def by_class(x: Tensor, shape: Shape) -> Tensor:
     """Rows [N, D] of a unit, grouped by class: [classes in all batches, slots, D]."""
     return x.view(-1, shape[2], x.shape[1])

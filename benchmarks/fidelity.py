@@ -54,8 +54,7 @@ from fidelity_sides import (
 from torch import Tensor, nn
 
 from fastdd.recover.init.rded import Mosaic
-from fastdd.recover.terms.convolution import Convolution
-from fastdd.recover.terms.spectrum import Spectrum
+from fastdd.recover.terms.convolution import Convolution, Spectrum
 from fastdd.runtime.seeds import generator
 
 Found = Iterator[tuple[str, Agreement]]

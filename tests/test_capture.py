@@ -36,11 +36,10 @@ from fastdd.recover.capture import check_capture, forbids_capture, optimizer_for
 from fastdd.recover.checkpoint import Checkpoint
 from fastdd.recover.plan import all_units
 from fastdd.recover.terms.batch_norm import BatchNorm
-from fastdd.recover.terms.dire import DiRe
+from fastdd.recover.terms.convolution import Spectrum
+from fastdd.recover.terms.dire import DiRe, MeanEmbedding
 from fastdd.recover.terms.gaussian import Gaussian
-from fastdd.recover.terms.mean_embedding import MeanEmbedding
 from fastdd.recover.terms.pairs import Pairs
-from fastdd.recover.terms.spectrum import Spectrum
 from fastdd.runs.experiment import check
 from fastdd.teachers import Teacher
 

@@ -22,8 +22,7 @@ from fastdd.recipes.resolve import resolve
 from fastdd.recover import Needs, Recovery, needs, plan
 from fastdd.recover.loop import cosine
 from fastdd.recover.objective import augmented, draws
-from fastdd.recover.terms.convolution import Convolution, ConvolutionTerm
-from fastdd.recover.terms.spectrum import Spectrum, SpectrumTerm
+from fastdd.recover.terms.convolution import Convolution, ConvolutionTerm, Spectrum, SpectrumTerm
 from fastdd.teachers import Taps, Teacher, hooked_layers, layer_names
 from fastdd.teachers.patch_moments import image_moments
 

@@ -15,7 +15,7 @@ from pictures import jpeg, picture, png, tar, write
 
 from fastdd.data import check, open_dataset, scan
 from fastdd.data.open import open_split
-from fastdd.data.sources.tar_headers import plain_headers
+from fastdd.data.sources.archive_members import plain_headers
 from fastdd.errors import InputError
 
 # (key, label, seed) in two shards: classes alternate, so that a class lies in both.

@@ -17,7 +17,7 @@ from fastdd.errors import InputError
 from fastdd.evaluate.evaluation import EvaluationRequest, open_evaluation
 from fastdd.models.build import build
 from fastdd.models.outline import outline
-from fastdd.models.student_names import students
+from fastdd.models.registry import students
 
 CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("one_thread")

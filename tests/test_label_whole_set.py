@@ -30,8 +30,8 @@ from fastdd.labels import (
     label_views,
     plan_labels,
 )
+from fastdd.labels.encoding import decode_whole_set, encode_low_rank, find_codebook, low_rank, quantize
 from fastdd.labels.files import EXACT, LabelWriter, label_path
-from fastdd.labels.whole_set import decode_whole_set, encode_low_rank, find_codebook, low_rank, quantize
 from fastdd.models.build import build
 from fastdd.protocols import settle_student
 from fastdd.teachers import Card, Teacher

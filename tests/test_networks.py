@@ -18,9 +18,8 @@ from fastdd.models import doors
 from fastdd.models.build import OUTLINED, as_input, build, memory_format, structure, to_device
 from fastdd.models.doors import give_object
 from fastdd.models.outline import outline
-from fastdd.models.registry import NETWORKS, Network
+from fastdd.models.registry import NETWORKS, Network, student
 from fastdd.models.shufflenet import ShuffleBlock
-from fastdd.models.student_names import student
 from fastdd.models.wide_resnet import WideBlock
 from fastdd.teachers.embedding import require_embedding
 

@@ -500,7 +500,7 @@ def test_committees_share_the_images_and_the_training() -> None:
 
 def test_the_networks_take_the_images() -> None:
     from fastdd.models.outline import outline
-    from fastdd.models.student_names import student
+    from fastdd.models.registry import student
 
     wanted = {}
     for dataset, (classes, side) in DATASETS.items():

@@ -18,10 +18,9 @@ from fastdd.errors import InputError
 from fastdd.models.outline import multiply_adds as forward_of
 from fastdd.recipes.grid import expand, whole_item
 from fastdd.recover import RealPool, Unit, all_units, check_stages, multiply_adds, plan, share_of_work, stage
-from fastdd.recover.anchors import NearestImages
 from fastdd.recover.loop import cosine, optimize
 from fastdd.recover.objective import Signal, TeacherSignal, Variable
-from fastdd.recover.stages import resized, stages_of
+from fastdd.recover.stages import NearestImages, resized, stages_of
 from fastdd.recover.steps import Round
 from fastdd.recover.terms.base import Values
 from fastdd.recover.terms.batch_norm import BatchNorm

@@ -126,7 +126,7 @@ def _of_images(path: Path) -> Rows:
 def _of_views(path: Path) -> Rows:
     """What is to be said of a folder with labels of views."""
     from ..labels import StoredLabels
-    from ..labels.whole_set import CENTERS
+    from ..labels.encoding import CENTERS
 
     labels = StoredLabels.open(path)
     manifest, how = labels.manifest, labels.manifest.augmentation

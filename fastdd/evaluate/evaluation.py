@@ -31,7 +31,7 @@ from ..errors import InputError, refusals_explained
 from ..labels import images_fingerprint
 from ..models.doors import check_recorded_network
 from ..models.outline import network_for, outline
-from ..models.student_names import students
+from ..models.registry import students
 from ..protocols import settle_student
 from ..recipes.students import named_network, network_key, resolve_student
 from ..run_folder import RunFolder
@@ -51,7 +51,7 @@ class EvaluationRequest:
 
     Attributes:
         path: the set: a run's folder, or a folder of class folders.
-        students: names of networks (models/student_names.py); empty: the protocol's network.
+        students: names of networks (models/registry.py); empty: the protocol's network.
         regimes: regimes in which students of each network are trained (config/student.py); empty: that of
             the protocol alone.
         protocol: name of the run's further students, whose protocol it is then, or of a preset; None: the

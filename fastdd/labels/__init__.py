@@ -6,7 +6,7 @@ epoch, cropped, flipped and mixed. For labels of views:
     plan.py          takes what is to be labelled from a recipe
     views.py         draws views; render.py turns them into pixels
     labelling.py     asks one or several teachers
-    encoding.py      writes logits in few bytes; whole_set.py in fewer, where labels share something
+    encoding.py      writes logits in few bytes
     pruning.py       says which labelling batches are kept, and which of them an epoch of training sees
     manifest.py, files.py, per_view.py    keep labels on disk and read them
     fkd.py, fkd_files.py    read and write the released FKD layout

@@ -5,7 +5,12 @@
     topk         k values in fp16, k indices of i bytes, one value r       k (2 + i) + 2
                  without r (``rest: none``)                                k (2 + i)
     int8, int4   levels q with z ~ low + scale q; low and scale in fp16    C + 4 and ceil(C / 2) + 4
-    lowrank, pq  what is shared by an image's views, or by the set (whole_set.py)
+    lowrank      of an image's E views the logits [E, C] are their mean
+                 + U V, U [E, r] and V [r, C] of the singular value
+                 decomposition, all in fp16                                2 (r (E + C) + C) / E
+    pq           a product quantizer: the C classes are cut into m runs,
+                 and each run of a label is the nearest of 256 centers,
+                 which k-means finds on 20,000 labels                      m, and 512 C in all
 
 An index takes i = 1 byte up to 256 classes, 2 up to 32,768, else 4. The released FKD layout takes 2 C + 25
 bytes a label, with its view.
@@ -14,10 +19,16 @@ topk gives every class but the k largest the logit r = T (logsumexp_rest(z / T) 
 T the k classes keep their probabilities, and what is left is spread evenly over the others. Without r they
 have fp16's lowest number, so that softmax(z / T) is that of the k alone at any T up to 500 (LPQLD's MR-k).
 int8 and int4 round low down and scale up to fp16, so a decoded logit is at most scale / 2 away.
+
+lowrank and pq need the labels of the whole set before the first can be written: low rank wants many views of
+few images, and pruning few views of many. A decoded logit of lowrank is as near as a plane of r dimensions
+can be in the mean square (Eckart and Young, 1936). Cost: an eigenvalue decomposition of min(E, C)^2 numbers
+an image, or 256 C products a label.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,6 +36,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..runtime.seeds import generator
 
 Form = Literal["fp16", "bf16", "topk", "int8", "int4", "lowrank", "pq"]
 Rest = Literal["spread", "none"]
@@ -159,3 +171,95 @@ def _encode_levels(logits: Tensor, top: int) -> Encoded:
 def _round_down(values: Tensor) -> Tensor:
     """Round float32 values to fp16, never up."""
     return (values - values.abs() * 2.0**-10 - 2.0**-24).half()
+
+
+WHOLE_SET = ("lowrank", "pq")
+SHARED = ("mean", "basis", "codebook")
+"""tensors of which a row is not a label's: two have a row an image, the codebook one a center"""
+CENTERS = 256
+"""centers of a run of classes: as many as a byte tells apart"""
+SAMPLE = 20_000
+"""labels on which k-means finds the centers"""
+
+
+def low_rank(logits: Tensor, rank: int) -> Encoded:
+    """The nearest logits of a rank beside their mean, of each image.
+
+    Args:
+        logits: float [N, E, C], of E views of N images.
+        rank: r, at most min(E, C).
+
+    Returns:
+        float64 ``mean`` [N, C], ``coefficients`` [N, E, r], which are U, and ``basis`` [N, r, C], which is V.
+    """
+    logits = logits.double()
+    mean = logits.mean(1)
+    rest = logits - mean[:, None]
+    if rest.shape[1] < rest.shape[2]:
+        vectors = torch.linalg.eigh(rest @ rest.mT).eigenvectors  # eigenvalues rise
+        coefficients = vectors[:, :, -rank:].flip(2)
+        basis = coefficients.mT @ rest
+    else:
+        vectors = torch.linalg.eigh(rest.mT @ rest).eigenvectors
+        basis = vectors[:, :, -rank:].flip(2).mT
+        coefficients = rest @ basis.mT
+    return {"mean": mean, "coefficients": coefficients, "basis": basis}
+
+
+def find_codebook(logits: Tensor, codes: int, seed: int) -> Tensor:
+    """The centers of a product quantizer, float16 [256, C].
+
+    Args:
+        logits: float [n, C], some labels; where a run has less than 256 different values, they are its
+            centers, and the last one fills up.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    found = []
+    for number, run in enumerate(logits.float().tensor_split(codes, dim=1)):
+        centers = run.unique(dim=0)
+        if len(centers) > CENTERS:
+            start = int(torch.randint(2**31, (), generator=generator(seed, "codebook", number)))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # of labels that hardly differ
+                fitted = KMeans(CENTERS, n_init=1, random_state=start).fit(run.numpy())
+            centers = torch.from_numpy(fitted.cluster_centers_).float()
+        found.append(torch.cat((centers, centers[-1:].expand(CENTERS - len(centers), -1))))
+    return _half(torch.cat(found, dim=1))
+
+
+def quantize(logits: Tensor, codebook: Tensor, codes: int) -> Tensor:
+    """The nearest center of each run of classes, uint8 [B, m].
+
+    Args:
+        codes: m, number of runs.
+    """
+    runs = zip(logits.float().tensor_split(codes, 1), codebook.float().tensor_split(codes, 1), strict=True)
+    return torch.stack([torch.cdist(run, centers).argmin(1) for run, centers in runs], 1).to(torch.uint8)
+
+
+def decode_whole_set(encoded: Encoded, classes: int) -> Tensor:
+    """Logits float32 [B, classes], of labels whose images' rows of mean and basis stand beside them."""
+    if "codes" in encoded:
+        codes = encoded["codes"].long()
+        lengths = [len(run) for run in torch.arange(classes).tensor_split(codes.shape[1])]
+        columns = codes.repeat_interleave(torch.tensor(lengths), dim=1)
+        return encoded["codebook"].float().gather(0, columns)
+    products = encoded["coefficients"].float()[:, None] @ encoded["basis"].float()
+    return encoded["mean"].float() + products[:, 0]
+
+
+def encode_low_rank(logits: Tensor, rank: int) -> Encoded:
+    """``low_rank`` in fp16."""
+    return {name: _half(tensor) for name, tensor in low_rank(logits, rank).items()}
+
+
+def _half(values: Tensor) -> Tensor:
+    rounded = values.half()
+    if not rounded.isfinite().all():
+        raise InputError(
+            f"numbers up to {float(values.abs().max()):.3g} do not fit fp16, which ends at 65504; set "
+            "labels.form=bf16"
+        )
+    return rounded

@@ -9,7 +9,7 @@ Views lie epoch after epoch, in the smallest dtypes that hold their values:
 view/window uint8|int16 [n, 4] (top, left, height, width)     view/flip uint8 [ceil(n / 8)], a bit each
 view/id, view/group, view/partner int32 [n]                   view/ratio float64 [n]   view/box int16 [n, 4]
 
-Forms that need all labels before the first is written (whole_set.py) are one file with all epochs. Until it
+Forms that need all labels before the first is written (encoding.py) are one file with all epochs. Until it
 is there the labels lie in fp16 in the folder exact/, which is then deleted; so labelling can be continued.
 """
 
@@ -28,10 +28,9 @@ from typing_extensions import TypedDict
 from ..run_folder import TensorFile
 from ..runtime.files import write_tensors
 from ..runtime.seeds import generator
-from .encoding import Encoded, encode
+from .encoding import SAMPLE, SHARED, WHOLE_SET, Encoded, encode, encode_low_rank, find_codebook, quantize
 from .manifest import LabelManifest
 from .views import FLIP, Views, flip_bytes, pack_views
-from .whole_set import SAMPLE, SHARED, WHOLE_SET, encode_low_rank, find_codebook, quantize
 
 METADATA_KEY = "fastdd"
 """the key under which a safetensors file's metadata hold ours"""

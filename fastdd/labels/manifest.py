@@ -15,10 +15,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..run_folder.reading import damaged, first_fault, read
-from .encoding import Form, Rest, bytes_per_label, shapes
+from .encoding import CENTERS, WHOLE_SET, Form, Rest, bytes_per_label, shapes
 from .pruning import Choice, LabelPool
 from .views import BYTES, Augmentation, Views, draw_views
-from .whole_set import CENTERS, WHOLE_SET
 
 SCHEMA = 2
 MANIFEST = "manifest.json"

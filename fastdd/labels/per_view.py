@@ -23,11 +23,10 @@ from ..errors import InputError
 from ..runtime.console import counted
 from ..runtime.files import write_json
 from ..runtime.seeds import generator
-from .encoding import decode
+from .encoding import WHOLE_SET, decode, decode_whole_set
 from .files import DIGITS, EXACT, REMEDY, LabelFile, LabelWriter, label_path
 from .manifest import MANIFEST, LabelManifest, manifest_content, read_manifest
 from .views import Views, unpack_views
-from .whole_set import WHOLE_SET, decode_whole_set
 
 REMEMBERED = 16
 """number of epochs whose views are kept in memory"""

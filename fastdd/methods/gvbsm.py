@@ -3,13 +3,13 @@
     L = CE + r sum_l w_l ||statistics of the real images - s_l||_2 + KL of each class's spectrum
     w_first = 10
 
-recover/terms/convolution.py and recover/terms/spectrum.py compute the two terms. A batch has 100 images in
-order of class: with 10 images a class these are 10 classes, with 50 they are 2. METHOD is the CIFAR-10 script
-with 10 images a class. Its five teachers are a ResNet-18, a ConvNet of width 128, a MobileNetV2 of half the
-width, a WRN-16-2 and a ShuffleNetV2 0.5, one a step in turn; a single teacher takes all steps. Students learn
-the mean of all teachers' logits. The ConvNet has three blocks on Tiny-ImageNet too. All released teachers are
-squeezed for 5 epochs on CIFAR-10 and 50 on CIFAR-100, at a constant learning rate; here the ResNet-18 is the
-data set's, which serves all methods, and the others are squeezed as released.
+recover/terms/convolution.py computes the two terms. A batch has 100 images in order of class: with 10 images
+a class these are 10 classes, with 50 they are 2. METHOD is the CIFAR-10 script with 10 images a class. Its
+five teachers are a ResNet-18, a ConvNet of width 128, a MobileNetV2 of half the width, a WRN-16-2 and a
+ShuffleNetV2 0.5, one a step in turn; a single teacher takes all steps. Students learn the mean of all
+teachers' logits. The ConvNet has three blocks on Tiny-ImageNet too. All released teachers are squeezed for 5
+epochs on CIFAR-10 and 50 on CIFAR-100, at a constant learning rate; here the ResNet-18 is the data set's,
+which serves all methods, and the others are squeezed as released.
 
 At 32 pixels three things differ from the released code. The real statistics are those of the images
 themselves, in the mean over all orders of the mini-batches, and not those of one pass over random crops

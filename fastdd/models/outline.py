@@ -18,8 +18,7 @@ from ..errors import InputError
 from ..runtime.user_code import reason
 from .build import OUTLINED, build, builder_of, structure
 from .flat import more_than_weights
-from .registry import NETWORKS
-from .student_names import student
+from .registry import NETWORKS, student
 
 BATCH = 2
 """images that are pushed through: BatchNorm in training mode refuses one"""

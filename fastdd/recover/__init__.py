@@ -4,7 +4,6 @@ plan.py             cuts the work into units
 init/initial.py     chooses what images start from
 steps.py            says which images and which teachers take part in a step
 stages.py           divides the steps into stages, at whose start images are resized or blended with real ones
-anchors.py          chooses real images anew for a blend
 trial.py            tries the terms of the user's own once, before any arm is recovered
 objective.py        is what a step minimizes: the terms (terms/) of augmented images
 matching/           is the other thing that a step can minimize: the matching of synthetic and real images
@@ -26,7 +25,6 @@ from .plan import ClassSlots, Rows, Unit, all_units, plan, real_slots, seen_slot
 
 if TYPE_CHECKING:
     from ..distilled.images import load_images, load_recovered, save_images
-    from .anchors import NearestImages
     from .capture import check_capture, forbids_capture
     from .init.initial import Chosen, decoder, original_images, repeated
     from .init.pools import CandidatePool, FirstImages, Pool, RealPool
@@ -36,14 +34,13 @@ if TYPE_CHECKING:
     from .matching.trajectory import TrajectorySignal
     from .objective import Signal
     from .stage import Recovery, recover, unfinished, units_of
-    from .stages import check_stages, multiply_adds, share_of_work
+    from .stages import NearestImages, check_stages, multiply_adds, share_of_work
     from .steps import check_ensemble
     from .terms.base import Context, Needs, Term, naming, needs, needs_by_key, register_term, remarks, tapped
     from .trial import own_terms
 
 _MODULES = {
     "..distilled.images": ("load_images", "load_recovered", "save_images"),
-    ".anchors": ("NearestImages",),
     ".capture": ("check_capture", "forbids_capture"),
     ".init.initial": ("Chosen", "decoder", "original_images", "repeated"),
     ".init.pools": ("CandidatePool", "FirstImages", "Pool", "RealPool"),
@@ -53,7 +50,7 @@ _MODULES = {
     ".matching.trajectory": ("TrajectorySignal",),
     ".objective": ("Signal",),
     ".stage": ("Recovery", "recover", "unfinished", "units_of"),
-    ".stages": ("check_stages", "multiply_adds", "share_of_work"),
+    ".stages": ("NearestImages", "check_stages", "multiply_adds", "share_of_work"),
     ".steps": ("check_ensemble",),
     ".terms.base": (
         "Context",

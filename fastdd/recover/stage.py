@@ -35,7 +35,6 @@ from ..runtime.precision import float32_products, is_bf16
 from ..runtime.progress import Bar, progress
 from ..runtime.seeds import generator
 from ..teachers import Taps, Teacher
-from .anchors import NearestImages
 from .capture import Capturer, CUDAGraphs, forbids_capture
 from .checkpoint import Checkpoint, identity
 from .loop import Losses, optimize
@@ -45,7 +44,7 @@ from .perturb import Climb, perturbed
 from .plan import ClassSlots, Rows, Unit, UnitError, all_units
 from .resources import STATE_BYTES, bytes_per_image, compiles, images_that_fit
 from .saving import UnitWriter, encoding_threads
-from .stages import largest_size, resized, sizes_of_steps
+from .stages import NearestImages, largest_size, resized, sizes_of_steps
 from .steps import iterations, rounds_of
 from .terms.base import Context, Shape, build_terms, tapped
 from .terms.dire import DiRe

@@ -38,7 +38,7 @@ class JudgeRequest:
             that they stored are found.
         plain: with soft labels also train students without augmentation, for the augmentation-robust score.
         regimes: the regimes; empty: those of the judgement in the folder, else all.
-        students: names of networks (models/student_names.py); empty: likewise, else the protocol's network.
+        students: names of networks (models/registry.py); empty: likewise, else the protocol's network.
         protocol: name of a preset; None: the house's.
         overrides: ``key=value`` texts of the protocol.
         teacher_overrides: ``teacher.key=value`` texts: how the teacher is trained, or mean and std of weights

@@ -18,7 +18,7 @@ from ..distilled.runs import RunSource
 from ..errors import InputError, suggestion
 from ..labels import LabelManifest
 from ..models.outline import network_for
-from ..models.student_names import students as networks_of
+from ..models.registry import students as networks_of
 from ..recipes.overrides import parse_overrides, value_of
 from ..recipes.students import network_key, resolve_student
 from ..runtime.console import counted

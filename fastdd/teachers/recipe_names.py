@@ -14,8 +14,7 @@ from ..config.naming import student_section, teacher_section
 from ..errors import InputError, suggestion
 from ..models.build import builder_of
 from ..models.doors import DOORS, require_package
-from ..models.registry import NETWORKS
-from ..models.student_names import LARGE_IMAGES
+from ..models.registry import LARGE_IMAGES, NETWORKS
 from ..runtime.devices import check_device_name
 from .released import LIBRARIES, released
 

@@ -1,8 +1,10 @@
-"""DiRe: diversity of a class's embeddings, and their match with the real ones.
+"""DiRe: diversity of a class's embeddings, and their match with the real ones; and its control.
 
-    weight (r_cd CD + r_cdm CDM + r_edm EDM)        summed over the classes of the batch
+    weight (r_cd CD + r_cdm CDM + r_edm EDM)                           summed over the classes of the batch
+    weight sum_c || mean e(S_c) - mean e(R_c) ||^2                     mean_embedding
 
-fastdd_kernels/dire.py has the formulas. The paper has one weight r_c for CD and CDM, and r_e for EDM.
+fastdd_kernels/dire.py has the formulas. The paper has one weight r_c for CD and CDM, and r_e for EDM. The
+control pulls the mean of a class to that of all real embeddings R_c that the bank holds, without diversity.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from fastdd_kernels import RealEmbeddings, dire_terms
+from fastdd_kernels import RealEmbeddings, dire_terms, mean_distance
 
 from ...config import All, Config, Count
 from ...config.base import NotNegative
@@ -126,3 +128,33 @@ def _batch_norm_weight(terms: Mapping[str, Config]) -> float | None:
 
 
 register_term("dire", DiReTerm)
+
+
+class MeanEmbedding(Config):
+    """Squared distance of the mean embeddings of synthetic and real images, summed over the classes."""
+
+    weight: NotNegative = 1.0
+    """factor of the squared distance"""
+
+
+class MeanEmbeddingTerm(Term[MeanEmbedding, Tensor]):
+    """Mean embeddings; its target is the real mean [classes, 1, D] of the unit's classes."""
+
+    configuration = MeanEmbedding
+    labels: ClassVar = {"mean_embedding": "mean embedding"}
+    position = 45
+
+    @classmethod
+    def needs(cls, config: MeanEmbedding, network: nn.Module) -> Needs:
+        return Needs(embeddings=1)
+
+    def targets(self, unit: Unit) -> Tensor:
+        means = [self.context.bank.embeddings(c).mean(0) for c in unit.groups]
+        return torch.stack(means).unsqueeze(1).to(self.device)
+
+    def __call__(self, features: Features, images: Tensor, targets: Tensor) -> Values:
+        distance = mean_distance(by_class(features.embedding, self.shape), targets)
+        return {"mean_embedding": self.config.weight * distance.sum()}
+
+
+register_term("mean_embedding", MeanEmbeddingTerm)

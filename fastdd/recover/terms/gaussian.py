@@ -1,6 +1,9 @@
-"""DEDA's Gaussian alignment of each class, on the spatial means of some layers (eq. 6).
+"""DEDA's terms of each class: Gaussian alignment (eq. 6), and the covariance regularizer (eq. 7, 8).
 
 sum_l ||mean_l - class mean_l||_2^2 + gamma ||Cov_l - class Cov_l||_F^2
+
+The alignment is on the spatial means of some layers. The regularizer, a variance hinge and the off-diagonal
+covariance, is on the embeddings.
 """
 
 from __future__ import annotations
@@ -10,7 +13,13 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from fastdd_kernels import GaussianAlignment, LowRankCovariance, unpack_symmetric
+from fastdd_kernels import (
+    GaussianAlignment,
+    LowRankCovariance,
+    off_diagonal_covariance,
+    unpack_symmetric,
+    variance_hinge,
+)
 
 from ...config import Config, Layers
 from ...config.base import NotNegative
@@ -119,3 +128,39 @@ def aligned_layers(config: Gaussian, network: nn.Module) -> list[str]:
 
 
 register_term("gaussian", GaussianTerm)
+
+
+class Covariance(Config):
+    """DEDA eq. 7 and 8 on the embeddings: variance hinge and squared off-diagonal covariance."""
+
+    lambda_var: NotNegative = 0.2
+    """weight of the variance hinge"""
+    lambda_cov: NotNegative = 4.0
+    """weight of the squared off-diagonal covariance"""
+    eps: NotNegative = 1e-4
+    """number added to the variance inside the hinge's square root; 0: the paper's formula to the letter"""
+    unbiased: bool = False
+    """false: covariances are divided by n; true: by n - 1"""
+
+
+class CovarianceTerm(Term[Covariance, None]):
+    """DEDA eq. 7 and 8 on the embeddings of each class; it has no targets."""
+
+    configuration = Covariance
+    labels: ClassVar = {"variance": "variance hinge", "covariance": "off-diagonal covariance"}
+    position = 30
+
+    def targets(self, unit: Unit) -> None:
+        return None
+
+    def __call__(self, features: Features, images: Tensor, targets: None) -> Values:
+        embedding = by_class(features.embedding, self.shape)
+        hinge = variance_hinge(embedding, self.config.eps, self.config.unbiased).sum()
+        off_diagonal = off_diagonal_covariance(embedding, self.config.unbiased).sum()
+        return {
+            "variance": self.config.lambda_var * hinge,
+            "covariance": self.config.lambda_cov * off_diagonal,
+        }
+
+
+register_term("covariance", CovarianceTerm)

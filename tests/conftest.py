@@ -53,7 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: object) -> None:
-    """Tell a worker of xdist whether it samples the kernels' cases."""
+    """Tell a worker of xdist whether it leaves out slow cases."""
     node.workerinput["samples"] = samples_cases(node.config)  # type: ignore[attr-defined]
 
 
@@ -66,22 +66,28 @@ def samples_cases(config: pytest.Config) -> bool:
 
 
 def sampled(items: list[pytest.Item]) -> list[pytest.Item]:
-    """Every third case of each of the kernels' tests that has more than four, and the last.
+    """What the whole suite runs of its tests: not all that is slow.
 
-    Triton's interpreter has a third of the suite's time, and many shapes and dtypes take the same path.
+    Of a test that is marked as slow, or of the kernels' (which Triton's interpreter makes slow), and that has
+    more than four cases, these are every third case and the last, since many cases take the same path. Slow
+    tests with fewer cases are left out.
     """
     cases: dict[tuple[Path, str], list[pytest.Item]] = {}
     for item in items:
-        name = getattr(item, "originalname", item.name)
-        if item.path.parent.name == "kernels":
-            cases.setdefault((item.path, name), []).append(item)
-    many = [each for each in cases.values() if len(each) > 4]
-    left = {item for each in many for place, item in enumerate(each[:-1]) if place % 3}
+        slow = item.get_closest_marker("slow") is not None
+        if slow or item.path.parent.name == "kernels":
+            cases.setdefault((item.path, getattr(item, "originalname", item.name)), []).append(item)
+    left: set[pytest.Item] = set()
+    for each in cases.values():
+        if len(each) > 4:
+            left.update(item for place, item in enumerate(each[:-1]) if place % 3)
+        else:
+            left.update(item for item in each if item.get_closest_marker("slow") is not None)
     return [item for item in items if item not in left]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Sample the kernels' cases, and let the report of a test know the group of its bad input."""
+    """Leave out slow cases of the whole suite, and let reports know the groups of bad inputs."""
     if samples_cases(config):
         kept = sampled(items)
         config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])

@@ -48,6 +48,7 @@ def advised(text: str) -> list[str]:
     return found + ([f"{text.partition(':')[0]}={network[1]}"] if network else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS)
 @pytest.mark.parametrize(("name", "side"), [(name, side) for name in SIDES for side in SIDES[name]])
 def test_advice_on_a_network_that_does_not_take_the_images_works(

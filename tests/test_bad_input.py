@@ -106,6 +106,7 @@ def test_networks_that_cannot_do_it(tiny: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_teachers_that_do_not_fit(tiny: Path, finished: Path, tmp_path: Path) -> None:
     out, path = tmp_path / "out", tmp_path / "t.safetensors"
     given = f"teacher.weights={path}"

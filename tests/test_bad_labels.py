@@ -160,6 +160,7 @@ BY_VIEW: list[tuple[Spoil, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("per", "spoil", "text"),
     [*(("image", *case) for case in BY_IMAGE), *(("view", *case) for case in BY_VIEW)],

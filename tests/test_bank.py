@@ -448,6 +448,7 @@ def test_banks_that_do_not_belong_together(
 # -- real photographs --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_photographs_through_a_resnet18(test_data: Callable[[str], Path], tmp_path: Path) -> None:
     """At 224 x 224, as the engine reads them, against two passes in float64 over a float64 network."""
     everything = open_dataset(test_data("imagenette224.tar"), "train")

@@ -44,6 +44,7 @@ def rows_of(subject: str, *works: str) -> list[Row]:
     return [row for row in run(plan, SMALL)[1] if isinstance(row, Row)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("subject", "worst"),
     [("kernels", 1e-4), ("bank", 1e-4), ("metrics", 1e-4), ("recover", 1e-4), ("students", 1e-3)],
@@ -147,6 +148,7 @@ def test_a_fixed_cost_does_not_hide_growth() -> None:
     assert exponent([(x, 10 + x) for x in sizes]) > 0.8
 
 
+@pytest.mark.slow
 def test_all_curves_can_be_measured_and_drawn() -> None:
     short = [
         Sweep(sweep.name, sweep.text, sweep.along, sweep.sizes[:2], sweep.build, sweep.expected)

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 def test_the_walk_counts_the_files_that_run_for_each_stage() -> None:
     printed = forked.output(ROOT / "benchmarks/walk.py", "--files", folder=ROOT)
     counts = re.findall(r"^(one .*): (\d+) files, \d+ functions of fastdd; ", printed, re.MULTILINE)

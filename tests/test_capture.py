@@ -166,6 +166,7 @@ def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_optimizer", lambda method, free, _: optimizer_for_capture(method, free))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("on_device")
 @pytest.mark.parametrize("case", CASES)
 def test_captured_steps_give_the_same_bytes(lab: Lab, case: str) -> None:
@@ -224,6 +225,7 @@ def test_the_learning_rate_falls_in_replays(lab: Lab, monkeypatch: pytest.Monkey
     assert not torch.equal(images, others)
 
 
+@pytest.mark.slow
 def test_a_capture_never_waits_for_the_gpu_and_copies_nothing_from_or_to_the_host(tmp_path: Path) -> None:
     """In a process without Triton's interpreter, on tensors without values."""
     pytest.importorskip("triton", reason="Triton is not installed")

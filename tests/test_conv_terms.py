@@ -410,6 +410,7 @@ def test_the_memory_goes_on_where_a_round_begins(lab: Lab) -> None:
         assert entry["bn"] + entry["conv"] == pytest.approx(wanted, rel=1e-5), step
 
 
+@pytest.mark.slow
 def test_a_step_with_memory_compiles_as_one_graph(lab: Lab) -> None:
     chosen = method("gvbsm", batch=BatchSize(classes=2, slots=3))
     unit = plan(CLASSES, IPC, chosen.batch, 12)[0]

@@ -51,6 +51,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BOUNDS)
 def test_a_step_launches_and_moves_no_more_than_it_did(found: Found, case: str) -> None:
     launches, gigabytes = BOUNDS[case]

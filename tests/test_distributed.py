@@ -68,7 +68,10 @@ metrics: {full_set: false}
 """students learn from labels by view, in two files, or by image"""
 
 
-@pytest.mark.parametrize(("processes", "how"), [(2, "{per: view, epochs: 200}"), (3, "{per: image}")])
+@pytest.mark.parametrize(
+    ("processes", "how"),
+    [(2, "{per: view, epochs: 200}"), pytest.param(3, "{per: image}", marks=pytest.mark.slow)],
+)
 def test_labels_and_students_have_the_same_bytes_whoever_made_them(
     tmp_path: Path, one_thread: None, processes: int, how: str
 ) -> None:
@@ -112,6 +115,7 @@ Path(sys.argv[1], "said-" + os.environ["RANK"]).write_text(text)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folder", "shared"), [("out", True), ("host-RANK", False)])
 def test_a_folder_that_hosts_do_not_share_is_one_line_in_every_process(
     tmp_path: Path, folder: str, shared: bool
@@ -140,6 +144,7 @@ def workers(launcher: int) -> list[int]:
     return sorted(found)
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_is_started_again(finished: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(finished, out)

@@ -92,6 +92,7 @@ def test_the_bank_is_as_large_as_estimated(tmp_path: Path) -> None:
     assert estimated == pytest.approx(written, rel=0.05)
 
 
+@pytest.mark.slow
 def test_processes_share_what_they_can() -> None:
     recipe = resolve("digits", [*TINY, "recover.unit_images=2", "student.seeds=3"], arms=["sre2l"]).recipe
     one, many = (estimate(recipe, count=count) for count in (1, 4))
@@ -139,6 +140,7 @@ def test_every_gpu_has_a_source() -> None:
         assert sheet.bf16 > sheet.fp32 > 1e12 > sheet.bandwidth / 10
 
 
+@pytest.mark.slow
 def test_a_gpu_that_is_not_there_is_priced(tmp_path: Path) -> None:
     """In a process without Triton's interpreter, which replaces its kernels."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

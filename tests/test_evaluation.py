@@ -178,6 +178,7 @@ TABLES = {  # paper -> side -> its students
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [32, 64, 224])
 def test_students_of_a_papers_table_train_a_step(side: int) -> None:
     for paper, of_size in TABLES.items():

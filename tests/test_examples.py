@@ -23,6 +23,7 @@ def test_own_loop_brings_every_term_down() -> None:
     assert last["DiRe"] < first["DiRe"]
 
 
+@pytest.mark.slow
 def test_own_term_smooths_the_images() -> None:
     rows = (line.split() for line in output(EXAMPLES / "own_term.py").splitlines())
     roughness = {arm: float(value) for arm, value in rows}
@@ -50,6 +51,7 @@ def install(package: Path, site: Path) -> None:
         (site / module.parent.name).symlink_to(module.parent)
 
 
+@pytest.mark.slow
 def test_a_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
     install(EXAMPLES / "plugin", tmp_path / "site")
     show = ("-m", "fastdd", "show", "digits")
@@ -130,6 +132,7 @@ def test_own_data_are_distilled_and_judged() -> None:
     assert accuracies["deda"] > 0.7
 
 
+@pytest.mark.slow
 def test_own_networks_teach_and_learn() -> None:
     rows = dict(line.split(" ", 1) for line in output(EXAMPLES / "own_network.py").splitlines())
     assert list(rows) == ["teacher", "random", "deda"]
@@ -167,6 +170,7 @@ def test_lightning_trains_on_stored_views_beside_the_control(trained: tuple[Path
     assert accuracies["deda"] > 40
 
 
+@pytest.mark.slow
 def test_a_file_of_medmnist_is_distilled() -> None:
     accuracies = percents(output(EXAMPLES / "medmnist.py"))
     assert accuracies.keys() == {"random", "deda"}

@@ -63,6 +63,7 @@ def test_a_wrong_command_line_is_told_in_one_line(arguments: tuple[str, ...], me
     assert (done.returncode, done.stderr) == (2, f"benchmarks/gpu.sh: {message}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("mode", SECONDS)
 def test_without_a_gpu_it_says_so_in_one_line(mode: str, tmp_path: Path) -> None:

@@ -178,6 +178,7 @@ def test_memory_of_a_step_does_not_grow_with_the_classes(real: RealImages) -> No
     assert peak(4) <= 1.1 * peak(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [
@@ -199,6 +200,7 @@ def test_units_of_any_size_give_the_same_images(real: RealImages, how: Match) ->
         torch.testing.assert_close(other, sets[-1], rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [

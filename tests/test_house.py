@@ -49,6 +49,7 @@ def test_the_kernels_stand_alone(triton: bool) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_kernels_need_little() -> None:
     """A machine with a GPU may have torch and pytest alone: each test file is collected there."""
     absent = ("prdc", "vendi_score", "pydantic", "nvidia.dali", "hypothesis", "timm", "pyarrow", "fastdd")

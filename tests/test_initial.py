@@ -388,6 +388,7 @@ def test_arms_that_start_from_chosen_images(
     assert json.loads((tmp_path / "out" / "recover" / "inf" / "unit_00000.json").read_text())["losses"] == []
 
 
+@pytest.mark.slow
 def test_crops_of_photographs(test_data: Callable[[str], Path]) -> None:
     """The teacher knows nearly all chosen crops, and is surer of them than of whole images of the class."""
     train = open_dataset(str(test_data("cifar10.tar.xz")), "train")

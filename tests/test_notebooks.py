@@ -26,7 +26,6 @@ def output(name: str, folder: Path, **values: object) -> str:
     return forked.output(folder / name, folder=folder, environment={"MPLBACKEND": "Agg"})
 
 
-@pytest.mark.slow
 def test_digits_end_to_end_at_small_size(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     students = ("student", "students.convnet-soft", "students.resnet-soft")

@@ -498,6 +498,7 @@ def test_committees_share_the_images_and_the_training() -> None:
     assert labels == ["all", "all", "all", "all", "first", "first"]
 
 
+@pytest.mark.slow
 def test_the_networks_take_the_images() -> None:
     from fastdd.models.outline import outline
     from fastdd.models.registry import student

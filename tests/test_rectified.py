@@ -65,6 +65,7 @@ def test_which_relus_are_merged(name: str, merged: int, left: int) -> None:
     assert counter.relus == left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernels", "moments", "relus"), [(True, 20, 0), (False, 0, 8 + 9)])
 def test_a_compiled_graph_has_a_kernel_or_what_the_compiler_fuses(
     kernels: bool, moments: int, relus: int, monkeypatch: pytest.MonkeyPatch

@@ -264,6 +264,7 @@ def test_a_committee_of_other_constants_is_refused(
         fastdd.run(recipe, tmp_path / "out", overrides(), download=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "size", "layers"),
     [("timm:test_convnext", 32, "stages.*"), ("timm:test_vit", 160, "blocks.*")],

@@ -178,6 +178,7 @@ def same(one: dict[tuple[int, int], Tensor], other: dict[tuple[int, int], Tensor
     return one.keys() == other.keys() and all(torch.equal(one[row], other[row]) for row in one)
 
 
+@pytest.mark.slow
 def test_a_residual_of_one_stage_and_sizes_that_never_change_give_the_bytes_of_none(lab: Lab) -> None:
     plain = images_of(lab, tiny())
     assert same(plain, images_of(lab, tiny(residual=Residual(stages=1))))
@@ -216,6 +217,7 @@ SWITCHES: dict[str, Callable[[], Method]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SWITCHES)
 def test_units_of_any_number_of_batches_give_the_same_images(lab: Lab, name: str) -> None:
     chosen = SWITCHES[name]()

@@ -246,6 +246,7 @@ def test_several_runs(recipe: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_grid_without_a_point_of_the_sweep_in_the_folder_is_refused(
     recipe: str, tmp_path: Path, fresh: bool
@@ -309,6 +310,7 @@ def test_bad_input_on_the_command_line(capsys: pytest.CaptureFixture[str], tmp_p
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_processes_share_every_run_of_a_sweep(recipe: str, tmp_path: Path, one_thread: None) -> None:
     """The second run's queues are new, though they have the names of the first's."""
     fastdd.run(recipe, tmp_path / "squeezed", until="squeeze")
@@ -345,6 +347,7 @@ def test_later_runs_take_over_the_teacher_and_the_bank_of_the_first(
     assert results(out / "ipc-2") == results(tmp_path / "alone")
 
 
+@pytest.mark.slow
 def test_another_teacher_or_bank_is_not_taken_over(
     recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

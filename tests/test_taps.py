@@ -155,6 +155,7 @@ def test_the_frozen_copy_takes_no_gradients() -> None:
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "backend"), [("resnet8", "aot_eager"), ("resnet18", "eager")])
 def test_taps_compile_as_one_graph(name: str, backend: str) -> None:
     network, images = make(name)

@@ -70,6 +70,7 @@ def test_unknown_networks_and_channels() -> None:
         build("resnet18", 10, channels=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["googlenet", "inception_v3", "regnet_y_400mf", "efficientnet_b0", "convnext_tiny"]
 )

@@ -238,6 +238,7 @@ def test_initial_images_and_draws_do_not_depend_on_the_unit_size(lab: Lab, name:
     assert len(noise.flatten(1).unique(dim=0)) == CLASSES * IPC
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_final_images_do_not_depend_on_the_unit_size(lab: Lab, name: str) -> None:
     chosen = METHODS[name]().model_copy(update={"steps": 8, "lr": 0.02})

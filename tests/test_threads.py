@@ -48,6 +48,7 @@ def test_a_users_value_is_kept(choice: dict[str, str]) -> None:
 COMMAND = "from fastdd.cli import main; main(['data', 'check', 'digits'])"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [COMMAND, "import fastdd, torch"])
 @pytest.mark.parametrize("chosen", [None, "77"])
 def test_the_runtime_that_torch_loads_has_read_it(program: str, chosen: str | None) -> None:

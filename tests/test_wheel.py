@@ -120,7 +120,6 @@ def test_the_source_distribution_has_tests_examples_and_documents(built: Path) -
         assert name in names, name
 
 
-@pytest.mark.slow
 def test_a_run_from_the_wheel_needs_no_repository(wheel: Path, tiny: Path, tmp_path: Path) -> None:
     """Recipes by name, templates of the page, and both packages are those of the wheel."""
     site = tmp_path / "site"

@@ -24,6 +24,7 @@ metrics: {full_set: false}
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 2])
 def test_metrics_compare_with_all_real_images_whatever_the_bank_keeps(kept: int, tmp_path: Path) -> None:
     recipe = write(tmp_path, SMALL)

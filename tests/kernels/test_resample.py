@@ -191,6 +191,7 @@ def test_the_kernel_reads_nothing_outside_the_image(triton_device: torch.device)
         assert resample(x, torch.tensor([[0, 0, 0, top, 0, height, 12]]), (9, 12)).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [3, 7])
 def test_compiles_once_for_all_draws(columns: int, device: torch.device) -> None:
     torch._dynamo.reset()

@@ -53,6 +53,7 @@ def test_image_in_several_spans(device: torch.device) -> None:
     assert_within(actual, truth, roundings=32)
 
 
+@pytest.mark.slow
 def test_derivatives_of_both_orders(device: torch.device) -> None:
     x, residual = (leaf(activation(2, 3, 3, 2).to(device) - i) for i in (0, 5))
     values = [value.to(device) for value in constants(3)]

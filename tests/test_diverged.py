@@ -272,19 +272,19 @@ def test_a_teacher_whose_last_step_diverges_is_no_teacher() -> None:
         train(config, 20)
 
 
-def test_experts_with_weights_that_are_not_finite_are_refused_where_they_are_read(tmp_path: Path) -> None:
+def test_an_expert_with_weights_that_are_not_finite_is_refused_when_it_is_first_read(tmp_path: Path) -> None:
     trained(tmp_path, PLAN)
     file = expert_file(tmp_path, 0)
     tensors = load_file(file)
     tensors["weights"][1, 3] = float("nan")
     save_file(tensors, file)
     buffer = ExpertBuffer(tmp_path)
-    buffer.weights(0, 0)
     with pytest.raises(
         InputError,
         match=r"00000\.safetensors is damaged \('weights' holds NaN or infinite values\); delete it",
     ):
-        buffer.weights(0, 1)
+        buffer.weights(0, 0)
+    buffer.weights(1, 0)
 
 
 def test_an_expert_whose_last_step_diverges_is_no_expert(tmp_path: Path) -> None:

@@ -39,13 +39,18 @@ def teachers_labelling(recipe: Recipe, arm: str, student: str = "") -> tuple[int
 
 
 def working_teachers(recipe: Recipe) -> dict[int, str]:
-    """Number -> name of the teachers that a run needs; the run's own comes first and has an empty name."""
-    numbers = {0}
+    """Number -> name of the teachers that a run needs; the run's own comes first and has an empty name.
+
+    A recipe without arms is there for its teachers, and one that keeps snapshots is shown as it trains.
+    """
+    names = ["", *recipe.committee]
+    if not recipe.arms:
+        return dict(enumerate(names))
+    numbers = {0, *(n for n, config in enumerate(recipe.committee.values(), 1) if config.snapshots)}
     for method in recipe.arms.values():
         numbers.update(teachers_used(method, list(recipe.committee)))
     for student in ("", *recipe.students):
         for arm in (CONTROL, *recipe.arms):
             if recipe.learns(student, arm):
                 numbers.update(teachers_labelling(recipe, arm, student))
-    names = ["", *recipe.committee]
     return {number: names[number] for number in sorted(numbers)}

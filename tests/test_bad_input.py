@@ -234,7 +234,7 @@ def test_a_full_disk(tiny: Path, finished: Path, tmp_path: Path, monkeypatch: py
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_under_the_log(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunFolder, "log", Path("/dev/full"))
+    monkeypatch.setattr(vars(RunFolder)["log"], "name", "/dev/full")
     with pytest.raises(InputError, match="no space left for /dev/full"):
         fastdd.run(tiny, tmp_path / "out")
 

@@ -359,7 +359,7 @@ def test_a_damaged_file_among_given_experts_is_named_before_any_work(
     else:
         weights = change(load_file(file)["weights"]).contiguous()
         save_file({"weights": weights, "accuracy": torch.zeros(len(weights))}, file)
-    with pytest.raises(InputError, match=r"00001\.safetensors is damaged .*; delete it, and the command"):
+    with pytest.raises(InputError, match=r"00001\.safetensors is damaged .*; put back a whole copy"):
         fastdd.run(recipe, tmp_path / "out", [f"experts.path={tmp_path / 'given'}"])
     assert not (tmp_path / "out").exists()
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastdd.models import pooling
 from fastdd.models.build import build, to_device
 from fastdd.models.flat import FlatNetwork, flattened
-from fastdd.models.pooling import PairwisePool, pool_in_pairs
+from fastdd.models.pooling import WIDEST, PairwisePool, pool_in_pairs
 
 CPU = torch.device("cpu")
 
@@ -53,7 +54,29 @@ def test_the_layout_of_other_images_is_kept_unless_contiguous_ones_are_asked_for
     assert PairwisePool(contiguous=True)(x).is_contiguous()
 
 
+@pytest.fixture(params=[True, False], ids=["bf16", "no-bf16"])
+def has_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the processor is said to multiply bf16."""
+    monkeypatch.setattr(pooling, "has_fast_bf16", lambda device: request.param)
+    return bool(request.param)
+
+
+def is_a_product(pool: PairwisePool, x: Tensor) -> bool:
+    """Whether a pool of these images multiplies matrices."""
+    with torch.profiler.profile() as profile:
+        pool(x)
+    return "aten::avg_pool2d" not in {event.name for event in profile.events()}
+
+
+def test_wide_images_and_emulated_bf16_go_to_torchs_pool(has_bf16: bool) -> None:
+    pool = PairwisePool()
+    assert is_a_product(pool, torch.randn(1, 1, 2, WIDEST))
+    assert not is_a_product(pool, torch.randn(1, 1, 2, WIDEST + 2))
+    assert is_a_product(pool, torch.randn(1, 1, 2, 8).bfloat16()) == has_bf16
+
+
 @pytest.mark.parametrize("side", [8, 4])
+@pytest.mark.usefixtures("has_bf16")
 def test_pooling_in_bf16_rounds_once(side: int) -> None:
     x = torch.randn(2, 3, side, side).bfloat16().requires_grad_()
     pooled, exact = PairwisePool()(x), F.avg_pool2d(x.detach().double(), 2)
@@ -64,6 +87,7 @@ def test_pooling_in_bf16_rounds_once(side: int) -> None:
     assert torch.equal(found, expected)
 
 
+@pytest.mark.usefixtures("has_bf16")
 def test_a_network_trains_with_the_same_bits_in_bf16() -> None:
     plain = to_device(build("convnet3", 4), CPU)
     paired = to_device(build("convnet3", 4), CPU)

@@ -353,7 +353,7 @@ def _print_arms(result: RunResult) -> None:
             *(column.get(name, "-") for column in accuracies.values()),
             f"{arm.coverage:.3f}",
             f"{arm.vendi:.2f}",
-            f"{arm.cosine:.3f}",
+            f"{arm.cosine:z.3f}",
             *_features(arm),
             _shown(seconds.get(f"recover {name}")),
             _training_seconds(result, name),
@@ -392,7 +392,7 @@ def _read_text(arm: ArmResult, student: str) -> str:
 def _features(arm: ArmResult) -> list[str]:
     """Diversity in other features than the teacher's; no cells where it was not measured."""
     found = arm.features
-    return [] if found is None else [f"{found.coverage:.3f}", f"{found.vendi:.2f}", f"{found.cosine:.3f}"]
+    return [] if found is None else [f"{found.coverage:.3f}", f"{found.vendi:.2f}", f"{found.cosine:z.3f}"]
 
 
 def _training_seconds(result: RunResult, arm: str) -> str:

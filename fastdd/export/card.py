@@ -174,7 +174,7 @@ def _results(source: RunSource | None) -> str:
     for name in dict.fromkeys((source.arm, CONTROL)):
         arm = metrics.arms[name]
         accuracies = [_accuracy(each[name]) if name in each else "-" for each in last]
-        numbers = [f"{value:.3f}" for value in (arm.coverage, arm.vendi, arm.cosine)]
+        numbers = [f"{value:z.3f}" for value in (arm.coverage, arm.vendi, arm.cosine)]
         rows.append(f"| {arm.title} | {' | '.join([*accuracies, *numbers])} |")
     if metrics.full_set is not None:
         accuracies = [_accuracy(each[FULL]) for each in last]

@@ -68,7 +68,7 @@ def _measured(metrics: Metrics, arm: str) -> str:
     numbers = [
         f"coverage {result.coverage:.3f} ({control.coverage:.3f})",
         f"Vendi score {result.vendi:.2f} ({control.vendi:.2f})",
-        f"cosine {result.cosine:.3f} ({control.cosine:.3f})",
+        f"cosine {result.cosine:z.3f} ({control.cosine:z.3f})",
     ]
     if result.shipped is not None and control.shipped is not None:
         sizes = [bytes_text(each.images) for each in (result.shipped, control.shipped)]
@@ -127,7 +127,7 @@ def robust_rows(metrics: Metrics) -> list[tuple[str, str, str, str]]:
     for arm in metrics.arms.values():
         for name, each in arm.kinds.items():
             if (scores := each.robust) is not None:
-                told = ("–" if s is None else f"{s:.3f}" for s in (scores.label, scores.augmentation))
+                told = ("–" if s is None else f"{s:z.3f}" for s in (scores.label, scores.augmentation))
                 label, augmentation = told
                 found.append((arm.title, _kind(name, kinds), label, augmentation))
     return found

@@ -20,6 +20,7 @@ from fastdd.cli import main
 from fastdd.cost import GPUS, estimate, trial
 from fastdd.cost.counting import Launch
 from fastdd.cost.devices import GPU
+from fastdd.cost.estimate import decoded_images
 from fastdd.cost.fake_device import fake_device
 from fastdd.cost.processor import Processor
 from fastdd.cost.subject import Subject
@@ -92,6 +93,15 @@ def test_the_bank_is_as_large_as_estimated(tmp_path: Path) -> None:
     assert estimated == pytest.approx(written, rel=0.05)
 
 
+@pytest.mark.parametrize("memory", [1e12, 1e3])
+def test_processes_share_the_images_that_squeeze_and_bank_decode(memory: float) -> None:
+    """Whether the images stay in memory, or are decoded again in each epoch."""
+    subject = Subject.of(resolve("digits", TINY, arms=["sre2l"]).recipe)
+    for stage in ("squeeze", "bank"):
+        one, four = (decoded_images(subject, stage, count, memory=memory)[0] for count in (1, 4))
+        assert four == -(-one // 4)
+
+
 @pytest.mark.slow
 def test_processes_share_what_they_can() -> None:
     recipe = resolve("digits", [*TINY, "recover.unit_images=2", "student.seeds=3"], arms=["sre2l"]).recipe
@@ -101,6 +111,8 @@ def test_processes_share_what_they_can() -> None:
             assert b.seconds < 0.7 * a.seconds
         if a.stage == "squeeze":
             assert b.seconds < 0.5 * a.seconds
+    exchange = "the time in which devices exchange the gradients of a teacher is not counted"
+    assert [exchange in found.notes for found in (one, many)] == [False, True]
 
 
 def test_sizes_need_no_data_where_they_are_known_or_given() -> None:

@@ -146,6 +146,8 @@ def estimate(
         if stage.memory > prices.memory and device != "cpu"
     ]
     notes += [f"{stage.stage} is not counted: {stage.why}" for stage in decoded if stage.why]
+    if count > 1 and any(stage.stage.startswith("squeeze") for stage in decoded):
+        notes.append("the time in which devices exchange the gradients of a teacher is not counted")
     computed = (
         f"times and memory from what the code asks for on {subject.sizes.source}, storage from the shapes of "
         "its files"
@@ -293,7 +295,7 @@ def decoded_images(subject: Subject, stage: str, count: int, *, memory: float) -
         return sizes.test, 0
     resident = config.scale is None and held <= BUDGET * memory
     images = (1 if resident else config.epochs) * sizes.train + sizes.test
-    return images, tested + (held if resident else 0)
+    return -(-images // count), tested + (held if resident else 0)
 
 
 def _is_left_out(subject: Subject, stage: str, prices: Processor | GPU) -> bool:

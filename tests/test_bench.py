@@ -246,6 +246,16 @@ def test_compare_ends_with_one_where_ours_became_slower(
     assert "1 worse, 0 better" in capsys.readouterr().out
 
 
+def test_files_without_a_figure_in_common_are_not_called_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [tmp_path / name for name in ("quick.json", "full.json")]
+    for file, quick in zip(files, (True, False), strict=True):
+        write_results(file, Results(machine=MACHINE, rows=(row_of([1.0], [2.0], quick=quick),)))
+    assert main(["bench", "compare", *map(str, files)]) == 2
+    assert "have no figure in common; compare files of the same" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

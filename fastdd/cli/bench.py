@@ -142,8 +142,14 @@ def _split(text: str | None) -> tuple[str, ...]:
 
 def _compare(before: Path, after: Path) -> int:
     from ..bench.results import changes, read_results
+    from ..errors import InputError
 
     found = list(changes(read_results(before), read_results(after)))
+    if not found:
+        raise InputError(
+            f"{before} and {after} have no figure in common; compare files of the same "
+            "subjects, works and sides"
+        )
     rows = new_table("", "", "before", "after", "noise", "")
     for change in found:
         noise = f"{100 * change.noise:.0f} %"

@@ -215,6 +215,7 @@ def test_what_cannot_be_tried_is_named_and_ends_nothing(monkeypatch: pytest.Monk
 def test_of_compiled_steps_less_is_told_and_the_compilers_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """No step is compiled for this, whether the recipe or ``auto`` asks for it."""
     monkeypatch.setattr(trial, "_timed", lambda work, images, device: (images / 1000, 0.0))
+    monkeypatch.setattr(trial, "seconds_to_decode", lambda sizes, seconds: 1e-3)
     monkeypatch.setattr(torch, "compile", lambda *_, **named: 1 / 0)
     told = {}
     for answer in ("true", "false"):

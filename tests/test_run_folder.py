@@ -65,7 +65,7 @@ def test_a_session_that_is_ended_within_a_stage_leaves_its_seconds(run: RunFolde
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     after = read_manifest(run).stages["recover deda"]
-    assert after.seconds >= before.seconds + 0.02
+    assert round(after.seconds - before.seconds, 3) >= 0.02  # manifests count whole milliseconds
     assert after.images == before.images  # the session that goes on counts them
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,38 @@ def test_the_gradient_that_is_counted_is_that_of_torch() -> None:
     with counting:
         found = gradients(counting, [loss(images)], [None])
     torch.testing.assert_close(found[images], wanted)
+
+
+def test_gradients_of_gradients_are_those_of_torch() -> None:
+    """As gradient matching and trajectories ask for them: of weights that are no leaves, then of images."""
+    torch.manual_seed(0)
+    network, start = nn.Conv2d(3, 4, 3), randn(4, 3, 3, 3, dtype=torch.float32).requires_grad_()
+    images = randn(2, 3, 8, 8, dtype=torch.float32).requires_grad_()
+
+    def found(grad: Callable[..., Sequence[torch.Tensor]]) -> list[torch.Tensor]:
+        weights = 2 * start
+        loss = F.relu(F.conv2d(images, weights, network.bias)).square().mean()
+        (moved,) = grad([loss], [weights], differentiable=True)
+        return [moved, *grad([(moved - 1).square().sum()], [images, start], differentiable=False)]
+
+    def ours(
+        outputs: list[torch.Tensor], inputs: list[torch.Tensor], *, differentiable: bool
+    ) -> list[torch.Tensor]:
+        by_tensor = gradients(counting, outputs, [None], inputs, differentiable=differentiable)
+        return [by_tensor[each] for each in inputs]
+
+    def torchs(
+        outputs: list[torch.Tensor], inputs: list[torch.Tensor], *, differentiable: bool
+    ) -> Sequence[torch.Tensor]:
+        return torch.autograd.grad(outputs, inputs, create_graph=differentiable)
+
+    counting = Counting()
+    with counting:
+        counted = found(ours)
+    for mine, wanted in zip(counted, found(torchs), strict=True):
+        torch.testing.assert_close(mine, wanted)
+
+
+def test_an_output_may_be_a_leaf() -> None:
+    images, upstream = randn(2, 3).requires_grad_(), randn(2, 3)
+    assert torch.equal(gradients(Counting(), [images], [upstream])[images], upstream)

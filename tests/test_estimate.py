@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,8 +22,10 @@ from fastdd.cost import GPUS, estimate, trial
 from fastdd.cost.counting import Launch
 from fastdd.cost.devices import GPU
 from fastdd.cost.estimate import decoded_images
+from fastdd.cost.expert_works import expert_works
 from fastdd.cost.fake_device import fake_device
 from fastdd.cost.processor import Processor
+from fastdd.cost.storage import storage
 from fastdd.cost.subject import Subject
 from fastdd.cost.work import Work
 from fastdd.errors import InputError
@@ -51,6 +54,19 @@ def test_operations_and_bytes_are_those_of_the_operators() -> None:
     (launch,) = (each for each in counts.launches if each.name == "convolution")
     assert launch.flops == 2 * 2 * 4 * 8 * 8 * 3 * 3 * 3
     assert launch.bytes == 4 * (2 * 3 * 64 + 4 * 27 + 2 * 4 * 64)
+
+
+def test_groups_of_a_convolution_are_counted_once() -> None:
+    """Four groups take what the four convolutions take one by one, forward and backward."""
+
+    def flops(groups: int, width: int) -> int:
+        with fake_device("cpu") as counts:
+            weights = torch.zeros(4 * groups, 3, 3, 3, requires_grad=True)
+            images = torch.zeros(2, width, 8, 8, requires_grad=True)
+            nn.functional.conv2d(images, weights, groups=groups).sum().backward()
+        return sum(launch.flops for launch in counts.launches)
+
+    assert flops(4, 12) == 4 * flops(1, 3)
 
 
 def test_an_operator_costs_what_was_measured_of_it() -> None:
@@ -83,6 +99,59 @@ def test_every_stage_of_a_run_has_a_time_and_memory() -> None:
         assert stage.memory > 0, stage
         assert not stage.why
     assert found.seconds == pytest.approx(sum(stage.seconds for stage in stages.values()))
+
+
+MATCHING = """
+data: {root: digits, channels: 1}
+teacher: {network: resnet8, mean: [0.3], std: [0.4], minimum_accuracy: 0}
+committee: {other: {network: resnet8, mean: [0.3], std: [0.4], minimum_accuracy: 0}}
+ipc: 2
+experts: {count: 2, images_per_class: 20, batch: 64}
+arms:
+  dm: {method: dm, match: {networks: {network: convnet1, real: 8}}}
+  cafe: {method: cafe, match: {networks: {network: convnet1, real: 8}}}
+  dsa: {method: dsa, match: {networks: {network: convnet1, real: 8}}}
+  mtt:
+    method: mtt
+    match: {networks: {network: convnet1}, trajectory: {steps: 2, latest_start: 1, epochs: 1}}
+  tesla:
+    method: tesla
+    match: {networks: {network: convnet1}, trajectory: {steps: 2, latest_start: 1, epochs: 1}}
+  kip: {method: kip, match: {kernel: {depth: 1, target: 50}}}
+  cim: {method: cim}
+  cvdd: {method: cvdd}
+  gvbsm: {method: gvbsm}
+  formation: {method: deda, init: kmeans, formation: {images: 4, luma: 0.25, chroma: 0.0}}
+labels: {form: int4}
+student: {protocol: house, network: convnet1, steps: 10, seeds: 1, labels: stored}
+metrics: {full_set: false}
+"""
+"""an arm of each kind of signal, start and committee, and stored labels"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", "h200"])
+def test_every_kind_of_arm_is_counted(device: str, tmp_path: Path) -> None:
+    """In a process without Triton's interpreter, which replaces its kernels."""
+    (tmp_path / "matching.yaml").write_text(MATCHING)
+    found = _estimated("matching.yaml", "--gpu", device, folder=tmp_path)
+    assert not {stage["stage"]: stage["why"] for stage in found["stages"] if stage["why"]}
+    names = {stage["stage"] for stage in found["stages"]}
+    arms = ("dm", "cafe", "dsa", "mtt", "tesla", "kip", "cim", "cvdd", "gvbsm", "formation")
+    assert names >= {"experts", *(f"recover {arm}" for arm in arms), *(f"label {arm}" for arm in arms)}
+    assert all(stage["seconds"] > 0 for stage in found["stages"])
+
+
+def test_experts_are_as_many_and_as_large_as_estimated(tmp_path: Path) -> None:
+    (tmp_path / "matching.yaml").write_text(MATCHING)
+    recipe = resolve(str(tmp_path / "matching.yaml"), arms=["mtt", "tesla"]).recipe
+    subject = Subject.of(recipe)
+    works = {work.part: work for work in expert_works(subject, torch.device("cpu"))}
+    # Two experts, an epoch of 200 images in batches of 64 each; they are tested before and after it.
+    assert (works["training"].times, works["tests"].times) == (2 * 4, 2 * 2)
+    run(recipe, tmp_path / "run", until="experts")
+    written = sum(file.stat().st_size for file in (tmp_path / "run" / "experts").glob("*.safetensors"))
+    assert storage(subject)["experts"] == pytest.approx(written, rel=0.01)
 
 
 def test_the_bank_is_as_large_as_estimated(tmp_path: Path) -> None:
@@ -152,21 +221,26 @@ def test_every_gpu_has_a_source() -> None:
         assert sheet.bf16 > sheet.fp32 > 1e12 > sheet.bandwidth / 10
 
 
-@pytest.mark.slow
-def test_a_gpu_that_is_not_there_is_priced(tmp_path: Path) -> None:
-    """In a process without Triton's interpreter, which replaces its kernels."""
+def _estimated(*arguments: str, folder: Path) -> dict[str, Any]:
+    """What ``fastdd estimate`` finds in a process of its own."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-m", "fastdd", "estimate", "digits", "--arms", "deda", *TINY]
     done = subprocess.run(
-        [*command, "--gpu", "h200", "--count", "2", "--json"],
+        [sys.executable, "-m", "fastdd", "estimate", *arguments, "--json"],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
-        cwd=tmp_path,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.slow
+def test_a_gpu_that_is_not_there_is_priced(tmp_path: Path) -> None:
+    """In a process without Triton's interpreter, which replaces its kernels."""
+    found = _estimated("digits", "--arms", "deda", *TINY, "--gpu", "h200", "--count", "2", folder=tmp_path)
     assert (found["device"], found["count"]) == ("h200", 2)
     assert all(stage["how"] == "computed" for stage in found["stages"])
     assert math.isclose(found["seconds"], sum(stage["seconds"] for stage in found["stages"]))

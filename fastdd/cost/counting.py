@@ -211,8 +211,7 @@ class Counting(TorchDispatchMode):
         read = [tensor for tensor in _tensors(inputs) if self._here(tensor)]
         self.counts.waits += bool(read and not written and _tensors(result))  # a copy to the host
         if read or written:
-            count = flop_registry.get(func._overloadpacket)
-            flops = count(*args, **kwargs, out_val=result) if count else 0
+            flops = _flops(func, args, kwargs, result)
             call = Call(func, tuple(map(_spec, args)), tuple((k, _spec(v)) for k, v in kwargs.items()))
             self._note(name, _bytes(read) + _bytes(written), flops, [*read, *written], call=call)
 
@@ -235,6 +234,22 @@ class Counting(TorchDispatchMode):
         self.counts.launches.append(
             Launch(direction, place, name, bytes=size, flops=flops, dtype=dtype, call=call)
         )
+
+
+def _flops(func: OpOverload, args: Sequence[object], kwargs: Mapping[str, object], result: object) -> int:
+    """Multiplications and additions of an operator."""
+    count = flop_registry.get(func._overloadpacket)
+    if count is None:
+        return 0
+    flops: int = count(*args, **kwargs, out_val=result)
+    if func._schema.name == "aten::convolution_backward" and _asks_for_weights(args) and args[9] != 1:
+        # Torch counts the gradient of the weights as though there were no groups.
+        *others, groups, mask = args
+        assert isinstance(groups, int)
+        assert isinstance(mask, Sequence)
+        of_images: int = count(*others, groups, [mask[0], False, mask[2]], **kwargs, out_val=result)
+        flops = of_images + (flops - of_images) // groups
+    return flops
 
 
 def _is_view(func: OpOverload) -> bool:

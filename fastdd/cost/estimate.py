@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..evaluate.full_set import bytes_of_set
 from ..recover.resources import GPU_SHARE
 from ..runtime.memory import BUDGET, processors
+from ..runtime.user_code import reason
 from .devices import GPU, GPUS, Prices
 from .processor import Processor, assumed_seconds_to_decode, seconds_to_decode
 from .storage import storage
@@ -207,7 +208,7 @@ def _counted(work: Work, kind: str) -> Traced | str:
     except InputError:
         raise
     except Exception as error:  # code that reads values cannot run without any
-        return f"its code needs values ({type(error).__name__}: {str(error).splitlines()[0][:100]})"
+        return f"its code needs values ({reason(error)[:100]})"
 
 
 def _fitting(

@@ -10,7 +10,7 @@ launchers run up to the launch. Where the host reads a number from the device, i
 
 PyTorch's own backward pass asks the driver for the streams of CUDA tensors. So on ``cuda`` ``backward`` and
 ``torch.autograd.grad`` walk through the graph here, call the same nodes, and add up gradients where
-PyTorch would; gradients of gradients are beyond that.
+PyTorch would.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Literal, cast
+from typing import Literal
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.autograd.function import BackwardCFunction, FunctionCtx
-from torch.autograd.graph import Node
+from torch.autograd.graph import Node, get_gradient_edge
 from torch.optim.optimizer import _foreach_supported_types
 
 from .counting import Counting, Counts
@@ -58,7 +58,8 @@ def fake_device(kind: Kind) -> Iterator[Counts]:
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # of anomaly detection, and of copies of weights without values
-        stack.enter_context(_FakeCUDA())
+        # Constants of modules have values, which then are of no account.
+        stack.enter_context(_FakeCUDA(allow_non_fake_inputs=True))
         told: dict[tuple[object, str], object] = {
             (nn.Module, "_apply"): _converted,
             (torch.Tensor, "__deepcopy__"): _copied,
@@ -111,14 +112,17 @@ def _told_of_a_gpu(counting: Counting) -> dict[tuple[object, str], object]:
         grad_outputs: Tensor | Sequence[Tensor | None] | None = None,
         *,
         create_graph: bool = False,
+        materialize_grads: bool = False,
         **_: object,
     ) -> tuple[Tensor | None, ...]:
-        if create_graph:
-            raise NotImplementedError("gradients of gradients are not counted on a GPU that is not there")
         outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         upstream = [grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs
-        found = gradients(counting, outputs, upstream or [None] * len(outputs))
-        return tuple(found.get(leaf) for leaf in ([inputs] if isinstance(inputs, Tensor) else inputs))
+        inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        upstream = upstream or [None] * len(outputs)
+        found = gradients(counting, outputs, upstream, inputs, differentiable=create_graph)
+        if materialize_grads:
+            found = {each: torch.zeros_like(each) for each in inputs} | found
+        return tuple(found.get(each) for each in inputs)
 
     def set_materialize_grads(context: FunctionCtx, value: bool) -> None:
         context.materialize_grads = value  # which cannot be read again
@@ -141,57 +145,75 @@ def _told_of_a_gpu(counting: Counting) -> dict[tuple[object, str], object]:
     return told
 
 
-@torch.no_grad()
 def gradients(
-    counting: Counting, outputs: Sequence[Tensor], upstream: Sequence[Tensor | None]
+    counting: Counting,
+    outputs: Sequence[Tensor],
+    upstream: Sequence[Tensor | None],
+    inputs: Sequence[Tensor] | None = None,
+    *,
+    differentiable: bool = False,
 ) -> dict[Tensor, Tensor]:
-    """Leaf -> gradient of the sum of the outputs times their upstream gradients (None: 1).
+    """Tensor -> gradient, with respect to it, of the sum of the outputs times their upstream gradients.
 
     Args:
         counting: is told the node whose operators run.
-        outputs: what gradients are of; each depends on a leaf.
-        upstream: the gradient of something with respect to each output.
+        outputs: what gradients are of; each needs one.
+        upstream: the gradient of something with respect to each output; None: 1.
+        inputs: the tensors whose gradients are wanted; None: all leaves.
+        differentiable: whether the gradients have gradients.
     """
-    roots = [cast(Node, output.grad_fn) for output in outputs]
-    waiting = _waiting(roots)
+    edges = [get_gradient_edge(output)[:2] for output in outputs]
+    wanted = None if inputs is None else {get_gradient_edge(each)[:2]: each for each in inputs}
+    needed = _needed([node for node, _ in edges], None if wanted is None else {node for node, _ in wanted})
+    waiting = Counter(following for node in needed for following, _ in node.next_functions)
     arrived: dict[Node, dict[int, Tensor]] = {}
-    for output, root, gradient in zip(outputs, roots, upstream, strict=True):
-        gradient = torch.ones_like(output) if gradient is None else gradient
-        arrived.setdefault(root, {})[output.output_nr] = gradient
-    ready = [root for root in dict.fromkeys(roots) if not waiting[root]]
     found: dict[Tensor, Tensor] = {}
-    while ready:
-        node = ready.pop()
-        given = arrived.pop(node, {})
-        if hasattr(node, "variable"):
-            if given:
-                found[node.variable] = given[0]
-            continue
-        results = _called(counting, node, given) if given else [None] * len(node.next_functions)
-        for (following, place), gradient in zip(node.next_functions, results, strict=False):
-            if following is None:
-                continue
-            if gradient is not None:
-                _add(arrived.setdefault(following, {}), following, place, gradient)
-            waiting[following] -= 1
-            if not waiting[following]:
-                ready.append(following)
+    with torch.set_grad_enabled(differentiable):
+        for output, (node, place), gradient in zip(outputs, edges, upstream, strict=True):
+            if node in needed:
+                gradient = torch.ones_like(output) if gradient is None else gradient
+                _add(arrived.setdefault(node, {}), node, place, gradient)
+        ready = [node for node in arrived if not waiting[node]]
+        while ready:
+            node = ready.pop()
+            given = arrived.pop(node, {})
+            for place, gradient in given.items():
+                if wanted is None and hasattr(node, "variable"):
+                    found[node.variable] = gradient
+                elif wanted is not None and (asked := wanted.get((node, place))) is not None:
+                    found[asked] = gradient
+            ends = hasattr(node, "variable") or not any(each in needed for each, _ in node.next_functions)
+            results = [] if ends or not given else _called(counting, node, given)
+            for i, (following, place) in enumerate(node.next_functions):
+                if following not in needed:
+                    continue
+                if i < len(results) and (gradient := results[i]) is not None:
+                    _add(arrived.setdefault(following, {}), following, place, gradient)
+                waiting[following] -= 1
+                if not waiting[following]:
+                    ready.append(following)
     counting.node = None
     return found
 
 
-def _waiting(roots: Sequence[Node]) -> Counter[Node]:
-    """How many gradients each node below the roots gets."""
-    waiting: Counter[Node] = Counter()
-    seen, stack = set(roots), list(dict.fromkeys(roots))
+def _needed(roots: Sequence[Node], wanted: set[Node] | None) -> set[Node]:
+    """The nodes below the roots, and they themselves, that lead to a wanted one; None: all."""
+    order, seen, stack = list[Node](), set[Node](), [(root, False) for root in roots]
     while stack:
-        for following, _ in stack.pop().next_functions:
-            if following is not None:
-                waiting[following] += 1
-                if following not in seen:
-                    seen.add(following)
-                    stack.append(following)
-    return waiting
+        node, left = stack.pop()
+        if left:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack += [(following, False) for following, _ in node.next_functions if following is not None]
+    if wanted is None:
+        return seen
+    needed = set[Node]()
+    for node in order:  # what a node leads to comes before it
+        if node in wanted or any(following in needed for following, _ in node.next_functions):
+            needed.add(node)
+    return needed
 
 
 def _called(counting: Counting, node: Node, given: dict[int, Tensor]) -> Sequence[Tensor | None]:

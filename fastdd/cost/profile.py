@@ -158,7 +158,7 @@ def _looked_at(work: Work, trace: Path, device: torch.device) -> tuple[EventList
             profiler.stop()
 
     steps = Steps(work.repeats, look)
-    with contextlib.suppress(EnoughError), contextlib.redirect_stderr(io.StringIO()), device:
+    with contextlib.suppress(EnoughError), contextlib.redirect_stderr(io.StringIO()):
         work.run(steps, work.images)
     profiler.export_chrome_trace(str(trace))
     events: EventList = profiler.events()

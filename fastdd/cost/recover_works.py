@@ -31,6 +31,7 @@ from ..recover.steps import iterations, rounds_of
 from ..recover.terms.base import term_class
 from ..runtime.progress import Bar
 from ..teachers import Taps, Teacher
+from .expert_works import trajectory_signal
 from .subject import Subject
 from .work import Steps, Work
 
@@ -80,7 +81,7 @@ def _work(subject: Subject, arm: str, device: torch.device, units: Sequence[Unit
         "steps",
         images,
         done / images * share_of_work(method, subject.sizes.shape[1:]),
-        partial(_steps, subject, method, names, first, compiled),
+        partial(_steps, subject, method, names, first, compiled, device),
         repeats=len(names) if method.ensemble != "first" else 1,
         pieces=len(units),
         captured=captured and forbids_capture(method, networks, device) is None,
@@ -112,12 +113,12 @@ def _steps(
     names: Sequence[str],
     unit: Unit,
     compiled: bool,
+    device: torch.device,
     steps: Steps,
     images: int,
 ) -> None:
-    """Optimize a unit until ``steps`` ends it; the device is that of torch's context."""
+    """Optimize a unit until ``steps`` ends it."""
     method, unit = _fewer(method, unit, images)
-    device = torch.empty(0).device
     shape, classes = subject.sizes.shape, subject.sizes.classes
     # At its full size from the start, since steps of smaller images are counted by their share of the work.
     method = method.model_copy(update={"sizes": None, "init": "noise" if method.init == "noise" else "real"})
@@ -133,11 +134,13 @@ def _steps(
     ]
 
     def real_images(rows: Rows) -> Tensor:
-        return torch.zeros(len(rows), *shape, dtype=torch.uint8)
+        return torch.zeros(len(rows), *shape, dtype=torch.uint8, device=device)
 
     def matching() -> Signal:
         assert method.match is not None
-        images = torch.zeros(subject.sizes.train, *shape, dtype=torch.uint8)
+        if method.match.trajectory is not None:
+            return trajectory_signal(subject, method.match, device)
+        images = torch.zeros(subject.sizes.train, *shape, dtype=torch.uint8, device=device)
         counts = tuple(subject.sizes.train // classes for _ in range(classes))
         return match_signal(method.match, config, RealImages(images, counts, teachers[0], 0), device=device)
 
@@ -164,7 +167,9 @@ class ShapesOfBank:
 
     def __init__(self, taps: Taps, teacher: Teacher, subject: Subject, embeddings: int) -> None:
         with torch.no_grad():
-            self.features = taps(teacher.normalize(torch.zeros(1, *subject.sizes.shape, dtype=torch.uint8)))
+            device = next(teacher.network.parameters()).device
+            one = torch.zeros(1, *subject.sizes.shape, dtype=torch.uint8, device=device)
+            self.features = taps(teacher.normalize(one))
         kept = subject.recipe.bank.embeddings
         self.number = embeddings if kept == "all" else min(kept, embeddings)
         classes = subject.sizes.classes
@@ -176,20 +181,20 @@ class ShapesOfBank:
         return len(self.counts)
 
     def embeddings(self, c: int) -> Tensor:
-        return torch.zeros(self.number, self.features.embedding.shape[1], device="cpu")
+        return torch.zeros(self.number, self.features.embedding.shape[1])
 
     def gaussian(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
         D = self.features.pooled[layer].shape[1]
-        packed = torch.zeros(len(classes), D * (D + 1) // 2, device="cpu")
-        return torch.zeros(len(classes), D, device="cpu"), packed
+        packed = torch.zeros(len(classes), D * (D + 1) // 2)
+        return torch.zeros(len(classes), D), packed
 
     def class_batch_norm(self, layer: str, classes: Sequence[int]) -> tuple[Tensor, Tensor]:
         width = self.features.moments[layer][0].shape[1]
-        return torch.zeros(len(classes), width, device="cpu"), torch.ones(len(classes), width, device="cpu")
+        return torch.zeros(len(classes), width), torch.ones(len(classes), width)
 
     def spread(
         self, layer: str, kind: Literal["image", "patch"], classes: Sequence[int], patch: int
     ) -> Spread:
         found = self.features.moments if kind == "image" else self.features.patches
         width = found[layer][0].shape[1]
-        return Spread(*(torch.ones(len(classes), width, device="cpu") for _ in Spread._fields))
+        return Spread(*(torch.ones(len(classes), width) for _ in Spread._fields))

@@ -9,6 +9,7 @@ import torch
 from ..config import CONTROL
 from ..config import Bank as BankConfig
 from ..teachers import Features
+from .expert_works import expert_bytes
 from .fake_device import fake_device
 from .subject import Subject
 from .works import label_plan
@@ -35,6 +36,8 @@ def storage(subject: Subject) -> dict[str, int]:
             widths = {layer: features.pooled[layer].shape[1] for layer in kept.pooled}
             others = _of_layers(features, tuple(kept.class_bn), tuple(kept.single))
         found[f"bank{suffix}"] = _bank(subject, kept.config, widths, others, features.embedding.shape[1])
+    if experts := expert_bytes(subject):
+        found["experts"] = experts
     for arm in subject.arms:
         if arm != CONTROL:
             files = subject.recipe.ipc * subject.sizes.classes

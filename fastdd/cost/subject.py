@@ -142,7 +142,10 @@ class Subject:
         names = tuple(map(str, range(self.sizes.classes)))
         with device:
             network = build(config.network, self.sizes.classes, channels)
-        card = Card(config.network, names, channels, config.mean, std=config.std, size=(height, width))
+        # Its accuracy weighs teachers of a committee, whatever it is.
+        card = Card(
+            config.network, names, channels, config.mean, std=config.std, size=(height, width), accuracy=1.0
+        )
         return Network.of(network, card, device)
 
     def kept(self, name: str, network: nn.Module) -> Kept:

@@ -145,7 +145,6 @@ def _timed(work: Work, images: int, device: torch.device) -> tuple[float, float]
         return time.process_time() / torch.get_num_threads()
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(device)
         for register in (register_optimizer_step_pre_hook, register_optimizer_step_post_hook):
             stack.callback(register(lambda *_: steps.append(now())).remove)
         with contextlib.suppress(EnoughError):

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import torch
-
 from .counting import Launch
 from .fake_device import Kind, fake_device
 
@@ -126,7 +124,7 @@ class Traced:
 def traced(work: Work, kind: Kind) -> Traced:
     """Count a work on a kind of device."""
     marks: list[int] = []
-    with fake_device(kind) as counts, torch.device(kind):
+    with fake_device(kind) as counts:
         steps = Steps(work.repeats, lambda: marks.append(len(counts.launches)))
         with contextlib.suppress(EnoughError), contextlib.redirect_stderr(io.StringIO()):
             work.run(steps, work.images)

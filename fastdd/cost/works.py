@@ -27,6 +27,7 @@ from ..runtime.distributed import WHOLE
 from ..runtime.precision import autocast, float32_products
 from ..teachers import EVALUATION_BATCH, squeeze
 from ..teachers.training import streamed_accuracy
+from .expert_works import expert_works
 from .recover_works import recover_works
 from .subject import Subject
 from .work import Steps, Work
@@ -42,6 +43,7 @@ def works_of(subject: Subject, device: torch.device, processes: int = 1) -> list
     return [
         *_squeeze_works(subject, device),
         *_bank_works(subject, device),
+        *expert_works(subject, device),
         *recover_works(subject, device, processes),
         *_label_works(subject, device),
         *_student_works(subject, device),

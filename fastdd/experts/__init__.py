@@ -5,15 +5,19 @@ expert was some epochs later. store.py says what determines the experts of a run
 single epochs, training.py makes what a folder lacks. Arms and stages are the business of ``fastdd.runs``.
 """
 
-from .store import ExpertBuffer, ExpertPlan, epochs_to_keep, plan_file
-from .training import ExpertData, batch_draws, build_experts
+from .store import ExpertBuffer, ExpertPlan, epochs_to_keep, experts_together, plan_file, reach_of
+from .training import TEST_IMAGES, ExpertData, Training, batch_draws, build_experts
 
 __all__ = [
+    "TEST_IMAGES",
     "ExpertBuffer",
     "ExpertData",
     "ExpertPlan",
+    "Training",
     "batch_draws",
     "build_experts",
     "epochs_to_keep",
+    "experts_together",
     "plan_file",
+    "reach_of",
 ]

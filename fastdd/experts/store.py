@@ -12,12 +12,13 @@ are looked at before any work.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..config import Experts, Precision, Siamese
+from ..config import Experts, Precision, Siamese, TrajectoryMatch
 from ..errors import InputError
 from ..run_folder import TensorFile, read, write
 from ..run_folder.reading import DELETE
@@ -109,6 +110,17 @@ def _short(value: object) -> str:
     if value is None:
         return "null"
     return value[:12] if isinstance(value, str) and len(value) == 64 else str(value)
+
+
+def reach_of(trajectories: Iterable[TrajectoryMatch]) -> int:
+    """The last epoch that any of some trajectories reads."""
+    return max(each.latest_start - 1 + each.epochs for each in trajectories)
+
+
+def experts_together(config: Experts, device: torch.device) -> int:
+    """How many experts are trained together on a device."""
+    alone = 1 if device.type == "cpu" else 10
+    return alone if config.group == "auto" else config.group
 
 
 def epochs_to_keep(config: Experts, reach: int) -> int:

@@ -12,7 +12,7 @@ from ..config import Experts, Recipe, TrajectoryMatch
 from ..data import real_sample
 from ..data.real_data import RealData
 from ..errors import InputError
-from ..experts import ExpertBuffer, ExpertPlan, epochs_to_keep
+from ..experts import ExpertBuffer, ExpertPlan, epochs_to_keep, experts_together, reach_of
 from ..models.build import build, structure
 from ..models.flat import FlatNetwork
 from ..models.outline import outline
@@ -62,7 +62,7 @@ class RunExperts:
             )
         if not networks:
             return None
-        reach = max(each.latest_start - 1 + each.epochs for each in trajectories.values())
+        reach = reach_of(trajectories.values())
         return RunExperts(recipe, real, tuple(trajectories), next(iter(networks)), reach)
 
     @property
@@ -109,8 +109,7 @@ class RunExperts:
 
     def group(self) -> int:
         """Experts trained together."""
-        alone = 1 if self.real.device.type == "cpu" else 10
-        return alone if self.config.group == "auto" else self.config.group
+        return experts_together(self.config, self.real.device)
 
     def flat_network(self, *, trained: bool = False) -> FlatNetwork:
         """Their network, on the device of the run; ``trained``: with the pools that are fast in training."""

@@ -188,7 +188,8 @@ class FeatureSignal(Signal):
         centers = torch.cat(means).requires_grad_()
         each = [self.real_embeddings[c] for c in self.classes]
         real, counts = torch.cat(each), torch.tensor([len(rows) for rows in each], device=each[0].device)
-        truth = torch.arange(len(counts), device=real.device).repeat_interleave(counts)
+        classes = torch.arange(len(counts), device=real.device)
+        truth = classes.repeat_interleave(counts, output_size=len(real))  # else the host waits for the sum
         value = self.config.discriminate * F.cross_entropy(real @ centers.T, truth, reduction="sum")
         (gradient,) = torch.autograd.grad(value, centers)
         return value.detach(), gradient

@@ -10,7 +10,8 @@ launchers run up to the launch. Where the host reads a number from the device, i
 
 PyTorch's own backward pass asks the driver for the streams of CUDA tensors. So on ``cuda`` ``backward`` and
 ``torch.autograd.grad`` walk through the graph here, call the same nodes, and add up gradients where
-PyTorch would.
+PyTorch would. A node that is called so computes all of its gradients, where PyTorch leaves out those that
+nobody wants: the convolutions of MTT take 1 % more for it, those of TESLA 10 %.
 """
 
 from __future__ import annotations

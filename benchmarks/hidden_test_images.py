@@ -20,7 +20,7 @@ from fastdd.config import Formation
 from fastdd.data import Dataset, open_dataset, open_loader
 from fastdd.distilled import list_set
 from fastdd.distilled.tiles import collage
-from fastdd.evaluate.pieces import PieceSearch, SetPieces, tilings_of
+from fastdd.evaluate.pieces import PieceSearch, SetPieces, pixel_digests, tilings_of
 
 RANDOM = torch.Generator().manual_seed(1)
 
@@ -129,15 +129,14 @@ def main() -> None:
     made |= {f"training: {name}": images for name, images in honest.items() if "half" not in name}
     made["training: whole images"] = decoded(train, arguments.images, size)
     made = {name: images for name, images in made.items() if arguments.only in name}
-    pieces = {name: SetPieces(len(images), str) for name, images in made.items()}
-    for name, images in made.items():
-        pieces[name].add(images)
+    pieces = {
+        name: SetPieces(pixel_digests(images), images.__getitem__, str) for name, images in made.items()
+    }
     for given in arguments.set:
         name, _, folder = given.partition("=")
         listed = list_set(folder, size=arguments.size)
-        pieces[name] = SetPieces(len(listed), listed.name_of)
-        for images in listed.batches(500):
-            pieces[name].add(images)
+        digests = [digest for images in listed.batches(500) for digest in pixel_digests(images)]
+        pieces[name] = SetPieces(digests, listed.rows, listed.name_of)
     search = PieceSearch(pieces, train, [test], (3, *size), resize=None, device=torch.device("cpu"))
     for batch in open_loader(test, 500, size, 3, backend="torchvision"):
         search.compare(batch.images)

@@ -15,7 +15,7 @@ from fastdd.config import Formation
 from fastdd.data import Dataset, open_dataset
 from fastdd.distilled import list_set
 from fastdd.distilled.tiles import collage
-from fastdd.evaluate.pieces import SAMPLE, NearestWindows, SetPieces, pieces_of, windows_of
+from fastdd.evaluate.pieces import SAMPLE, NearestWindows, SetPieces, pieces_of, pixel_digests, windows_of
 from fastdd.evaluate.validity import check_images, check_set
 from fastdd.run_folder.results import Finding
 
@@ -199,9 +199,15 @@ def test_tiles_have_a_pixel_for_each_cell(size: tuple[int, int], pieces: int) ->
 
 
 def test_of_a_large_set_some_images_are_looked_at() -> None:
-    pieces = SetPieces(3 * SAMPLE, str)
     images = torch.arange(3 * SAMPLE).remainder(256).byte().view(-1, 1, 1, 1).expand(-1, 1, 4, 4)
-    for part in images.split(70):
-        pieces.add(part)
+    pieces = SetPieces(pixel_digests(images), images.__getitem__, str)
     assert len(set(pieces.rows)) == len(pieces.rows) == SAMPLE
     assert torch.equal(pieces.all[:, 0, 0] + 127.5, images[pieces.rows, 0, 0, 0].float())
+
+
+def test_all_images_of_a_set_decide_which_are_looked_at() -> None:
+    """So a set cannot be arranged such that its test images are none of them."""
+    images = torch.arange(3 * SAMPLE).remainder(256).byte().view(-1, 1, 1, 1).expand(-1, 1, 4, 4).contiguous()
+    first, again = (SetPieces(pixel_digests(images), images.__getitem__, str).rows for _ in range(2))
+    images[-1, 0, 0, 0] += 1
+    assert first == again != SetPieces(pixel_digests(images), images.__getitem__, str).rows

@@ -19,6 +19,7 @@ about a share of the images, so at most ``SAMPLE`` of a set are looked at: 2.2e1
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 
@@ -162,37 +163,36 @@ class NearestWindows:
             self._compared += len(part)
 
 
+def pixel_digests(images: Tensor) -> list[bytes]:
+    """The sha256 of the pixels of each image, uint8 [N, C, H, W]."""
+    return [hashlib.sha256(image.numpy().tobytes()).digest() for image in images]
+
+
 class SetPieces:
-    """Pieces of some images of a set, which are drawn, the same ones each time.
+    """Pieces of some images of a set.
+
+    All of its images together decide which they are, so that nobody can put images where none are drawn.
 
     Args:
-        count: images of the set.
+        digests: sha256 of the pixels of each image.
+        images_of: gives the images at some positions, uint8 [N, C, H, W].
         name_of: gives the name of an image by its position.
 
     Attributes:
         rows: positions of the images that are drawn, ascending.
+        all: their pieces, float32 [len(rows), P, 16 C].
     """
 
-    def __init__(self, count: int, name_of: Callable[[int], str]) -> None:
-        self.rows, self.name_of = sorted(_order(count)[:SAMPLE]), name_of
-        self._is_drawn = torch.zeros(count, dtype=torch.bool)
-        self._is_drawn[self.rows] = True
-        self._added, self._parts = 0, list[Tensor]()
-
-    def add(self, images: Tensor) -> None:
-        """Take the pieces of the next images of the set, uint8 [B, C, H, W]."""
-        chosen = self._is_drawn[self._added : self._added + len(images)]
-        self._added += len(images)
-        self._parts.append(pieces_of(images[chosen]))
+    def __init__(
+        self, digests: Sequence[bytes], images_of: Callable[[Tensor], Tensor], name_of: Callable[[int], str]
+    ) -> None:
+        seed = int.from_bytes(hashlib.sha256(b"".join(digests)).digest()[:8], "big")
+        self.rows, self.name_of = sorted(_order(len(digests), seed)[:SAMPLE]), name_of
+        self.all = pieces_of(images_of(torch.tensor(self.rows)))
 
     def are_not(self, known: Collection[int]) -> Tensor:
         """Which of the images that are drawn are none of those: bool [len(rows), 1]."""
         return torch.tensor([row not in known for row in self.rows])[:, None]
-
-    @property
-    def all(self) -> Tensor:
-        """The pieces, float32 [len(rows), P, 16 C]."""
-        return torch.cat(self._parts)
 
 
 class PieceSearch:
@@ -316,7 +316,8 @@ class PieceSearch:
         return (batch.images for batch in loader)
 
 
-def _order(count: int) -> list[int]:
-    """All positions, in an order that is the same each time."""
-    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(0)).tolist()
+def _order(count: int, seed: int = 0) -> list[int]:
+    """All positions, in an order that the seed decides."""
+    random = torch.Generator().manual_seed(seed % 2**63)
+    order: list[int] = torch.randperm(count, generator=random).tolist()
     return order

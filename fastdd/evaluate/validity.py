@@ -6,7 +6,6 @@ mosaics of test images are sought by their pieces (pieces.py), changed ones in a
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from ..run_folder.results import Finding
 from ..runtime.console import counted
 from .features import Extractor
 from .leaks import DECODED, ROWS, SHOWN, Searched, copies_of_test_images, leak_text
-from .pieces import PieceSearch, SetPieces
+from .pieces import PieceSearch, SetPieces, pixel_digests
 
 NEARER = 0.7
 """part of the distance from the nearest training image below which a test image is far nearer"""
@@ -64,17 +63,16 @@ class ScannedSet:
             InputError: an image cannot be read.
         """
         digests, plain, clipped = list[bytes](), list[Tensor](), list[Tensor]()
-        pieces = SetPieces(len(listed), listed.name_of)
 
         def look(images: Tensor) -> Tensor:
-            pieces.add(images)
-            digests.extend(hashlib.sha256(image.numpy().tobytes()).digest() for image in images)
+            digests.extend(pixel_digests(images))
             rows = images.flatten(1)
             plain.append(rows.amax(1) == rows.amin(1))
             clipped.append(_clipped(images) & ~plain[-1])
             return images
 
         searched = Searched.of(map(look, listed.batches(DECODED)), listed.rows)
+        pieces = SetPieces(digests, listed.rows, listed.name_of)
         return ScannedSet(listed, searched, pieces, digests, torch.cat(plain), torch.cat(clipped))
 
 

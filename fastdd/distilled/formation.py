@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..config import Formation
 from ..errors import InputError
-from .tiles import tile_sides, unpack_tiles
+from .tiles import KEY, tile_sides, unpack_tiles
 
 YCBCR = torch.tensor(
     [[0.299, 0.587, 0.114], [-0.299 / 1.772, -0.587 / 1.772, 0.5], [0.5, -0.587 / 1.402, -0.114 / 1.402]],
@@ -37,12 +37,13 @@ CHUNK = 64
 Size = tuple[int, int]
 
 
-def check_formation(formation: Formation, shape: tuple[int, ...]) -> None:
-    """Refuse a formation that stored images of shape [..., C, H, W] cannot hold."""
+def check_formation(formation: Formation, shape: tuple[int, ...], key: str = KEY) -> None:
+    """Refuse a formation, which the recipe has under ``key``, that stored images of shape [..., C, H, W]
+    cannot hold."""
     if formation.tiled:
-        tile_sides(formation, (shape[-2], shape[-1]))
+        tile_sides(formation, (shape[-2], shape[-1]), key)
     else:
-        plane_sizes(formation, shape)
+        plane_sizes(formation, shape, key)
 
 
 def unpack(stored: Tensor, formation: Formation) -> Tensor:
@@ -63,7 +64,7 @@ def unpack(stored: Tensor, formation: Formation) -> Tensor:
 # -- low frequencies -------------------------------------------------------------------------------
 
 
-def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
+def plane_sizes(formation: Formation, shape: tuple[int, ...], key: str = KEY) -> list[Size]:
     """(h, w) of the plane of each channel, for images of shape [..., C, H, W]."""
     channels, height, width = shape[-3:]
     luma, chroma = formation.shares
@@ -73,12 +74,12 @@ def plane_sizes(formation: Formation, shape: tuple[int, ...]) -> list[Size]:
     kept = " and ".join(f"{h} x {w}" for h, w in sizes[:2])
     if min(min(size) for size in sizes) < 1:
         raise InputError(
-            f"method.formation keeps {kept} numbers of an image of {height} x {width} pixels, so nothing "
+            f"{key} keeps {kept} numbers of an image of {height} x {width} pixels, so nothing "
             "is left of a channel; raise luma or chroma"
         )
     if numbers > room:
         raise InputError(
-            f"method.formation keeps {kept} numbers of each of {formation.images} images, {numbers} bytes in "
+            f"{key} keeps {kept} numbers of each of {formation.images} images, {numbers} bytes in "
             f"all, but a stored image of {height} x {width} pixels has {room} bytes; lower images, luma or "
             "chroma"
         )

@@ -30,6 +30,8 @@ from fastdd_kernels import resample
 from ..config import Formation
 from ..errors import InputError
 
+KEY = "method.formation"
+"""recipe key of a formation, where no arm is known"""
 CHUNK = 16
 """stored images that are enlarged together, in float64, when a set is read"""
 TIE = 1e-6
@@ -52,7 +54,7 @@ def small_tiles(key: str, formation: Formation, size: tuple[int, int]) -> str:
     )
 
 
-def tile_sides(formation: Formation, size: tuple[int, int]) -> tuple[list[int], list[int]]:
+def tile_sides(formation: Formation, size: tuple[int, int], key: str = KEY) -> tuple[list[int], list[int]]:
     """Pixels within a stored image of (H, W) of its tiles: heights from top to bottom, widths from left to
     right.
 
@@ -67,7 +69,7 @@ def tile_sides(formation: Formation, size: tuple[int, int]) -> tuple[list[int], 
         heights, widths = [*heights, size[0] - sum(heights)], [*widths, size[1] - sum(widths)]
     if min(*heights, *widths) < 1:
         raise InputError(
-            f"method.formation cuts images of {size[0]} x {size[1]} pixels into {f} x {f} tiles of "
+            f"{key} cuts images of {size[0]} x {size[1]} pixels into {f} x {f} tiles of "
             f"{max(heights)} x {max(widths)}, so the last ones lie beyond the image; lower its images"
         )
     return heights, widths

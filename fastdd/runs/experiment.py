@@ -330,7 +330,7 @@ def _check_students(experiment: Experiment) -> None:
     real, teacher = experiment.real, experiment.recipe.teacher
     for arm, method in experiment.arms.items():
         if method.formation is not None:
-            check_formation(method.formation, real.shape)
+            check_formation(method.formation, real.shape, f"arms.{arm}.formation")
             if method.formation.tiled:
                 say_once(small_tiles(f"arms.{arm}.formation", method.formation, real.shape[1:]))
             _check_enough_images(experiment, arm)

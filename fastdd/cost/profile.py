@@ -39,6 +39,10 @@ PARTS = (AUGMENT, FORWARD, TEACHER, STATISTICS, TERMS, BACKWARD, OPTIMIZER, HOST
 MARKED = {
     "fastdd.recover.objective:augmented": AUGMENT,
     "fastdd.recover.matching.features:siamese_augment": AUGMENT,
+    "fastdd.recover.matching.gradients:siamese_augment": AUGMENT,
+    "fastdd.recover.matching.inner:siamese_augment": AUGMENT,
+    "fastdd.recover.matching.trajectory:siamese_augment": AUGMENT,
+    "fastdd.experts.training:siamese_augment": AUGMENT,
     "fastdd.teachers.epochs:shift_and_flip": AUGMENT,
     "fastdd.evaluate.batches:AugmentedBatches._augmented": AUGMENT,
     "fastdd.evaluate.batches:siamese_batch": AUGMENT,

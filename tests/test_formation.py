@@ -247,10 +247,7 @@ def test_an_evaluation_has_a_control_of_as_many_stored_images(
     [
         ("arms.deda.batch.slots=1", "a batch holds a multiple of them: set batch.slots to all, got 1"),
         ("arms.deda.save.format=jpeg", "formation needs exact bytes: set save.format to png, got jpeg"),
-        (
-            "arms.deda.formation.luma=0.9",
-            ": arms.deda.formation keeps 7 x 7 numbers of each of 2 images",
-        ),
+        ("arms.deda.formation.luma=0.9", "arms.deda.formation keeps 7 x 7 numbers of each of 2 images"),
         ("arms.deda.formation.images=2000", "lower images, luma or chroma"),
         ("arms.deda.formation.luma=1.5", "formation.luma: input should be less than or equal to 1, got 1.5"),
     ],

@@ -80,7 +80,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path
 
 @pytest.mark.xfail(
     reason="1.05 MB: 0.93 MB of it is Python, of which docstrings and comments are 0.31 MB, and 0.07 MB are "
-    "names, headers and RECORD of 426 files. No data, no code that nothing calls, nothing that only the "
+    "names, headers and RECORD of 416 files. No data, no code that nothing calls, nothing that only the "
     "repository needs. The strongest deflate would save 0.03 MB and take four minutes; apart, fastdd bench "
     "would save 0.06 MB, or fastdd_kernels 0.09 MB, and each would be enough",
     strict=True,
@@ -90,7 +90,7 @@ def test_the_wheel_is_under_a_megabyte(wheel: Path) -> None:
 
 
 def test_the_wheel_does_not_grow_unnoticed(wheel: Path) -> None:
-    assert wheel.stat().st_size < 1_060_000
+    assert wheel.stat().st_size < 1_052_000
 
 
 def test_the_version_is_that_of_the_package_and_the_changelog_knows_it(wheel: Path) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from markdown_pieces import ROOT, code, docstring, escaped, prose, table
+import ast
+import re
+from collections.abc import Iterator
+from inspect import cleandoc
+from itertools import pairwise
+
+from markdown_pieces import ROOT, code, escaped, prose, table
 
 from fastdd.config.sources import Sourced
 from fastdd.protocols import PROTOCOLS
@@ -16,27 +22,44 @@ leaves out is the house protocol's. A key is explained under [`student`](recipe.
 
 
 def protocol_page() -> str:
-    """The page as Markdown: a section for each file of presets."""
+    """The page as Markdown: a section for each paper, as the file of presets has them."""
     parts, left = [INTRODUCTION], dict.fromkeys(PROTOCOLS)
-    for file in sorted((ROOT / "fastdd/protocols").glob("*.py")):
-        text = file.read_text()
-        if "register_protocol(" not in text or file.name == "registry.py":
-            continue
-        here = [name for name in left if _belongs(name, file.stem, text)]
-        if not here:
-            continue
+    for said, declared in _sections():
+        heading = re.split(r"'s|: ", said)[0]
+        here = [name for name in left if _belongs(name, heading, declared)]
         for name in here:
             del left[name]
-        said = docstring(file)
-        parts.append(f"\n## {file.stem}\n\n{prose(said)}\n")
+        parts.append(f"\n## {heading}\n\n{prose(said)}\n")
         parts.append(table(["protocol", "values"], [[code(name), _values(name)] for name in here]))
     assert not left, f"protocols without a section: {', '.join(left)}"
     return "\n".join(parts)
 
 
-def _belongs(name: str, stem: str, text: str) -> bool:
-    """Whether a file registers a protocol, by its text or by the beginning of the name."""
-    return f'"{name}"' in text or name.startswith(f"{stem}-") or name == stem
+def _sections() -> Iterator[tuple[str, str]]:
+    """(text, declarations) of each section: it begins with a text that documents no value before it."""
+    source = (ROOT / "fastdd/protocols/presets.py").read_text()
+    texts = [
+        node
+        for before, node in pairwise(ast.parse(source).body)
+        if _is_text(node) and not isinstance(before, ast.Assign | ast.AnnAssign)
+    ]
+    lines = source.splitlines()
+    ends = [node.lineno - 1 for node in texts[1:]] + [len(lines)]
+    for node, end in zip(texts, ends, strict=True):
+        yield cleandoc(ast.literal_eval(node.value)), "\n".join(lines[node.end_lineno : end])
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def _belongs(name: str, heading: str, declared: str) -> bool:
+    """Whether a section registers a protocol, by its declarations or by the beginning of the name."""
+    return f'"{name}"' in declared or name.startswith(f"{heading.lower()}-")
 
 
 def _values(name: str) -> str:

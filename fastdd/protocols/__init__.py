@@ -1,7 +1,7 @@
-"""Protocols: how the papers' released code trains and tests students. A protocol is one file of presets here.
+"""Protocols: how the papers' released code trains and tests students.
 
-registry.py finds them by name, and rules.py puts numbers in place of what depends on the set and on the
-network. Nothing here needs torch.
+presets.py declares them, registry.py finds them by name, and rules.py puts numbers in place of what depends
+on the set and on the network. Nothing here needs torch.
 """
 
 from .registry import PROTOCOLS, preset, register_protocol

@@ -1,9 +1,8 @@
 """Protocols by name: how the papers' released code trains and tests students.
 
 A protocol is a preset of a recipe's section ``student``: a mapping of its keys to values, plain ones or with
-their source, as methods have them. A recipe or a command lays its own values over it. Each file of this
-folder registers the presets that it defines; another distribution gives its own as entry points of the group
-``fastdd.protocols``.
+their source, as methods have them. A recipe or a command lays its own values over it. presets.py registers
+fastdd's; another distribution gives its own as entry points of the group ``fastdd.protocols``.
 """
 
 from __future__ import annotations

@@ -26,6 +26,16 @@ def new_table(*headings: str) -> Table:
     return Table(*headings, box=None)
 
 
+def rows_table(rows: Iterable[Sequence[str]]) -> Table:
+    """A table without lines and headings."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def show_table(rows: Table) -> None:
     """Print a table, whose cells are text as it stands."""
     console().print(rows)
@@ -39,7 +49,6 @@ def follow(looks: Iterable[Sequence[tuple[str, str]]], untold: Collection[str] =
         untold: headings of rows that only a terminal shows.
     """
     from rich.live import Live
-    from rich.table import Table
 
     terminal = console()
     if not terminal.is_terminal:
@@ -52,10 +61,7 @@ def follow(looks: Iterable[Sequence[tuple[str, str]]], untold: Collection[str] =
         return
     with Live(console=terminal, auto_refresh=False) as live:
         for rows in looks:
-            table = Table(show_header=False, box=None)
-            for heading, text in rows:
-                table.add_row(heading, text)
-            live.update(table, refresh=True)
+            live.update(rows_table(rows), refresh=True)
 
 
 def spread(values: Fractions) -> str:

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 from ..errors import InputError
-from .console import say, show_table
+from .console import rows_table, say, show_table
 from .options import Commands
 
 HELP = "say what this machine has, what works there, and the command that adds what is missing"
@@ -34,12 +34,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([vars(each) for each in found], indent=2))
         return bool(faults)
-    from rich.table import Table
-
-    rows = Table("", "", "", box=None, show_header=False)
-    for each in found:
-        rows.add_row(each.name, {"ok": "ok", "absent": "-", "fault": "FAULT"}[each.state], each.text)
-    show_table(rows)
+    states = {"ok": "ok", "absent": "-", "fault": "FAULT"}
+    show_table(rows_table((each.name, states[each.state], each.text) for each in found))
     for each in found:
         if each.remedy:
             say(f"{each.name}: {each.remedy}")

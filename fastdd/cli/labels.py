@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 
 from ..runtime.console import counted
-from .console import show_table
+from .console import rows_table, show_table
 from .options import Commands
 
 Rows = list[tuple[str, str]]
@@ -93,7 +93,7 @@ def add(commands: Commands) -> None:
 
 def _show(arguments: argparse.Namespace) -> None:
     path = Path(arguments.labels)
-    _print_rows(_of_images(path) if path.suffix == ".safetensors" else _of_views(path))
+    show_table(rows_table(_of_images(path) if path.suffix == ".safetensors" else _of_views(path)))
 
 
 def _of_images(path: Path) -> Rows:
@@ -167,15 +167,6 @@ def _of_views(path: Path) -> Rows:
         ("labels", f"{count} in {form}, {size / 1e6:.2f} MB, {size / count:.1f} bytes each"),
         ("against FKD", f"{fkd / 1e6:.2f} MB for all epochs, {fkd / size:.1f} times as much"),
     ]
-
-
-def _print_rows(rows: Rows) -> None:
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False)
-    for name, value in rows:
-        table.add_row(name, value)
-    show_table(table)
 
 
 def _export(arguments: argparse.Namespace) -> None:

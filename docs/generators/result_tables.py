@@ -13,11 +13,13 @@ from typing import Any
 
 from markdown_pieces import ROOT, code, escaped, table
 
+from fastdd.config import CONTROL
 from fastdd.config.naming import label_words
 from fastdd.methods import METHODS
 from fastdd.recipes.resolve import resolve
 from fastdd.report.leaderboard import Row, rows_of, source_of
 from fastdd.run_folder import Metrics
+from fastdd.runtime.console import counted
 
 RESULTS = ROOT / "benchmarks/results"
 KEYS = {"recipe", "ipc", "protocol", "arms"}
@@ -55,6 +57,12 @@ def last(name: str, arm: str, student: str = "") -> str:
     return told(list(metrics_of(name).last(student)[arm]))
 
 
+def gain(name: str, arm: str, student: str = "") -> str:
+    """Points by which the mean accuracy of a set's students is above that of the control's."""
+    found = metrics_of(name).last(student)
+    return f"{100 * (_mean(found[arm]) - _mean(found[CONTROL])):.1f}"
+
+
 def mean_percent(name: str, arm: str) -> float:
     """The mean accuracy of a set's students, none of which diverged, in percent."""
     return 100 * _mean(metrics_of(name).last()[arm])
@@ -70,7 +78,7 @@ def protocol(name: str, student: str = "") -> str:
     """A protocol's hash and its line."""
     metrics = metrics_of(name)
     found = metrics.students[student] if student else metrics.protocol
-    return f"`{found.hash}`: {found.text}; {found.seeds} seeds"
+    return f"`{found.hash}`: {found.text}; {counted(found.seeds, 'seed')}"
 
 
 def arms(
@@ -313,6 +321,7 @@ FUNCTIONS = {
     each.__name__: each
     for each in (
         last,
+        gain,
         teacher,
         protocol,
         arms,

@@ -17,6 +17,7 @@ from fastdd.data import open_dataset
 from fastdd.distilled import open_set
 from fastdd.errors import InputError
 from fastdd.evaluate.dd_ranking import augmentation_robust, label_robust
+from fastdd.export import export
 from fastdd.labels import (
     Augmentation,
     LabelManifest,
@@ -243,14 +244,19 @@ def test_what_whoever_judges_has_chosen_is_said(finished: Path) -> None:
 # -- leaks -----------------------------------------------------------------------------------------
 
 
+def write_test_images(folder: Path, ipc: int) -> None:
+    """A set of the first test images of each class."""
+    test = open_dataset("digits", "test")
+    for c in range(10):
+        (folder / str(c)).mkdir(parents=True)
+        for row in (test.labels == c).nonzero()[:ipc, 0].tolist():
+            write_png(test.reader.pixels(row, 1), str(folder / str(c) / f"{row}.png"))
+
+
 def test_a_set_of_test_images_gets_no_verdict_but_what_it_is(
     finished: Path, sets: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    test = open_dataset("digits", "test")
-    for c in range(10):
-        (sets / "leaked" / str(c)).mkdir(parents=True)
-        for row in (test.labels == c).nonzero()[:2, 0].tolist():
-            write_png(test.reader.pixels(row, 1), str(sets / "leaked" / str(c) / f"{row}.png"))
+    write_test_images(sets / "leaked", 2)
     shutil.copy(sets / "b" / "3" / "00000.png", sets / "b" / "3" / "00001.png")
     out, few = tmp_path / "out", [*FEW, "--regimes", "hard", "--no-full-set"]
     assert judge(sets / "leaked", sets / "b", sets / "a", *source(finished), *few, "--out", out) == 0
@@ -286,6 +292,24 @@ def test_a_set_of_test_images_gets_no_verdict_but_what_it_is(
     assert judge(sets / "c", "--out", out) == 0
     assert metrics_of(out).arms["leaked"].findings == before
     assert metrics_of(out).arms["c"].findings == ()
+
+
+def test_the_page_of_several_sizes_and_the_card_of_a_set_say_what_a_page_says(
+    finished: Path, sets: Path, tmp_path: Path
+) -> None:
+    write_test_images(sets / "leaked", 1)
+    out, few = tmp_path / "out", [*FEW, "--regimes", "hard", "--no-full-set"]
+    assert judge(sets / "leaked", sets / "a", *source(finished), *few, "--out", out) == 0
+    page = " ".join((out / "report.html").read_text().split())
+    assert "leaked (1 image a class) holds images that students are tested on, so its accuracies say" in page
+    assert "a (2 images a class) beside as many random real images: " in page
+    assert "leaked (holds test images)" in page
+    assert "Not judged with fixed and online labels" in page
+    assert page.count("Not known here: whether the real images are the published ones") == 1
+    assert "given as they are" in page
+    assert "distilled from" not in page
+    export(open_set(out / "ipc-1", "leaked", channels=1), "imagefolder", tmp_path / "exported")
+    assert "| leaked (holds test images) |" in (tmp_path / "exported" / "README.md").read_text()
 
 
 # -- DD-Ranking's scores ---------------------------------------------------------------------------

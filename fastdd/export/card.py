@@ -175,7 +175,7 @@ def _results(source: RunSource | None) -> str:
         arm = metrics.arms[name]
         accuracies = [_accuracy(each[name]) if name in each else "-" for each in last]
         numbers = [f"{value:z.3f}" for value in (arm.coverage, arm.vendi, arm.cosine)]
-        rows.append(f"| {arm.title} | {' | '.join([*accuracies, *numbers])} |")
+        rows.append(f"| {arm.marked_title} | {' | '.join([*accuracies, *numbers])} |")
     if metrics.full_set is not None:
         accuracies = [_accuracy(each[FULL]) for each in last]
         rows.append(f"| {metrics.full_set.title} | {' | '.join([*accuracies, '-', '-', '-'])} |")

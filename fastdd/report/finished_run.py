@@ -44,7 +44,8 @@ class FinishedArm:
 
     Attributes:
         key: its name in the recipe; ``random`` is the control.
-        label: its title, followed by its key where two arms share a title.
+        label: its title, followed by its key where two arms share a title, and of a set by ``(holds test
+            images)`` where its accuracies say nothing.
         index: its place among the arms, 0 for the control; it picks color and marker.
         losses: each term averaged over the units; empty where none were recorded.
         seconds: time of its recovery; None for the control.
@@ -196,11 +197,12 @@ def _arms(folder: RunFolder, *, recipe: Recipe, manifest: Manifest, metrics: Met
     arms = []
     for index, (key, result) in enumerate(metrics.arms.items()):
         title = titles[index]
+        label = title if titles.count(title) < 2 else f"{title} ({key})"
         work = manifest.stages.get(f"recover {key}")
         arms.append(
             FinishedArm(
                 key=key,
-                label=title if titles.count(title) < 2 else f"{title} ({key})",
+                label=f"{label} (holds test images)" if result.leaks and key != CONTROL else label,
                 index=index,
                 result=result,
                 method=recipe.arms.get(key, RANDOM_REAL),

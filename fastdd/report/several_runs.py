@@ -24,7 +24,7 @@ from .finished_run import FinishedRun, read_run
 from .page import Cell, Finding, find_best, strips
 from .sweep_figure import PANEL, SweepFigure, SweptRun, SweptSet, accuracy_by_key
 from .templates import environment
-from .verdicts import winner_sentences_of
+from .verdicts import choices, verdicts, winner_sentences_of
 
 TITLE_END = "· fastdd</title>"
 """how the title of every page ends, by which a page is known as one"""
@@ -155,6 +155,7 @@ def _context(series: Series, page: Path) -> dict[str, object]:
     """The names that the template uses."""
     runs = series.runs
     findings = [find_best(run) for run in runs]
+    told, notes = _of_judgements([run for run in runs if run.judged])
     return {
         "runs": runs,
         "series": series,
@@ -164,6 +165,9 @@ def _context(series: Series, page: Path) -> dict[str, object]:
         "students": runs[0].students,
         "findings": list(zip(series.columns, runs, findings, strict=True)),
         "figure": _figure(series),
+        "judged": all(run.judged for run in runs),
+        "verdicts": told,
+        "notes": notes,
         "winners": winner_sentences_of(RunFolder(page.parent)),
         "geometry": PANEL,
         "bytes_figure": bytes_figure(runs),
@@ -178,6 +182,18 @@ def _context(series: Series, page: Path) -> dict[str, object]:
             for run in runs
         ],
     }
+
+
+def _of_judgements(runs: Sequence[FinishedRun]) -> tuple[list[str], list[str]]:
+    """A sentence for each set of judgements; and what was looked for in them, found and chosen, each once."""
+    told: list[str] = []
+    notes: list[str] = []
+    for run in runs:
+        sentences, sets = verdicts(run.metrics), len(run.arms) - 1
+        told += sentences[:sets]
+        notes += sentences[sets:]
+    chosen = [sentence for run in runs for sentence in choices(run.recipe, run.metrics)]
+    return told, list(dict.fromkeys([*notes, *chosen]))
 
 
 def _figure(series: Series) -> SweepFigure:

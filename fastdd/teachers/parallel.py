@@ -11,7 +11,7 @@ should not depend on how many processes there happened to be. Without it each pr
 share, and the running statistics are those of the main process, as in torchvision's released scripts.
 
 Cost beside one process's: the gradients are sent once a step, and of each BatchNorm a few numbers a channel
-twice forward and twice backward (by torch's SyncBatchNorm between GPUs: once).
+once forward and once backward.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itertools import chain
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..config import Teacher as TeacherConfig
@@ -29,6 +29,7 @@ from ..errors import InputError
 from ..runtime.collective import group_of, same_in_all
 from ..runtime.console import counted
 from ..runtime.distributed import Share
+from .shared_batch_norm import SharedBatchNorm
 
 PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -93,65 +94,3 @@ def _synchronized(network: nn.Module, group: dist.ProcessGroup, key: str) -> nn.
             return other
         network.set_submodule(path, other)
     return network
-
-
-class SharedBatchNorm(nn.Module):
-    """A BatchNorm by the statistics of the batches of all processes together, on any device.
-
-    mean and variance are sums over processes, and so are their gradients. In eval mode it is the BatchNorm.
-    """
-
-    def __init__(self, norm: _BatchNorm, group: dist.ProcessGroup) -> None:
-        super().__init__()
-        self.norm, self.group = norm, group
-
-    def forward(self, images: Tensor) -> Tensor:
-        norm = self.norm
-        if not self.training:
-            return norm(images)
-        values = images.to(torch.promote_types(images.dtype, torch.float32))
-        dims, shape = [0, *range(2, images.ndim)], [1, -1] + [1] * (images.ndim - 2)
-        count = values.new_full((1,), images.numel() / images.shape[1])
-        sums = self._over_all(torch.cat([values.sum(dims), count]))
-        mean, count = sums[:-1] / sums[-1], sums[-1].detach()
-        centered = values - mean.view(shape)
-        variance = self._over_all(centered.square().sum(dims)) / count
-        self._remember(mean.detach(), variance.detach() * count / (count - 1), norm)
-        scale = (variance + norm.eps).rsqrt()
-        if norm.weight is not None:
-            scale = scale * norm.weight
-        normalized = centered * scale.view(shape)
-        if norm.bias is not None:
-            normalized = normalized + norm.bias.view(shape)
-        return normalized.to(images.dtype)
-
-    def _over_all(self, values: Tensor) -> Tensor:
-        return _Sum.apply(values, self.group)
-
-    @staticmethod
-    @torch.no_grad()
-    def _remember(mean: Tensor, variance: Tensor, norm: _BatchNorm) -> None:
-        """Move the running statistics, if any, as BatchNorm does."""
-        if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
-            return
-        norm.num_batches_tracked.add_(1)
-        part = norm.momentum if norm.momentum is not None else 1 / norm.num_batches_tracked.item()
-        norm.running_mean.mul_(1 - part).add_(mean, alpha=part)
-        norm.running_var.mul_(1 - part).add_(variance, alpha=part)
-
-
-class _Sum(torch.autograd.Function):
-    """The sum of a tensor over processes, of whose losses the sum is differentiated."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, values: Tensor, group: dist.ProcessGroup) -> Tensor:
-        ctx.group = group  # type: ignore[attr-defined]
-        total = values.clone()
-        dist.all_reduce(total, group=group)
-        return total
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        total = gradient.clone()
-        dist.all_reduce(total, group=ctx.group)  # type: ignore[attr-defined]
-        return total, None

@@ -115,6 +115,12 @@ def test_what_is_missing_of_them_is_made_again(folder: Path, tmp_path: Path, one
     rows = {row.stage: (row.done, row.total) for row in status(run.path)}
     assert rows["students deda"] == (2, 2)
     assert rows["students resnet-soft deda"] == rows["students resnet-soft full"] == (0, 1)
+    state = run.student_state(run.student("deda", 0, "resnet-soft"))
+    state.touch()
+    under_way = {row.stage: str(row).split()[-3] for row in status(run.path)}
+    assert under_way["students resnet-soft deda"].endswith("part")
+    assert under_way["students resnet-soft full"].endswith("do")
+    state.unlink()
     assert main(command) == 0
     assert [file.read_bytes() for file in names] == before
     assert main([*command, "--fresh", "students.resnet-soft.steps=2"]) == 0

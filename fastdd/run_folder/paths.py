@@ -193,6 +193,10 @@ class RunFolder:
         finished."""
         return self.recovery(arm) / f"state_{index:05d}.safetensors"
 
+    def unit_states(self, arm: str) -> list[Path]:
+        """The checkpoints of an arm's units that are under way, or were cut short."""
+        return sorted(self.recovery(arm).glob("state_*.safetensors"))
+
     def units(self, arm: str) -> list[Path]:
         """The units of an arm that are finished on the disk, in order."""
         return sorted(self.recovery(arm).glob("unit_*.json"))
@@ -219,6 +223,10 @@ class RunFolder:
         """Checkpoint inside a student's training, given the file of its accuracy; deleted when that is
         written."""
         return result.with_name(f"{result.stem.replace('seed', 'state')}.safetensors")
+
+    def student_states(self, arm: str, student: str = "") -> list[Path]:
+        """The checkpoints of an arm's students that are under way, or were cut short."""
+        return sorted((self.path / "students" / student / arm).glob("state_*.safetensors"))
 
     def tested_student(self, arm: str, seed: int) -> Path:
         """Accuracy on the test images of a student of a sweep's winner or of its control

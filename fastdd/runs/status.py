@@ -29,6 +29,7 @@ class Progress:
     Attributes:
         done, total: finished and all parts; total is None where it is not known yet.
         unit: what a part is, in the plural.
+        begun: a part is under way, and its state is kept.
     """
 
     stage: str
@@ -36,9 +37,10 @@ class Progress:
     total: int | None
     unit: str
     diverged: int = 0
+    begun: bool = False
 
     def __str__(self) -> str:
-        state = "done" if self.done == self.total else "to do" if not self.done else "in part"
+        state = "done" if self.done == self.total else "in part" if self.done or self.begun else "to do"
         total = "?" if self.total is None else self.total
         lost = f", {self.diverged} diverged" if self.diverged else ""
         return f"{self.stage:<28} {state:<8} {self.done}/{total} {self.unit}{lost}"
@@ -59,7 +61,8 @@ def status(folder: Path) -> list[Progress]:
     for teacher in working_teachers(recipe).values():
         suffix = f"-{teacher}" if teacher else ""
         squeezed = int(run.teacher(teacher).is_file())
-        rows.append(Progress(f"squeeze{suffix}", squeezed, 1, "teacher"))
+        begun = run.training_checkpoint(teacher).is_file()
+        rows.append(Progress(f"squeeze{suffix}", squeezed, 1, "teacher", begun=begun))
         rows.append(Progress(f"bank{suffix}", *classes_of_bank(run.bank(teacher)), "classes"))
     if recipe.experts.path is None and any(
         method.match and method.match.trajectory for method in recipe.arms.values()
@@ -69,7 +72,8 @@ def status(folder: Path) -> list[Progress]:
     students = recipe.all_students if recipe.metrics.students else {}
     for arm, method in {CONTROL: RANDOM_REAL, **recipe.arms}.items():
         total = _units(run, recipe, arm, method, classes=classes)
-        rows.append(Progress(f"recover {arm}", len(run.units(arm)), total, "units"))
+        begun = bool(run.unit_states(arm))
+        rows.append(Progress(f"recover {arm}", len(run.units(arm)), total, "units", begun=begun))
         rows += [
             _students(run, arm, *student) for student in students.items() if recipe.learns(student[0], arm)
         ]
@@ -83,7 +87,14 @@ def _students(run: RunFolder, arm: str, name: str, config: Student) -> Progress:
     """The students of an arm under one protocol, which has a name but for the section ``student``."""
     files = run.students(arm, name)
     lost = sum(read(file, StudentResult).diverged is not None for file in files)
-    return Progress(stage_of("students", name, arm), len(files), config.seeds, "students", diverged=lost)
+    return Progress(
+        stage_of("students", name, arm),
+        len(files),
+        config.seeds,
+        "students",
+        diverged=lost,
+        begun=bool(run.student_states(arm, name)),
+    )
 
 
 def _units(run: RunFolder, recipe: Recipe, arm: str, method: Method, classes: int | None) -> int | None:
